@@ -1,0 +1,25 @@
+PYTHON ?= python3
+VENV := .venv
+OUT ?= demo-output
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/installed  ## simulate a small cohort, harmonize it with the shipped model, compare with the truth
+	$(VENV)/bin/mrharmony demo $(OUT)
+
+test: $(VENV)/installed lint  ## lint, type-check and test
+	OMP_NUM_THREADS=1 ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS=1 $(VENV)/bin/python -m pytest -n 2
+
+lint: $(VENV)/installed
+	$(VENV)/bin/ruff check src tests benchmarks
+	$(VENV)/bin/ruff format --check src tests benchmarks
+	$(VENV)/bin/mypy
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mrharmony needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist src/*.egg-info

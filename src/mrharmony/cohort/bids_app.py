@@ -1,0 +1,113 @@
+"""A whole BIDS data set into BIDS derivatives, resumable; the BIDS-App interface."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mrharmony import __version__
+from mrharmony.cohort.harmonizing import SUFFIX, HarmonizeJob, Outcome, harmonize_scan
+from mrharmony.progress import track
+from mrharmony.scans import BidsIndex, BidsScan, output_stem
+from mrharmony.volume import Domain, MrharmonyError
+
+GROUP_TABLE = "group.tsv"
+DRIFT_COLUMNS = ("edge_correlation", "csf_drift", "grey_drift", "white_drift", "mean_change")
+
+
+def run_participants(
+    index: BidsIndex, out_dir: Path, labels: Sequence[str] | None, job: HarmonizeJob, known: Sequence[Domain]
+) -> list[Outcome]:
+    """Harmonize every scan of a data set; what an earlier run with the same settings finished is kept.
+
+    Parameters
+    ----------
+    index
+        The data set.
+    out_dir
+        Directory of the derivatives.
+    labels
+        Only these participants, with or without `sub-`; all if empty.
+    job
+        The method and the target; each scan's source is its domain where the model knows it.
+    known
+        The domains that the model knows.
+    """
+    scans = _wanted(index, labels)
+    _describe(out_dir)
+    domains = {domain.name.lower(): domain for domain in known}
+    outcomes = []
+    for scan in track(scans, "harmonizing"):
+        own = replace(job, source=domains.get((scan.domain or "").lower()))
+        output = _output(scan, out_dir)
+        outcomes.append(_finished(scan.path, output, own) or harmonize_scan(own, scan.path, output))
+    return outcomes
+
+
+def run_group(out_dir: Path) -> Path:
+    """Write a table with a line for each harmonized scan below `out_dir`; returns its path.
+
+    Raises
+    ------
+    MrharmonyError
+        If there are no harmonized scans.
+    """
+    sidecars = sorted(out_dir.glob("sub-*/**/*" + SUFFIX.replace(".nii.gz", ".json")))
+    if not sidecars:
+        raise MrharmonyError(f"{out_dir}: no harmonized scans here. Run the participant level first.")
+    table = out_dir / GROUP_TABLE
+    with table.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
+        writer.writerow(["scan", "source", "target", "method", "verdict", *DRIFT_COLUMNS])
+        for path in sidecars:
+            note = json.loads(path.read_text("utf-8"))
+            figures = [note["Drift"].get(column, "n/a") for column in DRIFT_COLUMNS]
+            source = note["Source"] or "n/a"
+            writer.writerow([path.stem, source, note["Target"], note["Method"], note["Verdict"], *figures])
+    return table
+
+
+def _wanted(index: BidsIndex, labels: Sequence[str] | None) -> list[BidsScan]:
+    wanted = {label.removeprefix("sub-") for label in labels or ()}
+    missing = wanted - {scan.subject for scan in index.scans}
+    if missing:
+        raise MrharmonyError(f"sub-{min(missing)}: no T1w scan of this participant. Check the label.")
+    return [scan for scan in index.scans if not wanted or scan.subject in wanted]
+
+
+def _output(scan: BidsScan, out_dir: Path) -> Path:
+    folders = [f"sub-{scan.subject}", *([f"ses-{scan.session}"] if scan.session else []), "anat"]
+    return out_dir.joinpath(*folders, output_stem(scan.path) + SUFFIX)
+
+
+def _finished(scan: Path, output: Path, job: HarmonizeJob) -> Outcome | None:
+    """Return the outcome of an earlier run if its sidecar says that the same was done."""
+    note_path = output.with_name(output.name.replace(".nii.gz", ".json"))
+    if not (output.is_file() and note_path.is_file()):
+        return None
+    note: dict[str, Any] = json.loads(note_path.read_text("utf-8"))
+    same = {
+        "Source": job.source.name if job.source else None,
+        "Target": job.target.name,
+        "Method": job.harmonizer.name,
+        "ModelSHA256": job.provenance["ModelSHA256"],
+        "Seed": job.provenance["Seed"],
+    }
+    if any(note.get(key) != value for key, value in same.items()):
+        return None
+    return Outcome(scan, output, note["Verdict"], None, ())
+
+
+def _describe(out_dir: Path) -> None:
+    out_dir.mkdir(parents=True, exist_ok=True)
+    description = {
+        "Name": "mrharmony",
+        "BIDSVersion": "1.10.0",
+        "DatasetType": "derivative",
+        "GeneratedBy": [{"Name": "mrharmony", "Version": __version__}],
+    }
+    (out_dir / "dataset_description.json").write_text(json.dumps(description, indent=2) + "\n", "utf-8")

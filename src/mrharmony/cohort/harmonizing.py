@@ -1,0 +1,147 @@
+"""Harmonizing scan files: read, prepare, harmonize, write; one scan's failure leaves the others alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from mrharmony.harmonize import HarmonizedVolume, Harmonizer
+from mrharmony.prepare import prepare_scan
+from mrharmony.scans import Scan, finding_record, output_stem, read_scan, write_scan
+from mrharmony.volume import BoolArray, Domain, Finding, MrharmonyError
+
+SUFFIX = "_desc-harmonized_T1w.nii.gz"
+
+
+@dataclass(frozen=True)
+class HarmonizeJob:
+    """What is to be done with every scan.
+
+    Parameters
+    ----------
+    harmonizer
+        The method, ready to use.
+    source
+        The domain that the scans come from, or None where it is unknown.
+    target
+        The domain that they shall look like.
+    provenance
+        What the sidecars say of model, seed and versions.
+    assume_ras
+        Take a scan without orientation for RAS.
+    """
+
+    harmonizer: Harmonizer
+    source: Domain | None
+    target: Domain
+    provenance: dict[str, Any] = field(default_factory=dict)
+    assume_ras: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one scan: written to `output` with its sidecar, or refused for `reason`."""
+
+    scan: Path
+    output: Path | None
+    verdict: str | None
+    reason: str | None
+    findings: tuple[Finding, ...]
+
+    def record(self) -> dict[str, Any]:
+        """Return the outcome for `--json`."""
+        return {
+            "scan": str(self.scan),
+            "output": str(self.output) if self.output else None,
+            "verdict": self.verdict,
+            "reason": self.reason,
+            "findings": [finding_record(finding) for finding in self.findings],
+        }
+
+
+def output_paths(scans: Sequence[Path], output: Path) -> list[Path]:
+    """Return where each scan's result goes: into a directory, or the one file named.
+
+    Raises
+    ------
+    MrharmonyError
+        If several scans share one result, a result would replace an input, or a file is not `.nii.gz`.
+    """
+    if output.name.endswith((".nii", ".mgz", ".mgh", ".img", ".hdr")):
+        raise MrharmonyError(f"{output}: harmonized scans are written as .nii.gz. Name the output so.")
+    if output.name.endswith(".nii.gz"):
+        if len(scans) > 1:
+            raise MrharmonyError(f"{output}: {len(scans)} scans cannot go into one file. Name a directory.")
+        results = [output]
+    else:
+        if output.exists() and not output.is_dir():
+            raise MrharmonyError(f"{output}: is a file. Name a directory, or a file ending in .nii.gz.")
+        results = [output / (output_stem(scan) + SUFFIX) for scan in scans]
+    inputs = {scan.resolve() for scan in scans}
+    for result in results:
+        if results.count(result) > 1:
+            raise MrharmonyError(f"{result}: several scans have this result's name. Harmonize them apart.")
+        if result.resolve() in inputs:
+            raise MrharmonyError(
+                f"{result}: is an input. Results never replace scans; choose another output."
+            )
+    return results
+
+
+def harmonize_scan(job: HarmonizeJob, path: Path, output: Path, mask: Path | None = None) -> Outcome:
+    """Harmonize one scan file; what can be expected to go wrong becomes the outcome's reason."""
+    findings: tuple[Finding, ...] = ()
+    try:
+        scan = read_scan(path, assume_ras=job.assume_ras)
+        findings = scan.findings
+        prepared = prepare_scan(scan.volume, brain_mask=read_mask(mask, scan) if mask else None)
+        findings += prepared.findings
+        harmonized = job.harmonizer.harmonize(prepared, job.source, job.target)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write_scan(output, harmonized.volume.voxels, scan, sidecar(job, scan, harmonized, findings))
+    except MrharmonyError as error:
+        findings = getattr(error, "findings", findings)
+        return Outcome(path, None, None, reason_of(error, path), findings)
+    except OSError as error:
+        return Outcome(path, None, None, f"{output}: cannot be written ({error.strerror}).", findings)
+    return Outcome(path, output, harmonized.evidence["verdict"], None, findings)
+
+
+def read_mask(path: Path, scan: Scan) -> BoolArray:
+    """Read a brain mask that lies on a scan's grid: every voxel above 0 is brain."""
+    mask = read_scan(path, is_mask=True).volume
+    if mask.shape != scan.volume.shape or not np.allclose(mask.affine, scan.volume.affine, atol=1e-3):
+        raise MrharmonyError(
+            f"{path}: the mask is not on the grid of {scan.path.name}. Resample the mask to it."
+        )
+    return np.asarray(mask.voxels > 0)
+
+
+def reason_of(error: MrharmonyError, path: Path) -> str:
+    """Return an error's sentence, with the scan's name in front where it does not name a file."""
+    text = str(error)
+    return text if path.name in text else f"{path}: {text}"
+
+
+def sidecar(
+    job: HarmonizeJob, scan: Scan, harmonized: HarmonizedVolume, findings: Sequence[Finding]
+) -> dict[str, Any]:
+    """Return what the JSON beside a harmonized scan says; no times, so equal runs leave equal bytes."""
+    return {
+        "Description": "T1-weighted scan harmonized by mrharmony; research use only.",
+        "Source": job.source.name if job.source else None,
+        "Target": job.target.name,
+        "Sources": [scan.path.name],
+        "SpatialReference": "orig",
+        **job.provenance,
+        **harmonized.provenance,
+        "Orientation": "".join(nib.orientations.aff2axcodes(scan.volume.affine)),
+        "Drift": {key: value for key, value in harmonized.evidence.items() if key != "verdict"},
+        "Verdict": harmonized.evidence["verdict"],
+        "Findings": [finding_record(finding) for finding in findings],
+    }

@@ -1,0 +1,167 @@
+"""From a BIDS data set to a model directory: prepare, take statistics, train, save."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mrharmony.cohort.preparing import prepare_brains
+from mrharmony.cohort.workbench import choose_device
+from mrharmony.harmonize import CanonicalBrain, DomainStatistics, fit_statistics, save_statistics
+from mrharmony.latent import (
+    STATISTICS,
+    DomainCard,
+    LatentModel,
+    MixedSlices,
+    ModelCard,
+    RealSlices,
+    SliceData,
+    TrainingSettings,
+    VirtualHead,
+    VirtualSlices,
+    build_scheduler,
+    save_model,
+    train_networks,
+)
+from mrharmony.prepare import Grid
+from mrharmony.progress import track
+from mrharmony.scans import BidsIndex, BidsScan
+from mrharmony.simulate import Anatomy, Scanner, load_scanners, segment_brain, virtual_head
+from mrharmony.volume import MrharmonyError, Volume
+
+STATISTICS_HEADS = 24  # virtual heads that stand for a simulated scanner's population
+INTENSITY_CONVENTION = "bias-corrected intensity over the scan's robust brain scale; 0 stays 0"
+
+
+@dataclass(frozen=True)
+class TrainingReport:
+    """What a training run ends with."""
+
+    model: Path
+    domains: dict[str, int]
+    refused: dict[Path, str] = field(default_factory=dict)
+
+    def record(self) -> dict[str, Any]:
+        """Return the report for `--json`."""
+        refused = {str(scan): reason for scan, reason in self.refused.items()}
+        return {"model": str(self.model), "domains": self.domains, "refused": refused}
+
+    def text(self) -> str:
+        """Return the report for people."""
+        lines = [
+            f"{self.model}: " + ", ".join(f"{name} ({count} scans)" for name, count in self.domains.items())
+        ]
+        return "\n".join(lines + [f"refused: {reason}" for reason in self.refused.values()])
+
+
+def train_on_bids(
+    bids_dir: Path,
+    output: Path,
+    domain_column: str,
+    only: Sequence[str] | None,
+    preset: str,
+    device: str,
+) -> TrainingReport:
+    """Train a compact model on a BIDS data set; unfinished work is kept in `<output>.training`.
+
+    Raises
+    ------
+    MrharmonyError
+        If there is nothing to train on, or the arguments do not fit.
+    """
+    settings = TrainingSettings.preset(preset)
+    choose_device(device)
+    scans = select_scans(BidsIndex.open(bids_dir, domain_column), only, settings.scans_per_domain)
+    work = output.with_name(output.name + ".training")
+    grid = Grid.working(settings.working_zoom)
+    brains, refused = prepare_brains([scan.path for scan in scans], grid, work / "brains")
+    kept = [(str(scan.domain), brains[scan.path]) for scan in scans if scan.path in brains]
+    if not kept:
+        raise MrharmonyError(f"{bids_dir}: every scan was refused. Run `mrharmony check` on them.")
+    heads = virtual_heads(settings, grid, [brain for _, brain in kept])
+    scanners = list(load_scanners().values()) if heads else []
+    statistics = fit_statistics(_by_domain(kept)) | scanner_statistics(heads, scanners, settings.seed)
+    networks = train_networks(training_slices(kept, heads, scanners, settings), settings, work)
+    counts = {name: sum(domain == name for domain, _ in kept) for name, _ in kept}
+    card = model_card(counts, scanners, settings, bids_dir)
+    model = LatentModel(networks.autoencoder, networks.denoiser, networks.prompts, build_scheduler(), card)
+    save_model(model, output, lambda directory: save_statistics(directory / STATISTICS, statistics))
+    return TrainingReport(output, counts, refused)
+
+
+def select_scans(index: BidsIndex, only: Sequence[str] | None, most: int | None) -> list[BidsScan]:
+    """Return the scans of the wanted domains, at most so many of each, in the order of their names."""
+    wanted = list(only or index.domains)
+    unknown = [name for name in wanted if name not in index.domains]
+    if unknown:
+        raise MrharmonyError(f"{unknown[0]}: no such domain here. Choose from: {', '.join(index.domains)}.")
+    scans = [[scan for scan in index.scans if scan.domain == name][:most] for name in wanted]
+    return [scan for domain in scans for scan in domain]
+
+
+def training_slices(
+    kept: Sequence[tuple[str, CanonicalBrain]],
+    heads: Sequence[Anatomy],
+    scanners: Sequence[Scanner],
+    settings: TrainingSettings,
+) -> SliceData:
+    """Return the source of batches: real slices, and virtual ones where there are heads."""
+    stack = np.stack([brain.volume.voxels.astype(np.float16) for _, brain in kept])
+    real = RealSlices(stack, [domain for domain, _ in kept])
+    if not heads:
+        return real
+    return MixedSlices(VirtualSlices(heads, scanners), real, settings.virtual_share)
+
+
+def virtual_heads(settings: TrainingSettings, grid: Grid, brains: Sequence[CanonicalBrain]) -> list[Anatomy]:
+    """Return new people: warps of the anatomies segmented from the real brains, and of the average."""
+    if not settings.virtual_heads:
+        return []
+    bases = [segment_brain(brain.volume, brain.mask) for brain in track(brains, "segmenting")]
+    rng = np.random.default_rng(settings.seed)
+    everyone = [*bases, None]
+    numbers = track(range(settings.virtual_heads), "making virtual heads")
+    return [virtual_head(rng, grid, everyone[number % len(everyone)]) for number in numbers]
+
+
+def scanner_statistics(
+    heads: Sequence[Anatomy], scanners: Sequence[Scanner], seed: int
+) -> dict[str, DomainStatistics]:
+    """Return the population statistics of simulated scanners, over the first of the virtual heads."""
+    sample = [VirtualHead.of(head) for head in heads[:STATISTICS_HEADS]]
+    statistics: dict[str, DomainStatistics] = {}
+    for scanner in track(scanners, "statistics of the virtual scanners"):
+        rng = np.random.default_rng([seed, *scanner.name.encode()])
+        statistics |= fit_statistics({scanner.name: (_scan(head, scanner, rng) for head in sample)})
+    return statistics
+
+
+def _scan(head: VirtualHead, scanner: Scanner, rng: np.random.Generator) -> CanonicalBrain:
+    voxels, scale = head.scan_whole(scanner, rng)
+    return CanonicalBrain(Volume(voxels, head.anatomy.affine), voxels > 0, scale)
+
+
+def _by_domain(kept: Sequence[tuple[str, CanonicalBrain]]) -> dict[str, list[CanonicalBrain]]:
+    names = dict.fromkeys(name for name, _ in kept)
+    return {name: [brain for domain, brain in kept if domain == name] for name in names}
+
+
+def model_card(
+    counts: dict[str, int], scanners: Sequence[Scanner], settings: TrainingSettings, bids_dir: Path
+) -> ModelCard:
+    """Return the card of a freshly trained model."""
+    domains = [DomainCard(name=name, prompt=name, scans=count) for name, count in counts.items()]
+    domains += [DomainCard(name=scanner.name, prompt=scanner.name) for scanner in scanners]
+    virtual = f"; {settings.virtual_heads} virtual heads through {len(scanners)} scanners" if scanners else ""
+    return ModelCard(
+        domains=tuple(domains),
+        working_zoom=settings.working_zoom,
+        intensity_convention=INTENSITY_CONVENTION,
+        training_data=f"{sum(counts.values())} scans of the data set {bids_dir.resolve().name}{virtual}",
+        licence="that of the training data",
+        training=settings,
+    )

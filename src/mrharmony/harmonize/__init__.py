@@ -1,0 +1,48 @@
+"""Harmonization: one protocol, many methods, and the anatomy lock that keeps what a scan shows."""
+
+from mrharmony.harmonize.bilateral_bounds import LockSettings
+from mrharmony.harmonize.bilateral_fit import fit_bilateral_grid
+from mrharmony.harmonize.bilateral_grid import FIELD_OF_VIEW, BilateralGrid
+from mrharmony.harmonize.classical import ClassicalHarmonizer, ClassicalMethod, scan_statistics
+from mrharmony.harmonize.evidence import Evidence, evidence, judge, scan_evidence
+from mrharmony.harmonize.locked import Extent, output_scale, render, through_lock
+from mrharmony.harmonize.population import (
+    CanonicalBrain,
+    DomainStatistics,
+    brain_statistics,
+    fit_statistics,
+    load_statistics,
+    save_statistics,
+    target_statistics,
+)
+from mrharmony.harmonize.protocol import HarmonizedVolume, Harmonizer
+from mrharmony.harmonize.tone_curves import global_curve, regional_curves
+
+__all__ = [
+    "FIELD_OF_VIEW",
+    "BilateralGrid",
+    "CanonicalBrain",
+    "ClassicalHarmonizer",
+    "ClassicalMethod",
+    "DomainStatistics",
+    "Evidence",
+    "Extent",
+    "HarmonizedVolume",
+    "Harmonizer",
+    "LockSettings",
+    "brain_statistics",
+    "evidence",
+    "fit_bilateral_grid",
+    "fit_statistics",
+    "global_curve",
+    "judge",
+    "load_statistics",
+    "output_scale",
+    "regional_curves",
+    "render",
+    "save_statistics",
+    "scan_evidence",
+    "scan_statistics",
+    "target_statistics",
+    "through_lock",
+]

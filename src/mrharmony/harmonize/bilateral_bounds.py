@@ -1,0 +1,141 @@
+"""What the fit of the lock is held to: its lattice, its smoothness, and the bounds that it never leaves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from scipy import sparse
+from scipy.sparse.linalg import splu
+
+from mrharmony.harmonize.bilateral_grid import FIELD_OF_VIEW, BilateralGrid
+
+DoubleArray = NDArray[np.float64]
+
+
+class LockSettings(BaseModel):
+    """How finely the lock may vary, how smooth it is, and what it never does.
+
+    Parameters
+    ----------
+    nodes
+        Nodes along x, y, z over the field of view.
+    knots
+        Intensities in canonical units at which the curves may bend. T(x, knots[0]) = knots[0] everywhere.
+    spatial_smoothness, intensity_smoothness, prior_pull
+        Weights, relative to the mean squared error over the voxels, of the mean squared slope in space (per
+        100 mm), the mean squared second derivative in intensity, and the mean squared difference from the
+        starting transform.
+    slopes
+        Least and greatest slope of T in intensity; the least is not negative.
+    change_per_mm
+        Greatest change of T along an axis at one intensity, in canonical units per mm.
+    reweightings
+        How often voxels that fit badly are given less weight (Huber) and the fit is repeated.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    nodes: tuple[int, int, int] = (5, 7, 5)
+    knots: tuple[float, ...] = (0.0, 0.08, 0.16, 0.28, 0.42, 0.56, 0.7, 0.84, 0.98, 1.12)
+    spatial_smoothness: Annotated[float, Field(ge=0)] = 1e-2
+    intensity_smoothness: Annotated[float, Field(ge=0)] = 1e-5
+    prior_pull: Annotated[float, Field(gt=0)] = 1e-4
+    slopes: tuple[Annotated[float, Field(ge=0)], float] = (0.1, 5.0)
+    change_per_mm: Annotated[float, Field(gt=0)] = 0.02
+    reweightings: Annotated[int, Field(ge=0)] = 1
+
+    def lattice(self) -> BilateralGrid:
+        """Return the identity on this lattice."""
+        return BilateralGrid.identity(self.nodes, self.knots, FIELD_OF_VIEW)
+
+
+def _difference(shape: tuple[int, ...], axis: int) -> sparse.csr_array:
+    """Return the sparse matrix that takes differences of flattened values along an axis."""
+    identity = sparse.eye_array(shape[axis], format="csr")
+    step = identity[1:] - identity[:-1]
+    before, after = int(np.prod(shape[:axis])), int(np.prod(shape[axis + 1 :]))
+    return sparse.kron(sparse.kron(sparse.eye_array(before), step), sparse.eye_array(after), format="csr")
+
+
+def smoothness(grid: BilateralGrid, settings: LockSettings) -> sparse.csc_array:
+    """Return the quadratic form of the settings' three regularisers, sparse (size, size)."""
+    shape, size = grid.offsets.shape, grid.offsets.size
+    form = settings.prior_pull / size * sparse.eye_array(size, format="csc")
+    for axis in range(3):
+        if shape[axis] > 1:
+            gradient = _difference(shape, axis) * (100 / grid.spacing[axis])
+            form = form + settings.spatial_smoothness / size * (gradient.T @ gradient)
+    if shape[3] > 2:
+        gaps = np.diff(grid.knots)
+        slope = sparse.diags_array(1 / gaps) @ _difference((gaps.size + 1,), 0)
+        curvature = sparse.diags_array(2 / (gaps[1:] + gaps[:-1])) @ _difference((gaps.size,), 0) @ slope
+        bend = sparse.kron(sparse.eye_array(int(np.prod(shape[:3]))), curvature, format="csr")
+        form = form + settings.intensity_smoothness / size * (bend.T @ bend)
+    return form
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Bounds lower ≤ G·change ≤ upper on the differences between neighbouring knots and nodes."""
+
+    differences: sparse.csr_array
+    lower: DoubleArray
+    upper: DoubleArray
+
+    @classmethod
+    def of(cls, start: BilateralGrid, settings: LockSettings) -> Bounds:
+        """Return the bounds on the change of a starting transform."""
+        shape = start.offsets.shape
+        gaps = np.broadcast_to(np.diff(start.knots), (*shape[:3], shape[3] - 1)).ravel()
+        rows = [_difference(shape, 3)]
+        lower, upper = [(settings.slopes[0] - 1) * gaps], [(settings.slopes[1] - 1) * gaps]
+        for axis in range(3):
+            if shape[axis] > 1:
+                rows.append(_difference(shape, axis))
+                limit = np.full(rows[-1].shape[0], settings.change_per_mm * start.spacing[axis])
+                lower.append(-limit)
+                upper.append(limit)
+        differences = sparse.vstack(rows, format="csr")
+        already = differences @ start.offsets.ravel()
+        return cls(differences, np.concatenate(lower) - already, np.concatenate(upper) - already)
+
+    def solve(self, energy: sparse.csc_array, pull: DoubleArray, kept: NDArray[np.intp]) -> DoubleArray:
+        """Minimise ½ dᵀ H d - gᵀ d under the bounds by the alternating direction method of multipliers.
+
+        Boyd et al. (2011), section 5.2, with the stiffness ρ near the data's, 100 steps; what they leave
+        outside the bounds is removed by `within_bounds`.
+        """
+        change: DoubleArray = splu(energy).solve(pull)
+        rows = self.differences[:, kept].tocsc()
+        steps = rows @ change
+        if np.all((steps >= self.lower) & (steps <= self.upper)):
+            return change
+        stiffness = 2 * float(energy.diagonal().mean())
+        factors = splu((energy + stiffness * (rows.T @ rows)).tocsc())
+        allowed, dual = np.clip(steps, self.lower, self.upper), np.zeros(len(steps))
+        for _ in range(100):
+            change = factors.solve(pull + stiffness * (rows.T @ (allowed - dual)))
+            steps = rows @ change
+            allowed = np.clip(steps + dual, self.lower, self.upper)
+            dual += steps - allowed
+        return change
+
+
+def within_bounds(start: BilateralGrid, change: DoubleArray, settings: LockSettings) -> BilateralGrid:
+    """Return the changed transform, moved inside the bounds where the solution is not."""
+    gaps = np.diff(start.knots)
+    rises = np.diff(start.offsets + change, axis=3)
+    allowed = np.clip(rises, (settings.slopes[0] - 1) * gaps, (settings.slopes[1] - 1) * gaps)
+    offsets = start.offsets + change
+    if not np.array_equal(rises, allowed):
+        first = offsets[..., :1]
+        offsets = np.concatenate([first, first + np.cumsum(allowed, axis=3)], axis=3)
+    fitted = BilateralGrid(start.field_of_view, start.knots, offsets)
+    share = settings.change_per_mm / max(fitted.change_per_mm, settings.change_per_mm)
+    # The mean over the nodes is as monotone as they are, so blending towards it keeps the slopes in range.
+    mean = np.broadcast_to(offsets.mean(axis=(0, 1, 2)), offsets.shape)
+    return BilateralGrid(start.field_of_view, start.knots, mean).blend(fitted, share) if share < 1 else fitted

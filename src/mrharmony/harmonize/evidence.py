@@ -1,0 +1,164 @@
+"""What harmonization did to one scan: drift figures from source to output, and a verdict on them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from scipy import ndimage
+from scipy.stats import spearmanr
+
+from mrharmony.prepare import PreparedScan
+from mrharmony.volume import BoolArray, FloatArray, Volume
+
+Verdict = Literal["pass", "warn", "fail"]
+
+# First thresholds (warn, fail), to be calibrated on virtual heads and real scans: figures in LEAST must not
+# fall below theirs, sizes of figures in MOST must not rise above theirs.
+LEAST = {"edge_correlation": (0.8, 0.6), "rank_correlation": (0.9, 0.7)}
+MOST = {
+    "new_edge_share": (0.02, 0.05),
+    "clipped_share": (0.005, 0.02),
+    "csf_drift": (0.10, 0.25),
+    "grey_drift": (0.10, 0.25),
+    "white_drift": (0.10, 0.25),
+}
+_STRONG_EDGES = 0.10  # the steepest tenth of the output's voxels
+_RANKED_VOXELS = 200_000
+_BINS = 256
+
+
+class Evidence(BaseModel):
+    """Drift from source to output inside the brain mask.
+
+    Parameters
+    ----------
+    edge_correlation
+        Rank correlation of the gradient magnitudes; 1 if the same edges are the strongest.
+    new_edge_share
+        Share of the strong edges of the output (steepest tenth) where the source's gradient is below its
+        median.
+    rank_correlation
+        Rank correlation of the intensities; 1 if the order of all grey values is kept.
+    csf_drift, grey_drift, white_drift
+        Relative change of the volume of the dark, middle and bright class of a mixture of three Gaussians,
+        fitted to source and output separately: (after - before) / before.
+    clipped_share
+        Share of voxels that tie at the least or greatest output intensity but not in the source.
+    mean_change
+        Mean absolute difference, in canonical units.
+    verdict
+        `fail` if any figure passes its second threshold, `warn` if any passes its first.
+    reasons
+        The figures that decided the verdict.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    edge_correlation: float
+    new_edge_share: float
+    rank_correlation: float
+    csf_drift: float
+    grey_drift: float
+    white_drift: float
+    clipped_share: float
+    mean_change: float
+    verdict: Verdict
+    reasons: tuple[str, ...]
+
+
+def scan_evidence(scan: PreparedScan, output: Volume, scale: float) -> Evidence:
+    """Return the evidence for a scan's output whose canonical unit is the native intensity `scale`."""
+    return evidence(scan.intensities(), output.voxels / np.float32(scale), scan.brain_mask)
+
+
+def evidence(source: FloatArray, output: FloatArray, mask: BoolArray) -> Evidence:
+    """Compare source and output.
+
+    Parameters
+    ----------
+    source, output
+        Canonical units, shape (i, j, k).
+    mask
+        Brain mask, shape (i, j, k), not empty.
+    """
+    box = ndimage.find_objects(mask.astype(np.uint8))[0]
+    source, output, mask = source[box], output[box], mask[box]
+    before, after = source[mask], output[mask]
+    edges, new_edges = _edge_figures(source, output, mask)
+    drifts = _class_volumes(after) / _class_volumes(before) - 1
+    figures = {
+        "edge_correlation": edges,
+        "new_edge_share": new_edges,
+        "rank_correlation": _rank_correlation(before, after),
+        "csf_drift": float(drifts[0]),
+        "grey_drift": float(drifts[1]),
+        "white_drift": float(drifts[2]),
+        "clipped_share": max(0.0, _tied_at_the_ends(after) - _tied_at_the_ends(before)),
+        "mean_change": float(np.abs(after - before).mean()),
+    }
+    verdict, reasons = judge(figures)
+    return Evidence.model_validate({**figures, "verdict": verdict, "reasons": reasons})
+
+
+def judge(figures: dict[str, float]) -> tuple[Verdict, tuple[str, ...]]:
+    """Return the verdict on drift figures by the thresholds `LEAST` and `MOST`, and the figures at fault."""
+    verdicts: tuple[Verdict, Verdict] = ("warn", "fail")
+    for step in (1, 0):
+        low = [name for name, limits in LEAST.items() if not figures[name] >= limits[step]]
+        high = [name for name, limits in MOST.items() if not abs(figures[name]) <= limits[step]]
+        if low or high:
+            return verdicts[step], tuple(low + high)
+    return "pass", ()
+
+
+def _edge_figures(source: FloatArray, output: FloatArray, mask: BoolArray) -> tuple[float, float]:
+    """Return edge correlation and share of new edges, away from the rim that masking makes."""
+    inner = ndimage.binary_erosion(mask, iterations=3)
+    inner = inner if inner.any() else mask
+    steep_before = ndimage.gaussian_gradient_magnitude(source, 1, truncate=2)[inner]
+    steep_after = ndimage.gaussian_gradient_magnitude(output, 1, truncate=2)[inner]
+    strong = steep_after > np.quantile(steep_after, 1 - _STRONG_EDGES)
+    new = strong & (steep_before < np.median(steep_before))
+    return _rank_correlation(steep_before, steep_after), float(new.sum() / max(int(strong.sum()), 1))
+
+
+def _rank_correlation(first: FloatArray, second: FloatArray) -> float:
+    """Return Spearman's correlation over evenly spaced voxels; 1 where both are constant, else 0."""
+    stride = max(1, len(first) // _RANKED_VOXELS)
+    first, second = first[::stride], second[::stride]
+    constant = np.ptp(first) == 0, np.ptp(second) == 0
+    if any(constant):
+        return float(all(constant))
+    return float(spearmanr(first, second).statistic)
+
+
+def _tied_at_the_ends(intensities: FloatArray) -> float:
+    ends = (intensities == intensities.min()) | (intensities == intensities.max())
+    return float(ends.mean()) if np.ptp(intensities) > 0 else 1.0
+
+
+def _class_volumes(intensities: FloatArray) -> NDArray[np.float64]:
+    """Return the weights of three Gaussians fitted to the histogram by expectation-maximisation, dark first.
+
+    Starts from the means of the lowest tenth, the middle half and the highest third; 100 steps.
+    """
+    low, high = np.quantile(intensities, [0.001, 0.999])
+    if high <= low:
+        return np.full(3, 1 / 3)
+    counts, edges = np.histogram(np.clip(intensities, low, high), bins=_BINS)
+    levels = (edges[:-1] + edges[1:]) / 2
+    means = np.quantile(intensities, [0.05, 0.4, 0.85])
+    deviations, weights = np.full(3, (high - low) / 8), np.array([0.15, 0.45, 0.4])
+    for _ in range(100):
+        z = (levels[:, None] - means) / deviations
+        density = weights * np.exp(-0.5 * z**2) / deviations + 1e-300
+        shares = counts[:, None] * density / density.sum(axis=1, keepdims=True)
+        totals = shares.sum(axis=0) + 1e-9
+        means = (shares * levels[:, None]).sum(axis=0) / totals
+        spread = (shares * (levels[:, None] - means) ** 2).sum(axis=0) / totals
+        deviations = np.sqrt(np.maximum(spread, ((high - low) / _BINS) ** 2))
+        weights = totals / totals.sum()
+    return np.asarray(weights, dtype=np.float64)

@@ -1,0 +1,91 @@
+"""From a fitted transform to the harmonized scan: native voxels, the target's units, evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+
+from mrharmony.harmonize.bilateral_grid import BilateralGrid
+from mrharmony.harmonize.evidence import scan_evidence
+from mrharmony.harmonize.population import DomainStatistics, target_statistics
+from mrharmony.harmonize.protocol import HarmonizedVolume
+from mrharmony.prepare import PreparedScan
+from mrharmony.volume import Domain, Volume
+
+Extent = Literal["brain", "head"]
+
+
+def through_lock(
+    scan: PreparedScan,
+    transform: BilateralGrid,
+    method: str,
+    source: Domain | None,
+    target: Domain,
+    statistics: Mapping[str, DomainStatistics],
+    extent: Extent = "brain",
+) -> HarmonizedVolume:
+    """Return a scan through its fitted transform, with evidence and provenance.
+
+    Parameters
+    ----------
+    scan, transform
+        The prepared scan, and the transform of its canonical intensities.
+    method, source, target
+        How and between which domains the transform was found.
+    statistics
+        Of every known domain, by name; they give the output its units.
+    extent
+        `brain` or `head`; see `render`.
+
+    Raises
+    ------
+    MrharmonyError
+        If the target domain is unknown.
+    """
+    scale = output_scale(scan, source, target, statistics)
+    volume = render(scan, transform, scale, extent)
+    provenance: dict[str, object] = {
+        "method": method,
+        "source": source.name if source else None,
+        "target": target.name,
+        "extent": extent,
+        "scale": scale,
+        "slope_range": list(transform.slope_range),
+        "change_per_mm": transform.change_per_mm,
+    }
+    return HarmonizedVolume(volume, scan_evidence(scan, volume, scale).model_dump(mode="json"), provenance)
+
+
+def output_scale(
+    scan: PreparedScan, source: Domain | None, target: Domain, statistics: Mapping[str, DomainStatistics]
+) -> float:
+    """Return the native intensity that 1 canonical unit becomes in the output.
+
+    The scan's own if it stays in its domain, so that identity is exact; else the target domain's typical one.
+    """
+    if source is not None and source.name == target.name:
+        return scan.scale
+    return target_statistics(statistics, target).scale
+
+
+def render(scan: PreparedScan, transform: BilateralGrid, scale: float, extent: Extent = "brain") -> Volume:
+    """Return scale · T(x, s) at the scan's own voxels, without resampling.
+
+    Parameters
+    ----------
+    scan
+        The prepared scan; s are its bias-corrected canonical intensities.
+    transform
+        T, in template mm and canonical units.
+    scale
+        Native intensity of 1 canonical unit in the output.
+    extent
+        `brain` sets voxels outside the brain mask to 0; `head` transforms all voxels.
+    """
+    voxels = np.zeros(scan.native.shape, dtype=np.float32)
+    wanted = scan.brain_mask if extent == "brain" else np.ones(scan.native.shape, dtype=bool)
+    intensities = scan.intensities()[wanted]
+    voxels[wanted] = transform.apply(scan.positions(wanted), intensities) * np.float32(scale)
+    return scan.native.with_voxels(voxels)

@@ -1,0 +1,39 @@
+"""What every harmonization method takes and gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from mrharmony.prepare import PreparedScan
+from mrharmony.volume import Domain, Volume
+
+
+@dataclass(frozen=True)
+class HarmonizedVolume:
+    """A scan in another domain's look.
+
+    Parameters
+    ----------
+    volume
+        On the scan's native grid; intensities in the target domain's native units.
+    evidence
+        Drift figures and verdict: `Evidence.model_dump()`, and what the method adds.
+    provenance
+        Method, source and target domain, extent, scale, and what the method adds.
+    """
+
+    volume: Volume
+    evidence: dict[str, object]
+    provenance: dict[str, object]
+
+
+class Harmonizer(Protocol):
+    """A method that makes a scan look as if the target domain had taken it."""
+
+    @property
+    def name(self) -> str:
+        """Name of the method as users type it."""
+
+    def harmonize(self, scan: PreparedScan, source: Domain | None, target: Domain) -> HarmonizedVolume:
+        """Return the harmonized scan; `source` is None where the scan's domain is unknown."""

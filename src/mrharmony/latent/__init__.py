@@ -1,0 +1,33 @@
+"""The latent diffusion model: what a brain would look like in a domain, generated from its structure."""
+
+from mrharmony.latent.config import TrainingSettings
+from mrharmony.latent.data import MixedSlices, RealSlices, SliceData
+from mrharmony.latent.denoiser import build_scheduler
+from mrharmony.latent.model import DomainCard, LatentModel, ModelCard
+from mrharmony.latent.model_directory import CARD, STATISTICS, load_model, model_hash, read_card, save_model
+from mrharmony.latent.sampling import SamplingSettings, sample_looks
+from mrharmony.latent.training import TrainedNetworks, train_networks
+from mrharmony.latent.virtual import VirtualHead, VirtualSlices
+
+__all__ = [
+    "CARD",
+    "STATISTICS",
+    "DomainCard",
+    "LatentModel",
+    "MixedSlices",
+    "ModelCard",
+    "RealSlices",
+    "SamplingSettings",
+    "SliceData",
+    "TrainedNetworks",
+    "TrainingSettings",
+    "VirtualHead",
+    "VirtualSlices",
+    "build_scheduler",
+    "load_model",
+    "model_hash",
+    "read_card",
+    "sample_looks",
+    "save_model",
+    "train_networks",
+]

@@ -1,0 +1,61 @@
+"""The structure-conditioned denoiser: a U-Net of diffusers over noisy latents and structure latents."""
+
+from __future__ import annotations
+
+import torch
+from diffusers import DDIMScheduler, UNet2DConditionModel
+
+from mrharmony.latent.config import DenoiserSettings
+
+
+def build_denoiser(
+    settings: DenoiserSettings, latent_channels: int, latent_size: int
+) -> UNet2DConditionModel:
+    """Return an untrained U-Net whose input is [noisy latents, structure latents] along the channels.
+
+    The form is InstructPix2Pix's (Brooks et al. 2023, section 3.2): the condition joins the first
+    convolution; the prompt is attended to at every level but the finest.
+    """
+    down = ("DownBlock2D", *("CrossAttnDownBlock2D",) * (len(settings.channels) - 1))
+    return UNet2DConditionModel(
+        sample_size=latent_size,
+        in_channels=2 * latent_channels,
+        out_channels=latent_channels,
+        down_block_types=down,
+        up_block_types=tuple(block.replace("Down", "Up") for block in reversed(down)),
+        block_out_channels=settings.channels,
+        layers_per_block=settings.layers,
+        cross_attention_dim=settings.token_size,
+        attention_head_dim=16,
+        norm_num_groups=16,
+    )
+
+
+def build_scheduler() -> DDIMScheduler:
+    """Return the noise schedule: v-prediction, zero terminal SNR, trailing steps.
+
+    Zero terminal SNR (Lin et al. 2024) makes the last training time pure noise, so that sampling may start
+    there; v = alpha * noise - sigma * x (Salimans & Ho 2022) stays finite at that time.
+    """
+    return DDIMScheduler(
+        num_train_timesteps=1000,
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+        clip_sample=False,
+        set_alpha_to_one=True,
+    )
+
+
+def predict_velocity(
+    denoiser: UNet2DConditionModel,
+    noisy: torch.Tensor,
+    structure: torch.Tensor,
+    times: torch.Tensor,
+    tokens: torch.Tensor,
+) -> torch.Tensor:
+    """Return the predicted v, shape of `noisy` (batch, channels, h, w); a structure of zeros means none."""
+    return denoiser(torch.cat([noisy, structure], dim=1), times, encoder_hidden_states=tokens).sample

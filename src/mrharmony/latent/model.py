@@ -1,0 +1,57 @@
+"""The compact latent diffusion model as one value: networks, schedule and the card that describes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from pydantic import Field
+
+from mrharmony.latent.config import Settings, TrainingSettings
+from mrharmony.latent.prompts import PromptEncoder
+from mrharmony.prepare import Grid
+from mrharmony.volume import Domain, MrharmonyError
+
+
+class DomainCard(Settings):
+    """A domain that a model knows, and how many scans it learned it from (0 for a simulated one)."""
+
+    name: str
+    prompt: str
+    scans: int = Field(0, ge=0)
+
+
+class ModelCard(Settings):
+    """What `mrharmony.json` says of a model: its domains, its grid, its data and its licence."""
+
+    format_version: int = 1
+    domains: tuple[DomainCard, ...]
+    working_zoom: float = Field(gt=0)  # mm
+    intensity_convention: str
+    training_data: str
+    licence: str
+    training: TrainingSettings
+
+    def domain(self, name: str) -> Domain:
+        """Return the domain of that name, letter case ignored, or say which ones there are."""
+        for card in self.domains:
+            if card.name.lower() == name.lower():
+                return Domain(card.name, card.prompt)
+        known = ", ".join(card.name for card in self.domains)
+        raise MrharmonyError(f"{name}: the model does not know this domain. Choose one of: {known}.")
+
+
+@dataclass(frozen=True)
+class LatentModel:
+    """Autoencoder, denoiser and prompts, with their noise schedule and card."""
+
+    autoencoder: AutoencoderKL
+    denoiser: UNet2DConditionModel
+    prompts: PromptEncoder
+    scheduler: DDIMScheduler
+    card: ModelCard
+
+    @property
+    def grid(self) -> Grid:
+        """The grid in template space on which this model works."""
+        return Grid.working(self.card.working_zoom)

@@ -1,0 +1,132 @@
+"""A model on disk: diffusers' layout, `mrharmony.json` and a model card; safetensors only, never pickles."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from pydantic import ValidationError
+
+from mrharmony.latent.model import LatentModel, ModelCard
+from mrharmony.latent.prompts import PromptEncoder
+from mrharmony.volume import MrharmonyError
+
+CARD = "mrharmony.json"
+STATISTICS = "statistics.safetensors"  # population statistics of the domains, for the classical methods
+PARTS = {
+    "vae": AutoencoderKL,
+    "unet": UNet2DConditionModel,
+    "prompts": PromptEncoder,
+    "scheduler": DDIMScheduler,
+}
+
+
+def save_model(model: LatentModel, directory: Path, also: Callable[[Path], None]) -> None:
+    """Write a model's directory; it appears complete or not at all.
+
+    Parameters
+    ----------
+    model
+        The networks, the schedule and the card.
+    directory
+        Where the model goes; an older model there is replaced.
+    also
+        Writes what else belongs to the model into the directory that it is given.
+
+    Raises
+    ------
+    MrharmonyError
+        If something that is not a model stands at `directory`.
+    """
+    if directory.exists() and not (directory / CARD).is_file() and any(directory.iterdir()):
+        raise MrharmonyError(
+            f"{directory}: holds something else than a model. Choose another output directory."
+        )
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+    try:
+        _write_parts(model, staging)
+        also(staging)
+        if directory.exists():
+            shutil.rmtree(directory)
+        staging.chmod(0o755)
+        staging.rename(directory)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _write_parts(model: LatentModel, directory: Path) -> None:
+    model.autoencoder.save_pretrained(directory / "vae")
+    model.denoiser.save_pretrained(directory / "unet")
+    model.prompts.save_pretrained(directory / "prompts")
+    model.scheduler.save_pretrained(directory / "scheduler")
+    (directory / CARD).write_text(model.card.model_dump_json(indent=2) + "\n", "utf-8")
+    (directory / "README.md").write_text(model_card_text(model.card), "utf-8")
+
+
+def load_model(directory: Path) -> LatentModel:
+    """Read a model's directory without touching the network.
+
+    Raises
+    ------
+    MrharmonyError
+        If the directory or one of its parts is missing, damaged or of a newer format.
+    """
+    card = read_card(directory)
+    try:
+        parts = {
+            name: kind.from_pretrained(directory / name, local_files_only=True)
+            for name, kind in PARTS.items()
+        }
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise MrharmonyError(
+            f"{directory}: the model is incomplete or damaged ({reason}). Restore it."
+        ) from error
+    for part in ("vae", "unet", "prompts"):
+        parts[part].eval().requires_grad_(False)
+    return LatentModel(parts["vae"], parts["unet"], parts["prompts"], parts["scheduler"], card)
+
+
+def read_card(directory: Path) -> ModelCard:
+    """Read and validate `mrharmony.json`."""
+    try:
+        return ModelCard.model_validate(json.loads((directory / CARD).read_text("utf-8")))
+    except (OSError, UnicodeDecodeError) as error:
+        raise MrharmonyError(
+            f"{directory}: not a model, {CARD} cannot be read. Name a model directory."
+        ) from error
+    except (ValidationError, json.JSONDecodeError) as error:
+        raise MrharmonyError(
+            f"{directory / CARD}: not a valid model description. Restore the file."
+        ) from error
+
+
+def model_hash(directory: Path) -> str:
+    """Return the SHA-256 over the names and contents of all files that decide a model's results."""
+    digest = hashlib.sha256()
+    for path in sorted(directory.rglob("*")):
+        if path.suffix in {".json", ".safetensors"} and path.is_file():
+            digest.update(path.relative_to(directory).as_posix().encode() + b"\0")
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def model_card_text(card: ModelCard) -> str:
+    """Return the model card beside the weights, in Markdown."""
+    rows = "\n".join(f"| {d.name} | {d.scans or 'simulated'} |" for d in card.domains)
+    return (
+        "# mrharmony compact model\n\n"
+        "Structure-conditioned latent diffusion model for T1-weighted brain MR. Research use only.\n\n"
+        f"| domain | training scans |\n|---|---|\n{rows}\n\n"
+        f"- Working grid: {card.working_zoom:g} mm, coronal slices of aligned, skull-stripped brains.\n"
+        f"- Intensities: {card.intensity_convention}\n"
+        f"- Training data: {card.training_data}\n"
+        f"- Licence: {card.licence}\n"
+        "- Limits: adult T1-weighted scans; not for children, contrast agents, other sequences, diagnosis.\n"
+    )

@@ -1,0 +1,130 @@
+"""Looks: what a brain would look like in a domain, sampled in a few deterministic steps."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from mrharmony.latent.autoencoder import decode, encode
+from mrharmony.latent.config import Settings
+from mrharmony.latent.denoiser import predict_velocity
+from mrharmony.latent.model import LatentModel
+from mrharmony.latent.prompts import NO_PROMPT
+from mrharmony.volume import Domain, FloatArray, Volume
+
+SLICES_AT_ONCE = 16
+
+
+class SamplingSettings(Settings):
+    """How looks are sampled.
+
+    The two weights guide the prediction as in InstructPix2Pix (Brooks et al. 2023, equation 3):
+    v = v(none, none) + input_weight * (v(none, s) - v(none, none)) + prompt_weight * (v(p, s) - v(none, s)).
+    At 1 and 1 a single evaluation v(p, s) is all that it takes.
+    """
+
+    steps: int = Field(2, ge=1, le=1000)
+    prompt_weight: float = Field(1.0, ge=0)
+    input_weight: float = Field(1.0, ge=0)
+    seed: int = Field(0, ge=0)
+
+
+def sample_looks(
+    model: LatentModel, brain: Volume, domains: Sequence[Domain], settings: SamplingSettings
+) -> list[Volume]:
+    """Return the brain's look in each domain, all from the same structure and the same noise.
+
+    Parameters
+    ----------
+    model
+        The compact model; its grid must be the brain's.
+    brain
+        Canonical brain on the model's working grid, 0 outside the brain.
+    domains
+        Domains that the model knows.
+    settings
+        Steps, guidance weights and the seed of the noise.
+
+    Returns
+    -------
+    A volume on the brain's grid for each domain; only voxels inside the brain mean anything.
+    """
+    filled, slices, positions = coronal_slices(brain)
+    size = model.denoiser.config.sample_size
+    noise = shared_noise(model.denoiser.config.out_channels, size, settings.seed)
+    looks = [np.zeros(brain.shape, np.float32) for _ in domains]
+    with torch.inference_mode():
+        for start in range(0, len(filled), SLICES_AT_ONCE):
+            part = slice(start, start + SLICES_AT_ONCE)
+            structure = encode(model.autoencoder, slices[part].to(model.autoencoder.device))
+            for domain, look in zip(domains, looks, strict=True):
+                latents = _denoise(model, structure, positions[part], domain, noise, settings)
+                generated = decode(model.autoencoder, latents)[:, 0].cpu().numpy()
+                look[:, filled[part], :] = generated.transpose(1, 0, 2)
+    return [brain.with_voxels(look) for look in looks]
+
+
+def coronal_slices(brain: Volume) -> tuple[FloatArray, torch.Tensor, torch.Tensor]:
+    """Return the filled coronal slices' indices, the slices (n, 1, i, k) and their positions (n,)."""
+    filled = np.flatnonzero((brain.voxels > 0).any(axis=(0, 2)))
+    slices = torch.from_numpy(brain.voxels[:, filled, :].transpose(1, 0, 2).copy())[:, None]
+    return filled, slices, slice_positions(filled, brain.shape[1])
+
+
+def slice_positions(indices: np.ndarray, count: int) -> torch.Tensor:
+    """Return where slices lie along the sliced axis, -1 to 1 over the field of view, shape (n,)."""
+    return torch.as_tensor(2.0 * (np.asarray(indices) + 0.5) / count - 1.0, dtype=torch.float32)
+
+
+def shared_noise(channels: int, size: int, seed: int) -> torch.Tensor:
+    """Return the one noise field that every slice starts from, shape (1, channels, size, size)."""
+    generator = torch.Generator("cpu").manual_seed(seed)
+    return torch.randn(1, channels, size, size, generator=generator)
+
+
+def _denoise(
+    model: LatentModel,
+    structure: torch.Tensor,
+    positions: torch.Tensor,
+    domain: Domain,
+    noise: torch.Tensor,
+    settings: SamplingSettings,
+) -> torch.Tensor:
+    """Run the sampler from pure noise to latents, DDIM with eta 0 (Song et al. 2021, equation 12)."""
+    scheduler = copy.deepcopy(model.scheduler)
+    scheduler.set_timesteps(settings.steps)
+    latents = noise.to(structure).expand_as(structure)
+    for time in scheduler.timesteps:
+        velocity = _guided_velocity(model, latents, structure, positions, domain, time, settings)
+        latents = scheduler.step(velocity, time, latents, eta=0.0).prev_sample
+    return latents
+
+
+def _guided_velocity(
+    model: LatentModel,
+    latents: torch.Tensor,
+    structure: torch.Tensor,
+    positions: torch.Tensor,
+    domain: Domain,
+    time: torch.Tensor,
+    settings: SamplingSettings,
+) -> torch.Tensor:
+    """Combine the predictions with and without prompt and structure; evaluate only those that count."""
+    none = torch.zeros_like(structure)
+    terms = [
+        (settings.prompt_weight, domain.prompt, structure),
+        (settings.input_weight - settings.prompt_weight, NO_PROMPT, structure),
+        (1.0 - settings.input_weight, NO_PROMPT, none),
+    ]
+    times = time.expand(len(latents)).to(latents.device)
+    total = torch.zeros_like(latents)
+    for weight, prompt, condition in terms:
+        if weight != 0.0:
+            rows = model.prompts.rows([prompt] * len(latents)).to(latents.device)
+            tokens = model.prompts(rows, positions.to(latents.device))
+            total = total + weight * predict_velocity(model.denoiser, latents, condition, times, tokens)
+    return total

@@ -1,0 +1,85 @@
+"""A prepared scan: everything that leads from native voxels to the canonical brain and exactly back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mrharmony.prepare.grid import Grid
+from mrharmony.prepare.resample import resample_brain
+from mrharmony.volume import BoolArray, Finding, FloatArray, Matrix, Volume
+
+
+@dataclass(frozen=True)
+class PreparedScan:
+    """A scan with its brain, bias field, posture and intensity scale; the voxels stay as they were read.
+
+    Parameters
+    ----------
+    native
+        The scan as read, shape (i, j, k).
+    brain_mask
+        Voxels of the brain, shape (i, j, k).
+    bias_field
+        Multiplicative bias, shape (i, j, k), positive, mean of its logarithm 0 inside the brain.
+    posture
+        Native world mm to template world mm, shape (4, 4), rigid.
+    scale
+        The bias-corrected native intensity that is 1.0 in canonical units, positive.
+    skull_stripped
+        Whether the scan came already skull-stripped.
+    findings
+        What was noticed on the way.
+    """
+
+    native: Volume
+    brain_mask: BoolArray
+    bias_field: FloatArray
+    posture: Matrix
+    scale: float
+    skull_stripped: bool
+    findings: tuple[Finding, ...]
+
+    def __post_init__(self) -> None:
+        for name in ("brain_mask", "bias_field", "posture"):
+            array = getattr(self, name).view()
+            array.flags.writeable = False
+            object.__setattr__(self, name, array)
+
+    def intensities(self) -> FloatArray:
+        """Return bias-corrected intensities in canonical units of all native voxels; 0 stays 0."""
+        return np.asarray(self.native.voxels / (self.bias_field * np.float32(self.scale)), dtype=np.float32)
+
+    def positions(self, voxel_mask: BoolArray) -> FloatArray:
+        """Return where native voxel centres lie in the template, without resampling anything.
+
+        Parameters
+        ----------
+        voxel_mask
+            The voxels wanted, shape (i, j, k).
+
+        Returns
+        -------
+        Template millimetres, shape (n, 3), in the order of `voxels[voxel_mask]`.
+        """
+        matrix = self.posture @ self.native.affine
+        positions = np.argwhere(voxel_mask) @ matrix[:3, :3].T + matrix[:3, 3]
+        return positions.astype(np.float32)
+
+    def canonical(self, grid: Grid) -> tuple[Volume, BoolArray]:
+        """Return the canonical brain on a grid of template space, and its mask there.
+
+        Parameters
+        ----------
+        grid
+            Where to sample; coarser grids are anti-aliased.
+
+        Returns
+        -------
+        Volume on the grid: bias-corrected intensities in canonical units, 0 outside the brain; and the brain
+        mask on the grid.
+        """
+        in_template = Volume(self.intensities(), self.posture @ self.native.affine)
+        brain, mask = resample_brain(in_template, self.brain_mask, grid.shape, grid.affine)
+        return Volume(brain, grid.affine), mask

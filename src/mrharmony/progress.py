@@ -1,0 +1,55 @@
+"""Progress: a bar on a terminal, a quiet line now and then elsewhere; always on standard error."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sized
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+Item = TypeVar("Item")
+
+QUIET_SECONDS = 30.0  # between two lines where there is no terminal
+
+
+def track(items: Iterable[Item], description: str, total: int | None = None, done: int = 0) -> Iterator[Item]:
+    """Yield the items and show how far they are.
+
+    Parameters
+    ----------
+    items
+        What is left to do.
+    description
+        What is being done, a few words.
+    total
+        How many there are altogether; the number of items where it is not given.
+    done
+        How many of them an earlier run has done.
+    """
+    if total is None and isinstance(items, Sized):
+        total = len(items)
+    if sys.stderr.isatty():
+        yield from _bar(items, description, total, done)
+    else:
+        yield from _lines(items, description, total, done)
+
+
+def _bar(items: Iterable[Item], description: str, total: int | None, done: int) -> Iterator[Item]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(description, total=total, completed=done)
+        for item in items:
+            yield item
+            progress.advance(task)
+
+
+def _lines(items: Iterable[Item], description: str, total: int | None, done: int) -> Iterator[Item]:
+    last = time.monotonic()
+    for count, item in enumerate(items, start=done + 1):
+        yield item
+        if time.monotonic() - last >= QUIET_SECONDS:
+            last = time.monotonic()
+            print(f"{description}: {count} of {total or '?'}", file=sys.stderr, flush=True)

@@ -1,0 +1,73 @@
+"""Contact sheets: slices of several scans side by side, one row a direction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from mrharmony.volume import FloatArray
+
+DIFFERENCE_LIMIT = 0.3  # canonical units at which a difference is full red or blue
+BRIGHTEST = 1.3  # canonical units shown white
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture of a row.
+
+    Parameters
+    ----------
+    title
+        What it shows.
+    image
+        A slice as it is stored (first axis to the right, second axis up), canonical units.
+    is_difference
+        Shown in blue and red around 0 instead of grey.
+    """
+
+    title: str
+    image: FloatArray
+    is_difference: bool = False
+
+
+def contact_sheet(rows: Sequence[tuple[str, Sequence[Panel]]], title: str, path: Path) -> None:
+    """Write a PNG with a row of panels for each label.
+
+    Parameters
+    ----------
+    rows
+        Label of each row and its panels, as many in every row.
+    title
+        Above everything.
+    path
+        The `.png` file.
+    """
+    columns = len(rows[0][1])
+    figure = Figure(figsize=(2.4 * columns, 2.5 * len(rows) + 0.6), facecolor="black", layout="constrained")
+    axes = np.atleast_2d(figure.subplots(len(rows), columns))
+    for (label, panels), line in zip(rows, axes, strict=True):
+        for panel, axis in zip(panels, line, strict=True):
+            _draw(axis, panel)
+        line[0].set_ylabel(label, color="white", fontsize=9)
+    figure.suptitle(title, color="white", fontsize=11)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    FigureCanvasAgg(figure).print_png(str(path))
+
+
+def _draw(axis: Axes, panel: Panel) -> None:
+    look = (
+        {"cmap": "RdBu_r", "vmin": -DIFFERENCE_LIMIT, "vmax": DIFFERENCE_LIMIT}
+        if panel.is_difference
+        else {"cmap": "gray", "vmin": 0.0, "vmax": BRIGHTEST}
+    )
+    axis.imshow(panel.image.T, origin="lower", interpolation="nearest", **look)
+    axis.set_title(panel.title, color="white", fontsize=9)
+    axis.set_xticks([])
+    axis.set_yticks([])
+    axis.set_facecolor("black")

@@ -1,0 +1,38 @@
+"""File names of scans: which endings are read, and what the outputs are called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
+MGH_SUFFIXES = (".mgh", ".mgz")
+COMPRESSED_SUFFIXES = (".nii.gz", ".mgz")
+SCAN_SUFFIXES = NIFTI_SUFFIXES + MGH_SUFFIXES
+
+
+def scan_suffix(path: Path | str) -> str | None:
+    """Return which of `SCAN_SUFFIXES` ends the file name (in any case), or None."""
+    name = Path(path).name.lower()
+    return next((suffix for suffix in SCAN_SUFFIXES if name.endswith(suffix)), None)
+
+
+def scan_stem(path: Path | str) -> str:
+    """Return the file name without its scan suffix: `sub-01_T1w.nii.gz` is `sub-01_T1w`."""
+    name = Path(path).name
+    return name[: len(name) - len(scan_suffix(path) or "")]
+
+
+def output_stem(path: Path | str) -> str:
+    """Return the name that outputs of a scan start with.
+
+    Parameters
+    ----------
+    path
+        A scan, such as `sub-01_ses-a_T1w.nii.gz`.
+
+    Returns
+    -------
+    str
+        The file name without its scan suffix and without a trailing `_T1w`: `sub-01_ses-a`.
+    """
+    return scan_stem(path).removesuffix("_T1w")

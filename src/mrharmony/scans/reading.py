@@ -1,0 +1,140 @@
+"""Read a scan in one pass over its file, and check everything on the way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from mrharmony.scans.byte_source import ByteSource, open_scan
+from mrharmony.scans.file_checks import check_file, unreadable
+from mrharmony.scans.findings import ScanFault, error, has_error, proceed, run_checks, warning
+from mrharmony.scans.geometry import Geometry, assumed_ras
+from mrharmony.scans.geometry_checks import GEOMETRY_CHECKS, check_orientation
+from mrharmony.scans.gzip_integrity import MAX_RATIO
+from mrharmony.scans.layout import LAYOUT_CHECKS, Layout
+from mrharmony.scans.mgh import MghHeader
+from mrharmony.scans.names import COMPRESSED_SUFFIXES, MGH_SUFFIXES, scan_suffix
+from mrharmony.scans.nifti import NiftiHeader
+from mrharmony.scans.scan import Scan
+from mrharmony.scans.scan_header import ScanHeader
+from mrharmony.scans.voxel_checks import VOXEL_CHECKS
+from mrharmony.scans.voxels import StoredVoxels, read_voxels
+from mrharmony.volume import Finding, ScanRefused, Volume
+
+MAX_TRAILING_BYTES = 64 * 2**20
+"""How far the content is followed beyond the voxels before it is called a decompression bomb."""
+
+
+def read_scan(path: Path | str, *, assume_ras: bool = False) -> Scan:
+    """Read and check one scan.
+
+    Parameters
+    ----------
+    path
+        A `.nii`, `.nii.gz`, `.mgh` or `.mgz` file.
+    assume_ras
+        Accept a scan that does not say how it lies, as one whose voxel axes run to the right, anterior
+        and superior.
+
+    Returns
+    -------
+    Scan
+        With finite voxels, an invertible affine and no error among its findings.
+
+    Raises
+    ------
+    ScanRefused
+        The scan is broken or is not one T1w volume; all findings are with it.
+    """
+    scan, findings = _inspect(Path(path), assume_ras)
+    if scan is None:
+        raise ScanRefused(path, findings)
+    return scan
+
+
+def check_scan(path: Path | str, *, assume_ras: bool = False) -> tuple[Finding, ...]:
+    """Return everything that is worth knowing about a scan; a broken file is a finding, never an exception.
+
+    Parameters
+    ----------
+    path
+        Any path.
+    assume_ras
+        As in `read_scan`.
+    """
+    return _inspect(Path(path), assume_ras)[1]
+
+
+def _inspect(path: Path, assume_ras: bool) -> tuple[Scan | None, tuple[Finding, ...]]:
+    """Return the scan, or None where a finding refuses it, and all findings."""
+    findings: list[Finding] = []
+    scan = None
+    try:
+        proceed(tuple(check_file(path)))
+        with np.errstate(all="ignore"), open_scan(path, findings) as source:
+            scan = _read(path, source, assume_ras, findings)
+    except ScanFault as fault:
+        findings.extend(fault.findings)
+    except OSError as failure:
+        findings.append(unreadable(failure))
+    except MemoryError:
+        findings.append(error("out-of-memory", "The scan does not fit in memory.", "Use a larger machine."))
+    return None if has_error(findings) else scan, tuple(findings)
+
+
+def _read(path: Path, source: ByteSource, assume_ras: bool, findings: list[Finding]) -> Scan | None:
+    """Read header, voxels and the rest of the file, adding to the findings as they come."""
+    header = parse_header(path, source)
+    layout = header.layout(_capacity(path))
+    findings += proceed(run_checks(LAYOUT_CHECKS, layout))
+    geometry = header.geometry(layout.shape)
+    findings += header.oddities()
+    findings += run_checks((check_orientation(assume_ras), *GEOMETRY_CHECKS), geometry)
+    stored = read_voxels(source, layout)
+    findings += run_checks(VOXEL_CHECKS, stored)
+    findings += _check_end(source, layout)
+    return None if has_error(findings) else _scan(path, header, geometry, stored, findings)
+
+
+def parse_header(path: Path, source: ByteSource) -> ScanHeader:
+    """Read the header of the format that the file's name announces."""
+    kind: type[ScanHeader] = MghHeader if scan_suffix(path) in MGH_SUFFIXES else NiftiHeader
+    return kind.parse(source)
+
+
+def _capacity(path: Path) -> int:
+    """Return how many bytes of content the file can hold at most."""
+    return path.stat().st_size * (MAX_RATIO if scan_suffix(path) in COMPRESSED_SUFFIXES else 1)
+
+
+def _check_end(source: ByteSource, layout: Layout) -> tuple[Finding, ...]:
+    """Read to the end, so that the whole file is verified, and say what follows the voxels."""
+    trailing = source.drain(MAX_TRAILING_BYTES)
+    if trailing > MAX_TRAILING_BYTES:
+        return (
+            error(
+                "decompression-bomb",
+                f"More than {MAX_TRAILING_BYTES:,} bytes follow the voxels that the header announces.",
+                "The header or the file is damaged: convert the scan again.",
+            ),
+        )
+    if trailing and not layout.has_footer:
+        return (
+            warning(
+                "trailing-data",
+                f"{trailing:,} bytes follow the voxels; they are ignored.",
+                "Convert the scan again if you did not expect that.",
+            ),
+        )
+    return ()
+
+
+def _scan(
+    path: Path, header: ScanHeader, geometry: Geometry, stored: StoredVoxels, findings: list[Finding]
+) -> Scan:
+    output_header = header.output_header(geometry)
+    known = geometry.affine is not None
+    affine = np.asarray(output_header.get_best_affine()) if known else assumed_ras(geometry)
+    voxels = stored.intensities.reshape(geometry.shape, order="F")
+    return Scan(path, Volume(voxels, affine), output_header, tuple(findings))

@@ -1,0 +1,83 @@
+"""Write a scan on the grid of another, to the bit, with its JSON sidecar."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import nibabel as nib
+import numpy as np
+
+from mrharmony.scans.atomic import json_bytes, staged
+from mrharmony.scans.names import scan_stem, scan_suffix
+from mrharmony.scans.scan import Scan
+from mrharmony.volume import FloatArray, MrharmonyError
+
+COMPRESSION_LEVEL = 1
+"""Float intensities hardly compress; higher levels cost a third more time for one per cent."""
+
+
+def write_scan(path: Path | str, voxels: FloatArray, like: Scan, sidecar: dict[str, Any] | None) -> None:
+    """Write voxels as `.nii.gz` with the shape, affine, zooms and axis order of a scan, to the bit.
+
+    The image replaces an existing one at once or not at all; the sidecar comes last, so where it exists,
+    the image beside it is complete and its own. Equal voxels give equal bytes.
+
+    Parameters
+    ----------
+    path
+        The image, ending in `.nii.gz`; its folder is made where missing.
+    voxels
+        Finite intensities, shape of the scan.
+    like
+        The scan whose grid this is.
+    sidecar
+        JSON content for the file of the same name ending in `.json`; None removes a stale one.
+
+    Raises
+    ------
+    MrharmonyError
+        The path does not end in `.nii.gz`, names the scan itself, or cannot be written.
+    ValueError
+        The voxels have another shape or are not finite; the sidecar contains NaN.
+    """
+    path = Path(path)
+    _refuse_path(path, like.path)
+    image = _image(voxels, like)
+    note_path = path.with_name(f"{scan_stem(path)}.json")
+    note = None if sidecar is None else json_bytes(sidecar)
+    with staged(path) as image_file, staged(note_path) as note_file:
+        image_file.fill(lambda stream: _write_gzip(stream, image))
+        if note is not None:
+            note_file.fill(lambda stream: stream.write(note))
+        note_path.unlink(missing_ok=True)
+        image_file.commit()
+        if note is not None:
+            note_file.commit()
+
+
+def _refuse_path(path: Path, source: Path) -> None:
+    if scan_suffix(path) != ".nii.gz":
+        raise MrharmonyError(f"{path}: outputs are written as .nii.gz. Give a name that ends in .nii.gz.")
+    if path.exists() and source.exists() and path.samefile(source):
+        raise MrharmonyError(f"{path}: this would overwrite the scan itself. Give another name or folder.")
+
+
+def _image(voxels: FloatArray, like: Scan) -> nib.Nifti1Image:
+    """Return the image in memory; raise `ValueError` where voxels are not finite or of another shape."""
+    if voxels.shape != like.volume.shape:
+        raise ValueError(f"expected voxels of shape {like.volume.shape}, got {voxels.shape}")
+    with np.errstate(over="ignore"):
+        intensities = np.asarray(voxels, dtype=np.float32)
+    if not np.isfinite(intensities).all():
+        raise ValueError("voxels to write must be finite")
+    header = like.header
+    kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
+    return kind(intensities, header.get_best_affine(), header)
+
+
+def _write_gzip(stream: BinaryIO, image: nib.Nifti1Image) -> None:
+    """Compress without name and time, which would make equal scans differ."""
+    with gzip.GzipFile("", "wb", COMPRESSION_LEVEL, stream, mtime=0) as compressed:
+        image.to_stream(compressed)

@@ -1,0 +1,159 @@
+"""Intensity model of a T1w brain: three tissues, three kinds of shared voxels, a residual bias field."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+from scipy.special import ndtr
+
+from mrharmony.volume import BoolArray, FloatArray
+
+ITERATIONS = 15
+BIAS_BLUR_MM = 22.0
+NEIGHBOUR_BLUR_MM = 1.0
+NEIGHBOUR_WEIGHT = 0.7
+NEIGHBOUR_ROUNDS = 2
+# Pairs of CSF, GM, WM that share voxels, and how likely that is beside the pure classes.
+MIXED_PAIRS = ((0, 1), (1, 2), (0, 2))
+MIXED_WEIGHTS = (1.0, 1.0, 0.3)
+
+
+@dataclass(frozen=True)
+class TissueMixture:
+    """What CSF, GM and WM look like in one scan, and where it is brighter than it should be.
+
+    Parameters
+    ----------
+    means, deviations
+        Intensities and their standard deviations, shape (3,).
+    log_bias
+        Logarithm of the residual bias field on the grid it was fitted on, shape (i, j, k).
+    """
+
+    means: NDArray[np.float64]
+    deviations: NDArray[np.float64]
+    log_bias: FloatArray
+
+
+def fit_mixture(voxels: FloatArray, mask: BoolArray, priors: FloatArray, zoom: float) -> TissueMixture:
+    """Expectation-maximisation with spatial priors.
+
+    Parameters
+    ----------
+    voxels, mask
+        Intensities and brain mask, shape (i, j, k).
+    priors
+        Prior shares of CSF, GM, WM, shape (3, i, j, k).
+    zoom
+        Voxel edge in mm.
+    """
+    inside, prior = voxels[mask], _class_priors(priors[:, mask])
+    means, deviations = _first_guess(inside, priors[:, mask])
+    log_bias = np.zeros(voxels.shape, dtype=np.float32)
+    for _ in range(ITERATIONS):
+        flat = inside * np.exp(-log_bias[mask])
+        classes = _responsibilities(flat, prior, means, deviations)
+        pure, weights = classes[:3], classes[:3].sum(axis=1)
+        means = pure @ flat / weights
+        deviations = np.sqrt([p @ (flat - m) ** 2 / w for p, m, w in zip(pure, means, weights, strict=True)])
+        deviations = np.maximum(deviations, 0.02 * means[2])
+        log_bias[mask] += _log_residual(flat, classes, means, mask, zoom)
+    return TissueMixture(means, deviations, log_bias)
+
+
+def tissue_shares(
+    voxels: FloatArray, mask: BoolArray, priors: FloatArray, mixture: TissueMixture, zoom: float
+) -> FloatArray:
+    """Expected shares of CSF, GM, WM in every voxel; neighbours are asked so that noise is not anatomy.
+
+    Parameters
+    ----------
+    voxels, mask, priors, zoom
+        As in `fit_mixture`, on any grid.
+    mixture
+        With `log_bias` on the same grid.
+
+    Returns
+    -------
+    FloatArray
+        Shape (3, i, j, k), sum 1 in the mask and 0 outside.
+    """
+    flat = voxels[mask] * np.exp(-mixture.log_bias[mask])
+    shares = np.zeros((3, *voxels.shape), dtype=np.float32)
+    prior = priors[:, mask]
+    for _ in range(NEIGHBOUR_ROUNDS + 1):
+        classes = _responsibilities(flat, _class_priors(prior), mixture.means, mixture.deviations)
+        shares[:, mask] = _expected_shares(flat, classes, mixture.means)
+        around = gaussian_filter(shares, (0, *[NEIGHBOUR_BLUR_MM / zoom] * 3))[:, mask]
+        prior = priors[:, mask] * np.exp(NEIGHBOUR_WEIGHT * around)
+        prior /= prior.sum(axis=0)
+    return shares
+
+
+def _first_guess(inside: FloatArray, priors: FloatArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Medians where the priors are most certain; CSF is taken from the dark end of where it may be."""
+    white = float(np.median(inside[priors[2] > 0.8 * priors[2].max()]))
+    grey = float(np.median(inside[priors[1] > 0.8 * priors[1].max()]))
+    dark = float(np.percentile(inside[priors[0] > 0.5 * priors[0].max()], 15))
+    means = np.array([min(dark, 0.7 * grey), min(grey, 0.9 * white), white])
+    return means, np.full(3, 0.15 * white)
+
+
+def _class_priors(priors: FloatArray) -> FloatArray:
+    """Priors of CSF, GM, WM and of the three mixed pairs, shape (6, n), sum 1."""
+    mixed = [
+        weight * np.sqrt(priors[a] * priors[b])
+        for (a, b), weight in zip(MIXED_PAIRS, MIXED_WEIGHTS, strict=True)
+    ]
+    classes = np.concatenate([priors, np.stack(mixed)])
+    return np.asarray(classes / classes.sum(axis=0))
+
+
+def _responsibilities(
+    flat: FloatArray, prior: FloatArray, means: NDArray[np.float64], deviations: NDArray[np.float64]
+) -> FloatArray:
+    """Posterior of the six classes, shape (6, n).
+
+    A mixed voxel's intensity is uniform between the two means, plus noise: the density is a difference of
+    normal distribution functions.
+    """
+    density = np.empty_like(prior)
+    for tissue in range(3):
+        score = (flat - means[tissue]) / deviations[tissue]
+        density[tissue] = np.exp(-0.5 * score**2) / (deviations[tissue] * np.sqrt(2 * np.pi))
+    for index, (a, b) in enumerate(MIXED_PAIRS, start=3):
+        noise = np.sqrt(0.5 * (deviations[a] ** 2 + deviations[b] ** 2))
+        steps = ndtr((flat - means[a]) / noise) - ndtr((flat - means[b]) / noise)
+        density[index] = steps / max(means[b] - means[a], 1e-6)
+    # Far from every mean, the nearest end still decides.
+    density[0][flat < means[0]] += 1e-6
+    density[2][flat > means[2]] += 1e-6
+    joint = np.maximum(density, 1e-12) * prior
+    return np.asarray(joint / joint.sum(axis=0))
+
+
+def _expected_shares(flat: FloatArray, classes: FloatArray, means: NDArray[np.float64]) -> FloatArray:
+    shares = classes[:3].copy()
+    for index, (a, b) in enumerate(MIXED_PAIRS, start=3):
+        second = np.clip((flat - means[a]) / max(means[b] - means[a], 1e-6), 0, 1)
+        shares[a] += classes[index] * (1 - second)
+        shares[b] += classes[index] * second
+    return shares
+
+
+def _log_residual(
+    flat: FloatArray, classes: FloatArray, means: NDArray[np.float64], mask: BoolArray, zoom: float
+) -> FloatArray:
+    """Smooth log ratio of what is seen to what pure GM and WM should show, in the mask, shape (n,)."""
+    grey, white = classes[1], classes[2]
+    weight = np.zeros(mask.shape, dtype=np.float32)
+    weighted = np.zeros(mask.shape, dtype=np.float32)
+    weight[mask] = grey + white
+    logs = np.log(np.maximum(flat, 1e-3))
+    weighted[mask] = grey * (logs - np.log(means[1])) + white * (logs - np.log(means[2]))
+    sd = BIAS_BLUR_MM / zoom
+    residual = gaussian_filter(weighted, sd)[mask] / np.maximum(gaussian_filter(weight, sd)[mask], 1e-6)
+    return np.asarray(residual - residual.mean())

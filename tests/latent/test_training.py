@@ -1,0 +1,98 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mrharmony.latent import RealSlices, TrainingSettings, train_networks
+from mrharmony.latent.training import round_trip_error
+from mrharmony.volume import MrharmonyError
+
+RUN = """
+import sys
+from pathlib import Path
+import numpy as np, torch
+from mrharmony.latent import RealSlices, TrainingSettings, train_networks
+torch.set_num_threads(1)
+folder = Path(sys.argv[1])
+data = RealSlices(np.load(folder / "brains.npy"), ["bright", "bright", "dark", "dark"])
+settings = TrainingSettings.model_validate_json((folder / "settings.json").read_text())
+train_networks(data, settings, folder / "run")
+"""
+
+
+def _weights(networks) -> list[np.ndarray]:
+    modules = (networks.autoencoder, networks.denoiser, networks.prompts)
+    return [value.numpy() for module in modules for value in module.state_dict().values()]
+
+
+def test_a_batch_is_decided_by_its_generator(data: RealSlices):
+    first, second = (data.batch(5, torch.Generator().manual_seed(9)) for _ in range(2))
+    assert torch.equal(first.images, second.images)
+    assert torch.equal(first.structures, second.structures)
+    assert first.prompts == second.prompts
+    assert first.images.shape == first.structures.shape == (5, 1, 40, 40)
+
+
+def test_both_domains_are_drawn_equally_often(data: RealSlices):
+    prompts = data.batch(400, torch.Generator().manual_seed(0)).prompts
+    assert 150 < prompts.count("bright") < 250
+
+
+def test_training_lowers_the_error(data: RealSlices, settings: TrainingSettings, tmp_path: Path):
+    longer = settings.model_copy(
+        update={"autoencoder_stage": settings.autoencoder_stage.model_copy(update={"steps": 60})}
+    )
+    batch = data.batch(8, torch.Generator().manual_seed(1))
+    short, long = (
+        round_trip_error(train_networks(data, s, tmp_path / str(n)).autoencoder, batch)
+        for n, s in enumerate((settings, longer))
+    )
+    assert long < 0.7 * short
+
+
+def test_killed_and_resumed_training_is_the_training_that_was_not_killed(
+    data: RealSlices, brains: np.ndarray, settings: TrainingSettings, tmp_path: Path
+):
+    torch.set_num_threads(1)
+    np.save(tmp_path / "brains.npy", brains)
+    (tmp_path / "settings.json").write_text(settings.model_dump_json())
+    process = subprocess.Popen([sys.executable, "-c", RUN, str(tmp_path)], stderr=subprocess.DEVNULL)
+    checkpoint = tmp_path / "run" / "denoiser.safetensors"
+    while not checkpoint.exists() and process.poll() is None:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert checkpoint.exists()
+
+    resumed = train_networks(data, settings, tmp_path / "run")
+    straight = train_networks(data, settings, tmp_path / "straight")
+    for one, other in zip(_weights(resumed), _weights(straight), strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_a_checkpoint_of_another_run_is_refused(data: RealSlices, settings: TrainingSettings, tmp_path: Path):
+    train_networks(data, settings, tmp_path)
+    wider = settings.model_copy(
+        update={"autoencoder": settings.autoencoder.model_copy(update={"channels": (16, 16)})}
+    )
+    with pytest.raises(MrharmonyError, match=r"autoencoder\.safetensors"):
+        train_networks(data, wider, tmp_path)
+
+
+def test_presets_load_and_unknown_ones_are_told():
+    assert TrainingSettings.preset("quick").working_zoom == 2.0
+    with pytest.raises(MrharmonyError, match="quick"):
+        TrainingSettings.preset("no-such-preset")
+
+
+def test_a_preset_file_with_a_typo_is_refused(tmp_path: Path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("denoiser_stage: {steps: 5}\nautoencoder_stage: {steps: 5, bach: 3}\n")
+    with pytest.raises(MrharmonyError, match=r"mine\.yaml"):
+        TrainingSettings.preset(str(file))

@@ -1,0 +1,206 @@
+"""A BIDS folder is indexed without touching it, and its oddities are told."""
+
+import json
+import os
+
+import pytest
+
+from mrharmony.scans import BidsIndex
+from mrharmony.volume import MrharmonyError
+
+TABLE = "participant_id\tsite\tage\nsub-01\tA\t30\n02\tB\tn/a\n"
+
+
+@pytest.fixture
+def bids(tmp_path):
+    """A BIDS folder with two subjects from two sites, one of them in a session; images are empty files."""
+    root = tmp_path / "my bids ü"
+    for name in ("sub-01/anat/sub-01_T1w.nii.gz", "sub-02/ses-x/anat/sub-02_ses-x_T1w.nii"):
+        (root / name).parent.mkdir(parents=True)
+        (root / name).touch()
+    (root / "participants.tsv").write_text(TABLE, "utf-8")
+    return root
+
+
+def write_table(root, text, encoding="utf-8"):
+    (root / "participants.tsv").write_bytes(text.encode(encoding))
+
+
+def codes(index):
+    return {finding.code: finding.level for finding in index.findings}
+
+
+def test_scans_get_their_domain_from_the_table_with_and_without_prefix(bids):
+    index = BidsIndex.open(bids)
+    first, second = index.scans
+    assert (first.subject, first.session, first.domain) == ("01", None, "A")
+    assert (second.subject, second.session, second.domain) == ("02", "x", "B")
+    assert first.path == bids / "sub-01/anat/sub-01_T1w.nii.gz"
+    assert first.participant == {"site": "A", "age": "30"}
+    assert second.participant == {"site": "B"}
+    assert index.domains == ("A", "B")
+    assert index.findings == ()
+
+
+def test_indexing_changes_nothing(bids):
+    before = sorted((path, path.stat().st_mtime_ns) for path in bids.rglob("*"))
+    BidsIndex.open(bids)
+    assert sorted((path, path.stat().st_mtime_ns) for path in bids.rglob("*")) == before
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_byte_order_mark_line_ends_blank_lines_and_spaces_are_tolerated(bids, encoding):
+    write_table(bids, TABLE.replace("\n", "\r\n").replace("\tA\t", "\t Zürich \t") + "\r\n\t\t\r\n", encoding)
+    assert BidsIndex.open(bids).domains == ("B", "Zürich")
+
+
+def test_any_column_can_name_the_domain(bids):
+    index = BidsIndex.open(bids, domain_column="age")
+    assert [scan.domain for scan in index.scans] == ["30", None]
+
+
+def test_a_missing_column_is_answered_with_those_that_exist(bids):
+    with pytest.raises(MrharmonyError, match=r"no column 'scanner'\. .*: site, age; or session"):
+        BidsIndex.open(bids, domain_column="scanner")
+
+
+def test_the_session_can_be_the_domain_with_or_without_a_table(bids):
+    index = BidsIndex.open(bids, domain_column="session")
+    assert [scan.domain for scan in index.scans] == [None, "x"]
+    assert codes(index) == {"bids-no-domain": "warning"}
+    (bids / "participants.tsv").unlink()
+    assert BidsIndex.open(bids, domain_column="session").domains == ("x",)
+
+
+def test_subjects_that_the_table_does_not_list_have_no_domain_and_are_told(bids):
+    write_table(bids, "participant_id\tsite\nsub-01\tA\n")
+    index = BidsIndex.open(bids)
+    assert [scan.domain for scan in index.scans] == ["A", None]
+    assert codes(index) == {"bids-unlisted": "warning"}
+    assert "sub-02" in index.findings[0].message
+
+
+def test_a_domain_that_is_not_available_is_none_and_told(bids):
+    write_table(bids, "participant_id\tsite\nsub-01\tn/a\nsub-02\n")
+    index = BidsIndex.open(bids)
+    assert [scan.domain for scan in index.scans] == [None, None]
+    assert index.domains == ()
+    assert "sub-01, sub-02" in index.findings[0].message
+    assert codes(index) == {"bids-no-domain": "warning"}
+
+
+def test_many_subjects_without_domain_are_one_finding(bids):
+    for label in range(10, 30):
+        (bids / f"sub-{label}/anat").mkdir(parents=True)
+        (bids / f"sub-{label}/anat/sub-{label}_T1w.nii").touch()
+    (finding,) = BidsIndex.open(bids).findings
+    assert "sub-14 and 15 more" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "empty"),
+        (b"\n\n", "empty"),
+        (b"participant_id\tsite\n", "empty"),
+        (b"participant_id,site\nsub-01,A\n", "separated by tabs"),
+        (b"subject\tsite\nsub-01\tA\n", "no column participant_id, only subject, site"),
+        (b"participant_id\tsite\tsite\nsub-01\tA\tB\n", "'site' appears twice"),
+        (b"participant_id\tsite\nsub-01\tA\n01\tA\n", "subject 01 has two rows"),
+        (b"participant_id\tsite\nsub-01\tA\tB\n", "more fields than the header"),
+        (b"participant_id\tsite\n\tA\n", "has no participant_id"),
+        ("participant_id\tsite\nsub-01\tÄ\n".encode("latin-1"), "UTF-8"),
+        ("participant_id\tsite\nsub-01\tA\n".encode("utf-16"), "UTF-8"),
+        (b"participant_id\tsite\nsub-01\t" + b"A" * 200_000 + b"\n", "not a table"),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_told(bids, content, message):
+    (bids / "participants.tsv").write_bytes(content)
+    with pytest.raises(MrharmonyError, match=message) as failure:
+        BidsIndex.open(bids)
+    assert str(bids / "participants.tsv") in str(failure.value)
+
+
+def test_a_folder_without_table_or_scans_or_that_is_none_is_told(bids, tmp_path):
+    with pytest.raises(MrharmonyError, match="not a folder"):
+        BidsIndex.open(tmp_path / "absent")
+    with pytest.raises(MrharmonyError, match="not a folder"):
+        BidsIndex.open(bids / "participants.tsv")
+    (bids / "participants.tsv").rename(tmp_path / "participants.tsv")
+    with pytest.raises(MrharmonyError, match="participant_id and site"):
+        BidsIndex.open(bids)
+    with pytest.raises(MrharmonyError, match="no scans"):
+        BidsIndex.open(tmp_path)
+
+
+def test_a_table_that_is_a_folder_is_told(bids):
+    (bids / "participants.tsv").unlink()
+    (bids / "participants.tsv").mkdir()
+    with pytest.raises(MrharmonyError, match="cannot be read"):
+        BidsIndex.open(bids)
+
+
+def test_other_files_are_no_scans(bids):
+    for name in ("._sub-01_T1w.nii.gz", "sub-01_T2w.nii.gz", "sub-01_T1w.nii.gz.part", "sub-01_T1w.json"):
+        (bids / "sub-01/anat" / name).write_text("{}")
+    (bids / "derivatives/sub-01/anat").mkdir(parents=True)
+    (bids / "derivatives/sub-01/anat/sub-01_T1w.nii.gz").touch()
+    (bids / "sub-03").touch()
+    assert len(BidsIndex.open(bids).scans) == 2
+
+
+def test_a_link_without_content_is_told_and_stays_in_the_index(bids):
+    scan = bids / "sub-01/anat/sub-01_T1w.nii.gz"
+    scan.unlink()
+    scan.symlink_to("../../.git/annex/objects/gone")
+    index = BidsIndex.open(bids)
+    assert codes(index) == {"bids-broken-link": "error"}
+    assert len(index.scans) == 2
+
+
+def test_a_file_in_the_folder_of_another_subject_is_told(bids):
+    folder = bids / "sub-01/anat"
+    (folder / "sub-01_T1w.nii.gz").rename(folder / "sub-010_T1w.nii.gz")
+    index = BidsIndex.open(bids)
+    assert codes(index) == {"bids-misnamed": "warning"}
+    assert index.scans[0].subject == "01"
+
+
+def test_a_scan_that_is_there_twice_is_told(bids):
+    (bids / "sub-01/anat/sub-01_T1w.nii").touch()
+    assert codes(BidsIndex.open(bids)) == {"bids-duplicate": "warning"}
+
+
+def test_sidecars_are_inherited_and_the_deeper_and_more_specific_wins(bids):
+    def sidecar(name, **content):
+        (bids / name).write_text(json.dumps(content))
+
+    sidecar("T1w.json", Manufacturer="root", EchoTime=1, Model="root")
+    sidecar("ses-x_T1w.json", EchoTime=2)
+    sidecar("ses-y_T1w.json", EchoTime=99)
+    sidecar("sub-02/sub-02_T1w.json", Model="subject")
+    sidecar("sub-02/ses-x/anat/sub-02_ses-x_T1w.json", Manufacturer="scan")
+    first, second = BidsIndex.open(bids).scans
+    assert first.sidecar == {"Manufacturer": "root", "EchoTime": 1, "Model": "root"}
+    assert second.sidecar == {"Manufacturer": "scan", "EchoTime": 2, "Model": "subject"}
+
+
+def test_a_sidecar_above_the_folder_is_not_inherited(bids):
+    (bids.parent / "T1w.json").write_text('{"Manufacturer": "none of ours"}')
+    assert BidsIndex.open(bids).scans[0].sidecar == {}
+
+
+@pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff\xfe", b"[" * 100_000])
+def test_a_sidecar_that_is_no_object_is_ignored_and_told_once(bids, content):
+    (bids / "T1w.json").write_bytes(content)
+    index = BidsIndex.open(bids)
+    assert codes(index) == {"bids-bad-sidecar": "warning"}
+    assert len(index.findings) == 1
+    assert index.scans[0].sidecar == {}
+
+
+@pytest.mark.skipif("MRHARMONY_DATA" not in os.environ, reason="MRHARMONY_DATA names no real scans")
+def test_real_scans_all_have_a_domain():
+    index = BidsIndex.open(os.environ["MRHARMONY_DATA"])
+    assert index.findings == ()
+    assert all(scan.domain for scan in index.scans)

@@ -1,0 +1,112 @@
+"""What is read is what nibabel reads, in one quiet pass."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+
+import nibabel as nib
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mrharmony.scans import BidsIndex, check_scan, finding_line, finding_record, read_scan
+
+STORED = [np.uint8, np.int8, np.int16, np.uint16, np.int32, np.uint32, np.float32, np.float64]
+
+
+@pytest.mark.parametrize("dtype", STORED)
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+@pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz"])
+def test_voxels_and_affine_are_those_that_nibabel_reads(make, dtype, kind, name):
+    path = make.nifti(name, voxels=make.voxels(dtype=dtype), kind=kind)
+    scan, loaded = read_scan(path), nib.load(path)
+    assert scan.findings == ()
+    np.testing.assert_array_equal(scan.volume.voxels, loaded.get_fdata())
+    np.testing.assert_array_equal(scan.volume.affine, loaded.affine)
+
+
+@given(
+    st.floats(2**-20, 2**20, width=32),
+    st.floats(0, 10),
+    st.sampled_from(STORED),
+    st.sampled_from("<>"),
+)
+@settings(max_examples=40, deadline=None)
+def test_scaling_and_byte_order_are_those_that_nibabel_reads(make_shared, slope, share, dtype, order):
+    header = nib.Nifti1Header(endianness=order)
+    image = nib.Nifti1Image(make_shared.voxels(dtype=dtype), make_shared.affine, header, dtype=dtype)
+    image.header["scl_slope"], image.header["scl_inter"] = slope, slope * share
+    path = make_shared.file("scaled.nii", image.to_bytes())
+    loaded = nib.load(path)
+    assert loaded.header.endianness == order
+    np.testing.assert_array_equal(read_scan(path).volume.voxels, np.float32(loaded.get_fdata()))
+
+
+def test_extensions_before_the_voxels_are_skipped(make):
+    image = nib.Nifti1Image(make.voxels(), make.affine)
+    image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"x" * 3000))
+    path = make.file("scan.nii.gz", image.to_bytes())
+    np.testing.assert_array_equal(read_scan(path).volume.voxels, make.voxels())
+
+
+def test_nothing_of_nibabel_reaches_the_user(make, caplog, capfd, recwarn):
+    caplog.set_level(logging.DEBUG)
+    for fields in ({"qform_code": 77}, {"scl_slope": 1e38}, {"srow_x": [np.nan] * 4}, {"datatype": 999}):
+        assert check_scan(make.nifti(**fields))
+    assert (caplog.records, list(recwarn), capfd.readouterr()) == ([], [], ("", ""))
+
+
+def test_all_findings_come_at_once(make, levels):
+    path = make.nifti("scan.nii.gz", voxels=-make.voxels(), srow_x=[np.nan] * 4, xyzt_units=1)
+    path.write_bytes(path.read_bytes() + b"garbage")
+    assert levels(check_scan(path)) == {
+        "non-finite-affine": "error",
+        "odd-units": "warning",
+        "mostly-negative": "error",
+        "gzip-trailing-bytes": "warning",
+    }
+
+
+def test_findings_are_easy_to_print_and_to_store(make):
+    (finding,) = check_scan(make.nifti(xyzt_units=1))
+    record = json.loads(json.dumps(finding_record(finding)))
+    assert set(record) == {"level", "code", "message", "fix"}
+    assert finding_line(finding) == f"warning [odd-units] {record['message']} {record['fix']}"
+    assert "\n" not in finding_line(finding)
+
+
+def test_a_whole_head_is_read_within_three_seconds(make):
+    grid = np.indices((256, 256, 256), dtype=np.int16)
+    path = make.nifti("head.nii.gz", voxels=(grid[0] * 3 + grid[1] + grid[2] % 7).astype(np.int16))
+    start = time.process_time()
+    assert read_scan(path).volume.shape == (256, 256, 256)
+    assert time.process_time() - start < 3
+
+
+LITTLE_MEMORY = """
+import resource, sys
+from mrharmony.scans import check_scan
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, used + 2**28))
+print([finding.code for finding in check_scan(sys.argv[1])])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of a process so")
+def test_a_scan_larger_than_the_memory_is_a_finding(make):
+    path = make.nifti(dim=[3, 600, 600, 600, 1, 1, 1, 1], datatype=2, bitpix=8)
+    with path.open("r+b") as stream:
+        stream.truncate(352 + 600**3)  # sparse: takes no room on the disk
+    run = [sys.executable, "-c", LITTLE_MEMORY, str(path)]
+    assert subprocess.run(run, capture_output=True, text=True, check=True).stdout == "['out-of-memory']\n"
+
+
+@pytest.mark.skipif("MRHARMONY_DATA" not in os.environ, reason="MRHARMONY_DATA names no real scans")
+def test_real_scans_are_read_without_warnings():
+    scans = BidsIndex.open(os.environ["MRHARMONY_DATA"]).scans
+    for scan in scans:
+        assert [finding for finding in check_scan(scan.path) if finding.level != "info"] == []

@@ -1,0 +1,84 @@
+"""Intensities that no T1w scan has are found."""
+
+import numpy as np
+import pytest
+
+from mrharmony.scans import check_scan, read_scan
+
+
+def with_values(make, *values):
+    voxels = make.voxels(dtype=np.float64)
+    voxels.flat[: len(values)] = values
+    return voxels
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_voxels_without_value_are_counted_and_refused(make, levels, dtype):
+    path = make.nifti(voxels=with_values(make, np.nan, np.inf, -np.inf).astype(dtype))
+    findings = check_scan(path)
+    assert levels(findings) == {"non-finite-voxels": "error"}
+    assert findings[0].message.startswith("3 voxels (0.18%)")
+
+
+def test_intensities_beyond_float32_are_refused(make, levels):
+    assert levels(check_scan(make.nifti(voxels=with_values(make, 1e300)))) == {"intensity-overflow": "error"}
+    assert levels(check_scan(make.nifti(scl_slope=1e38, scl_inter=0))) == {"intensity-overflow": "error"}
+
+
+def test_an_image_of_nothing_but_nan_is_refused(make, levels):
+    path = make.nifti(voxels=np.full(make.shape, np.nan, np.float32))
+    assert levels(check_scan(path))["non-finite-voxels"] == "error"
+
+
+@pytest.mark.parametrize("value", [0, 7, -7])
+def test_a_constant_image_is_refused(make, levels, value):
+    path = make.nifti(voxels=np.full(make.shape, value, np.int16))
+    assert levels(check_scan(path))["constant-image"] == "error"
+
+
+def test_a_label_map_is_refused(make, levels):
+    assert levels(check_scan(make.nifti(voxels=make.voxels() % 19))) == {"few-grey-levels": "error"}
+
+
+def test_few_grey_levels_are_a_warning(make, levels):
+    assert levels(check_scan(make.nifti(voxels=make.voxels() % 20))) == {"few-grey-levels": "warning"}
+    assert levels(check_scan(make.nifti(voxels=make.voxels() % 63))) == {"few-grey-levels": "warning"}
+    assert check_scan(make.nifti(voxels=make.voxels() % 64)) == ()
+
+
+def test_a_large_image_with_contrast_in_few_voxels_is_not_a_label_map(make, levels):
+    voxels = np.zeros((160, 160, 100), np.int16)  # large enough for grey levels to be sampled
+    voxels[1::2, 0, 0] = np.arange(100, 180)
+    assert check_scan(make.nifti(voxels=voxels)) == ()
+
+
+def test_a_few_negative_intensities_are_a_warning(make, levels):
+    path = make.nifti(voxels=with_values(make, -3, -8))
+    findings = check_scan(path)
+    assert levels(findings) == {"negative-intensities": "warning"}
+    assert "2 voxels are negative, down to -8" in findings[0].message
+    assert read_scan(path).volume.voxels.min() == -8
+
+
+def test_mostly_negative_intensities_are_refused(make, levels):
+    assert levels(check_scan(make.nifti(voxels=make.voxels() - 100))) == {"mostly-negative": "error"}
+    assert levels(check_scan(make.nifti(scl_slope=-1, scl_inter=0))) == {"mostly-negative": "error"}
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint64])
+def test_integers_of_64_bits_are_a_warning_while_float32_holds_them(make, levels, dtype):
+    voxels = make.voxels(dtype=dtype)
+    voxels.flat[0] = 2**24
+    path = make.nifti(voxels=voxels)
+    assert levels(check_scan(path)) == {"integer64": "warning"}
+    np.testing.assert_array_equal(read_scan(path).volume.voxels, voxels)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [(np.int64, 2**24 + 1), (np.int64, -(2**24) - 1), (np.int64, -(2**63)), (np.uint64, 2**64 - 1)],
+)
+def test_integers_of_64_bits_that_float32_cannot_hold_are_refused(make, levels, dtype, value):
+    voxels = make.voxels(dtype=dtype)
+    voxels.flat[0] = value
+    assert levels(check_scan(make.nifti(voxels=voxels)))["integer64"] == "error"
