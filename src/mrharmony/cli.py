@@ -7,7 +7,7 @@ import logging
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -29,7 +29,7 @@ app = typer.Typer(
         "Make T1-weighted brain scans of any scanner look as if another scanner had taken them. "
         "Anatomy and voxel grid stay what they are.\n\n"
         "**New here?** `mrharmony demo` shows the whole way on virtual scanners. Then look at your own scans "
-        "with `mrharmony check SCAN...` and harmonize one with `mrharmony harmonize SCAN --to NSK --output OUT`. "
+        "with `mrharmony check SCAN...`, harmonize one with `mrharmony harmonize SCAN --to NSK --output OUT`; "
         "`mrharmony domains` lists what `--to` knows.\n\n"
         "Exit status: 0 all done, 1 unexpected, 2 usage, 3 some scans refused. Research use only."
     ),
@@ -47,7 +47,11 @@ AssumeRas = Annotated[
         "--assume-ras", help="Take scans whose header tells no orientation for RAS, at your own risk."
     ),
 ]
-Device = Annotated[str, typer.Option(help="Where networks run: auto, cpu or cuda.")]
+Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where networks run.")]
+Method = Annotated[
+    Literal["diffusion", "regional", "regional-scan", "population", "histogram", "none"],
+    typer.Option(help="diffusion is ours; none prepares a scan and leaves its look."),
+]
 Verbose = Annotated[
     bool, typer.Option("-v", "--verbose", help="Show a traceback when something unexpected happens.")
 ]
@@ -190,11 +194,11 @@ def harmonize(
         str | None, typer.Option("--from", help="Domain that the scans come from, if the model knows it.")
     ] = None,
     model: Model = None,
-    method: Annotated[
-        str, typer.Option(help="diffusion, regional, population, histogram or none.")
-    ] = "diffusion",
+    method: Method = "diffusion",
     mask: Annotated[Path | None, typer.Option(help="Brain mask on the scan's grid (one scan only).")] = None,
-    extent: Annotated[str, typer.Option(help="brain: 0 outside the brain; head: all voxels.")] = "brain",
+    extent: Annotated[
+        Literal["brain", "head"], typer.Option(help="brain: 0 outside the brain; head: all voxels.")
+    ] = "brain",
     assume_ras: AssumeRas = False,
     seed: Seed = 0,
     device: Device = "auto",
@@ -226,16 +230,14 @@ def harmonize(
 def bids(
     bids_dir: Annotated[Path, typer.Argument(help="BIDS data set with participants.tsv.")],
     out_dir: Annotated[Path, typer.Argument(help="Directory for the derivatives.")],
-    level: Annotated[str, typer.Argument(help="participant or group.")],
+    level: Annotated[Literal["participant", "group"], typer.Argument(help="Which step to run.")],
     to: Annotated[str, typer.Option(help="Domain that the scans shall look like.")],
     participant_label: Annotated[
         list[str] | None, typer.Option(help="Only this participant, with or without sub-; may be repeated.")
     ] = None,
     domain_column: DomainColumn = "site",
     model: Model = None,
-    method: Annotated[
-        str, typer.Option(help="diffusion, regional, population, histogram or none.")
-    ] = "diffusion",
+    method: Method = "diffusion",
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
@@ -246,17 +248,17 @@ def bids(
     knows it. Finished scans are not done again. `group` then writes `group.tsv`, a line a scan.
     """
     from mrharmony.cohort.bids_app import run_group, run_participants
-    from mrharmony.cohort.workbench import known_domains, open_job
+    from mrharmony.cohort.workbench import open_job
+    from mrharmony.latent import read_card
     from mrharmony.scans import BidsIndex
+    from mrharmony.weights import shipped_model
 
-    if level not in ("participant", "group"):
-        raise MrharmonyError(f"{level}: not an analysis level. Say participant or group.")
     if level == "group":
         typer.echo(str(run_group(out_dir)))
         return
     index = BidsIndex.open(bids_dir, domain_column)
     job = open_job(model, method, None, to, seed=seed, device=device)
-    outcomes = run_participants(index, out_dir, participant_label, job, known_domains(model))
+    outcomes = run_participants(index, out_dir, participant_label, job, read_card(model or shipped_model()))
     _report_outcomes(outcomes, as_json)
 
 

@@ -13,20 +13,20 @@ from rich.console import Console
 from rich.table import Table
 
 from mrharmony.cohort import HarmonizeJob, sidecar
-from mrharmony.cohort.workbench import open_job
+from mrharmony.cohort.workbench import Method, open_job
 from mrharmony.evaluate import PairedScores, paired_scores
 from mrharmony.harmonize import fit_bilateral_grid
 from mrharmony.prepare import PreparedScan, prepare_scan
 from mrharmony.progress import track
 from mrharmony.report import Panel, contact_sheet
-from mrharmony.scans import BidsIndex, Scan, read_scan, write_scan
+from mrharmony.scans import BidsIndex, BidsScan, Scan, read_scan, write_scan
 from mrharmony.simulate import write_cohort
 from mrharmony.volume import FloatArray
 
 SCANNERS = ("mprage-3t", "mprage-3t-soft", "spgr-1.5t")
 SUBJECTS = 3
 ZOOM = 2.0  # mm
-METHODS = ("none", "histogram", "regional", "diffusion")
+METHODS: tuple[Method, ...] = ("none", "histogram", "regional", "diffusion")
 CEILING = "truth-fitted lock"
 LABELS = {"none": "nothing", "diffusion": "ours"}
 SHEET = "contact-sheet.png"
@@ -93,8 +93,8 @@ class DemoResult:
         console.print(table)
         ours, regional, ceiling = (self.mean(m, "psnr") for m in ("diffusion", "regional", CEILING))
         console.print(
-            f"Ours stands {ours - regional:+.2f} dB from regional curves and {ours - ceiling:+.2f} dB from the "
-            f"truth-fitted lock. Identity (source = target): SSIM {self.identity_ssim:.4f}.\n"
+            f"Ours stands {ours - regional:+.2f} dB from regional curves and {ours - ceiling:+.2f} dB from "
+            f"the truth-fitted lock. Identity (source = target): SSIM {self.identity_ssim:.4f}.\n"
             f"Look at {self.folder / SHEET}; the harmonized scans are in {self.folder / 'harmonized'}.",
             highlight=False,
             soft_wrap=True,
@@ -122,9 +122,7 @@ def run_demo(out: Path, seed: int = 0) -> DemoResult:
     """
     write_cohort(out / "cohort", subjects=SUBJECTS, scanners=SCANNERS, seed=seed, zoom=ZOOM)
     index = BidsIndex.open(out / "cohort", "session")
-    scans = [
-        _prepare(entry.path, entry.subject, entry.domain or "") for entry in track(index.scans, "preparing")
-    ]
+    scans = [_prepare(entry) for entry in track(index.scans, "preparing")]
     pairs = [
         (one, other)
         for one, other in itertools.product(scans, scans)
@@ -144,19 +142,24 @@ def run_demo(out: Path, seed: int = 0) -> DemoResult:
     return DemoResult(tuple(_rows(pairs, looks)), _identity(scans, seed), out)
 
 
-def _prepare(path: Path, subject: str, scanner: str) -> TravellingScan:
-    scan = read_scan(path)
-    return TravellingScan(subject, scanner, scan, prepare_scan(scan.volume))
+def _prepare(entry: BidsScan) -> TravellingScan:
+    scan = read_scan(entry.path)
+    return TravellingScan(entry.subject, entry.sidecar["Scanner"], scan, prepare_scan(scan.volume))
 
 
 def _harmonize(job: HarmonizeJob, one: TravellingScan, folder: Path) -> FloatArray:
     """Harmonize a scan, write it if the method is ours; return it in canonical units."""
     harmonized = job.harmonizer.harmonize(one.prepared, job.source, job.target)
     if job.harmonizer.name == "diffusion":
-        name = f"sub-{one.subject}_from-{one.scan.path.parts[-3].removeprefix('ses-')}_to-{job.target.name}"
+        name = f"sub-{one.subject}_from-{one.scanner}_to-{job.target.name}"
         path = folder / f"{name}_desc-harmonized_T1w.nii.gz"
-        write_scan(path, harmonized.volume.voxels, one.scan, sidecar(job, one.scan, harmonized, ()))
-    return harmonized.volume.voxels / np.float32(harmonized.provenance["scale"])
+        write_scan(
+            path,
+            harmonized.volume.voxels,
+            one.scan,
+            sidecar(job, one.scan, harmonized, (), one.prepared.skull_stripped),
+        )
+    return np.asarray(harmonized.volume.voxels / np.float32(harmonized.scale))
 
 
 def _ceiling(one: TravellingScan, other: TravellingScan) -> FloatArray:

@@ -88,7 +88,7 @@ def test_staying_in_the_domain_is_exactly_the_identity(method, statistics):
     output = harmonizer(method, statistics).harmonize(scan, A, A)
     expected = scan.intensities() * np.float32(scan.scale)
     assert np.array_equal(output.volume.voxels[scan.brain_mask], expected[scan.brain_mask])
-    assert output.evidence["verdict"] == "pass"
+    assert output.evidence.verdict == "pass"
 
 
 def test_output_has_the_units_of_the_target_domain(statistics):
@@ -122,8 +122,8 @@ def test_each_voxel_is_mapped_by_its_own_place_in_the_template():
 
 def test_a_scan_of_an_unknown_source_is_matched_from_its_own_statistics(statistics):
     scan = prepared(3)
-    grid = ClassicalHarmonizer("regional", statistics).fit(scan, NEW, B)
-    alone = ClassicalHarmonizer("regional-scan", statistics).fit(scan, A, B)
+    grid = ClassicalHarmonizer("regional", statistics).transform(scan, NEW, B)
+    alone = ClassicalHarmonizer("regional-scan", statistics).transform(scan, A, B)
     assert np.array_equal(grid.offsets, alone.offsets)
     assert scan_statistics(scan).scans == 1
 

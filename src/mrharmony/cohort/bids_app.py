@@ -11,16 +11,17 @@ from typing import Any
 
 from mrharmony import __version__
 from mrharmony.cohort.harmonizing import SUFFIX, HarmonizeJob, Outcome, harmonize_scan
+from mrharmony.latent import ModelCard
 from mrharmony.progress import track
 from mrharmony.scans import BidsIndex, BidsScan, output_stem
-from mrharmony.volume import Domain, MrharmonyError
+from mrharmony.volume import MrharmonyError
 
 GROUP_TABLE = "group.tsv"
 DRIFT_COLUMNS = ("edge_correlation", "csf_drift", "grey_drift", "white_drift", "mean_change")
 
 
 def run_participants(
-    index: BidsIndex, out_dir: Path, labels: Sequence[str] | None, job: HarmonizeJob, known: Sequence[Domain]
+    index: BidsIndex, out_dir: Path, labels: Sequence[str] | None, job: HarmonizeJob, card: ModelCard
 ) -> list[Outcome]:
     """Harmonize every scan of a data set; what an earlier run with the same settings finished is kept.
 
@@ -34,15 +35,14 @@ def run_participants(
         Only these participants, with or without `sub-`; all if empty.
     job
         The method and the target; each scan's source is its domain where the model knows it.
-    known
-        The domains that the model knows.
+    card
+        Of the model, for the domains that it knows.
     """
     scans = _wanted(index, labels)
     _describe(out_dir)
-    domains = {domain.name.lower(): domain for domain in known}
     outcomes = []
     for scan in track(scans, "harmonizing"):
-        own = replace(job, source=domains.get((scan.domain or "").lower()))
+        own = replace(job, source=card.find(scan.domain) if scan.domain else None)
         output = _output(scan, out_dir)
         outcomes.append(_finished(scan.path, output, own) or harmonize_scan(own, scan.path, output))
     return outcomes

@@ -7,13 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
-import numpy as np
-
 from mrharmony.harmonize import HarmonizedVolume, Harmonizer
 from mrharmony.prepare import prepare_scan
-from mrharmony.scans import Scan, finding_record, output_stem, read_scan, write_scan
-from mrharmony.volume import BoolArray, Domain, Finding, MrharmonyError
+from mrharmony.scans import Scan, finding_record, output_stem, read_mask, read_scan, write_scan
+from mrharmony.volume import Domain, Finding, MrharmonyError
 
 SUFFIX = "_desc-harmonized_T1w.nii.gz"
 
@@ -102,24 +99,12 @@ def harmonize_scan(job: HarmonizeJob, path: Path, output: Path, mask: Path | Non
         prepared = prepare_scan(scan.volume, brain_mask=read_mask(mask, scan) if mask else None)
         findings += prepared.findings
         harmonized = job.harmonizer.harmonize(prepared, job.source, job.target)
-        output.parent.mkdir(parents=True, exist_ok=True)
-        write_scan(output, harmonized.volume.voxels, scan, sidecar(job, scan, harmonized, findings))
+        note = sidecar(job, scan, harmonized, findings, prepared.skull_stripped)
+        write_scan(output, harmonized.volume.voxels, scan, note)
     except MrharmonyError as error:
         findings = getattr(error, "findings", findings)
         return Outcome(path, None, None, reason_of(error, path), findings)
-    except OSError as error:
-        return Outcome(path, None, None, f"{output}: cannot be written ({error.strerror}).", findings)
-    return Outcome(path, output, harmonized.evidence["verdict"], None, findings)
-
-
-def read_mask(path: Path, scan: Scan) -> BoolArray:
-    """Read a brain mask that lies on a scan's grid: every voxel above 0 is brain."""
-    mask = read_scan(path, is_mask=True).volume
-    if mask.shape != scan.volume.shape or not np.allclose(mask.affine, scan.volume.affine, atol=1e-3):
-        raise MrharmonyError(
-            f"{path}: the mask is not on the grid of {scan.path.name}. Resample the mask to it."
-        )
-    return np.asarray(mask.voxels > 0)
+    return Outcome(path, output, harmonized.evidence.verdict, None, findings)
 
 
 def reason_of(error: MrharmonyError, path: Path) -> str:
@@ -129,19 +114,27 @@ def reason_of(error: MrharmonyError, path: Path) -> str:
 
 
 def sidecar(
-    job: HarmonizeJob, scan: Scan, harmonized: HarmonizedVolume, findings: Sequence[Finding]
+    job: HarmonizeJob,
+    scan: Scan,
+    harmonized: HarmonizedVolume,
+    findings: Sequence[Finding],
+    skull_stripped: bool,
 ) -> dict[str, Any]:
     """Return what the JSON beside a harmonized scan says; no times, so equal runs leave equal bytes."""
+    done = harmonized.provenance
     return {
         "Description": "T1-weighted scan harmonized by mrharmony; research use only.",
         "Source": job.source.name if job.source else None,
         "Target": job.target.name,
+        "Method": done["method"],
+        **job.provenance,
+        "SkullStripped": done["extent"] == "brain" or skull_stripped,
+        "Extent": done["extent"],
+        "IntensityScale": harmonized.scale,
         "Sources": [scan.path.name],
         "SpatialReference": "orig",
-        **job.provenance,
-        **harmonized.provenance,
-        "Orientation": "".join(nib.orientations.aff2axcodes(scan.volume.affine)),
-        "Drift": {key: value for key, value in harmonized.evidence.items() if key != "verdict"},
-        "Verdict": harmonized.evidence["verdict"],
+        "Drift": harmonized.evidence.model_dump(mode="json", exclude={"verdict", "reasons"}),
+        "Verdict": harmonized.evidence.verdict,
+        "VerdictReasons": list(harmonized.evidence.reasons),
         "Findings": [finding_record(finding) for finding in findings],
     }

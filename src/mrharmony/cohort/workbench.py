@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal
 
 import torch
 
@@ -16,24 +16,25 @@ from mrharmony.harmonize import (
     DiffusionHarmonizer,
     Extent,
     Harmonizer,
+    LockSettings,
     load_statistics,
 )
 from mrharmony.latent import STATISTICS, LatentModel, SamplingSettings, load_model, model_hash, read_card
-from mrharmony.volume import Domain, MrharmonyError
+from mrharmony.volume import MrharmonyError
 from mrharmony.weights import shipped_model
 
-METHODS = ("diffusion", *get_args(ClassicalMethod))
+Method = Literal["diffusion"] | ClassicalMethod
 LIBRARIES = ("torch", "diffusers", "nibabel", "antspyx", "deepbet", "numpy", "scipy")
 
 
 def open_job(  # noqa: PLR0913 - everything that the command line lets choose
     model: Path | None,
-    method: str,
+    method: Method,
     source: str | None,
     target: str,
     *,
     seed: int = 0,
-    extent: str = "brain",
+    extent: Extent = "brain",
     device: str = "auto",
     assume_ras: bool = False,
 ) -> HarmonizeJob:
@@ -42,13 +43,11 @@ def open_job(  # noqa: PLR0913 - everything that the command line lets choose
     Raises
     ------
     MrharmonyError
-        If the model, the method, a domain, the extent or the device is not to be had.
+        If the model, a domain or the device is not to be had.
     """
     directory = model or shipped_model()
     card = read_card(directory)
     domains = card.domain(source) if source else None, card.domain(target)
-    if extent not in get_args(Extent):
-        raise MrharmonyError(f"{extent}: not an extent. Say brain or head.")
     harmonizer = open_method(directory, method, seed, extent, device)
     provenance = {
         "Model": directory.name,
@@ -60,29 +59,19 @@ def open_job(  # noqa: PLR0913 - everything that the command line lets choose
     return HarmonizeJob(harmonizer, *domains, provenance, assume_ras)
 
 
-def known_domains(model: Path | None) -> list[Domain]:
-    """Return the domains that a model knows."""
-    card = read_card(model or shipped_model())
-    return [Domain(domain.name, domain.prompt) for domain in card.domains]
-
-
 def open_method(
-    directory: Path, method: str, seed: int = 0, extent: Extent = "brain", device: str = "auto"
+    directory: Path, method: Method, seed: int = 0, extent: Extent = "brain", device: str = "auto"
 ) -> Harmonizer:
     """Return a method, ready to use, with what it needs of a model directory."""
     statistics = load_statistics(directory / STATISTICS)
     if method == "diffusion":
         model = move_model(load_model(directory), choose_device(device))
-        return DiffusionHarmonizer(model, statistics, SamplingSettings(seed=seed), extent=extent)
-    if method in get_args(ClassicalMethod):
-        return ClassicalHarmonizer(method, statistics, extent)
-    raise MrharmonyError(f"{method}: no such method. Choose one of: {', '.join(METHODS)}.")
+        return DiffusionHarmonizer(model, statistics, SamplingSettings(seed=seed), LockSettings(), extent)
+    return ClassicalHarmonizer(method, statistics, extent)
 
 
 def choose_device(name: str) -> torch.device:
     """Return the device of that name; `auto` is a GPU where there is one."""
-    if name not in ("auto", "cpu", "cuda"):
-        raise MrharmonyError(f"{name}: not a device. Say auto, cpu or cuda.")
     if name == "cuda" and not torch.cuda.is_available():
         raise MrharmonyError("cuda: no usable GPU on this machine. Say --device cpu or auto.")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

@@ -4,6 +4,7 @@ from mrharmony.harmonize.bilateral_bounds import LockSettings
 from mrharmony.harmonize.bilateral_fit import fit_bilateral_grid
 from mrharmony.harmonize.bilateral_grid import FIELD_OF_VIEW, BilateralGrid
 from mrharmony.harmonize.classical import ClassicalHarmonizer, ClassicalMethod, scan_statistics
+from mrharmony.harmonize.diffusion import DiffusionHarmonizer
 from mrharmony.harmonize.evidence import Evidence, evidence, judge, scan_evidence
 from mrharmony.harmonize.locked import Extent, output_scale, render, through_lock
 from mrharmony.harmonize.population import (
@@ -24,6 +25,7 @@ __all__ = [
     "CanonicalBrain",
     "ClassicalHarmonizer",
     "ClassicalMethod",
+    "DiffusionHarmonizer",
     "DomainStatistics",
     "Evidence",
     "Extent",

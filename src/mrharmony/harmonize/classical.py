@@ -63,10 +63,10 @@ class ClassicalHarmonizer:
         MrharmonyError
             If the target domain is unknown.
         """
-        transform = self.fit(scan, source, target)
+        transform = self.transform(scan, source, target)
         return through_lock(scan, transform, self.name, source, target, self.statistics, self.extent)
 
-    def fit(self, scan: PreparedScan, source: Domain | None, target: Domain) -> BilateralGrid:
+    def transform(self, scan: PreparedScan, source: Domain | None, target: Domain) -> BilateralGrid:
         """Return the transform of the scan's canonical intensities.
 
         Raises

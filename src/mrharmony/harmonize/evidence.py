@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from scipy import ndimage
 from scipy.stats import spearmanr
+from skimage.filters import threshold_multiotsu
 
 from mrharmony.prepare import PreparedScan
 from mrharmony.volume import BoolArray, FloatArray, Volume
@@ -21,9 +22,9 @@ LEAST = {"edge_correlation": (0.8, 0.6), "rank_correlation": (0.9, 0.7)}
 MOST = {
     "new_edge_share": (0.02, 0.05),
     "clipped_share": (0.005, 0.02),
-    "csf_drift": (0.10, 0.25),
-    "grey_drift": (0.10, 0.25),
-    "white_drift": (0.10, 0.25),
+    "csf_drift": (0.05, 0.15),
+    "grey_drift": (0.05, 0.15),
+    "white_drift": (0.05, 0.15),
 }
 _STRONG_EDGES = 0.10  # the steepest tenth of the output's voxels
 _RANKED_VOXELS = 200_000
@@ -43,8 +44,8 @@ class Evidence(BaseModel):
     rank_correlation
         Rank correlation of the intensities; 1 if the order of all grey values is kept.
     csf_drift, grey_drift, white_drift
-        Relative change of the volume of the dark, middle and bright class of a mixture of three Gaussians,
-        fitted to source and output separately: (after - before) / before.
+        Relative change of the volume of the dark, middle and bright class, (after - before) / before, where
+        the classes' borders follow the change of contrast.
     clipped_share
         Share of voxels that tie at the least or greatest output intensity but not in the source.
     mean_change
@@ -88,7 +89,7 @@ def evidence(source: FloatArray, output: FloatArray, mask: BoolArray) -> Evidenc
     source, output, mask = source[box], output[box], mask[box]
     before, after = source[mask], output[mask]
     edges, new_edges = _edge_figures(source, output, mask)
-    drifts = _class_volumes(after) / _class_volumes(before) - 1
+    drifts = _volume_drifts(before, after)
     figures = {
         "edge_correlation": edges,
         "new_edge_share": new_edges,
@@ -140,25 +141,21 @@ def _tied_at_the_ends(intensities: FloatArray) -> float:
     return float(ends.mean()) if np.ptp(intensities) > 0 else 1.0
 
 
-def _class_volumes(intensities: FloatArray) -> NDArray[np.float64]:
-    """Return the weights of three Gaussians fitted to the histogram by expectation-maximisation, dark first.
+def _volume_drifts(before: FloatArray, after: FloatArray) -> NDArray[np.float64]:
+    """Return the relative change of the dark, middle and bright class's volume, shape (3,).
 
-    Starts from the means of the lowest tenth, the middle half and the highest third; 100 steps.
+    The source's classes are parted by Otsu's two thresholds. In the output each threshold is what source
+    intensities around it became (the median over 2 % of the voxels), so a new contrast alone moves nothing.
     """
-    low, high = np.quantile(intensities, [0.001, 0.999])
-    if high <= low:
-        return np.full(3, 1 / 3)
-    counts, edges = np.histogram(np.clip(intensities, low, high), bins=_BINS)
-    levels = (edges[:-1] + edges[1:]) / 2
-    means = np.quantile(intensities, [0.05, 0.4, 0.85])
-    deviations, weights = np.full(3, (high - low) / 8), np.array([0.15, 0.45, 0.4])
-    for _ in range(100):
-        z = (levels[:, None] - means) / deviations
-        density = weights * np.exp(-0.5 * z**2) / deviations + 1e-300
-        shares = counts[:, None] * density / density.sum(axis=1, keepdims=True)
-        totals = shares.sum(axis=0) + 1e-9
-        means = (shares * levels[:, None]).sum(axis=0) / totals
-        spread = (shares * (levels[:, None] - means) ** 2).sum(axis=0) / totals
-        deviations = np.sqrt(np.maximum(spread, ((high - low) / _BINS) ** 2))
-        weights = totals / totals.sum()
-    return np.asarray(weights, dtype=np.float64)
+    levels = np.histogram(before, bins=_BINS)
+    if np.count_nonzero(levels[0]) < 3:
+        return np.zeros(3)
+    order = np.argsort(before, kind="stable")
+    reach = max(1, len(before) // 100)
+    dark_shares = [np.array([0.0, 0.0])]
+    for threshold in threshold_multiotsu(hist=(levels[0], (levels[1][1:] + levels[1][:-1]) / 2)):
+        rank = int(np.searchsorted(before[order], threshold))
+        became = np.median(after[order[max(rank - reach, 0) : rank + reach]])
+        dark_shares.append(np.array([rank / len(before), float(np.mean(after < became))]))
+    shares = np.diff([*dark_shares, np.array([1.0, 1.0])], axis=0)
+    return np.asarray(shares[:, 1] / np.maximum(shares[:, 0], 1e-6) - 1)

@@ -48,14 +48,11 @@ def through_lock(
     volume = render(scan, transform, scale, extent)
     provenance: dict[str, object] = {
         "method": method,
-        "source": source.name if source else None,
-        "target": target.name,
         "extent": extent,
-        "scale": scale,
         "slope_range": list(transform.slope_range),
         "change_per_mm": transform.change_per_mm,
     }
-    return HarmonizedVolume(volume, scan_evidence(scan, volume, scale).model_dump(mode="json"), provenance)
+    return HarmonizedVolume(volume, scale, scan_evidence(scan, volume, scale), provenance)
 
 
 def output_scale(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from mrharmony.harmonize.evidence import Evidence
 from mrharmony.prepare import PreparedScan
 from mrharmony.volume import Domain, Volume
 
@@ -17,14 +18,17 @@ class HarmonizedVolume:
     ----------
     volume
         On the scan's native grid; intensities in the target domain's native units.
+    scale
+        Native intensity of 1 canonical unit in the volume.
     evidence
-        Drift figures and verdict: `Evidence.model_dump()`, and what the method adds.
+        Drift figures and verdict.
     provenance
-        Method, source and target domain, extent, scale, and what the method adds.
+        Method, extent, and what the lock did.
     """
 
     volume: Volume
-    evidence: dict[str, object]
+    scale: float
+    evidence: Evidence
     provenance: dict[str, object]
 
 

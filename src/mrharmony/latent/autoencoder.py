@@ -45,12 +45,11 @@ def encode(autoencoder: AutoencoderKL, slices: torch.Tensor) -> torch.Tensor:
     Latents with standard deviation near 1, shape (batch, channels, height / factor, width / factor).
     """
     posterior = autoencoder.encode((slices - INTENSITY_CENTRE) / INTENSITY_RANGE).latent_dist
-    return posterior.mode() * autoencoder.config.scaling_factor
+    latents: torch.Tensor = posterior.mode() * autoencoder.config.scaling_factor
+    return latents
 
 
 def decode(autoencoder: AutoencoderKL, latents: torch.Tensor) -> torch.Tensor:
     """Return canonical intensities of scaled latents, shape (batch, 1, height, width)."""
-    return (
-        autoencoder.decode(latents / autoencoder.config.scaling_factor).sample * INTENSITY_RANGE
-        + INTENSITY_CENTRE
-    )
+    restored: torch.Tensor = autoencoder.decode(latents / autoencoder.config.scaling_factor).sample
+    return restored * INTENSITY_RANGE + INTENSITY_CENTRE

@@ -58,4 +58,7 @@ def predict_velocity(
     tokens: torch.Tensor,
 ) -> torch.Tensor:
     """Return the predicted v, shape of `noisy` (batch, channels, h, w); a structure of zeros means none."""
-    return denoiser(torch.cat([noisy, structure], dim=1), times, encoder_hidden_states=tokens).sample
+    velocity: torch.Tensor = denoiser(
+        torch.cat([noisy, structure], dim=1), times, encoder_hidden_states=tokens
+    ).sample
+    return velocity

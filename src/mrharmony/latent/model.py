@@ -32,11 +32,18 @@ class ModelCard(Settings):
     licence: str
     training: TrainingSettings
 
-    def domain(self, name: str) -> Domain:
-        """Return the domain of that name, letter case ignored, or say which ones there are."""
+    def find(self, name: str) -> Domain | None:
+        """Return the domain of that name, or None; case, hyphens and dots make no difference."""
         for card in self.domains:
-            if card.name.lower() == name.lower():
+            if _letters(card.name) == _letters(name):
                 return Domain(card.name, card.prompt)
+        return None
+
+    def domain(self, name: str) -> Domain:
+        """Return the domain of that name as `find` does, or say which ones there are."""
+        found = self.find(name)
+        if found is not None:
+            return found
         known = ", ".join(card.name for card in self.domains)
         raise MrharmonyError(f"{name}: the model does not know this domain. Choose one of: {known}.")
 
@@ -55,3 +62,7 @@ class LatentModel:
     def grid(self) -> Grid:
         """The grid in template space on which this model works."""
         return Grid.working(self.card.working_zoom)
+
+
+def _letters(name: str) -> str:
+    return "".join(character for character in name.lower() if character.isalnum())

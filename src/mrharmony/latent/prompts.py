@@ -26,7 +26,7 @@ class PromptEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         Length of a token.
     """
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(self, prompts: Sequence[str], tokens: int = 4, size: int = 64) -> None:
         super().__init__()
         self.known = {prompt: row for row, prompt in enumerate(prompts)}

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 
 from mrharmony.latent.autoencoder import decode, encode
@@ -14,7 +15,7 @@ from mrharmony.latent.config import Settings
 from mrharmony.latent.denoiser import predict_velocity
 from mrharmony.latent.model import LatentModel
 from mrharmony.latent.prompts import NO_PROMPT
-from mrharmony.volume import Domain, FloatArray, Volume
+from mrharmony.volume import Domain, Volume
 
 SLICES_AT_ONCE = 16
 
@@ -68,14 +69,14 @@ def sample_looks(
     return [brain.with_voxels(look) for look in looks]
 
 
-def coronal_slices(brain: Volume) -> tuple[FloatArray, torch.Tensor, torch.Tensor]:
+def coronal_slices(brain: Volume) -> tuple[NDArray[np.int64], torch.Tensor, torch.Tensor]:
     """Return the filled coronal slices' indices, the slices (n, 1, i, k) and their positions (n,)."""
-    filled = np.flatnonzero((brain.voxels > 0).any(axis=(0, 2)))
+    filled: NDArray[np.int64] = np.flatnonzero((brain.voxels > 0).any(axis=(0, 2)))
     slices = torch.from_numpy(brain.voxels[:, filled, :].transpose(1, 0, 2).copy())[:, None]
     return filled, slices, slice_positions(filled, brain.shape[1])
 
 
-def slice_positions(indices: np.ndarray, count: int) -> torch.Tensor:
+def slice_positions(indices: NDArray[np.int64], count: int) -> torch.Tensor:
     """Return where slices lie along the sliced axis, -1 to 1 over the field of view, shape (n,)."""
     return torch.as_tensor(2.0 * (np.asarray(indices) + 0.5) / count - 1.0, dtype=torch.float32)
 

@@ -158,7 +158,8 @@ def autoencoder_loss(autoencoder: AutoencoderKL) -> Loss:
         slices = (torch.cat([batch.images, batch.structures]) - INTENSITY_CENTRE) / INTENSITY_RANGE
         posterior = autoencoder.encode(slices).latent_dist
         restored = autoencoder.decode(posterior.mode()).sample
-        return F.l1_loss(restored.float(), slices) + POSTERIOR_WEIGHT * posterior.kl().mean()
+        error: torch.Tensor = F.l1_loss(restored.float(), slices)
+        return error + POSTERIOR_WEIGHT * posterior.kl().mean()
 
     return loss
 
@@ -183,7 +184,10 @@ def denoiser_loss(
         noisy = scheduler.add_noise(clean, noise, times)
         tokens = prompts(rows.to(clean.device), batch.positions)
         predicted = predict_velocity(denoiser, noisy, structure * keep, times, tokens)
-        return F.mse_loss(predicted.float(), scheduler.get_velocity(clean, noise, times).float())
+        error: torch.Tensor = F.mse_loss(
+            predicted.float(), scheduler.get_velocity(clean, noise, times).float()
+        )
+        return error
 
     return loss
 

@@ -10,10 +10,11 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter
 from mrharmony.prepare.resample import resample_brain
 from mrharmony.volume import BoolArray, FloatArray, Matrix, Volume
 
-_ZOOM = 3.0  # mm; N4 on a native 1 mm grid takes minutes
+_ZOOM = 4.0  # mm; N4 on a native 1 mm grid takes minutes
 _SHRINK = 2
-_ITERATIONS = [25, 25, 25]
+_ITERATIONS = [50, 50, 50]
 _LOG_LIMIT = float(np.log(5.0))
+_TINY = float(np.finfo(np.float32).tiny)
 
 
 def estimate_bias_field(volume: Volume, brain_mask: BoolArray) -> FloatArray:
@@ -29,7 +30,7 @@ def estimate_bias_field(volume: Volume, brain_mask: BoolArray) -> FloatArray:
     Field of shape (i, j, k) in [0.2, 5]: positive and finite everywhere, smoothly continued outside the
     brain, mean of its logarithm 0 inside the brain. Dividing the scan by it removes the bias.
 
-    Source: N4, Tustison et al. 2010, IEEE TMI 29(6), on a copy of the brain with voxels of 3 mm.
+    Source: N4, Tustison et al. 2010, IEEE TMI 29(6), on a copy of the brain with voxels of 4 mm.
     """
     shape, affine = _coarse_grid(volume)
     brain, coarse_mask = resample_brain(volume, brain_mask, shape, affine)
@@ -60,7 +61,7 @@ def _coarse_log_field(brain: FloatArray, brain_mask: BoolArray) -> FloatArray:
         convergence={"iters": _ITERATIONS, "tol": 1e-4},
         return_bias_field=True,
     ).numpy()
-    return _continued(np.log(np.maximum(field, np.exp(-_LOG_LIMIT))), brain_mask)
+    return _continued(np.log(np.maximum(field, _TINY)), brain_mask)
 
 
 def _continued(log_field: FloatArray, brain_mask: BoolArray) -> FloatArray:

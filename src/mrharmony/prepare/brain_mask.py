@@ -6,13 +6,43 @@ from functools import cache
 
 import numpy as np
 from deepbet import BrainExtraction
-from scipy.ndimage import binary_fill_holes, distance_transform_edt, label
+from scipy.ndimage import binary_fill_holes, label
 
-from mrharmony.volume import BoolArray, FloatArray, MrharmonyError, Volume
+from mrharmony.volume import BoolArray, Finding, FloatArray, MrharmonyError, Volume
 
 _PLAUSIBLE_ML = (600.0, 2500.0)
-_STRIPPED_ML = (700.0, 2200.0)
 _SMALLEST_FIELD_OF_VIEW = 90.0  # mm
+# Measured: the foreground of stripped scans of five scanners overlaps the brain that deepbet finds in them
+# by a Dice of 0.96 to 0.99, that of heads with an emptied background and a cut neck by 0.68 to 0.78.
+_SAME_BRAIN = 0.9
+
+
+def locate_brain(volume: Volume, given: BoolArray | None = None) -> tuple[BoolArray, bool]:
+    """Locate the brain of a scan.
+
+    Parameters
+    ----------
+    volume
+        T1w scan in RAS voxel order, shape (i, j, k), finite.
+    given
+        Brain mask of the same shape, if there is one; otherwise the network finds the brain.
+
+    Returns
+    -------
+    The brain mask, shape (i, j, k), and whether the scan came skull-stripped: whether all that differs from
+    its background is that brain. A stripped scan keeps its own border.
+
+    Raises
+    ------
+    MrharmonyError
+        Where there is no brain, or the mask is not that of one.
+    """
+    brain_mask = check_brain_mask(volume, find_brain(volume) if given is None else given)
+    foreground = _foreground(volume.voxels)
+    stripped = foreground is not None and _dice(foreground, brain_mask) > _SAME_BRAIN
+    if given is None and foreground is not None and stripped:
+        return foreground, True
+    return brain_mask, stripped
 
 
 def check_brain_mask(volume: Volume, brain_mask: BoolArray) -> BoolArray:
@@ -36,67 +66,57 @@ def check_brain_mask(volume: Volume, brain_mask: BoolArray) -> BoolArray:
             "give a mask on the scan's own voxel grid."
         )
     mask: BoolArray = np.asarray(brain_mask) != 0
-    size = brain_volume(volume, mask)
-    if not _PLAUSIBLE_ML[0] <= size <= _PLAUSIBLE_ML[1]:
+    millilitres = mask.sum() * abs(np.linalg.det(volume.affine[:3, :3])) / 1000
+    if not _PLAUSIBLE_ML[0] <= millilitres <= _PLAUSIBLE_ML[1]:
         raise MrharmonyError(
-            f"the brain mask holds {size:.0f} ml, no adult brain does (600 to 2500 ml): check that this is a "
-            "T1w scan of a whole head with correct voxel sizes, or give a brain mask."
+            f"the brain mask holds {millilitres:.0f} ml, a brain 600 to 2500 ml: check that the scan is a "
+            "T1w image of a whole head with the right voxel sizes, or give a brain mask."
         )
     return mask
 
 
-def brain_volume(volume: Volume, brain_mask: BoolArray) -> float:
-    """Return the volume of a mask in ml."""
-    return float(brain_mask.sum() * abs(np.linalg.det(volume.affine[:3, :3])) / 1000)
-
-
-def stripped_brain(volume: Volume) -> BoolArray | None:
-    """Return the brain of a scan that came already skull-stripped, or None where it has not.
-
-    Stripped means: the border of the field of view is one constant value, and what differs from it is one
-    compact piece of a brain's volume that is as bright a centimetre below its surface as in its depth, where
-    a head has its dark skull.
-    """
-    background = _border_value(volume.voxels)
-    if background is None:
-        return None
-    labels, count = label(volume.voxels != background)
-    if count == 0:
-        return None
-    sizes = np.bincount(labels.ravel())[1:]
-    region: BoolArray = binary_fill_holes(labels == sizes.argmax() + 1)
-    one_piece = sizes.max() > 0.95 * sizes.sum()
-    plausible = _STRIPPED_ML[0] <= brain_volume(volume, region) <= _STRIPPED_ML[1]
-    return region if one_piece and plausible and not _has_skull(volume, region) else None
-
-
 def find_brain(volume: Volume) -> BoolArray:
-    """Find the brain in a whole-head scan with deepbet's network (Fisch et al. 2024).
+    """Find the brain with deepbet's network (Fisch et al. 2024, Human Brain Mapping 45(10)).
 
     Parameters
     ----------
     volume
-        T1w head in RAS voxel order, shape (i, j, k), finite.
+        T1w head or stripped brain in RAS voxel order, shape (i, j, k), finite.
 
     Raises
     ------
     MrharmonyError
-        Where the network finds no brain.
+        Where the field of view is too small for a brain, or the network finds none.
     """
-    extent = np.array(volume.shape) * volume.zooms
-    if extent.min() < _SMALLEST_FIELD_OF_VIEW:
+    extent = (np.array(volume.shape) * volume.zooms).min()
+    if extent < _SMALLEST_FIELD_OF_VIEW:
         raise MrharmonyError(
-            f"the field of view is {extent.min():.0f} mm at its narrowest, too small for a brain: "
+            f"the field of view is {extent:.0f} mm at its narrowest, too small for a brain: "
             "give a scan of the whole head."
         )
     network = _network()
     try:
         mask = network.postprocess(network.run_model(volume.voxels.copy()) > 0.5)
-    except (AssertionError, ValueError, RuntimeError) as error:
+    except (AssertionError, ValueError) as error:  # deepbet's ways to say that it found nothing
         raise MrharmonyError(
-            "no brain was found: check that this is a T1w scan of a whole head, or give a brain mask."
+            "no brain was found: check that the scan is a T1w image of a whole head, or give a brain mask."
         ) from error
     return np.asarray(mask, dtype=bool)
+
+
+def mask_findings(brain_mask: BoolArray) -> tuple[Finding, ...]:
+    """Return what deserves a look in a brain mask: a brain that the field of view cuts."""
+    faces = [brain_mask.take(side, axis) for axis in range(3) for side in (0, -1)]
+    if not any(face.any() for face in faces):
+        return ()
+    return (
+        Finding(
+            level="warning",
+            code="brain-at-border",
+            message="the brain touches the border of the field of view, so part of it may be missing.",
+            fix="Look at the brain mask before you measure the whole brain in this scan.",
+        ),
+    )
 
 
 @cache
@@ -104,14 +124,17 @@ def _network() -> BrainExtraction:
     return BrainExtraction(no_gpu=True)
 
 
-def _border_value(voxels: FloatArray) -> float | None:
+def _foreground(voxels: FloatArray) -> BoolArray | None:
+    """Return the largest piece that is not background, or None where the background is not constant."""
     faces = np.concatenate([voxels.take(side, axis).ravel() for axis in range(3) for side in (0, -1)])
     values, counts = np.unique(faces, return_counts=True)
-    return float(values[counts.argmax()]) if counts.max() > 0.9 * faces.size else None
+    if counts.max() < 0.5 * faces.size:
+        return None
+    pieces, _ = label(voxels != values[counts.argmax()])
+    sizes = np.bincount(pieces.ravel())
+    sizes[0] = 0
+    return np.asarray(binary_fill_holes(pieces == sizes.argmax()), dtype=bool)
 
 
-def _has_skull(volume: Volume, region: BoolArray) -> bool:
-    depth = distance_transform_edt(np.pad(region, 1), sampling=volume.zooms)[1:-1, 1:-1, 1:-1]
-    shallow = np.median(volume.voxels[(depth > 4) & (depth < 10)])
-    deep = np.median(volume.voxels[depth > 20])
-    return bool(shallow < 0.5 * deep)
+def _dice(one: BoolArray, other: BoolArray) -> float:
+    return float(2 * (one & other).sum() / (one.sum() + other.sum()))

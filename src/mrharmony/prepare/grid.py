@@ -11,7 +11,7 @@ from mrharmony.volume import FloatArray, Matrix
 # 160 × 224 × 160 mm (Ikegami et al.), centred on the template's brain: left-right on the midline, so that
 # reversing the first axis mirrors the brain exactly; the other axes so that equal room is left around it.
 _EXTENT = (160, 224, 160)
-_CENTRE = (0.0, -17.0, 2.0)
+_CENTRE = (0.0, -17.0, 5.0)
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Grid:
 
     def __post_init__(self) -> None:
         affine = np.array(self.affine, dtype=np.float64)
-        linear = affine[:3, :3]
-        if affine.shape != (4, 4) or np.any(linear != np.diag(np.diag(linear))) or np.any(np.diag(linear) <= 0):
+        zooms = np.diag(affine)[:3]
+        if affine.shape != (4, 4) or np.any(affine[:3, :3] != np.diag(zooms)) or np.any(zooms <= 0):
             raise ValueError("a grid's affine is 4x4 with a positive diagonal and no rotation")
         affine.flags.writeable = False
         object.__setattr__(self, "affine", affine)

@@ -5,57 +5,56 @@ from __future__ import annotations
 import numpy as np
 
 from mrharmony.prepare.bias_field import estimate_bias_field
-from mrharmony.prepare.brain_mask import check_brain_mask, find_brain, stripped_brain
+from mrharmony.prepare.brain_mask import check_brain_mask, locate_brain, mask_findings
 from mrharmony.prepare.intensity import intensity_scale
-from mrharmony.prepare.posture import estimate_posture
+from mrharmony.prepare.posture import align_to_template, alignment_findings
 from mrharmony.prepare.prepared import PreparedScan
 from mrharmony.prepare.voxel_order import array_from_ras, array_to_ras, to_ras
-from mrharmony.volume import BoolArray, Finding, MrharmonyError, Volume
+from mrharmony.volume import BoolArray, MrharmonyError, Volume
 
 
 def prepare_scan(volume: Volume, *, brain_mask: BoolArray | None = None, seed: int = 0) -> PreparedScan:
-    """Prepare a scan: brain mask, bias field, intensity scale, posture.
+    """Find a scan's brain, bias field, intensity scale and posture.
+
+    All is computed in RAS voxel order and handed back in the scan's own, so a scan gives the same result in
+    whichever order its voxels are stored.
 
     Parameters
     ----------
     volume
         T1w scan of a head or of a stripped brain, any voxel order, finite intensities.
     brain_mask
-        Voxels of the brain, the scan's shape; found where it is not given.
+        Voxels of the brain, the scan's shape. Where it is not given the brain is found with deepbet; a scan
+        that came skull-stripped keeps its own border.
     seed
-        Seed of the registration's sampled points.
+        Seed of the points at which the posture is estimated.
 
     Raises
     ------
     MrharmonyError
-        Where the scan holds no plausible brain.
+        Where the scan holds no plausible brain, or the mask is not one.
     """
     _refuse_unusable(volume)
     ras = to_ras(volume)
     given = None if brain_mask is None else array_to_ras(check_brain_mask(volume, brain_mask), volume)
-    stripped = stripped_brain(ras)
-    mask = check_brain_mask(ras, next((m for m in (given, stripped) if m is not None), None) if (given is not None or stripped is not None) else find_brain(ras))
+    mask, skull_stripped = locate_brain(ras, given)
     bias_field = estimate_bias_field(ras, mask)
     corrected = ras.with_voxels(ras.voxels / bias_field)
     scale = intensity_scale(corrected.voxels[mask])
-    posture = estimate_posture(corrected, mask, seed)
+    alignment = align_to_template(corrected, mask, seed)
     return PreparedScan(
         native=volume,
         brain_mask=array_from_ras(mask, volume),
         bias_field=array_from_ras(bias_field, volume),
-        posture=posture,
+        posture=alignment.posture,
         scale=scale,
-        skull_stripped=stripped is not None,
-        findings=_findings(mask),
+        skull_stripped=skull_stripped,
+        findings=mask_findings(mask) + alignment_findings(alignment),
     )
 
 
 def _refuse_unusable(volume: Volume) -> None:
     if not np.isfinite(volume.voxels).all():
-        raise MrharmonyError("the scan has NaN or infinite voxels: repair or re-export it.")
+        raise MrharmonyError("the scan has NaN or infinite voxels: repair it or export it again.")
     if np.ptp(volume.voxels) == 0:
         raise MrharmonyError("all voxels of the scan have the same value: export it again.")
-
-
-def _findings(brain_mask: BoolArray) -> tuple[Finding, ...]:
-    return ()

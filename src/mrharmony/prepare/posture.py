@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from mrharmony.prepare.resample import resample_brain
 from mrharmony.prepare.template import template, template_brain_mask
-from mrharmony.volume import BoolArray, Matrix, Volume
+from mrharmony.volume import BoolArray, Finding, Matrix, MrharmonyError, Volume
 
 Points = NDArray[np.float64]
 
@@ -26,33 +26,77 @@ _LONGEST_STEP = 10.0  # mm
 _RIDGE = 1e-6  # keeps the 9×9 system solvable for an image without edges
 # Rotations (rad) and growth (ratio) are solved for as mm of motion of the head's surface, 80 mm out.
 _STEP_UNITS = np.array([80.0, 80.0, 80.0, 1.0, 1.0, 1.0, 80.0])
+# Measured: 68 brains of five scanners 0.949 to 0.989; ellipsoids 0.92 to 0.93; noise, inverted contrast, half
+# heads and brains upside down below 0.89.
+_LOWEST_SIMILARITY = 0.90
+_USUAL_SIMILARITY = 0.94
 
 
-def estimate_posture(volume: Volume, brain_mask: BoolArray, seed: int = 0) -> Matrix:
+@dataclass(frozen=True)
+class Alignment:
+    """A brain laid on the template.
+
+    Parameters
+    ----------
+    posture
+        Native world mm to template world mm, shape (4, 4): a rotation (determinant +1) and a translation.
+    similarity
+        Correlation of the aligned brain with the template, both smoothed by 4 mm; 1 is the template itself.
+    """
+
+    posture: Matrix
+    similarity: float
+
+
+def align_to_template(volume: Volume, brain_mask: BoolArray, seed: int = 0) -> Alignment:
     """Find the rigid motion that lays a brain on the template's brain.
 
-    Gauss-Newton least squares between template and brain at random points, coarse to fine, starting from
-    the centres of mass and the scan's own world axes. A size factor and a linear intensity map are fitted
-    along and then dropped, so that the size of a head does not turn or shift it. The same seed gives the
-    same bytes; ANTs' rigid registration, whatever its seed, differed between runs with two threads.
+    Gauss-Newton least squares (Lucas & Kanade 1981) between template and brain at random points, coarse to
+    fine, starting from the centres of the brains and the scan's own world axes; it holds for heads turned by
+    30°. A size factor and a linear intensity map are fitted along and then dropped, so that the size of a
+    head does not turn or shift it. The same seed gives the same bytes; ANTs' rigid registration, whatever
+    its seed, differed between runs with two threads.
 
     Parameters
     ----------
     volume, brain_mask
         Bias-corrected scan and its brain, shape (i, j, k).
     seed
-        Seed of the sampled points.
-
-    Returns
-    -------
-    Native world mm to template world mm, shape (4, 4): a rotation (determinant +1) and a translation.
+        Seed of the points.
     """
     fixed, moving = _coarse_template(), _coarse_copy(volume, brain_mask)
     motion = _Motion(np.eye(3), 1.0, source_centre=_centre(fixed), target_centre=_centre(moving))
     rng = np.random.default_rng(seed)
+    similarity = 0.0
     for sigma in _SMOOTHING:
-        motion = _align(motion, _points(fixed, sigma, rng), _smooth(fixed, sigma), _smooth(moving, sigma))
-    return np.linalg.inv(motion.rigid())
+        points = _points(fixed, sigma, rng)
+        motion, similarity = _align(motion, points, _smooth(fixed, sigma), _smooth(moving, sigma))
+    return Alignment(motion.posture(), similarity)
+
+
+def alignment_findings(alignment: Alignment) -> tuple[Finding, ...]:
+    """Return a warning for a brain unlike the template.
+
+    Raises
+    ------
+    MrharmonyError
+        Where what was aligned is no brain.
+    """
+    if alignment.similarity < _LOWEST_SIMILARITY:
+        raise MrharmonyError(
+            f"what was found is unlike a brain (correlation {alignment.similarity:.2f} with the template): "
+            "check that the scan is a T1w image of a whole head the right way up, or give a brain mask."
+        )
+    if alignment.similarity >= _USUAL_SIMILARITY:
+        return ()
+    return (
+        Finding(
+            level="warning",
+            code="unlike-template",
+            message=f"the brain correlates with the template by {alignment.similarity:.2f} only.",
+            fix="Look at the brain mask and at the canonical brain.",
+        ),
+    )
 
 
 @dataclass(frozen=True)
@@ -73,14 +117,15 @@ class _Motion:
         size = float(np.clip(self.size * np.exp(step[6]), 0.7, 1.3))
         return _Motion(turn @ self.rotation, size, self.source_centre, self.target_centre + step[3:6])
 
-    def rigid(self) -> Matrix:
-        matrix = np.eye(4)
-        matrix[:3, :3] = self.rotation
-        matrix[:3, 3] = self.target_centre - self.rotation @ self.source_centre
+    def posture(self) -> Matrix:
+        """Return native -> template without the size: the inverse of a rotation is its transpose."""
+        matrix: Matrix = from_matvec(
+            self.rotation.T, self.source_centre - self.rotation.T @ self.target_centre
+        )
         return matrix
 
 
-def _align(motion: _Motion, points: Points, fixed: Volume, moving: Volume) -> _Motion:
+def _align(motion: _Motion, points: Points, fixed: Volume, moving: Volume) -> tuple[_Motion, float]:
     wanted = _sample(fixed, points)
     gradient = [moving.with_voxels(g / _ZOOM) for g in np.gradient(moving.voxels)]
     for _ in range(_ITERATIONS):
@@ -90,7 +135,7 @@ def _align(motion: _Motion, points: Points, fixed: Volume, moving: Volume) -> _M
         motion = motion.moved(step / _STEP_UNITS)
         if np.abs(step).max() < _CONVERGED:
             break
-    return motion
+    return motion, float(np.corrcoef(wanted, _sample(moving, motion.apply(points)))[0, 1])
 
 
 def _gauss_newton_step(wanted: Points, value: Points, slope: Points, arm: Points) -> Points:
@@ -110,12 +155,13 @@ def _coarse_template() -> Volume:
 
 
 def _coarse_copy(volume: Volume, brain_mask: BoolArray) -> Volume:
-    """Return the brain on an axis-aligned 3 mm grid of its world, with a margin of background."""
+    """Return the brain, its mean 1, on an axis-aligned 3 mm grid of its world with a margin of background."""
     corners = apply_affine(volume.affine, np.argwhere(brain_mask))
     low, high = corners.min(axis=0) - _MARGIN, corners.max(axis=0) + _MARGIN
     affine = from_matvec(np.diag([_ZOOM] * 3), low)
     i, j, k = (int(n) for n in np.ceil((high - low) / _ZOOM) + 1)
-    return Volume(resample_brain(volume, brain_mask, (i, j, k), affine)[0], affine)
+    brain, mask = resample_brain(volume, brain_mask, (i, j, k), affine)
+    return Volume(brain / brain[mask].mean(), affine)
 
 
 def _points(volume: Volume, sigma: float, rng: np.random.Generator) -> Points:
@@ -123,7 +169,8 @@ def _points(volume: Volume, sigma: float, rng: np.random.Generator) -> Points:
     spacing = 1.25 * sigma
     axes = [np.arange(0, size * _ZOOM - spacing, spacing) for size in volume.shape]
     corners = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
-    return volume.affine[:3, 3] + corners + rng.uniform(0, spacing, corners.shape)
+    points: Points = volume.affine[:3, 3] + corners + rng.uniform(0, spacing, corners.shape)
+    return points
 
 
 def _centre(brain: Volume) -> Points:

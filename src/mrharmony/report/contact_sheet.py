@@ -61,12 +61,9 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[Panel]]], title: str, path:
 
 
 def _draw(axis: Axes, panel: Panel) -> None:
-    look = (
-        {"cmap": "RdBu_r", "vmin": -DIFFERENCE_LIMIT, "vmax": DIFFERENCE_LIMIT}
-        if panel.is_difference
-        else {"cmap": "gray", "vmin": 0.0, "vmax": BRIGHTEST}
-    )
-    axis.imshow(panel.image.T, origin="lower", interpolation="nearest", **look)
+    colours = "RdBu_r" if panel.is_difference else "gray"
+    low, high = (-DIFFERENCE_LIMIT, DIFFERENCE_LIMIT) if panel.is_difference else (0.0, BRIGHTEST)
+    axis.imshow(panel.image.T, cmap=colours, vmin=low, vmax=high, origin="lower", interpolation="nearest")
     axis.set_title(panel.title, color="white", fontsize=9)
     axis.set_xticks([])
     axis.set_yticks([])

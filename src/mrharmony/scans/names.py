@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+
+from mrharmony.volume import MrharmonyError
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 MGH_SUFFIXES = (".mgh", ".mgz")
@@ -36,3 +39,25 @@ def output_stem(path: Path | str) -> str:
         The file name without its scan suffix and without a trailing `_T1w`: `sub-01_ses-a`.
     """
     return scan_stem(path).removesuffix("_T1w")
+
+
+def find_scans(paths: Iterable[Path]) -> list[Path]:
+    """Return the files among the paths, and the scans in the folders among them, sorted in each folder.
+
+    Raises
+    ------
+    MrharmonyError
+        If a folder holds no scan.
+    """
+    scans: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(file for file in path.rglob("*") if scan_suffix(file))
+            if not inside:
+                raise MrharmonyError(
+                    f"{path}: no scans in this folder. Name a folder with .nii.gz or .mgz files."
+                )
+            scans += inside
+        else:
+            scans.append(path)
+    return scans

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,14 @@ from mrharmony.scans.names import COMPRESSED_SUFFIXES, MGH_SUFFIXES, scan_suffix
 from mrharmony.scans.nifti import NiftiHeader
 from mrharmony.scans.scan import Scan
 from mrharmony.scans.scan_header import ScanHeader
-from mrharmony.scans.voxel_checks import VOXEL_CHECKS
+from mrharmony.scans.voxel_checks import VOXEL_CHECKS, check_finite
 from mrharmony.scans.voxels import StoredVoxels, read_voxels
-from mrharmony.volume import Finding, ScanRefused, Volume
+from mrharmony.volume import BoolArray, Finding, MrharmonyError, ScanRefused, Volume
+
+VoxelChecks = tuple[Callable[[StoredVoxels], Iterable[Finding]], ...]
+
+SAME_GRID_MM = 0.01
+"""How far the affines of a scan and of its mask may differ in any entry."""
 
 MAX_TRAILING_BYTES = 64 * 2**20
 """How far the content is followed beyond the voxels before it is called a decompression bomb."""
@@ -47,10 +53,38 @@ def read_scan(path: Path | str, *, assume_ras: bool = False) -> Scan:
     ScanRefused
         The scan is broken or is not one T1w volume; all findings are with it.
     """
-    scan, findings = _inspect(Path(path), assume_ras)
-    if scan is None:
-        raise ScanRefused(path, findings)
-    return scan
+    return _accepted(Path(path), assume_ras, VOXEL_CHECKS)
+
+
+def read_mask(path: Path | str, like: Scan) -> BoolArray:
+    """Read a brain mask that lies on a scan's grid.
+
+    Parameters
+    ----------
+    path
+        A scan file whose voxels above 0 are brain.
+    like
+        The scan.
+
+    Returns
+    -------
+    BoolArray
+        The scan's shape.
+
+    Raises
+    ------
+    ScanRefused
+        The file is broken.
+    MrharmonyError
+        The mask lies on another grid.
+    """
+    unoriented = any(finding.code == "missing-affine" for finding in like.findings)
+    mask = _accepted(Path(path), unoriented, (check_finite,)).volume
+    if mask.shape != like.volume.shape or np.abs(mask.affine - like.volume.affine).max() > SAME_GRID_MM:
+        raise MrharmonyError(
+            f"{path}: the mask is not on the voxel grid of {like.path.name}. Resample it there."
+        )
+    return np.asarray(mask.voxels > 0)
 
 
 def check_scan(path: Path | str, *, assume_ras: bool = False) -> tuple[Finding, ...]:
@@ -63,17 +97,26 @@ def check_scan(path: Path | str, *, assume_ras: bool = False) -> tuple[Finding, 
     assume_ras
         As in `read_scan`.
     """
-    return _inspect(Path(path), assume_ras)[1]
+    return _inspect(Path(path), assume_ras, VOXEL_CHECKS)[1]
 
 
-def _inspect(path: Path, assume_ras: bool) -> tuple[Scan | None, tuple[Finding, ...]]:
+def _accepted(path: Path, assume_ras: bool, voxel_checks: VoxelChecks) -> Scan:
+    scan, findings = _inspect(path, assume_ras, voxel_checks)
+    if scan is None:
+        raise ScanRefused(path, findings)
+    return scan
+
+
+def _inspect(
+    path: Path, assume_ras: bool, voxel_checks: VoxelChecks
+) -> tuple[Scan | None, tuple[Finding, ...]]:
     """Return the scan, or None where a finding refuses it, and all findings."""
     findings: list[Finding] = []
     scan = None
     try:
         proceed(tuple(check_file(path)))
         with np.errstate(all="ignore"), open_scan(path, findings) as source:
-            scan = _read(path, source, assume_ras, findings)
+            scan = _read(path, source, assume_ras, voxel_checks, findings)
     except ScanFault as fault:
         findings.extend(fault.findings)
     except OSError as failure:
@@ -83,7 +126,9 @@ def _inspect(path: Path, assume_ras: bool) -> tuple[Scan | None, tuple[Finding, 
     return None if has_error(findings) else scan, tuple(findings)
 
 
-def _read(path: Path, source: ByteSource, assume_ras: bool, findings: list[Finding]) -> Scan | None:
+def _read(
+    path: Path, source: ByteSource, assume_ras: bool, voxel_checks: VoxelChecks, findings: list[Finding]
+) -> Scan | None:
     """Read header, voxels and the rest of the file, adding to the findings as they come."""
     header = parse_header(path, source)
     layout = header.layout(_capacity(path))
@@ -92,7 +137,7 @@ def _read(path: Path, source: ByteSource, assume_ras: bool, findings: list[Findi
     findings += header.oddities()
     findings += run_checks((check_orientation(assume_ras), *GEOMETRY_CHECKS), geometry)
     stored = read_voxels(source, layout)
-    findings += run_checks(VOXEL_CHECKS, stored)
+    findings += run_checks(voxel_checks, stored)
     findings += _check_end(source, layout)
     return None if has_error(findings) else _scan(path, header, geometry, stored, findings)
 

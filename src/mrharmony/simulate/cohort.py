@@ -104,7 +104,6 @@ def _claim(root: Path, plan: CohortPlan) -> None:
         "Name": "Virtual travelling heads",
         "BIDSVersion": "1.10.0",
         "DatasetType": "raw",
-        "License": "CC0",
         "GeneratedBy": [{"Name": "mrharmony", "Version": mrharmony.__version__}],
         "Simulation": plan.record(),
     }

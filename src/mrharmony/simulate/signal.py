@@ -154,7 +154,7 @@ class Mprage(BaseModel):
         """Transverse magnetization at the centre of k-space, signed, per unit of equilibrium magnetization.
 
         The periodic steady state of inversion, delay, train and recovery (Deichmann et al. 2000,
-        NeuroImage 12:112, equations 1-6). During the train the longitudinal magnetization relaxes
+        NeuroImage 12:112). During the train the longitudinal magnetization relaxes
         geometrically with ``E cos(a)`` toward its driven equilibrium; every step is affine in the
         magnetization before the inversion, so the steady state is solved in closed form.
 

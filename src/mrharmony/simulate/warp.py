@@ -91,19 +91,19 @@ def compose(outer: Tensor, inner: Tensor) -> Tensor:
 
 def exponential(velocity: Tensor) -> Tensor:
     """Displacement of a stationary velocity field's flow over unit time (scaling and squaring)."""
-    displacement = velocity / 2**SQUARINGS
+    displacement: Tensor = velocity / 2**SQUARINGS
     for _ in range(SQUARINGS):
         displacement = compose(displacement, displacement)
     return displacement
 
 
-def random_shape(rng: np.random.Generator, strength: float = 1.0) -> Tensor:
-    """Random smooth invertible displacement, shape (3, i, j, k), several mm at `strength` 1."""
+def random_shape(rng: np.random.Generator) -> Tensor:
+    """Draw a smooth invertible displacement of several mm, shape (3, i, j, k)."""
     velocity = np.zeros((3, *LATTICE_SHAPE), dtype=np.float32)
     for smoothness, amplitude in SHAPE_SCALES:
         noise = rng.standard_normal(velocity.shape, dtype=np.float32)
         smooth = gaussian_filter(noise, (0, *[smoothness / LATTICE_MM] * 3), mode="wrap")
-        velocity += strength * amplitude / smooth.std() * smooth
+        velocity += amplitude / smooth.std() * smooth
     return exponential(torch.from_numpy(velocity))
 
 
@@ -178,11 +178,9 @@ def _probes(ventricles: FloatArray, affine: Matrix) -> Tensor:
     if not box:
         raise MrharmonyError("this anatomy has no ventricles to enlarge or shrink")
     corners = np.array([[span.start, span.stop] for span in box[0]]).T
-    low, high = np.sort(corners @ affine[:3, :3].T + affine[:3, 3], axis=0) + [
-        [-PROBE_MARGIN_MM],
-        [PROBE_MARGIN_MM],
-    ]
-    grid = np.diag([PROBE_MM] * 3 + [1.0])
+    world = np.sort(corners @ affine[:3, :3].T + affine[:3, 3], axis=0)
+    low, high = world[0] - PROBE_MARGIN_MM, world[1] + PROBE_MARGIN_MM
+    grid = np.diag([PROBE_MM, PROBE_MM, PROBE_MM, 1.0])
     grid[:3, 3] = low
     i, j, k = np.ceil((high - low) / PROBE_MM).astype(int)
     return grid_positions((i, j, k), grid)

@@ -1,0 +1,139 @@
+"""The way to the canonical brain and back, with a given posture and mask."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nibabel.affines import apply_affine, from_matvec
+from nibabel.orientations import apply_orientation, inv_ornt_aff
+from scipy.spatial.transform import Rotation
+
+from mrharmony.prepare import CANONICAL_GRID, Grid, PreparedScan
+from mrharmony.prepare.voxel_order import array_from_ras, array_to_ras, to_ras
+from mrharmony.volume import Volume
+
+ORDERS = [
+    np.column_stack([axes, flips])
+    for axes in itertools.permutations(range(3))
+    for flips in itertools.product([1, -1], repeat=3)
+]
+angles = st.tuples(*[st.floats(-40, 40)] * 3)
+shifts = st.tuples(*[st.floats(-50, 50)] * 3)
+
+
+def rigid(angle, shift=(0, 0, 0)):
+    return from_matvec(Rotation.from_euler("xyz", angle, degrees=True).as_matrix(), shift)
+
+
+def prepared(volume, mask, posture=None):
+    field = np.ones(volume.shape, np.float32)
+    return PreparedScan(volume, mask, field, np.eye(4) if posture is None else posture, 400.0, True, ())
+
+
+def reordered(volume, mask, order):
+    affine = volume.affine @ inv_ornt_aff(order, volume.shape)
+    return Volume(apply_orientation(volume.voxels, order), affine), apply_orientation(mask, order)
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=lambda order: "".join(map(str, order.ravel())))
+def test_left_stays_left_in_every_voxel_order(brain, order):
+    volume, mask = brain
+    grid = Grid.working(4)
+    expected, _ = prepared(volume, mask).canonical(grid)
+    stored, stored_mask = reordered(volume, mask, order)
+    scan = prepared(stored, stored_mask)
+
+    canonical, canonical_mask = scan.canonical(grid)
+    np.testing.assert_allclose(canonical.voxels, expected.voxels, atol=1e-4)
+    is_left = grid.positions()[..., 0] < 0
+    left, right = (canonical.voxels[canonical_mask & side].mean() for side in (is_left, ~is_left))
+    assert left > 1.2 * right
+
+    # Back: the voxels that lie left in the template are the bright ones, in whatever order they are stored.
+    bright = np.zeros(stored.shape, bool)
+    bright[stored_mask] = scan.positions(stored_mask)[:, 0] < 0
+    left_half = mask & (np.indices(mask.shape)[0] < 38)
+    np.testing.assert_array_equal(bright, apply_orientation(left_half, order))
+
+
+@pytest.mark.parametrize("order", ORDERS[::5], ids=lambda order: "".join(map(str, order.ravel())))
+def test_a_volume_in_ras_order_is_the_same_bytes_whatever_order_it_came_in(brain, order):
+    stored, stored_mask = reordered(*brain, order)
+    ras = to_ras(stored)
+    assert ras.orientation == "RAS"
+    np.testing.assert_array_equal(ras.voxels, brain[0].voxels)
+    np.testing.assert_allclose(ras.affine, brain[0].affine, atol=1e-9)
+    np.testing.assert_array_equal(array_to_ras(stored_mask, stored), brain[1])
+    np.testing.assert_array_equal(array_from_ras(brain[1], stored), stored_mask)
+
+
+@given(angles, shifts, st.sampled_from(ORDERS))
+@settings(max_examples=15, deadline=None)
+def test_an_oblique_scan_of_the_same_head_gives_the_same_canonical_brain(brain, angle, shift, order):
+    volume, mask = brain
+    grid = Grid.working(4)
+    expected, _ = prepared(volume, mask).canonical(grid)
+    world = rigid(angle, shift)
+    stored, stored_mask = reordered(Volume(volume.voxels, world @ volume.affine), mask, order)
+    canonical, _ = prepared(stored, stored_mask, np.linalg.inv(world)).canonical(grid)
+    np.testing.assert_allclose(canonical.voxels, expected.voxels, atol=1e-3)
+
+
+@given(angles, shifts, angles, st.tuples(*[st.floats(0.4, 5.0)] * 3), st.integers(0, 2**32 - 1))
+@settings(max_examples=40, deadline=None)
+def test_positions_lead_back_to_the_very_voxels(angle, shift, oblique, zooms, seed):
+    mask = np.random.default_rng(seed).random((9, 7, 8)) < 0.3
+    affine = rigid(oblique, (-30, 20, 10)) @ np.diag([*zooms, 1.0])
+    scan = prepared(Volume(np.ones(mask.shape, np.float32), affine), mask, rigid(angle, shift))
+    back = apply_affine(np.linalg.inv(scan.posture @ affine), scan.positions(mask).astype(np.float64))
+    in_millimetres = (back - np.argwhere(mask)) * zooms
+    assert np.abs(in_millimetres).max(initial=0) < 1e-4
+
+
+def test_positions_follow_the_order_of_boolean_indexing(brain):
+    volume, mask = brain
+    scan = prepared(volume, mask)
+    positions = scan.positions(mask)
+    assert positions.dtype == np.float32
+    np.testing.assert_allclose(positions[17], apply_affine(volume.affine, np.argwhere(mask)[17]), atol=1e-4)
+
+
+def test_canonical_brain_is_not_darkened_at_its_border(brain):
+    volume, mask = brain
+    flat = volume.with_voxels(np.where(mask, 400.0, 7.0))
+    for grid in (Grid.working(4), Grid.working(2)):
+        canonical, canonical_mask = prepared(flat, mask).canonical(grid)
+        np.testing.assert_allclose(canonical.voxels[canonical_mask], 1.0, atol=1e-3)
+        assert not canonical.voxels[~canonical_mask].any()
+
+
+def test_canonical_grid_keeps_the_brains_volume(brain):
+    volume, mask = brain
+    _, canonical_mask = prepared(volume, mask).canonical(CANONICAL_GRID)
+    assert canonical_mask.sum() == pytest.approx(mask.sum() * 2.5**3, rel=0.01)
+
+
+def test_coarse_grids_average_instead_of_picking(brain):
+    volume, mask = brain
+    noise = np.random.default_rng(0).normal(400, 40, volume.shape)
+    fine, fine_mask = prepared(volume.with_voxels(noise), mask).canonical(Grid.working(2))
+    coarse, coarse_mask = prepared(volume.with_voxels(noise), mask).canonical(Grid.working(8))
+    assert coarse.voxels[coarse_mask].std() < 0.5 * fine.voxels[fine_mask].std()
+
+
+def test_intensities_undo_bias_and_scale_and_keep_zero(brain):
+    volume, mask = brain
+    field = np.broadcast_to(
+        np.linspace(0.5, 2, volume.shape[0], dtype=np.float32)[:, None, None], volume.shape
+    )
+    scan = PreparedScan(volume.with_voxels(volume.voxels * field), mask, field, np.eye(4), 400.0, True, ())
+    np.testing.assert_allclose(scan.intensities(), volume.voxels / 400, rtol=1e-5)
+    assert not scan.intensities()[volume.voxels == 0].any()
+
+
+def test_a_prepared_scan_cannot_be_written_into(brain):
+    scan = prepared(*brain)
+    with pytest.raises(ValueError, match="read-only"):
+        scan.brain_mask[0, 0, 0] = True

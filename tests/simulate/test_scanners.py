@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from mrharmony.simulate import (
+    CORTICAL_GM,
+    CSF,
+    DEEP_GM,
+    WM,
+    Scanner,
+    load_scanners,
+    random_scanner,
+    scanner_of_session,
+    tissue_signals,
+)
+from mrharmony.volume import MrharmonyError
+
+SCANNERS = load_scanners()
+
+
+def test_eight_scanners_ship_at_both_fields_and_with_both_sequences() -> None:
+    assert len(SCANNERS) >= 8
+    assert {scanner.field_strength for scanner in SCANNERS.values()} == {1.5, 3.0}
+    assert {scanner.sequence.kind for scanner in SCANNERS.values()} == {"mprage", "spgr"}
+
+
+@pytest.mark.parametrize("name", SCANNERS)
+def test_shipped_scanners_are_t1_weighted(name: str) -> None:
+    signals = np.abs(tissue_signals(SCANNERS[name]))
+    assert signals[CSF] < 0.7 * signals[CORTICAL_GM]
+    assert signals[CORTICAL_GM] < 0.9 * signals[WM]
+    assert signals[CORTICAL_GM] < signals[DEEP_GM] < signals[WM]
+
+
+@given(st.integers(0, 2**32))
+@settings(max_examples=40)
+def test_random_scanners_are_t1_weighted_and_come_from_their_seed(seed: int) -> None:
+    scanner = random_scanner(np.random.default_rng(seed))
+    signals = np.abs(tissue_signals(scanner))
+    assert signals[CSF] < signals[CORTICAL_GM] < signals[WM]
+    assert scanner == random_scanner(np.random.default_rng(seed))
+    assert scanner == Scanner.model_validate_json(scanner.model_dump_json())
+
+
+@pytest.mark.parametrize("name", SCANNERS)
+def test_session_labels_lead_back_to_their_scanner(name: str) -> None:
+    assert SCANNERS[name].session.isalnum()
+    assert scanner_of_session(f"ses-{SCANNERS[name].session}").name == name
+
+
+def test_an_unknown_session_names_the_known_ones() -> None:
+    with pytest.raises(MrharmonyError, match="mprage3t"):
+        scanner_of_session("ses-toaster")
+
+
+@pytest.mark.parametrize("change", [{"coil": "birdcage"}, {"field_strength": 2.0}, {"noise": -0.1}])
+def test_a_scanner_with_a_wrong_or_unknown_entry_is_refused(change: dict[str, object]) -> None:
+    record = SCANNERS["mprage-3t"].model_dump() | change
+    with pytest.raises(ValidationError, match=next(iter(change))):
+        Scanner.model_validate(record)

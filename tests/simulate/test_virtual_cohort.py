@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from mrharmony.scans import BidsIndex, check_scan
+from mrharmony.simulate import load_scanners, random_scanner, scanner_of_session, write_cohort
+from mrharmony.volume import MrharmonyError
+
+NAMES = ("mprage-3t", "spgr-1.5t")
+
+
+def write(folder: Path) -> tuple[Path, ...]:
+    return write_cohort(folder, subjects=2, scanners=NAMES, seed=7, zoom=4)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cohort") / "bids"
+    write(folder)
+    return folder
+
+
+def test_every_head_went_through_every_scanner(cohort: Path) -> None:
+    index = BidsIndex.open(cohort, "session")
+    assert {(scan.subject, scan.session) for scan in index.scans} == {
+        (subject, session) for subject in ("001", "002") for session in ("mprage3t", "spgr15t")
+    }
+    for scan in index.scans:
+        assert scanner_of_session(str(scan.session)).name == scan.sidecar["Scanner"]
+
+
+def test_scans_have_no_findings_that_matter(cohort: Path) -> None:
+    for scan in BidsIndex.open(cohort, "session").scans:
+        assert [finding for finding in check_scan(scan.path) if finding.level != "info"] == []
+
+
+def test_sidecars_say_what_was_simulated(cohort: Path) -> None:
+    sidecar = json.loads((cohort / "sub-001/ses-spgr15t/anat/sub-001_ses-spgr15t_T1w.json").read_text())
+    assert sidecar["SkullStripped"] is True
+    assert sidecar["Simulated"] is True
+    assert sidecar["MagneticFieldStrength"] == 1.5
+    assert sidecar["RepetitionTimeExcitation"] == pytest.approx(0.022)
+
+
+def test_the_truth_lies_on_the_grid_of_the_scans(cohort: Path) -> None:
+    labels = nib.load(cohort / "derivatives/truth/sub-002/anat/sub-002_dseg.nii.gz")
+    scan = nib.load(cohort / "sub-002/ses-mprage3t/anat/sub-002_ses-mprage3t_T1w.nii.gz")
+    assert np.array_equal(labels.affine, scan.affine)
+    assert nib.aff2axcodes(scan.affine) == ("R", "A", "S")
+    assert scan.header.get_zooms() == (4, 4, 4)
+    assert np.array_equal(np.asarray(labels.dataobj) > 0, scan.get_fdata() > 0)
+
+
+def test_participants_table_holds_the_known_factors(cohort: Path) -> None:
+    with (cohort / "participants.tsv").open() as stream:
+        rows = list(csv.DictReader(stream, delimiter="\t"))
+    assert [row["participant_id"] for row in rows] == ["sub-001", "sub-002"]
+    for row in rows:
+        assert 0.6 <= float(row["ventricle_scale"]) <= 2.5
+        truth = cohort / f"derivatives/truth/{row['participant_id']}/anat/{row['participant_id']}_dseg.json"
+        record = json.loads(truth.read_text())
+        assert float(row["ventricles_ml"]) == pytest.approx(record["VolumesMl"]["Ventricles"], abs=0.01)
+
+
+def test_the_same_seed_gives_the_same_bytes(cohort: Path, tmp_path: Path) -> None:
+    write(tmp_path / "again")
+    assert digests(tmp_path / "again") == digests(cohort)
+
+
+def test_an_interrupted_run_is_taken_up_where_it_stopped(cohort: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "resumed"
+    write_cohort(folder, subjects=2, scanners=NAMES, seed=7, zoom=4)
+    kept = folder / "sub-001/ses-mprage3t/anat/sub-001_ses-mprage3t_T1w.nii.gz"
+    written = kept.stat().st_mtime_ns
+    lost = folder / "sub-002/ses-spgr15t/anat"
+    (lost / "sub-002_ses-spgr15t_T1w.json").unlink()
+    (lost / "sub-002_ses-spgr15t_T1w.nii.gz").write_bytes(b"half of a sc")
+    (folder / "participants.tsv").unlink()
+    write(folder)
+    assert digests(folder) == digests(cohort)
+    assert kept.stat().st_mtime_ns == written
+
+
+def test_a_scan_does_not_depend_on_the_other_scanners(cohort: Path, tmp_path: Path) -> None:
+    (alone, *_) = write_cohort(tmp_path / "alone", subjects=1, scanners=NAMES[1:], seed=7, zoom=4)
+    assert alone.read_bytes() == (cohort / alone.relative_to(tmp_path / "alone")).read_bytes()
+
+
+def test_without_pose_heads_lie_straight(tmp_path: Path) -> None:
+    write_cohort(tmp_path / "c", subjects=1, scanners=1, zoom=5, pose=False)
+    record = json.loads((tmp_path / "c/derivatives/truth/sub-001/anat/sub-001_dseg.json").read_text())
+    assert record["ScannerToTemplate"] == np.eye(4).tolist()
+
+
+def test_scanners_of_one_s_own_can_be_used(tmp_path: Path) -> None:
+    scanner = random_scanner(np.random.default_rng(0))
+    (path,) = write_cohort(tmp_path / "c", subjects=1, scanners=[scanner], zoom=5)
+    assert scanner.session in path.name
+
+
+def test_a_folder_with_something_else_is_refused_and_left_alone(cohort: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("all of it")
+    for folder in (tmp_path, cohort):
+        before = digests(folder)
+        with pytest.raises(MrharmonyError, match="not empty"):
+            write_cohort(folder, subjects=2, scanners=NAMES, seed=8, zoom=4)
+        assert digests(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"subjects": 0}, "1 to 999 subjects"),
+        ({"scanners": 0}, "scanners ship"),
+        ({"scanners": 99}, "scanners ship"),
+        ({"scanners": ["mprage-3t", "toaster"]}, "toaster.*known scanners: .*spgr-1.5t"),
+        ({"scanners": []}, "no scanner is named"),
+        ({"scanners": ["spgr-3t", "spgr-3t"]}, "name each scanner once"),
+        ({"zoom": 0.0}, "voxel size"),
+        ({"zoom": float("nan")}, "voxel size"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_absurd_arguments_are_refused_in_one_sentence(
+    tmp_path: Path, arguments: dict[str, object], message: str
+) -> None:
+    with pytest.raises(MrharmonyError, match=message):
+        write_cohort(tmp_path / "c", **({"subjects": 1, "scanners": 2, "seed": 0} | arguments))  # type: ignore[arg-type]
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_number_of_scanners_takes_the_usual_ones(tmp_path: Path) -> None:
+    paths = write_cohort(tmp_path / "c", subjects=1, scanners=3, zoom=5)
+    assert [scanner_of_session(path.parts[-3]).name for path in paths] == [
+        "mprage-3t", "mprage-3t-soft", "spgr-1.5t",
+    ]  # fmt: skip
+    assert len({scanner.session for scanner in load_scanners().values()}) == len(load_scanners())
