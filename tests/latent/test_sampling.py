@@ -32,9 +32,7 @@ def test_different_prompts_give_different_looks(model: LatentModel, brain: Volum
 
 
 @pytest.mark.parametrize("steps", [1, 2, 50])
-def test_any_number_of_steps_stays_finite(
-    model: LatentModel, brain: Volume, steps: int
-):
+def test_any_number_of_steps_stays_finite(model: LatentModel, brain: Volume, steps: int):
     thin = Volume(np.where(np.arange(brain.shape[1])[None, :, None] == 28, brain.voxels, 0), brain.affine)
     look = sample_looks(model, thin, [model.card.domain("dark")], SamplingSettings(steps=steps))[0]
     assert np.isfinite(look.voxels).all()

@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.ndimage import affine_transform, distance_transform_edt, gaussian_filter
+from scipy.ndimage import distance_transform_edt, gaussian_filter
+from template_heads import MARKER, on_grid
 
 from mrharmony.prepare import template, template_brain_mask
-from mrharmony.volume import BoolArray, Matrix, Volume
-
-
-def on_grid(voxels: np.ndarray, shape: tuple[int, int, int], affine: Matrix) -> np.ndarray:
-    """Sample a template map on another grid of template space."""
-    zoom = np.linalg.norm(affine[:3, :3], axis=0).mean()
-    smooth = gaussian_filter(voxels.astype(np.float32), np.sqrt(max(zoom**2 - 1, 0)) / 2.3548)
-    to_template = np.linalg.inv(template().affine) @ affine
-    return affine_transform(smooth, to_template[:3, :3], to_template[:3, 3], shape, order=1)
+from mrharmony.volume import BoolArray, Volume
 
 
 @pytest.fixture(scope="session")
 def brain() -> tuple[Volume, BoolArray]:
-    """Stripped template brain at 2.5 mm in the world of the template, its left half brightened by 30 %."""
+    """Stripped template brain at 2.5 mm in the world of the template, with a bright ball in its left half."""
     affine = np.diag([2.5, 2.5, 2.5, 1.0])
     affine[:3, 3] = (-95, -130, -80)
     shape = (76, 88, 70)
     mask = on_grid(template_brain_mask(), shape, affine) > 0.5
-    right = affine[0, 0] * np.arange(shape[0]) + affine[0, 3]
-    marker = np.where(right < 0, 1.3, 1.0)[:, None, None]
+    positions = np.moveaxis(np.indices(shape), 0, -1) @ affine[:3, :3] + affine[:3, 3]
+    marker = np.where(np.linalg.norm(positions - MARKER, axis=-1) < 12, 2.0, 1.0)
     voxels = np.where(mask, 400 * marker * np.maximum(on_grid(template().voxels, shape, affine), 0.05), 0)
     return Volume(voxels.astype(np.float32), affine), mask
 

@@ -11,16 +11,22 @@ from mrharmony.harmonize.bilateral_bounds import LockSettings
 from mrharmony.harmonize.bilateral_fit import fit_bilateral_grid
 from mrharmony.harmonize.bilateral_grid import BilateralGrid
 from mrharmony.harmonize.locked import Extent, through_lock
-from mrharmony.harmonize.population import DomainStatistics
+from mrharmony.harmonize.population import (
+    CanonicalBrain,
+    DomainStatistics,
+    brain_statistics,
+    target_statistics,
+)
 from mrharmony.harmonize.protocol import HarmonizedVolume
-from mrharmony.latent import LatentModel, SamplingSettings, sample_looks
+from mrharmony.harmonize.tone_curves import regional_curves
+from mrharmony.latent import LatentModel, SamplingSettings, round_trip, sample_looks
 from mrharmony.prepare import PreparedScan
 from mrharmony.volume import Domain
 
 
 @dataclass(frozen=True)
 class DiffusionHarmonizer:
-    """Looks of the compact model, through the lock.
+    """Looks of the compact model, drawn to the regional population curve, through the lock.
 
     Parameters
     ----------
@@ -34,6 +40,8 @@ class DiffusionHarmonizer:
         Lattice, smoothness and bounds of the fit.
     extent
         `brain` or `head`; see `render`.
+    population_weight
+        Share of the regional population curve in the look that the lock is fitted to, 0..1.
     """
 
     model: LatentModel
@@ -41,6 +49,7 @@ class DiffusionHarmonizer:
     sampling: SamplingSettings
     lock: LockSettings
     extent: Extent = "brain"
+    population_weight: float = 0.5
     name: str = "diffusion"
 
     def transform(self, scan: PreparedScan, source: Domain | None, target: Domain) -> BilateralGrid:
@@ -48,18 +57,21 @@ class DiffusionHarmonizer:
 
         With a known source the fit is relative, from the source domain's look to the target's look of the
         same structure: errors that both looks share cancel, and source = target is exactly the identity.
-        Without one it is absolute, from the scan itself to the target's look.
+        Without one it is absolute, from the scan itself, as the autoencoder sees it, to the target's look.
         """
-        grid = self.model.grid
-        brain, mask = scan.canonical(grid)
-        looks = sample_looks(self.model, brain, [target, *([source] if source else [])], self.sampling)
-        start = looks[1] if source else brain
-        return fit_bilateral_grid(
-            grid.positions()[mask],
-            np.maximum(start.voxels[mask], 0),
-            np.maximum(looks[0].voxels[mask], 0),
-            settings=self.lock,
-        )
+        brain, mask = scan.canonical(self.model.grid)
+        positions = self.model.grid.positions()[mask]
+        domains = [target] if source is None else [target, source]
+        looks = sample_looks(self.model, brain, domains, self.sampling)
+        start = round_trip(self.model, brain) if source is None else looks[1]
+        before, look = (np.maximum(volume.voxels[mask], 0) for volume in (start, looks[0]))
+        if source is None:
+            known = brain_statistics(CanonicalBrain(brain, mask, scan.scale))
+        else:
+            known = target_statistics(self.statistics, source)
+        curves = regional_curves(known, target_statistics(self.statistics, target))
+        wanted = look + np.float32(self.population_weight) * (curves.apply(positions, before) - look)
+        return fit_bilateral_grid(positions, before, wanted, settings=self.lock)
 
     def harmonize(self, scan: PreparedScan, source: Domain | None, target: Domain) -> HarmonizedVolume:
         """Return the harmonized scan, with evidence.

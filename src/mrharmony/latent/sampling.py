@@ -69,6 +69,19 @@ def sample_looks(
     return [brain.with_voxels(look) for look in looks]
 
 
+def round_trip(model: LatentModel, brain: Volume) -> Volume:
+    """Return a brain as the autoencoder gives it back: as sharp as the looks are, and no sharper."""
+    filled, slices, _ = coronal_slices(brain)
+    restored = np.zeros(brain.shape, np.float32)
+    with torch.inference_mode():
+        for start in range(0, len(filled), SLICES_AT_ONCE):
+            part = slice(start, start + SLICES_AT_ONCE)
+            latents = encode(model.autoencoder, slices[part].to(model.autoencoder.device))
+            decoded = decode(model.autoencoder, latents)[:, 0].cpu().numpy()
+            restored[:, filled[part], :] = decoded.transpose(1, 0, 2)
+    return brain.with_voxels(restored)
+
+
 def coronal_slices(brain: Volume) -> tuple[NDArray[np.int64], torch.Tensor, torch.Tensor]:
     """Return the filled coronal slices' indices, the slices (n, 1, i, k) and their positions (n,)."""
     filled: NDArray[np.int64] = np.flatnonzero((brain.voxels > 0).any(axis=(0, 2)))

@@ -158,8 +158,8 @@ def autoencoder_loss(autoencoder: AutoencoderKL) -> Loss:
         slices = (torch.cat([batch.images, batch.structures]) - INTENSITY_CENTRE) / INTENSITY_RANGE
         posterior = autoencoder.encode(slices).latent_dist
         restored = autoencoder.decode(posterior.mode()).sample
-        error: torch.Tensor = F.l1_loss(restored.float(), slices)
-        return error + POSTERIOR_WEIGHT * posterior.kl().mean()
+        pull: torch.Tensor = POSTERIOR_WEIGHT * posterior.kl().mean()
+        return F.l1_loss(restored.float(), slices) + pull
 
     return loss
 

@@ -15,6 +15,7 @@ _SMALLEST_FIELD_OF_VIEW = 90.0  # mm
 # Measured: the foreground of stripped scans of five scanners overlaps the brain that deepbet finds in them
 # by a Dice of 0.96 to 0.99, that of heads with an emptied background and a cut neck by 0.68 to 0.78.
 _SAME_BRAIN = 0.9
+_ONE_PIECE = 0.95
 
 
 def locate_brain(volume: Volume, given: BoolArray | None = None) -> tuple[BoolArray, bool]:
@@ -125,7 +126,7 @@ def _network() -> BrainExtraction:
 
 
 def _foreground(voxels: FloatArray) -> BoolArray | None:
-    """Return the largest piece that is not background, or None where the background is not constant."""
+    """Return the one piece that differs from a constant background, or None where there is no such thing."""
     faces = np.concatenate([voxels.take(side, axis).ravel() for axis in range(3) for side in (0, -1)])
     values, counts = np.unique(faces, return_counts=True)
     if counts.max() < 0.5 * faces.size:
@@ -133,6 +134,8 @@ def _foreground(voxels: FloatArray) -> BoolArray | None:
     pieces, _ = label(voxels != values[counts.argmax()])
     sizes = np.bincount(pieces.ravel())
     sizes[0] = 0
+    if sizes.max() < _ONE_PIECE * sizes.sum():
+        return None
     return np.asarray(binary_fill_holes(pieces == sizes.argmax()), dtype=bool)
 
 

@@ -57,8 +57,8 @@ class Grid:
         ValueError
             Where the voxels do not fill the field of view.
         """
-        counts = np.array(_EXTENT) / zoom
-        if zoom <= 0 or not np.allclose(counts, np.round(counts)):
+        counts = np.array(_EXTENT) / zoom if zoom > 0 else np.zeros(3)
+        if counts.min() < 1 or not np.allclose(counts, np.round(counts)):
             raise ValueError(f"voxels of {zoom} mm do not fill the field of view of {_EXTENT} mm")
         i, j, k = (int(count) for count in np.round(counts))
         affine = np.diag([zoom, zoom, zoom, 1.0])

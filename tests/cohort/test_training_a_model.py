@@ -1,0 +1,52 @@
+"""From a BIDS folder to a model that harmonizes, through the command line's own functions."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mrharmony.cohort import harmonize_scan
+from mrharmony.cohort.training import train_on_bids
+from mrharmony.cohort.workbench import open_job
+from mrharmony.volume import MrharmonyError
+
+TINY = """
+working_zoom: 4
+autoencoder: {channels: [8, 8], latent_channels: 4}
+denoiser: {channels: [16, 32], token_size: 16}
+autoencoder_stage: {steps: 4, batch: 4}
+denoiser_stage: {steps: 4, batch: 4}
+"""
+
+
+@pytest.fixture(scope="module")
+def preset(tmp_path_factory: pytest.TempPathFactory) -> str:
+    file = tmp_path_factory.mktemp("preset") / "tiny.yaml"
+    file.write_text(TINY)
+    return str(file)
+
+
+def test_a_model_of_two_scanners_is_trained_and_used(cohort: Path, scan: Path, preset: str, tmp_path: Path):
+    report = train_on_bids(cohort, tmp_path / "model", "session", None, preset, "cpu")
+    assert report.domains == {"mprage3t": 1, "spgr15t": 1}
+    assert not report.refused
+    card = json.loads((tmp_path / "model" / "mrharmony.json").read_text())
+    assert card["working_zoom"] == 4
+    job = open_job(tmp_path / "model", "diffusion", "mprage3t", "spgr15t")
+    outcome = harmonize_scan(job, scan, tmp_path / "out.nii.gz")
+    assert outcome.reason is None
+    assert (tmp_path / "out.json").is_file()
+
+
+def test_a_second_call_takes_up_the_prepared_brains(cohort: Path, preset: str, tmp_path: Path):
+    train_on_bids(cohort, tmp_path / "model", "session", ["spgr15t"], preset, "cpu")
+    brains = sorted((tmp_path / "model.training" / "brains").iterdir())
+    times = [brain.stat().st_mtime_ns for brain in brains]
+    train_on_bids(cohort, tmp_path / "model", "session", ["spgr15t"], preset, "cpu")
+    assert [brain.stat().st_mtime_ns for brain in brains] == times
+    assert len(brains) == 1
+
+
+def test_an_unknown_domain_is_told_with_those_there_are(cohort: Path, preset: str, tmp_path: Path):
+    with pytest.raises(MrharmonyError, match=r"mars.*mprage3t"):
+        train_on_bids(cohort, tmp_path / "model", "session", ["mars"], preset, "cpu")

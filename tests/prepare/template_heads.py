@@ -1,0 +1,25 @@
+"""What the brains and heads of these tests are made of."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.ndimage import affine_transform, gaussian_filter
+
+from mrharmony.prepare import template
+from mrharmony.volume import Matrix, Volume
+
+MARKER = (-40.0, -20.0, 15.0)  # template mm: deep in the left hemisphere
+
+
+def marker_position(canonical: Volume) -> np.ndarray:
+    """Find the bright ball of the `brain` fixture in a canonical brain, in template mm."""
+    bright = canonical.voxels > 0.75 * canonical.voxels.max()
+    return np.argwhere(bright).mean(axis=0) @ canonical.affine[:3, :3] + canonical.affine[:3, 3]
+
+
+def on_grid(voxels: np.ndarray, shape: tuple[int, int, int], affine: Matrix) -> np.ndarray:
+    """Sample a template map on another grid of template space."""
+    zoom = np.linalg.norm(affine[:3, :3], axis=0).mean()
+    smooth = gaussian_filter(voxels.astype(np.float32), np.sqrt(max(zoom**2 - 1, 0)) / 2.3548)
+    to_template = np.linalg.inv(template().affine) @ affine
+    return affine_transform(smooth, to_template[:3, :3], to_template[:3, 3], shape, order=1)

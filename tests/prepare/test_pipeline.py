@@ -1,0 +1,148 @@
+"""The whole chain on heads made of the template, deepbet and N4 included."""
+
+import itertools
+import os
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from nibabel.affines import apply_affine, from_matvec
+from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, ornt_transform
+from scipy.spatial.transform import Rotation
+from template_heads import MARKER, marker_position
+
+from mrharmony.prepare import Grid, PreparedScan, prepare_scan
+from mrharmony.prepare.brain_mask import locate_brain
+from mrharmony.volume import MrharmonyError, Volume
+
+AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
+
+
+def dice(one, other):
+    return 2 * (one & other).sum() / (one.sum() + other.sum())
+
+
+@pytest.fixture(scope="module")
+def prepared_head(head) -> PreparedScan:
+    return prepare_scan(head[0])
+
+
+def test_the_brain_of_a_whole_head_is_found(head, prepared_head):
+    assert dice(prepared_head.brain_mask, head[1]) > 0.95
+    assert not prepared_head.skull_stripped
+    assert prepared_head.findings == ()
+
+
+def test_the_canonical_brain_lies_on_the_template(head, prepared_head):
+    centre = np.array([0, -17, 5.0])
+    np.testing.assert_allclose(apply_affine(prepared_head.posture, centre), centre, atol=2)
+    canonical, mask = prepared_head.canonical(Grid.working(4))
+    assert canonical.orientation == "RAS"
+    assert np.percentile(canonical.voxels[mask], 90) == pytest.approx(1, abs=0.05)
+
+
+def test_what_comes_in_is_kept_as_it_was(head, prepared_head):
+    assert prepared_head.native is head[0]
+    assert prepared_head.bias_field.shape == prepared_head.brain_mask.shape == head[0].shape
+
+
+def test_a_stripped_brain_is_recognised_and_keeps_its_own_border(head):
+    volume, mask = head
+    stripped = prepare_scan(volume.with_voxels(np.where(mask, volume.voxels + 1, -5)))
+    assert stripped.skull_stripped
+    np.testing.assert_array_equal(stripped.brain_mask, mask)
+
+
+def test_a_head_with_an_emptied_background_and_a_cut_neck_is_not_taken_for_stripped(head):
+    volume, mask = head
+    below = np.argwhere(mask).min(axis=0)[2]
+    for threshold in (15, 60):  # keeps the skull as one piece with the brain; parts the brain from the scalp
+        emptied = np.where(volume.voxels > threshold, volume.voxels, 0)
+        emptied[:, :, :below] = 0
+        brain_mask, skull_stripped = locate_brain(volume.with_voxels(emptied))
+        assert not skull_stripped
+        assert dice(brain_mask, mask) > 0.95
+
+
+@pytest.mark.parametrize("codes", ["PSR", "ILA"])
+def test_left_stays_left_through_the_whole_chain(brain, codes):
+    volume, mask = brain
+    world = from_matvec(Rotation.from_euler("xyz", (15, -5, 8), degrees=True).as_matrix(), (20, 30, -40))
+    order = ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(codes))
+    affine = world @ volume.affine @ inv_ornt_aff(order, volume.shape)
+    stored = Volume(apply_orientation(volume.voxels, order), affine)
+    scan = prepare_scan(stored, brain_mask=apply_orientation(mask, order))
+
+    np.testing.assert_allclose(scan.posture @ world, np.eye(4), atol=1.5)
+    canonical, _ = scan.canonical(Grid.working(4))
+    np.testing.assert_allclose(marker_position(canonical), MARKER, atol=3)
+    right = volume.affine[0, 0] * np.indices(mask.shape)[0] + volume.affine[0, 3]
+    right = apply_orientation(right, order)[scan.brain_mask]
+    off_midline = np.abs(right) > 5
+    found_right = scan.positions(scan.brain_mask)[:, 0]
+    np.testing.assert_array_equal(np.sign(found_right)[off_midline], np.sign(right)[off_midline])
+
+
+def test_every_voxel_order_gives_the_same_bytes(brain):
+    volume, mask = brain
+    first = prepare_scan(volume, brain_mask=mask)
+    order = np.array([[2, -1], [0, 1], [1, -1]])
+    stored = Volume(
+        apply_orientation(volume.voxels, order), volume.affine @ inv_ornt_aff(order, volume.shape)
+    )
+    second = prepare_scan(stored, brain_mask=apply_orientation(mask, order))
+    assert second.scale == first.scale
+    np.testing.assert_array_equal(second.bias_field, apply_orientation(first.bias_field, order))
+    np.testing.assert_allclose(second.posture, first.posture, atol=1e-6)
+
+
+def test_a_brain_at_the_border_of_the_field_of_view_is_said(brain):
+    volume, mask = brain
+    cut = int(np.argwhere(mask).min(axis=0)[1] + 2)
+    affine = volume.affine.copy()
+    affine[:3, 3] = apply_affine(affine, (0, cut, 0))
+    scan = prepare_scan(Volume(volume.voxels[:, cut:], affine), brain_mask=mask[:, cut:])
+    assert [finding.code for finding in scan.findings] == ["brain-at-border"]
+
+
+def noise(shape):
+    return np.random.default_rng(0).normal(100, 10, shape).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("voxels", "reason"),
+    [
+        (np.zeros((100, 100, 100)), "same value"),
+        (np.full((100, 100, 100), np.nan), "NaN"),
+        (noise((100, 100, 20)), "field of view is 40 mm"),
+        (np.eye(100)[:, :, None] * np.eye(100)[0], "no brain was found"),
+        (noise((100, 100, 100)), "brain"),
+    ],
+    ids=["constant", "nan", "slab", "specks", "noise"],
+)
+def test_what_holds_no_brain_is_refused_in_one_sentence(voxels, reason):
+    with pytest.raises(MrharmonyError, match=reason) as refusal:
+        prepare_scan(Volume(voxels.astype(np.float32), AFFINE))
+    assert "\n" not in str(refusal.value)
+
+
+def test_masks_that_cannot_be_a_brain_are_refused(brain):
+    volume, mask = brain
+    wrong = [(mask[1:], "shape"), (np.zeros_like(mask), "0 ml"), (np.ones_like(mask), "ml")]
+    for brain_mask, reason in wrong:
+        with pytest.raises(MrharmonyError, match=reason):
+            prepare_scan(volume, brain_mask=brain_mask)
+
+
+@pytest.mark.skipif("MRHARMONY_DATA" not in os.environ, reason="needs real scans")
+def test_real_scans_of_every_site_are_prepared():
+    root = Path(os.environ.get("MRHARMONY_DATA", ""))
+    files = sorted(root.rglob("*T1w.nii.gz"))
+    for file in itertools.islice(files, 0, None, max(len(files) // 5, 1)):
+        image = nib.load(file)
+        scan = prepare_scan(Volume(image.get_fdata(dtype=np.float32), image.affine))
+        brain, mask = scan.canonical(Grid.working(2))
+        assert scan.findings == (), file
+        assert 900 < mask.sum() * 8 / 1000 < 1900, file
+        assert np.isfinite(brain.voxels).all()

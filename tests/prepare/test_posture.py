@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nibabel.affines import from_matvec
+from scipy.spatial.transform import Rotation
+
+from mrharmony.prepare.posture import Alignment, align_to_template, alignment_findings
+from mrharmony.volume import MrharmonyError, Volume
+
+BRAIN_CENTRE = np.array([0.0, -17.0, 5.0, 1.0])
+angles = st.tuples(*[st.floats(-20, 20)] * 3)
+shifts = st.tuples(*[st.floats(-60, 60)] * 3)
+
+
+def world_of(angle, shift):
+    return from_matvec(Rotation.from_euler("xyz", angle, degrees=True).as_matrix(), shift)
+
+
+def error_of(posture, world):
+    """Return what is left of a motion that the posture should undo: degrees, and mm at the brain's centre."""
+    left = posture @ world
+    turn = Rotation.from_matrix(left[:3, :3]).magnitude()
+    return np.degrees(turn), np.linalg.norm((left @ BRAIN_CENTRE - BRAIN_CENTRE)[:3])
+
+
+@given(angles, shifts)
+@settings(max_examples=10, deadline=None)
+def test_a_turned_and_shifted_head_is_found_within_a_degree_and_a_millimetre(brain, angle, shift):
+    volume, mask = brain
+    world = world_of(angle, shift)
+    posture = align_to_template(Volume(volume.voxels, world @ volume.affine), mask).posture
+    degrees, millimetres = error_of(posture, world)
+    assert degrees < 1
+    assert millimetres < 1
+
+
+def test_posture_is_a_rotation_and_never_a_reflection(brain):
+    volume, mask = brain
+    # Labels of left and right swapped in the file: the aligned brain must show them swapped too.
+    mirrored = Volume(volume.voxels, np.diag([-1.0, 1.0, 1.0, 1.0]) @ volume.affine)
+    posture = align_to_template(mirrored, mask).posture
+    np.testing.assert_allclose(posture[:3, :3] @ posture[:3, :3].T, np.eye(3), atol=1e-9)
+    assert np.linalg.det(posture[:3, :3]) == pytest.approx(1)
+    assert error_of(posture, np.eye(4))[0] < 5
+
+
+@pytest.mark.parametrize("size", [0.85, 1.1])
+def test_the_size_of_a_head_neither_turns_nor_scales_it(brain, size):
+    volume, mask = brain
+    resized = Volume(volume.voxels, np.diag([size, size, size, 1.0]) @ volume.affine)
+    posture = align_to_template(resized, mask).posture
+    assert np.linalg.det(posture[:3, :3]) == pytest.approx(1)
+    assert np.degrees(Rotation.from_matrix(posture[:3, :3]).magnitude()) < 1
+
+
+def test_anisotropic_and_sheared_voxels_are_aligned(brain):
+    volume, mask = brain
+    shear = np.eye(4)
+    shear[1, 2] = 0.02
+    thick = volume.voxels[:, :, ::2]
+    affine = shear @ volume.affine @ np.diag([1.0, 1.0, 2.0, 1.0])
+    alignment = align_to_template(Volume(thick, affine), mask[:, :, ::2])
+    degrees, millimetres = error_of(alignment.posture, np.eye(4))
+    assert degrees < 2
+    assert millimetres < 2
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_nearly_the_same(brain):
+    first, again, other = (align_to_template(*brain, seed=seed).posture for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    degrees, millimetres = error_of(first, np.linalg.inv(other))
+    assert 0 < degrees < 0.3
+    assert millimetres < 0.2
+
+
+def test_a_brain_upside_down_is_refused(brain):
+    volume, mask = brain
+    flipped = Volume(volume.voxels, np.diag([1.0, -1.0, -1.0, 1.0]) @ volume.affine)
+    with pytest.raises(MrharmonyError, match="right way up"):
+        alignment_findings(align_to_template(flipped, mask))
+
+
+def test_an_unusual_brain_gets_a_warning_and_a_usual_one_none():
+    (finding,) = alignment_findings(Alignment(np.eye(4), 0.92))
+    assert (finding.level, finding.code) == ("warning", "unlike-template")
+    assert "0.92" in finding.message
+    assert alignment_findings(Alignment(np.eye(4), 0.97)) == ()

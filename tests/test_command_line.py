@@ -1,0 +1,261 @@
+"""The command line as scripts use it: what is written, what is said, and with which status it ends."""
+
+import gzip
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from mrharmony.cli import app, main
+
+COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Run the command line in this process; returns status, standard output and standard error."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mrharmony", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        output, errors = capsys.readouterr()
+        return int(ended.value.code or 0), output, errors
+
+    return run
+
+
+@pytest.fixture
+def broken(tmp_path: Path, scan: Path) -> Path:
+    """The scan with the second half of its file missing."""
+    path = tmp_path / "sub-broken_T1w.nii.gz"
+    path.write_bytes(scan.read_bytes()[: scan.stat().st_size // 2])
+    return path
+
+
+def test_the_front_help_tells_a_newcomer_where_to_start(run):
+    status, output, _ = run("--help")
+    assert status == 0
+    assert "New here?" in output
+    assert all(command in output for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_a_help_of_several_lines(run, command: str):
+    status, output, _ = run(command, "--help")
+    assert status == 0
+    assert "Usage" in output
+    assert len(output.splitlines()) > 10
+
+
+def test_the_version_is_printed(run):
+    assert run("--version")[:2] == (0, "mrharmony 0.1.0\n")
+
+
+def test_a_sound_scan_is_found_fine(run, scan: Path):
+    status, output, _ = run("check", scan)
+    assert status == 0
+    assert "fine" in output
+
+
+def test_a_truncated_scan_is_told_with_status_3(run, scan: Path, broken: Path):
+    status, output, _ = run("check", scan, broken, "--json")
+    findings = {record["scan"]: record["findings"] for record in json.loads(output)}
+    assert status == 3
+    assert "truncated-gzip" in {finding["code"] for finding in findings[str(broken)]}
+    assert not [finding for finding in findings[str(scan)] if finding["level"] == "error"]
+
+
+def test_an_empty_folder_is_a_usage_error(run, tmp_path: Path):
+    status, _, errors = run("check", tmp_path)
+    assert status == 2
+    assert "no scans" in errors
+
+
+def test_harmonizing_keeps_the_grid_and_leaves_the_evidence(run, scan: Path, tmp_path: Path):
+    status, output, _ = run("harmonize", scan, "--to", "NSK", "--output", tmp_path, "--json")
+    record = json.loads(output)[0]
+    result = Path(record["output"])
+    before, after = nib.load(scan), nib.load(result)
+    assert status == 0
+    assert result.name == scan.name.replace("_T1w", "_desc-harmonized_T1w")
+    assert after.shape == before.shape
+    assert np.array_equal(after.affine, before.affine)
+    assert after.header.get_zooms() == before.header.get_zooms()
+    assert after.get_data_dtype() == np.float32
+    assert np.isfinite(after.get_fdata()).all()
+    note = json.loads(result.with_name(result.name.replace(".nii.gz", ".json")).read_text())
+    assert note["Target"] == "NSK"
+    assert note["Source"] is None
+    assert note["Method"] == "diffusion"
+    assert len(note["ModelSHA256"]) == 64
+    assert note["SkullStripped"] is True
+    assert note["Sources"] == [scan.name]
+    assert note["Verdict"] in ("pass", "warn", "fail")
+    assert {"SpatialReference", "Seed", "Versions", "Drift"} <= set(note)
+
+
+def test_the_same_seed_gives_the_same_bytes(run, scan: Path, tmp_path: Path):
+    for folder in ("one", "two"):
+        assert run("harmonize", scan, "--to", "LA", "--seed", 7, "--output", tmp_path / folder)[0] == 0
+    one, two = (sorted((tmp_path / folder).iterdir()) for folder in ("one", "two"))
+    assert [path.read_bytes() for path in one] == [path.read_bytes() for path in two]
+    assert len(one) == 2
+
+
+def test_a_scan_harmonized_to_its_own_domain_is_the_prepared_scan(run, scan: Path, tmp_path: Path):
+    own = ("--from", "mprage-3t", "--to", "mprage3t")
+    assert run("harmonize", scan, *own, "--output", tmp_path / "ours.nii.gz")[0] == 0
+    assert run("harmonize", scan, *own, "--method", "none", "--output", tmp_path / "none.nii.gz")[0] == 0
+    ours, prepared = (nib.load(tmp_path / name).get_fdata() for name in ("ours.nii.gz", "none.nii.gz"))
+    assert np.array_equal(ours, prepared)
+
+
+def test_a_bad_scan_in_a_batch_leaves_the_others_done(run, scan: Path, broken: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    arguments = (
+        "harmonize",
+        broken,
+        scan,
+        tmp_path / "missing.nii.gz",
+        "--to",
+        "LA",
+        "--method",
+        "histogram",
+    )
+    status, output, errors = run(*arguments, "--output", out, "--json")
+    assert status == 3
+    assert [bool(record["output"]) for record in json.loads(output)] == [False, True, False]
+    assert broken.name in errors
+    assert "missing.nii.gz" in errors
+    assert "Traceback" not in errors
+    assert len(list(out.glob("*.nii.gz"))) == 1
+
+
+def test_noise_without_a_brain_is_refused_in_one_sentence(run, tmp_path: Path):
+    noise = np.random.default_rng(0).integers(0, 500, (60, 60, 60)).astype(np.int16)
+    nib.save(nib.Nifti1Image(noise, np.diag([3.0, 3, 3, 1])), tmp_path / "noise.nii.gz")
+    status, _, errors = run(
+        "harmonize", tmp_path / "noise.nii.gz", "--to", "LA", "--output", tmp_path / "out"
+    )
+    assert status == 3
+    assert "noise.nii.gz" in errors
+    assert len(errors.strip().splitlines()) == 1
+    assert not list(tmp_path.glob("out/*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--to", "mars"), "mars"),
+        (("--to", "LA", "--from", "mars"), "mars"),
+        (("--to", "LA", "--model", "nowhere"), "nowhere"),
+        (("--to", "LA", "--method", "magic"), "magic"),
+        (("--to", "LA", "--extent", "leg"), "leg"),
+        (("--to", "LA", "--output", "result.nii"), "result.nii"),
+    ],
+)
+def test_wrong_arguments_end_with_status_2_before_any_work(
+    run, scan: Path, tmp_path: Path, arguments, message
+):
+    status, _, errors = run("harmonize", scan, "--output", tmp_path / "out", *arguments)
+    assert status == 2
+    assert message in errors
+    assert "Traceback" not in errors
+    assert not (tmp_path / "out").exists()
+
+
+def test_results_that_would_collide_are_refused(run, scan: Path, tmp_path: Path):
+    twin = tmp_path / "elsewhere" / scan.name
+    twin.parent.mkdir()
+    shutil.copy(scan, twin)
+    status, _, errors = run("harmonize", scan, twin, "--to", "LA", "--output", tmp_path / "out")
+    assert status == 2
+    assert "several scans" in errors
+
+
+def test_a_result_never_replaces_its_scan(run, scan: Path):
+    before = scan.read_bytes()
+    status, _, errors = run("harmonize", scan, "--to", "LA", "--output", scan)
+    assert status == 2
+    assert "never replace" in errors
+    assert scan.read_bytes() == before
+
+
+def test_a_mask_on_another_grid_is_refused(run, scan: Path, tmp_path: Path):
+    nib.save(nib.Nifti1Image(np.ones((30, 30, 30), np.uint8), np.eye(4)), tmp_path / "mask.nii.gz")
+    arguments = (
+        "harmonize",
+        scan,
+        "--to",
+        "LA",
+        "--mask",
+        tmp_path / "mask.nii.gz",
+        "--output",
+        tmp_path / "out",
+    )
+    status, _, errors = run(*arguments)
+    assert status == 3
+    assert "mask.nii.gz" in errors
+
+
+def test_a_mask_on_the_grid_decides_what_is_brain(run, scan: Path, tmp_path: Path):
+    image = nib.load(scan)
+    mask = image.get_fdata() > 0
+    mask[:, : mask.shape[1] // 4] = False
+    nib.save(nib.Nifti1Image(mask.astype(np.uint8), image.affine), tmp_path / "mask.nii.gz")
+    arguments = ("--method", "histogram", "--mask", tmp_path / "mask.nii.gz")
+    status, *_ = run("harmonize", scan, "--to", "LA", *arguments, "--output", tmp_path / "out.nii.gz")
+    assert status == 0
+    assert not nib.load(tmp_path / "out.nii.gz").get_fdata()[~mask].any()
+
+
+def test_every_domain_of_the_shipped_model_is_listed(run):
+    status, output, _ = run("domains", "--json")
+    names = {domain["name"] for domain in json.loads(output)}
+    assert status == 0
+    assert {"NSK", "LA", "mprage-3t", "spgr-1.5t"} <= names
+
+
+def test_a_whole_data_set_is_done_once_and_summed_up(run, cohort: Path, tmp_path: Path):
+    arguments = ("bids", cohort, tmp_path, "participant", "--to", "LA", "--domain-column", "session")
+    status, output, _ = run(*arguments, "--method", "regional", "--json")
+    results = [Path(record["output"]) for record in json.loads(output)]
+    assert status == 0
+    assert len(results) == 2
+    assert all(result.parent.name == "anat" and result.is_file() for result in results)
+    times = [result.stat().st_mtime_ns for result in results]
+    assert run(*arguments, "--method", "regional")[0] == 0
+    assert [result.stat().st_mtime_ns for result in results] == times
+    assert run("bids", cohort, tmp_path, "group", "--to", "LA")[0] == 0
+    lines = (tmp_path / "group.tsv").read_text().splitlines()
+    assert len(lines) == 3
+    assert "mprage-3t" in lines[1]
+
+
+def test_simulating_into_a_full_folder_loses_nothing(run, tmp_path: Path):
+    (tmp_path / "thesis.txt").write_text("precious")
+    status, _, errors = run("simulate", tmp_path, "--subjects", 1)
+    assert status == 2
+    assert "not empty" in errors
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_gzip_bomb_is_refused_quickly(run, tmp_path: Path):
+    header = nib.Nifti1Header()
+    header.set_data_shape((30000, 30000, 30000))
+    header.set_sform(np.eye(4), 1)
+    bomb = tmp_path / "bomb.nii.gz"
+    bomb.write_bytes(gzip.compress(header.binaryblock + bytes(1000)))
+    assert run("check", bomb)[0] == 3
+
+
+def test_training_on_a_data_set_without_the_column_names_those_there_are(run, cohort: Path, tmp_path: Path):
+    status, _, errors = run("train", cohort, "--output", tmp_path / "model", "--domain-column", "scanner")
+    assert status == 2
+    assert "participants.tsv" in errors
+    assert not (tmp_path / "model").exists()

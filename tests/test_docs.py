@@ -1,0 +1,43 @@
+"""The documents are true: commands run, links lead somewhere."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)#]+)\)")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_to_files_of_the_project(document: Path):
+    for target in LINK.findall(document.read_text("utf-8")):
+        assert (document.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_bash_blocks_run(document: Path, cohort: Path, scan: Path, tmp_path: Path):
+    """Blocks run in a folder with a scan `sub-01_T1w.nii.gz` and a data set `BIDS_DIR`."""
+    shutil.copy(scan, tmp_path / "sub-01_T1w.nii.gz")
+    shutil.copytree(cohort, tmp_path / "BIDS_DIR")
+    path = f"PATH={Path(sys.executable).parent}:$PATH"
+    for block in BLOCK.findall(document.read_text("utf-8")):
+        done = subprocess.run(
+            ["bash", "-euc", f"export {path}\n{block}"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+
+
+def test_the_readme_begins_with_the_two_commands():
+    head = (ROOT / "README.md").read_text("utf-8").split("\n## ")[0]
+    assert "make demo" in head
+    assert "make test" in head
