@@ -127,7 +127,8 @@ def test_a_bad_scan_in_a_batch_leaves_the_others_done(run, scan: Path, broken: P
         "--method",
         "histogram",
     )
-    status, output, errors = run(*arguments, "--output", out, "--json")
+    arguments = ("--to", "LA", "--method", "histogram", "--output", out, "--json")
+    status, output, errors = run("harmonize", *scans, *arguments)
     assert status == 3
     assert [bool(record["output"]) for record in json.loads(output)] == [False, True, False]
     assert broken.name in errors

@@ -27,13 +27,9 @@ def test_bash_blocks_run(document: Path, cohort: Path, scan: Path, tmp_path: Pat
     shutil.copytree(cohort, tmp_path / "BIDS_DIR")
     path = f"PATH={Path(sys.executable).parent}:$PATH"
     for block in BLOCK.findall(document.read_text("utf-8")):
-        done = subprocess.run(
-            ["bash", "-euc", f"export {path}\n{block}"],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        script = f"export {path}\n{block}"
+        command = ["bash", "-euc", script]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
 
 

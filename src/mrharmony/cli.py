@@ -29,8 +29,8 @@ app = typer.Typer(
         "Make T1-weighted brain scans of any scanner look as if another scanner had taken them. "
         "Anatomy and voxel grid stay what they are.\n\n"
         "**New here?** `mrharmony demo` shows the whole way on virtual scanners. Then look at your own scans "
-        "with `mrharmony check SCAN...`, "
-        "harmonize one with `mrharmony harmonize SCAN --to NSK --output OUT`. "
+        "with `mrharmony check SCAN...`, and harmonize one: "
+        "`mrharmony harmonize SCAN --to NSK --output OUT`. "
         "`mrharmony domains` lists what `--to` knows.\n\n"
         "Exit status: 0 all done, 1 unexpected, 2 usage, 3 some scans refused. Research use only."
     ),
