@@ -116,25 +116,15 @@ def test_a_scan_harmonized_to_its_own_domain_is_the_prepared_scan(run, scan: Pat
 
 
 def test_a_bad_scan_in_a_batch_leaves_the_others_done(run, scan: Path, broken: Path, tmp_path: Path):
-    out = tmp_path / "out"
-    arguments = (
-        "harmonize",
-        broken,
-        scan,
-        tmp_path / "missing.nii.gz",
-        "--to",
-        "LA",
-        "--method",
-        "histogram",
-    )
-    arguments = ("--to", "LA", "--method", "histogram", "--output", out, "--json")
+    scans = (broken, scan, tmp_path / "missing.nii.gz")
+    arguments = ("--to", "LA", "--method", "histogram", "--output", tmp_path / "out", "--json")
     status, output, errors = run("harmonize", *scans, *arguments)
     assert status == 3
     assert [bool(record["output"]) for record in json.loads(output)] == [False, True, False]
     assert broken.name in errors
     assert "missing.nii.gz" in errors
     assert "Traceback" not in errors
-    assert len(list(out.glob("*.nii.gz"))) == 1
+    assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 1
 
 
 def test_noise_without_a_brain_is_refused_in_one_sentence(run, tmp_path: Path):

@@ -47,11 +47,15 @@ def test_what_comes_in_is_kept_as_it_was(head, prepared_head):
     assert prepared_head.bias_field.shape == prepared_head.brain_mask.shape == head[0].shape
 
 
-def test_a_stripped_brain_is_recognised_and_keeps_its_own_border(head):
+def test_a_stripped_brain_is_recognised_and_keeps_its_own_border_but_not_a_rest_of_neck(head):
     volume, mask = head
-    stripped = prepare_scan(volume.with_voxels(np.where(mask, volume.voxels + 1, -5)))
+    i, j, k = np.argwhere(mask)[np.argwhere(mask)[:, 2].argmin()]
+    neck = np.zeros_like(mask)
+    neck[i - 4 : i + 5, j - 4 : j + 5, k - 10 : k] = True
+    stripped = prepare_scan(volume.with_voxels(np.where(mask | neck, volume.voxels + 1, -5)))
     assert stripped.skull_stripped
-    np.testing.assert_array_equal(stripped.brain_mask, mask)
+    assert stripped.brain_mask[mask].all()
+    assert not stripped.brain_mask[:, :, : k - 5].any()
 
 
 def test_a_head_with_an_emptied_background_and_a_cut_neck_is_not_taken_for_stripped(head):

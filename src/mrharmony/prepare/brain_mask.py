@@ -6,7 +6,7 @@ from functools import cache
 
 import numpy as np
 from deepbet import BrainExtraction
-from scipy.ndimage import binary_fill_holes, label
+from scipy.ndimage import binary_fill_holes, distance_transform_edt, label
 
 from mrharmony.volume import BoolArray, Finding, FloatArray, MrharmonyError, Volume
 
@@ -16,6 +16,7 @@ _SMALLEST_FIELD_OF_VIEW = 90.0  # mm
 # by a Dice of 0.96 to 0.99, that of heads with an emptied background and a cut neck by 0.68 to 0.78.
 _SAME_BRAIN = 0.9
 _ONE_PIECE = 0.95
+_REST_OF_STRIPPING = 6.0  # mm from the brain that deepbet finds: what lies farther is not brain
 
 
 def locate_brain(volume: Volume, given: BoolArray | None = None) -> tuple[BoolArray, bool]:
@@ -31,7 +32,8 @@ def locate_brain(volume: Volume, given: BoolArray | None = None) -> tuple[BoolAr
     Returns
     -------
     The brain mask, shape (i, j, k), and whether the scan came skull-stripped: whether all that differs from
-    its background is that brain. A stripped scan keeps its own border.
+    its background is that brain. A stripped scan keeps its own border, without the bits of neck and eyes that
+    stripping leaves far from the brain.
 
     Raises
     ------
@@ -42,7 +44,8 @@ def locate_brain(volume: Volume, given: BoolArray | None = None) -> tuple[BoolAr
     foreground = _foreground(volume.voxels)
     stripped = foreground is not None and _dice(foreground, brain_mask) > _SAME_BRAIN
     if given is None and foreground is not None and stripped:
-        return foreground, True
+        near = distance_transform_edt(~brain_mask, sampling=volume.zooms) < _REST_OF_STRIPPING
+        return foreground & near, True
     return brain_mask, stripped
 
 
