@@ -49,7 +49,7 @@ class DiffusionHarmonizer:
     sampling: SamplingSettings
     lock: LockSettings
     extent: Extent = "brain"
-    population_weight: float = 0.5
+    population_weight: float = 0.75
     name: str = "diffusion"
 
     def transform(self, scan: PreparedScan, source: Domain | None, target: Domain) -> BilateralGrid:

@@ -28,7 +28,7 @@ class SamplingSettings(Settings):
     At 1 and 1 a single evaluation v(p, s) is all that it takes.
     """
 
-    steps: int = Field(2, ge=1, le=1000)
+    steps: int = Field(1, ge=1, le=1000)
     prompt_weight: float = Field(1.0, ge=0)
     input_weight: float = Field(1.0, ge=0)
     seed: int = Field(0, ge=0)
