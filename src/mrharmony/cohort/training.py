@@ -74,7 +74,7 @@ def train_on_bids(
         If there is nothing to train on, or the arguments do not fit.
     """
     settings = TrainingSettings.preset(preset)
-    choose_device(device)
+    on_cpu = choose_device(device).type == "cpu"
     scans = select_scans(BidsIndex.open(bids_dir, domain_column), only, settings.scans_per_domain)
     work = output.with_name(output.name + ".training")
     grid = Grid.working(settings.working_zoom)
@@ -85,7 +85,9 @@ def train_on_bids(
     heads = virtual_heads(settings, grid, [brain for _, brain in kept])
     scanners = list(load_scanners().values()) if heads else []
     statistics = fit_statistics(_by_domain(kept)) | scanner_statistics(heads, scanners, settings.seed)
-    networks = train_networks(training_slices(kept, heads, scanners, settings), settings, work)
+    networks = train_networks(
+        training_slices(kept, heads, scanners, settings), settings, work, only_cpu=on_cpu
+    )
     counts = {name: sum(domain == name for domain, _ in kept) for name, _ in kept}
     card = model_card(counts, scanners, settings, bids_dir)
     model = LatentModel(networks.autoencoder, networks.denoiser, networks.prompts, build_scheduler(), card)

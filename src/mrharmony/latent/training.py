@@ -51,7 +51,11 @@ class TrainedNetworks:
 
 
 def train_networks(
-    data: SliceData, settings: TrainingSettings, directory: Path, precision: str = "no"
+    data: SliceData,
+    settings: TrainingSettings,
+    directory: Path,
+    precision: str = "no",
+    only_cpu: bool = False,
 ) -> TrainedNetworks:
     """Train both stages, or take them up where an earlier run into the same directory stopped.
 
@@ -65,8 +69,12 @@ def train_networks(
         Holds checkpoints and TensorBoard logs.
     precision
         Mixed precision of accelerate, `no`, `bf16` or `fp16`.
+    only_cpu
+        Leave a GPU alone.
     """
-    accelerator = Accelerator(mixed_precision=precision, log_with="tensorboard", project_dir=directory)
+    accelerator = Accelerator(
+        mixed_precision=precision, log_with="tensorboard", project_dir=directory, cpu=only_cpu
+    )
     accelerator.init_trackers("logs")
     torch.manual_seed(settings.seed)
     autoencoder = build_autoencoder(settings.autoencoder)
