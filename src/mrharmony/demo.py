@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,14 @@ from mrharmony.cohort import HarmonizeJob, sidecar
 from mrharmony.cohort.workbench import Method, open_job
 from mrharmony.evaluate import PairedScores, paired_scores
 from mrharmony.harmonize import fit_bilateral_grid
+from mrharmony.latent import read_card
 from mrharmony.prepare import PreparedScan, prepare_scan
 from mrharmony.progress import track
 from mrharmony.report import Panel, contact_sheet
 from mrharmony.scans import BidsIndex, BidsScan, Scan, read_scan, write_scan
 from mrharmony.simulate import write_cohort
 from mrharmony.volume import FloatArray
+from mrharmony.weights import shipped_model
 
 SCANNERS = ("mprage-3t", "mprage-3t-soft", "spgr-1.5t")
 SUBJECTS = 3
@@ -130,12 +132,9 @@ def run_demo(out: Path, seed: int = 0) -> DemoResult:
     ]
     looks: dict[str, list[FloatArray]] = {CEILING: [_ceiling(one, other) for one, other in pairs]}
     for method in METHODS:
-        jobs = {
-            direction: open_job(None, method, *direction, seed=seed)
-            for direction in itertools.permutations(SCANNERS, 2)
-        }
+        job = open_job(None, method, None, SCANNERS[0], seed=seed)
         looks[method] = [
-            _harmonize(jobs[one.scanner, other.scanner], one, out / "harmonized")
+            _harmonize(_toward(job, one.scanner, other.scanner), one, out / "harmonized")
             for one, other in track(pairs, f"harmonizing: {LABELS.get(method, method)}")
         ]
     _write_sheet(pairs, looks, out / SHEET)
@@ -145,6 +144,12 @@ def run_demo(out: Path, seed: int = 0) -> DemoResult:
 def _prepare(entry: BidsScan) -> TravellingScan:
     scan = read_scan(entry.path)
     return TravellingScan(entry.subject, entry.sidecar["Scanner"], scan, prepare_scan(scan.volume))
+
+
+def _toward(job: HarmonizeJob, source: str, target: str) -> HarmonizeJob:
+    """Return the same job in another direction; the shipped model knows both scanners."""
+    card = read_card(shipped_model())
+    return replace(job, source=card.domain(source), target=card.domain(target))
 
 
 def _harmonize(job: HarmonizeJob, one: TravellingScan, folder: Path) -> FloatArray:
@@ -199,8 +204,9 @@ def _rows(
 def _identity(scans: Sequence[TravellingScan], seed: int) -> float:
     """Return the mean SSIM of scans harmonized to the domain that they come from."""
     similarities = []
+    shipped = open_job(None, "diffusion", None, SCANNERS[0], seed=seed)
     for scanner in SCANNERS:
-        job = open_job(None, "diffusion", scanner, scanner, seed=seed)
+        job = _toward(shipped, scanner, scanner)
         one = next(scan for scan in scans if scan.scanner == scanner)
         harmonized = job.harmonizer.harmonize(one.prepared, job.source, job.target)
         output = harmonized.volume.voxels / np.float32(one.prepared.scale)

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from mrharmony.latent import LatentModel, SamplingSettings, load_model, model_hash, sample_looks, save_model
+from mrharmony.latent import (
+    LatentModel,
+    SamplingSettings,
+    encode_brain,
+    load_model,
+    model_hash,
+    sample_look,
+    save_model,
+)
 from mrharmony.volume import MrharmonyError, Volume
 
 
@@ -24,7 +32,8 @@ def test_a_saved_model_samples_the_same_looks_but_for_half_precision(
     brain = Volume(brains[2].astype(np.float32), model.grid.affine)
     loaded = load_model(directory)
     one, other = (
-        sample_looks(m, brain, [m.card.domain("dark")], SamplingSettings())[0] for m in (model, loaded)
+        sample_look(m, encode_brain(m, brain), m.card.domain("dark"), SamplingSettings())
+        for m in (model, loaded)
     )
     assert np.abs(one.voxels - other.voxels).max() < 0.01
     assert loaded.denoiser.dtype == torch.float32

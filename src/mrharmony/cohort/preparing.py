@@ -6,19 +6,28 @@ import hashlib
 import multiprocessing
 import os
 from collections.abc import Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from mrharmony.harmonize import CanonicalBrain
-from mrharmony.prepare import Grid, prepare_scan
+from mrharmony.prepare import Grid, PreparedScan, prepare_scan
 from mrharmony.progress import track
-from mrharmony.scans import read_scan
+from mrharmony.scans import read_mask, read_scan
 from mrharmony.volume import MrharmonyError, Volume
 
-CACHE_FORMAT = "2"  # changes when preparation changes, so that older brains are not taken up
+CACHE_FORMAT = "3"  # changes when preparation changes, so that older brains are not taken up
+
+
+@dataclass(frozen=True)
+class ScanFile:
+    """A scan to prepare, and the file of its brain mask if one is given."""
+
+    path: Path
+    mask: Path | None = None
 
 
 def prepare_brains(
@@ -41,25 +50,47 @@ def prepare_brains(
     -------
     The brains, and for the scans that were refused the reason.
     """
+    files, refused = prepare_positions([(ScanFile(scan),) for scan in scans], grid, cache, workers)
+    return {scan: load_brain(file, grid) for scan, file in files.items()}, refused
+
+
+def prepare_positions(
+    positions: Sequence[Sequence[ScanFile]], grid: Grid, cache: Path, workers: int | None = None
+) -> tuple[dict[Path, Path], dict[Path, str]]:
+    """Prepare scans that share a head's position, without reading the brains into memory.
+
+    Parameters
+    ----------
+    positions
+        Groups of scans. Scans of a group show the same head in the same place: those on the grid of the
+        group's first scan get its posture, so that their brains lie voxel on voxel.
+    grid, cache, workers
+        As in `prepare_brains`.
+
+    Returns
+    -------
+    The file of each brain (see `load_brain`), and for the scans that were refused the reason.
+    """
     cache.mkdir(parents=True, exist_ok=True)
-    files = {scan: cache / f"{_key(scan, grid)}.npz" for scan in scans}
-    missing = [scan for scan in scans if not files[scan].is_file()]
+    files = {scan: cache / f"{_key(scan, group[0], grid)}.npz" for group in positions for scan in group}
+    missing = [group for group in positions if not all(files[scan].is_file() for scan in group)]
     refused: dict[Path, str] = {}
     # One thread a process: two scans side by side are faster than one scan on two threads.
     with ProcessPoolExecutor(
         workers or os.cpu_count(), multiprocessing.get_context("spawn"), _one_thread
     ) as pool:
-        futures = {pool.submit(_prepare, scan, grid, files[scan]): scan for scan in missing}
-        for future in track(as_completed(futures), "preparing", len(scans), len(scans) - len(missing)):
-            _note_refusal(future, futures[future], refused)
-    return {scan: _load(files[scan], grid) for scan in scans if scan not in refused}, refused
+        futures = [pool.submit(_prepare, group, grid, [files[scan] for scan in group]) for group in missing]
+        done = len(positions) - len(missing)
+        for future in track(as_completed(futures), "preparing", len(positions), done):
+            refused |= future.result()
+    return {scan.path: file for scan, file in files.items() if scan.path not in refused}, refused
 
 
-def _note_refusal(future: Future[None], scan: Path, refused: dict[Path, str]) -> None:
-    try:
-        future.result()
-    except MrharmonyError as error:
-        refused[scan] = str(error)
+def load_brain(file: Path, grid: Grid) -> CanonicalBrain:
+    """Read a brain that `prepare_positions` wrote."""
+    with np.load(file, allow_pickle=False) as archive:
+        volume = Volume(archive["voxels"].astype(np.float32), grid.affine)
+        return CanonicalBrain(volume, archive["mask"], float(archive["scale"]))
 
 
 def _one_thread() -> None:
@@ -67,33 +98,39 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _key(scan: Path, grid: Grid) -> str:
-    """Return a name that changes with the file's place, size and time, and with the grid."""
+def _key(scan: ScanFile, first: ScanFile, grid: Grid) -> str:
+    """Return a name that changes with the files' place, size and time, and with the grid."""
+    files = [path for path in (scan.path, scan.mask, first.path) if path]
     try:
-        status = scan.stat()
+        parts = [(path.resolve(), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     except OSError:
         return "missing"
-    parts = (
-        CACHE_FORMAT,
-        scan.resolve(),
-        status.st_size,
-        status.st_mtime_ns,
-        grid.shape,
-        grid.affine.tolist(),
-    )
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
+    decisive = (CACHE_FORMAT, parts, grid.shape, grid.affine.tolist())
+    return hashlib.sha256(repr(decisive).encode()).hexdigest()[:32]
 
 
-def _prepare(scan: Path, grid: Grid, file: Path) -> None:
-    prepared = prepare_scan(read_scan(scan).volume)
+def _prepare(group: Sequence[ScanFile], grid: Grid, files: Sequence[Path]) -> dict[Path, str]:
+    """Prepare a group of scans into their files; returns the refused ones and why."""
+    refused: dict[Path, str] = {}
+    first: PreparedScan | None = None
+    for scan, file in zip(group, files, strict=True):
+        try:
+            read = read_scan(scan.path)
+            mask = read_mask(scan.mask, read) if scan.mask else None
+            prepared = prepare_scan(read.volume, brain_mask=mask)
+        except MrharmonyError as error:
+            refused[scan.path] = str(error)
+            continue
+        first = first or prepared
+        if first.native.shape == read.volume.shape and np.allclose(first.native.affine, read.volume.affine):
+            prepared = replace(prepared, posture=first.posture)
+        _save(prepared, grid, file)
+    return refused
+
+
+def _save(prepared: PreparedScan, grid: Grid, file: Path) -> None:
     brain, mask = prepared.canonical(grid)
     temporary = file.with_suffix(f".{os.getpid()}.tmp")
     with temporary.open("wb") as stream:
         np.savez_compressed(stream, voxels=brain.voxels.astype(np.float16), mask=mask, scale=prepared.scale)
     temporary.replace(file)
-
-
-def _load(file: Path, grid: Grid) -> CanonicalBrain:
-    with np.load(file, allow_pickle=False) as archive:
-        volume = Volume(archive["voxels"].astype(np.float32), grid.affine)
-        return CanonicalBrain(volume, archive["mask"], float(archive["scale"]))

@@ -11,6 +11,7 @@ from mrharmony.harmonize.bilateral_bounds import LockSettings
 from mrharmony.harmonize.bilateral_fit import fit_bilateral_grid
 from mrharmony.harmonize.bilateral_grid import BilateralGrid
 from mrharmony.harmonize.locked import Extent, through_lock
+from mrharmony.harmonize.looks import Looks
 from mrharmony.harmonize.population import (
     CanonicalBrain,
     DomainStatistics,
@@ -19,7 +20,7 @@ from mrharmony.harmonize.population import (
 )
 from mrharmony.harmonize.protocol import HarmonizedVolume
 from mrharmony.harmonize.tone_curves import regional_curves
-from mrharmony.latent import LatentModel, SamplingSettings, round_trip, sample_looks
+from mrharmony.latent import LatentModel, SamplingSettings
 from mrharmony.prepare import PreparedScan
 from mrharmony.volume import Domain
 
@@ -52,26 +53,43 @@ class DiffusionHarmonizer:
     population_weight: float = 0.75
     name: str = "diffusion"
 
-    def transform(self, scan: PreparedScan, source: Domain | None, target: Domain) -> BilateralGrid:
+    def looks(self, scan: PreparedScan) -> Looks:
+        """Return the looks of a scan, none of them sampled yet."""
+        return Looks(self.model, scan, self.sampling)
+
+    def transform(
+        self, scan: PreparedScan, source: Domain | None, target: Domain, looks: Looks | None = None
+    ) -> BilateralGrid:
         """Return the transform of a scan's canonical intensities.
 
         With a known source the fit is relative, from the source domain's look to the target's look of the
         same structure: errors that both looks share cancel, and source = target is exactly the identity.
         Without one it is absolute, from the scan itself, as the autoencoder sees it, to the target's look.
+
+        Parameters
+        ----------
+        scan
+            The prepared scan.
+        source, target
+            Domains that the model knows; `source` is None where the scan's domain is unknown.
+        looks
+            The scan's looks where some may have been sampled already.
+
+        Raises
+        ------
+        MrharmonyError
+            If the model has no statistics of a domain.
         """
-        brain, mask = scan.canonical(self.model.grid)
-        positions = self.model.grid.positions()[mask]
-        domains = [target] if source is None else [target, source]
-        looks = sample_looks(self.model, brain, domains, self.sampling)
-        start = round_trip(self.model, brain) if source is None else looks[1]
-        before, look = (np.maximum(volume.voxels[mask], 0) for volume in (start, looks[0]))
+        looks = looks or self.looks(scan)
+        start = looks.round_trip() if source is None else looks.of(source)
+        before, look = (np.maximum(volume.voxels[looks.mask], 0) for volume in (start, looks.of(target)))
         if source is None:
-            known = brain_statistics(CanonicalBrain(brain, mask, scan.scale))
+            known = brain_statistics(CanonicalBrain(looks.encoded.brain, looks.mask, scan.scale))
         else:
             known = target_statistics(self.statistics, source)
         curves = regional_curves(known, target_statistics(self.statistics, target))
-        wanted = look + np.float32(self.population_weight) * (curves.apply(positions, before) - look)
-        return fit_bilateral_grid(positions, before, wanted, settings=self.lock)
+        wanted = look + np.float32(self.population_weight) * (curves.apply(looks.positions, before) - look)
+        return fit_bilateral_grid(looks.positions, before, wanted, settings=self.lock)
 
     def harmonize(self, scan: PreparedScan, source: Domain | None, target: Domain) -> HarmonizedVolume:
         """Return the harmonized scan, with evidence.

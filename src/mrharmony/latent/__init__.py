@@ -5,7 +5,7 @@ from mrharmony.latent.data import MixedSlices, RealSlices, SliceData
 from mrharmony.latent.denoiser import build_scheduler
 from mrharmony.latent.model import DomainCard, LatentModel, ModelCard
 from mrharmony.latent.model_directory import CARD, STATISTICS, load_model, model_hash, read_card, save_model
-from mrharmony.latent.sampling import SamplingSettings, round_trip, sample_looks
+from mrharmony.latent.sampling import EncodedBrain, SamplingSettings, encode_brain, round_trip, sample_look
 from mrharmony.latent.training import TrainedNetworks, train_networks
 from mrharmony.latent.virtual import VirtualHead, VirtualSlices
 
@@ -13,6 +13,7 @@ __all__ = [
     "CARD",
     "STATISTICS",
     "DomainCard",
+    "EncodedBrain",
     "LatentModel",
     "MixedSlices",
     "ModelCard",
@@ -24,11 +25,12 @@ __all__ = [
     "VirtualHead",
     "VirtualSlices",
     "build_scheduler",
+    "encode_brain",
     "load_model",
     "model_hash",
     "read_card",
     "round_trip",
-    "sample_looks",
+    "sample_look",
     "save_model",
     "train_networks",
 ]

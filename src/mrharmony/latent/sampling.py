@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -34,59 +35,86 @@ class SamplingSettings(Settings):
     seed: int = Field(0, ge=0)
 
 
-def sample_looks(
-    model: LatentModel, brain: Volume, domains: Sequence[Domain], settings: SamplingSettings
-) -> list[Volume]:
-    """Return the brain's look in each domain, all from the same structure and the same noise.
+@dataclass(frozen=True, eq=False)
+class EncodedBrain:
+    """A brain's coronal slices as the model takes them: the structure that all its looks share.
+
+    Parameters
+    ----------
+    brain
+        Canonical brain on the model's working grid, 0 outside the brain.
+    filled
+        Indices of the slices that hold brain, shape (n,).
+    structure
+        Their latents, shape (n, channels, height, width).
+    positions
+        Where they lie along the sliced axis, -1..1, shape (n,).
+    """
+
+    brain: Volume
+    filled: NDArray[np.int64]
+    structure: torch.Tensor
+    positions: torch.Tensor
+
+
+def encode_brain(model: LatentModel, brain: Volume) -> EncodedBrain:
+    """Return a brain's structure: the latents of its filled coronal slices."""
+    filled: NDArray[np.int64] = np.flatnonzero((brain.voxels > 0).any(axis=(0, 2)))
+    slices = torch.from_numpy(brain.voxels[:, filled, :].transpose(1, 0, 2).copy())[:, None]
+    device = model.autoencoder.device
+    with torch.inference_mode():
+        parts = [encode(model.autoencoder, part.to(device)) for part in torch.split(slices, SLICES_AT_ONCE)]
+    return EncodedBrain(brain, filled, torch.cat(parts), slice_positions(filled, brain.shape[1]))
+
+
+def sample_look(
+    model: LatentModel, encoded: EncodedBrain, domain: Domain, settings: SamplingSettings
+) -> Volume:
+    """Return a brain's look in a domain; looks of one brain share its structure and the noise.
 
     Parameters
     ----------
     model
-        The compact model; its grid must be the brain's.
-    brain
-        Canonical brain on the model's working grid, 0 outside the brain.
-    domains
-        Domains that the model knows.
+        The compact model that encoded the brain.
+    encoded
+        The brain's structure.
+    domain
+        A domain that the model knows.
     settings
         Steps, guidance weights and the seed of the noise.
 
     Returns
     -------
-    A volume on the brain's grid for each domain; only voxels inside the brain mean anything.
+    A volume on the brain's grid; only voxels inside the brain mean anything.
     """
-    filled, slices, positions = coronal_slices(brain)
     size = model.denoiser.config.sample_size
     noise = shared_noise(model.denoiser.config.out_channels, size, settings.seed)
-    looks = [np.zeros(brain.shape, np.float32) for _ in domains]
-    with torch.inference_mode():
-        for start in range(0, len(filled), SLICES_AT_ONCE):
-            part = slice(start, start + SLICES_AT_ONCE)
-            structure = encode(model.autoencoder, slices[part].to(model.autoencoder.device))
-            for domain, look in zip(domains, looks, strict=True):
-                latents = _denoise(model, structure, positions[part], domain, noise, settings)
-                generated = decode(model.autoencoder, latents)[:, 0].cpu().numpy()
-                look[:, filled[part], :] = generated.transpose(1, 0, 2)
-    return [brain.with_voxels(look) for look in looks]
+    return _decode_slices(
+        model,
+        encoded,
+        lambda structure, positions: _denoise(model, structure, positions, domain, noise, settings),
+    )
 
 
-def round_trip(model: LatentModel, brain: Volume) -> Volume:
+def round_trip(model: LatentModel, encoded: EncodedBrain) -> Volume:
     """Return a brain as the autoencoder gives it back: as sharp as the looks are, and no sharper."""
-    filled, slices, _ = coronal_slices(brain)
-    restored = np.zeros(brain.shape, np.float32)
+    return _decode_slices(model, encoded, lambda structure, positions: structure)
+
+
+def _decode_slices(
+    model: LatentModel,
+    encoded: EncodedBrain,
+    latents: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+) -> Volume:
+    """Return the volume that latents made of (structure, positions) decode to, some slices at a time."""
+    voxels = np.zeros(encoded.brain.shape, np.float32)
     with torch.inference_mode():
-        for start in range(0, len(filled), SLICES_AT_ONCE):
+        for start in range(0, len(encoded.filled), SLICES_AT_ONCE):
             part = slice(start, start + SLICES_AT_ONCE)
-            latents = encode(model.autoencoder, slices[part].to(model.autoencoder.device))
-            decoded = decode(model.autoencoder, latents)[:, 0].cpu().numpy()
-            restored[:, filled[part], :] = decoded.transpose(1, 0, 2)
-    return brain.with_voxels(restored)
-
-
-def coronal_slices(brain: Volume) -> tuple[NDArray[np.int64], torch.Tensor, torch.Tensor]:
-    """Return the filled coronal slices' indices, the slices (n, 1, i, k) and their positions (n,)."""
-    filled: NDArray[np.int64] = np.flatnonzero((brain.voxels > 0).any(axis=(0, 2)))
-    slices = torch.from_numpy(brain.voxels[:, filled, :].transpose(1, 0, 2).copy())[:, None]
-    return filled, slices, slice_positions(filled, brain.shape[1])
+            made = latents(encoded.structure[part], encoded.positions[part])
+            decoded = decode(model.autoencoder, made)[:, 0].cpu().numpy()
+            voxels[:, encoded.filled[part], :] = decoded.transpose(1, 0, 2)
+    return encoded.brain.with_voxels(voxels)
 
 
 def slice_positions(indices: NDArray[np.int64], count: int) -> torch.Tensor:
