@@ -1,0 +1,92 @@
+"""The application: what all commands share, and the one place where failures become sentences."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from mrharmony import __version__
+from mrharmony.volume import MrharmonyError
+
+OK, UNEXPECTED, USAGE, REFUSED = 0, 1, 2, 3
+
+app = typer.Typer(
+    name="mrharmony",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help=(
+        "Make T1-weighted brain scans of any scanner look as if another scanner had taken them. "
+        "Anatomy and voxel grid stay what they are.\n\n"
+        "**New here?** `mrharmony demo` shows the whole way on virtual scanners. Then look at your own scans "
+        "with `mrharmony check SCAN...`, and harmonize one: "
+        "`mrharmony harmonize SCAN --to NSK --output OUT`. "
+        "`mrharmony domains` lists what `--to` knows.\n\n"
+        "Exit status: 0 all done, 1 unexpected, 2 usage, 3 some scans refused. Research use only."
+    ),
+)
+
+Seed = Annotated[int, typer.Option(min=0, help="Everything random comes from this number.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+Model = Annotated[
+    Path | None,
+    typer.Option(help="Model directory; the one that ships with mrharmony if not given.", show_default=False),
+]
+AssumeRas = Annotated[
+    bool,
+    typer.Option(
+        "--assume-ras", help="Take scans whose header tells no orientation for RAS, at your own risk."
+    ),
+]
+Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where networks run.")]
+Method = Annotated[
+    Literal["diffusion", "regional", "regional-scan", "population", "histogram", "none"],
+    typer.Option(help="diffusion is ours; none prepares a scan and leaves its look."),
+]
+Verbose = Annotated[
+    bool, typer.Option("-v", "--verbose", help="Show a traceback when something unexpected happens.")
+]
+DomainColumn = Annotated[
+    str, typer.Option(help="Column of participants.tsv that names the domain, or `session`.")
+]
+
+
+@app.callback(invoke_without_command=True)
+def common(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    verbose: Verbose = False,
+) -> None:
+    """Take the options that belong to every command."""
+    del verbose  # read by `main` from the arguments, so that it also covers what happens before this
+    if version:
+        typer.echo(f"mrharmony {__version__}")
+        raise typer.Exit(OK)
+
+
+def main() -> None:
+    """Run the command line: every failure ends in one sentence and a status that says what kind it was."""
+    verbose = bool({"-v", "--verbose"} & set(sys.argv[1:]))
+    arguments = [argument for argument in sys.argv[1:] if argument not in ("-v", "--verbose")]
+    if not verbose:
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+    try:
+        app(arguments)
+    except MrharmonyError as error:
+        print(f"mrharmony: {error}", file=sys.stderr)
+        sys.exit(USAGE)
+    except KeyboardInterrupt:
+        print("mrharmony: interrupted. What is finished stays; call again to go on.", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        if verbose:
+            raise
+        print(f"mrharmony: unexpected {type(error).__name__}: {error}. Use -v for details.", file=sys.stderr)
+        sys.exit(UNEXPECTED)

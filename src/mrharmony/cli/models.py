@@ -1,0 +1,52 @@
+"""Commands on models: domains, train."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mrharmony.cli.app import OK, REFUSED, Device, DomainColumn, Json, Model, app
+
+
+@app.command()
+def domains(model: Model = None, as_json: Json = False) -> None:
+    """List the domains that a model knows: what `--to` and `--from` accept."""
+    from mrharmony.latent import read_card
+    from mrharmony.weights import shipped_model
+
+    card = read_card(model or shipped_model())
+    if as_json:
+        typer.echo(json.dumps([domain.model_dump() for domain in card.domains], indent=2))
+        return
+    for domain in card.domains:
+        typer.echo(f"{domain.name:16s} {f'{domain.scans} scans' if domain.scans else 'simulated scanner'}")
+
+
+@app.command()
+def train(
+    bids_dir: Annotated[Path, typer.Argument(help="BIDS data set with participants.tsv.")],
+    output: Annotated[Path, typer.Option(help="Model directory to write.")],
+    domain_column: DomainColumn = "site",
+    only: Annotated[
+        list[str] | None, typer.Option("--domain", help="Use only this domain; may be repeated.")
+    ] = None,
+    preset: Annotated[
+        str, typer.Option(help="Training configuration: quick, shipped, or a YAML file.")
+    ] = "quick",
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Train a compact model from scratch on the scans of several domains.
+
+    Prepares every scan, trains the autoencoder, then the denoiser. Killed and called again with the same
+    arguments it goes on where it was: what is not finished lies in `MODEL.training`, TensorBoard logs too.
+    `--preset quick` takes at most 20 minutes on 2 cores. Next: `mrharmony harmonize SCAN --model MODEL ...`.
+    """
+    from mrharmony.cohort.training import train_on_bids
+
+    report = train_on_bids(bids_dir, output, domain_column, only, preset, device)
+    typer.echo(json.dumps(report.record(), indent=2) if as_json else report.text())
+    raise typer.Exit(REFUSED if report.refused else OK)

@@ -1,0 +1,158 @@
+"""Commands on scans: check, harmonize, bids."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from mrharmony.cli.app import (
+    OK,
+    REFUSED,
+    AssumeRas,
+    Device,
+    DomainColumn,
+    Json,
+    Method,
+    Model,
+    Seed,
+    app,
+)
+from mrharmony.volume import MrharmonyError
+
+
+@app.command()
+def check(
+    paths: Annotated[list[Path], typer.Argument(help="Scans, or folders that are searched for scans.")],
+    assume_ras: AssumeRas = False,
+    as_json: Json = False,
+) -> None:
+    """Say what is wrong with scans before any work is done on them.
+
+    Reads every file to its last byte. Errors mean that a scan would be refused; warnings deserve a look.
+    Exit status 3 if any scan has an error.
+    """
+    from mrharmony.scans import check_scan, find_scans, finding_record
+
+    findings = {path: check_scan(path, assume_ras=assume_ras) for path in find_scans(paths)}
+    if as_json:
+        records = [
+            {"scan": str(p), "findings": [finding_record(f) for f in found]} for p, found in findings.items()
+        ]
+        typer.echo(json.dumps(records, indent=2))
+    else:
+        _print_findings(findings)
+    refused = any(finding.level == "error" for found in findings.values() for finding in found)
+    raise typer.Exit(REFUSED if refused else OK)
+
+
+@app.command()
+def harmonize(
+    scans: Annotated[list[Path], typer.Argument(help="T1-weighted scans: .nii, .nii.gz, .mgz.")],
+    to: Annotated[str, typer.Option(help="Domain that the scans shall look like; see `mrharmony domains`.")],
+    output: Annotated[Path, typer.Option(help="A directory, or for a single scan a file ending in .nii.gz.")],
+    from_: Annotated[
+        str | None, typer.Option("--from", help="Domain that the scans come from, if the model knows it.")
+    ] = None,
+    model: Model = None,
+    method: Method = "diffusion",
+    mask: Annotated[Path | None, typer.Option(help="Brain mask on the scan's grid (one scan only).")] = None,
+    extent: Annotated[
+        Literal["brain", "head"], typer.Option(help="brain: 0 outside the brain; head: all voxels.")
+    ] = "brain",
+    assume_ras: AssumeRas = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Harmonize single scans: same grid in, same grid out, with the evidence in a JSON file beside it.
+
+    Whole heads and skull-stripped brains alike. Writes `<name>_desc-harmonized_T1w.nii.gz` and its sidecar.
+    A scan that is refused is told and left out; the others are done, and the exit status is 3.
+
+    Example: `mrharmony harmonize sub-01_T1w.nii.gz --to NSK --output harmonized/`
+    """
+    from mrharmony.cohort import harmonize_scan, output_paths
+    from mrharmony.cohort.workbench import open_job
+    from mrharmony.progress import track
+
+    if mask and len(scans) > 1:
+        raise MrharmonyError(
+            f"{mask}: one mask cannot serve {len(scans)} scans. Harmonize them one at a time."
+        )
+    results = output_paths(scans, output)
+    job = open_job(model, method, from_, to, seed=seed, extent=extent, device=device, assume_ras=assume_ras)
+    pairs = list(zip(scans, results, strict=True))
+    outcomes = [harmonize_scan(job, scan, result, mask) for scan, result in track(pairs, "harmonizing")]
+    _report_outcomes(outcomes, as_json)
+
+
+@app.command()
+def bids(
+    bids_dir: Annotated[Path, typer.Argument(help="BIDS data set with participants.tsv.")],
+    out_dir: Annotated[Path, typer.Argument(help="Directory for the derivatives.")],
+    level: Annotated[Literal["participant", "group"], typer.Argument(help="Which step to run.")],
+    to: Annotated[str, typer.Option(help="Domain that the scans shall look like.")],
+    participant_label: Annotated[
+        list[str] | None, typer.Option(help="Only this participant, with or without sub-; may be repeated.")
+    ] = None,
+    domain_column: DomainColumn = "site",
+    model: Model = None,
+    method: Method = "diffusion",
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Harmonize a whole BIDS data set into BIDS derivatives (BIDS-App interface).
+
+    `participant` harmonizes every scan; the domain of each is taken from participants.tsv where the model
+    knows it. Finished scans are not done again. `group` then writes `group.tsv`, a line a scan.
+    """
+    from mrharmony.cohort.bids_app import run_group, run_participants
+    from mrharmony.cohort.workbench import open_job
+    from mrharmony.latent import read_card
+    from mrharmony.scans import BidsIndex
+    from mrharmony.weights import shipped_model
+
+    if level == "group":
+        typer.echo(str(run_group(out_dir)))
+        return
+    index = BidsIndex.open(bids_dir, domain_column)
+    job = open_job(model, method, None, to, seed=seed, device=device)
+    outcomes = run_participants(index, out_dir, participant_label, job, read_card(model or shipped_model()))
+    _report_outcomes(outcomes, as_json)
+
+
+def _print_findings(findings: dict[Path, Any]) -> None:
+    colours = {"error": "red", "warning": "yellow", "info": "cyan"}
+    console = Console()
+    for path, found in findings.items():
+        worst = "refused" if any(f.level == "error" for f in found) else "fine"
+        console.print(f"{path}: {worst}", highlight=False, markup=False)
+        for finding in found:
+            console.print(
+                f"  [{colours[finding.level]}]{finding.level}[/] {finding.code}: ", end="", highlight=False
+            )
+            console.print(f"{finding.message} {finding.fix}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _report_outcomes(outcomes: list[Any], as_json: bool) -> None:
+    """Print what became of the scans and leave with the status that says so."""
+    if as_json:
+        typer.echo(json.dumps([outcome.record() for outcome in outcomes], indent=2))
+    else:
+        table = Table("scan", "result", "verdict")
+        for outcome in outcomes:
+            if outcome.output:
+                table.add_row(outcome.scan.name, str(outcome.output), outcome.verdict)
+        if table.row_count:
+            Console().print(table)
+    for outcome in outcomes:
+        if outcome.reason:
+            print(f"refused: {outcome.reason}", file=sys.stderr)
+    raise typer.Exit(REFUSED if any(outcome.reason for outcome in outcomes) else OK)
