@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from mrharmony.cohort import HarmonizeJob, sidecar
-from mrharmony.cohort.workbench import Method, open_job
+from mrharmony.cohort.workbench import open_job
 from mrharmony.evaluate import PairedScores, paired_scores
-from mrharmony.harmonize import fit_bilateral_grid
+from mrharmony.harmonize import truth_fitted
 from mrharmony.latent import read_card
 from mrharmony.prepare import PreparedScan, prepare_scan
 from mrharmony.progress import track
@@ -28,7 +28,7 @@ from mrharmony.weights import shipped_model
 SCANNERS = ("mprage-3t", "mprage-3t-soft", "spgr-1.5t")
 SUBJECTS = 3
 ZOOM = 2.0  # mm
-METHODS: tuple[Method, ...] = ("none", "histogram", "regional", "diffusion")
+METHODS = ("none", "histogram", "regional", "diffusion")
 CEILING = "truth-fitted lock"
 LABELS = {"none": "nothing", "diffusion": "ours"}
 SHEET = "contact-sheet.png"
@@ -130,7 +130,8 @@ def run_demo(out: Path, seed: int = 0) -> DemoResult:
         for one, other in itertools.product(scans, scans)
         if one.subject == other.subject and one.scanner != other.scanner
     ]
-    looks: dict[str, list[FloatArray]] = {CEILING: [_ceiling(one, other) for one, other in pairs]}
+    bounds = [truth_fitted(one.prepared, other.prepared.intensities()) for one, other in pairs]
+    looks: dict[str, list[FloatArray]] = {CEILING: bounds}
     for method in METHODS:
         job = open_job(None, method, None, SCANNERS[0], seed=seed)
         looks[method] = [
@@ -165,16 +166,6 @@ def _harmonize(job: HarmonizeJob, one: TravellingScan, folder: Path) -> FloatArr
             sidecar(job, one.scan, harmonized, (), one.prepared.skull_stripped),
         )
     return np.asarray(harmonized.volume.voxels / np.float32(harmonized.scale))
-
-
-def _ceiling(one: TravellingScan, other: TravellingScan) -> FloatArray:
-    """Return the scan through the lock that is fitted to the truth: the best that any look could give."""
-    mask = one.prepared.brain_mask
-    positions, source = one.prepared.positions(mask), one.prepared.intensities()[mask]
-    lock = fit_bilateral_grid(positions, source, other.prepared.intensities()[mask])
-    voxels = np.zeros(mask.shape, np.float32)
-    voxels[mask] = lock.apply(positions, source)
-    return voxels
 
 
 def _scores(output: FloatArray, one: TravellingScan, other: TravellingScan) -> PairedScores:

@@ -1,16 +1,20 @@
-"""Paired scores agree with scikit-image's on the same voxels."""
+"""Paired scores agree with scikit-image's and MONAI's on the same voxels."""
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from monai.metrics import MSEMetric, PSNRMetric
+from monai.metrics.regression import compute_ssim_and_cs
 from skimage.metrics import mean_squared_error as reference_mse
 from skimage.metrics import peak_signal_noise_ratio as reference_psnr
 from skimage.metrics import structural_similarity as reference_ssim
 
-from mrharmony.evaluate import masked_ssim, mean_squared_error, paired_scores, peak_ratio
+from mrharmony.evaluate import masked_ssim, mean_squared_error, paired_scores, peak_ratio, room_share
 
 SHAPE = (30, 26, 28)
+WINDOW_RADIUS = 5  # voxels, of the Gaussian window
 
 
 def pair(seed):
@@ -75,3 +79,31 @@ def test_a_mask_of_one_voxel_is_scored_anywhere(voxel):
     mask = np.zeros(truth.shape, dtype=bool)
     mask[voxel] = True
     assert masked_ssim(truth, truth, mask) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_scores_agree_with_monai_on_the_same_mask_and_range(seed):
+    """MONAI has no mask and drops the rim of windows: the masked images, read inside the mask."""
+    output, truth, _ = pair(seed)
+    inside = np.zeros(SHAPE, dtype=bool)
+    inside[WINDOW_RADIUS:-WINDOW_RADIUS, WINDOW_RADIUS:-WINDOW_RADIUS, WINDOW_RADIUS:-WINDOW_RADIUS] = True
+    images = [torch.from_numpy(np.where(inside, image, 0))[None, None] for image in (output, truth)]
+    window = {"kernel_size": (2 * WINDOW_RADIUS + 1,) * 3, "kernel_sigma": (1.5,) * 3}
+    similarity, _ = compute_ssim_and_cs(*images, spatial_dims=3, data_range=1.0, **window)
+    scores = paired_scores(output, truth, inside)
+    assert scores.ssim == pytest.approx(float(similarity.double().mean()), abs=1e-6)
+    voxels = [torch.from_numpy(image[inside].astype(float))[None] for image in (output, truth)]
+    assert scores.mse == pytest.approx(MSEMetric()(*voxels).item(), abs=1e-6)
+    assert scores.psnr == pytest.approx(PSNRMetric(max_val=1.0)(*voxels).item(), abs=1e-6)
+
+
+def test_share_of_the_room_between_the_best_simple_method_and_the_ceiling():
+    assert room_share(27.0, 26.0, 30.0) == pytest.approx(0.25)
+    assert room_share(26.0, 26.0, 30.0) == 0
+    assert room_share(30.0, 26.0, 30.0) == 1
+    assert room_share(24.0, 26.0, 30.0) == pytest.approx(-0.5)
+
+
+@pytest.mark.parametrize("ceiling", [26.0, 25.0, float("inf")])
+def test_without_room_there_is_no_share_of_it(ceiling):
+    assert room_share(27.0, 26.0, ceiling) is None

@@ -22,10 +22,10 @@ from mrharmony.volume import MrharmonyError
 SCANNERS = load_scanners()
 
 
-def test_eight_scanners_ship_at_both_fields_and_with_both_sequences() -> None:
-    assert len(SCANNERS) >= 8
+def test_twelve_scanners_ship_at_both_fields_and_with_both_sequences() -> None:
+    assert len(SCANNERS) == 12
     assert {scanner.field_strength for scanner in SCANNERS.values()} == {1.5, 3.0}
-    assert {scanner.sequence.kind for scanner in SCANNERS.values()} == {"mprage", "spgr"}
+    assert {scanner.sequence.kind for scanner in SCANNERS.values()} == {"mprage", "spgr", "mp2rage"}
 
 
 @pytest.mark.parametrize("name", SCANNERS)

@@ -32,6 +32,10 @@ PERFECT = {
     "noise": 0,
     "gain": {"mean": 1, "log_sd": 0},
     "jitter": {"bias": 0, "flip_angle": 0},
+    "slice_profile_mm": (0, 0, 0),
+    "matrix_share": (1, 1, 1),
+    "prescan_normalisation": 0,
+    "motion": None,
 }
 
 

@@ -46,9 +46,29 @@ AssumeRas = Annotated[
     ),
 ]
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where networks run.")]
+MethodName = Literal[
+    "diffusion",
+    "regional",
+    "regional-scan",
+    "population",
+    "histogram",
+    "none",
+    "zscore",
+    "whitestripe",
+    "fcm",
+    "kde",
+    "lsq",
+    "nyul",
+    "n4-histogram",
+    "spectrum",
+    "combat",
+]
 Method = Annotated[
-    Literal["diffusion", "regional", "regional-scan", "population", "histogram", "none"],
-    typer.Option(help="diffusion is ours; none prepares a scan and leaves its look."),
+    MethodName,
+    typer.Option(
+        help="diffusion is ours; none prepares a scan and leaves its look; zscore and what follows must be "
+        "fitted first: mrharmony train --method."
+    ),
 ]
 Verbose = Annotated[
     bool, typer.Option("-v", "--verbose", help="Show a traceback when something unexpected happens.")

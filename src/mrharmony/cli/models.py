@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mrharmony.cli.app import OK, REFUSED, Device, DomainColumn, Json, Model, app
+from mrharmony.cli.app import OK, REFUSED, Device, DomainColumn, Json, MethodName, Model, app
 
 
 @app.command()
@@ -36,17 +36,23 @@ def train(
     preset: Annotated[
         str, typer.Option(help="Training configuration: quick, shipped, or a YAML file.")
     ] = "quick",
+    method: Annotated[
+        MethodName, typer.Option(help="diffusion trains our model; the others are fitted in seconds.")
+    ] = "diffusion",
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Train a compact model from scratch on the scans of several domains.
+    """Train a compact model from scratch on the scans of several domains, or fit a simple method.
 
     Prepares every scan, trains the autoencoder, then the denoiser. Killed and called again with the same
     arguments it goes on where it was: what is not finished lies in `MODEL.training`, TensorBoard logs too.
     `--preset quick` takes at most 20 minutes on 2 cores. Next: `mrharmony harmonize SCAN --model MODEL ...`.
     """
-    from mrharmony.cohort.training import train_on_bids
+    from mrharmony.cohort.training import fit_on_bids, train_on_bids
 
-    report = train_on_bids(bids_dir, output, domain_column, only, preset, device)
+    if method == "diffusion":
+        report = train_on_bids(bids_dir, output, domain_column, only, preset, device)
+    else:
+        report = fit_on_bids(bids_dir, output, method, domain_column, only)
     typer.echo(json.dumps(report.record(), indent=2) if as_json else report.text())
     raise typer.Exit(REFUSED if report.refused else OK)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -77,7 +77,7 @@ def prepare_positions(
     refused: dict[Path, str] = {}
     # One thread a process: two scans side by side are faster than one scan on two threads.
     with ProcessPoolExecutor(
-        workers or os.cpu_count(), multiprocessing.get_context("spawn"), _one_thread
+        workers or os.cpu_count(), multiprocessing.get_context("spawn"), one_thread
     ) as pool:
         futures = [pool.submit(_prepare, group, grid, [files[scan] for scan in group]) for group in missing]
         done = len(positions) - len(missing)
@@ -93,7 +93,8 @@ def load_brain(file: Path, grid: Grid) -> CanonicalBrain:
         return CanonicalBrain(volume, archive["mask"], float(archive["scale"]))
 
 
-def _one_thread() -> None:
+def one_thread() -> None:
+    """Keep a worker process to one thread."""
     os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
     torch.set_num_threads(1)
 
@@ -109,22 +110,34 @@ def _key(scan: ScanFile, first: ScanFile, grid: Grid) -> str:
     return hashlib.sha256(repr(decisive).encode()).hexdigest()[:32]
 
 
-def _prepare(group: Sequence[ScanFile], grid: Grid, files: Sequence[Path]) -> dict[Path, str]:
-    """Prepare a group of scans into their files; returns the refused ones and why."""
-    refused: dict[Path, str] = {}
+def prepare_together(group: Sequence[ScanFile]) -> Iterator[PreparedScan | MrharmonyError]:
+    """Prepare scans of one head in one place: those on the grid of the first get the first's posture.
+
+    Yields each prepared scan, or why it was refused.
+    """
     first: PreparedScan | None = None
-    for scan, file in zip(group, files, strict=True):
+    for scan in group:
         try:
             read = read_scan(scan.path)
             mask = read_mask(scan.mask, read) if scan.mask else None
             prepared = prepare_scan(read.volume, brain_mask=mask)
         except MrharmonyError as error:
-            refused[scan.path] = str(error)
+            yield error
             continue
         first = first or prepared
         if first.native.shape == read.volume.shape and np.allclose(first.native.affine, read.volume.affine):
             prepared = replace(prepared, posture=first.posture)
-        _save(prepared, grid, file)
+        yield prepared
+
+
+def _prepare(group: Sequence[ScanFile], grid: Grid, files: Sequence[Path]) -> dict[Path, str]:
+    """Prepare a group of scans into their files; returns the refused ones and why."""
+    refused: dict[Path, str] = {}
+    for scan, file, prepared in zip(group, files, prepare_together(group), strict=True):
+        if isinstance(prepared, MrharmonyError):
+            refused[scan.path] = str(prepared)
+        else:
+            _save(prepared, grid, file)
     return refused
 
 

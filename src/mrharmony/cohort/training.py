@@ -11,7 +11,14 @@ import numpy as np
 
 from mrharmony.cohort.preparing import prepare_brains
 from mrharmony.cohort.workbench import choose_device
-from mrharmony.harmonize import CanonicalBrain, DomainStatistics, fit_statistics, save_statistics
+from mrharmony.harmonize import (
+    STATISTICS_ZOOM,
+    CanonicalBrain,
+    DomainStatistics,
+    fit_method,
+    fit_statistics,
+    save_statistics,
+)
 from mrharmony.latent import (
     STATISTICS,
     DomainCard,
@@ -24,6 +31,7 @@ from mrharmony.latent import (
     VirtualHead,
     VirtualSlices,
     build_scheduler,
+    save_card,
     save_model,
     train_networks,
 )
@@ -83,7 +91,7 @@ def train_on_bids(
     if not kept:
         raise MrharmonyError(f"{bids_dir}: every scan was refused. Run `mrharmony check` on them.")
     heads = virtual_heads(settings, grid, [brain for _, brain in kept])
-    scanners = list(load_scanners().values()) if heads else []
+    scanners = _scanners(settings) if heads else []
     statistics = fit_statistics(_by_domain(kept)) | scanner_statistics(heads, scanners, settings.seed)
     networks = train_networks(
         training_slices(kept, heads, scanners, settings), settings, work, only_cpu=on_cpu
@@ -117,6 +125,40 @@ def training_slices(
     if not heads:
         return real
     return MixedSlices(VirtualSlices(heads, scanners), real, settings.virtual_share)
+
+
+def fit_on_bids(
+    bids_dir: Path, output: Path, method: str, domain_column: str, only: Sequence[str] | None
+) -> TrainingReport:
+    """Fit a method without learning on a BIDS data set, into a directory that `--model` accepts.
+
+    Several methods can be fitted into one directory.
+
+    Raises
+    ------
+    MrharmonyError
+        If there is nothing to fit on, or the method cannot be fitted.
+    """
+    scans = select_scans(BidsIndex.open(bids_dir, domain_column), only, None)
+    work = output.with_name(output.name + ".training")
+    grid = Grid.working(STATISTICS_ZOOM)
+    brains, refused = prepare_brains([scan.path for scan in scans], grid, work / "brains")
+    kept = [(str(scan.domain), brains[scan.path]) for scan in scans if scan.path in brains]
+    if not kept:
+        raise MrharmonyError(f"{bids_dir}: every scan was refused. Run `mrharmony check` on them.")
+    fitted = fit_method(method, _by_domain(kept))
+    counts = {name: sum(domain == name for domain, _ in kept) for name, _ in kept}
+    save_card(model_card(counts, (), None, bids_dir), output)
+    fitted.save(output)
+    return TrainingReport(output, counts, refused)
+
+
+def _scanners(settings: TrainingSettings) -> list[Scanner]:
+    known = load_scanners()
+    unknown = next((name for name in settings.scanners if name not in known), None)
+    if unknown:
+        raise MrharmonyError(f"{unknown}: no such simulated scanner. Choose from: {', '.join(known)}.")
+    return [known[name] for name in settings.scanners or known]
 
 
 def virtual_heads(settings: TrainingSettings, grid: Grid, brains: Sequence[CanonicalBrain]) -> list[Anatomy]:
@@ -153,15 +195,19 @@ def _by_domain(kept: Sequence[tuple[str, CanonicalBrain]]) -> dict[str, list[Can
 
 
 def model_card(
-    counts: dict[str, int], scanners: Sequence[Scanner], settings: TrainingSettings, bids_dir: Path
+    counts: dict[str, int],
+    scanners: Sequence[Scanner],
+    settings: TrainingSettings | None,
+    bids_dir: Path,
 ) -> ModelCard:
-    """Return the card of a freshly trained model."""
+    """Return the card of a freshly trained model; `settings` is None where methods were only fitted."""
     domains = [DomainCard(name=name, prompt=name, scans=count) for name, count in counts.items()]
     domains += [DomainCard(name=scanner.name, prompt=scanner.name) for scanner in scanners]
-    virtual = f"; {settings.virtual_heads} virtual heads through {len(scanners)} scanners" if scanners else ""
+    heads = settings.virtual_heads if settings else 0
+    virtual = f"; {heads} virtual heads through {len(scanners)} scanners" if heads else ""
     return ModelCard(
         domains=tuple(domains),
-        working_zoom=settings.working_zoom,
+        working_zoom=settings.working_zoom if settings else STATISTICS_ZOOM,
         intensity_convention=INTENSITY_CONVENTION,
         training_data=f"{sum(counts.values())} scans of the data set {bids_dir.resolve().name}{virtual}",
         licence="that of the training data",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, cast, get_args
 
 import torch
 
@@ -17,19 +17,19 @@ from mrharmony.harmonize import (
     Extent,
     Harmonizer,
     LockSettings,
+    load_method,
     load_statistics,
 )
 from mrharmony.latent import STATISTICS, LatentModel, SamplingSettings, load_model, model_hash, read_card
 from mrharmony.volume import MrharmonyError
 from mrharmony.weights import shipped_model
 
-Method = Literal["diffusion"] | ClassicalMethod
 LIBRARIES = ("torch", "diffusers", "nibabel", "antspyx", "deepbet", "numpy", "scipy")
 
 
 def open_job(  # noqa: PLR0913 - everything that the command line lets choose
     model: Path | None,
-    method: Method,
+    method: str,
     source: str | None,
     target: str,
     *,
@@ -60,14 +60,25 @@ def open_job(  # noqa: PLR0913 - everything that the command line lets choose
 
 
 def open_method(
-    directory: Path, method: Method, seed: int = 0, extent: Extent = "brain", device: str = "auto"
+    directory: Path, method: str, seed: int = 0, extent: Extent = "brain", device: str = "auto"
 ) -> Harmonizer:
     """Return a method, ready to use, with what it needs of a model directory."""
-    statistics = load_statistics(directory / STATISTICS)
     if method == "diffusion":
         model = move_model(load_model(directory), choose_device(device))
+        statistics = load_statistics(directory / STATISTICS)
         return DiffusionHarmonizer(model, statistics, SamplingSettings(seed=seed), LockSettings(), extent)
-    return ClassicalHarmonizer(method, statistics, extent)
+    if method in get_args(ClassicalMethod):
+        return ClassicalHarmonizer(
+            cast(ClassicalMethod, method), load_statistics(directory / STATISTICS), extent
+        )
+    if extent != "brain":
+        raise MrharmonyError(f"{method}: knows only the brain. Leave --extent {extent} out.")
+    if not (directory / f"{method}.safetensors").is_file():
+        raise MrharmonyError(
+            f"{directory}: {method} is not fitted here. Fit it on your data: "
+            f"mrharmony train BIDS_DIR --method {method} --output DIR, then --model DIR."
+        )
+    return load_method(method, directory)
 
 
 def choose_device(name: str) -> torch.device:

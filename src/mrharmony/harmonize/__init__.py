@@ -6,7 +6,9 @@ from mrharmony.harmonize.bilateral_grid import FIELD_OF_VIEW, BilateralGrid
 from mrharmony.harmonize.classical import ClassicalHarmonizer, ClassicalMethod, scan_statistics
 from mrharmony.harmonize.diffusion import DiffusionHarmonizer
 from mrharmony.harmonize.evidence import Evidence, evidence, judge, scan_evidence
-from mrharmony.harmonize.locked import Extent, output_scale, render, through_lock
+from mrharmony.harmonize.locked import Extent, output_scale, render, through_lock, truth_fitted
+from mrharmony.harmonize.methods import SIMPLE_METHODS, FittedMethod, fit_method, load_method
+from mrharmony.harmonize.per_scan import STATISTICS_ZOOM
 from mrharmony.harmonize.population import (
     CanonicalBrain,
     DomainStatistics,
@@ -21,6 +23,8 @@ from mrharmony.harmonize.tone_curves import global_curve, regional_curves
 
 __all__ = [
     "FIELD_OF_VIEW",
+    "SIMPLE_METHODS",
+    "STATISTICS_ZOOM",
     "BilateralGrid",
     "CanonicalBrain",
     "ClassicalHarmonizer",
@@ -29,15 +33,18 @@ __all__ = [
     "DomainStatistics",
     "Evidence",
     "Extent",
+    "FittedMethod",
     "HarmonizedVolume",
     "Harmonizer",
     "LockSettings",
     "brain_statistics",
     "evidence",
     "fit_bilateral_grid",
+    "fit_method",
     "fit_statistics",
     "global_curve",
     "judge",
+    "load_method",
     "load_statistics",
     "output_scale",
     "regional_curves",
@@ -47,4 +54,5 @@ __all__ = [
     "scan_statistics",
     "target_statistics",
     "through_lock",
+    "truth_fitted",
 ]

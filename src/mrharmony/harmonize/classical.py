@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from mrharmony.harmonize.bilateral_grid import BilateralGrid
-from mrharmony.harmonize.locked import Extent, through_lock
+from mrharmony.harmonize.locked import Extent, render, through_lock
+from mrharmony.harmonize.per_scan import PerScan, canonical_brain
 from mrharmony.harmonize.population import (
-    CanonicalBrain,
     DomainStatistics,
     brain_statistics,
+    save_statistics,
     target_statistics,
 )
 from mrharmony.harmonize.protocol import HarmonizedVolume
 from mrharmony.harmonize.tone_curves import global_curve, regional_curves
-from mrharmony.prepare import Grid, PreparedScan
-from mrharmony.volume import Domain
+from mrharmony.latent import STATISTICS
+from mrharmony.prepare import PreparedScan
+from mrharmony.volume import Domain, FloatArray
 
 ClassicalMethod = Literal["none", "histogram", "population", "regional", "regional-scan"]
 Curves = Callable[[DomainStatistics, DomainStatistics], BilateralGrid]
@@ -29,7 +32,6 @@ _CURVES: dict[ClassicalMethod, Curves] = {
     "regional-scan": regional_curves,
 }
 _KNOWS_THE_SOURCE = ("population", "regional")
-STATISTICS_ZOOM = 2.0  # mm
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,23 @@ class ClassicalHarmonizer:
         transform = self.transform(scan, source, target)
         return through_lock(scan, transform, self.name, source, target, self.statistics, self.extent)
 
+    def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
+        """Return canonical intensities in the target's look, shape (i, j, k), 0 outside the brain.
+
+        The part of `harmonize` that is the method's own; it takes no evidence.
+
+        Raises
+        ------
+        MrharmonyError
+            If the target domain is unknown.
+        """
+        return render(scan, self.transform(scan, source, target), 1.0).voxels
+
+    def save(self, directory: Path) -> None:
+        """Write `statistics.safetensors`, which all methods share."""
+        directory.mkdir(parents=True, exist_ok=True)
+        save_statistics(directory / STATISTICS, self.statistics)
+
     def transform(self, scan: PreparedScan, source: Domain | None, target: Domain) -> BilateralGrid:
         """Return the transform of the scan's canonical intensities.
 
@@ -79,7 +98,13 @@ class ClassicalHarmonizer:
         return _CURVES[self.name](before, target_statistics(self.statistics, target))
 
 
+def _statistics(scan: PreparedScan) -> DomainStatistics:
+    return brain_statistics(canonical_brain(scan))
+
+
+_scan_statistics = PerScan(_statistics)
+
+
 def scan_statistics(scan: PreparedScan) -> DomainStatistics:
     """Return the statistics of one scan, on the 2 mm grid that domains' statistics are taken on."""
-    volume, mask = scan.canonical(Grid.working(STATISTICS_ZOOM))
-    return brain_statistics(CanonicalBrain(volume, mask, scan.scale))
+    return _scan_statistics(scan)

@@ -7,12 +7,13 @@ from typing import Literal
 
 import numpy as np
 
+from mrharmony.harmonize.bilateral_fit import fit_bilateral_grid
 from mrharmony.harmonize.bilateral_grid import BilateralGrid
 from mrharmony.harmonize.evidence import scan_evidence
 from mrharmony.harmonize.population import DomainStatistics, target_statistics
 from mrharmony.harmonize.protocol import HarmonizedVolume
 from mrharmony.prepare import PreparedScan
-from mrharmony.volume import Domain, Volume
+from mrharmony.volume import Domain, FloatArray, Volume
 
 Extent = Literal["brain", "head"]
 
@@ -53,6 +54,27 @@ def through_lock(
         "change_per_mm": transform.change_per_mm,
     }
     return HarmonizedVolume(volume, scale, scan_evidence(scan, volume, scale), provenance)
+
+
+def truth_fitted(scan: PreparedScan, truth: FloatArray) -> FloatArray:
+    """Return a scan through the lock that is fitted to its truth: the best that any look could give.
+
+    Parameters
+    ----------
+    scan
+        The prepared scan.
+    truth
+        Canonical intensities of the true target scan at the scan's voxels, shape (i, j, k).
+
+    Returns
+    -------
+    Canonical intensities, shape (i, j, k), 0 outside the brain mask.
+    """
+    mask = scan.brain_mask
+    positions, intensities = scan.positions(mask), scan.intensities()[mask]
+    voxels = np.zeros(mask.shape, np.float32)
+    voxels[mask] = fit_bilateral_grid(positions, intensities, truth[mask]).apply(positions, intensities)
+    return voxels
 
 
 def output_scale(

@@ -4,7 +4,15 @@ from mrharmony.latent.config import TrainingSettings
 from mrharmony.latent.data import MixedSlices, RealSlices, SliceData
 from mrharmony.latent.denoiser import build_scheduler
 from mrharmony.latent.model import DomainCard, LatentModel, ModelCard
-from mrharmony.latent.model_directory import CARD, STATISTICS, load_model, model_hash, read_card, save_model
+from mrharmony.latent.model_directory import (
+    CARD,
+    STATISTICS,
+    load_model,
+    model_hash,
+    read_card,
+    save_card,
+    save_model,
+)
 from mrharmony.latent.sampling import EncodedBrain, SamplingSettings, encode_brain, round_trip, sample_look
 from mrharmony.latent.training import TrainedNetworks, train_networks
 from mrharmony.latent.virtual import VirtualHead, VirtualSlices
@@ -31,6 +39,7 @@ __all__ = [
     "read_card",
     "round_trip",
     "sample_look",
+    "save_card",
     "save_model",
     "train_networks",
 ]

@@ -52,6 +52,7 @@ class TrainingSettings(Settings):
     autoencoder_stage: StageSettings
     denoiser_stage: StageSettings
     virtual_heads: int = Field(0, ge=0)  # simulated anatomies that join the real scans
+    scanners: tuple[str, ...] = ()  # simulated scanners that virtual heads visit; all that ship if empty
     virtual_share: float = Field(0.5, ge=0, le=1)  # of the slices in a batch, where there are virtual heads
     scans_per_domain: int | None = Field(None, ge=1)  # at most so many real scans of each domain
     prompt_dropout: float = Field(0.05, ge=0, le=1)

@@ -30,7 +30,7 @@ class ModelCard(Settings):
     intensity_convention: str
     training_data: str
     licence: str
-    training: TrainingSettings
+    training: TrainingSettings | None = None  # None where nothing was trained, only statistics taken
 
     def find(self, name: str) -> Domain | None:
         """Return the domain of that name, or None; case, hyphens and dots make no difference."""

@@ -66,6 +66,20 @@ def _write_parts(model: LatentModel, directory: Path) -> None:
     (directory / "README.md").write_text(model_card_text(model.card), "utf-8")
 
 
+def save_card(card: ModelCard, directory: Path) -> None:
+    """Describe a directory of fitted methods, so that it can be named as a model.
+
+    Raises
+    ------
+    MrharmonyError
+        If a latent diffusion model stands there.
+    """
+    if (directory / "unet").is_dir():
+        raise MrharmonyError(f"{directory}: holds a trained model. Choose another output directory.")
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / CARD).write_text(card.model_dump_json(indent=2) + "\n", "utf-8")
+
+
 def load_model(directory: Path) -> LatentModel:
     """Read a model's directory without touching the network.
 
@@ -75,6 +89,10 @@ def load_model(directory: Path) -> LatentModel:
         If the directory or one of its parts is missing, damaged or of a newer format.
     """
     card = read_card(directory)
+    if card.training is None:
+        raise MrharmonyError(
+            f"{directory}: holds fitted methods, no diffusion model. Say --method, or name a model."
+        )
     try:
         networks = {
             name: kind.from_pretrained(directory / name, local_files_only=True, torch_dtype=torch.float32)

@@ -1,11 +1,11 @@
-"""Names and contents of the files of a virtual cohort (BIDS)."""
+"""Files of a virtual cohort (BIDS): where they lie, and how they are written."""
 
 from __future__ import annotations
 
 import gzip
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import nibabel as nib
 import numpy as np
@@ -14,19 +14,22 @@ from numpy.typing import NDArray
 import mrharmony
 from mrharmony.scans import write_json
 from mrharmony.scans.atomic import staged
-from mrharmony.simulate.anatomy import Anatomy
 from mrharmony.simulate.scanner import Scanner
-from mrharmony.simulate.signal import TISSUES, Mprage
+from mrharmony.simulate.tissues import TISSUES
 from mrharmony.volume import Matrix
 
 DESCRIPTION = "dataset_description.json"
+LABELS = (*TISSUES, "WM lesion")
 TRUTH = Path("derivatives", "truth")
-README = """Virtual travelling heads, simulated by mrharmony: every head was scanned by every scanner.
+README = """Virtual heads, simulated by mrharmony.
+
+{what}
 
 Scans are skull-stripped brains: intensities outside the brain are 0. `derivatives/truth` holds each head's
-tissue labels (on the grid of its scans), tissue volumes, ventricle scale, and the rigid transform from the
-scanner's millimetres to the template's. A session's label is the scanner's name without punctuation; its name
-is in the sidecar (`Scanner`) and in `sub-*_sessions.tsv`.
+tissue labels (on the grid of its scans), tissue volumes, known factors (ventricle scale, cortical thinning,
+white-matter lesions), and the rigid transform from the scanner's millimetres to the template's. A session's
+label is the scanner's name without punctuation; its name is in the sidecar (`Scanner`) and in
+`sub-*_sessions.tsv`.
 """
 
 
@@ -68,77 +71,34 @@ def write_nifti(path: Path, voxels: NDArray[np.generic], affine: Matrix) -> None
         file.commit()
 
 
-def scan_sidecar(scanner: Scanner) -> dict[str, Any]:
-    """Return a scan's JSON sidecar; times in seconds as BIDS has them."""
-    sequence = scanner.sequence
-    sidecar: dict[str, Any] = {
-        "Modality": "MR",
-        "Scanner": scanner.name,
-        "ScannerDescription": scanner.description,
-        "MagneticFieldStrength": scanner.field_strength,
-        "MRAcquisitionType": "3D",
-        "EchoTime": sequence.echo_time_ms / 1000,
-        "FlipAngle": sequence.flip_angle_deg,
-        "SkullStripped": True,
-        "Simulated": True,
-    }
-    if isinstance(sequence, Mprage):
-        timing = {
-            "ScanningSequence": "GR_IR",
-            "RepetitionTimePreparation": sequence.repetition_time_ms / 1000,
-            "RepetitionTimeExcitation": sequence.echo_spacing_ms / 1000,
-            "InversionTime": sequence.inversion_time_ms / 1000,
-        }
-    else:
-        timing = {"ScanningSequence": "GR", "RepetitionTimeExcitation": sequence.repetition_time_ms / 1000}
-    return sidecar | timing
+def write_tables(
+    root: Path, rows: Sequence[dict[str, str]], visits: Sequence[Sequence[Scanner]], what: str
+) -> None:
+    """Write the tables and descriptions of a finished cohort.
 
-
-def truth_record(head: Anatomy, pose: Matrix) -> dict[str, Any]:
-    """Return what is known of a head beside its labels, as JSON; `pose` is scanner mm to template mm."""
-    litres = float(abs(np.linalg.det(head.affine[:3, :3]))) / 1000
-    csf, cortex, white, deep = (float(share) * litres for share in head.tissues.sum((1, 2, 3), np.float64))
-    return {
-        "VentricleScale": head.ventricle_scale,
-        "VolumesMl": {
-            "Ventricles": head.ventricle_volume_ml,
-            "CSF": csf,
-            "CorticalGM": cortex,
-            "WM": white,
-            "DeepGM": deep,
-        },
-        "ScannerToTemplate": pose.tolist(),
-    }
-
-
-def participants_row(index: int, truth: dict[str, Any]) -> dict[str, str]:
-    """Return a subject's row of `participants.tsv` from its truth record."""
-    volumes = truth["VolumesMl"]
-    return {
-        "participant_id": subject_label(index),
-        "ventricle_scale": f"{truth['VentricleScale']:.4f}",
-        "ventricles_ml": f"{volumes['Ventricles']:.2f}",
-        "csf_ml": f"{volumes['CSF']:.1f}",
-        "cortical_gm_ml": f"{volumes['CorticalGM']:.1f}",
-        "wm_ml": f"{volumes['WM']:.1f}",
-        "deep_gm_ml": f"{volumes['DeepGM']:.1f}",
-    }
-
-
-def write_tables(root: Path, rows: Sequence[dict[str, str]], scanners: Sequence[Scanner]) -> None:
-    """Write the tables and descriptions of a finished cohort."""
+    Parameters
+    ----------
+    root
+        The cohort's folder.
+    rows
+        Of `participants.tsv`, one a subject.
+    visits
+        The scanners that each subject visited.
+    what
+        A sentence for the README: who was scanned where.
+    """
     write_tsv(root / "participants.tsv", rows)
-    sessions = [{"session_id": f"ses-{s.session}", "scanner": s.name} for s in scanners]
-    for row in rows:
+    for row, scanners in zip(rows, visits, strict=True):
         subject = row["participant_id"]
+        sessions = [{"session_id": f"ses-{s.session}", "scanner": s.name} for s in scanners]
         write_tsv(root / subject / f"{subject}_sessions.tsv", sessions)
-    labels = [{"index": str(number), "name": name} for number, name in enumerate(TISSUES, start=1)]
+    labels = [{"index": str(number), "name": name} for number, name in enumerate(LABELS, start=1)]
     write_tsv(root / TRUTH / "dseg.tsv", labels)
-    write_text(root / "README", README)
+    write_text(root / "README", README.format(what=what))
     write_json(
         root / TRUTH / DESCRIPTION,
         {
-            "Name": "Truth of the virtual travelling heads",
+            "Name": "Truth of the virtual heads",
             "BIDSVersion": "1.10.0",
             "DatasetType": "derivative",
             "GeneratedBy": [{"Name": "mrharmony", "Version": mrharmony.__version__}],

@@ -21,6 +21,7 @@ from mrharmony.volume import Matrix, MrharmonyError
 USUAL_ORDER = (
     "mprage-3t", "mprage-3t-soft", "spgr-1.5t", "mprage-1.5t",
     "spgr-3t", "mprage-3t-array", "irspgr-3t", "tfe-3t",
+    "mp2rage-3t", "tfe-1.5t", "flash-1.5t-thick", "irspgr-3t-motion",
 )  # fmt: skip
 FIELD_OF_VIEW_MM = (192.0, 256.0, 208.0)
 FIELD_CENTRE_MM = (0.0, -17.0, 2.0)
@@ -57,7 +58,7 @@ class CohortPlan:
             "Seed": self.seed,
             "Zoom": self.zoom,
             "Pose": self.pose,
-            "Anatomies": [hashlib.sha256(base.tissues.tobytes()).hexdigest() for base in self.anatomies],
+            "Anatomies": digests(self.anatomies),
             "Version": mrharmony.__version__,
         }
 
@@ -66,7 +67,7 @@ class CohortPlan:
         rng = np.random.default_rng([self.seed, index])
         pose = random_pose(rng) if self.pose else np.eye(4)
         base = self.anatomies[index % len(self.anatomies)] if self.anatomies else None
-        return _crop_to_head(virtual_head(rng, _field_of_view(self.zoom), base, pose=pose)), pose
+        return crop_to_head(virtual_head(rng, field_of_view(self.zoom), base, pose=pose)), pose
 
 
 def make_plan(
@@ -107,14 +108,21 @@ def _choose(wanted: int | Sequence[str | Scanner]) -> tuple[Scanner, ...]:
     return chosen
 
 
-def _field_of_view(zoom: float) -> Grid:
+def digests(anatomies: Sequence[Anatomy]) -> list[str]:
+    """Return what tells anatomies apart: SHA-256 of their tissues."""
+    return [hashlib.sha256(base.tissues.tobytes()).hexdigest() for base in anatomies]
+
+
+def field_of_view(zoom: float) -> Grid:
+    """Return the grid of a scan with voxels of `zoom` mm, before it is cropped around the head."""
     counts = np.ceil(np.array(FIELD_OF_VIEW_MM) / zoom).astype(int)
     affine = np.diag([zoom, zoom, zoom, 1.0])
     affine[:3, 3] = np.array(FIELD_CENTRE_MM) - (counts - 1) * zoom / 2
     return Grid((int(counts[0]), int(counts[1]), int(counts[2])), affine)
 
 
-def _crop_to_head(head: Anatomy) -> Anatomy:
+def crop_to_head(head: Anatomy) -> Anatomy:
+    """Return the head with a margin of 6 mm."""
     margin = round(MARGIN_MM / head.zooms[0])
     spans = []
     for axis, size in enumerate(head.shape):

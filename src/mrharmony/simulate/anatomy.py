@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from mrharmony.volume import BoolArray, FloatArray, Matrix
 
 CSF, CORTICAL_GM, WM, DEEP_GM = range(4)
+LESION_LABEL = 5
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,11 @@ class Anatomy:
         Voxel indices to template (MNI152) millimetres, shape (4, 4).
     ventricle_scale
         Ventricle volume as a factor of the base anatomy's; 1 for a base anatomy itself.
+    cortical_thinning
+        Share of the base anatomy's cerebral cortex that has become CSF.
+    lesions
+        Share of each voxel that is white-matter lesion, shape (i, j, k), or `None` without any. A lesion is
+        made of tissues: mostly cortical GM, whose signal it has, and some WM (`lesions.py`).
     """
 
     tissues: FloatArray
@@ -36,6 +42,8 @@ class Anatomy:
     ventricles: FloatArray
     affine: Matrix
     ventricle_scale: float = 1.0
+    cortical_thinning: float = 0.0
+    lesions: FloatArray | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -57,11 +65,23 @@ class Anatomy:
     @property
     def ventricle_volume_ml(self) -> float:
         """Volume of the lateral and third ventricles in millilitres."""
-        return float(self.ventricles.sum(dtype=np.float64) * abs(np.linalg.det(self.affine[:3, :3])) / 1000)
+        return float(self.ventricles.sum(dtype=np.float64)) * self.voxel_ml
+
+    @property
+    def lesions_ml(self) -> float:
+        """Volume of the white-matter lesions in millilitres."""
+        return 0.0 if self.lesions is None else float(self.lesions.sum(dtype=np.float64)) * self.voxel_ml
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of a voxel in millilitres."""
+        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000
 
     def labels(self) -> NDArray[np.uint8]:
-        """Largest tissue of every voxel: 0 outside, 1 CSF, 2 cortical GM, 3 WM, 4 deep GM."""
+        """Largest tissue: 0 outside, 1 CSF, 2 cortical GM, 3 WM, 4 deep GM; 5 where lesion is the half."""
         largest = self.tissues.argmax(axis=0).astype(np.uint8) + np.uint8(1)
+        if self.lesions is not None:
+            largest[self.lesions >= 0.5] = LESION_LABEL
         return np.where(self.brain_mask, largest, np.uint8(0))
 
     def crop(self, *spans: slice) -> Anatomy:
@@ -75,4 +95,5 @@ class Anatomy:
             myelination=self.myelination[spans],
             ventricles=self.ventricles[spans],
             affine=affine,
+            lesions=None if self.lesions is None else self.lesions[spans],
         )

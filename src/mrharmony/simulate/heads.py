@@ -12,6 +12,8 @@ from torch import Tensor
 from mrharmony.prepare.grid import Grid
 from mrharmony.simulate._pulling import Folding, pull_head
 from mrharmony.simulate.anatomy import CSF, Anatomy
+from mrharmony.simulate.cortex import thin_cortex
+from mrharmony.simulate.lesions import add_lesions, random_blobs
 from mrharmony.simulate.template import myelination_map, template_maps, ventricle_region
 from mrharmony.simulate.warp import (
     LATTICE_MM,
@@ -58,8 +60,10 @@ def virtual_head(
     ventricle_scale: float | None = None,
     *,
     pose: Matrix | None = None,
+    cortical_thinning: float = 0.0,
+    lesions_ml: float = 0.0,
 ) -> Anatomy:
-    """Make a new person: random shape, folds, head size, myelination; ventricles by a known factor.
+    """Make a new person: random shape, folds, head size, myelination; biology by known factors.
 
     Parameters
     ----------
@@ -75,11 +79,22 @@ def virtual_head(
     pose
         The grid's millimetres to template millimetres, rigid, shape (4, 4): how the head lies in the
         scanner; `None` leaves it in template space.
+    cortical_thinning
+        Share of the cerebral cortex that becomes CSF, 0..0.5 (`thin_cortex`).
+    lesions_ml
+        Volume of white-matter lesions, 0..60 ml (`add_lesions`).
 
     Returns
     -------
     Anatomy
-        On the grid, with `ventricle_scale` set.
+        On the grid, with the factors set; the same `rng` with other factors gives the same person.
+
+    Raises
+    ------
+    ValueError
+        If the ventricle scale is out of range.
+    MrharmonyError
+        If another factor is, or this anatomy cannot have it.
     """
     drawn = float(np.exp(rng.uniform(*np.log(VENTRICLE_RANGE))))
     factor = drawn if ventricle_scale is None else ventricle_scale
@@ -93,7 +108,9 @@ def virtual_head(
     noise = _random_fields(rng)
     ventricles = ventricle_warp(source.ventricles, source.affine, factor)
     warp = Warp(compose(ventricles, shape), linear)
-    return pull_head(source, grid, warp, folding, noise, factor)
+    head = pull_head(source, grid, warp, folding, noise, factor)
+    head = thin_cortex(head, cortical_thinning, linear)
+    return add_lesions(head, random_blobs(rng), lesions_ml, linear) if lesions_ml else head
 
 
 def _random_fields(rng: np.random.Generator) -> Tensor:

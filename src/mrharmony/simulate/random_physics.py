@@ -6,8 +6,8 @@ import numpy as np
 
 from mrharmony.simulate.anatomy import CORTICAL_GM, CSF, WM
 from mrharmony.simulate.bias import BiasPattern
+from mrharmony.simulate.contrast import tissue_signals
 from mrharmony.simulate.scanner import Gain, Jitter, Scanner
-from mrharmony.simulate.scanning import tissue_signals
 from mrharmony.simulate.signal import Mprage, SpoiledGradientEcho
 
 MPRAGE_SHARE = 0.65

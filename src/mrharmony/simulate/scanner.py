@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from functools import lru_cache
 from importlib import resources
+from typing import Annotated
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat
 
 from mrharmony.simulate.bias import BiasPattern
-from mrharmony.simulate.signal import FieldStrength, Sequence
+from mrharmony.simulate.motion import Motion
+from mrharmony.simulate.signal import Sequence
+from mrharmony.simulate.tissues import FieldStrength
+
+Millimetres = tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat]
+Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class Gain(BaseModel):
@@ -30,12 +36,16 @@ class Jitter(BaseModel):
         Standard deviation of the random part of the log receive field within a head.
     flip_angle
         Relative standard deviation of the flip angle (transmit calibration).
+    timing
+        Relative standard deviation of the sequence's times (TR, TI, echo spacing together): edits of the
+        protocol.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     bias: NonNegativeFloat = 0.03
     flip_angle: NonNegativeFloat = 0.03
+    timing: NonNegativeFloat = 0.0
 
 
 class Scanner(BaseModel):
@@ -48,13 +58,22 @@ class Scanner(BaseModel):
     field_strength
         1.5 or 3 tesla.
     sequence
-        `Mprage` or `SpoiledGradientEcho`.
+        `Mprage`, `SpoiledGradientEcho` or `Mp2rage`.
     bias
         Receive field that all its scans share.
     blur_fwhm_mm
         Gaussian point spread along i, j, k, full width at half maximum, beyond the voxel's own.
+    slice_profile_mm
+        Rectangular profile along i, j, k of slices thicker than the image's voxels; 0 is none.
+    matrix_share
+        Share of the image's k-space that is acquired along i, j, k; below 1, edges ring.
     noise
-        Standard deviation of the noise in each channel (real, imaginary) at 1 mm³, relative to WM's signal.
+        Standard deviation of the noise in each channel (real, imaginary) at 1 mm³, relative to WM's signal
+        (of MP2RAGE: in the second image).
+    prescan_normalisation
+        Share of `bias` that the scanner removes, 0..1; noise grows where the coil sees little.
+    motion
+        How heads move during its scans; `None` is not at all.
     gain, jitter
         Scale of the intensities, and what varies between scans.
     """
@@ -66,8 +85,12 @@ class Scanner(BaseModel):
     field_strength: FieldStrength
     sequence: Sequence
     bias: BiasPattern = BiasPattern()
-    blur_fwhm_mm: tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat] = (0.0, 0.0, 0.0)
+    blur_fwhm_mm: Millimetres = (0.0, 0.0, 0.0)
+    slice_profile_mm: Millimetres = (0.0, 0.0, 0.0)
+    matrix_share: tuple[Share, Share, Share] = (1.0, 1.0, 1.0)
     noise: NonNegativeFloat = 0.02
+    prescan_normalisation: float = Field(default=0.0, ge=0, le=1)
+    motion: Motion | None = None
     gain: Gain
     jitter: Jitter = Jitter()
 
@@ -75,6 +98,29 @@ class Scanner(BaseModel):
     def session(self) -> str:
         """BIDS session label: the name without hyphens and dots (`mprage-1.5t` → `mprage15t`)."""
         return self.name.replace("-", "").replace(".", "")
+
+    @property
+    def needs_whole_head(self) -> bool:
+        """Whether a slice of its scans depends on the whole head: heads move, or k-space ends early."""
+        return self.motion is not None or self.matrix_share[1] < 1
+
+    def restless(self, factor: float, timing: float) -> Scanner:
+        """Return the same scanner with more variation from scan to scan.
+
+        Parameters
+        ----------
+        factor
+            By which the jitter of receive field and flip angle and the spread of the gain are multiplied.
+        timing
+            Added to the jitter of the sequence's times.
+        """
+        jitter = Jitter(
+            bias=factor * self.jitter.bias,
+            flip_angle=factor * self.jitter.flip_angle,
+            timing=factor * self.jitter.timing + timing,
+        )
+        gain = Gain(mean=self.gain.mean, log_sd=factor * self.gain.log_sd)
+        return self.model_copy(update={"jitter": jitter, "gain": gain})
 
 
 @lru_cache(maxsize=1)

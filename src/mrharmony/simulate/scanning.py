@@ -1,23 +1,21 @@
-"""Scanning a virtual head: contrast, receive field, point spread, gain, noise."""
+"""Scanning a virtual head: contrast, motion, receive field, point spread, noise, gain."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
+from numpy.typing import NDArray
 
 from mrharmony.simulate.anatomy import WM, Anatomy
 from mrharmony.simulate.bias import BIAS_TERMS, bias_field
+from mrharmony.simulate.contrast import acquired_images, reconstruct, tissue_images
+from mrharmony.simulate.motion import HeadMotion, draw_motion, move
+from mrharmony.simulate.point_spread import blur, thick_slices, truncate_kspace
 from mrharmony.simulate.scanner import Scanner
-from mrharmony.simulate.signal import TISSUE_PARAMETERS, tissue_signal
 from mrharmony.volume import FloatArray, Volume
-
-# T1 of each tissue shortens by this share from myelination 0 to 1: cortex and WM vary by a few percent
-# between regions (Lutti et al. 2014, NeuroImage 93:176).
-MYELIN_T1_SHARE = (0.0, 0.10, 0.14, 0.0)
-FWHM_PER_SD = 2.3548
 
 
 @dataclass(frozen=True)
@@ -29,49 +27,23 @@ class ScanDraw:
     flip_scale
         Actual over nominal flip angle.
     bias
-        Coefficients of the log receive field, shape (20,).
+        Coefficients of the log receive field left in the image, shape (20,).
     gain
         Intensity units per unit signal.
+    timing_scale
+        Actual over nominal times of the sequence.
+    normalised
+        Coefficients of the log receive field that prescan normalisation has removed, shape (20,), or `None`.
+    motion
+        How the head moves, or `None`.
     """
 
     flip_scale: float
     bias: FloatArray
     gain: float
-
-
-def tissue_signals(scanner: Scanner, flip_scale: float = 1.0) -> FloatArray:
-    """Signed signals of CSF, cortical GM, WM, deep GM at mean myelination, shape (4,)."""
-    parameters = TISSUE_PARAMETERS[scanner.field_strength]
-    signals = [tissue_signal(scanner.sequence, p, np.array(p.t1_ms), flip_scale) for p in parameters]
-    return np.asarray(signals, dtype=np.float32)
-
-
-def contrast(
-    tissues: FloatArray, myelination: FloatArray, scanner: Scanner, flip_scale: float = 1.0
-) -> FloatArray:
-    """Noise-free magnitude image of a perfect scanner with this sequence.
-
-    Parameters
-    ----------
-    tissues
-        Tissue shares, shape (4, ...): a volume, a slice, or a list of voxels.
-    myelination
-        Shape (...), 0..1; shortens T1 voxel by voxel.
-    scanner, flip_scale
-        The sequence played, and actual over nominal flip angle.
-
-    Returns
-    -------
-    FloatArray
-        Shape (...): magnitude of the sum of the tissues' signed signals (a voxel of CSF and GM with
-        opposite signs after the inversion is dark, as in a real MPRAGE).
-    """
-    signal = np.zeros(myelination.shape, dtype=np.float32)
-    for tissue, parameters in enumerate(TISSUE_PARAMETERS[scanner.field_strength]):
-        share = np.float32(MYELIN_T1_SHARE[tissue])
-        t1_ms = np.float32(parameters.t1_ms) * (1 - share * (myelination - np.float32(0.5)))
-        signal += tissues[tissue] * tissue_signal(scanner.sequence, parameters, t1_ms, flip_scale)
-    return np.abs(signal)
+    timing_scale: float = 1.0
+    normalised: FloatArray | None = None
+    motion: HeadMotion | None = None
 
 
 def draw_scan(scanner: Scanner, rng: np.random.Generator) -> ScanDraw:
@@ -79,21 +51,31 @@ def draw_scan(scanner: Scanner, rng: np.random.Generator) -> ScanDraw:
     flip_scale = float(np.clip(1 + scanner.jitter.flip_angle * rng.standard_normal(), 0.7, 1.3))
     jitter = scanner.jitter.bias * rng.standard_normal(len(BIAS_TERMS)).astype(np.float32)
     gain = scanner.gain.mean * float(np.exp(scanner.gain.log_sd * rng.standard_normal()))
-    return ScanDraw(flip_scale, scanner.bias.coefficients() + jitter, gain)
+    # What a scanner lacks draws nothing, so that its other draws stay the same.
+    timing_scale = 1.0
+    if scanner.jitter.timing:
+        timing_scale = float(np.clip(1 + scanner.jitter.timing * rng.standard_normal(), 0.7, 1.3))
+    fixed, normalised = scanner.bias.coefficients(), None
+    if scanner.prescan_normalisation:
+        normalised = np.float32(scanner.prescan_normalisation) * fixed
+        fixed = fixed - normalised
+    motion = None if scanner.motion is None else draw_motion(scanner.motion, rng)
+    return ScanDraw(flip_scale, fixed + jitter, gain, timing_scale, normalised, motion)
 
 
 def render(anatomy: Anatomy, scanner: Scanner, draw: ScanDraw, rng: np.random.Generator) -> FloatArray:
     """Image an anatomy (a whole head, or a slab of one) with a scan's random part already drawn.
 
-    Contrast → receive field → point spread → gain → Rician noise → zero outside the brain mask.
-    The unit of the result is the gain times the signal; WM is about `gain * tissue_signals(scanner)[2]`.
+    Contrast → motion → receive field → point spread → noise in every acquired image → end of k-space →
+    magnitude or uniform image → gain → zero outside the brain mask. The unit of the result is the gain times
+    the signal; WM is about `gain * tissue_signals(scanner)[2]`. Noise of the magnitude is Rician.
 
     Parameters
     ----------
     anatomy
-        Tissue shares and their grid, shape (i, j, k).
+        Tissue shares and their grid, shape (i, j, k); the whole head if `scanner.needs_whole_head`.
     scanner, draw
-        The scanner, and this scan's flip angle, receive field and gain.
+        The scanner, and this scan's flip angle, receive field, gain, times and motion.
     rng
         Source of the noise.
 
@@ -103,20 +85,48 @@ def render(anatomy: Anatomy, scanner: Scanner, draw: ScanDraw, rng: np.random.Ge
         Intensities ≥ 0, shape (i, j, k).
     """
     mask = anatomy.brain_mask
-    inside = anatomy.tissues.sum(axis=0) > 0
-    signal = np.zeros(anatomy.shape, dtype=np.float32)
-    signal[inside] = contrast(
-        anatomy.tissues[:, inside], anatomy.myelination[inside], scanner, draw.flip_scale
-    )
-    signal *= bias_field(draw.bias, anatomy.shape, anatomy.affine)
-    sd_voxels = np.asarray(scanner.blur_fwhm_mm) / FWHM_PER_SD / anatomy.zooms
-    signal = gaussian_filter(signal, sd_voxels, mode="nearest")[mask]
-    # Averaging n voxels of 1 mm³ divides the noise by sqrt(n).
-    noise = scanner.noise * abs(float(tissue_signals(scanner)[WM])) / np.sqrt(np.prod(anatomy.zooms))
-    channels = np.float32(noise) * rng.standard_normal((2, signal.size), dtype=np.float32)
+    images = _noise_free(anatomy, scanner, draw)
+    deviation = _noise_deviation(anatomy, scanner, draw)
+    if min(scanner.matrix_share) < 1:
+        noisy = images + deviation * _complex_noise(images.shape, rng)
+        acquired = truncate_kspace(noisy, scanner.matrix_share)[:, mask]
+    else:
+        inside = images[:, mask]
+        local = deviation if deviation.ndim == 0 else deviation[mask]
+        acquired = inside + local * _complex_noise(inside.shape, rng)
     image = np.zeros(anatomy.shape, dtype=np.float32)
-    image[mask] = draw.gain * np.hypot(signal + channels[0], channels[1])
+    image[mask] = draw.gain * reconstruct(scanner.sequence, acquired)
     return image
+
+
+def _noise_free(anatomy: Anatomy, scanner: Scanner, draw: ScanDraw) -> NDArray[Any]:
+    """Images as acquired, without noise, shape (n, i, j, k); complex if the head moves."""
+    inside = anatomy.tissues.sum(axis=0) > 0
+    signal = acquired_images(
+        anatomy.tissues[:, inside], anatomy.myelination[inside], scanner, draw.flip_scale, draw.timing_scale
+    )
+    still = np.zeros((len(signal), *anatomy.shape), dtype=np.float32)
+    still[:, inside] = signal
+    seen = still if draw.motion is None else move(still, anatomy.affine, draw.motion)
+    images = blur(
+        seen * bias_field(draw.bias, anatomy.shape, anatomy.affine), scanner.blur_fwhm_mm, anatomy.zooms
+    )
+    return thick_slices(images, scanner.slice_profile_mm, anatomy.zooms)
+
+
+def _noise_deviation(anatomy: Anatomy, scanner: Scanner, draw: ScanDraw) -> FloatArray:
+    """Standard deviation of the noise in each channel: one number, or shape (i, j, k) if normalised."""
+    reference = abs(float(tissue_images(scanner)[-1, WM]))
+    # Averaging n voxels of 1 mm³ divides the noise by sqrt(n).
+    deviation = np.asarray(scanner.noise * reference / np.sqrt(np.prod(anatomy.zooms)), dtype=np.float32)
+    if draw.normalised is None:
+        return deviation
+    return np.asarray(deviation * bias_field(-draw.normalised, anatomy.shape, anatomy.affine))
+
+
+def _complex_noise(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.complex64]:
+    real, imaginary = rng.standard_normal((2, *shape), dtype=np.float32)
+    return np.asarray(real + np.complex64(1j) * imaginary)
 
 
 def scan_head(anatomy: Anatomy, scanner: Scanner, rng: np.random.Generator) -> Volume:
@@ -157,7 +167,10 @@ def scan_coronal(
         Intensities, shape (n, i, k).
     """
     draw = draw_scan(scanner, rng)
-    margin = int(np.ceil(1.5 * scanner.blur_fwhm_mm[1] / anatomy.zooms[1]))
+    if scanner.needs_whole_head:
+        return np.moveaxis(render(anatomy, scanner, draw, rng)[:, list(indices)], 1, 0)
+    reach_mm = 1.5 * scanner.blur_fwhm_mm[1] + 0.5 * scanner.slice_profile_mm[1]
+    margin = int(np.ceil(reach_mm / anatomy.zooms[1]))
     return np.stack([_coronal_slice(anatomy, scanner, draw, index, margin, rng) for index in indices])
 
 

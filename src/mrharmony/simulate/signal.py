@@ -1,68 +1,14 @@
-"""MR signal equations: what a tissue with known proton density, T1 and T2* sends back to a sequence.
-
-Tissue parameters (times in ms; proton density relative to water)
-
-| tissue      | PD   | T1 1.5 T | T1 3 T | T2* 1.5 T | T2* 3 T | sources            |
-|-------------|------|----------|--------|-----------|---------|--------------------|
-| CSF         | 1.00 | 4300     | 4300   | 500       | 400     | [O], [R], [A]      |
-| cortical GM | 0.84 | 1197     | 1607   | 84        | 66      | [O], [W], [P]      |
-| WM          | 0.69 | 646      | 838    | 66        | 53      | [O], [W], [P]      |
-| deep GM     | 0.84 | 1097     | 1364   | 57        | 36      | [O], [W], [P]      |
-
-[O] proton density: Oros-Peusquens et al. 2019, Front Neurol 10:1333 (WM 69.1 %, GM 83.7 % water, CSF the
-    reference; deep GM is given the value of GM).
-[W] T1: Wright et al. 2008, MAGMA 21:121 (MPRAGE row; deep GM = mean of putamen and caudate head).
-[R] T1 of CSF: Rooney et al. 2007, Magn Reson Med 57:308 (CSF does not depend on the field).
-[P] T2*: Peters et al. 2007, Magn Reson Imaging 25:748 (deep GM = mean of putamen and caudate head).
-[A] T2* of CSF is assumed: long against every echo time used here, so that the value has no weight.
-"""
+"""MR signal equations: what a tissue with known proton density, T1 and T2* sends back to a sequence."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
-from numpy.typing import NDArray
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
-TISSUES = ("CSF", "cortical GM", "WM", "deep GM")
-
-Times = NDArray[np.floating]
-
-
-def _known_field(tesla: float) -> float:
-    if tesla not in TISSUE_PARAMETERS:
-        raise ValueError(f"tissue parameters are known at 1.5 and 3 tesla, not at {tesla:g}")
-    return tesla
-
-
-FieldStrength = Annotated[float, AfterValidator(_known_field)]
-
-
-@dataclass(frozen=True)
-class TissueParameters:
-    """Proton density (0..1), T1 and T2* (ms) of one tissue at one field strength."""
-
-    proton_density: float
-    t1_ms: float
-    t2_star_ms: float
-
-
-TISSUE_PARAMETERS: dict[float, tuple[TissueParameters, ...]] = {
-    1.5: (
-        TissueParameters(1.00, 4300.0, 500.0),
-        TissueParameters(0.84, 1197.0, 84.0),
-        TissueParameters(0.69, 646.0, 66.0),
-        TissueParameters(0.84, 1097.0, 57.0),
-    ),
-    3.0: (
-        TissueParameters(1.00, 4300.0, 400.0),
-        TissueParameters(0.84, 1607.0, 66.0),
-        TissueParameters(0.69, 838.0, 53.0),
-        TissueParameters(0.84, 1364.0, 36.0),
-    ),
-}
+from mrharmony.simulate.mp2rage import Mp2rage, Times
+from mrharmony.simulate.tissues import TissueParameters
 
 
 class SpoiledGradientEcho(BaseModel):
@@ -117,7 +63,7 @@ class Mprage(BaseModel):
     flip_angle_deg, echo_time_ms
         Excitation flip angle and echo time.
     inversion_efficiency
-        Share of the magnetization that the inversion pulse turns over, 0..1.
+        Share of the magnetization that the inversion pulse turns over, 0..1 (0.96: Marques et al. 2010).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -181,14 +127,15 @@ class Mprage(BaseModel):
         return np.asarray(np.sin(flip) * centre)
 
 
-Sequence = Annotated[Mprage | SpoiledGradientEcho, Field(discriminator="kind")]
+Sequence = Annotated[Mprage | SpoiledGradientEcho | Mp2rage, Field(discriminator="kind")]
 
 
 def tissue_signal(
-    sequence: Mprage | SpoiledGradientEcho,
+    sequence: Sequence,
     parameters: TissueParameters,
     t1_ms: Times,
     flip_scale: float = 1.0,
+    timing_scale: float = 1.0,
 ) -> Times:
     """Signed signal of one tissue: proton density, longitudinal history, and T2* decay until the echo.
 
@@ -202,6 +149,15 @@ def tissue_signal(
         Its T1 in every voxel (ms), any shape.
     flip_scale
         Actual over nominal flip angle.
+    timing_scale
+        Actual over nominal times of the sequence (TR, TI, echo spacing), all by the same factor.
+
+    Returns
+    -------
+    Times
+        The shape of `t1_ms`; for MP2RAGE its two images, shape (2, ...).
     """
     decay = np.exp(-sequence.echo_time_ms / parameters.t2_star_ms)
-    return np.asarray(parameters.proton_density * decay * sequence.magnetization(t1_ms, flip_scale))
+    # Longer times are seen as a shorter T1: only their ratio enters the equations.
+    magnetization = sequence.magnetization(t1_ms / timing_scale, flip_scale)
+    return np.asarray(parameters.proton_density * decay * magnetization)

@@ -1,0 +1,126 @@
+"""The methods of a benchmark behind one call: canonical intensities in, canonical intensities out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from mrharmony.cohort.workbench import open_method
+from mrharmony.harmonize import (
+    SIMPLE_METHODS,
+    CanonicalBrain,
+    DiffusionHarmonizer,
+    fit_method,
+    fit_statistics,
+    load_method,
+    load_statistics,
+    save_statistics,
+)
+from mrharmony.harmonize.looks import Looks
+from mrharmony.latent import ModelCard, read_card
+from mrharmony.prepare import PreparedScan
+from mrharmony.volume import Domain, FloatArray, MrharmonyError
+
+OURS = "diffusion"
+CEILING = "truth-fitted lock"
+METHODS = (*SIMPLE_METHODS, OURS)
+_STATISTICS = "statistics.safetensors"
+
+
+class Contender(Protocol):
+    """A fitted method, ready to harmonize scan after scan."""
+
+    def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
+        """Return the scan's harmonized canonical intensities on its own grid, 0 outside the brain."""
+
+
+class Ours:
+    """The shipped method with the benchmark's own population statistics; a scan's looks are kept.
+
+    Parameters
+    ----------
+    harmonizer
+        The method.
+    card
+        Of its model.
+    names
+        What the model calls the data set's domains that it knows.
+    """
+
+    def __init__(self, harmonizer: DiffusionHarmonizer, card: ModelCard, names: Mapping[str, str]) -> None:
+        self.harmonizer = harmonizer
+        self._card = card
+        self._names = names
+        self._last: tuple[PreparedScan, Looks] | None = None
+
+    def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
+        """Return the scan's harmonized canonical intensities on its own grid, 0 outside the brain."""
+        if target.name not in self._names:
+            raise MrharmonyError(f"{target.name}: the model does not know this domain.")
+        if self._last is None or self._last[0] is not scan:
+            self._last = scan, self.harmonizer.looks(scan)
+        known = source is not None and source.name in self._names
+        transform = self.harmonizer.transform(
+            scan,
+            self._card.domain(self._names[source.name]) if source is not None and known else None,
+            self._card.domain(self._names[target.name]),
+            self._last[1],
+        )
+        mask = scan.brain_mask
+        voxels = np.zeros(mask.shape, np.float32)
+        voxels[mask] = transform.apply(scan.positions(mask), scan.intensities()[mask])
+        return voxels
+
+
+def fit_contender(
+    method: str, training: Mapping[str, Sequence[CanonicalBrain]], folder: Path, model: Path
+) -> None:
+    """Fit a method on training brains and keep what was fitted in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if method != OURS:
+        fit_method(method, training).save(folder)
+        return
+    card = read_card(model)
+    known = {name: domain.name for name in training if (domain := card.find(name))}
+    save_statistics(
+        folder / _STATISTICS, fit_statistics({own: training[name] for name, own in known.items()})
+    )
+
+
+def open_contender(method: str, folder: Path, model: Path, domains: Sequence[str], seed: int) -> Contender:
+    """Return a method as `fit_contender` left it.
+
+    Parameters
+    ----------
+    method, folder, model
+        As in `fit_contender`.
+    domains
+        Names of the data set's domains.
+    seed
+        Of the looks.
+    """
+    if method != OURS:
+        return load_method(method, folder)
+    card = read_card(model)
+    harmonizer = open_method(model, OURS, seed)
+    assert isinstance(harmonizer, DiffusionHarmonizer)
+    fitted = load_statistics(folder / _STATISTICS)
+    names = {name: own.name for name in domains if (own := card.find(name)) and own.name in fitted}
+    return Ours(replace(harmonizer, statistics=fitted), card, names)
+
+
+def as_prepared(brain: CanonicalBrain) -> PreparedScan:
+    """Return a canonical brain as a scan that is prepared already: on its grid, at rest, without bias."""
+    return PreparedScan(
+        native=brain.volume.with_voxels(brain.volume.voxels * np.float32(brain.scale)),
+        brain_mask=brain.mask,
+        bias_field=np.ones(brain.mask.shape, np.float32),
+        posture=np.eye(4),
+        scale=brain.scale,
+        skull_stripped=True,
+        findings=(),
+    )

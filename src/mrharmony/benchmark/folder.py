@@ -1,0 +1,112 @@
+"""Where a benchmark keeps its files: brains, fitted methods, records; claimed by one set of arguments."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mrharmony.benchmark.plan import BenchmarkScan
+from mrharmony.evaluate import TissueSegmentation, TissueVolumes, segment_tissues
+from mrharmony.harmonize import CanonicalBrain
+from mrharmony.scans import write_json
+from mrharmony.volume import FloatArray, MrharmonyError
+
+SETTINGS = "benchmark-settings.json"
+
+
+@dataclass(frozen=True)
+class BenchmarkFolder:
+    """The output folder of a benchmark.
+
+    Parameters
+    ----------
+    root
+        The folder; results lie in it, what resumes a killed run in `work`, fitted methods in `methods`.
+    """
+
+    root: Path
+
+    def claim(self, settings: dict[str, Any]) -> None:
+        """Begin the benchmark, or recognise it as begun with the same settings.
+
+        Raises
+        ------
+        MrharmonyError
+            If the folder holds another benchmark, or something else.
+        """
+        path = self.root / SETTINGS
+        if path.is_file():
+            earlier = json.loads(path.read_text("utf-8"))
+            odd = [name for name in settings if earlier.get(name) != json.loads(json.dumps(settings[name]))]
+            if odd:
+                raise MrharmonyError(
+                    f"{self.root}: holds a benchmark with another {odd[0]}. Name a new or empty folder."
+                )
+            return
+        if self.root.exists() and (not self.root.is_dir() or any(self.root.iterdir())):
+            raise MrharmonyError(
+                f"{self.root}: is not empty and holds no benchmark. Name a new or empty folder."
+            )
+        self.root.mkdir(parents=True, exist_ok=True)
+        write_json(path, settings)
+
+    @property
+    def brains(self) -> Path:
+        """Folder of the prepared brains."""
+        return self.root / "work" / "brains"
+
+    def fitted(self, fold: int, method: str) -> Path:
+        """Return the folder of a method fitted on fold number `fold`'s training scans."""
+        return self.root / "methods" / f"fold-{fold + 1}" / method
+
+    def record(self, method: str, scan: BenchmarkScan) -> Path:
+        """Return the file of a scan's paired scores by one method."""
+        return self.root / "work" / method / f"{scan.key}.json"
+
+    def figures(self, method: str) -> Path:
+        """Return the file of a method's figures over the whole cohort."""
+        return self.root / "work" / f"{method}.json"
+
+    def read_figures(self, method: str) -> dict[str, Any]:
+        """Read a method's figures over the whole cohort."""
+        return dict(json.loads(self.figures(method).read_text("utf-8")))
+
+    def save_brain(self, method: str, scan: BenchmarkScan, voxels: FloatArray) -> None:
+        """Keep a scan as a method brought it to the benchmark's target, canonical units, half precision."""
+        _save(self._brain(method, scan), voxels=voxels.astype(np.float16))
+
+    def has_brain(self, method: str, scan: BenchmarkScan) -> bool:
+        """Whether a method has brought a scan to the benchmark's target."""
+        return self._brain(method, scan).is_file()
+
+    def load_brain(self, method: str, scan: BenchmarkScan, like: CanonicalBrain) -> CanonicalBrain:
+        """Read what `save_brain` kept, with the mask and the grid of the prepared brain."""
+        with np.load(self._brain(method, scan), allow_pickle=False) as archive:
+            return like._replace(volume=like.volume.with_voxels(archive["voxels"].astype(np.float32)))
+
+    def segmentation(self, scan: BenchmarkScan, brain: CanonicalBrain) -> TissueSegmentation:
+        """Return the tissues of a scan before harmonization; segmented once, then kept."""
+        path = self.root / "work" / "tissues" / f"{scan.key}.npz"
+        if not path.is_file():
+            found = segment_tissues(brain)
+            _save(path, labels=found.labels, volumes=astuple(found.volumes))
+        with np.load(path, allow_pickle=False) as archive:
+            return TissueSegmentation(archive["labels"], TissueVolumes(*archive["volumes"].tolist()))
+
+    def _brain(self, method: str, scan: BenchmarkScan) -> Path:
+        return self.root / "work" / method / f"{scan.key}.npz"
+
+
+def _save(path: Path, **arrays: ArrayLike) -> None:
+    """Write arrays atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    with temporary.open("wb") as stream:
+        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]  # numpy's stub takes them for a flag
+    temporary.replace(path)

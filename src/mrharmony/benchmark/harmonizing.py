@@ -1,0 +1,167 @@
+"""Every method on every tested scan, toward every target: paired scores, times, and the harmonized brains."""
+
+from __future__ import annotations
+
+import json
+import resource
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from mrharmony.benchmark.contenders import (
+    CEILING,
+    Contender,
+    as_prepared,
+    fit_contender,
+    open_contender,
+)
+from mrharmony.benchmark.folder import BenchmarkFolder
+from mrharmony.benchmark.plan import BenchmarkPlan, BenchmarkScan, Fold
+from mrharmony.cohort.preparing import load_brain
+from mrharmony.evaluate import paired_scores
+from mrharmony.harmonize import CanonicalBrain, truth_fitted
+from mrharmony.prepare import Grid, PreparedScan
+from mrharmony.scans import write_json
+from mrharmony.volume import Domain, FloatArray, MrharmonyError
+
+FITTED = "fitted.json"  # beside a fitted method: how long it took
+
+
+@dataclass(frozen=True)
+class Contest:
+    """All that a worker needs to know.
+
+    Parameters
+    ----------
+    plan, folder
+        Who is tested, and where results go.
+    brains
+        File of each prepared brain, by scan; refused scans are missing.
+    model
+        Directory of the model of `diffusion`.
+    zoom
+        Of the grid that everything runs on, mm.
+    seed
+        Of everything random.
+    """
+
+    plan: BenchmarkPlan
+    folder: BenchmarkFolder
+    brains: dict[Path, Path]
+    model: Path
+    zoom: float
+    seed: int
+
+    def brain(self, scan: BenchmarkScan) -> CanonicalBrain:
+        """Read a scan's prepared brain."""
+        return load_brain(self.brains[scan.path], Grid.working(self.zoom))
+
+    def present(self, scans: Sequence[BenchmarkScan]) -> list[BenchmarkScan]:
+        """Return the scans that were not refused."""
+        return [scan for scan in scans if scan.path in self.brains]
+
+    def training(self, fold: Fold) -> dict[str, list[CanonicalBrain]]:
+        """Read a fold's training brains by domain."""
+        return {
+            name: [self.brain(scan) for scan in self.present(fold.training_of(name))] for name in fold.known
+        }
+
+
+def run_method(contest: Contest, method: str) -> None:
+    """Fit a method and run it on every tested scan; what an earlier run has finished is not done again."""
+    for number, fold in enumerate(contest.plan.folds):
+        subjects = _subjects(contest.present(fold.testing))
+        todo = [scans for scans in subjects if _unfinished(contest, method, scans)]
+        if todo:
+            contender = None if method == CEILING else _fitted(contest, method, number)
+            for scans in todo:
+                _run_subject(contest, fold, method, contender, scans)
+
+
+def _fitted(contest: Contest, method: str, number: int) -> Contender:
+    """Return a method fitted on the training scans of fold `number`; fitted once, then reused."""
+    fold, folder = contest.plan.folds[number], contest.folder.fitted(number, method)
+    done = folder / FITTED
+    if not done.is_file():
+        start = time.perf_counter()
+        fit_contender(method, contest.training(fold), folder, contest.model)
+        write_json(done, {"seconds": time.perf_counter() - start})
+    return open_contender(method, folder, contest.model, [*fold.known, *fold.new], contest.seed)
+
+
+def is_finished(contest: Contest, method: str) -> bool:
+    """Whether an earlier run has harmonized and scored every tested scan with a method."""
+    return not _unfinished(contest, method, contest.present(contest.plan.testing))
+
+
+def _subjects(scans: Sequence[BenchmarkScan]) -> list[list[BenchmarkScan]]:
+    ordered = sorted(scans, key=lambda scan: scan.key)
+    return [list(group) for _, group in groupby(ordered, key=lambda scan: scan.subject)]
+
+
+def _unfinished(contest: Contest, method: str, scans: Sequence[BenchmarkScan]) -> bool:
+    return any(not contest.folder.record(method, scan).is_file() for scan in scans)
+
+
+def _run_subject(
+    contest: Contest,
+    fold: Fold,
+    method: str,
+    contender: Contender | None,
+    scans: Sequence[BenchmarkScan],
+) -> None:
+    """Harmonize all scans of a subject and score them against each other."""
+    brains = {scan.domain: contest.brain(scan) for scan in scans}
+    for scan in scans:
+        prepared, scores, seconds = as_prepared(brains[scan.domain]), {}, []
+        source = Domain(scan.domain, scan.domain) if scan.domain in fold.known else None
+        for target in contest.plan.targets(fold, scan):
+            truth = brains.get(target)
+            start = time.perf_counter()
+            try:
+                voxels = _harmonize(contender, prepared, source, target, truth)
+            except MrharmonyError as error:
+                scores[target] = {"refused": str(error)}
+                continue
+            seconds.append(time.perf_counter() - start)
+            scores[target] = _score(voxels, prepared, truth)
+            if target == contest.plan.target:
+                contest.folder.save_brain(method, scan, voxels)
+        record = {"scan": scan.key, "method": method, "seconds": seconds, "targets": scores}
+        write_json(contest.folder.record(method, scan), record | {"peak_mib": peak_mib()})
+
+
+def _harmonize(
+    contender: Contender | None,
+    prepared: PreparedScan,
+    source: Domain | None,
+    target: str,
+    truth: CanonicalBrain | None,
+) -> FloatArray:
+    if contender is not None:
+        return contender.intensities(prepared, source, Domain(target, target))
+    if truth is None:
+        raise MrharmonyError("there is no truth to fit the lock to.")
+    return truth_fitted(prepared, truth.volume.voxels)
+
+
+def _score(voxels: FloatArray, prepared: PreparedScan, truth: CanonicalBrain | None) -> dict[str, Any]:
+    """Return the paired scores where there is a truth; an empty record elsewhere."""
+    if truth is None:
+        return {}
+    scores = asdict(paired_scores(voxels, truth.volume.voxels, prepared.brain_mask & truth.mask))
+    return {name: score for name, score in scores.items() if name != "psnr"}  # follows from the MSE
+
+
+def peak_mib() -> float:
+    """Return the greatest memory that this process has held, MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def read_records(contest: Contest, method: str) -> Iterator[tuple[BenchmarkScan, dict[str, Any]]]:
+    """Yield the tested scans with what `run_contest` wrote of them."""
+    for scan in contest.present(contest.plan.testing):
+        yield scan, json.loads(contest.folder.record(method, scan).read_text("utf-8"))

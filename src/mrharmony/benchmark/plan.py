@@ -1,0 +1,200 @@
+"""Who trains, who is tested, and toward which domains: the splits of a benchmark, by subject."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mrharmony.scans import BidsIndex, BidsScan
+from mrharmony.volume import MrharmonyError
+
+FOLDS = 5
+TRAINING_LEAST = 2  # subjects of a domain that must be left to fit on
+SPLIT = "split"  # column of participants.tsv with `train` and `test`
+HOME = "site"  # column of participants.tsv: where a travelling subject would have been scanned
+
+
+@dataclass(frozen=True)
+class BenchmarkScan:
+    """One scan of the benchmark.
+
+    Parameters
+    ----------
+    path
+        The image.
+    subject, domain
+        Who was scanned, and by which site or scanner.
+    participant
+        The subject's row of `participants.tsv`.
+    """
+
+    path: Path
+    subject: str
+    domain: str
+    participant: dict[str, str]
+
+    @property
+    def key(self) -> str:
+        """Name of the scan's files in the output."""
+        return f"sub-{self.subject}_{self.domain}"
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Scans that methods are fitted on, and unseen scans of other subjects that they are tested on."""
+
+    training: tuple[BenchmarkScan, ...]
+    testing: tuple[BenchmarkScan, ...]
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """Domains that the methods are fitted on."""
+        return tuple(sorted({scan.domain for scan in self.training}))
+
+    @property
+    def new(self) -> tuple[str, ...]:
+        """Domains of tested scans that no method has seen."""
+        return tuple(sorted({scan.domain for scan in self.testing} - set(self.known)))
+
+    def training_of(self, domain: str) -> tuple[BenchmarkScan, ...]:
+        """Return a domain's training scans."""
+        return tuple(scan for scan in self.training if scan.domain == domain)
+
+
+@dataclass(frozen=True)
+class BenchmarkPlan:
+    """The folds of a data set, and the domain that everything is harmonized to.
+
+    Parameters
+    ----------
+    root
+        The BIDS folder.
+    target
+        The domain that the whole cohort is brought to for the figures that need no truth.
+    folds
+        One if `participants.tsv` tells who trains and who is tested, else cross-validation by subject.
+    """
+
+    root: Path
+    target: str
+    folds: tuple[Fold, ...]
+
+    @property
+    def testing(self) -> tuple[BenchmarkScan, ...]:
+        """Return all tested scans, of all folds, sorted by key."""
+        return tuple(
+            sorted((scan for fold in self.folds for scan in fold.testing), key=lambda scan: scan.key)
+        )
+
+    @property
+    def travelling(self) -> bool:
+        """Whether tested subjects were scanned in several domains, so that there is a truth."""
+        return len({scan.subject for scan in self.testing}) < len(self.testing)
+
+    def targets(self, fold: Fold, scan: BenchmarkScan) -> tuple[str, ...]:
+        """Return the domains a scan is harmonized to.
+
+        Its own (identity) and the plan's target; where the subject has been elsewhere, there too: in all
+        directions between known domains, or, if the data set holds new ones, from those to known ones.
+        """
+        elsewhere = {other.domain for other in fold.testing if other.subject == scan.subject}
+        paired = elsewhere if scan.domain in fold.new or not fold.new else set()
+        return tuple(sorted((paired | {scan.domain, self.target}) & set(fold.known)))
+
+
+def make_plan(root: Path, domain_column: str, target: str | None, only: Sequence[str] = ()) -> BenchmarkPlan:
+    """Read a BIDS folder and split it by subject.
+
+    Parameters
+    ----------
+    root
+        BIDS folder. A column `split` (`train`, `test`) of its `participants.tsv` decides the split; without
+        one there are up to five folds.
+    domain_column
+        Column of `participants.tsv` that names the domain, or `session`.
+    target
+        Where the whole cohort is brought to; the domain with most training scans if None.
+    only
+        Domains to use; all if empty.
+
+    Raises
+    ------
+    MrharmonyError
+        If there are too few domains or subjects, a scan twice, or no such target.
+    """
+    scans = _scans(BidsIndex.open(root, domain_column), only)
+    splits = {scan.participant.get(SPLIT) for scan in scans}
+    folds = (_given_split(root, scans),) if splits & {"train", "test"} else _cross_validation(root, scans)
+    known = folds[0].known
+    if len(known) < 2:
+        raise MrharmonyError(f"{root}: a benchmark needs training scans of two domains, found {len(known)}.")
+    chosen = target or max(known, key=lambda name: (len(folds[0].training_of(name)), name == min(known)))
+    if chosen not in known:
+        raise MrharmonyError(f"{chosen}: no training scans of this domain. Choose from: {', '.join(known)}.")
+    return BenchmarkPlan(root, chosen, folds)
+
+
+def _scans(index: BidsIndex, only: Sequence[str]) -> tuple[BenchmarkScan, ...]:
+    unknown = next((name for name in only if name not in index.domains), None)
+    if unknown:
+        raise MrharmonyError(f"{unknown}: no such domain here. Choose from: {', '.join(index.domains)}.")
+    wanted = only or index.domains
+    scans = tuple(_scan(scan) for scan in index.scans if scan.domain in wanted)
+    keys = [scan.key for scan in scans]
+    twice = next((scan for scan in scans if keys.count(scan.key) > 1), None)
+    if twice:
+        raise MrharmonyError(
+            f"{index.root}: sub-{twice.subject} has several scans in the domain {twice.domain}. "
+            "Keep one, or choose another --domain-column."
+        )
+    return scans
+
+
+def _scan(scan: BidsScan) -> BenchmarkScan:
+    return BenchmarkScan(scan.path, scan.subject, str(scan.domain), scan.participant)
+
+
+def _given_split(root: Path, scans: Sequence[BenchmarkScan]) -> Fold:
+    odd = next((scan for scan in scans if scan.participant.get(SPLIT) not in ("train", "test")), None)
+    if odd:
+        raise MrharmonyError(
+            f"{root / 'participants.tsv'}: sub-{odd.subject} is neither train nor test. Fill in {SPLIT}."
+        )
+    training = tuple(scan for scan in scans if scan.participant[SPLIT] == "train")
+    testing = tuple(scan for scan in scans if scan.participant[SPLIT] == "test")
+    if not testing:
+        raise MrharmonyError(f"{root / 'participants.tsv'}: nobody is in the split `test`.")
+    return Fold(training, testing)
+
+
+def _cross_validation(root: Path, scans: Sequence[BenchmarkScan]) -> tuple[Fold, ...]:
+    """Return folds in which every subject is tested once; each domain is spread evenly over them."""
+    members = {
+        name: sorted({s.subject for s in scans if s.domain == name}, key=_shuffled)
+        for name in sorted({scan.domain for scan in scans})
+    }
+    folds = min(FOLDS, *(len(subjects) for subjects in members.values()))
+    fewest = min(members, key=lambda name: len(members[name]))
+    if len(members[fewest]) - -(-len(members[fewest]) // folds) < TRAINING_LEAST:
+        raise MrharmonyError(
+            f"{root}: {fewest} has {len(members[fewest])} subjects, too few to fit and to test. "
+            f"Leave it out with --domain, or add a column `{SPLIT}` to participants.tsv."
+        )
+    places: dict[str, int] = {}
+    for subjects in members.values():
+        for number, subject in enumerate(subjects):
+            places.setdefault(subject, number % folds)
+    return tuple(
+        Fold(
+            tuple(scan for scan in scans if places[scan.subject] != fold),
+            tuple(scan for scan in scans if places[scan.subject] == fold),
+        )
+        for fold in range(folds)
+    )
+
+
+def _shuffled(subject: str) -> str:
+    """Return a key that orders subjects at random but always alike, so that enrolment order is no split."""
+    return hashlib.sha256(subject.encode()).hexdigest()

@@ -1,0 +1,110 @@
+"""One table a benchmark: Markdown for people, CSV for spreadsheets, JSON for programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.table import Table
+
+Row = Mapping[str, Any]
+MISSING = "n/a"
+
+
+class Column(NamedTuple):
+    """A column of the table: key in the row, heading, format, and what the figure says."""
+
+    key: str
+    heading: str
+    form: str
+    meaning: str
+
+
+COLUMNS = (
+    Column("method", "method", "", "as in `--method`; the last two rows need the truth"),
+    Column("psnr", "PSNR dB", ".2f", "mean over directions, inside the brain, data range 1 canonical unit"),
+    Column("psnr_low", "from", ".2f", "lower end of its 95 % bootstrap interval over heads"),
+    Column("psnr_high", "to", ".2f", "upper end"),
+    Column("gain", "gain dB", "+.2f", "PSNR above the identically prepared, unharmonized scans"),
+    Column("room", "room %", ".0%", "share of the room from the best simple method to the truth-fitted lock"),
+    Column("below_best", "below", "d", "directions below the best simple method of that direction"),
+    Column("worst_gap", "worst dB", "+.2f", "least distance to that method over the directions"),
+    Column("ssim", "SSIM", ".4f", "mean over directions, inside the brain"),
+    Column("mse", "MSE", ".5f", "mean over directions, squared canonical units"),
+    Column("identity_ssim", "identity SSIM", ".4f", "scans harmonized to their own domain"),
+    Column("probe_linear", "site, linear", ".2f", "balanced accuracy of a retrained linear site classifier"),
+    Column("probe_linear_control", "shuffled", ".2f", "the same with shuffled labels: chance"),
+    Column("probe_linear_frozen", "frozen", ".2f", "the classifier of raw scans applied to harmonized ones"),
+    Column("probe_cnn", "site, CNN", ".2f", "balanced accuracy of a retrained small CNN on slices"),
+    Column("wasserstein", "W₁", ".4f", "Wasserstein distance of tissue histograms, mean over site pairs"),
+    Column("mmd", "MMD²", ".4f", "unbiased squared maximum mean discrepancy of site features"),
+    Column("fid", "FID", ".3f", "Fréchet distance of fixed filter features of slices, mean over site pairs"),
+    Column("kid", "KID", ".4f", "kernel distance of the same features"),
+    Column("drift", "drift %", ".2f", "median over scans of the greatest tissue-volume drift"),
+    Column("drift_95", "95th", ".2f", "95th percentile of that drift"),
+    Column("dice", "Dice", ".3f", "mean over tissues and scans, before and after"),
+    Column("edges", "edges", ".3f", "edge correspondence, before and after"),
+    Column("slope", "slope", ".2f", "slope of measured ventricles on the true factor, share of the truth's"),
+    Column("rank", "rank", ".2f", "Spearman correlation of measured and true ventricles"),
+    Column("group", "group", ".2f", "group difference of measured ventricles, share of the truth's"),
+    Column("ventricle_error", "vent. error", ".3f", "mean absolute error of log ventricle volume"),
+    Column("site_shift", "site shift", ".3f", "spread over sites of the mean error of log ventricle volume"),
+    Column("seconds", "s a scan", ".2f", "one process, one thread, after preparation and fitting"),
+    Column("fit_seconds", "fit s", ".1f", "fitting on all training scans"),
+    Column("peak_mib", "MiB", ".0f", "greatest memory of the process"),
+    Column("refused", "refused", "d", "scans and targets that the method cannot serve"),
+)
+
+
+TERMINAL = ("method", "psnr", "ssim", "probe_linear", "drift", "edges", "slope", "seconds")
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """Return the table in Markdown, with what each column says below it; empty columns are left out."""
+    shown = [column for column in COLUMNS if any(row.get(column.key) is not None for row in rows)]
+    lines = [
+        "| " + " | ".join(column.heading for column in shown) + " |",
+        "|" + "|".join("---" if column.key == "method" else "---:" for column in shown) + "|",
+        *("| " + " | ".join(_cell(row, column) for column in shown) + " |" for row in rows),
+    ]
+    legend = [f"- {column.heading}: {column.meaning}." for column in shown]
+    return "\n".join([*lines, "", *legend]) + "\n"
+
+
+def terminal_table(rows: Sequence[Row]) -> Table:
+    """Return the figures that fit on a terminal; the files have all of them."""
+    shown = [c for c in COLUMNS if c.key in TERMINAL and any(row.get(c.key) is not None for row in rows)]
+    table = Table()
+    for column in shown:
+        table.add_column(column.heading, justify="left" if column.key == "method" else "right")
+    for row in rows:
+        table.add_row(*(_cell(row, column) for column in shown))
+    return table
+
+
+def csv_text(rows: Sequence[Row]) -> str:
+    """Return all figures of all rows as CSV, unrounded."""
+    keys = [column.key for column in COLUMNS]
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, [*keys, "command", "seed"], extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: MISSING if value is None else value for key, value in row.items()} for row in rows)
+    return stream.getvalue()
+
+
+def write_tables(folder: Path, title: str, rows: Sequence[Row], record: Mapping[str, Any]) -> None:
+    """Write `benchmark.md`, `benchmark.csv` and `benchmark.json` into a folder."""
+    notes = "\n".join(f"- {name}: {value}" for name, value in record["about"].items())
+    (folder / "benchmark.md").write_text(f"# {title}\n\n{notes}\n\n{markdown(rows)}", "utf-8")
+    (folder / "benchmark.csv").write_text(csv_text(rows), "utf-8")
+    content = {**record, "rows": list(rows)}
+    (folder / "benchmark.json").write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+
+
+def _cell(row: Row, column: Column) -> str:
+    value = row.get(column.key)
+    return MISSING if value is None else format(value, column.form)

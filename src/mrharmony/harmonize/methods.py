@@ -1,0 +1,124 @@
+"""All methods without learning, by name: fitted on training scans, saved, and reused on unseen scans."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, Protocol, cast, get_args
+
+from mrharmony.harmonize.bias_first import BiasFirstRule, fit_after_bias
+from mrharmony.harmonize.classical import ClassicalHarmonizer, ClassicalMethod
+from mrharmony.harmonize.combat import CombatRule, fit_combat
+from mrharmony.harmonize.fitted import Brains, Fitted, load_fitted, require_brains
+from mrharmony.harmonize.normalizers import LineRule, fit_levels
+from mrharmony.harmonize.nyul import NyulRule, fit_scales
+from mrharmony.harmonize.population import DomainStatistics, fit_statistics, load_statistics
+from mrharmony.harmonize.protocol import HarmonizedVolume
+from mrharmony.harmonize.simple import Rule, SimpleHarmonizer
+from mrharmony.harmonize.spectrum import SpectrumRule, fit_spectra
+from mrharmony.latent import STATISTICS
+from mrharmony.prepare import PreparedScan
+from mrharmony.volume import Domain, FloatArray, MrharmonyError
+
+
+class FittedMethod(Protocol):
+    """A method that has seen its training scans: a `Harmonizer` that can be saved."""
+
+    @property
+    def name(self) -> str:
+        """Name of the method as users type it."""
+
+    def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
+        """Return canonical intensities in the target's look on the native grid, 0 outside the brain."""
+
+    def harmonize(self, scan: PreparedScan, source: Domain | None, target: Domain) -> HarmonizedVolume:
+        """Return the harmonized scan with evidence; `source` is None where the scan's domain is unknown."""
+
+    def save(self, directory: Path) -> None:
+        """Write what `load_method` reads; several methods may share a directory."""
+
+
+class _Kind(NamedTuple):
+    fit: Callable[[Brains], Fitted]
+    rule: Callable[[Fitted], Rule]
+
+
+_KINDS: dict[str, _Kind] = {
+    "zscore": _Kind(partial(fit_levels, "zscore"), partial(LineRule, "zscore")),
+    "whitestripe": _Kind(partial(fit_levels, "whitestripe"), partial(LineRule, "whitestripe")),
+    "fcm": _Kind(partial(fit_levels, "fcm"), partial(LineRule, "fcm")),
+    "kde": _Kind(partial(fit_levels, "kde"), partial(LineRule, "kde")),
+    "lsq": _Kind(partial(fit_levels, "lsq"), partial(LineRule, "lsq")),
+    "nyul": _Kind(fit_scales, NyulRule),
+    "n4-histogram": _Kind(fit_after_bias, BiasFirstRule),
+    "spectrum": _Kind(fit_spectra, SpectrumRule),
+    "combat": _Kind(fit_combat, CombatRule),
+}
+_CURVES: tuple[str, ...] = get_args(ClassicalMethod)
+SIMPLE_METHODS: tuple[str, ...] = (
+    "none",
+    "zscore",
+    "whitestripe",
+    "fcm",
+    "kde",
+    "lsq",
+    "nyul",
+    "histogram",
+    "n4-histogram",
+    "population",
+    "regional",
+    "regional-scan",
+    "spectrum",
+    "combat",
+)
+
+
+def fit_method(
+    name: str, domains: Brains, statistics: Mapping[str, DomainStatistics] | None = None
+) -> FittedMethod:
+    """Return a method fitted on the training scans of each domain.
+
+    Parameters
+    ----------
+    name
+        One of `SIMPLE_METHODS`.
+    domains
+        Training scans by domain, on the 2 mm template grid.
+    statistics
+        `fit_statistics(domains)` where it was taken already; several methods can share it.
+
+    Raises
+    ------
+    MrharmonyError
+        If there is no method of that name, or it cannot be fitted on these scans.
+    """
+    _require_name(name)
+    require_brains(domains)
+    known = fit_statistics(domains) if statistics is None else statistics
+    if name in _CURVES:
+        return ClassicalHarmonizer(cast(ClassicalMethod, name), known)
+    kind = _KINDS[name]
+    return SimpleHarmonizer(name, known, kind.rule(kind.fit(domains)))
+
+
+def load_method(name: str, directory: Path) -> FittedMethod:
+    """Return a method that `save` wrote to a directory.
+
+    Raises
+    ------
+    MrharmonyError
+        If there is no method of that name, or its files are missing or damaged.
+    """
+    _require_name(name)
+    statistics = load_statistics(directory / STATISTICS)
+    if name in _CURVES:
+        return ClassicalHarmonizer(cast(ClassicalMethod, name), statistics)
+    return SimpleHarmonizer(
+        name, statistics, _KINDS[name].rule(load_fitted(directory / f"{name}.safetensors"))
+    )
+
+
+def _require_name(name: str) -> None:
+    if name not in SIMPLE_METHODS:
+        raise MrharmonyError(f"Unknown method {name}; choose one of: {', '.join(SIMPLE_METHODS)}.")

@@ -1,0 +1,99 @@
+"""A whole benchmark on a small virtual study: complete, honest, resumable."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mrharmony.benchmark import BenchmarkRequest, run_benchmark
+from mrharmony.simulate import Recipe, write_recipe_cohort
+from mrharmony.volume import MrharmonyError
+from mrharmony.weights import shipped_model
+
+RECIPE = Recipe(
+    name="tiny",
+    description="Two sites.",
+    scanners=("mprage-3t", "spgr-1.5t"),
+    training_subjects=2,
+    test_subjects=3,
+    zoom=3.0,
+)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("study") / "cohort"
+    write_recipe_cohort(folder, RECIPE)
+    return folder
+
+
+def request_on(study: Path, output: Path, methods: tuple[str, ...] = ("histogram",)) -> BenchmarkRequest:
+    return BenchmarkRequest(
+        study, output, shipped_model(), "mrharmony benchmark", "session", "mprage3t", (), methods
+    )
+
+
+@pytest.fixture(scope="module")
+def output(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("benchmark") / "out"
+    result = run_benchmark(request_on(study, folder))
+    assert not result.refused
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rows(output: Path) -> dict[str, dict]:
+    record = json.loads((output / "benchmark.json").read_text("utf-8"))
+    return {row["method"]: row for row in record["rows"]}
+
+
+def test_every_method_has_a_row_and_so_has_doing_nothing(rows: dict[str, dict]):
+    assert list(rows) == ["none", "histogram", "truth-fitted lock"]
+
+
+def test_histogram_matching_is_better_than_nothing_and_the_bound_is_best(rows: dict[str, dict]):
+    nothing, histogram, bound = rows.values()
+    assert nothing["gain"] == 0 < histogram["gain"] < bound["gain"]
+    assert histogram["room"] == pytest.approx(0)
+    assert bound["room"] == pytest.approx(1)
+
+
+def test_doing_nothing_keeps_the_site_the_anatomy_and_identity(rows: dict[str, dict]):
+    nothing = rows["none"]
+    assert nothing["probe_linear"] == 1
+    assert nothing["drift"] == pytest.approx(0, abs=0.02)  # brains are kept in half precision
+    assert nothing["identity_ssim"] == pytest.approx(1)
+
+
+def test_every_row_says_its_command_seed_time_and_memory(rows: dict[str, dict]):
+    for row in rows.values():
+        assert row["command"] == "mrharmony benchmark"
+        assert row["seed"] == 0
+        assert row["seconds"] > 0
+        assert row["peak_mib"] > 100
+
+
+def test_a_second_run_takes_up_what_the_first_has_done(study: Path, output: Path):
+    record = next((output / "work" / "none").glob("*.json"))
+    before = record.stat().st_mtime_ns
+    missing = next((output / "work" / "histogram").glob("*.json"))
+    missing.unlink()
+    run_benchmark(request_on(study, output))
+    assert missing.is_file()
+    assert record.stat().st_mtime_ns == before
+
+
+def test_a_folder_with_something_else_is_left_alone(study: Path, output: Path, tmp_path: Path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(MrharmonyError, match="holds no benchmark"):
+        run_benchmark(request_on(study, tmp_path))
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(study, elsewhere)
+    with pytest.raises(MrharmonyError, match="another data set"):
+        run_benchmark(request_on(elsewhere, output))
+
+
+def test_an_unknown_method_is_told(study: Path, tmp_path: Path):
+    with pytest.raises(MrharmonyError, match="magic: no such method"):
+        run_benchmark(request_on(study, tmp_path / "out", ("magic",)))

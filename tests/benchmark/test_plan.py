@@ -1,0 +1,120 @@
+"""Splits are by subject, complete, and refuse what cannot be judged."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mrharmony.benchmark.plan import BenchmarkScan, Fold, _cross_validation, make_plan
+from mrharmony.volume import MrharmonyError
+
+
+def data_set(root: Path, rows: Sequence[tuple[str, ...]], columns: str = "site", sessions: str = "") -> Path:
+    """Write a BIDS folder with empty images; `sessions` maps nothing, the images are never opened."""
+    lines = ["\t".join(("participant_id", *columns.split())), *("\t".join(row) for row in rows)]
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "participants.tsv").write_text("\n".join(lines) + "\n", "utf-8")
+    for subject, *_ in rows:
+        for session in sessions.split() or [""]:
+            folder = root / subject / (f"ses-{session}" if session else "") / "anat"
+            folder.mkdir(parents=True)
+            stem = f"{subject}_ses-{session}" if session else subject
+            (folder / f"{stem}_T1w.nii.gz").touch()
+    return root
+
+
+def scans(counts: dict[str, int]) -> tuple[BenchmarkScan, ...]:
+    return tuple(
+        BenchmarkScan(Path(f"{site}{n}"), f"{site}{n}", site, {})
+        for site, count in counts.items()
+        for n in range(count)
+    )
+
+
+@given(st.dictionaries(st.sampled_from(["a", "b", "c"]), st.integers(4, 12), min_size=2))
+def test_every_subject_is_tested_once_and_never_in_its_own_training(counts: dict[str, int]):
+    everyone = scans(counts)
+    folds = _cross_validation(Path("data"), everyone)
+    tested = [scan.subject for fold in folds for scan in fold.testing]
+    assert sorted(tested) == sorted(scan.subject for scan in everyone)
+    for fold in folds:
+        assert not {s.subject for s in fold.training} & {s.subject for s in fold.testing}
+        assert set(fold.known) == set(counts)
+
+
+def test_a_travelling_subject_stays_on_one_side(tmp_path: Path):
+    rows = [(f"sub-{n}", "x") for n in range(6)]
+    plan = make_plan(data_set(tmp_path, rows, sessions="a b"), "session", None)
+    assert plan.travelling
+    for fold in plan.folds:
+        assert not {s.subject for s in fold.training} & {s.subject for s in fold.testing}
+
+
+def test_a_given_split_is_kept(tmp_path: Path):
+    rows = [(f"sub-{n}", "ab"[n % 2], "test" if n > 3 else "train") for n in range(6)]
+    plan = make_plan(data_set(tmp_path, rows, "site split"), "site", "b")
+    (fold,) = plan.folds
+    assert {scan.subject for scan in fold.testing} == {"4", "5"}
+    assert plan.target == "b"
+    assert not plan.travelling
+
+
+def test_the_target_is_the_domain_with_most_training_scans(tmp_path: Path):
+    rows = [(f"sub-{n}", "big" if n < 8 else "small") for n in range(12)]
+    assert make_plan(data_set(tmp_path, rows), "site", None).target == "big"
+
+
+def test_scans_go_in_all_directions_between_known_domains_and_to_themselves(tmp_path: Path):
+    rows = [(f"sub-{n}", "train" if n < 4 else "test") for n in range(6)]
+    plan = make_plan(data_set(tmp_path, rows, "split", sessions="a b c"), "session", "a")
+    (fold,) = plan.folds
+    scan = next(scan for scan in fold.testing if scan.domain == "b")
+    assert plan.targets(fold, scan) == ("a", "b", "c")
+
+
+def test_where_there_are_new_domains_directions_lead_from_them_to_known_ones(tmp_path: Path):
+    root = data_set(
+        tmp_path, [(f"sub-{n}", "train" if n < 4 else "test") for n in range(6)], "split", sessions="a b new"
+    )
+    for number in range(4):
+        (root / f"sub-{number}/ses-new/anat/sub-{number}_ses-new_T1w.nii.gz").unlink()
+    plan = make_plan(root, "session", "a")
+    (fold,) = plan.folds
+    assert fold.new == ("new",)
+    targets = {scan.domain: plan.targets(fold, scan) for scan in fold.testing if scan.subject == "5"}
+    assert targets == {"a": ("a",), "b": ("a", "b"), "new": ("a", "b")}
+
+
+def test_both_folds_of_a_fold_are_told_by_their_domains():
+    training, testing = scans({"a": 2, "b": 2}), scans({"a": 1, "c": 1})
+    fold = Fold(training, testing)
+    assert fold.known == ("a", "b")
+    assert fold.new == ("c",)
+    assert {scan.domain for scan in fold.training_of("a")} == {"a"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "options", "sentence"),
+    [
+        ([(f"sub-{n}", "a") for n in range(6)], "site", {}, "training scans of two domains"),
+        ([("sub-1", "a"), ("sub-2", "b"), ("sub-3", "b")], "site", {}, "too few to fit and to test"),
+        ([(f"sub-{n}", "ab"[n % 2]) for n in range(8)], "site", {"target": "z"}, "z: no training scans"),
+        ([(f"sub-{n}", "ab"[n % 2]) for n in range(8)], "site", {"only": ("z",)}, "z: no such domain"),
+        ([("sub-1", "a", "train"), ("sub-2", "b", "n/a")], "site split", {}, "neither train nor test"),
+        ([("sub-1", "a", "train"), ("sub-2", "b", "train")], "site split", {}, "nobody is in the split"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused_in_one_sentence(
+    tmp_path: Path, rows: list[tuple[str, ...]], columns: str, options: dict[str, str], sentence: str
+):
+    root = data_set(tmp_path, rows, columns)
+    with pytest.raises(MrharmonyError, match=sentence):
+        make_plan(root, "site", options.get("target"), options.get("only", ()))
+
+
+def test_two_scans_of_a_subject_in_one_domain_are_refused(tmp_path: Path):
+    root = data_set(tmp_path, [(f"sub-{n}", "ab"[n % 2]) for n in range(8)], sessions="1 2")
+    with pytest.raises(MrharmonyError, match="several scans in the domain"):
+        make_plan(root, "site", None)

@@ -1,0 +1,75 @@
+"""Many different people quickly: warps of the average head at 4 mm, each scanned once by the same scanner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+from scipy.ndimage import gaussian_filter, map_coordinates
+
+from mrharmony.harmonize import CanonicalBrain
+from mrharmony.prepare import Grid, intensity_scale
+from mrharmony.simulate import Anatomy, load_scanners, scan_head, template_anatomy
+
+GRID = Grid.working(4.0)
+PEOPLE = 24
+
+
+@cache
+def average_head() -> Anatomy:
+    """The template as one person's head."""
+    return template_anatomy(GRID)
+
+
+def person(seed: int) -> Anatomy:
+    """The average head with another size, another shape and other folds."""
+    rng = np.random.default_rng(seed)
+    average = average_head()
+    centre = np.array(GRID.shape).reshape(3, 1, 1, 1) / 2
+    smooth = gaussian_filter(rng.standard_normal((3, *GRID.shape)), (0, 4, 4, 4))
+    stretch = rng.normal(1.06, 0.03, (3, 1, 1, 1))
+    places = centre + stretch * (np.indices(GRID.shape) - centre) + 1.2 * smooth / smooth.std()
+
+    def warped(share: np.ndarray) -> np.ndarray:
+        return map_coordinates(share, places, order=1).astype(np.float32)
+
+    return replace(
+        average,
+        tissues=np.stack([warped(tissue) for tissue in average.tissues]),
+        myelination=warped(average.myelination),
+        ventricles=warped(average.ventricles),
+    )
+
+
+@cache
+def scanned(seed: int) -> tuple[CanonicalBrain, np.ndarray]:
+    """A person's scan in canonical units, and the true tissues: 1 CSF, 2 grey, 3 white matter."""
+    anatomy = person(seed)
+    scan = scan_head(anatomy, load_scanners()["mprage-3t"], np.random.default_rng(1000 + seed))
+    mask = anatomy.brain_mask
+    scale = intensity_scale(scan.voxels[mask])
+    labels = np.choose(anatomy.labels(), np.array([0, 1, 2, 3, 2], dtype=np.uint8))
+    return CanonicalBrain(scan.with_voxels(scan.voxels / scale), mask, scale), labels
+
+
+def people() -> tuple[list[CanonicalBrain], list[np.ndarray]]:
+    """All scans and their tissues."""
+    brains, labels = zip(*map(scanned, range(PEOPLE)), strict=True)
+    return list(brains), list(labels)
+
+
+def at_second_site(
+    brains: list[CanonicalBrain], sites: list[str], change: Callable[[int, np.ndarray], np.ndarray]
+) -> list[CanonicalBrain]:
+    """Change the scans of site b: `change` gets each one's number and its intensities."""
+    return [
+        altered(brain, change(number, brain.volume.voxels)) if site == "b" else brain
+        for number, (brain, site) in enumerate(zip(brains, sites, strict=True))
+    ]
+
+
+def altered(brain: CanonicalBrain, voxels: np.ndarray) -> CanonicalBrain:
+    """The same brain with other intensities, 0 outside of its mask."""
+    return brain._replace(volume=brain.volume.with_voxels(np.where(brain.mask, voxels, 0)))

@@ -1,0 +1,119 @@
+"""Biology scores of volumes whose slope, rank, difference and site shift are known."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from virtual_study import Study
+
+from mrharmony.evaluate import TargetVolumetry, biology_scores, cohort_biology
+from mrharmony.evaluate.biology import cohens_d, without_site_means
+from mrharmony.volume import MrharmonyError
+
+FACTOR = np.linspace(-1, 1, 12)
+TRUTH = np.exp(3 + 0.8 * FACTOR + 0.05 * np.cos(9 * FACTOR))
+SITES = ["A"] * 6 + ["B"] * 6  # wholly ordered by the factor
+GROUPS = ["control"] * 5 + ["patient"] * 7
+
+
+def test_true_volumes_keep_everything():
+    scores = biology_scores(TRUTH, TRUTH, FACTOR, SITES, GROUPS)
+    kept = scores.slope_kept, scores.slope_within_sites_kept, scores.rank_kept, scores.difference_kept
+    assert kept == pytest.approx((1, 1, 1, 1))
+    assert (scores.log_error, scores.site_shift) == (0, 0)
+
+
+@settings(deadline=None, max_examples=30)
+@given(power=st.floats(0.1, 2))
+def test_compressed_volumes_lose_that_share_of_the_slope_but_not_the_rank(power):
+    scores = biology_scores(TRUTH**power, TRUTH, FACTOR, SITES, GROUPS)
+    assert scores.slope_kept == pytest.approx(power)
+    assert scores.slope_within_sites_kept == pytest.approx(power)
+    assert scores.rank_kept == pytest.approx(1)
+    assert scores.difference_kept == pytest.approx(1)
+
+
+def test_sites_drawn_together_keep_the_slope_within_but_lose_it_between():
+    shift = np.where(np.array(SITES) == "A", 1.3, 0.7)
+    scores = biology_scores(TRUTH * shift, TRUTH, FACTOR, SITES, GROUPS)
+    assert scores.slope_within_sites_kept == pytest.approx(1)
+    assert scores.slope_kept < 0.6
+    assert scores.difference_kept < 0.8
+    assert scores.site_shift == pytest.approx(np.log(1.3 / 0.7))
+
+
+def test_shuffled_volumes_lose_their_rank():
+    shuffled = np.random.default_rng(1).permutation(TRUTH)
+    assert abs(biology_scores(shuffled, TRUTH, FACTOR, SITES).rank_kept) < 0.7
+
+
+def test_figures_that_are_not_defined_are_none():
+    scores = biology_scores(TRUTH, TRUTH, FACTOR, ["A"] * 12)
+    assert (scores.difference_kept, scores.site_shift) == (None, None)
+    confounded = np.repeat([0.0, 1.0], 6)
+    assert biology_scores(TRUTH, TRUTH, confounded, SITES).slope_within_sites_kept is None
+
+
+def test_volumes_of_nothing_still_have_scores():
+    scores = biology_scores(np.zeros(12), TRUTH, FACTOR, SITES, GROUPS)
+    assert (scores.slope_kept, scores.rank_kept) == pytest.approx((0, 0))
+    assert scores.difference_kept is None
+    assert np.isfinite(scores.log_error)
+
+
+@pytest.mark.parametrize(
+    ("factor", "truth"), [(np.zeros(12), TRUTH), (FACTOR, np.ones(12)), (FACTOR[:5], TRUTH)]
+)
+def test_heads_that_do_not_differ_are_refused(factor, truth):
+    with pytest.raises(MrharmonyError):
+        biology_scores(TRUTH, truth, factor, SITES)
+
+
+def test_cohens_d_of_known_groups():
+    assert cohens_d(np.array([0.0, 2, 3, 5]), ["a", "a", "b", "b"]) == pytest.approx(3 / np.sqrt(2))
+    assert np.isnan(cohens_d(np.array([0.0, 2, 3]), ["a", "a", "b"]))
+
+
+def test_site_means_are_taken_out():
+    values = without_site_means(np.array([1.0, 3, 10, 20]), ["A", "A", "B", "B"])
+    assert values == pytest.approx([-1, 1, -5, 5])
+
+
+def test_cohort_finds_the_slope_beside_a_site_effect():
+    sites, factor = SITES, np.tile(np.linspace(50, 80, 6), 2)
+    effect = np.where(np.array(sites) == "A", 0.0, 0.7)
+    noise = 0.02 * np.random.default_rng(0).standard_normal(12)
+    volumes = np.exp(2 + 0.03 * factor + effect + noise)
+    groups = ["control", "patient"] * 6
+    found = cohort_biology(volumes, factor, sites, groups, resamples=300)
+    for slope in (found.slope, found.slopes["A"], found.slopes["B"]):
+        assert slope.value == pytest.approx(0.03, abs=0.004)
+        assert slope.low <= slope.value <= slope.high
+    assert found.partial_correlation.value > 0.98
+    assert found.group_difference.value == pytest.approx(0.67, abs=0.4)
+
+
+def test_cohort_without_what_a_figure_needs_leaves_it_out():
+    factor = np.concatenate([np.linspace(50, 80, 6), np.full(6, 60.0)])
+    found = cohort_biology(np.exp(0.03 * factor), factor, SITES, SITES, resamples=50)
+    assert set(found.slopes) == {"A"}
+    assert found.group_difference is None
+
+
+def test_a_factor_that_is_the_site_is_refused():
+    with pytest.raises(MrharmonyError, match="varies in no site"):
+        cohort_biology(TRUTH, np.repeat([60.0, 70.0], 6), SITES)
+
+
+def test_volumetry_of_the_target_ranks_true_target_scans(study: Study):
+    volumetry = TargetVolumetry.fit(study.training["B"])
+    heads = sorted((head for head in study.unseen), key=lambda head: head.log_factor)
+    small, large = volumetry.measure(heads[0].truth), volumetry.measure(heads[-1].truth)
+    assert large.ventricle_ml > 1.5 * small.ventricle_ml
+    whole = small.csf_ml + small.grey_ml + small.white_ml
+    assert whole == pytest.approx(heads[0].truth.mask.sum() * 64e-3)
+
+
+def test_volumetry_needs_training_scans():
+    with pytest.raises(MrharmonyError, match="training scans"):
+        TargetVolumetry.fit([])

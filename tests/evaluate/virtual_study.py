@@ -1,0 +1,88 @@
+"""Virtual heads through two scanners, for tests of the evaluators."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mrharmony.harmonize import BilateralGrid, CanonicalBrain, fit_bilateral_grid
+from mrharmony.prepare import Grid, intensity_scale
+from mrharmony.simulate import Anatomy, Scanner, load_scanners, scan_head, virtual_head
+from mrharmony.volume import Volume
+
+SCANNER_A, SCANNER_B = (load_scanners()[name] for name in ("mprage-1.5t", "mprage-3t"))
+
+
+def canonical_scan(head: Anatomy, scanner: Scanner, seed: int) -> CanonicalBrain:
+    """Scan a head and scale it, as preparation does."""
+    scan = scan_head(head, scanner, np.random.default_rng(seed))
+    mask = head.brain_mask
+    scale = intensity_scale(scan.voxels[mask])
+    return CanonicalBrain(scan.with_voxels(np.where(mask, scan.voxels / scale, 0)), mask, scale)
+
+
+def with_voxels(brain: CanonicalBrain, voxels: np.ndarray) -> CanonicalBrain:
+    """The same brain with other intensities, 0 outside the mask."""
+    return brain._replace(volume=Volume(np.where(brain.mask, voxels, 0), brain.volume.affine))
+
+
+def through(transform: BilateralGrid, brain: CanonicalBrain) -> CanonicalBrain:
+    """The brain through a transform of its canonical intensities."""
+    positions, inside = _positions(brain), brain.volume.voxels[brain.mask]
+    voxels = np.zeros(brain.mask.shape, dtype=np.float32)
+    voxels[brain.mask] = transform.apply(positions, inside)
+    return with_voxels(brain, voxels)
+
+
+def truth_fitted(brain: CanonicalBrain, truth: CanonicalBrain) -> CanonicalBrain:
+    """The brain through the lock that was fitted to its true target scan: the ceiling."""
+    look = truth.volume.voxels[brain.mask]
+    return through(fit_bilateral_grid(_positions(brain), brain.volume.voxels[brain.mask], look), brain)
+
+
+def _positions(brain: CanonicalBrain) -> np.ndarray:
+    return Grid(brain.volume.shape, brain.volume.affine).positions()[brain.mask]
+
+
+@dataclass(frozen=True)
+class Head:
+    """An unseen person: the site they were scanned at, and the true scan at the target site B."""
+
+    site: str
+    log_factor: float
+    scan: CanonicalBrain
+    truth: CanonicalBrain
+
+
+@dataclass(frozen=True)
+class Study:
+    """Site A has small ventricles, site B large ones; one training scan a person, unseen heads with truth."""
+
+    training: dict[str, list[CanonicalBrain]]
+    unseen: list[Head]
+
+
+def confounded_study(training: int, unseen: int, zoom: float) -> Study:
+    """Simulate a study with so many heads a site."""
+    rng, grid = np.random.default_rng(5), Grid.working(zoom)
+    scanners, typical = {"A": SCANNER_A, "B": SCANNER_B}, {"A": 0.7, "B": 1.8}
+
+    def factors(site: str, count: int) -> np.ndarray:
+        return typical[site] * np.exp(np.linspace(-0.4, 0.4, count))
+
+    trained = {
+        site: [
+            canonical_scan(virtual_head(rng, grid, ventricle_scale=factor), scanners[site], index)
+            for index, factor in enumerate(factors(site, training))
+        ]
+        for site in scanners
+    }
+    heads = []
+    for site, scanner in scanners.items():
+        for factor in factors(site, unseen):
+            head = virtual_head(rng, grid, ventricle_scale=factor)
+            seed = 100 + len(heads)
+            scan, truth = canonical_scan(head, scanner, seed), canonical_scan(head, SCANNER_B, seed + 500)
+            heads.append(Head(site, float(np.log(factor)), scan, truth))
+    return Study(trained, heads)
