@@ -1,10 +1,12 @@
 """Virtual scans that several tests share: real files, made once a run."""
 
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from mrharmony.cli import main
 from mrharmony.simulate import write_cohort
 
 SCANNERS = ("mprage-3t", "spgr-1.5t")
@@ -28,3 +30,17 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def scan(cohort: Path) -> Path:
     """The head on the first scanner."""
     return next(cohort.glob("sub-*/ses-mprage3t/anat/*_T1w.nii.gz"))
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Run the command line in this process; returns status, standard output and standard error."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mrharmony", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        output, errors = capsys.readouterr()
+        return int(ended.value.code or 0), output, errors
+
+    return run

@@ -163,11 +163,9 @@ def paper(
     from mrharmony.scans import BidsIndex
     from mrharmony.weights import shipped_model
 
-    card = read_card(model or shipped_model())
     job = open_job(model, method, from_, to, seed=seed, device=device)
-    table = evaluate_paper(
-        BidsIndex.open(bids_dir, domain_column), job, card.domain(from_), card.domain(to), slices, seed
-    )
+    card = read_card(model or shipped_model())
+    table = evaluate_paper(BidsIndex.open(bids_dir, domain_column), job, card, slices, seed)
     if as_json:
         typer.echo(json.dumps({"table": table}))
     else:

@@ -29,10 +29,11 @@ from mrharmony.evaluate import (
     summarize_identity,
 )
 from mrharmony.harmonize import CanonicalBrain, truth_fitted
+from mrharmony.latent import ModelCard
 from mrharmony.prepare import Grid, PreparedScan
 from mrharmony.progress import track
 from mrharmony.scans import BidsIndex, BidsScan
-from mrharmony.volume import Domain, FloatArray, MrharmonyError
+from mrharmony.volume import FloatArray, MrharmonyError
 
 ZOOM = 2.0  # mm, of the template grid that brains are compared on
 Record = dict[str, Any]
@@ -80,7 +81,7 @@ def evaluate_identity(job: HarmonizeJob, scans: Sequence[Path]) -> Record:
     scores = []
     for path in track(scans, "identity"):
         (prepared,) = _prepared([path], None)
-        voxels = _harmonized(job, prepared, job.target)
+        voxels = _harmonized(job, prepared)
         brain = CanonicalBrain(prepared.native.with_voxels(prepared.intensities()), prepared.brain_mask, 1.0)
         scores.append(identity_scores(brain, brain._replace(volume=prepared.native.with_voxels(voxels))))
     return asdict(summarize_identity(scores))
@@ -125,33 +126,41 @@ def evaluate_biology(
     return {"factor": factor, "heads": len(known), **asdict(found)}
 
 
-def evaluate_paper(
-    index: BidsIndex, job: HarmonizeJob, source: Domain, target: Domain, slices: int, seed: int
-) -> str:
-    """Return the paper's Table 2 for a method: source to target and target to target, against the inputs."""
+def evaluate_paper(index: BidsIndex, job: HarmonizeJob, card: ModelCard, slices: int, seed: int) -> str:
+    """Return the paper's Table 2 for a method: source to target and target to target, against the inputs.
+
+    Parameters
+    ----------
+    index
+        The data set.
+    job
+        The method and both domains.
+    card
+        Of its model, which knows the data set's domains.
+    slices, seed
+        How many coronal slices, and of their choice.
+    """
     rows = []
-    for origin in (source, target):
-        chosen = [scan for scan in index.scans if scan.domain == origin.name]
+    for origin in (job.source, job.target):
+        assert origin is not None
+        name = f"{origin.name} to {job.target.name}"
+        chosen = [scan for scan in index.scans if scan.domain and card.find(scan.domain) == origin]
         if not chosen:
             raise MrharmonyError(f"{index.root}: no scans of {origin.name}. Name a domain of this data set.")
         each = -(-slices // len(chosen))
-        pairs = [
-            _slices_of(replace(job, source=origin), scan, target, each, seed)
-            for scan in track(chosen, f"{origin.name} to {target.name}")
-        ]
+        own = replace(job, source=origin)
+        pairs = [_slices_of(own, scan, each, seed) for scan in track(chosen, name)]
         made, given = (np.concatenate(images)[:slices] for images in zip(*pairs, strict=True))
-        rows.append(SliceRow(f"{origin.name} to {target.name}", made, given))
+        rows.append(SliceRow(name, made, given))
     return paper_table(rows)
 
 
-def _slices_of(
-    job: HarmonizeJob, scan: BidsScan, target: Domain, count: int, seed: int
-) -> tuple[FloatArray, FloatArray]:
+def _slices_of(job: HarmonizeJob, scan: BidsScan, count: int, seed: int) -> tuple[FloatArray, FloatArray]:
     """Return coronal slices of a scan after and before harmonization, on the 1 mm grid of the paper."""
     (prepared,) = _prepared([scan.path], None)
     made = replace(
         prepared,
-        native=prepared.native.with_voxels(_harmonized(job, prepared, target)),
+        native=prepared.native.with_voxels(_harmonized(job, prepared)),
         bias_field=np.ones_like(prepared.bias_field),
         scale=1.0,
     )
@@ -162,9 +171,9 @@ def _slices_of(
     return after, before
 
 
-def _harmonized(job: HarmonizeJob, prepared: PreparedScan, target: Domain) -> FloatArray:
+def _harmonized(job: HarmonizeJob, prepared: PreparedScan) -> FloatArray:
     """Return a scan's harmonized canonical intensities on its native grid."""
-    harmonized = job.harmonizer.harmonize(prepared, job.source, target)
+    harmonized = job.harmonizer.harmonize(prepared, job.source, job.target)
     return np.asarray(harmonized.volume.voxels / np.float32(harmonized.scale))
 
 
