@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mrharmony.benchmark.contenders import CEILING
-from mrharmony.benchmark.directions import by_direction, identity_means, paired_cells, summarise
+from mrharmony.benchmark.directions import Scoreboard, identity_means, paired_cells
 from mrharmony.benchmark.plan import BenchmarkScan
 
 
@@ -28,40 +28,59 @@ MIXED = {("a", "b"): 0.0005, ("b", "a"): 0.004}
 PERFECT = {("a", "b"): 0.0001, ("b", "a"): 0.0002}
 
 
-def summaries():
-    cells = {
-        name: paired_cells(records(errors))
-        for name, errors in (("none", BAD), ("regional", GOOD), ("diffusion", MIXED), (CEILING, PERFECT))
-    }
-    return summarise(cells, seed=0)
+PARTIAL = {("a", "b"): 0.0002}
 
 
-def test_a_direction_is_the_mean_over_its_heads():
-    cells = paired_cells(records(GOOD))
-    first, second = by_direction("regional", cells)
+@pytest.fixture
+def board() -> Scoreboard:
+    named = (("none", BAD), ("regional", GOOD), ("combat", PARTIAL), ("diffusion", MIXED), (CEILING, PERFECT))
+    return Scoreboard({name: paired_cells(records(errors)) for name, errors in named}, seed=0)
+
+
+def test_a_direction_is_the_mean_over_its_heads(board: Scoreboard):
+    first, second = board.directions("regional")
     assert (first.source, first.target, first.heads) == ("a", "b", 3)
     assert first.psnr == pytest.approx(np.mean([10 * np.log10(1 / (0.001 * f)) for f in (1, 1.1, 1.2)]))
     assert second.mse == pytest.approx(0.0022)
 
 
-def test_doing_nothing_gains_nothing_and_the_ceiling_fills_the_room():
-    found = summaries()
-    assert found["none"].gain == 0
-    assert found["regional"].room == pytest.approx(0)
-    assert found[CEILING].room == pytest.approx(1)
-    assert found["regional"].gain == pytest.approx(10)
+def test_doing_nothing_gains_nothing_and_the_ceiling_fills_the_room(board: Scoreboard):
+    assert board.summary("none").gain.value == 0
+    assert board.summary("regional").room == pytest.approx(0)
+    assert board.summary(CEILING).room == pytest.approx(1)
+    assert board.summary("regional").gain.value == pytest.approx(10)
 
 
-def test_a_direction_below_the_best_simple_method_is_counted():
-    found = summaries()
-    assert found["diffusion"].below_best == 1
-    assert found["diffusion"].worst_gap == pytest.approx(10 * np.log10(0.5))
-    assert found["regional"].below_best == 0
+def test_a_direction_below_the_best_simple_method_is_counted(board: Scoreboard):
+    assert board.summary("diffusion").below_best == 1
+    assert board.summary("diffusion").worst_gap == pytest.approx(10 * np.log10(0.5))
+    assert board.summary("regional").below_best == 0
 
 
-def test_the_interval_holds_the_mean():
-    for summary in summaries().values():
-        assert summary.psnr_interval.low <= summary.psnr <= summary.psnr_interval.high
+def test_a_method_that_refuses_directions_is_compared_where_it_serves_and_is_never_the_best(
+    board: Scoreboard,
+):
+    partial = board.summary("combat")
+    assert partial.directions == 1
+    assert partial.gain.value == pytest.approx(10 * np.log10(50))
+    assert 0 < partial.room < 1
+    assert board.summary("regional").room == pytest.approx(0)
+
+
+def test_the_interval_of_the_gain_is_taken_over_heads(board: Scoreboard):
+    for method in ("regional", "diffusion", CEILING):
+        gain = board.summary(method).gain
+        assert gain.low <= gain.value <= gain.high
+    varied = [
+        cell._replace(psnr=cell.psnr + 5 * (cell.subject == "1")) for cell in paired_cells(records(GOOD))
+    ]
+    cells = {"none": paired_cells(records(BAD)), "regional": varied}
+    gain = Scoreboard(cells, seed=0).summary("regional").gain
+    assert gain.high - gain.low > 1
+
+
+def test_a_method_without_scores_has_no_summary(board: Scoreboard):
+    assert board.summary("magic") is None
 
 
 def test_identity_counts_scans_that_stay_in_their_domain_only():

@@ -12,7 +12,7 @@ from mrharmony.volume import MrharmonyError
 
 
 def data_set(root: Path, rows: Sequence[tuple[str, ...]], columns: str = "site", sessions: str = "") -> Path:
-    """Write a BIDS folder with empty images; `sessions` maps nothing, the images are never opened."""
+    """Write a BIDS folder with empty images, which are never opened."""
     lines = ["\t".join(("participant_id", *columns.split())), *("\t".join(row) for row in rows)]
     root.mkdir(parents=True, exist_ok=True)
     (root / "participants.tsv").write_text("\n".join(lines) + "\n", "utf-8")
@@ -44,12 +44,26 @@ def test_every_subject_is_tested_once_and_never_in_its_own_training(counts: dict
         assert set(fold.known) == set(counts)
 
 
+def virtual(root: Path) -> Path:
+    """Give every subject of a data set the truth that marks a virtual head."""
+    for subject in root.glob("sub-*"):
+        truth = root / "derivatives" / "truth" / subject.name / "anat" / f"{subject.name}_dseg.nii.gz"
+        truth.parent.mkdir(parents=True)
+        truth.touch()
+    return root
+
+
 def test_a_travelling_subject_stays_on_one_side(tmp_path: Path):
     rows = [(f"sub-{n}", "x") for n in range(6)]
     plan = make_plan(data_set(tmp_path, rows, sessions="a b"), "session", None)
-    assert plan.travelling
     for fold in plan.folds:
         assert not {s.subject for s in fold.training} & {s.subject for s in fold.testing}
+
+
+def test_only_virtual_heads_are_a_truth_for_each_other(tmp_path: Path):
+    root = data_set(tmp_path, [(f"sub-{n}", "x") for n in range(6)], sessions="a b")
+    assert not make_plan(root, "session", None).travelling
+    assert make_plan(virtual(root), "session", None).travelling
 
 
 def test_a_given_split_is_kept(tmp_path: Path):
@@ -68,23 +82,36 @@ def test_the_target_is_the_domain_with_most_training_scans(tmp_path: Path):
 
 def test_scans_go_in_all_directions_between_known_domains_and_to_themselves(tmp_path: Path):
     rows = [(f"sub-{n}", "train" if n < 4 else "test") for n in range(6)]
-    plan = make_plan(data_set(tmp_path, rows, "split", sessions="a b c"), "session", "a")
+    plan = make_plan(virtual(data_set(tmp_path, rows, "split", sessions="a b c")), "session", "a")
     (fold,) = plan.folds
     scan = next(scan for scan in fold.testing if scan.domain == "b")
     assert plan.targets(fold, scan) == ("a", "b", "c")
 
 
-def test_where_there_are_new_domains_directions_lead_from_them_to_known_ones(tmp_path: Path):
+def test_without_a_truth_scans_go_to_the_target_and_to_themselves(tmp_path: Path):
+    plan = make_plan(data_set(tmp_path, [(f"sub-{n}", "abc"[n % 3]) for n in range(12)]), "site", "a")
+    fold = plan.folds[0]
+    scan = next(scan for scan in fold.testing if scan.domain == "b")
+    assert plan.targets(fold, scan) == ("a", "b")
+
+
+def test_where_there_are_new_domains_only_scans_from_there_are_judged(tmp_path: Path):
     root = data_set(
         tmp_path, [(f"sub-{n}", "train" if n < 4 else "test") for n in range(6)], "split", sessions="a b new"
     )
     for number in range(4):
         (root / f"sub-{number}/ses-new/anat/sub-{number}_ses-new_T1w.nii.gz").unlink()
-    plan = make_plan(root, "session", "a")
+    plan = make_plan(virtual(root), "session", "a")
     (fold,) = plan.folds
-    assert fold.new == ("new",)
-    targets = {scan.domain: plan.targets(fold, scan) for scan in fold.testing if scan.subject == "5"}
-    assert targets == {"a": ("a",), "b": ("a", "b"), "new": ("a", "b")}
+    assert plan.new == ("new",)
+    assert {scan.domain for scan in plan.judged} == {scan.domain for scan in plan.homes} == {"new"}
+    assert plan.targets(fold, plan.judged[0]) == ("a", "b")
+
+
+def test_a_travelling_subjects_home_is_its_own_site(tmp_path: Path):
+    rows = [(f"sub-{n}", "A.1" if n % 2 else "b", "train" if n < 4 else "test") for n in range(6)]
+    plan = make_plan(data_set(tmp_path, rows, "site split", sessions="a1 b"), "session", "b")
+    assert {(scan.subject, scan.domain) for scan in plan.homes} == {("4", "b"), ("5", "a1")}
 
 
 def test_both_folds_of_a_fold_are_told_by_their_domains():

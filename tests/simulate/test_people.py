@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mrharmony.simulate import Population, draw_people, draw_person, expected_person
+from mrharmony.simulate import (
+    Population,
+    draw_people,
+    draw_person,
+    expected_person,
+    load_recipe,
+    plan_subjects,
+)
 
 AGES = st.floats(18, 95)
 
@@ -54,6 +61,15 @@ def test_small_samples_follow_their_population(seed: int, count: int, patients: 
     assert sum(person.group == "patient" for person in people) == round(patients * count)
     for number, age in enumerate(ages):
         assert 30 + 40 * number / count <= age <= 30 + 40 * (number + 1) / count
+
+
+@pytest.mark.parametrize("name", ["clean", "confounded", "new-source", "scan-to-scan"])
+def test_every_shipped_recipe_tests_patients_and_controls(name: str) -> None:
+    recipe = load_recipe(name)
+    tested = [subject.person.group for subject in plan_subjects(recipe) if subject.split == "test"]
+    wanted = sum(recipe.population_of(site).patients for site in recipe.scanners) / len(recipe.scanners)
+    assert abs(tested.count("patient") - wanted * len(tested)) <= 1
+    assert tested.count("patient") >= 3
 
 
 def test_ages_that_descend_are_refused() -> None:

@@ -1,145 +1,185 @@
-"""Figures over all scans of a cohort that one method has brought to one domain: sites, anatomy, biology."""
+"""Figures over a cohort that a method has brought to one domain: sites, anatomy, biology, leaks."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mrharmony.benchmark.contenders import CEILING
 from mrharmony.benchmark.harmonizing import Contest
-from mrharmony.benchmark.plan import HOME, BenchmarkScan
+from mrharmony.benchmark.plan import BenchmarkScan
 from mrharmony.evaluate import (
-    BiologyScores,
-    CohortBiology,
+    CrossFittedProbe,
     TargetVolumetry,
     TissueSegmentation,
     biology_scores,
     cohort_biology,
     compare_anatomy,
     cross_fit_probe,
+    leaked_noise,
+    probe_inputs,
     probe_sites,
     site_distances,
 )
 from mrharmony.harmonize import CanonicalBrain
 from mrharmony.scans import write_json
+from mrharmony.volume import MrharmonyError
 
 Vector = NDArray[np.float64]
 # Columns of participants.tsv, the first that is there, and what log volume is linear in.
 FACTORS: dict[str, Callable[[Vector], Vector]] = {"ventricle_scale": np.log, "age": np.asarray}
 GROUP = "group"
 LEAST_HEADS = 3
+CNN_FOLDS = 3  # of five, the probe's training would be most of a benchmark's time
 Brains = Mapping[str, CanonicalBrain]
-Tissues = Mapping[str, TissueSegmentation]
 
 
-def figure_cohort(contest: Contest, method: str) -> None:
-    """Work out a method's figures over the cohort, if an earlier run has not."""
-    if contest.folder.figures(method).is_file():
-        return
-    tested = contest.present(contest.plan.testing)
-    raw = {scan.key: contest.brain(scan) for scan in tested}
-    tissues = {scan.key: contest.folder.segmentation(scan, raw[scan.key]) for scan in tested}
-    scans = [scan for scan in tested if contest.folder.has_brain(method, scan)]
-    brains = {scan.key: contest.folder.load_brain(method, scan, raw[scan.key]) for scan in scans}
-    figures: dict[str, Any] = {"scans": len(scans)}
-    if len(scans) == len(tested):
-        figures |= _site_figures(scans, brains, raw, tissues)
-    at_home = [scan for scan in scans if _at_home(scan, scans)]
-    if at_home:
-        figures |= _anatomy_figures(at_home, brains, raw, tissues)
-        figures |= _biology_figures(contest, at_home, brains)
-    write_json(contest.folder.figures(method), figures)
+def figure_methods(contest: Contest, methods: Sequence[str]) -> None:
+    """Work out the cohort figures of methods one after the other; what the methods share is done once."""
+    judge = CohortJudge(contest)
+    for method in methods:
+        write_json(contest.folder.figures(method), judge.figures(method))
 
 
-def _site_figures(
-    scans: Sequence[BenchmarkScan], brains: Brains, raw: Brains, tissues: Tissues
-) -> dict[str, Any]:
-    """Return how well the site can still be found, and how far the sites are apart."""
-    sites, subjects = [scan.domain for scan in scans], [scan.subject for scan in scans]
-    before, after = list(raw.values()), list(brains.values())
-    labels = [tissues[scan.key].labels for scan in scans]
-    return {
-        "linear": asdict(probe_sites(after, sites, subjects, "linear")),
-        "frozen": asdict(cross_fit_probe(before, sites, subjects, "linear").scores(after)),
-        # Retrained, but without its control, which would take as long again; the linear probe has one.
-        "cnn": asdict(cross_fit_probe(after, sites, subjects, "cnn").scores(after)),
-        "distances": asdict(site_distances(after, sites, subjects, labels)),
-    }
+class CohortJudge:
+    """The scans of a cohort before harmonization, and what all methods' figures take from them.
 
-
-def _at_home(scan: BenchmarkScan, scans: Sequence[BenchmarkScan]) -> bool:
-    """Whether this is the one scan of its subject that a study would have.
-
-    That of the subject's own site where `participants.tsv` names it, else the first.
+    Parameters
+    ----------
+    contest
+        The benchmark, after its methods have run.
     """
-    own = [other for other in scans if other.subject == scan.subject]
-    home = [other for other in own if _plain(other.domain) == _plain(other.participant.get(HOME, ""))]
-    return scan is (home or own)[0]
 
+    def __init__(self, contest: Contest) -> None:
+        self._contest = contest
+        self._scans = contest.present(contest.plan.judged)
+        self._homes = contest.present(contest.plan.homes)
+        self._raw = {scan.key: contest.brain(scan) for scan in self._scans}
 
-def _plain(name: str) -> str:
-    return "".join(character for character in name.lower() if character.isalnum())
+    def figures(self, method: str) -> dict[str, Any]:
+        """Return a method's figures; of a block that cannot be worked out, the reason."""
+        folder = self._contest.folder
+        served = [scan for scan in self._scans if folder.has_brain(method, scan)]
+        brains = {scan.key: folder.load_brain(method, scan, self._raw[scan.key]) for scan in served}
+        missing = len(self._scans) - len(served)
+        if missing:
+            return {"refused": f"{missing} of {len(self._scans)} scans cannot be brought to the target"}
+        blocks = {"sites": self._sites, "anatomy": self._anatomy, "biology": self._biology}
+        figures = {name: _or_reason(block, brains) for name, block in blocks.items()}
+        if method != CEILING and self._contest.plan.travelling:
+            figures["leak"] = _or_reason(self._leak, brains)
+        return figures
 
+    def _sites(self, brains: Brains) -> dict[str, Any]:
+        """Return how well the site can still be found, and how far the sites are apart."""
+        after = list(brains.values())
+        labels = [self._tissues[scan.key].labels for scan in self._scans]
+        features = probe_inputs("linear", after)
+        slices = probe_inputs("cnn", after)
+        cnn = cross_fit_probe(after, *self._sites_subjects, "cnn", folds=CNN_FOLDS, inputs=slices)
+        return {
+            "linear": asdict(probe_sites(after, *self._sites_subjects, "linear", inputs=features)),
+            "frozen": asdict(self._frozen_probe.input_scores(features)),
+            # Retrained, but without a control of its own, which would take as long again.
+            "cnn": asdict(cnn.input_scores(slices)),
+            "distances": asdict(site_distances(after, *self._sites_subjects, labels, features)),
+        }
 
-def _anatomy_figures(
-    scans: Sequence[BenchmarkScan], brains: Brains, raw: Brains, tissues: Tissues
-) -> dict[str, Any]:
-    """Return what became of the anatomy between raw and harmonized scans."""
-    scores = [compare_anatomy(raw[scan.key], brains[scan.key], tissues[scan.key]) for scan in scans]
-    greatest = [max(abs(drift) for drift in score.volume_drift_percent.values()) for score in scores]
-    return {
-        "anatomy": {
+    def _anatomy(self, brains: Brains) -> dict[str, Any]:
+        """Return what became of the anatomy of each subject's home scan."""
+        scores = [
+            compare_anatomy(self._raw[scan.key], brains[scan.key], self._tissues[scan.key])
+            for scan in self._homes
+        ]
+        greatest = [max(abs(drift) for drift in score.volume_drift_percent.values()) for score in scores]
+        return {
             "greatest_drift_percent": greatest,
             "dice": [float(np.mean(list(score.dice.values()))) for score in scores],
             "edge_correspondence": [score.edge_correspondence for score in scores],
             "displacement_mm": [score.displacement_mm for score in scores],
         }
-    }
+
+    def _biology(self, brains: Brains) -> dict[str, Any]:
+        """Return what a study of ventricles on the target's scanner would find in the home scans."""
+        factor = next((name for name in FACTORS if any(name in s.participant for s in self._homes)), None)
+        scans = [scan for scan in self._homes if factor in scan.participant]
+        if factor is None or len(scans) < LEAST_HEADS:
+            raise MrharmonyError(f"no {' or '.join(FACTORS)} of {LEAST_HEADS} subjects in participants.tsv")
+        cause = FACTORS[factor](np.array([float(scan.participant[factor]) for scan in scans]))
+        measured = [self._volumetry.measure(brains[scan.key]).ventricle_ml for scan in scans]
+        sites, groups = [scan.domain for scan in scans], _two_groups(scans)
+        found: Any
+        if self._contest.plan.travelling:
+            true = [self._volumetry.measure(self._truth(scan)).ventricle_ml for scan in scans]
+            found = biology_scores(measured, true, cause, sites, groups)
+        else:
+            found = cohort_biology(measured, cause, sites, groups, seed=self._contest.seed)
+        return {"factor": factor, "heads": len(scans), **asdict(found)}
+
+    def _leak(self, brains: Brains) -> dict[str, Any]:
+        """Return how much noise of the true scans there is in each home scan away from the target."""
+        folder, target = self._contest.folder, self._contest.plan.target
+        noise = []
+        for scan in self._homes:
+            if scan.domain != target:
+                bound = folder.load_brain(CEILING, scan, self._raw[scan.key]).volume.voxels
+                truth, made = self._truth(scan).volume.voxels, brains[scan.key].volume.voxels
+                noise.append(leaked_noise(made, bound, truth, self._raw[scan.key].mask))
+        return {"leaked_noise": noise}
+
+    def _truth(self, scan: BenchmarkScan) -> CanonicalBrain:
+        """Return the true scan of a scan's subject in the target domain."""
+        plan = self._contest.plan
+        there = (s for s in plan.testing if (s.subject, s.domain) == (scan.subject, plan.target))
+        return self._contest.brain(next(there))
+
+    @cached_property
+    def _sites_subjects(self) -> tuple[list[str], list[str]]:
+        return [scan.domain for scan in self._scans], [scan.subject for scan in self._scans]
+
+    @cached_property
+    def _tissues(self) -> dict[str, TissueSegmentation]:
+        folder = self._contest.folder
+        return {scan.key: folder.segmentation(scan, self._raw[scan.key]) for scan in self._scans}
+
+    @cached_property
+    def _frozen_probe(self) -> CrossFittedProbe:
+        return cross_fit_probe(list(self._raw.values()), *self._sites_subjects, "linear")
+
+    @cached_property
+    def _volumetry(self) -> TargetVolumetry:
+        """Volumetry of the target domain, from all its scans that some method may be fitted on."""
+        plan = self._contest.plan
+        training = {
+            scan.key: scan
+            for fold in plan.folds
+            for scan in self._contest.present(fold.training_of(plan.target))
+        }
+        return TargetVolumetry.fit(self._contest.brain(scan) for scan in training.values())
 
 
-def _biology_figures(contest: Contest, at_home: Sequence[BenchmarkScan], brains: Brains) -> dict[str, Any]:
-    """Return what a study of ventricles on the target's scanner would find in the harmonized scans."""
-    factor = next((name for name in FACTORS if any(name in scan.participant for scan in at_home)), None)
-    scans = [scan for scan in at_home if factor in scan.participant]
-    if factor is None or len(scans) < LEAST_HEADS:
-        return {}
-    volumetry = _volumetry(contest)
-    measured = [volumetry.measure(brains[scan.key]).ventricle_ml for scan in scans]
-    cause = FACTORS[factor](np.array([float(scan.participant[factor]) for scan in scans]))
-    sites, groups = [scan.domain for scan in scans], _two_groups(scans)
-    truths = [volumetry.measure(brain).ventricle_ml for brain in _truths(contest, scans)]
-    found: BiologyScores | CohortBiology
-    if truths:
-        found = biology_scores(measured, truths, cause, sites, groups)
-    else:
-        found = cohort_biology(measured, cause, sites, groups, seed=contest.seed)
-    return {"biology": {"factor": factor, "heads": len(scans), "truth": bool(truths), **asdict(found)}}
+def _or_reason(block: Callable[[Brains], dict[str, Any]], brains: Brains) -> dict[str, Any]:
+    """Return a block of figures, null where one is not finite, or why there are none."""
+    try:
+        return {name: _finite(value) for name, value in block(brains).items()}
+    except MrharmonyError as error:
+        return {"refused": str(error)}
 
 
-def _volumetry(contest: Contest) -> TargetVolumetry:
-    """Return the volumetry of the target domain, from all its scans that some method may be fitted on."""
-    training = {
-        scan.key: scan
-        for fold in contest.plan.folds
-        for scan in contest.present(fold.training_of(contest.plan.target))
-    }
-    return TargetVolumetry.fit(contest.brain(scan) for scan in training.values())
+def _finite(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _two_groups(scans: Sequence[BenchmarkScan]) -> list[str] | None:
     groups = [scan.participant.get(GROUP, "") for scan in scans]
     return groups if len(set(groups)) == 2 and "" not in groups else None
-
-
-def _truths(contest: Contest, scans: Sequence[BenchmarkScan]) -> list[CanonicalBrain]:
-    """Return each subject's true scan in the target domain; none if one has not been there."""
-    there = {
-        scan.subject: scan
-        for scan in contest.present(contest.plan.testing)
-        if scan.domain == contest.plan.target
-    }
-    found = [contest.brain(there[scan.subject]) for scan in scans if scan.subject in there]
-    return found if len(found) == len(scans) else []

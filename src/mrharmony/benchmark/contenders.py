@@ -106,7 +106,7 @@ def open_contender(method: str, folder: Path, model: Path, domains: Sequence[str
     if method != OURS:
         return load_method(method, folder)
     card = read_card(model)
-    harmonizer = open_method(model, OURS, seed)
+    harmonizer = open_method(model, OURS, seed, device="cpu")
     assert isinstance(harmonizer, DiffusionHarmonizer)
     fitted = load_statistics(folder / _STATISTICS)
     names = {name: own.name for name in domains if (own := card.find(name)) and own.name in fitted}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,11 +14,12 @@ from mrharmony.evaluate import Estimate, bootstrap_interval, peak_ratio, room_sh
 from mrharmony.harmonize import SIMPLE_METHODS
 
 NOTHING = "none"
+PAIRED = ("psnr", "ssim", "mse")
+Direction = tuple[str, str]  # source, target
 Records = Iterable[tuple[BenchmarkScan, dict[str, Any]]]
 
 
-@dataclass(frozen=True)
-class PairedCell:
+class PairedCell(NamedTuple):
     """Scores of one head in one direction."""
 
     subject: str
@@ -31,7 +32,16 @@ class PairedCell:
 
 @dataclass(frozen=True)
 class DirectionScores:
-    """Mean scores of a method over the heads in one direction."""
+    """Mean scores of a method over the heads in one direction, and its gain with a bootstrap interval.
+
+    Parameters
+    ----------
+    gain
+        PSNR above the unharmonized scans, dB, head by head.
+    room
+        Share of the room between the direction's best simple method and its truth-fitted lock; None where
+        there is no room.
+    """
 
     method: str
     source: str
@@ -40,33 +50,37 @@ class DirectionScores:
     psnr: float
     ssim: float
     mse: float
+    gain: Estimate
+    room: float | None
 
 
 @dataclass(frozen=True)
 class PairedSummary:
-    """A method's mean scores over all directions.
+    """A method's mean scores over the directions that it serves.
 
     Parameters
     ----------
+    directions
+        How many; fewer than the others' where the method refuses some.
     psnr, ssim, mse
         Means over directions of the means over heads.
-    psnr_interval
-        95 % bootstrap interval of the PSNR over heads.
     gain
-        PSNR above the unharmonized scans, dB.
+        PSNR above the unharmonized scans in the same directions, dB, with its 95 % bootstrap interval over
+        heads.
     room
-        Share of the room between the best simple method and the truth-fitted lock; None where unknown.
+        Share of the room between the best simple method and the truth-fitted lock, all three over the same
+        directions; None where unknown.
     below_best
         Directions in which the PSNR is below the best simple method of that direction (0.005 dB forgiven).
     worst_gap
         Least distance to the best simple method over the directions, dB.
     """
 
+    directions: int
     psnr: float
     ssim: float
     mse: float
-    psnr_interval: Estimate
-    gain: float
+    gain: Estimate
     room: float | None
     below_best: int
     worst_gap: float
@@ -89,19 +103,8 @@ def identity_means(records: Records) -> dict[str, float]:
     return {name: float(np.mean([s[name] for s in scored])) for name in ("ssim", "mse")} if scored else {}
 
 
-def by_direction(method: str, cells: Sequence[PairedCell]) -> list[DirectionScores]:
-    """Return the means over heads, direction by direction."""
-    directions: dict[tuple[str, str], list[PairedCell]] = {}
-    for cell in cells:
-        directions.setdefault((cell.source, cell.target), []).append(cell)
-    return [
-        DirectionScores(method, *direction, len(found), *_means(found))
-        for direction, found in sorted(directions.items())
-    ]
-
-
-def summarise(cells: Mapping[str, Sequence[PairedCell]], seed: int) -> dict[str, PairedSummary]:
-    """Return each method's summary; methods without paired scores are left out.
+class Scoreboard:
+    """All methods' paired scores, by direction.
 
     Parameters
     ----------
@@ -110,47 +113,65 @@ def summarise(cells: Mapping[str, Sequence[PairedCell]], seed: int) -> dict[str,
     seed
         Of the bootstrap.
     """
-    directions = {method: by_direction(method, found) for method, found in cells.items() if found}
-    means = {m: np.mean([(d.psnr, d.ssim, d.mse) for d in rows], axis=0) for m, rows in directions.items()}
-    simple = [method for method in directions if method in SIMPLE_METHODS]
-    best = max((float(means[method][0]) for method in simple), default=float("nan"))
-    summaries = {}
-    for method, rows in directions.items():
-        gaps = [row.psnr - _best_psnr(directions, simple, row) for row in rows]
-        psnr, ssim, mse = (float(mean) for mean in means[method])
-        summaries[method] = PairedSummary(
+
+    def __init__(self, cells: Mapping[str, Sequence[PairedCell]], seed: int) -> None:
+        self._seed = seed
+        self._cells: dict[str, dict[Direction, dict[str, PairedCell]]] = {}
+        for method, found in cells.items():
+            for cell in found:
+                heads = self._cells.setdefault(method, {}).setdefault((cell.source, cell.target), {})
+                heads[cell.subject] = cell
+        every = set(self._cells.get(NOTHING, {}))
+        self._simple = [m for m in self._cells if m in SIMPLE_METHODS and set(self._cells[m]) == every]
+
+    def directions(self, method: str) -> list[DirectionScores]:
+        """Return a method's scores in each direction that it serves."""
+        return [
+            self._scores(method, direction, list(heads.values()))
+            for direction, heads in sorted(self._cells.get(method, {}).items())
+        ]
+
+    def summary(self, method: str) -> PairedSummary | None:
+        """Return a method's scores over all directions that it serves; None without any."""
+        rows = self.directions(method)
+        if not rows:
+            return None
+        served = [(row.source, row.target) for row in rows]
+        best = max(self._mean_psnr(simple, served) for simple in self._simple)
+        psnr, ssim, mse = (float(np.mean([getattr(row, name) for row in rows])) for name in PAIRED)
+        gaps = [row.psnr - self._best(direction) for row, direction in zip(rows, served, strict=True)]
+        return PairedSummary(
+            directions=len(rows),
             psnr=psnr,
             ssim=ssim,
             mse=mse,
-            psnr_interval=_interval(cells[method], seed),
-            gain=psnr - float(means[NOTHING][0]),
-            room=room_share(psnr, best, float(means[CEILING][0])) if CEILING in means else None,
+            gain=self._gain([c for direction in served for c in self._cells[method][direction].values()]),
+            room=room_share(psnr, best, self._mean_psnr(CEILING, served)) if CEILING in self._cells else None,
             below_best=sum(gap < -0.005 for gap in gaps),
             worst_gap=min(gaps),
         )
-    return summaries
 
+    def _scores(self, method: str, direction: Direction, cells: Sequence[PairedCell]) -> DirectionScores:
+        psnr, ssim, mse = (float(np.mean([getattr(cell, name) for cell in cells])) for name in PAIRED)
+        room = None
+        if CEILING in self._cells:
+            room = room_share(psnr, self._best(direction), self._psnr(CEILING, direction))
+        return DirectionScores(method, *direction, len(cells), psnr, ssim, mse, self._gain(cells), room)
 
-def _best_psnr(
-    directions: Mapping[str, Sequence[DirectionScores]], simple: Sequence[str], like: DirectionScores
-) -> float:
-    """Return the best PSNR that a simple method reaches in a direction."""
-    return max(
-        row.psnr
-        for method in simple
-        for row in directions[method]
-        if (row.source, row.target) == (like.source, like.target)
-    )
+    def _psnr(self, method: str, direction: Direction) -> float:
+        return float(np.mean([cell.psnr for cell in self._cells[method][direction].values()]))
 
+    def _mean_psnr(self, method: str, directions: Sequence[Direction]) -> float:
+        return float(np.mean([self._psnr(method, direction) for direction in directions]))
 
-def _interval(cells: Sequence[PairedCell], seed: int) -> Estimate:
-    """Return the bootstrap interval of the PSNR; heads are drawn, not directions."""
-    heads: dict[str, list[float]] = {}
-    for cell in cells:
-        heads.setdefault(cell.subject, []).append(cell.psnr)
-    return bootstrap_interval([float(np.mean(scores)) for scores in heads.values()], seed)
+    def _best(self, direction: Direction) -> float:
+        """Return the best PSNR that a simple method reaches in a direction."""
+        return max(self._psnr(method, direction) for method in self._simple)
 
-
-def _means(cells: Sequence[PairedCell]) -> tuple[float, float, float]:
-    psnr, ssim, mse = np.mean([(cell.psnr, cell.ssim, cell.mse) for cell in cells], axis=0)
-    return float(psnr), float(ssim), float(mse)
+    def _gain(self, cells: Sequence[PairedCell]) -> Estimate:
+        """Return the gain over doing nothing; heads are drawn, since directions of one head go together."""
+        heads: dict[str, list[float]] = {}
+        for cell in cells:
+            nothing = self._cells[NOTHING][cell.source, cell.target][cell.subject]
+            heads.setdefault(cell.subject, []).append(cell.psnr - nothing.psnr)
+        return bootstrap_interval([float(np.mean(gains)) for gains in heads.values()], self._seed)

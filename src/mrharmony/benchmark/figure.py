@@ -14,7 +14,7 @@ from mrharmony.benchmark.table import Row
 
 # Key, heading, the value of a perfect method.
 PANELS = (
-    ("psnr", "PSNR dB (more is better)", None),
+    ("gain", "PSNR gain dB (more is better)", 0.0),
     ("probe_linear", "retrained site probe (less is better)", None),
     ("drift", "tissue-volume drift % (less is better)", 0.0),
     ("slope", "ventricle slope kept (1 is right)", 1.0),
@@ -56,6 +56,6 @@ def _draw_panel(axis: Axes, rows: Sequence[Row], key: str, ours: str) -> None:
         if value is None:
             continue
         axis.plot(value, place, "o", color=_OURS if row["method"] == ours else _OTHER)
-        if key == "psnr":
-            axis.plot([row["psnr_low"], row["psnr_high"]], [place, place], color=_OTHER, linewidth=1)
+        if key == "gain":
+            axis.plot([row["gain_low"], row["gain_high"]], [place, place], color=_OTHER, linewidth=1)
     axis.grid(axis="x", alpha=0.3)

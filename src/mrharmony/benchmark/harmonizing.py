@@ -76,6 +76,7 @@ def run_method(contest: Contest, method: str) -> None:
         subjects = _subjects(contest.present(fold.testing))
         todo = [scans for scans in subjects if _unfinished(contest, method, scans)]
         if todo:
+            contest.folder.figures(method).unlink(missing_ok=True)
             contender = None if method == CEILING else _fitted(contest, method, number)
             for scans in todo:
                 _run_subject(contest, fold, method, contender, scans)
@@ -103,7 +104,8 @@ def _subjects(scans: Sequence[BenchmarkScan]) -> list[list[BenchmarkScan]]:
 
 
 def _unfinished(contest: Contest, method: str, scans: Sequence[BenchmarkScan]) -> bool:
-    return any(not contest.folder.record(method, scan).is_file() for scan in scans)
+    judged = [scan for scan in scans if scan in contest.plan.judged]
+    return any(not contest.folder.record(method, scan).is_file() for scan in judged)
 
 
 def _run_subject(
@@ -116,10 +118,12 @@ def _run_subject(
     """Harmonize all scans of a subject and score them against each other."""
     brains = {scan.domain: contest.brain(scan) for scan in scans}
     for scan in scans:
+        if scan not in contest.plan.judged:
+            continue
         prepared, scores, seconds = as_prepared(brains[scan.domain]), {}, []
         source = Domain(scan.domain, scan.domain) if scan.domain in fold.known else None
         for target in contest.plan.targets(fold, scan):
-            truth = brains.get(target)
+            truth = brains.get(target) if contest.plan.travelling or target == scan.domain else None
             start = time.perf_counter()
             try:
                 voxels = _harmonize(contender, prepared, source, target, truth)
@@ -162,6 +166,6 @@ def peak_mib() -> float:
 
 
 def read_records(contest: Contest, method: str) -> Iterator[tuple[BenchmarkScan, dict[str, Any]]]:
-    """Yield the tested scans with what `run_contest` wrote of them."""
-    for scan in contest.present(contest.plan.testing):
+    """Yield the judged scans with what `run_method` wrote of them."""
+    for scan in contest.present(contest.plan.judged):
         yield scan, json.loads(contest.folder.record(method, scan).read_text("utf-8"))

@@ -14,6 +14,7 @@ FOLDS = 5
 TRAINING_LEAST = 2  # subjects of a domain that must be left to fit on
 SPLIT = "split"  # column of participants.tsv with `train` and `test`
 HOME = "site"  # column of participants.tsv: where a travelling subject would have been scanned
+TRUTH = "derivatives/truth/sub-{0}/anat/sub-{0}_dseg.nii.gz"  # of virtual heads; see mrharmony.simulate
 
 
 @dataclass(frozen=True)
@@ -88,19 +89,49 @@ class BenchmarkPlan:
             sorted((scan for fold in self.folds for scan in fold.testing), key=lambda scan: scan.key)
         )
 
+    def true_brain(self, subject: str) -> Path | None:
+        """Return the file of a virtual head's true tissues; None for a real subject."""
+        path = self.root / TRUTH.format(subject)
+        return path if path.is_file() else None
+
     @property
     def travelling(self) -> bool:
-        """Whether tested subjects were scanned in several domains, so that there is a truth."""
-        return len({scan.subject for scan in self.testing}) < len(self.testing)
+        """Whether tested subjects are virtual heads that went to several domains, so that there is a truth.
+
+        Real travelling subjects lie differently in every scan; their scans are no truth voxel by voxel.
+        """
+        subjects = {scan.subject for scan in self.testing}
+        return len(subjects) < len(self.testing) and all(map(self.true_brain, subjects))
+
+    @property
+    def new(self) -> tuple[str, ...]:
+        """Domains of tested scans that no method has seen."""
+        return tuple(sorted({name for fold in self.folds for name in fold.new}))
+
+    @property
+    def judged(self) -> tuple[BenchmarkScan, ...]:
+        """Return the tested scans that are harmonized: those of new domains if there are any, else all."""
+        return tuple(scan for scan in self.testing if not self.new or scan.domain in self.new)
+
+    @property
+    def homes(self) -> tuple[BenchmarkScan, ...]:
+        """Return the one scan of each tested subject that a study would have.
+
+        That of the subject's own site where `participants.tsv` names it; in new domains, each in turn.
+        """
+        subjects: dict[str, list[BenchmarkScan]] = {}
+        for scan in self.judged:
+            subjects.setdefault(scan.subject, []).append(scan)
+        return tuple(_home(scans, number) for number, scans in enumerate(subjects.values()))
 
     def targets(self, fold: Fold, scan: BenchmarkScan) -> tuple[str, ...]:
         """Return the domains a scan is harmonized to.
 
-        Its own (identity) and the plan's target; where the subject has been elsewhere, there too: in all
-        directions between known domains, or, if the data set holds new ones, from those to known ones.
+        Its own (identity) and the plan's target; where there is a truth, all known ones that the subject has
+        been to.
         """
         elsewhere = {other.domain for other in fold.testing if other.subject == scan.subject}
-        paired = elsewhere if scan.domain in fold.new or not fold.new else set()
+        paired = elsewhere if self.travelling else set()
         return tuple(sorted((paired | {scan.domain, self.target}) & set(fold.known)))
 
 
@@ -142,6 +173,8 @@ def _scans(index: BidsIndex, only: Sequence[str]) -> tuple[BenchmarkScan, ...]:
         raise MrharmonyError(f"{unknown}: no such domain here. Choose from: {', '.join(index.domains)}.")
     wanted = only or index.domains
     scans = tuple(_scan(scan) for scan in index.scans if scan.domain in wanted)
+    if not scans:
+        raise MrharmonyError(f"{index.root}: the domain of no scan is known. Check --domain-column.")
     keys = [scan.key for scan in scans]
     twice = next((scan for scan in scans if keys.count(scan.key) > 1), None)
     if twice:
@@ -154,6 +187,16 @@ def _scans(index: BidsIndex, only: Sequence[str]) -> tuple[BenchmarkScan, ...]:
 
 def _scan(scan: BidsScan) -> BenchmarkScan:
     return BenchmarkScan(scan.path, scan.subject, str(scan.domain), scan.participant)
+
+
+def _home(scans: Sequence[BenchmarkScan], number: int) -> BenchmarkScan:
+    """Return a subject's scan in its own site, or else the scan number `number`, counted around."""
+    own = [scan for scan in scans if _letters(scan.domain) == _letters(scan.participant.get(HOME, ""))]
+    return own[0] if own else scans[number % len(scans)]
+
+
+def _letters(name: str) -> str:
+    return "".join(character for character in name.lower() if character.isalnum())
 
 
 def _given_split(root: Path, scans: Sequence[BenchmarkScan]) -> Fold:

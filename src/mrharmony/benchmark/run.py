@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -15,23 +15,22 @@ from typing import Any
 import numpy as np
 
 from mrharmony import __version__
-from mrharmony.benchmark.cohort_figures import figure_cohort
+from mrharmony.benchmark.cohort_figures import figure_methods
+from mrharmony.benchmark.columns import cohort_columns
 from mrharmony.benchmark.contenders import CEILING, METHODS, OURS
-from mrharmony.benchmark.directions import by_direction, identity_means, paired_cells, summarise
+from mrharmony.benchmark.directions import Scoreboard, identity_means, paired_cells
 from mrharmony.benchmark.figure import draw_figure
 from mrharmony.benchmark.folder import BenchmarkFolder
 from mrharmony.benchmark.harmonizing import FITTED, Contest, is_finished, read_records, run_method
 from mrharmony.benchmark.plan import BenchmarkPlan, make_plan
 from mrharmony.benchmark.table import write_tables
-from mrharmony.cohort.preparing import ScanFile, one_thread, prepare_positions
-from mrharmony.latent import model_hash
+from mrharmony.cohort.preparing import ScanFile, one_thread, prepare_positions, usable_cores
+from mrharmony.latent import model_hash, read_card
 from mrharmony.prepare import Grid
 from mrharmony.progress import track
 from mrharmony.volume import MrharmonyError
 
 ZOOM = 2.0  # mm
-TRUTH = "derivatives/truth/sub-{0}/anat/sub-{0}_dseg.nii.gz"  # of virtual cohorts; see mrharmony.simulate
-BIOLOGY_COLUMNS = ("slope", "rank", "group", "ventricle_error", "site_shift")
 
 
 @dataclass(frozen=True)
@@ -66,14 +65,17 @@ class BenchmarkRequest:
     methods: tuple[str, ...] = METHODS
     seed: int = 0
 
-    def settings(self, target: str) -> dict[str, Any]:
-        """Return what must not change between runs into one folder."""
+    def settings(self, plan: BenchmarkPlan) -> dict[str, Any]:
+        """Return what must not change between runs into one folder; no path, so that folders may move."""
+        scans = {scan.key: scan for fold in plan.folds for scan in (*fold.training, *fold.testing)}
+        content = [(key, scan.path.stat().st_size, scan.participant) for key, scan in sorted(scans.items())]
         return {
-            "data set": str(self.bids_dir.resolve()),
+            "data set": hashlib.sha256(repr(content).encode()).hexdigest(),
             "domain column": self.domain_column,
-            "target": target,
+            "target": plan.target,
             "domains": list(self.only),
             "seed": self.seed,
+            "model": model_hash(self.model),
             "version": __version__,
         }
 
@@ -109,12 +111,13 @@ def run_benchmark(request: BenchmarkRequest) -> BenchmarkResult:
         raise MrharmonyError(f"{unknown}: no such method. Choose from: {', '.join(METHODS)}.")
     plan = make_plan(request.bids_dir, request.domain_column, request.target, request.only)
     folder = BenchmarkFolder(request.output)
-    folder.claim(request.settings(plan.target))
-    workers = os.cpu_count() or 1
+    folder.claim(request.settings(plan))
+    workers = usable_cores()
     brains, refused = _prepare(plan, folder, workers)
     contest = Contest(plan, folder, brains, request.model, ZOOM, request.seed)
     methods = [name for name in METHODS if name in {"none", *request.methods}] + [CEILING] * plan.travelling
     _run_methods(contest, methods, workers)
+    _figure_cohort(contest, methods, workers)
     cohort = {method: folder.read_figures(method) for method in methods}
     reasons = {path.name: reason for path, reason in refused.items()}
     rows = _rows(contest, methods, cohort, request.command)
@@ -128,76 +131,60 @@ def run_benchmark(request: BenchmarkRequest) -> BenchmarkResult:
 def _prepare(
     plan: BenchmarkPlan, folder: BenchmarkFolder, workers: int
 ) -> tuple[dict[Path, Path], dict[Path, str]]:
-    """Prepare all scans; a virtual head's scans lie in one position and have its true brain for a mask."""
-    subjects: dict[str, list[ScanFile]] = {}
-    scans = {scan.path: scan for fold in plan.folds for scan in (*fold.training, *fold.testing)}
-    for scan in sorted(scans.values(), key=lambda scan: scan.key):
-        truth = plan.root / TRUTH.format(scan.subject)
-        file = ScanFile(scan.path, truth if truth.is_file() else None)
-        subjects.setdefault(scan.subject, []).append(file)
-    return prepare_positions(list(subjects.values()), Grid.working(ZOOM), folder.brains, workers)
+    """Prepare all scans; those of a virtual head lie in one place and have its true brain for a mask."""
+    groups: dict[str, list[ScanFile]] = {}
+    scans = {scan.key: scan for fold in plan.folds for scan in (*fold.training, *fold.testing)}
+    for key, scan in sorted(scans.items()):
+        brain = plan.true_brain(scan.subject)
+        groups.setdefault(scan.subject if brain else key, []).append(ScanFile(scan.path, brain))
+    return prepare_positions(list(groups.values()), Grid.working(ZOOM), folder.brains, workers)
 
 
 def _run_methods(contest: Contest, methods: Sequence[str], workers: int) -> None:
     """Run each method in a fresh one-threaded process, so that its time and memory are its own."""
-    todo = [
-        method
-        for method in reversed(methods)  # the slowest first: the bound, the model
-        if not (is_finished(contest, method) and contest.folder.figures(method).is_file())
-    ]
-    with ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), one_thread, max_tasks_per_child=1
-    ) as pool:
-        tasks = [pool.submit(_run_method, contest, method) for method in todo]
+    todo = [method for method in reversed(methods) if not is_finished(contest, method)]  # the slowest first
+    with _pool(workers, 1) as pool:
+        tasks = [pool.submit(run_method, contest, method) for method in todo]
         for task in track(as_completed(tasks), "methods", len(methods), len(methods) - len(todo)):
             task.result()
 
 
-def _run_method(contest: Contest, method: str) -> None:
-    run_method(contest, method)
-    figure_cohort(contest, method)
+def _figure_cohort(contest: Contest, methods: Sequence[str], workers: int) -> None:
+    """Work out the cohort figures that are missing, each process those of several methods."""
+    todo = [method for method in methods if not contest.folder.figures(method).is_file()]
+    with _pool(workers, None) as pool:
+        parts = [part for number in range(workers) if (part := todo[number::workers])]
+        for task in [pool.submit(figure_methods, contest, part) for part in parts]:
+            task.result()
+
+
+def _pool(workers: int, tasks: int | None) -> ProcessPoolExecutor:
+    spawn = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, spawn, one_thread, max_tasks_per_child=tasks)
 
 
 def _rows(
     contest: Contest, methods: Sequence[str], cohort: Mapping[str, Mapping[str, Any]], command: str
 ) -> list[dict[str, Any]]:
     """Return a row of the table for each method."""
-    records = {method: list(read_records(contest, method)) for method in methods}
-    summaries = summarise({method: paired_cells(records[method]) for method in methods}, contest.seed)
+    board = _scoreboard(contest, methods)
     rows = []
     for method in methods:
+        records = list(read_records(contest, method))
         row: dict[str, Any] = {"method": method, "command": command, "seed": contest.seed}
-        if method in summaries:
-            summary = asdict(summaries[method])
-            interval = summary.pop("psnr_interval")
-            row |= summary | {"psnr_low": interval["low"], "psnr_high": interval["high"]}
-        row["identity_ssim"] = identity_means(records[method]).get("ssim")
-        row |= _cohort_columns(cohort[method]) | _cost(contest, method, [r for _, r in records[method]])
-        rows.append(row)
+        summary = board.summary(method) if contest.plan.travelling else None
+        if summary:
+            paired = asdict(summary)
+            gain = paired.pop("gain")
+            row |= paired | {"gain": gain["value"], "gain_low": gain["low"], "gain_high": gain["high"]}
+        row["identity_ssim"] = identity_means(records).get("ssim")
+        rows.append(row | cohort_columns(cohort[method]) | _cost(contest, method, [r for _, r in records]))
     return rows
 
 
-def _cohort_columns(figures: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the table's columns of a method's cohort figures."""
-    row: dict[str, Any] = {}
-    if "linear" in figures:
-        row["probe_linear"] = np.mean(figures["linear"]["scores"]["balanced_accuracy"])
-        row["probe_linear_control"] = np.mean(figures["linear"]["control"]["balanced_accuracy"])
-        row["probe_linear_frozen"] = np.mean(figures["frozen"]["balanced_accuracy"])
-        row["probe_cnn"] = np.mean(figures["cnn"]["balanced_accuracy"])
-        distances = figures["distances"]
-        row["wasserstein"] = np.mean(list(distances["wasserstein"].values()))
-        row |= {name: distances[key] for name, key in (("mmd", "mmd2"), ("fid", "fid"), ("kid", "kid"))}
-    if "anatomy" in figures:
-        anatomy = figures["anatomy"]
-        row["drift"] = np.median(anatomy["greatest_drift_percent"])
-        row["drift_95"] = np.percentile(anatomy["greatest_drift_percent"], 95)
-        row["dice"], row["edges"] = (np.mean(anatomy[key]) for key in ("dice", "edge_correspondence"))
-    if figures.get("biology", {}).get("truth"):
-        biology = figures["biology"]
-        keys = ("slope_kept", "rank_kept", "difference_kept", "log_error", "site_shift")
-        row |= dict(zip(BIOLOGY_COLUMNS, (biology[key] for key in keys), strict=True))
-    return {key: None if value is None else float(value) for key, value in row.items()}
+def _scoreboard(contest: Contest, methods: Sequence[str]) -> Scoreboard:
+    cells = {method: paired_cells(read_records(contest, method)) for method in methods}
+    return Scoreboard(cells, contest.seed)
 
 
 def _cost(contest: Contest, method: str, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -219,24 +206,29 @@ def _details(
     refused: Mapping[str, str],
 ) -> dict[str, Any]:
     """Return what the JSON holds beside the table: every direction, every cohort figure, refusals."""
-    cells = {method: paired_cells(read_records(contest, method)) for method in methods}
-    directions = [asdict(scores) for method in methods for scores in by_direction(method, cells[method])]
+    board = _scoreboard(contest, methods) if contest.plan.travelling else None
+    rows = [row for method in methods for row in (board.directions(method) if board else [])]
+    directions = [asdict(row) for row in rows]
     return {"directions": directions, "cohort": dict(cohort), "refused": dict(refused)}
 
 
 def _about(contest: Contest, command: str) -> dict[str, str]:
     """Return what a reader must know to repeat the benchmark."""
     plan = contest.plan
-    tested, fold = contest.present(plan.testing), plan.folds[0]
+    tested, fold, card = contest.present(plan.judged), plan.folds[0], read_card(contest.model)
+    seen = [name for name in fold.known if any(d.scans and d.name == name for d in card.domains)]
     counts = {name: len(contest.present(fold.training_of(name))) for name in fold.known}
     return {
         "Command": f"`{command}`",
         "Version": f"mrharmony {__version__}, model {model_hash(contest.model)[:12]}, seed {contest.seed}",
-        "Machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread a method",
+        "Machine": f"{platform.machine()}, {usable_cores()} cores, one thread a method",
         "Training scans": ", ".join(f"{name} {count}" for name, count in counts.items())
         + (f" (fold 1 of {len(plan.folds)})" if len(plan.folds) > 1 else ""),
         "Tested": f"{len(tested)} scans of {len({scan.subject for scan in tested})} subjects",
         "New domains": ", ".join(fold.new) or "none",
+        "Seen by the model": f"scans of {', '.join(seen)}: there its row is no test on unseen scans"
+        if seen
+        else "none of these scans; simulated scanners of the same names may have trained it",
         "Target of the cohort figures": plan.target,
         "Grid": f"{ZOOM:g} mm; all methods on the same prepared brains",
     }

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.table import Table
+
+from mrharmony.scans import write_json
+from mrharmony.scans.atomic import staged
 
 Row = Mapping[str, Any]
 MISSING = "n/a"
@@ -25,41 +27,44 @@ class Column(NamedTuple):
 
 
 COLUMNS = (
-    Column("method", "method", "", "as in `--method`; the last two rows need the truth"),
+    Column("method", "method", "", "as in `--method`; the truth-fitted lock needs the truth"),
+    Column("directions", "directions", "d", "directions with a truth that the method serves"),
     Column("psnr", "PSNR dB", ".2f", "mean over directions, inside the brain, data range 1 canonical unit"),
-    Column("psnr_low", "from", ".2f", "lower end of its 95 % bootstrap interval over heads"),
-    Column("psnr_high", "to", ".2f", "upper end"),
     Column("gain", "gain dB", "+.2f", "PSNR above the identically prepared, unharmonized scans"),
-    Column("room", "room %", ".0%", "share of the room from the best simple method to the truth-fitted lock"),
+    Column("gain_low", "from", "+.2f", "lower end of the gain's 95 % bootstrap interval over heads"),
+    Column("gain_high", "to", "+.2f", "upper end"),
+    Column("room", "room", ".0%", "share of the room from the best simple method to the truth-fitted lock"),
     Column("below_best", "below", "d", "directions below the best simple method of that direction"),
     Column("worst_gap", "worst dB", "+.2f", "least distance to that method over the directions"),
     Column("ssim", "SSIM", ".4f", "mean over directions, inside the brain"),
     Column("mse", "MSE", ".5f", "mean over directions, squared canonical units"),
     Column("identity_ssim", "identity SSIM", ".4f", "scans harmonized to their own domain"),
     Column("probe_linear", "site, linear", ".2f", "balanced accuracy of a retrained linear site classifier"),
-    Column("probe_linear_control", "shuffled", ".2f", "the same with shuffled labels: chance"),
-    Column("probe_linear_frozen", "frozen", ".2f", "the classifier of raw scans applied to harmonized ones"),
     Column("probe_cnn", "site, CNN", ".2f", "balanced accuracy of a retrained small CNN on slices"),
+    Column("chance", "chance", ".2f", "1 / number of sites"),
+    Column("probe_linear_control", "shuffled", ".2f", "the linear classifier with shuffled labels"),
+    Column("probe_linear_frozen", "frozen", ".2f", "the classifier of raw scans applied to harmonized ones"),
     Column("wasserstein", "W₁", ".4f", "Wasserstein distance of tissue histograms, mean over site pairs"),
     Column("mmd", "MMD²", ".4f", "unbiased squared maximum mean discrepancy of site features"),
     Column("fid", "FID", ".3f", "Fréchet distance of fixed filter features of slices, mean over site pairs"),
     Column("kid", "KID", ".4f", "kernel distance of the same features"),
-    Column("drift", "drift %", ".2f", "median over scans of the greatest tissue-volume drift"),
+    Column("drift", "drift %", ".2f", "median over home scans of the greatest tissue-volume drift"),
     Column("drift_95", "95th", ".2f", "95th percentile of that drift"),
-    Column("dice", "Dice", ".3f", "mean over tissues and scans, before and after"),
+    Column("dice", "Dice", ".3f", "mean over tissues and home scans, before and after"),
     Column("edges", "edges", ".3f", "edge correspondence, before and after"),
-    Column("slope", "slope", ".2f", "slope of measured ventricles on the true factor, share of the truth's"),
-    Column("rank", "rank", ".2f", "Spearman correlation of measured and true ventricles"),
-    Column("group", "group", ".2f", "group difference of measured ventricles, share of the truth's"),
+    Column("slope", "slope", ".2f", "slope of log ventricle volume on its factor, over that of the truth"),
+    Column("rank", "rank", ".2f", "Spearman correlation of measured and true ventricle volume"),
+    Column("group", "group", ".2f", "Cohen's d of the two groups, over that of the truth"),
     Column("ventricle_error", "vent. error", ".3f", "mean absolute error of log ventricle volume"),
-    Column("site_shift", "site shift", ".3f", "spread over sites of the mean error of log ventricle volume"),
+    Column("site_shift", "site shift", ".3f", "range over sites of the mean error of log ventricle volume"),
+    Column("partial", "partial r", "+.2f", "correlation of age and log ventricle volume, given the site"),
+    Column("cohen", "Cohen's d", "+.2f", "of the two groups' log ventricle volume, within sites"),
+    Column("leak", "leak", ".2f", "greatest share of the truth's noise found in a scan; honest below 0.2"),
     Column("seconds", "s a scan", ".2f", "one process, one thread, after preparation and fitting"),
     Column("fit_seconds", "fit s", ".1f", "fitting on all training scans"),
     Column("peak_mib", "MiB", ".0f", "greatest memory of the process"),
     Column("refused", "refused", "d", "scans and targets that the method cannot serve"),
 )
-
-
 TERMINAL = ("method", "psnr", "ssim", "probe_linear", "drift", "edges", "slope", "seconds")
 
 
@@ -99,10 +104,15 @@ def csv_text(rows: Sequence[Row]) -> str:
 def write_tables(folder: Path, title: str, rows: Sequence[Row], record: Mapping[str, Any]) -> None:
     """Write `benchmark.md`, `benchmark.csv` and `benchmark.json` into a folder."""
     notes = "\n".join(f"- {name}: {value}" for name, value in record["about"].items())
-    (folder / "benchmark.md").write_text(f"# {title}\n\n{notes}\n\n{markdown(rows)}", "utf-8")
-    (folder / "benchmark.csv").write_text(csv_text(rows), "utf-8")
-    content = {**record, "rows": list(rows)}
-    (folder / "benchmark.json").write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+    _write(folder / "benchmark.md", f"# {title}\n\n{notes}\n\n{markdown(rows)}")
+    _write(folder / "benchmark.csv", csv_text(rows))
+    write_json(folder / "benchmark.json", {**record, "rows": list(rows)})
+
+
+def _write(path: Path, text: str) -> None:
+    with staged(path) as file:
+        file.fill(lambda stream: stream.write(text.encode()))
+        file.commit()
 
 
 def _cell(row: Row, column: Column) -> str:

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 from mrharmony.harmonize import CanonicalBrain
 from mrharmony.prepare import Grid, PreparedScan, prepare_scan
 from mrharmony.progress import track
-from mrharmony.scans import read_mask, read_scan
+from mrharmony.scans import Scan, read_mask, read_scan
 from mrharmony.volume import MrharmonyError, Volume
 
 CACHE_FORMAT = "3"  # changes when preparation changes, so that older brains are not taken up
@@ -24,10 +25,22 @@ CACHE_FORMAT = "3"  # changes when preparation changes, so that older brains are
 
 @dataclass(frozen=True)
 class ScanFile:
-    """A scan to prepare, and the file of its brain mask if one is given."""
+    """A scan to prepare.
+
+    Parameters
+    ----------
+    path
+        The scan.
+    mask
+        Its brain mask if one is given.
+    scale
+        Intensity of 1 canonical unit where that is known, as of harmonized scans: intensities are then taken
+        as they are, without looking for a bias field and a scale. None for any other scan.
+    """
 
     path: Path
     mask: Path | None = None
+    scale: float | None = None
 
 
 def prepare_brains(
@@ -44,7 +57,7 @@ def prepare_brains(
     cache
         Directory of finished brains, made if missing.
     workers
-        Processes; as many as there are cores if not given.
+        Processes; as many as there are usable cores if not given.
 
     Returns
     -------
@@ -77,7 +90,7 @@ def prepare_positions(
     refused: dict[Path, str] = {}
     # One thread a process: two scans side by side are faster than one scan on two threads.
     with ProcessPoolExecutor(
-        workers or os.cpu_count(), multiprocessing.get_context("spawn"), one_thread
+        workers or usable_cores(), multiprocessing.get_context("spawn"), one_thread
     ) as pool:
         futures = [pool.submit(_prepare, group, grid, [files[scan] for scan in group]) for group in missing]
         done = len(positions) - len(missing)
@@ -97,6 +110,12 @@ def one_thread() -> None:
     """Keep a worker process to one thread."""
     os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
     torch.set_num_threads(1)
+    threadpool_limits(1)
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use, which on a shared machine may be fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _key(scan: ScanFile, first: ScanFile, grid: Grid) -> str:
@@ -106,12 +125,14 @@ def _key(scan: ScanFile, first: ScanFile, grid: Grid) -> str:
         parts = [(path.resolve(), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     except OSError:
         return "missing"
-    decisive = (CACHE_FORMAT, parts, grid.shape, grid.affine.tolist())
+    decisive = (CACHE_FORMAT, parts, grid.shape, grid.affine.tolist(), *filter(None, [scan.scale]))
     return hashlib.sha256(repr(decisive).encode()).hexdigest()[:32]
 
 
 def prepare_together(group: Sequence[ScanFile]) -> Iterator[PreparedScan | MrharmonyError]:
     """Prepare scans of one head in one place: those on the grid of the first get the first's posture.
+
+    Of those, scans of known scale get the first's brain mask too.
 
     Yields each prepared scan, or why it was refused.
     """
@@ -119,15 +140,31 @@ def prepare_together(group: Sequence[ScanFile]) -> Iterator[PreparedScan | Mrhar
     for scan in group:
         try:
             read = read_scan(scan.path)
-            mask = read_mask(scan.mask, read) if scan.mask else None
-            prepared = prepare_scan(read.volume, brain_mask=mask)
+            beside = first if first and _on_one_grid(first.native, read.volume) else None
+            prepared = _prepare_beside(beside, scan, read)
         except MrharmonyError as error:
             yield error
             continue
         first = first or prepared
-        if first.native.shape == read.volume.shape and np.allclose(first.native.affine, read.volume.affine):
-            prepared = replace(prepared, posture=first.posture)
         yield prepared
+
+
+def _prepare_beside(first: PreparedScan | None, scan: ScanFile, read: Scan) -> PreparedScan:
+    """Prepare a scan, in the posture of the first on its grid; one of known scale needs no more than that."""
+    if first and scan.scale:
+        bias_field = np.ones_like(first.bias_field)
+        return replace(first, native=read.volume, bias_field=bias_field, scale=scan.scale)
+    mask = read_mask(scan.mask, read) if scan.mask else None
+    prepared = prepare_scan(read.volume, brain_mask=mask)
+    if first:
+        prepared = replace(prepared, posture=first.posture)
+    if scan.scale:
+        prepared = replace(prepared, bias_field=np.ones_like(prepared.bias_field), scale=scan.scale)
+    return prepared
+
+
+def _on_one_grid(one: Volume, other: Volume) -> bool:
+    return one.shape == other.shape and np.allclose(one.affine, other.affine)
 
 
 def _prepare(group: Sequence[ScanFile], grid: Grid, files: Sequence[Path]) -> dict[Path, str]:

@@ -16,6 +16,7 @@ from mrharmony.evaluate.paired import (
 )
 from mrharmony.evaluate.paper import SliceRow, SliceScores, coronal_slices, paper_table, slice_scores
 from mrharmony.evaluate.repeat import RepeatFloor, repeat_floor
+from mrharmony.evaluate.site_classifiers import probe_inputs
 from mrharmony.evaluate.site_distances import SiteDistances, site_distances
 from mrharmony.evaluate.site_probe import (
     CrossFittedProbe,
@@ -67,6 +68,7 @@ __all__ = [
     "paired_scores",
     "paper_table",
     "peak_ratio",
+    "probe_inputs",
     "probe_sites",
     "repeat_floor",
     "room_share",

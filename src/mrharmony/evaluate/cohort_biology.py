@@ -13,7 +13,7 @@ from mrharmony.evaluate.biology import cohens_d, log_volumes, slope, without_sit
 from mrharmony.evaluate.uncertainty import RESAMPLES, Estimate, Statistic, bootstrap_estimate
 from mrharmony.volume import MrharmonyError
 
-_LEAST_HEADS = 3  # of a site, for a slope of its own
+_LEAST_HEADS = 3  # for a slope, of all or of a site
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,12 @@ def cohort_biology(
     Raises
     ------
     MrharmonyError
-        If lengths differ, or the factor varies in no site.
+        If lengths differ, or as `require_cohort`.
     """
     values, cause = log_volumes(measured), np.asarray(factor, dtype=np.float64)
-    if not len(values) == len(cause) == len(sites) == len(groups or sites):
-        raise MrharmonyError("a cohort needs volume, factor, site and group of the same heads")
-    if np.ptp(without_site_means(cause, sites)) < 1e-9:
-        raise MrharmonyError("the factor varies in no site, so its effect cannot be told from the sites'")
+    require_cohort(cause, sites, groups)
+    if len(values) != len(cause):
+        raise MrharmonyError(f"a cohort needs a volume of each head; got {len(values)} for {len(cause)}")
     labels = np.asarray(sites)
 
     def estimate(statistic: Statistic) -> Estimate:
@@ -82,6 +81,32 @@ def cohort_biology(
         estimate(lambda heads: _correlation(*_within(cause, values, labels, heads))),
         None if groups is None else _difference(values, labels, np.asarray(groups), estimate),
     )
+
+
+def require_cohort(factor: ArrayLike, sites: Sequence[str], groups: Sequence[str] | None = None) -> None:
+    """Refuse heads that `cohort_biology` can say nothing about, before anything is measured.
+
+    Parameters
+    ----------
+    factor, sites, groups
+        As in `cohort_biology`.
+
+    Raises
+    ------
+    MrharmonyError
+        If there are fewer than three heads, lengths differ, the factor varies in no site, or there are more
+        than two groups.
+    """
+    cause = np.asarray(factor, dtype=np.float64)
+    if len({len(cause), len(sites), len(sites if groups is None else groups)}) != 1:
+        raise MrharmonyError("a cohort needs factor, site and group of the same heads")
+    if len(cause) < _LEAST_HEADS:
+        raise MrharmonyError(f"biology needs three heads or more whose factor is known; got {len(cause)}")
+    if np.ptp(without_site_means(cause, sites)) < 1e-9:
+        raise MrharmonyError("the factor varies in no site, so its effect cannot be told from the sites'")
+    names = sorted(set(groups or ()))
+    if len(names) > 2:
+        raise MrharmonyError(f"two groups can be compared, not {len(names)}: {', '.join(names)}")
 
 
 def _slopes(

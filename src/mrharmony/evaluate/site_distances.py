@@ -16,7 +16,7 @@ from mrharmony.evaluate.site_filters import slice_features
 from mrharmony.evaluate.site_folds import Labels, site_labels, usable_folds
 from mrharmony.evaluate.tissues import TISSUE_NAMES, segment_tissues
 from mrharmony.harmonize import CanonicalBrain
-from mrharmony.volume import Matrix, MrharmonyError
+from mrharmony.volume import FloatArray, Matrix, MrharmonyError
 
 TissueLabels = NDArray[np.uint8]
 _BIN_EDGES = np.linspace(0, 2, 401)  # canonical units; brighter voxels count as 2
@@ -50,6 +50,7 @@ def site_distances(
     sites: Sequence[str],
     subjects: Sequence[str],
     tissues: Sequence[TissueLabels] | None = None,
+    features: FloatArray | None = None,
 ) -> SiteDistances:
     """Return the distances between sites.
 
@@ -62,6 +63,8 @@ def site_distances(
     tissues
         Labels of each scan by `segment_tissues` before harmonization, so that all methods are compared in the
         same voxels; by default the given scans are segmented.
+    features
+        `site_features` of each scan where they are at hand, shape (n, 241).
 
     Raises
     ------
@@ -75,13 +78,13 @@ def site_distances(
         raise MrharmonyError(f"{len(segmented)} tissue maps given for {len(brains)} scans; give one each.")
     _, people = np.unique(subjects, return_inverse=True)
     pairs = list(combinations(range(len(names)), 2))
-    features = np.stack([site_features(brain) for brain in brains]).astype(np.float64)
+    whole = np.stack([site_features(brain) for brain in brains]) if features is None else features
     slices = np.stack([slice_features(brain) for brain in brains])
     slice_sites, slice_people = (numbers.repeat(slices.shape[1]) for numbers in (labels, people))
     flat = slices.reshape(-1, slices.shape[2])
     return SiteDistances(
         wasserstein=_tissue_distances(brains, segmented, labels, pairs),
-        mmd2=_mean_discrepancy(rbf_kernel(_standardised(features)), labels, people, pairs),
+        mmd2=_mean_discrepancy(rbf_kernel(_standardised(whole.astype(np.float64))), labels, people, pairs),
         fid=float(
             np.mean([frechet_distance(flat[slice_sites == a], flat[slice_sites == b]) for a, b in pairs])
         ),

@@ -174,6 +174,7 @@ def probe_sites(
     probe: ProbeName = "linear",
     seeds: tuple[int, ...] = SEEDS,
     folds: int = FOLDS,
+    inputs: FloatArray | None = None,
 ) -> SiteProbe:
     """Retrain a site classifier on the given scans and test it on held-out subjects.
 
@@ -187,6 +188,8 @@ def probe_sites(
         `linear`: logistic regression on `site_features`. `cnn`: a small network on `site_slices`.
     seeds, folds
         One cross-validation a seed. Fewer folds are used where a site has fewer subjects.
+    inputs
+        `probe_inputs(probe, brains)` where they are at hand.
 
     Raises
     ------
@@ -196,7 +199,7 @@ def probe_sites(
     """
     _, labels = site_labels(sites, subjects, len(brains))
     usable = usable_folds(sites, subjects, folds)
-    inputs = probe_inputs(probe, brains)
+    inputs = probe_inputs(probe, brains) if inputs is None else inputs
     true = (labels,) * len(seeds)
     control = tuple(shuffled_labels(labels, subjects, seed) for seed in seeds)
     scores, chance = (
@@ -228,11 +231,12 @@ def cross_fit_probe(
     probe: ProbeName = "linear",
     seeds: tuple[int, ...] = SEEDS,
     folds: int = FOLDS,
+    inputs: FloatArray | None = None,
 ) -> CrossFittedProbe:
     """Train a site classifier on the training part of every fold; see `probe_sites` for the parameters."""
     _, labels = site_labels(sites, subjects, len(brains))
     usable = usable_folds(sites, subjects, folds)
-    inputs = probe_inputs(probe, brains)
+    inputs = probe_inputs(probe, brains) if inputs is None else inputs
     return _cross_fit(probe, inputs, (labels,) * len(seeds), subjects, seeds, usable)
 
 

@@ -2,28 +2,26 @@
 
 A Gaussian mixture with spatial priors of the ICBM152 template, adapted to each scan's own contrast and to
 what is left of its bias field: Van Leemput et al. (1999), IEEE TMI 18:897; with classes for voxels that two
-tissues share: Laidlaw et al. (1998), IEEE TMI 17:74.
+tissues share: Laidlaw et al. (1998), IEEE TMI 17:74. The mixture is that of the simulator's `segment_brain`;
+priors and place in the template are not.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from nibabel.affines import from_matvec
 from numpy.typing import NDArray
-from scipy.ndimage import affine_transform, find_objects
+from scipy.ndimage import find_objects
 
 from mrharmony.evaluate.template_space import match_template, tissue_priors
 from mrharmony.harmonize import CanonicalBrain
-from mrharmony.simulate._mixture import TissueMixture, fit_mixture, tissue_shares
+from mrharmony.simulate.mixture import fit_brain_mixture, require_whole_brain, tissue_shares
 from mrharmony.simulate.template import ventricle_region
-from mrharmony.volume import BoolArray, FloatArray, MrharmonyError
 
 TISSUE_NAMES = ("csf", "grey", "white")
 _FIT_ZOOM = 4.0  # mm: every voxel in four of these is enough to know six numbers and a smooth field
-_LEAST_CONTRAST = 1.05  # white over grey matter; below, the scan is not T1-weighted
-_SMALLEST_BRAIN_ML = 300
 
 
 @dataclass(frozen=True)
@@ -70,13 +68,14 @@ def segment_tissues(brain: CanonicalBrain) -> TissueSegmentation:
     MrharmonyError
         If the mask does not hold a whole brain, or grey and white matter cannot be told apart.
     """
-    _require_whole(brain)
+    require_whole_brain(brain.mask, voxel_ml(brain))
     box = find_objects(brain.mask.astype(np.uint8))[0]
     voxels, mask, edge_mm = brain.volume.voxels[box], brain.mask[box], brain.volume.zooms[0]
     corner = from_matvec(np.eye(3), [span.start for span in box])
     place = match_template(brain.mask, brain.volume.affine) @ corner
     priors = tissue_priors(voxels.shape, place)
-    shares = tissue_shares(voxels, mask, priors, _fit(voxels, mask, priors, edge_mm), edge_mm)
+    mixture = fit_brain_mixture(voxels, mask, priors, edge_mm, _FIT_ZOOM)
+    shares = tissue_shares(voxels, mask, priors, mixture, edge_mm)
     labels = np.zeros(brain.mask.shape, dtype=np.uint8)
     labels[box] = np.where(mask, shares.argmax(axis=0) + 1, 0)
     ventricles = shares[0] * ventricle_region(voxels.shape, place)
@@ -87,27 +86,3 @@ def segment_tissues(brain: CanonicalBrain) -> TissueSegmentation:
 def voxel_ml(brain: CanonicalBrain) -> float:
     """Return the volume of one voxel of a brain's grid in ml."""
     return abs(float(np.linalg.det(brain.volume.affine[:3, :3]))) / 1000
-
-
-def _require_whole(brain: CanonicalBrain) -> None:
-    volume_ml = float(brain.mask.sum()) * voxel_ml(brain)
-    if volume_ml < _SMALLEST_BRAIN_ML:
-        raise MrharmonyError(
-            f"the brain mask holds {volume_ml:.0f} ml, less than any whole brain; segment a prepared brain"
-        )
-
-
-def _fit(voxels: FloatArray, mask: BoolArray, priors: FloatArray, edge_mm: float) -> TissueMixture:
-    """Fit the mixture to every few voxels, and bring its bias field back to all of them."""
-    stride = max(1, round(_FIT_ZOOM / edge_mm))
-    every = (slice(None, None, stride),) * 3
-    mixture = fit_mixture(voxels[every], mask[every], priors[:, *every], stride * edge_mm)
-    if not mixture.means[2] > _LEAST_CONTRAST * mixture.means[1]:
-        raise MrharmonyError("grey and white matter cannot be told apart; is this a T1-weighted brain?")
-    return replace(mixture, log_bias=_refine(mixture.log_bias, stride, voxels.shape))
-
-
-def _refine(field: FloatArray, stride: int, shape: tuple[int, ...]) -> FloatArray:
-    """Bring a smooth field from every `stride`-th voxel to all voxels, trilinearly."""
-    steps = np.eye(3) / stride
-    return np.asarray(affine_transform(field, steps, output_shape=shape, order=1, mode="nearest"))

@@ -89,7 +89,9 @@ def draw_person(rng: np.random.Generator, age: float, group: Group) -> Person:
     return _person(age, group, rng.standard_normal(3))
 
 
-def draw_people(rng: np.random.Generator, population: Population, count: int) -> tuple[Person, ...]:
+def draw_people(
+    rng: np.random.Generator, population: Population, count: int, patients: int | None = None
+) -> tuple[Person, ...]:
     """Draw a site's people, spread evenly over its ages and with its share of patients among them.
 
     Parameters
@@ -101,13 +103,16 @@ def draw_people(rng: np.random.Generator, population: Population, count: int) ->
     count
         How many people; small samples follow the population as closely as they can, so that sites with
         equal populations are equal.
+    patients
+        How many of them are patients, instead of the population's share of them, rounded.
     """
+    ill = round(population.patients * count) if patients is None else patients
     youngest, oldest = population.age
     ages = youngest + (oldest - youngest) * (rng.permutation(count) + rng.random(count)) / max(count, 1)
-    patients = rng.permutation(count) < round(population.patients * count)
+    are_patients = rng.permutation(count) < ill
     return tuple(
         draw_person(rng, float(age), "patient" if patient else "control")
-        for age, patient in zip(ages, patients, strict=True)
+        for age, patient in zip(ages, are_patients, strict=True)
     )
 
 

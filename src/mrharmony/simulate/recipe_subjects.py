@@ -75,11 +75,19 @@ def plan_subjects(recipe: Recipe, anatomies: int = 0) -> tuple[Subject, ...]:
 
 
 def _test_people(recipe: Recipe) -> list[tuple[str, Person]]:
-    """Test subjects: sites in turn, each with people of its own population."""
+    """Test subjects: sites in turn, each with people of its own population.
+
+    Sites test too few to hold their share of patients each, so what is rounded off at one is made up at the
+    next.
+    """
     count, sites = recipe.test_subjects, recipe.scanners
-    people = []
+    people, owed = [], 0.0
     for number, site in enumerate(sites):
         share = len(range(number, count, len(sites)))
         rng = np.random.default_rng([recipe.seed, 2, number])
-        people.append([(site, person) for person in draw_people(rng, recipe.population_of(site), share)])
+        population = recipe.population_of(site)
+        owed += population.patients * share
+        patients = min(max(round(owed), 0), share)
+        owed -= patients
+        people.append([(site, person) for person in draw_people(rng, population, share, patients)])
     return [people[index % len(sites)][index // len(sites)] for index in range(count)]
