@@ -20,6 +20,7 @@ from mrharmony.harmonize import (
     save_statistics,
 )
 from mrharmony.latent import (
+    CARD,
     STATISTICS,
     DomainCard,
     LatentModel,
@@ -31,6 +32,7 @@ from mrharmony.latent import (
     VirtualHead,
     VirtualSlices,
     build_scheduler,
+    read_card,
     save_card,
     save_model,
     train_networks,
@@ -148,7 +150,12 @@ def fit_on_bids(
         raise MrharmonyError(f"{bids_dir}: every scan was refused. Run `mrharmony check` on them.")
     fitted = fit_method(method, _by_domain(kept))
     counts = {name: sum(domain == name for domain, _ in kept) for name, _ in kept}
-    save_card(model_card(counts, (), None, bids_dir), output)
+    card = model_card(counts, (), None, bids_dir)
+    if (output / CARD).is_file() and read_card(output) != card:
+        raise MrharmonyError(
+            f"{output}: holds methods fitted on other scans. Choose another output."
+        )
+    save_card(card, output)
     fitted.save(output)
     return TrainingReport(output, counts, refused)
 
