@@ -1,11 +1,15 @@
-"""The commands that judge, on real files: a table for people, JSON for programs, one sentence for mistakes."""
+"""The commands that judge, on real files: a table for people, JSON for programs, a sentence for mistakes."""
 
 import json
+import shutil
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from mrharmony.cli.evaluating import evaluate
+from mrharmony.scans import read_scan, write_scan
 from mrharmony.simulate import write_cohort
 
 COMMANDS = [command.name or command.callback.__name__ for command in evaluate.registered_commands]
@@ -14,9 +18,34 @@ TRUE_BRAIN = "derivatives/truth/sub-001/anat/sub-001_dseg.nii.gz"
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three virtual heads, each through the same two scanners, 3 mm."""
+    """Three virtual heads, each through the same two scanners, 4 mm."""
     folder = tmp_path_factory.mktemp("judged") / "study"
-    write_cohort(folder, subjects=3, scanners=("mprage-3t", "spgr-1.5t"), seed=3, zoom=3.0)
+    write_cohort(folder, subjects=3, scanners=("mprage-3t", "spgr-1.5t"), seed=3, zoom=4.0)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def raw(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The study, with a second run of the last scan."""
+    folder = tmp_path_factory.mktemp("raw") / "raw"
+    shutil.copytree(study, folder)
+    *_, last = sorted(folder.glob("sub-*/ses-*/anat/*_T1w.nii.gz"))
+    shutil.copy(last, last.with_name(last.name.replace("_T1w", "_run-2_T1w")))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def harmonized(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as if harmonized: 500 times canonical intensities; the file of the second run is broken."""
+    folder = tmp_path_factory.mktemp("harmonized")
+    for scan in raw.glob("sub-*/ses-*/anat/*_T1w.nii.gz"):
+        copy = folder / scan.relative_to(raw).with_name(scan.name.replace("_T1w", "_desc-harmonized_T1w"))
+        read = read_scan(scan)
+        bright = np.percentile(read.volume.voxels[read.volume.voxels > 0], 90)
+        note = {"Method": "none", "IntensityScale": 500.0}
+        write_scan(copy, read.volume.voxels * np.float32(500 / bright), read, note)
+    (broken,) = folder.rglob("*_run-2_desc-harmonized_T1w.nii.gz")
+    broken.write_bytes(broken.read_bytes()[:1000])
     return folder
 
 
@@ -50,6 +79,26 @@ def test_a_scan_scores_perfectly_against_itself_only(run, cohort: Path, pair: tu
     assert nothing["truth-fitted lock"]["psnr"] > nothing["nothing"]["psnr"] + 3
 
 
+def test_an_output_of_ours_is_scored_with_its_own_brightness(
+    run, cohort: Path, pair: tuple[Path, Path], tmp_path: Path
+):
+    one, other = pair
+    output, mask = tmp_path / "made.nii.gz", cohort / TRUE_BRAIN
+    arguments = ("--to", "spgr-1.5t", "--method", "histogram", "--mask", mask, "--output", output)
+    assert run("harmonize", one, *arguments)[0] == 0
+
+    def psnr() -> float:
+        record = json.loads(run("evaluate", "paired", output, other, "--mask", mask, "--json")[1])
+        return record["output"]["psnr"]
+
+    right = psnr()
+    image = nib.load(output)
+    nib.save(nib.Nifti1Image(image.get_fdata(dtype=np.float32) * 1.3, image.affine, image.header), output)
+    assert psnr() < right - 5
+    output.with_name("made.json").unlink()  # as from another program: prepared, which takes the gain away
+    assert psnr() > right - 2
+
+
 def test_anatomy_of_a_scan_and_itself_does_not_drift(run, cohort: Path, pair: tuple[Path, Path]):
     scan = pair[0]
     output = run("evaluate", "anatomy", scan, scan, "--mask", cohort / TRUE_BRAIN, "--json")[1]
@@ -76,20 +125,66 @@ def test_identity_is_exact_for_population_curves_and_not_for_histogram_matching(
     assert regional["mean_ssim"] == pytest.approx(1)
 
 
-def test_sites_of_travelling_heads_are_told_apart(run, study: Path):
-    status, output, _ = run("evaluate", "sites", study, "--domain-column", "session", "--json")
+def test_sites_are_told_apart_without_the_scan_that_is_broken(run, raw: Path, harmonized: Path):
+    arguments = ("--raw", raw, "--domain-column", "session", "--workers", "1", "--json")
+    status, output, errors = run("evaluate", "sites", harmonized, *arguments)
+    assert status == 3, errors
     record = json.loads(output)
-    assert status == 0
+    (broken,) = record["refused"]
+    assert broken == "sub-003_ses-spgr15t_run-2_desc-harmonized_T1w.nii.gz"
+    assert broken in errors
+    assert record["scans"] == {"mprage3t": 3, "spgr15t": 3}
     assert record["chance"] == 0.5
-    assert record["linear probe, retrained"] == 1
+    assert record["linear probe, retrained"] == record["linear probe, frozen"] == 1
     assert record["distances"]["wasserstein"]["white"] > 0
+
+
+def test_harmonized_scans_without_their_raw_ones_are_refused(run, harmonized: Path, cohort: Path):
+    arguments = ("--raw", cohort, "--domain-column", "session")
+    status, _, errors = run("evaluate", "sites", harmonized, *arguments)
+    assert status == 2
+    assert "has no scan sub-002_ses-mprage3t_T1w" in errors
 
 
 def test_ventricles_grow_with_their_factor(run, study: Path):
     arguments = ("--to", "mprage3t", "--factor", "ventricle_scale", "--domain-column", "session", "--json")
-    record = json.loads(run("evaluate", "biology", study, *arguments)[1])
-    assert record["heads"] == 6
+    status, output, _ = run(
+        "evaluate", "biology", study, *arguments, "--domain", "mprage3t", "--workers", "1"
+    )
+    record = json.loads(output)
+    assert status == 0
+    assert record["heads"] == 3
+    assert record["refused"] == {}
     assert record["slope"]["value"] > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--factor", "shoe_size"), "no column shoe_size"),
+        (("--factor", "empty"), "no column empty, or nothing in it"),
+        (("--factor", "word"), "word must hold numbers, not 'old'"),
+        (("--factor", "few"), "three heads or more"),
+        (("--factor", "ventricle_scale", "--group", "trio"), "must hold two groups, not 3 (a, b, c)"),
+        (("--factor", "ventricle_scale", "--to", "elsewhere"), "no scans of elsewhere"),
+    ],
+)
+def test_biology_checks_its_columns_before_it_prepares(
+    options: tuple[str, ...], message: str, run, study: Path, tmp_path: Path
+):
+    for scan in study.glob("sub-*/ses-mprage3t/anat/*_T1w.nii.gz"):
+        copy = tmp_path / scan.relative_to(study)
+        copy.parent.mkdir(parents=True)
+        copy.write_bytes(b"never read")
+    head, *rows = (study / "participants.tsv").read_text().splitlines()
+    more = ["n/a\told\t1\ta", "n/a\t3\t2\tb", "n/a\t4\tn/a\tc"]
+    lines = [f"{head}\tempty\tword\tfew\ttrio", *map("\t".join, zip(rows, more, strict=True))]
+    (tmp_path / "participants.tsv").write_text("\n".join(lines) + "\n")
+    arguments = ("--to", "mprage3t", "--domain-column", "session", *options)
+    status, _, errors = run("evaluate", "biology", tmp_path, *arguments)
+    assert status == 2
+    assert message in errors
+    assert len(errors.strip().splitlines()) == 1
 
 
 def test_the_papers_table_stands_beside_the_papers_numbers(run, study: Path):
@@ -126,4 +221,33 @@ def test_an_unknown_recipe_names_the_known_ones(run, tmp_path: Path):
     status, _, errors = run("simulate", tmp_path / "out", "--recipe", "soup")
     assert status == 2
     assert "confounded" in errors
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("option", [("--subjects", "2"), ("--scanners", "3")])
+def test_a_recipe_is_not_mixed_with_subjects_and_scanners(run, tmp_path: Path, option: tuple[str, str]):
+    status, _, errors = run("simulate", tmp_path / "out", "--recipe", "clean", *option)
+    assert status == 2
+    assert "--recipe brings its own" in errors
+
+
+def test_zoom_and_seed_take_the_place_of_the_recipes(run, tmp_path: Path):
+    recipe = tmp_path / "one.yaml"
+    recipe.write_text(
+        "{name: one, description: One., scanners: [tfe-3t], training_subjects: 0, test_subjects: 1}"
+    )
+    out = tmp_path / "out"
+    assert run("simulate", out, "--recipe", recipe, "--zoom", "4", "--seed", "7")[0] == 0
+    record = json.loads((out / "dataset_description.json").read_text())
+    assert '"zoom": 4.0' in json.dumps(record)
+    assert '"seed": 7' in json.dumps(record)
+
+
+def test_anatomies_that_cannot_be_used_are_refused_by_name(run, study: Path, tmp_path: Path):
+    shutil.copytree(study / "sub-001", tmp_path / "people" / "sub-001")
+    for broken in tmp_path.glob("people/sub-001/ses-*/anat/*_T1w.nii.gz"):
+        broken.write_bytes(broken.read_bytes()[:1000])
+    status, _, errors = run("simulate", tmp_path / "out", "--anatomy", tmp_path / "people")
+    assert status == 2
+    assert "none of the scans could be used; sub-001_ses-mprage3t_T1w.nii.gz: " in errors
     assert not (tmp_path / "out").exists()

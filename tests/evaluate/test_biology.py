@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import spearmanr
 from virtual_study import Study
 
 from mrharmony.evaluate import TargetVolumetry, biology_scores, cohort_biology
@@ -18,18 +19,29 @@ GROUPS = ["control"] * 5 + ["patient"] * 7
 
 def test_true_volumes_keep_everything():
     scores = biology_scores(TRUTH, TRUTH, FACTOR, SITES, GROUPS)
-    kept = scores.slope_kept, scores.slope_within_sites_kept, scores.rank_kept, scores.difference_kept
+    kept = scores.slope_kept, scores.slope_within_sites_kept, scores.rank, scores.difference_kept
     assert kept == pytest.approx((1, 1, 1, 1))
     assert (scores.log_error, scores.site_shift) == (0, 0)
+    assert (scores.slope_interval.low, scores.slope_interval.high) == pytest.approx((1, 1))
+
+
+def test_intervals_hold_what_is_kept_and_widen_with_noise():
+    noise = np.random.default_rng(0).standard_normal(12)
+    narrow, wide = (biology_scores(TRUTH * np.exp(s * noise), TRUTH, FACTOR, SITES) for s in (0.05, 0.3))
+    for scores in (narrow, wide):
+        assert scores.slope_interval.low < scores.slope_kept < scores.slope_interval.high
+        assert scores.site_shift_interval.low <= scores.site_shift <= scores.site_shift_interval.high
+    widths = [s.slope_interval.high - s.slope_interval.low for s in (narrow, wide)]
+    assert widths[1] == pytest.approx(6 * widths[0], rel=0.1)
 
 
 @settings(deadline=None, max_examples=30)
 @given(power=st.floats(0.1, 2))
 def test_compressed_volumes_lose_that_share_of_the_slope_but_not_the_rank(power):
-    scores = biology_scores(TRUTH**power, TRUTH, FACTOR, SITES, GROUPS)
+    scores = biology_scores(TRUTH**power, TRUTH, FACTOR, SITES, GROUPS, resamples=20)
     assert scores.slope_kept == pytest.approx(power)
     assert scores.slope_within_sites_kept == pytest.approx(power)
-    assert scores.rank_kept == pytest.approx(1)
+    assert scores.rank == pytest.approx(1)
     assert scores.difference_kept == pytest.approx(1)
 
 
@@ -44,25 +56,33 @@ def test_sites_drawn_together_keep_the_slope_within_but_lose_it_between():
 
 def test_shuffled_volumes_lose_their_rank():
     shuffled = np.random.default_rng(1).permutation(TRUTH)
-    assert abs(biology_scores(shuffled, TRUTH, FACTOR, SITES).rank_kept) < 0.7
+    assert abs(biology_scores(shuffled, TRUTH, FACTOR, SITES).rank) < 0.7
+
+
+def test_rank_compares_with_the_true_volumes_and_not_with_the_factor():
+    truth = np.exp([1.0, 2.2, 0.5, 2.1])
+    scores = biology_scores(truth, truth, np.arange(4), ["A"] * 4)
+    assert spearmanr(truth, np.arange(4)).statistic == pytest.approx(0)
+    assert scores.rank == pytest.approx(1)
 
 
 def test_figures_that_are_not_defined_are_none():
     scores = biology_scores(TRUTH, TRUTH, FACTOR, ["A"] * 12)
-    assert (scores.difference_kept, scores.site_shift) == (None, None)
+    assert (scores.difference_kept, scores.site_shift, scores.site_shift_interval) == (None, None, None)
     confounded = np.repeat([0.0, 1.0], 6)
     assert biology_scores(TRUTH, TRUTH, confounded, SITES).slope_within_sites_kept is None
 
 
 def test_volumes_of_nothing_still_have_scores():
     scores = biology_scores(np.zeros(12), TRUTH, FACTOR, SITES, GROUPS)
-    assert (scores.slope_kept, scores.rank_kept) == pytest.approx((0, 0))
+    assert (scores.slope_kept, scores.rank) == pytest.approx((0, 0))
     assert scores.difference_kept is None
     assert np.isfinite(scores.log_error)
 
 
 @pytest.mark.parametrize(
-    ("factor", "truth"), [(np.zeros(12), TRUTH), (FACTOR, np.ones(12)), (FACTOR[:5], TRUTH)]
+    ("factor", "truth"),
+    [(np.zeros(12), TRUTH), (FACTOR, np.ones(12)), (FACTOR[:5], TRUTH), (FACTOR, np.exp(FACTOR**2))],
 )
 def test_heads_that_do_not_differ_are_refused(factor, truth):
     with pytest.raises(MrharmonyError):
@@ -103,6 +123,15 @@ def test_cohort_without_what_a_figure_needs_leaves_it_out():
 def test_a_factor_that_is_the_site_is_refused():
     with pytest.raises(MrharmonyError, match="varies in no site"):
         cohort_biology(TRUTH, np.repeat([60.0, 70.0], 6), SITES)
+
+
+@pytest.mark.parametrize(
+    ("heads", "groups", "message"),
+    [(2, None, "three heads"), (0, None, "three heads"), (12, ["a", "b", "c"] * 4, "not 3: a, b, c")],
+)
+def test_a_cohort_that_cannot_tell_is_refused_in_words(heads, groups, message):
+    with pytest.raises(MrharmonyError, match=message):
+        cohort_biology(TRUTH[:heads], FACTOR[:heads], ["A"] * heads, groups)
 
 
 def test_volumetry_of_the_target_ranks_true_target_scans(study: Study):

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.table import Table
 
-from mrharmony.cli.app import Device, DomainColumn, Json, Method, Model, Seed, app
+from mrharmony.cli.app import OK, REFUSED, Device, DomainColumn, Json, Method, Model, Seed, app
 
 evaluate = typer.Typer(
     no_args_is_help=True,
@@ -20,8 +20,10 @@ evaluate = typer.Typer(
     help=(
         "Measure how good a result is.\n\n"
         "With a truth (travelling subjects): `paired`. Without: `sites`, `anatomy`, `identity`, `biology`, "
-        "`repeat`. `paper` repeats the paper's Table 2. All scans are prepared identically first; "
-        "every figure is explained in docs/evaluate.md. `mrharmony benchmark` does all of it for all methods."
+        "`repeat`. `paper` repeats the paper's Table 2. Scans are prepared identically first, but for those "
+        "that mrharmony harmonized, which are taken as they are. A scan that is refused is left out where "
+        "there are others. Every figure is explained in docs/evaluate.md. `mrharmony benchmark` does all of "
+        "it for all methods."
     ),
 )
 app.add_typer(evaluate, name="evaluate")
@@ -30,6 +32,9 @@ Mask = Annotated[
     Path | None, typer.Option(help="Brain mask on the scans' grid; found by mrharmony if not given.")
 ]
 BidsDir = Annotated[Path, typer.Argument(help="BIDS data set, raw or harmonized, with participants.tsv.")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Processes that prepare scans; one a core if not given.")
+]
 Only = Annotated[list[str] | None, typer.Option("--domain", help="Use only this domain; may be repeated.")]
 
 
@@ -46,8 +51,10 @@ def paired(
 ) -> None:
     """Score a harmonized scan against the truth: PSNR, SSIM, MSE inside the brain.
 
-    All on one voxel grid, prepared alike (bias field, intensity scale), data range 1 canonical unit. A
-    `leaked_noise` above 0.2 says that the output holds noise that only the true scan has.
+    All on one voxel grid, data range 1 canonical unit. An output of mrharmony, with its JSON sidecar, is
+    taken as it is. Any other output is prepared like the truth, which takes its bias field and its overall
+    brightness away: a wrong gain or shading of another program is then not seen. A `leaked_noise` above 0.2
+    says that the output holds noise that only the true scan has.
     """
     from mrharmony.cohort.evaluating import evaluate_paired
 
@@ -103,7 +110,17 @@ def identity(
 
 @evaluate.command()
 def sites(
-    bids_dir: BidsDir, domain_column: DomainColumn = "site", only: Only = None, as_json: Json = False
+    bids_dir: BidsDir,
+    raw: Annotated[
+        Path | None,
+        typer.Option(
+            help="BIDS data set before harmonization: adds the frozen classifier, and finds tissues there."
+        ),
+    ] = None,
+    domain_column: DomainColumn = "site",
+    only: Only = None,
+    workers: Workers = None,
+    as_json: Json = False,
 ) -> None:
     """Say whether the site of a scan can still be told: retrained classifiers, and distances.
 
@@ -113,7 +130,7 @@ def sites(
     from mrharmony.cohort.evaluating import evaluate_sites
     from mrharmony.scans import BidsIndex
 
-    _show(evaluate_sites(BidsIndex.open(bids_dir, domain_column), only or ()), as_json)
+    _show(evaluate_sites(BidsIndex.open(bids_dir, domain_column), only or (), raw, workers), as_json)
 
 
 @evaluate.command()
@@ -126,18 +143,20 @@ def biology(
     ] = None,
     domain_column: DomainColumn = "site",
     only: Only = None,
+    workers: Workers = None,
     as_json: Json = False,
 ) -> None:
     """Say what a study of ventricles finds: slope, partial correlation, group difference, with intervals.
 
     The volumetry's intensity borders come from `--to`'s own scans and are not adapted to each scan, as in a
-    study that was made on that scanner. Run it on the raw and on the harmonized data set.
+    study that was made on that scanner. Run it on the raw and on the harmonized data set. Scans without
+    `--factor` or `--group` (n/a) are left out.
     """
-    from mrharmony.cohort.evaluating import evaluate_biology
+    from mrharmony.cohort.biology import evaluate_biology
     from mrharmony.scans import BidsIndex
 
     index = BidsIndex.open(bids_dir, domain_column)
-    _show(evaluate_biology(index, to, factor, group, only or ()), as_json)
+    _show(evaluate_biology(index, to, factor, group, only or (), workers), as_json)
 
 
 @evaluate.command()
@@ -165,22 +184,28 @@ def paper(
 
     job = open_job(model, method, from_, to, seed=seed, device=device)
     card = read_card(model or shipped_model())
-    table = evaluate_paper(BidsIndex.open(bids_dir, domain_column), job, card, slices, seed)
-    if as_json:
-        typer.echo(json.dumps({"table": table}))
-    else:
-        Console().print(Markdown(table))
+    record = evaluate_paper(BidsIndex.open(bids_dir, domain_column), job, card, slices, seed)
+    _print(record, as_json, Markdown(record["table"]))
 
 
 def _show(record: dict[str, Any], as_json: bool) -> None:
     """Print a record as JSON, or as a table with a line a figure."""
+    table = Table("figure", "value")
+    for name, value in _flat({key: value for key, value in record.items() if key != "refused"}):
+        table.add_row(name, f"{value:.5g}" if isinstance(value, float) else str(value))
+    _print(record, as_json, table)
+
+
+def _print(record: dict[str, Any], as_json: bool, table: Table | Markdown) -> None:
+    """Print a record as JSON or in words, and what was refused; that also makes the status."""
     if as_json:
         typer.echo(json.dumps(_without_infinities(record), indent=2))
-        return
-    table = Table("figure", "value")
-    for name, value in _flat(record):
-        table.add_row(name, f"{value:.5g}" if isinstance(value, float) else str(value))
-    Console().print(table)
+    else:
+        Console().print(table)
+    refused = record.get("refused", {})
+    for name, reason in refused.items():
+        typer.echo(f"{name}: refused and left out. {reason}", err=True)
+    raise typer.Exit(REFUSED if refused else OK)
 
 
 def _without_infinities(record: dict[str, Any]) -> dict[str, Any]:

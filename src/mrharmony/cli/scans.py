@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,6 +24,7 @@ from mrharmony.cli.app import (
     Seed,
     app,
 )
+from mrharmony.cli.preparing import Prepared, Series
 from mrharmony.volume import MrharmonyError
 
 
@@ -53,7 +55,9 @@ def check(
 
 @app.command()
 def harmonize(
-    scans: Annotated[list[Path], typer.Argument(help="T1-weighted scans: .nii, .nii.gz, .mgz.")],
+    scans: Annotated[
+        list[Path], typer.Argument(help="T1-weighted scans: .nii, .nii.gz, .mgz, DICOM folders.")
+    ],
     to: Annotated[str, typer.Option(help="Domain that the scans shall look like; see `mrharmony domains`.")],
     output: Annotated[Path, typer.Option(help="A directory, or for a single scan a file ending in .nii.gz.")],
     from_: Annotated[
@@ -62,6 +66,8 @@ def harmonize(
     model: Model = None,
     method: Method = "diffusion",
     mask: Annotated[Path | None, typer.Option(help="Brain mask on the scan's grid (one scan only).")] = None,
+    prepared: Prepared = None,
+    series: Series = None,
     extent: Annotated[
         Literal["brain", "head"], typer.Option(help="brain: 0 outside the brain; head: all voxels.")
     ] = "brain",
@@ -78,6 +84,7 @@ def harmonize(
     Example: `mrharmony harmonize sub-01_T1w.nii.gz --to NSK --output harmonized/`
     """
     from mrharmony.cohort import harmonize_scan, output_paths
+    from mrharmony.cohort.dicom_input import convert_planned, plan_conversions
     from mrharmony.cohort.workbench import open_job
     from mrharmony.progress import track
 
@@ -85,8 +92,15 @@ def harmonize(
         raise MrharmonyError(
             f"{mask}: one mask cannot serve {len(scans)} scans. Harmonize them one at a time."
         )
+    if mask and prepared:
+        raise MrharmonyError(
+            f"{mask}: the masks are those of {prepared}. Give --mask or --prepared, not both."
+        )
+    scans, conversions = plan_conversions(scans, output)
     results = output_paths(scans, output)
     job = open_job(model, method, from_, to, seed=seed, extent=extent, device=device, assume_ras=assume_ras)
+    job = replace(job, prepared=prepared)
+    convert_planned(conversions, series)
     pairs = list(zip(scans, results, strict=True))
     outcomes = [harmonize_scan(job, scan, result, mask) for scan, result in track(pairs, "harmonizing")]
     _report_outcomes(outcomes, as_json)
@@ -104,6 +118,7 @@ def bids(
     domain_column: DomainColumn = "site",
     model: Model = None,
     method: Method = "diffusion",
+    prepared: Prepared = None,
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
@@ -123,7 +138,7 @@ def bids(
         typer.echo(str(run_group(out_dir)))
         return
     index = BidsIndex.open(bids_dir, domain_column)
-    job = open_job(model, method, None, to, seed=seed, device=device)
+    job = replace(open_job(model, method, None, to, seed=seed, device=device), prepared=prepared)
     outcomes = run_participants(index, out_dir, participant_label, job, read_card(model or shipped_model()))
     _report_outcomes(outcomes, as_json)
 

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from mrharmony.cli.app import Json, Seed, app
+from mrharmony.volume import MrharmonyError
+
+if TYPE_CHECKING:
+    from mrharmony.simulate import Anatomy
+
+SUBJECTS, SCANNERS, ZOOM, SEED = 4, "3", 2.0, 0
 
 
 @app.command()
@@ -37,48 +44,96 @@ def demo(
 @app.command()
 def simulate(
     out: Annotated[Path, typer.Argument(help="New or empty directory; becomes a BIDS data set.")],
-    subjects: Annotated[int, typer.Option(min=1, help="How many virtual heads.")] = 4,
+    subjects: Annotated[
+        int | None, typer.Option(min=1, help=f"How many virtual heads; {SUBJECTS} if not given.")
+    ] = None,
     scanners: Annotated[
-        str, typer.Option(help="How many scanners each head travels through, or their names with commas.")
-    ] = "3",
+        str | None,
+        typer.Option(
+            help="How many scanners each head travels through, or their names with commas; "
+            f"{SCANNERS} if not given."
+        ),
+    ] = None,
     recipe: Annotated[
         list[str] | None,
         typer.Option(
             help="A whole study instead: clean, confounded, new-source, scan-to-scan, or a YAML file. "
-            "Several go into folders of their names."
+            "Several go into folders of their names. Without --subjects and --scanners."
         ),
     ] = None,
     anatomy: Annotated[
-        Path | None, typer.Option(help="BIDS data set of real scans whose anatomies the heads are based on.")
+        Path | None,
+        typer.Option(
+            help="BIDS data set of real scans whose anatomies the heads are based on: each subject's first."
+        ),
     ] = None,
     only: Annotated[
-        list[str] | None, typer.Option("--domain", help="Anatomies of this site only; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--domain", help="Anatomies of this site only (column `site` of the table); may be repeated."
+        ),
     ] = None,
-    zoom: Annotated[float, typer.Option(min=1.0, max=4.0, help="Voxel size in mm.")] = 2.0,
-    seed: Seed = 0,
+    zoom: Annotated[
+        float | None,
+        typer.Option(
+            min=1.0, max=4.0, help=f"Voxel size in mm; {ZOOM:g}, or the recipe's own, if not given."
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help=f"Everything random comes from this number; {SEED}, or the recipe's own, if not given.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Simulate virtual travelling heads: every head through every scanner, with the true tissues.
 
     With `--recipe` a study for `mrharmony benchmark`: sites with training subjects of their own, and test
-    subjects who travel to all of them; subjects, zoom and seed are then the recipe's.
+    subjects who travel to all of them.
 
     Next: `mrharmony harmonize OUT/sub-*/ses-*/anat/*_T1w.nii.gz --to SCANNER --output RESULTS`, or
     `mrharmony benchmark OUT --domain-column session --output RESULTS`.
     """
-    from mrharmony.cohort.virtual import anatomies_of_bids, simulate_recipes
-    from mrharmony.simulate import load_scanners, write_cohort
+    from mrharmony.cohort.virtual import simulate_recipes
+    from mrharmony.simulate import load_recipe, load_scanners, write_cohort
 
-    cache = out.with_name(out.name + ".anatomies")
-    anatomies = anatomies_of_bids(anatomy, only or (), cache) if anatomy else []
-    if recipe:
-        folders = simulate_recipes(out, recipe, None, anatomies)
+    if recipe and (subjects is not None or scanners is not None):
+        raise MrharmonyError(
+            "--recipe brings its own subjects and scanners: leave --subjects and --scanners out, or name a "
+            "YAML file with other ones."
+        )
+    if only and not anatomy:
+        raise MrharmonyError("--domain chooses among anatomies: give --anatomy BIDS_DIR too.")
+    recipes = [load_recipe(name) for name in recipe or ()]
+    anatomies = _anatomies(anatomy, only or (), out.with_name(out.name + ".anatomies")) if anatomy else []
+    if recipes:
+        folders = simulate_recipes(out, recipes, seed, zoom, anatomies)
     else:
-        wanted: int | list[str] = int(scanners) if scanners.isdigit() else scanners.split(",")
-        write_cohort(out, subjects, wanted, seed, zoom, anatomies=anatomies)
+        named = scanners or SCANNERS
+        wanted: int | list[str] = int(named) if named.isdigit() else named.split(",")
+        write_cohort(
+            out,
+            SUBJECTS if subjects is None else subjects,
+            wanted,
+            SEED if seed is None else seed,
+            ZOOM if zoom is None else zoom,
+            anatomies=anatomies,
+        )
         folders = [out]
     if as_json:
         typer.echo(json.dumps({"cohorts": [str(folder) for folder in folders]}))
     else:
         names = ", ".join(str(folder) for folder in folders)
         typer.echo(f"Virtual heads in {names}. Known scanners: {', '.join(load_scanners())}.")
+
+
+def _anatomies(bids_dir: Path, only: Sequence[str], cache: Path) -> list[Anatomy]:
+    """Return the anatomies of a data set, and say which of its scans were left out."""
+    from mrharmony.cohort.virtual import anatomies_of_bids
+
+    anatomies, refused = anatomies_of_bids(bids_dir, only, cache)
+    for scan, reason in refused.items():
+        typer.echo(f"{scan.name}: left out. {reason}", err=True)
+    return anatomies

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from mrharmony import __version__
-from mrharmony.cohort.harmonizing import SUFFIX, HarmonizeJob, Outcome, harmonize_scan
+from mrharmony.cohort.harmonizing import SUFFIX, HarmonizeJob, Outcome, harmonize_scan, preparation_sha256
 from mrharmony.latent import ModelCard
 from mrharmony.progress import track
-from mrharmony.scans import BidsIndex, BidsScan, output_stem
+from mrharmony.scans import BidsIndex, BidsScan, output_stem, write_json
 from mrharmony.volume import MrharmonyError
 
 GROUP_TABLE = "group.tsv"
@@ -38,8 +38,8 @@ def run_participants(
     card
         Of the model, for the domains that it knows.
     """
-    scans = _wanted(index, labels)
-    _describe(out_dir)
+    scans = wanted_scans(index, labels)
+    describe(out_dir, "mrharmony")
     outcomes = []
     for scan in track(scans, "harmonizing"):
         own = replace(job, source=card.find(scan.domain) if scan.domain else None)
@@ -71,7 +71,14 @@ def run_group(out_dir: Path) -> Path:
     return table
 
 
-def _wanted(index: BidsIndex, labels: Sequence[str] | None) -> list[BidsScan]:
+def wanted_scans(index: BidsIndex, labels: Sequence[str] | None) -> list[BidsScan]:
+    """Return the scans of some participants, with or without `sub-`, or of all if none is named.
+
+    Raises
+    ------
+    MrharmonyError
+        If a participant has no scan.
+    """
     wanted = {label.removeprefix("sub-") for label in labels or ()}
     missing = wanted - {scan.subject for scan in index.scans}
     if missing:
@@ -96,18 +103,19 @@ def _finished(scan: Path, output: Path, job: HarmonizeJob) -> Outcome | None:
         "Method": job.harmonizer.name,
         "ModelSHA256": job.provenance["ModelSHA256"],
         "Seed": job.provenance["Seed"],
+        "Preparation": preparation_sha256(job, scan),
     }
     if any(note.get(key) != value for key, value in same.items()):
         return None
     return Outcome(scan, output, note["Verdict"], None, ())
 
 
-def _describe(out_dir: Path) -> None:
-    out_dir.mkdir(parents=True, exist_ok=True)
+def describe(out_dir: Path, name: str) -> None:
+    """Write the `dataset_description.json` of a folder of derivatives; the folder is made where missing."""
     description = {
-        "Name": "mrharmony",
+        "Name": name,
         "BIDSVersion": "1.10.0",
         "DatasetType": "derivative",
         "GeneratedBy": [{"Name": "mrharmony", "Version": __version__}],
     }
-    (out_dir / "dataset_description.json").write_text(json.dumps(description, indent=2) + "\n", "utf-8")
+    write_json(out_dir / "dataset_description.json", description)

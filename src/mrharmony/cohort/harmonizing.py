@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from mrharmony.harmonize import HarmonizedVolume, Harmonizer
-from mrharmony.prepare import prepare_scan
+from mrharmony.prepare import PreparedScan, prepare_scan
+from mrharmony.prepare.prepared_files import PreparedFiles
+from mrharmony.prepare.saved import file_sha256, read_prepared
 from mrharmony.scans import Scan, finding_record, output_stem, read_mask, read_scan, write_scan
 from mrharmony.volume import Domain, Finding, MrharmonyError
 
@@ -31,6 +33,8 @@ class HarmonizeJob:
         What the sidecars say of model, seed and versions.
     assume_ras
         Take a scan without orientation for RAS.
+    prepared
+        Folder of `mrharmony prepare` with all the scans in it; if None, scans are prepared here.
     """
 
     harmonizer: Harmonizer
@@ -38,6 +42,7 @@ class HarmonizeJob:
     target: Domain
     provenance: dict[str, Any] = field(default_factory=dict)
     assume_ras: bool = False
+    prepared: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,7 @@ def harmonize_scan(job: HarmonizeJob, path: Path, output: Path, mask: Path | Non
     try:
         scan = read_scan(path, assume_ras=job.assume_ras)
         findings = scan.findings
-        prepared = prepare_scan(scan.volume, brain_mask=read_mask(mask, scan) if mask else None)
+        prepared = _prepared(job, scan, mask)
         findings += prepared.findings
         harmonized = job.harmonizer.harmonize(prepared, job.source, job.target)
         note = sidecar(job, scan, harmonized, findings, prepared.skull_stripped)
@@ -105,6 +110,18 @@ def harmonize_scan(job: HarmonizeJob, path: Path, output: Path, mask: Path | Non
         findings = getattr(error, "findings", findings)
         return Outcome(path, None, None, reason_of(error, path), findings)
     return Outcome(path, output, harmonized.evidence.verdict, None, findings)
+
+
+def preparation_sha256(job: HarmonizeJob, scan: Path) -> str | None:
+    """Return the hash of the preparation that a job takes for a scan; None where it prepares scans itself."""
+    note = PreparedFiles.of(scan, job.prepared).note if job.prepared else None
+    return file_sha256(note) if note and note.is_file() else None
+
+
+def _prepared(job: HarmonizeJob, scan: Scan, mask: Path | None) -> PreparedScan:
+    if job.prepared:
+        return read_prepared(PreparedFiles.of(scan.path, job.prepared), scan)
+    return prepare_scan(scan.volume, brain_mask=read_mask(mask, scan) if mask else None)
 
 
 def reason_of(error: MrharmonyError, path: Path) -> str:
@@ -132,6 +149,7 @@ def sidecar(
         "Extent": done["extent"],
         "IntensityScale": harmonized.scale,
         "Sources": [scan.path.name],
+        "Preparation": preparation_sha256(job, scan.path),
         "SpatialReference": "orig",
         "Drift": harmonized.evidence.model_dump(mode="json", exclude={"verdict", "reasons"}),
         "Verdict": harmonized.evidence.verdict,

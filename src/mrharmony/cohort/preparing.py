@@ -15,12 +15,10 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from mrharmony.harmonize import CanonicalBrain
-from mrharmony.prepare import Grid, PreparedScan, prepare_scan
+from mrharmony.prepare import PREPARATION_FORMAT, Grid, PreparedScan, prepare_scan
 from mrharmony.progress import track
 from mrharmony.scans import Scan, read_mask, read_scan
 from mrharmony.volume import MrharmonyError, Volume
-
-CACHE_FORMAT = "3"  # changes when preparation changes, so that older brains are not taken up
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ def prepare_brains(
     cache
         Directory of finished brains, made if missing.
     workers
-        Processes; as many as there are usable cores if not given.
+        Processes; as many as there are usable cores if not given. A single one is this process itself.
 
     Returns
     -------
@@ -88,14 +86,9 @@ def prepare_positions(
     files = {scan: cache / f"{_key(scan, group[0], grid)}.npz" for group in positions for scan in group}
     missing = [group for group in positions if not all(files[scan].is_file() for scan in group)]
     refused: dict[Path, str] = {}
-    # One thread a process: two scans side by side are faster than one scan on two threads.
-    with ProcessPoolExecutor(
-        workers or usable_cores(), multiprocessing.get_context("spawn"), one_thread
-    ) as pool:
-        futures = [pool.submit(_prepare, group, grid, [files[scan] for scan in group]) for group in missing]
-        done = len(positions) - len(missing)
-        for future in track(as_completed(futures), "preparing", len(positions), done):
-            refused |= future.result()
+    outcomes = _prepare_all([(group, grid, [files[scan] for scan in group]) for group in missing], workers)
+    for outcome in track(outcomes, "preparing", len(positions), len(positions) - len(missing)):
+        refused |= outcome
     return {scan.path: file for scan, file in files.items() if scan.path not in refused}, refused
 
 
@@ -125,7 +118,7 @@ def _key(scan: ScanFile, first: ScanFile, grid: Grid) -> str:
         parts = [(path.resolve(), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     except OSError:
         return "missing"
-    decisive = (CACHE_FORMAT, parts, grid.shape, grid.affine.tolist(), *filter(None, [scan.scale]))
+    decisive = (PREPARATION_FORMAT, parts, grid.shape, grid.affine.tolist(), *filter(None, [scan.scale]))
     return hashlib.sha256(repr(decisive).encode()).hexdigest()[:32]
 
 
@@ -165,6 +158,20 @@ def _prepare_beside(first: PreparedScan | None, scan: ScanFile, read: Scan) -> P
 
 def _on_one_grid(one: Volume, other: Volume) -> bool:
     return one.shape == other.shape and np.allclose(one.affine, other.affine)
+
+
+def _prepare_all(
+    jobs: Sequence[tuple[Sequence[ScanFile], Grid, Sequence[Path]]], workers: int | None
+) -> Iterator[dict[Path, str]]:
+    """Prepare groups of scans side by side; yields what was refused of each, as they are done."""
+    count = min(workers or usable_cores(), len(jobs))
+    if count <= 1:
+        yield from (_prepare(*job) for job in jobs)
+        return
+    # One thread a process: two scans side by side are faster than one scan on two threads.
+    with ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), one_thread) as pool:
+        for future in as_completed([pool.submit(_prepare, *job) for job in jobs]):
+            yield future.result()
 
 
 def _prepare(group: Sequence[ScanFile], grid: Grid, files: Sequence[Path]) -> dict[Path, str]:

@@ -152,9 +152,7 @@ def fit_on_bids(
     counts = {name: sum(domain == name for domain, _ in kept) for name, _ in kept}
     card = model_card(counts, (), None, bids_dir)
     if (output / CARD).is_file() and read_card(output) != card:
-        raise MrharmonyError(
-            f"{output}: holds methods fitted on other scans. Choose another output."
-        )
+        raise MrharmonyError(f"{output}: holds methods fitted on other scans. Choose another output.")
     save_card(card, output)
     fitted.save(output)
     return TrainingReport(output, counts, refused)

@@ -6,17 +6,20 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from mrharmony.cohort.judged import require_some
 from mrharmony.cohort.preparing import prepare_brains
 from mrharmony.prepare import Grid
-from mrharmony.scans import BidsIndex
-from mrharmony.simulate import Anatomy, anatomies_of, load_recipe, write_recipe_cohort
+from mrharmony.progress import track
+from mrharmony.scans import BidsIndex, BidsScan
+from mrharmony.scans.bids import SESSION
+from mrharmony.simulate import Anatomy, Recipe, segment_brain, write_recipe_cohort
 from mrharmony.volume import MrharmonyError
 
 ZOOM = 2.0  # mm, of the anatomies
 
 
 def simulate_recipes(
-    out: Path, recipes: Sequence[str], subjects: tuple[int, int] | None, anatomies: Sequence[Anatomy]
+    out: Path, recipes: Sequence[Recipe], seed: int | None, zoom: float | None, anatomies: Sequence[Anatomy]
 ) -> list[Path]:
     """Write a cohort for each recipe: into `out` itself if there is one, else into folders of their names.
 
@@ -25,32 +28,65 @@ def simulate_recipes(
     out
         New or empty folder, or one that the same call began.
     recipes
-        Names of recipes that ship, or YAML files.
-    subjects
-        Training subjects of each site, and test subjects, instead of the recipes' own.
+        At least one.
+    seed, zoom
+        Instead of the recipes' own.
     anatomies
         As in `write_recipe_cohort`.
     """
-    chosen = [load_recipe(name) for name in recipes]
-    folders = [out] if len(chosen) == 1 else [out / recipe.name for recipe in chosen]
-    for recipe, folder in zip(chosen, folders, strict=True):
-        write_recipe_cohort(folder, recipe, subjects=subjects, anatomies=anatomies)
+    folders = [out] if len(recipes) == 1 else [out / recipe.name for recipe in recipes]
+    for recipe, folder in zip(recipes, folders, strict=True):
+        write_recipe_cohort(folder, recipe, seed=seed, zoom=zoom, anatomies=anatomies)
     return folders
 
 
-def anatomies_of_bids(bids_dir: Path, only: Sequence[str], cache: Path) -> list[Anatomy]:
-    """Prepare and segment the scans of a data set; prepared brains are kept in `cache`.
+def anatomies_of_bids(
+    bids_dir: Path, only: Sequence[str], cache: Path
+) -> tuple[list[Anatomy], dict[Path, str]]:
+    """Prepare and segment each subject's first scan; prepared brains are kept in `cache`.
+
+    Parameters
+    ----------
+    bids_dir
+        The data set; its table needs a column `site` only where `only` names some.
+    only
+        Use only these sites; all if empty.
+    cache
+        Folder of prepared brains.
+
+    Returns
+    -------
+    The anatomies, and the scans that could not be prepared or segmented with their reasons.
 
     Raises
     ------
     MrharmonyError
         If no scan could be used.
     """
-    scans = [scan for scan in BidsIndex.open(bids_dir).scans if not only or scan.domain in only]
-    # At random but always alike: the first are for training, and folders are sorted by site.
-    scans.sort(key=lambda scan: hashlib.sha256(scan.subject.encode()).hexdigest())
-    brains, _ = prepare_brains([scan.path for scan in scans], Grid.working(ZOOM), cache)
-    found = [brains[scan.path] for scan in scans if scan.path in brains]
-    if not found:
-        raise MrharmonyError(f"{bids_dir}: no usable scan of {', '.join(only) or 'any domain'}.")
-    return anatomies_of((brain.volume, brain.mask) for brain in found)
+    scans = [scan.path for scan in _first_scans(bids_dir, only)]
+    brains, refused = prepare_brains(scans, Grid.working(ZOOM), cache)
+    anatomies = []
+    for scan in track([scan for scan in scans if scan in brains], "segmenting"):
+        try:
+            anatomies.append(segment_brain(brains[scan].volume, brains[scan].mask))
+        except MrharmonyError as error:
+            refused[scan] = str(error)
+    require_some(anatomies, {scan.name: reason for scan, reason in refused.items()})
+    return anatomies, refused
+
+
+def _first_scans(bids_dir: Path, only: Sequence[str]) -> list[BidsScan]:
+    """Return one scan a subject, in an order that is at random but always alike.
+
+    The first are for training, and folders are often sorted by site.
+    """
+    index = BidsIndex.open(bids_dir) if only else BidsIndex.open(bids_dir, SESSION)
+    first: dict[str, BidsScan] = {}
+    for scan in index.scans:
+        if not only or scan.domain in only:
+            first.setdefault(scan.subject, scan)
+    if not first:
+        raise MrharmonyError(
+            f"{bids_dir}: no scans of {', '.join(only)}. Its sites: {', '.join(index.domains)}."
+        )
+    return sorted(first.values(), key=lambda scan: hashlib.sha256(scan.subject.encode()).hexdigest())

@@ -14,7 +14,7 @@ from mrharmony.volume import BoolArray, FloatArray
 DATA_RANGE = 1.0  # canonical units, fixed, so that scores of different scans and methods compare
 _SIGMA, _CUT = 1.5, 3.5  # of the Gaussian window: voxels, and where it ends in σ
 _WIDTH = 7  # voxels of the uniform window
-_MARGIN = 5  # voxels around the mask: the radius of the wider window
+_MARGIN = 5  # voxels around the mask: the radius of the Gaussian window (σ 1.5, cut at 3.5 σ)
 Window = Literal["gaussian", "uniform"]
 
 

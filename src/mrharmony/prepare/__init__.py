@@ -2,12 +2,13 @@
 
 from mrharmony.prepare.grid import CANONICAL_GRID, Grid
 from mrharmony.prepare.intensity import intensity_scale
-from mrharmony.prepare.pipeline import prepare_scan
+from mrharmony.prepare.pipeline import PREPARATION_FORMAT, prepare_scan
 from mrharmony.prepare.prepared import PreparedScan
 from mrharmony.prepare.template import template, template_brain_mask
 
 __all__ = [
     "CANONICAL_GRID",
+    "PREPARATION_FORMAT",
     "Grid",
     "PreparedScan",
     "intensity_scale",

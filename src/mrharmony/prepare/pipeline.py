@@ -12,6 +12,9 @@ from mrharmony.prepare.prepared import PreparedScan
 from mrharmony.prepare.voxel_order import array_from_ras, array_to_ras, to_ras
 from mrharmony.volume import BoolArray, MrharmonyError, Volume
 
+PREPARATION_FORMAT = "3"
+"""Changes when preparation changes between releases, so that older preparations are not taken up."""
+
 
 def prepare_scan(volume: Volume, *, brain_mask: BoolArray | None = None, seed: int = 0) -> PreparedScan:
     """Find a scan's brain, bias field, intensity scale and posture.

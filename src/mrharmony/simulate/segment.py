@@ -8,7 +8,6 @@ Ashburner and Friston 2005, NeuroImage 26:839), with classes for voxels that two
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -16,16 +15,15 @@ import torch
 from scipy.ndimage import find_objects, gaussian_filter
 
 from mrharmony.progress import track
-from mrharmony.simulate._mixture import fit_mixture, tissue_shares
 from mrharmony.simulate._resample import grid_positions, sample
 from mrharmony.simulate.anatomy import Anatomy
+from mrharmony.simulate.mixture import fit_brain_mixture, require_whole_brain, tissue_shares
 from mrharmony.simulate.template import deep_grey_region, myelination_map, template_maps, ventricle_region
-from mrharmony.volume import BoolArray, FloatArray, Matrix, MrharmonyError, Volume
+from mrharmony.volume import BoolArray, FloatArray, Matrix, Volume
 
 FIT_ZOOM_MM = 2.0
 PRIOR_BLUR_MM = 3.0
 PRIOR_FLOOR = 0.03
-SMALLEST_BRAIN_ML = 300
 
 
 def segment_brain(brain: Volume, brain_mask: BoolArray) -> Anatomy:
@@ -49,20 +47,10 @@ def segment_brain(brain: Volume, brain_mask: BoolArray) -> Anatomy:
     MrharmonyError
         If the mask does not hold a whole brain, or GM and WM cannot be told apart.
     """
-    volume_ml = brain_mask.sum() * np.prod(brain.zooms) / 1000
-    if volume_ml < SMALLEST_BRAIN_ML:
-        raise MrharmonyError(
-            f"the brain mask holds {volume_ml:.0f} ml, less than any whole brain; segment a prepared brain"
-        )
-    stride = max(1, round(FIT_ZOOM_MM / brain.zooms[0]))
-    every = (slice(None, None, stride),) * 3
+    require_whole_brain(brain_mask, float(np.prod(brain.zooms)) / 1000)
     to_template = _match_boxes(brain_mask, brain.affine)
     priors = _priors(brain.shape, to_template)
-    coarse = fit_mixture(brain.voxels[every], brain_mask[every], priors[:, *every], stride * brain.zooms[0])
-    if not coarse.means[2] > 1.05 * coarse.means[1]:
-        raise MrharmonyError("grey and white matter cannot be told apart; is this a T1-weighted brain?")
-    log_bias = _refine(coarse.log_bias, stride, brain.shape)
-    mixture = replace(coarse, log_bias=log_bias)
+    mixture = fit_brain_mixture(brain.voxels, brain_mask, priors, brain.zooms[0], FIT_ZOOM_MM)
     shares = tissue_shares(brain.voxels, brain_mask, priors, mixture, brain.zooms[0])
     return _anatomy(shares, to_template, brain.affine)
 
@@ -132,10 +120,3 @@ def _priors(shape: tuple[int, int, int], to_template: Matrix) -> FloatArray:
     # Where the template's brain has ended, a real one's may hold CSF or cortex.
     priors[0] += np.maximum(1 - priors.sum(axis=0), 0)
     return np.asarray(priors / priors.sum(axis=0))
-
-
-def _refine(field: FloatArray, stride: int, shape: tuple[int, int, int]) -> FloatArray:
-    """Bring a smooth field from every `stride`-th voxel back to all voxels, trilinearly."""
-    steps = np.diag([1 / stride] * 3 + [1.0])
-    values = sample(torch.from_numpy(field)[None], np.eye(4), grid_positions(shape, steps), "border")
-    return np.asarray(values.numpy().reshape(shape))

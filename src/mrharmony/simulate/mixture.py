@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from scipy.special import ndtr
 
-from mrharmony.volume import BoolArray, FloatArray
+from mrharmony.simulate._resample import grid_positions, sample
+from mrharmony.volume import BoolArray, FloatArray, MrharmonyError
 
 ITERATIONS = 15
 BIAS_BLUR_MM = 22.0
 NEIGHBOUR_BLUR_MM = 1.0
 NEIGHBOUR_WEIGHT = 0.7
 NEIGHBOUR_ROUNDS = 2
+LEAST_CONTRAST = 1.05  # white over grey matter; below, the scan is not T1-weighted
+SMALLEST_BRAIN_ML = 300
 # Pairs of CSF, GM, WM that share voxels, and how likely that is beside the pure classes.
 MIXED_PAIRS = ((0, 1), (1, 2), (0, 2))
 MIXED_WEIGHTS = (1.0, 1.0, 0.3)
@@ -64,6 +68,53 @@ def fit_mixture(voxels: FloatArray, mask: BoolArray, priors: FloatArray, zoom: f
     return TissueMixture(means, deviations, log_bias)
 
 
+def fit_brain_mixture(
+    voxels: FloatArray, mask: BoolArray, priors: FloatArray, zoom: float, fit_zoom: float
+) -> TissueMixture:
+    """Fit the mixture to every few voxels of a brain, and bring its bias field back to all of them.
+
+    Parameters
+    ----------
+    voxels, mask, priors, zoom
+        As in `fit_mixture`.
+    fit_zoom
+        About how far apart the voxels are that it is fitted to, mm.
+
+    Raises
+    ------
+    MrharmonyError
+        If grey and white matter cannot be told apart.
+    """
+    stride = max(1, round(fit_zoom / zoom))
+    every = (slice(None, None, stride),) * 3
+    mixture = fit_mixture(voxels[every], mask[every], priors[:, *every], stride * zoom)
+    if not mixture.means[2] > LEAST_CONTRAST * mixture.means[1]:
+        raise MrharmonyError("grey and white matter cannot be told apart; is this a T1-weighted brain?")
+    return replace(mixture, log_bias=_refine(mixture.log_bias, stride, mask.shape))
+
+
+def require_whole_brain(mask: BoolArray, voxel_ml: float) -> None:
+    """Refuse a mask that cannot hold a whole brain.
+
+    Parameters
+    ----------
+    mask
+        Brain mask, shape (i, j, k).
+    voxel_ml
+        Volume of a voxel in ml.
+
+    Raises
+    ------
+    MrharmonyError
+        If it holds less than 300 ml.
+    """
+    volume_ml = float(mask.sum()) * voxel_ml
+    if volume_ml < SMALLEST_BRAIN_ML:
+        raise MrharmonyError(
+            f"the brain mask holds {volume_ml:.0f} ml, less than any whole brain; segment a prepared brain"
+        )
+
+
 def tissue_shares(
     voxels: FloatArray, mask: BoolArray, priors: FloatArray, mixture: TissueMixture, zoom: float
 ) -> FloatArray:
@@ -91,6 +142,14 @@ def tissue_shares(
         prior = priors[:, mask] * np.exp(NEIGHBOUR_WEIGHT * around)
         prior /= prior.sum(axis=0)
     return shares
+
+
+def _refine(field: FloatArray, stride: int, shape: tuple[int, ...]) -> FloatArray:
+    """Bring a smooth field from every `stride`-th voxel back to all voxels, trilinearly."""
+    steps = np.diag([1 / stride] * 3 + [1.0])
+    i, j, k = shape
+    values = sample(torch.from_numpy(field)[None], np.eye(4), grid_positions((i, j, k), steps), "border")
+    return np.asarray(values.numpy().reshape(shape))
 
 
 def _first_guess(inside: FloatArray, priors: FloatArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

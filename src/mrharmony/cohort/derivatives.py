@@ -1,0 +1,242 @@
+"""`mrharmony prepare`: a BIDS data set into prepared scans, in parallel, resumable, with a page for each."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from mrharmony import __version__
+from mrharmony.cohort.bids_app import describe, wanted_scans
+from mrharmony.cohort.harmonizing import reason_of
+from mrharmony.cohort.preparing import one_thread
+from mrharmony.prepare import prepare_scan
+from mrharmony.prepare.figures import PreparationFigures, preparation_figures
+from mrharmony.prepare.prepared_files import LOG_SUFFIX, PreparedFiles
+from mrharmony.prepare.saved import (
+    discard_prepared,
+    manual_mask,
+    read_note,
+    why_not_usable,
+    write_bytes,
+    write_prepared,
+)
+from mrharmony.progress import track
+from mrharmony.report.preparation_page import IndexRow, Verdict, index_page, preparation_page, thumbnail
+from mrharmony.scans import BidsIndex, finding_record, read_mask, read_scan, write_json
+from mrharmony.volume import Finding, MrharmonyError
+
+INDEX = "index.html"
+LIBRARIES = ("nibabel", "antspyx", "deepbet", "numpy", "scipy", "torch")
+_NOT_BIDS = "*_biasfield.nii.gz\n*_xfm.txt\n*_log.json\n*.html\n.mrharmony-*\n"
+
+
+@dataclass(frozen=True)
+class PrepareJob:
+    """One scan to prepare: the file, where its preparation goes, and its domain if that is known."""
+
+    scan: Path
+    files: PreparedFiles
+    domain: str | None
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What became of one scan.
+
+    Parameters
+    ----------
+    scan
+        The file.
+    verdict
+        `passed`, `warned` (a finding deserves a look) or `refused`.
+    reason
+        Why it was refused, else None.
+    findings
+        What was noticed.
+    figures
+        What it is judged by; None where it was refused.
+    """
+
+    scan: Path
+    verdict: Verdict
+    reason: str | None
+    findings: tuple[Finding, ...]
+    figures: PreparationFigures | None
+
+    def record(self) -> dict[str, Any]:
+        """Return it for `--json` and for the log."""
+        return {
+            "scan": str(self.scan),
+            "verdict": self.verdict,
+            "reason": self.reason,
+            "findings": [finding_record(finding) for finding in self.findings],
+            "figures": asdict(self.figures) if self.figures else None,
+        }
+
+
+def prepare_data_set(
+    index: BidsIndex, out_dir: Path, labels: Sequence[str] | None = None, workers: int | None = None
+) -> list[Preparation]:
+    """Prepare the scans of a data set into BIDS derivatives.
+
+    Each scan gets its mask, bias field, transform and canonical brain (`write_prepared`), a page, and a log;
+    the folder gets an index of all. Scans that an earlier run finished are kept; those it refused are tried
+    again. A mask that a person put in place or edited is taken as given.
+
+    Parameters
+    ----------
+    index
+        The data set.
+    out_dir
+        Folder of the derivatives.
+    labels
+        Only these participants, with or without `sub-`; all if empty.
+    workers
+        Processes of one thread each; as many as there are cores if not given.
+
+    Returns
+    -------
+    What became of the scans, in the order of the index.
+
+    Raises
+    ------
+    MrharmonyError
+        The folder is that of the scans, a label is unknown, two scans have the same name, or a worker
+        process was ended from outside.
+    """
+    jobs = _jobs(index, out_dir, labels)
+    describe(out_dir, "mrharmony: prepared T1w scans")
+    write_bytes(out_dir / ".bidsignore", _NOT_BIDS.encode())
+    _copy_participants(index.root, out_dir)
+    earlier = {job.scan: _finished(job) for job in jobs}
+    missing = [job for job in jobs if earlier[job.scan] is None]
+    try:
+        fresh = dict(track(_run(missing, workers), "preparing", len(jobs), len(jobs) - len(missing)))
+    finally:
+        _write_index(out_dir)
+    done = {**earlier, **fresh}
+    return [result for job in jobs if (result := done[job.scan])]
+
+
+def _jobs(index: BidsIndex, out_dir: Path, labels: Sequence[str] | None) -> list[PrepareJob]:
+    if out_dir.resolve() == index.root.resolve():
+        raise MrharmonyError(
+            f"{out_dir}: holds the scans. Name another folder, such as {out_dir}/derivatives/mrharmony."
+        )
+    jobs = [
+        PrepareJob(scan.path, PreparedFiles.of(scan.path, out_dir), scan.domain)
+        for scan in wanted_scans(index, labels)
+    ]
+    owners: dict[PreparedFiles, Path] = {}
+    for job in jobs:
+        other = owners.setdefault(job.files, job.scan)
+        if other != job.scan:
+            raise MrharmonyError(f"{job.scan}: has the name of {other}. Remove or rename one of the two.")
+    return jobs
+
+
+def _run(jobs: Sequence[PrepareJob], workers: int | None) -> Iterator[tuple[Path, Preparation]]:
+    """Prepare scans side by side; yields each as it is done."""
+    count = min(workers or os.cpu_count() or 1, len(jobs))
+    if count <= 1:
+        one_thread()
+        yield from map(_prepare, jobs)
+        return
+    # One thread a process: two scans side by side are faster than one scan on two threads.
+    pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), one_thread)
+    try:
+        for future in as_completed([pool.submit(_prepare, job) for job in jobs]):
+            yield future.result()
+    except BrokenProcessPool as failure:
+        raise MrharmonyError(
+            "a worker process was ended from outside, mostly for lack of memory: call again with fewer "
+            "--workers; what is finished stays."
+        ) from failure
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _prepare(job: PrepareJob) -> tuple[Path, Preparation]:
+    """Prepare one scan and write all that is told of it; whatever goes wrong becomes the reason."""
+    discard_prepared(job.files)
+    fault = {}
+    try:
+        return job.scan, _write(job)
+    except MrharmonyError as error:
+        reason, findings = reason_of(error, job.scan), getattr(error, "findings", ())
+    except Exception as error:  # a fault of ours in one scan leaves the others alone, and is told
+        reason, findings = f"{job.scan}: unexpected {type(error).__name__}: {error}. See {job.files.log}.", ()
+        fault = {"traceback": traceback.format_exc()}
+    discard_prepared(job.files)
+    job.files.page.unlink(missing_ok=True)
+    result = Preparation(job.scan, "refused", reason, findings, None)
+    write_json(job.files.log, {**result.record(), **fault})
+    return job.scan, result
+
+
+def _write(job: PrepareJob) -> Preparation:
+    """Prepare one scan into its files; the sidecar that makes it count comes last."""
+    files, start = job.files, time.monotonic()
+    scan = read_scan(job.scan)
+    manual = manual_mask(files)
+    prepared = prepare_scan(scan.volume, brain_mask=read_mask(manual, scan) if manual else None)
+    figures = preparation_figures(prepared)
+    findings = scan.findings + prepared.findings
+    verdict: Verdict = "warned" if any(finding.level == "warning" for finding in findings) else "passed"
+    result = Preparation(job.scan, verdict, None, findings, figures)
+    page = preparation_page(job.scan.name, prepared, figures, verdict, findings)
+    write_bytes(files.page, page.encode())
+    seconds = round(time.monotonic() - start, 1)
+    write_json(files.log, {**result.record(), "seconds": seconds, "thumbnail": thumbnail(prepared)})
+    details = {
+        "Domain": job.domain,
+        "Verdict": verdict,
+        "Figures": asdict(figures),
+        "GeneratedBy": [{"Name": "mrharmony", "Version": __version__}],
+        "Versions": {library: version(library) for library in LIBRARIES},
+    }
+    write_prepared(files, scan, prepared, details)
+    return result
+
+
+def _finished(job: PrepareJob) -> Preparation | None:
+    """Return what an earlier run wrote of a scan if that still holds."""
+    log = read_note(job.files.log)
+    if not job.scan.is_file() or why_not_usable(job.files, job.scan) or log.get("verdict") == "refused":
+        return None
+    if not (log and job.files.page.is_file()):
+        return None
+    findings = tuple(Finding(**record) for record in log["findings"])
+    return Preparation(job.scan, log["verdict"], None, findings, PreparationFigures(**log["figures"]))
+
+
+def _copy_participants(root: Path, out_dir: Path) -> None:
+    """Copy the table, so that what follows knows the domains."""
+    for name in ("participants.tsv", "participants.json"):
+        if (root / name).is_file():
+            write_bytes(out_dir / name, (root / name).read_bytes())
+
+
+def _write_index(out_dir: Path) -> None:
+    """List every scan that any run has prepared or refused in a folder."""
+    logs = sorted(out_dir.glob(f"sub-*/**/*{LOG_SUFFIX}"))
+    rows = [row for log in logs if (row := _row(log, out_dir))]
+    write_bytes(out_dir / INDEX, index_page("Prepared scans", rows).encode())
+
+
+def _row(path: Path, out_dir: Path) -> IndexRow | None:
+    files, log = PreparedFiles(path.parent, path.name.removesuffix(LOG_SUFFIX)), read_note(path)
+    if not log or (log["verdict"] != "refused" and not files.note.is_file()):
+        return None  # being prepared, or killed on the way
+    reason = log["reason"] or " ".join(f["message"] for f in log["findings"] if f["level"] == "warning")
+    link = files.page.relative_to(out_dir).as_posix() if files.page.is_file() else None
+    return IndexRow(Path(log["scan"]).name, log["verdict"], reason, link, log.get("thumbnail"))

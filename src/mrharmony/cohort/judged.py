@@ -1,0 +1,177 @@
+"""The scans that evaluators judge: prepared alike, harmonized ones as they are, refused ones set aside."""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from mrharmony.cohort.harmonizing import reason_of
+from mrharmony.cohort.preparing import ScanFile, load_brain, prepare_positions, prepare_together
+from mrharmony.harmonize import CanonicalBrain
+from mrharmony.prepare import Grid, PreparedScan
+from mrharmony.scans import BidsIndex, BidsScan, output_stem, scan_suffix
+from mrharmony.scans.bids import SESSION
+from mrharmony.volume import MrharmonyError
+
+ZOOM = 2.0  # mm, of the template grid that brains are compared on
+TRUTH = "derivatives/truth/sub-{0}/anat/sub-{0}_dseg.nii.gz"  # of virtual cohorts; see mrharmony.simulate
+
+
+@dataclass(frozen=True)
+class JudgedScans:
+    """The scans of a data set that could be prepared.
+
+    Parameters
+    ----------
+    scans, brains
+        In the same order.
+    raw
+        The brains before harmonization, in the same order; None where not asked for.
+    refused
+        File names of the others, and why.
+    """
+
+    scans: list[BidsScan]
+    brains: list[CanonicalBrain]
+    raw: list[CanonicalBrain] | None
+    refused: dict[str, str]
+
+
+def scans_of(index: BidsIndex, only: Sequence[str]) -> list[BidsScan]:
+    """Return the scans of some domains, or of all.
+
+    Raises
+    ------
+    MrharmonyError
+        If there is none.
+    """
+    scans = [scan for scan in index.scans if scan.domain and (not only or scan.domain in only)]
+    if not scans:
+        raise MrharmonyError(f"{index.root}: no scans of {', '.join(only) or 'a known domain'}.")
+    return scans
+
+
+def judged_scans(
+    index: BidsIndex, scans: Sequence[BidsScan], raw: Path | None = None, workers: int | None = None
+) -> JudgedScans:
+    """Prepare scans of a data set.
+
+    Parameters
+    ----------
+    index, scans
+        The data set, and which of its scans. Virtual heads are cut out by their true brain mask.
+    raw
+        The data set that was harmonized into this one, to prepare the scans before harmonization too. Each
+        gives its harmonized scan the posture and the brain mask.
+    workers
+        Processes; as many as there are usable cores if not given.
+
+    Raises
+    ------
+    MrharmonyError
+        If a scan has none before harmonization in `raw`, or all were refused.
+    """
+    befores = _raw_scans(scans, raw) if raw else [[] for _ in scans]
+    groups = [[*before, judged_file(index.root, s)] for s, before in zip(scans, befores, strict=True)]
+    grid = Grid.working(ZOOM)
+    with tempfile.TemporaryDirectory() as cache:
+        files, refused = prepare_positions(groups, grid, Path(cache), workers)
+        done = [number for number, group in enumerate(groups) if all(file.path in files for file in group)]
+        brains = [[load_brain(files[file.path], grid) for file in groups[number]] for number in done]
+    reasons = {path.name: reason for path, reason in refused.items()}
+    require_some(done, reasons)
+    before = [group[0] for group in brains] if raw else None
+    return JudgedScans([scans[number] for number in done], [group[-1] for group in brains], before, reasons)
+
+
+def require_some(accepted: Sequence[object], refused: dict[str, str]) -> None:
+    """Raise `MrharmonyError` with the first reason where no scan was accepted."""
+    if not accepted and refused:
+        name, reason = next(iter(refused.items()))
+        raise MrharmonyError(f"none of the scans could be used; {name}: {reason}")
+
+
+def judged_file(root: Path, scan: BidsScan) -> ScanFile:
+    """Return a scan with the true brain of its virtual head, where its data set has one."""
+    truth = root / TRUTH.format(scan.subject)
+    return ScanFile(scan.path, truth if truth.is_file() else None, harmonized_scale(scan.path))
+
+
+def harmonized_scale(scan: Path) -> float | None:
+    """Return the intensity of 1 canonical unit in a scan that mrharmony harmonized; None for any other scan.
+
+    Its sidecar has it; the intensities of such a scan are taken as they are, so that no wrong gain or shading
+    of the method is taken away before it is scored.
+    """
+    stem = scan.name.removesuffix(scan_suffix(scan) or "")
+    try:
+        note = json.loads(scan.with_name(f"{stem}.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    scale = note.get("IntensityScale") if isinstance(note, dict) and "Method" in note else None
+    usable = isinstance(scale, int | float) and math.isfinite(scale) and scale > 0
+    return float(scale) if scale and usable else None
+
+
+def prepared_alone(file: ScanFile) -> PreparedScan:
+    """Prepare a scan.
+
+    Raises
+    ------
+    MrharmonyError
+        If it is refused.
+    """
+    (prepared,) = _prepared([file])
+    return prepared
+
+
+def prepared_on_one_grid(paths: Sequence[Path], mask: Path | None) -> list[PreparedScan]:
+    """Prepare scans of one head on one grid, all with posture and brain mask of the first.
+
+    Raises
+    ------
+    MrharmonyError
+        If one is refused or lies on another grid.
+    """
+    first, *others = _prepared([ScanFile(path, mask, harmonized_scale(path)) for path in paths])
+    for path, other in zip(paths[1:], others, strict=True):
+        if other.native.shape != first.native.shape or not np.allclose(
+            other.native.affine, first.native.affine, atol=1e-3
+        ):
+            raise MrharmonyError(
+                f"{path}: lies on another grid than {paths[0]}. Register and resample one of them first."
+            )
+    return [first, *(replace(other, brain_mask=first.brain_mask) for other in others)]
+
+
+def _prepared(files: Sequence[ScanFile]) -> list[PreparedScan]:
+    """Prepare scans of one head; raises the first refusal."""
+    done = []
+    for file, prepared in zip(files, prepare_together(files), strict=True):
+        if isinstance(prepared, MrharmonyError):
+            raise MrharmonyError(reason_of(prepared, file.path))
+        done.append(prepared)
+    return done
+
+
+def _raw_scans(scans: Sequence[BidsScan], raw: Path) -> list[list[ScanFile]]:
+    """Return each harmonized scan's own before harmonization, found by its name without `desc-`."""
+    index = BidsIndex.open(raw, SESSION)
+    known = {_undescribed(scan.path): judged_file(raw, scan) for scan in index.scans}
+    for scan in scans:
+        if _undescribed(scan.path) not in known:
+            raise MrharmonyError(
+                f"{raw}: has no scan {_undescribed(scan.path)}_T1w that {scan.path.name} was made of. "
+                "Give the data set that was harmonized."
+            )
+    return [[known[_undescribed(scan.path)]] for scan in scans]
+
+
+def _undescribed(scan: Path) -> str:
+    return "_".join(part for part in output_stem(scan).split("_") if not part.startswith("desc-"))

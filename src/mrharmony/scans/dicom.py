@@ -1,0 +1,177 @@
+"""A folder of DICOM files into one T1w scan, with nothing in it that names the patient."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import dcm2niix
+import nibabel as nib
+
+from mrharmony.scans.names import scan_suffix
+from mrharmony.scans.reading import read_scan
+from mrharmony.scans.t1w_series import likely_t1w
+from mrharmony.scans.writing import write_scan
+from mrharmony.volume import MrharmonyError
+
+_MAGIC, _MAGIC_AT = b"DICM", 128
+_DICOM_SUFFIXES = (".dcm", ".ima")
+_LOOKED_AT = 50  # files opened to tell whether a folder holds DICOM
+KEPT_KEYS = (
+    "Modality",
+    "MagneticFieldStrength",
+    "ImagingFrequency",
+    "Manufacturer",
+    "ManufacturersModelName",
+    "SoftwareVersions",
+    "MRAcquisitionType",
+    "ScanningSequence",
+    "SequenceVariant",
+    "ScanOptions",
+    "PatientPosition",
+    "SliceThickness",
+    "SpacingBetweenSlices",
+    "EchoTime",
+    "RepetitionTime",
+    "InversionTime",
+    "FlipAngle",
+    "PixelBandwidth",
+    "ParallelReductionFactorInPlane",
+    "ConversionSoftware",
+    "ConversionSoftwareVersion",
+)
+"""What is kept of dcm2niix's sidecar: how the scan was taken. Free text, names, numbers and times are not."""
+
+
+@dataclass(frozen=True)
+class DicomSeries:
+    """One image that a folder of DICOM files holds.
+
+    Parameters
+    ----------
+    path
+        The converted image, in a temporary folder.
+    sidecar
+        What dcm2niix says of it; without names and times of the patient, but with free text.
+    shape, zooms
+        Voxel counts (three or more axes) and voxel edges in mm.
+    """
+
+    path: Path
+    sidecar: dict[str, Any]
+    shape: tuple[int, ...]
+    zooms: tuple[float, ...]
+
+    @property
+    def number(self) -> int | None:
+        """The scanner's number of the series."""
+        number = self.sidecar.get("SeriesNumber")
+        return None if number is None else int(number)
+
+    def line(self) -> str:
+        """Return the series as a person chooses it: number, name and size."""
+        name = self.sidecar.get("SeriesDescription") or self.sidecar.get("ProtocolName") or "no name"
+        size = "×".join(map(str, self.shape))
+        return f"{self.number}: {name} ({size}, {'×'.join(f'{zoom:.2g}' for zoom in self.zooms[:3])} mm)"
+
+
+def is_dicom_folder(path: Path) -> bool:
+    """Say whether a path is a folder of DICOM files; one that also holds NIfTI or MGH scans is not."""
+    if not path.is_dir():
+        return False
+    files = (file for file in sorted(path.rglob("*")) if file.is_file())
+    some = [file for file, _ in zip(files, range(_LOOKED_AT), strict=False)]
+    return not any(scan_suffix(file) for file in some) and any(_is_dicom(file) for file in some)
+
+
+def convert_dicom(folder: Path, output: Path, series: int | None = None) -> Path:
+    """Convert the T1w series of a DICOM folder with dcm2niix (Li et al. 2016, J Neurosci Methods 264:47).
+
+    Parameters
+    ----------
+    folder
+        Folder with the files of one examination, in any order and depth up to 5.
+    output
+        The scan to write, `.nii.gz`, with a sidecar beside it that holds `KEPT_KEYS` only.
+    series
+        Number of the series; if None, the one that is likely a T1w scan.
+
+    Returns
+    -------
+    The scan, `output`.
+
+    Raises
+    ------
+    MrharmonyError
+        dcm2niix fails; no series, or more than one, may be meant; or `output` is there and differs.
+    """
+    with TemporaryDirectory(prefix="mrharmony-") as temporary:
+        chosen = choose_series(folder, _convert_all(folder, Path(temporary)), series)
+        scan = read_scan(chosen.path)
+        sidecar = {key: chosen.sidecar[key] for key in KEPT_KEYS if key in chosen.sidecar}
+        if not output.exists():
+            write_scan(output, scan.volume.voxels, scan, sidecar)
+            return output
+        again = Path(temporary) / "again.nii.gz"
+        write_scan(again, scan.volume.voxels, scan, None)
+        if again.read_bytes() != output.read_bytes():
+            raise MrharmonyError(f"{output}: is another scan than that of {folder}. Name another output.")
+    return output
+
+
+def choose_series(folder: Path, found: Sequence[DicomSeries], number: int | None) -> DicomSeries:
+    """Return the series of a number, or the only one that is likely a T1w scan.
+
+    Raises
+    ------
+    MrharmonyError
+        None or several may be meant; all are listed.
+    """
+    if number is None:
+        candidates = [found[i] for i in likely_t1w([(s.sidecar, s.shape, s.zooms) for s in found])]
+        remedy = "Choose one with --series N"
+    else:
+        candidates = [series for series in found if series.number == number]
+        remedy = "Name a series of one volume"
+    if len(candidates) == 1:
+        return candidates[0]
+    count = "no series" if not candidates else f"{len(candidates)} series"
+    kind = "may be the T1w scan" if number is None else f"of number {number}"
+    listed = "; ".join(series.line() for series in (candidates or found))
+    raise MrharmonyError(f"{folder}: {count} {kind}. {remedy}: {listed or 'there are no images'}.")
+
+
+def _convert_all(folder: Path, output: Path) -> list[DicomSeries]:
+    options = ["-b", "y", "-ba", "y", "-z", "n", "-d", "5", "-f", "series-%s", "-o", str(output)]
+    done = subprocess.run([dcm2niix.bin, *options, str(folder)], capture_output=True, text=True, check=False)
+    found = [_series(note) for note in sorted(output.glob("*.json")) if note.with_suffix(".nii").is_file()]
+    if not found:
+        lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
+        raise MrharmonyError(
+            f"{folder}: dcm2niix converted nothing ({lines[-1] if lines else 'no message'}). "
+            "Export the DICOM files again, or convert them yourself and give the .nii.gz."
+        )
+    return found
+
+
+def _series(note: Path) -> DicomSeries:
+    header = nib.load(note.with_suffix(".nii")).header
+    zooms = tuple(float(zoom) for zoom in header.get_zooms())
+    return DicomSeries(
+        note.with_suffix(".nii"), json.loads(note.read_text("utf-8")), header.get_data_shape(), zooms
+    )
+
+
+def _is_dicom(file: Path) -> bool:
+    if file.suffix.lower() in _DICOM_SUFFIXES:
+        return True
+    try:
+        with file.open("rb") as stream:
+            return stream.read(_MAGIC_AT + len(_MAGIC))[_MAGIC_AT:] == _MAGIC
+    except OSError:
+        return False

@@ -1,0 +1,155 @@
+"""Real virtual scans into derivatives: what is written, what is kept, what is told."""
+
+import json
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from mrharmony.cohort import derivatives
+from mrharmony.cohort.derivatives import INDEX, Preparation, prepare_data_set
+from mrharmony.cohort.harmonizing import HarmonizeJob, harmonize_scan
+from mrharmony.harmonize import ClassicalHarmonizer, load_statistics
+from mrharmony.latent import STATISTICS
+from mrharmony.prepare.prepared_files import PreparedFiles
+from mrharmony.prepare.saved import read_note, read_prepared
+from mrharmony.scans import BidsIndex, read_scan
+from mrharmony.volume import Domain, MrharmonyError
+from mrharmony.weights import shipped_model
+
+
+@pytest.fixture(scope="module")
+def data_set(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> BidsIndex:
+    """A head, and a second subject whose file ends in the middle."""
+    root = tmp_path_factory.mktemp("study") / "study"
+    shutil.copytree(cohort, root, ignore=shutil.ignore_patterns("ses-spgr15t"))
+    whole = BidsIndex.open(root, "session").scans[0].path
+    broken = root / "sub-002" / "anat" / "sub-002_T1w.nii.gz"
+    broken.parent.mkdir(parents=True)
+    broken.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    return BidsIndex.open(root, "session")
+
+
+@pytest.fixture(scope="module")
+def first_run(data_set: BidsIndex, tmp_path_factory) -> tuple[Path, list[Preparation]]:
+    """The derivatives, and what is told of them."""
+    folder = tmp_path_factory.mktemp("derivatives")
+    return folder, prepare_data_set(data_set, folder, workers=1)
+
+
+@pytest.fixture
+def prepared(first_run, tmp_path: Path) -> Path:
+    """A copy of the derivatives that the test may spoil."""
+    shutil.copytree(first_run[0], tmp_path / "prepared")
+    return tmp_path / "prepared"
+
+
+def _times(folder: Path) -> dict[Path, int]:
+    files = (file for file in folder.rglob("sub-001*") if file.is_file())
+    return {file: file.stat().st_mtime_ns for file in files}
+
+
+def test_sound_scans_are_prepared_and_the_broken_one_is_told(first_run, data_set: BidsIndex):
+    folder, results = first_run
+    assert [result.scan for result in results] == [scan.path for scan in data_set.scans]
+    assert [result.verdict == "refused" for result in results] == [False, True]
+    assert "sub-002_T1w.nii.gz" in results[1].reason
+    log = read_note(PreparedFiles.of(results[1].scan, folder).log)
+    assert log["reason"] == results[1].reason
+    assert "truncated-gzip" in {finding["code"] for finding in log["findings"]}
+    assert len(list(folder.rglob("*_desc-brain_mask.nii.gz"))) == 1
+
+
+def test_the_folder_is_a_bids_derivative_that_knows_the_participants(first_run, data_set: BidsIndex):
+    folder, _ = first_run
+    assert json.loads((folder / "dataset_description.json").read_text())["DatasetType"] == "derivative"
+    table = (folder / "participants.tsv").read_bytes()
+    assert table == (data_set.root / "participants.tsv").read_bytes()
+    assert read_note(PreparedFiles.of(data_set.scans[0].path, folder).note)["Domain"] == "mprage3t"
+    assert not list(folder.rglob("*.tmp"))
+
+
+def test_the_index_lists_every_scan_with_its_verdict(first_run):
+    folder, results = first_run
+    page = (folder / INDEX).read_text()
+    assert all(result.scan.name in page for result in results)
+    assert "1 refused" in page
+    link = PreparedFiles.of(results[0].scan, folder).page.relative_to(folder).as_posix()
+    assert f"href='{link}'" in page
+
+
+def test_finished_scans_are_not_done_again(prepared: Path, data_set: BidsIndex, first_run):
+    before = _times(prepared)
+    results = prepare_data_set(data_set, prepared, workers=1)
+    assert _times(prepared) == before
+    assert [result.record() for result in results] == [result.record() for result in first_run[1]]
+
+
+def test_a_mask_edited_in_place_is_taken_by_the_next_run(prepared: Path, data_set: BidsIndex):
+    scan = data_set.scans[0].path
+    files = PreparedFiles.of(scan, prepared)
+    image = nib.load(files.mask)
+    edited = np.asarray(image.dataobj).copy()
+    edited[: np.flatnonzero(edited.any(axis=(1, 2)))[2]] = 0  # two slices fewer
+    nib.save(nib.Nifti1Image(edited, image.affine), files.mask)
+    content = files.mask.read_bytes()
+    results = prepare_data_set(data_set, prepared, ["001"], workers=1)
+    assert results[0].verdict != "refused"
+    assert files.mask.read_bytes() == content
+    assert np.array_equal(read_prepared(files, read_scan(scan)).brain_mask, edited > 0)
+
+
+def test_harmonizing_a_prepared_scan_gives_the_same_voxels(
+    prepared: Path, data_set: BidsIndex, tmp_path: Path
+):
+    scan = data_set.scans[0].path
+    method = ClassicalHarmonizer("histogram", load_statistics(shipped_model() / STATISTICS), "brain")
+    target = Domain("LA", "LA")
+    outputs = tmp_path / "fresh.nii.gz", tmp_path / "taken.nii.gz"
+    for output, folder in zip(outputs, (None, prepared), strict=True):
+        job = HarmonizeJob(method, None, target, prepared=folder)
+        assert harmonize_scan(job, scan, output).reason is None
+    assert outputs[0].read_bytes() == outputs[1].read_bytes()
+
+
+def test_a_scan_that_is_not_prepared_is_refused_downstream(
+    prepared: Path, data_set: BidsIndex, tmp_path: Path
+):
+    scan = tmp_path / "sub-009_T1w.nii.gz"
+    shutil.copy(data_set.scans[0].path, scan)
+    method = ClassicalHarmonizer("none", load_statistics(shipped_model() / STATISTICS), "brain")
+    job = HarmonizeJob(method, None, Domain("LA", "LA"), prepared=prepared)
+    outcome = harmonize_scan(job, scan, tmp_path / "out.nii.gz")
+    assert "mrharmony prepare" in (outcome.reason or "")
+    assert not (tmp_path / "out.nii.gz").exists()
+
+
+def test_a_fault_of_ours_in_one_scan_is_told_and_leaves_the_others(
+    data_set: BidsIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def faulty(*arguments: object, **options: object) -> None:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr(derivatives, "prepare_scan", faulty)
+    results = prepare_data_set(data_set, tmp_path, workers=1)
+    assert [result.verdict for result in results] == ["refused"] * 2
+    assert "unexpected ZeroDivisionError: oops" in (results[0].reason or "")
+    log = read_note(PreparedFiles.of(data_set.scans[0].path, tmp_path).log)
+    assert "faulty" in log["traceback"]
+
+
+def test_the_folder_of_the_scans_is_not_taken_for_derivatives(data_set: BidsIndex):
+    with pytest.raises(MrharmonyError, match="holds the scans"):
+        prepare_data_set(data_set, data_set.root)
+
+
+def test_scans_of_one_name_are_not_mixed_up(data_set: BidsIndex, tmp_path: Path):
+    scan = data_set.scans[0].path
+    root = tmp_path / "twins" / "sub-1" / "anat"
+    root.mkdir(parents=True)
+    for name in ("sub-1_T1w.nii.gz", "sub-1_T1w.nii"):
+        shutil.copy(scan, root / name)
+    with pytest.raises(MrharmonyError, match="has the name of"):
+        prepare_data_set(BidsIndex.open(tmp_path / "twins", "session"), tmp_path / "out")

@@ -1,0 +1,229 @@
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import ants
+import nibabel as nib
+import numpy as np
+import pytest
+from nibabel.affines import apply_affine, from_matvec
+from scipy.ndimage import binary_erosion
+from scipy.spatial.transform import Rotation
+
+from mrharmony.prepare import CANONICAL_GRID, PreparedScan
+from mrharmony.prepare.figures import preparation_figures
+from mrharmony.prepare.itk_transform import itk_transform
+from mrharmony.prepare.prepared_files import PreparedFiles
+from mrharmony.prepare.saved import (
+    discard_prepared,
+    manual_mask,
+    read_note,
+    read_prepared,
+    why_not_usable,
+    write_prepared,
+)
+from mrharmony.scans import Scan, read_scan
+from mrharmony.scans.atomic import StagedFile
+from mrharmony.volume import Finding, Matrix, MrharmonyError
+
+
+@pytest.fixture(scope="module")
+def posture() -> Matrix:
+    """A turn about an oblique axis, and a shift in all directions."""
+    posture = np.eye(4)
+    posture[:3, :3] = Rotation.from_rotvec(np.radians([12, -7, 20])).as_matrix()
+    posture[:3, 3] = (6.1, -14.3, 9.7)
+    return posture
+
+
+@pytest.fixture(scope="module")
+def prepared_brain(brain, posture: Matrix, tmp_path_factory) -> tuple[Scan, PreparedScan]:
+    """The template's brain as a scan file in LAS order, turned, with values that have no short decimals."""
+    volume, mask = brain
+    mirror = from_matvec(np.diag([-1.0, 1, 1]), (volume.shape[0] - 1, 0, 0))
+    affine = np.linalg.inv(posture) @ volume.affine @ mirror
+    path = tmp_path_factory.mktemp("scans") / "sub-01" / "ses-a" / "anat" / "sub-01_ses-a_T1w.nii.gz"
+    path.parent.mkdir(parents=True)
+    nib.save(nib.Nifti1Image(volume.voxels[::-1], affine), path)
+    scan = read_scan(path)
+    rng = np.random.default_rng(0)
+    finding = Finding("warning", "a-code", "Something.", "Look.")
+    bias = np.exp(rng.normal(0, 0.1, mask.shape)).astype(np.float32)
+    prepared = PreparedScan(
+        scan.volume, mask[::-1].copy(), bias, posture, 1000 / 3, skull_stripped=True, findings=(finding,)
+    )
+    return scan, prepared
+
+
+@pytest.fixture(scope="module")
+def written(prepared_brain, tmp_path_factory) -> Path:
+    """The prepared brain on disk."""
+    scan, prepared = prepared_brain
+    folder = tmp_path_factory.mktemp("written")
+    write_prepared(PreparedFiles.of(scan.path, folder), scan, prepared, {"Domain": "A"})
+    return folder
+
+
+@pytest.fixture
+def files(prepared_brain, written: Path, tmp_path: Path) -> PreparedFiles:
+    """A copy of it that the test may spoil."""
+    shutil.copytree(written, tmp_path, dirs_exist_ok=True)
+    return PreparedFiles.of(prepared_brain[0].path, tmp_path)
+
+
+def test_what_is_read_back_is_what_was_written_to_the_bit(prepared_brain, files: PreparedFiles):
+    scan, prepared = prepared_brain
+    again = read_prepared(files, scan)
+    assert np.array_equal(again.brain_mask, prepared.brain_mask)
+    assert again.bias_field.dtype == np.float32
+    assert again.bias_field.tobytes() == prepared.bias_field.tobytes()
+    assert again.posture.tobytes() == prepared.posture.tobytes()
+    assert (again.scale, again.skull_stripped, again.findings) == (1000 / 3, True, prepared.findings)
+    assert np.array_equal(again.native.voxels, scan.volume.voxels)
+
+
+def test_names_and_grids_are_those_of_bids_derivatives(prepared_brain, files: PreparedFiles, tmp_path: Path):
+    scan, _ = prepared_brain
+    assert files.folder == tmp_path / "sub-01" / "ses-a" / "anat"
+    assert files.mask.name == "sub-01_ses-a_desc-brain_mask.nii.gz"
+    mask, canonical = nib.load(files.mask), nib.load(files.canonical)
+    assert mask.get_data_dtype() == np.uint8
+    assert mask.shape == scan.volume.shape
+    assert np.array_equal(mask.affine, scan.volume.affine)
+    assert canonical.shape == (160, 224, 160)
+    assert np.array_equal(canonical.affine, CANONICAL_GRID.affine)
+    assert canonical.header["qform_code"] == canonical.header["sform_code"] == 4
+    assert {"SkullStripped", "Sources", "SpatialReference", "Domain"} <= set(read_note(files.note))
+
+
+def test_equal_preparations_are_equal_bytes(prepared_brain, files: PreparedFiles, tmp_path: Path):
+    scan, prepared = prepared_brain
+    twin = PreparedFiles.of(scan.path, tmp_path / "twin")
+    write_prepared(twin, scan, prepared, {"Domain": "A"})
+    pairs = zip(sorted(files.folder.iterdir()), sorted(twin.folder.iterdir()), strict=True)
+    assert all(one.read_bytes() == other.read_bytes() for one, other in pairs)
+
+
+def test_ants_moves_points_of_the_template_to_the_native_scan(files: PreparedFiles, posture: Matrix):
+    native = np.array([[10.0, 20.0, 30.0], [-45.0, 3.0, 12.0]])
+    lps = np.array([-1, -1, 1])
+    transform = ants.read_transform(str(files.transform))
+    for point, wanted in zip(apply_affine(posture, native), native, strict=True):
+        moved = np.array(ants.apply_ants_transform_to_point(transform, tuple(point * lps))) * lps
+        np.testing.assert_allclose(moved, wanted, atol=1e-4)
+
+
+def test_ants_resamples_the_native_scan_onto_the_canonical_brain(prepared_brain, files: PreparedFiles):
+    scan, prepared = prepared_brain
+    moved = ants.apply_transforms(
+        fixed=ants.image_read(str(files.canonical)),
+        moving=ants.image_read(str(scan.path)),
+        transformlist=[str(files.transform)],
+    ).numpy()
+    unbiased = replace(prepared, bias_field=np.ones_like(prepared.bias_field))
+    wanted, mask = unbiased.canonical(CANONICAL_GRID)
+    inside = binary_erosion(mask, iterations=4)  # ANTs lets the background leak into the border
+    assert np.corrcoef(moved[inside], wanted.voxels[inside])[0, 1] > 0.995
+
+
+def test_a_transform_without_motion_says_so():
+    numbers = itk_transform(np.eye(4)).splitlines()[3].split()[1:]
+    np.testing.assert_array_equal([float(n) for n in numbers], [1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0])
+
+
+def test_a_changed_scan_is_not_the_prepared_one(prepared_brain, files: PreparedFiles, tmp_path: Path):
+    scan, _ = prepared_brain
+    copy = tmp_path / scan.path.name
+    nib.save(nib.Nifti1Image(scan.volume.voxels + 1, scan.volume.affine), copy)
+    with pytest.raises(MrharmonyError, match="has changed since it was prepared"):
+        read_prepared(files, read_scan(copy))
+
+
+def test_a_copy_of_the_scan_is_as_good(prepared_brain, files: PreparedFiles, tmp_path: Path):
+    scan, _ = prepared_brain
+    copy = tmp_path / scan.path.name
+    copy.write_bytes(scan.path.read_bytes())
+    assert why_not_usable(files, copy) is None
+
+
+@pytest.mark.parametrize("lost", ["mask", "bias_field", "transform", "canonical", "note"])
+def test_a_preparation_with_a_lost_file_does_not_count(prepared_brain, files: PreparedFiles, lost: str):
+    getattr(files, lost).unlink()
+    with pytest.raises(MrharmonyError, match="not prepared"):
+        read_prepared(files, prepared_brain[0])
+
+
+def test_a_damaged_bias_field_is_refused(prepared_brain, files: PreparedFiles):
+    files.bias_field.write_bytes(files.bias_field.read_bytes()[:-100])
+    with pytest.raises(MrharmonyError, match="changed or damaged"):
+        read_prepared(files, prepared_brain[0])
+
+
+def test_a_mask_edited_by_hand_is_noticed_and_outlives_preparation(prepared_brain, files: PreparedFiles):
+    scan, prepared = prepared_brain
+    assert manual_mask(files) is None
+    edited = prepared.brain_mask.copy()
+    edited[: edited.shape[0] // 3] = False
+    nib.save(nib.Nifti1Image(edited.astype(np.uint8), scan.volume.affine), files.mask)
+    with pytest.raises(MrharmonyError, match="edited"):
+        read_prepared(files, scan)
+    discard_prepared(files)
+    assert manual_mask(files) == files.mask
+    for _ in range(2):
+        write_prepared(files, scan, replace(prepared, brain_mask=edited), {})
+        assert np.array_equal(read_prepared(files, scan).brain_mask, edited)
+        assert read_note(files.mask_note)["Manual"] is True
+
+
+def test_whenever_discarding_is_interrupted_a_written_mask_is_no_persons(files: PreparedFiles, monkeypatch):
+    """Let the process die at each removal in turn."""
+    removed = []
+    unlink = Path.unlink
+
+    def dying(path: Path, missing_ok: bool = False) -> None:
+        if len(removed) == last:
+            raise KeyboardInterrupt
+        removed.append(path)
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", dying)
+    for last in range(6):
+        with pytest.raises(KeyboardInterrupt):
+            discard_prepared(files)
+        removed.clear()
+        assert manual_mask(files) is None
+        assert last == 0 or not files.note.exists()
+
+
+@pytest.mark.parametrize("last", range(6))
+def test_whenever_writing_is_interrupted_nothing_counts(
+    prepared_brain, files: PreparedFiles, monkeypatch: pytest.MonkeyPatch, last: int
+):
+    """Let the process die at the commit of each of the six files in turn, over an older preparation."""
+    scan, prepared = prepared_brain
+    committed = []
+    commit = StagedFile.commit
+
+    def dying(file: StagedFile) -> None:
+        if len(committed) == last:
+            raise KeyboardInterrupt
+        committed.append(file.target)
+        commit(file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StagedFile, "commit", dying)
+        with pytest.raises(KeyboardInterrupt):
+            write_prepared(files, scan, prepared, {})
+    assert len(committed) == last
+    assert manual_mask(files) is None
+    assert not files.note.exists()
+    assert "not prepared" in (why_not_usable(files, scan.path) or "")
+
+
+def test_the_figures_tell_how_the_head_lay(prepared_brain):
+    figures = preparation_figures(prepared_brain[1])
+    turn = np.degrees(np.linalg.norm(np.radians([12, -7, 20])))
+    assert figures.rotation_degrees == pytest.approx(turn)
+    assert figures.template_dice > 0.97
+    assert figures.template_correlation > 0.95
+    assert 1500 < figures.brain_ml < 2200

@@ -1,0 +1,135 @@
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dicom_files import PATIENT, write_series
+
+from mrharmony.scans import read_scan
+from mrharmony.scans.dicom import KEPT_KEYS, convert_dicom, is_dicom_folder
+from mrharmony.scans.t1w_series import likely_t1w
+from mrharmony.volume import MrharmonyError, Volume
+
+T2 = {"SeriesDescription": "t2_space_sag", "ScanningSequence": "SE", "EchoTime": "400"}
+
+
+@pytest.fixture(scope="module")
+def volume() -> Volume:
+    """A smooth block with a corner that is brighter, sagittal, oblique, 4 mm."""
+    i, j, k = np.indices((36, 40, 30)) / 30
+    voxels = 100 + 400 * i * j + 300 * (k > 0.5) * (j > 0.7) + 90 * k
+    turn = np.radians(10)
+    affine = np.array([[0, 0, 3.5, -50], [3.5, 0, 0, -60], [0, 3.5, 0, -70], [0, 0, 0, 1.0]])
+    rotation = np.eye(4)
+    rotation[1:3, 1:3] = [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
+    return Volume(voxels.astype(np.float32), rotation @ affine)
+
+
+@pytest.fixture(scope="module")
+def examination(volume: Volume, tmp_path_factory) -> Path:
+    """A localizer, a T1w and a T2w series, files mixed in one folder."""
+    folder = tmp_path_factory.mktemp("examination") / "DOE_JANE_19500102"
+    write_series(folder, Volume(volume.voxels[:, :, 14:17], volume.affine), 1, SeriesDescription="localizer")
+    write_series(folder, volume, 4)
+    write_series(folder, volume, 5, **T2)
+    return folder
+
+
+def test_the_t1w_series_is_found_and_lies_where_the_scanner_put_it(
+    examination: Path, volume: Volume, tmp_path: Path
+):
+    scan = read_scan(convert_dicom(examination, tmp_path / "sub-01_T1w.nii.gz"))
+    to_made = np.linalg.inv(scan.volume.affine) @ volume.affine
+    for corner in ((2, 3, 4), (30, 35, 25), (5, 33, 8), (30, 4, 27)):
+        i, j, k = np.round((to_made @ [*corner, 1])[:3]).astype(int)
+        made, wanted = scan.volume.voxels[i, j, k], volume.voxels[corner]
+        assert made == pytest.approx(wanted * 4000 / volume.voxels.max(), abs=0.6)
+        np.testing.assert_allclose(scan.volume.affine @ [i, j, k, 1], volume.affine @ [*corner, 1], atol=0.01)
+
+
+def test_nothing_that_identifies_is_kept(examination: Path, tmp_path: Path):
+    path = convert_dicom(examination, tmp_path / "sub-01_T1w.nii.gz")
+    sidecar = json.loads((tmp_path / "sub-01_T1w.json").read_text())
+    assert set(sidecar) <= set(KEPT_KEYS)
+    assert sidecar["Manufacturer"] == "Siemens"
+    assert sidecar["EchoTime"] == pytest.approx(0.003)
+    kept = bytes(read_scan(path).header.binaryblock) + (tmp_path / "sub-01_T1w.json").read_bytes()
+    for secret in (*re.split(r"\^", PATIENT), "4711", "1950", "2020", "1011", "Elsewhere", "mprage"):
+        assert secret.encode() not in kept
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["sub-01_T1w.json", "sub-01_T1w.nii.gz"]
+
+
+def test_converting_again_keeps_the_scan_and_never_replaces_another(examination: Path, tmp_path: Path):
+    path = convert_dicom(examination, tmp_path / "sub-01_T1w.nii.gz")
+    before = path.stat().st_mtime_ns
+    convert_dicom(examination, path)
+    assert path.stat().st_mtime_ns == before
+    path.write_bytes(b"precious")
+    with pytest.raises(MrharmonyError, match="another scan"):
+        convert_dicom(examination, path)
+    assert path.read_bytes() == b"precious"
+
+
+def test_several_t1w_series_are_listed_and_one_is_chosen_by_its_number(volume: Volume, tmp_path: Path):
+    write_series(tmp_path / "exam", volume, 4)
+    write_series(tmp_path / "exam", volume, 7, SeriesDescription="t1_mprage_repeat")
+    with pytest.raises(
+        MrharmonyError, match=r"2 series.*--series N.*4: t1_mprage_sag_p2.*7: t1_mprage_repeat"
+    ):
+        convert_dicom(tmp_path / "exam", tmp_path / "scan.nii.gz")
+    convert_dicom(tmp_path / "exam", tmp_path / "scan.nii.gz", series=7)
+    with pytest.raises(MrharmonyError, match=r"no series of number 9.*4: t1"):
+        convert_dicom(tmp_path / "exam", tmp_path / "scan.nii.gz", series=9)
+
+
+def test_a_folder_that_is_no_examination_is_told(tmp_path: Path):
+    (tmp_path / "broken.dcm").write_bytes(bytes(128) + b"DICM" + bytes(50))
+    assert is_dicom_folder(tmp_path)
+    with pytest.raises(MrharmonyError, match="dcm2niix converted nothing"):
+        convert_dicom(tmp_path, tmp_path / "out" / "scan.nii.gz")
+    assert not (tmp_path / "out").exists()
+
+
+def test_folders_with_scans_and_empty_folders_are_not_dicom(examination: Path, tmp_path: Path):
+    assert is_dicom_folder(examination)
+    assert not is_dicom_folder(tmp_path)
+    assert not is_dicom_folder(next(examination.iterdir()))
+    (tmp_path / "a.dcm").write_bytes(b"")
+    (tmp_path / "a.nii.gz").write_bytes(b"")
+    assert not is_dicom_folder(tmp_path)
+
+
+WHOLE = ((176, 256, 256), (1.0, 1.0, 1.0))
+SPGR = {"ScanningSequence": "GR", "MRAcquisitionType": "3D", "EchoTime": 0.004, "RepetitionTime": 0.02}
+
+
+@pytest.mark.parametrize(
+    ("sidecar", "likely"),
+    [
+        ({"SeriesDescription": "MPRAGE_GRAPPA2"}, True),
+        ({"ProtocolName": "Ax 3D BRAVO"}, True),
+        ({"SeriesDescription": "mp2rage_UNI_Images"}, True),
+        ({"SeriesDescription": "mp2rage_INV1"}, False),
+        ({"SeriesDescription": "t1_mprage post Gd"}, False),
+        ({"SeriesDescription": "t1_mprage", "ContrastBolusIngredient": "GADOLINIUM"}, False),
+        ({"SeriesDescription": "T1_map"}, False),
+        ({"SeriesDescription": "T2_FLAIR"}, False),
+        ({"SeriesDescription": "t1_mprage", "ImageType": ["ORIGINAL", "PRIMARY", "P"]}, False),
+        ({"SeriesDescription": "head", **SPGR, "FlipAngle": 20}, True),
+        ({"SeriesDescription": "head", **SPGR, "FlipAngle": 4}, False),
+        ({"SeriesDescription": "head", **SPGR, "RepetitionTime": 2.0, "InversionTime": 0.9}, True),
+        ({"SeriesDescription": "tof_head", **SPGR, "FlipAngle": 20}, False),
+        ({}, False),
+    ],
+)
+def test_t1w_series_are_known_by_name_or_else_by_how_they_were_taken(sidecar, likely: bool):
+    assert likely_t1w([(sidecar, *WHOLE)]) == ([0] if likely else [])
+
+
+def test_slabs_series_of_volumes_and_reformats_give_way():
+    named = {"SeriesDescription": "t1_mprage"}
+    slab, run = ((256, 256, 20), (1.0, 1.0, 3.0)), ((176, 256, 256, 9), (1.0, 1.0, 1.0, 2.0))
+    derived = {**named, "ImageType": ["DERIVED", "SECONDARY", "MPR"]}
+    assert likely_t1w([(named, *slab), (named, *run), (derived, *WHOLE), (named, *WHOLE)]) == [3]
+    assert likely_t1w([(derived, *WHOLE)]) == [0]
