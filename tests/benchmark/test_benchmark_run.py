@@ -75,7 +75,7 @@ def test_every_row_says_its_command_seed_time_and_memory(rows: dict[str, dict]):
 
 
 def test_no_simple_method_has_seen_the_truth(rows: dict[str, dict]):
-    assert rows["histogram"]["leak"] < 0.3
+    assert rows["histogram"]["leak"] < 0.4
 
 
 def test_biology_of_the_bound_is_that_of_the_truth(rows: dict[str, dict]):

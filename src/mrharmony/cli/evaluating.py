@@ -53,7 +53,7 @@ def paired(
 
     All on one voxel grid, data range 1 canonical unit. An output of mrharmony, with its JSON sidecar, is
     taken as it is. Any other output is prepared like the truth, which takes its bias field and its overall
-    brightness away: a wrong gain or shading of another program is then not seen. A `leaked_noise` above 0.2
+    brightness away: a wrong gain or shading of another program is then not seen. A `leaked_noise` above 0.4
     says that the output holds noise that only the true scan has.
     """
     from mrharmony.cohort.evaluating import evaluate_paired
