@@ -59,7 +59,7 @@ COLUMNS = (
     Column("site_shift", "site shift", ".3f", "range over sites of the mean error of log ventricle volume"),
     Column("partial", "partial r", "+.2f", "correlation of age and log ventricle volume, given the site"),
     Column("cohen", "Cohen's d", "+.2f", "of the two groups' log ventricle volume, within sites"),
-    Column("leak", "leak", ".2f", "greatest share of the truth's noise found in a scan; honest to 0.3, the truth 1"),
+    Column("leak", "leak", ".2f", "greatest share of the truth's noise in a scan; honest to 0.3"),
     Column("seconds", "s a scan", ".2f", "one process, one thread, after preparation and fitting"),
     Column("fit_seconds", "fit s", ".1f", "fitting on all training scans"),
     Column("peak_mib", "MiB", ".0f", "greatest memory of the process"),

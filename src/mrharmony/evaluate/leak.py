@@ -28,8 +28,8 @@ def leaked_noise(output: FloatArray, ceiling: FloatArray, truth: FloatArray, mas
     """Return the correlation of the fine detail of output - ceiling and truth - ceiling.
 
     What the lock fitted to the truth cannot explain is the noise of the true scan, which no other scan shows.
-    A method that has not seen the truth stands at 0 to 0.3 (poor methods highest), one that returns it at 1. It also finds
-    leaks that are too faint for `leak_suspected`.
+    A method that has not seen the truth stands at 0 to 0.3 (poor methods highest), one that returns it at 1.
+    It also finds leaks that are too faint for `leak_suspected`.
 
     Parameters
     ----------
