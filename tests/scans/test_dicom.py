@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dicom_files import PATIENT, write_series
 
+from dicom_files import PATIENT, write_series
 from mrharmony.scans import read_scan
 from mrharmony.scans.dicom import KEPT_KEYS, convert_dicom, is_dicom_folder
 from mrharmony.scans.t1w_series import likely_t1w
