@@ -2,6 +2,7 @@
 
 import os
 
+import nibabel as nib
 import pytest
 
 from mrharmony.scans import check_scan, read_scan
@@ -57,6 +58,13 @@ def test_a_folder_is_not_a_scan(tmp_path):
 def test_a_pipe_is_refused_without_waiting_for_it(tmp_path):
     os.mkfifo(tmp_path / "pipe.nii")
     assert only_error(tmp_path / "pipe.nii").code == "not-a-file"
+
+
+def test_a_nifti_2_whose_line_end_mark_is_damaged_is_refused(make):
+    content = bytearray(make.nifti_bytes(kind=nib.Nifti2Image))
+    content[8] = 0
+    finding = only_error(make.file("text-mode.nii", bytes(content)))
+    assert finding.code == "damaged-in-transfer"
 
 
 def test_an_empty_file_is_told(tmp_path):

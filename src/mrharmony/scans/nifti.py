@@ -21,6 +21,7 @@ from mrharmony.volume import Finding, Matrix
 _CLASSES = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 _SINGLE_MAGICS = (b"n+1", b"n+2")
 _SPLIT_MAGICS = (b"ni1", b"ni2")
+_LINE_ENDS = (b"\r\n\x1a\n", bytes(4))  # the mark of NIfTI-2 that tells of changed line ends; or no mark
 _MAX_DIMENSIONS = 7
 
 
@@ -69,6 +70,14 @@ class NiftiHeader:
             )
         if magic not in _SINGLE_MAGICS:
             raise ScanFault(_wrong_magic(start))
+        if "eol_check" in raw.keys() and bytes(raw["eol_check"].astype(np.uint8)) not in _LINE_ENDS:  # noqa: SIM118
+            raise ScanFault(
+                error(
+                    "damaged-in-transfer",
+                    "The header's line-end mark is damaged, as by a transfer in text mode or a broken disk.",
+                    "Copy the file again from where it is sound, in binary mode.",
+                )
+            )
         return cls(raw, *_repair(raw))
 
     def layout(self, capacity: int) -> Layout:
