@@ -159,8 +159,10 @@ def _figure_cohort(contest: Contest, methods: Sequence[str], workers: int) -> No
 
 
 def _pool(workers: int, tasks: int | None) -> ProcessPoolExecutor:
-    spawn = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, spawn, one_thread, max_tasks_per_child=tasks)
+    """Return workers that start from one process with everything imported, which saves each the seconds."""
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload([__name__])
+    return ProcessPoolExecutor(workers, server, one_thread, max_tasks_per_child=tasks)
 
 
 def _rows(
