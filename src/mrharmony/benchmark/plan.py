@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mrharmony.scans import BidsIndex, BidsScan
+from mrharmony.simulate import true_brain
 from mrharmony.volume import MrharmonyError
 
 FOLDS = 5
 TRAINING_LEAST = 2  # subjects of a domain that must be left to fit on
 SPLIT = "split"  # column of participants.tsv with `train` and `test`
 HOME = "site"  # column of participants.tsv: where a travelling subject would have been scanned
-TRUTH = "derivatives/truth/sub-{0}/anat/sub-{0}_dseg.nii.gz"  # of virtual heads; see mrharmony.simulate
 
 
 @dataclass(frozen=True)
@@ -89,11 +89,6 @@ class BenchmarkPlan:
             sorted((scan for fold in self.folds for scan in fold.testing), key=lambda scan: scan.key)
         )
 
-    def true_brain(self, subject: str) -> Path | None:
-        """Return the file of a virtual head's true tissues; None for a real subject."""
-        path = self.root / TRUTH.format(subject)
-        return path if path.is_file() else None
-
     @property
     def travelling(self) -> bool:
         """Whether tested subjects are virtual heads that went to several domains, so that there is a truth.
@@ -101,7 +96,9 @@ class BenchmarkPlan:
         Real travelling subjects lie differently in every scan; their scans are no truth voxel by voxel.
         """
         subjects = {scan.subject for scan in self.testing}
-        return len(subjects) < len(self.testing) and all(map(self.true_brain, subjects))
+        return len(subjects) < len(self.testing) and all(
+            true_brain(self.root, subject) for subject in subjects
+        )
 
     @property
     def new(self) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ from mrharmony.cohort.preparing import ScanFile, one_thread, prepare_positions, 
 from mrharmony.latent import model_hash, read_card
 from mrharmony.prepare import Grid
 from mrharmony.progress import track
+from mrharmony.simulate import true_brain
 from mrharmony.volume import MrharmonyError
 
 ZOOM = 2.0  # mm
@@ -135,7 +136,7 @@ def _prepare(
     groups: dict[str, list[ScanFile]] = {}
     scans = {scan.key: scan for fold in plan.folds for scan in (*fold.training, *fold.testing)}
     for key, scan in sorted(scans.items()):
-        brain = plan.true_brain(scan.subject)
+        brain = true_brain(plan.root, scan.subject)
         groups.setdefault(scan.subject if brain else key, []).append(ScanFile(scan.path, brain))
     return prepare_positions(list(groups.values()), Grid.working(ZOOM), folder.brains, workers)
 
