@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from mrharmony.scans import BidsIndex, BidsScan
@@ -49,12 +50,12 @@ class Fold:
     training: tuple[BenchmarkScan, ...]
     testing: tuple[BenchmarkScan, ...]
 
-    @property
+    @cached_property
     def known(self) -> tuple[str, ...]:
         """Domains that the methods are fitted on."""
         return tuple(sorted({scan.domain for scan in self.training}))
 
-    @property
+    @cached_property
     def new(self) -> tuple[str, ...]:
         """Domains of tested scans that no method has seen."""
         return tuple(sorted({scan.domain for scan in self.testing} - set(self.known)))
@@ -82,14 +83,20 @@ class BenchmarkPlan:
     target: str
     folds: tuple[Fold, ...]
 
-    @property
+    @cached_property
+    def scans(self) -> Mapping[str, BenchmarkScan]:
+        """Return all scans, of training and testing, by key and in its order."""
+        scans = {scan.key: scan for fold in self.folds for scan in (*fold.training, *fold.testing)}
+        return dict(sorted(scans.items()))
+
+    @cached_property
     def testing(self) -> tuple[BenchmarkScan, ...]:
         """Return all tested scans, of all folds, sorted by key."""
         return tuple(
             sorted((scan for fold in self.folds for scan in fold.testing), key=lambda scan: scan.key)
         )
 
-    @property
+    @cached_property
     def travelling(self) -> bool:
         """Whether tested subjects are virtual heads that went to several domains, so that there is a truth.
 
@@ -100,17 +107,17 @@ class BenchmarkPlan:
             true_brain(self.root, subject) for subject in subjects
         )
 
-    @property
+    @cached_property
     def new(self) -> tuple[str, ...]:
         """Domains of tested scans that no method has seen."""
         return tuple(sorted({name for fold in self.folds for name in fold.new}))
 
-    @property
+    @cached_property
     def judged(self) -> tuple[BenchmarkScan, ...]:
         """Return the tested scans that are harmonized: those of new domains if there are any, else all."""
         return tuple(scan for scan in self.testing if not self.new or scan.domain in self.new)
 
-    @property
+    @cached_property
     def homes(self) -> tuple[BenchmarkScan, ...]:
         """Return the one scan of each tested subject that a study would have.
 

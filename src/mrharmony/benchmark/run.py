@@ -68,8 +68,7 @@ class BenchmarkRequest:
 
     def settings(self, plan: BenchmarkPlan) -> dict[str, Any]:
         """Return what must not change between runs into one folder; no path, so that folders may move."""
-        scans = {scan.key: scan for fold in plan.folds for scan in (*fold.training, *fold.testing)}
-        content = [(key, scan.path.stat().st_size, scan.participant) for key, scan in sorted(scans.items())]
+        content = [(key, scan.path.stat().st_size, scan.participant) for key, scan in plan.scans.items()]
         return {
             "data set": hashlib.sha256(repr(content).encode()).hexdigest(),
             "domain column": self.domain_column,
@@ -134,8 +133,7 @@ def _prepare(
 ) -> tuple[dict[Path, Path], dict[Path, str]]:
     """Prepare all scans; those of a virtual head lie in one place and have its true brain for a mask."""
     groups: dict[str, list[ScanFile]] = {}
-    scans = {scan.key: scan for fold in plan.folds for scan in (*fold.training, *fold.testing)}
-    for key, scan in sorted(scans.items()):
+    for key, scan in plan.scans.items():
         brain = true_brain(plan.root, scan.subject)
         groups.setdefault(scan.subject if brain else key, []).append(ScanFile(scan.path, brain))
     return prepare_positions(list(groups.values()), Grid.working(ZOOM), folder.brains, workers)
