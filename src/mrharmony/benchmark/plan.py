@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from mrharmony.scans import BidsIndex, BidsScan
+from mrharmony.scans.participants import shuffle_key
 from mrharmony.simulate import true_brain
-from mrharmony.volume import MrharmonyError
+from mrharmony.volume import MrharmonyError, same_name
 
 FOLDS = 5
 TRAINING_LEAST = 2  # subjects of a domain that must be left to fit on
@@ -195,12 +195,8 @@ def _scan(scan: BidsScan) -> BenchmarkScan:
 
 def _home(scans: Sequence[BenchmarkScan], number: int) -> BenchmarkScan:
     """Return a subject's scan in its own site, or else the scan number `number`, counted around."""
-    own = [scan for scan in scans if _letters(scan.domain) == _letters(scan.participant.get(HOME, ""))]
+    own = [scan for scan in scans if same_name(scan.domain, scan.participant.get(HOME, ""))]
     return own[0] if own else scans[number % len(scans)]
-
-
-def _letters(name: str) -> str:
-    return "".join(character for character in name.lower() if character.isalnum())
 
 
 def _given_split(root: Path, scans: Sequence[BenchmarkScan]) -> Fold:
@@ -219,7 +215,7 @@ def _given_split(root: Path, scans: Sequence[BenchmarkScan]) -> Fold:
 def _cross_validation(root: Path, scans: Sequence[BenchmarkScan]) -> tuple[Fold, ...]:
     """Return folds in which every subject is tested once; each domain is spread evenly over them."""
     members = {
-        name: sorted({s.subject for s in scans if s.domain == name}, key=_shuffled)
+        name: sorted({s.subject for s in scans if s.domain == name}, key=shuffle_key)
         for name in sorted({scan.domain for scan in scans})
     }
     folds = min(FOLDS, *(len(subjects) for subjects in members.values()))
@@ -240,8 +236,3 @@ def _cross_validation(root: Path, scans: Sequence[BenchmarkScan]) -> tuple[Fold,
         )
         for fold in range(folds)
     )
-
-
-def _shuffled(subject: str) -> str:
-    """Return a key that orders subjects at random but always alike, so that enrolment order is no split."""
-    return hashlib.sha256(subject.encode()).hexdigest()
