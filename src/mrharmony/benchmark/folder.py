@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from mrharmony.benchmark.plan import BenchmarkScan
 from mrharmony.evaluate import TissueSegmentation, TissueVolumes, segment_tissues
 from mrharmony.harmonize import CanonicalBrain
 from mrharmony.scans import write_json
+from mrharmony.scans.atomic import write_arrays
 from mrharmony.volume import FloatArray, MrharmonyError
 
 SETTINGS = "benchmark-settings.json"
@@ -79,7 +78,7 @@ class BenchmarkFolder:
 
     def save_brain(self, method: str, scan: BenchmarkScan, voxels: FloatArray) -> None:
         """Keep a scan as a method brought it to the benchmark's target, canonical units, half precision."""
-        _save(self._brain(method, scan), voxels=voxels.astype(np.float16))
+        write_arrays(self._brain(method, scan), {"voxels": voxels.astype(np.float16)})
 
     def has_brain(self, method: str, scan: BenchmarkScan) -> bool:
         """Whether a method has brought a scan to the benchmark's target."""
@@ -95,18 +94,9 @@ class BenchmarkFolder:
         path = self.root / "work" / "tissues" / f"{scan.key}.npz"
         if not path.is_file():
             found = segment_tissues(brain)
-            _save(path, labels=found.labels, volumes=astuple(found.volumes))
+            write_arrays(path, {"labels": found.labels, "volumes": astuple(found.volumes)})
         with np.load(path, allow_pickle=False) as archive:
             return TissueSegmentation(archive["labels"], TissueVolumes(*archive["volumes"].tolist()))
 
     def _brain(self, method: str, scan: BenchmarkScan) -> Path:
         return self.root / "work" / method / f"{scan.key}.npz"
-
-
-def _save(path: Path, **arrays: ArrayLike) -> None:
-    """Write arrays atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    with temporary.open("wb") as stream:
-        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]  # numpy's stub takes them for a flag
-    temporary.replace(path)

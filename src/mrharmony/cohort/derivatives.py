@@ -26,12 +26,12 @@ from mrharmony.prepare.saved import (
     manual_mask,
     read_note,
     why_not_usable,
-    write_bytes,
     write_prepared,
 )
 from mrharmony.progress import track
 from mrharmony.report.preparation_page import IndexRow, Verdict, index_page, preparation_page, thumbnail
 from mrharmony.scans import BidsIndex, finding_record, read_mask, read_scan, write_json
+from mrharmony.scans.atomic import write_bytes, write_text
 from mrharmony.volume import Finding, MrharmonyError
 
 INDEX = "index.html"
@@ -115,7 +115,7 @@ def prepare_data_set(
     """
     jobs = _jobs(index, out_dir, labels)
     describe(out_dir, "mrharmony: prepared T1w scans")
-    write_bytes(out_dir / ".bidsignore", _NOT_BIDS.encode())
+    write_text(out_dir / ".bidsignore", _NOT_BIDS)
     _copy_participants(index.root, out_dir)
     earlier = {job.scan: _finished(job) for job in jobs}
     missing = [job for job in jobs if earlier[job.scan] is None]
@@ -194,7 +194,7 @@ def _write(job: PrepareJob) -> Preparation:
     verdict: Verdict = "warned" if any(finding.level == "warning" for finding in findings) else "passed"
     result = Preparation(job.scan, verdict, None, findings, figures)
     page = preparation_page(job.scan.name, prepared, figures, verdict, findings)
-    write_bytes(files.page, page.encode())
+    write_text(files.page, page)
     seconds = round(time.monotonic() - start, 1)
     write_json(files.log, {**result.record(), "seconds": seconds, "thumbnail": thumbnail(prepared)})
     details = {
@@ -230,7 +230,7 @@ def _write_index(out_dir: Path) -> None:
     """List every scan that any run has prepared or refused in a folder."""
     logs = sorted(out_dir.glob(f"sub-*/**/*{LOG_SUFFIX}"))
     rows = [row for log in logs if (row := _row(log, out_dir))]
-    write_bytes(out_dir / INDEX, index_page("Prepared scans", rows).encode())
+    write_text(out_dir / INDEX, index_page("Prepared scans", rows))
 
 
 def _row(path: Path, out_dir: Path) -> IndexRow | None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 import mrharmony
 from mrharmony.scans import write_json
-from mrharmony.scans.atomic import staged
+from mrharmony.scans.atomic import staged, write_text
 from mrharmony.simulate.scanner import Scanner
 from mrharmony.simulate.tissues import TISSUES
 from mrharmony.volume import Matrix
@@ -132,10 +132,3 @@ def write_tsv(path: Path, rows: Sequence[dict[str, str]]) -> None:
     """Write rows with the same keys as a tab-separated table, atomically."""
     lines = [list(rows[0]), *(list(row.values()) for row in rows)]
     write_text(path, "".join("\t".join(line) + "\n" for line in lines))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, atomically."""
-    with staged(path) as file:
-        file.fill(lambda stream: stream.write(text.encode()))
-        file.commit()
