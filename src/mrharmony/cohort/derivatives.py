@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,7 @@ from typing import Any
 from mrharmony import __version__
 from mrharmony.cohort.bids_app import describe, wanted_scans
 from mrharmony.cohort.harmonizing import reason_of
-from mrharmony.cohort.preparing import one_thread
+from mrharmony.cohort.preparing import one_thread, usable_cores
 from mrharmony.prepare import prepare_scan
 from mrharmony.prepare.figures import PreparationFigures, preparation_figures
 from mrharmony.prepare.prepared_files import LOG_SUFFIX, PreparedFiles
@@ -101,7 +100,7 @@ def prepare_data_set(
     labels
         Only these participants, with or without `sub-`; all if empty.
     workers
-        Processes of one thread each; as many as there are cores if not given.
+        Processes of one thread each; as many as there are usable cores if not given.
 
     Returns
     -------
@@ -146,7 +145,7 @@ def _jobs(index: BidsIndex, out_dir: Path, labels: Sequence[str] | None) -> list
 
 def _run(jobs: Sequence[PrepareJob], workers: int | None) -> Iterator[tuple[Path, Preparation]]:
     """Prepare scans side by side; yields each as it is done."""
-    count = min(workers or os.cpu_count() or 1, len(jobs))
+    count = min(workers or usable_cores(), len(jobs))
     if count <= 1:
         one_thread()
         yield from map(_prepare, jobs)
