@@ -36,7 +36,7 @@ class BenchmarkFolder:
     def claim(self, settings: dict[str, Any], model: str) -> None:
         """Begin the benchmark, or recognise it as begun with the same settings.
 
-        What another model than `model` has left is forgotten; all else is kept, since it does not depend on it.
+        What another model than `model` has left is forgotten; all else does not depend on it and is kept.
 
         Parameters
         ----------
