@@ -1,4 +1,4 @@
-"""The model that ships with the package."""
+"""The models that ship with the package."""
 
 from pathlib import Path
 
@@ -6,3 +6,8 @@ from pathlib import Path
 def shipped_model() -> Path:
     """Return the directory of the shipped compact model."""
     return Path(__file__).parent / "compact"
+
+
+def shipped_references() -> Path:
+    """Return the directory of the shipped reference network."""
+    return Path(__file__).parent / "references"

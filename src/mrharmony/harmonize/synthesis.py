@@ -1,0 +1,257 @@
+"""Synthesis: what the target's scanner would have seen of this head, through the anatomy lock.
+
+A network gives the scan's looks on a few reference scanners; it knows tissues, whatever the contrast. A
+domain is its accent: how its scans differ from mixtures of their own reference looks. Scan and look show one
+head, so an accent is fitted on pairs, needs a scan or two, and does not depend on who was scanned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrharmony.harmonize.bilateral_bounds import LockSettings
+from mrharmony.harmonize.bilateral_fit import fit_bilateral_grid
+from mrharmony.harmonize.bilateral_grid import BilateralGrid
+from mrharmony.harmonize.fitted import Brains, Fitted, load_fitted, require_brains, save_fitted
+from mrharmony.harmonize.locked import Extent, render, through_lock
+from mrharmony.harmonize.per_scan import PerScan, canonical_brain
+from mrharmony.harmonize.population import CanonicalBrain, DomainStatistics, save_statistics
+from mrharmony.harmonize.protocol import HarmonizedVolume
+from mrharmony.latent import STATISTICS
+from mrharmony.prepare import PreparedScan
+from mrharmony.synthesis import network_hash, reference_looks, shipped_network
+from mrharmony.volume import Domain, FloatArray, MrharmonyError
+
+ACCENTS = "synthesis.safetensors"
+RELATIVE_SHARE = 0.5  # of the relative fit, where the source is known
+_PULL = 1e-3  # of a mixture to the plain mean of the references, squared canonical units
+_VOXELS = 60_000  # of a domain, enough for 2,000 unknowns
+
+
+@dataclass(frozen=True)
+class Accent:
+    """How a domain's scans follow from the reference looks of the same heads.
+
+    Parameters
+    ----------
+    mixture
+        Weight of each reference look and a constant, shape (references + 1,).
+    curves
+        From the mixture to the domain's intensities.
+    """
+
+    mixture: NDArray[np.float64]
+    curves: BilateralGrid
+
+    def look(self, positions: FloatArray, references: FloatArray) -> FloatArray:
+        """Return the look in the domain.
+
+        Parameters
+        ----------
+        positions
+            Template mm, shape (n, 3).
+        references
+            Looks on the reference scanners, canonical units, shape (references, n).
+        """
+        return self.curves.apply(positions, _mixed(self.mixture, references))
+
+
+def fit_accent(positions: FloatArray, references: FloatArray, intensities: FloatArray) -> Accent:
+    """Return the accent that best gives a domain's intensities from the reference looks, least squares.
+
+    Parameters
+    ----------
+    positions
+        Template mm, of brain voxels of all scans of the domain, shape (n, 3).
+    references
+        Looks on the reference scanners, canonical units, shape (references, n).
+    intensities
+        What the domain's scanner saw, canonical units, shape (n,).
+    """
+    design = np.vstack([references, np.ones_like(intensities)]).astype(np.float64)
+    mean = np.append(np.full(len(references), 1 / len(references)), 0)
+    normal = design @ design.T / design.shape[1] + _PULL * np.eye(len(design))
+    pull = design @ (intensities - mean @ design) / design.shape[1]
+    mixture = mean + np.linalg.solve(normal, pull)
+    return Accent(mixture, fit_bilateral_grid(positions, _mixed(mixture, references), intensities))
+
+
+def _mixed(mixture: NDArray[np.float64], references: FloatArray) -> FloatArray:
+    return np.asarray(np.maximum(mixture[:-1] @ references + mixture[-1], 0), np.float32)
+
+
+@dataclass(frozen=True)
+class SynthesisHarmonizer:
+    """The expected look of the head on the target's scanner, through the lock.
+
+    Parameters
+    ----------
+    statistics
+        Of every known domain, by name; they give the output its units.
+    accents
+        Of every known domain, by name.
+    lock
+        Lattice, smoothness and bounds of the fit.
+    extent
+        `brain` or `head`; see `render`.
+    """
+
+    statistics: Mapping[str, DomainStatistics]
+    accents: Mapping[str, Accent]
+    lock: LockSettings = field(default_factory=LockSettings)
+    extent: Extent = "brain"
+    name: str = "synthesis"
+
+    def transform(self, scan: PreparedScan, source: Domain | None, target: Domain) -> BilateralGrid:
+        """Return the transform of a scan's canonical intensities.
+
+        It is the mean of two fits. Absolute: from the scan itself to its look in the target. Relative, where
+        the source's accent is known: from its look in the source to its look in the target, so that what the
+        network gets wrong in both cancels. Where source and target are the same it is exactly the identity.
+
+        Raises
+        ------
+        MrharmonyError
+            If the target domain is unknown.
+        """
+        positions, references = _scan_references(scan)
+        brain = canonical_brain(scan)
+        scanned = np.maximum(brain.volume.voxels[brain.mask], 0)
+        look = accent_of(self.accents, target).look(positions, references)
+        if source is None or source.name not in self.accents:
+            return fit_bilateral_grid(positions, scanned, look, settings=self.lock)
+        if source.name == target.name:
+            return self.lock.lattice()
+        expected = self.accents[source.name].look(positions, references)
+        relative = fit_bilateral_grid(positions, expected, look, settings=self.lock)
+        absolute = fit_bilateral_grid(positions, scanned, look, settings=self.lock)
+        return absolute.blend(relative, RELATIVE_SHARE)
+
+    def harmonize(self, scan: PreparedScan, source: Domain | None, target: Domain) -> HarmonizedVolume:
+        """Return the harmonized scan with evidence; `source` is None where the scan's domain is unknown.
+
+        Raises
+        ------
+        MrharmonyError
+            If the target domain is unknown.
+        """
+        transform = self.transform(scan, source, target)
+        return through_lock(scan, transform, self.name, source, target, self.statistics, self.extent)
+
+    def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
+        """Return canonical intensities in the target's look, shape (i, j, k), 0 outside the brain.
+
+        Raises
+        ------
+        MrharmonyError
+            If the target domain is unknown.
+        """
+        return render(scan, self.transform(scan, source, target), 1.0).voxels
+
+    def save(self, directory: Path) -> None:
+        """Write `statistics.safetensors`, which all methods share, and `synthesis.safetensors`."""
+        directory.mkdir(parents=True, exist_ok=True)
+        save_statistics(directory / STATISTICS, self.statistics)
+        save_fitted(directory / ACCENTS, _as_fitted(self.accents))
+
+
+def fit_synthesis(domains: Brains, statistics: Mapping[str, DomainStatistics]) -> SynthesisHarmonizer:
+    """Return the method with the accents of the domains, fitted on their scans; one scan is enough.
+
+    Parameters
+    ----------
+    domains
+        Training scans by domain, on the 2 mm template grid.
+    statistics
+        Of the same scans.
+    """
+    require_brains(domains)
+    return SynthesisHarmonizer(statistics, {name: _domain_accent(brains) for name, brains in domains.items()})
+
+
+def load_synthesis(
+    directory: Path, statistics: Mapping[str, DomainStatistics], extent: Extent = "brain"
+) -> SynthesisHarmonizer:
+    """Return the method with the accents that `save` wrote to a directory.
+
+    Raises
+    ------
+    MrharmonyError
+        If there are none, they are damaged, or belong to another network than the shipped one.
+    """
+    fitted = load_fitted(directory / ACCENTS)
+    if bytes(fitted.arrays["network"]).hex() != network_hash():
+        raise MrharmonyError(
+            f"{directory / ACCENTS}: fitted for another version's network. Fit it again: "
+            "mrharmony train BIDS_DIR --method synthesis --output DIR."
+        )
+    lattice = LockSettings().lattice()
+    accents = {
+        name: Accent(mixture, BilateralGrid(lattice.field_of_view, lattice.knots, offsets))
+        for name, mixture, offsets in zip(
+            fitted.domains, fitted.arrays["mixtures"], fitted.arrays["offsets"], strict=True
+        )
+    }
+    return SynthesisHarmonizer(statistics, accents, extent=extent)
+
+
+def accent_of(accents: Mapping[str, Accent], target: Domain) -> Accent:
+    """Return a target domain's accent.
+
+    Raises
+    ------
+    MrharmonyError
+        If there is none of that name.
+    """
+    if target.name not in accents:
+        raise MrharmonyError(
+            f"Unknown target domain {target.name}; choose one of: {', '.join(sorted(accents))}."
+        )
+    return accents[target.name]
+
+
+def _as_fitted(accents: Mapping[str, Accent]) -> Fitted:
+    return Fitted(
+        tuple(accents),
+        {
+            "mixtures": np.stack([accent.mixture for accent in accents.values()]),
+            "offsets": np.stack([accent.curves.offsets for accent in accents.values()]).astype(np.float32),
+            "network": np.frombuffer(bytes.fromhex(network_hash()), np.uint8),
+        },
+    )
+
+
+def _domain_accent(brains: Sequence[CanonicalBrain]) -> Accent:
+    """Fit an accent on every few voxels of a domain's scans, as many as are needed."""
+    step = max(1, sum(int(brain.mask.sum()) for brain in brains) // _VOXELS)
+    parts = [
+        tuple(
+            values[..., ::step]
+            for values in (_positions(brain).T, _references(brain), brain.volume.voxels[brain.mask])
+        )
+        for brain in brains
+    ]
+    places, references, intensities = (np.concatenate(part, axis=-1) for part in zip(*parts, strict=True))
+    return fit_accent(places.T, references, intensities)
+
+
+def _references(brain: CanonicalBrain) -> FloatArray:
+    return reference_looks(shipped_network(), brain.volume.voxels, brain.mask)
+
+
+def _positions(brain: CanonicalBrain) -> FloatArray:
+    affine = brain.volume.affine
+    return (np.argwhere(brain.mask) @ affine[:3, :3].T + affine[:3, 3]).astype(np.float32)
+
+
+def _of_scan(scan: PreparedScan) -> tuple[FloatArray, FloatArray]:
+    brain = canonical_brain(scan)
+    return _positions(brain), _references(brain)
+
+
+_scan_references = PerScan(_of_scan)

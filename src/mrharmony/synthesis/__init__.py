@@ -1,0 +1,7 @@
+"""What a scan would look like on reference scanners: a network that knows tissues whatever the contrast."""
+
+from mrharmony.synthesis.looks import reference_looks
+from mrharmony.synthesis.network import ReferenceNetwork
+from mrharmony.synthesis.shipped import network_hash, save_network, shipped_network
+
+__all__ = ["ReferenceNetwork", "network_hash", "reference_looks", "save_network", "shipped_network"]

@@ -1,0 +1,164 @@
+"""Training slices of the reference network: a random scanner's view, and the truth on the references."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mrharmony.latent.data import numpy_generator, shifted, worthwhile_slices
+from mrharmony.latent.structure import apply_structure_look, draw_structure_look
+from mrharmony.prepare import intensity_scale
+from mrharmony.simulate import Anatomy, Scanner, contrast, draw_scan, random_scanner, render
+from mrharmony.synthesis.network import NEIGHBOURS, SHUFFLE
+from mrharmony.volume import BoolArray, FloatArray
+
+SCALE_VOXELS = 4000  # brain voxels from which an intensity scale is taken
+BIAS_LEFT = (0.0, 0.5)  # share of the log receive field that bias correction leaves behind
+RANDOM_SHARE = 0.6  # of the inputs, seen by a scanner that need not exist; the others by a reference
+LOOK_SHARE = 0.5  # of the inputs, which also get a random tone curve, bias, blur and noise
+_GAIN_SD = 0.04  # of the logarithm: how exactly a prepared scan's scale is known
+
+
+@dataclass(frozen=True)
+class ReferenceBatch:
+    """A batch of coronal slices to learn from.
+
+    Parameters
+    ----------
+    slices
+        As a scanner saw them, between their neighbours, canonical intensities, shape (batch, 3, i, k).
+    truths
+        On the reference scanners, without noise, receive field and blur, shape (batch, references, i, k);
+        0 outside the brain.
+    coordinates
+        Where each pixel lies in the template, shape (batch, 3, i / 2, k / 2).
+    """
+
+    slices: Tensor
+    truths: Tensor
+    coordinates: Tensor
+
+    def to(self, device: torch.device) -> ReferenceBatch:
+        """Return the batch on a device."""
+        return ReferenceBatch(*(part.to(device) for part in (self.slices, self.truths, self.coordinates)))
+
+
+class ReferenceSlices:
+    """Slices of virtual heads, every batch scanned afresh.
+
+    Parameters
+    ----------
+    heads
+        Anatomies on the working grid.
+    references
+        The reference scanners.
+    """
+
+    def __init__(self, heads: Sequence[Anatomy], references: Sequence[Scanner]) -> None:
+        self._heads = [_Head.of(head, references) for head in heads]
+        self._references = tuple(references)
+
+    def batch(self, size: int, generator: torch.Generator) -> ReferenceBatch:
+        """Draw a batch of `size` slices; the same generator state gives the same batch."""
+        rng = numpy_generator(generator)
+        slices, truths, places = [], [], []
+        for _ in range(size):
+            head = self._heads[rng.integers(len(self._heads))]
+            place = int(rng.choice(head.places))
+            scanner = self._scanner(rng)
+            slices.append(head.seen(place, scanner, rng))
+            truths.append(head.truths[:, :, place].astype(np.float32))
+            places.append(slice_coordinates(head.anatomy.shape, place))
+        seen = _with_looks(torch.from_numpy(np.stack(slices)), generator)
+        parts = shifted(torch.cat([seen, torch.from_numpy(np.stack(truths))], 1), rng)
+        if rng.random() < 0.5:
+            parts = parts.flip(2)
+        return ReferenceBatch(
+            parts[:, :NEIGHBOURS], parts[:, NEIGHBOURS:], torch.from_numpy(np.stack(places))
+        )
+
+    def _scanner(self, rng: np.random.Generator) -> Scanner:
+        if rng.random() < RANDOM_SHARE:
+            return random_scanner(rng)
+        return self._references[rng.integers(len(self._references))]
+
+
+@dataclass(frozen=True)
+class _Head:
+    """An anatomy with what a batch needs of it again and again.
+
+    Parameters
+    ----------
+    anatomy
+        The head on the working grid.
+    mask
+        Its brain, shape (i, j, k).
+    places
+        Coronal slices worth learning from, those at the border of the grid left out.
+    sample
+        Flat indices of brain voxels, for the intensity scale.
+    truths
+        The head on the reference scanners, canonical units, half precision, shape (references, i, j, k).
+    """
+
+    anatomy: Anatomy
+    mask: BoolArray
+    places: NDArray[np.int64]
+    sample: NDArray[np.int64]
+    truths: NDArray[np.float16]
+
+    @classmethod
+    def of(cls, anatomy: Anatomy, references: Sequence[Scanner]) -> _Head:
+        mask = anatomy.brain_mask
+        places, voxels = worthwhile_slices(mask), np.flatnonzero(mask)
+        truths = np.zeros((len(references), *mask.shape), np.float16)
+        for truth, scanner in zip(truths, references, strict=True):
+            signal = contrast(anatomy.tissues[:, mask], anatomy.myelination[mask], scanner)
+            truth[mask] = signal / intensity_scale(signal)
+        inner = places[(places > 0) & (places < anatomy.shape[1] - 1)]
+        return cls(anatomy, mask, inner, voxels[:: max(1, len(voxels) // SCALE_VOXELS)], truths)
+
+    def seen(self, place: int, scanner: Scanner, rng: np.random.Generator) -> FloatArray:
+        """Return a slice between its neighbours as a scanner sees them, canonical, shape (3, i, k)."""
+        draw = draw_scan(scanner, rng)
+        draw = replace(draw, bias=draw.bias * rng.uniform(*BIAS_LEFT))
+        scale = draw.gain * self._scale(scanner, draw.flip_scale) * np.exp(_GAIN_SD * rng.standard_normal())
+        margin = 1 + int(np.ceil(1.5 * scanner.blur_fwhm_mm[1] / self.anatomy.zooms[1]))
+        first = max(place - margin, 0)
+        slab = self.anatomy.crop(slice(None), slice(first, place + margin + 1), slice(None))
+        near = slice(place - first - 1, place - first + 2)
+        seen = render(slab, scanner, draw, rng)[:, near] * self.mask[:, place - 1 : place + 2]
+        return np.asarray(np.moveaxis(seen, 1, 0) / scale, np.float32)
+
+    def _scale(self, scanner: Scanner, flip_scale: float) -> float:
+        tissues = self.anatomy.tissues.reshape(4, -1)[:, self.sample]
+        myelination = self.anatomy.myelination.reshape(-1)[self.sample]
+        return intensity_scale(contrast(tissues, myelination, scanner, flip_scale))
+
+
+def slice_coordinates(shape: tuple[int, int, int], place: int) -> FloatArray:
+    """Return where the pixels of coronal slice `place` of a grid lie, -1..1, shape (3, i / 2, k / 2).
+
+    The working grid is centred on the template, so the first runs from left to right.
+    """
+    i, j, k = shape
+    right, superior = (np.linspace(-1, 1, size // SHUFFLE, dtype=np.float32) for size in (i, k))
+    anterior = np.float32(2 * place / (j - 1) - 1)
+    grid = np.meshgrid(right, anterior, superior, indexing="ij")
+    return np.stack([part[:, 0] for part in grid]).astype(np.float32)
+
+
+def _with_looks(slices: Tensor, generator: torch.Generator) -> Tensor:
+    """Give a share of the inputs a random tone curve, bias, blur and noise, alike for neighbouring slices."""
+    count, neighbours, height, width = slices.shape
+    look = draw_structure_look(torch.Size((count, 1, height, width)), generator)
+    given = torch.rand(count, 1, 1, 1, generator=generator) < LOOK_SHARE
+    changed = torch.cat(
+        [apply_structure_look(slices[:, n : n + 1].clamp_min(0), look) for n in range(neighbours)], 1
+    )
+    return torch.where(given, changed, slices)

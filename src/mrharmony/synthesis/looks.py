@@ -1,0 +1,40 @@
+"""The looks of a whole scan on the reference scanners, slice by slice."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from mrharmony.synthesis.data import slice_coordinates
+from mrharmony.synthesis.network import ReferenceNetwork
+from mrharmony.volume import BoolArray, FloatArray
+
+_AT_ONCE = 8  # slices: more are no quicker on a CPU
+
+
+@torch.inference_mode()
+def reference_looks(network: ReferenceNetwork, brain: FloatArray, mask: BoolArray) -> FloatArray:
+    """Return what the reference scanners would have seen, without noise and receive field.
+
+    Parameters
+    ----------
+    network
+        Trained.
+    brain
+        Canonical intensities on the working grid, shape (i, j, k), 0 outside the brain.
+    mask
+        The brain, not empty.
+
+    Returns
+    -------
+    Canonical intensities of the mask's voxels, shape (references, n).
+    """
+    inside = np.where(mask, np.maximum(brain, 0), 0).astype(np.float32)
+    padded = np.pad(inside, ((0, 0), (1, 1), (0, 0)))
+    places = np.flatnonzero(mask.any(axis=(0, 2)))
+    looks = np.zeros((mask.shape[1], network.references, mask.shape[0], mask.shape[2]), np.float32)
+    for part in np.array_split(places, -(-len(places) // _AT_ONCE)):
+        slices = np.stack([np.moveaxis(padded[:, place : place + 3], 1, 0) for place in part])
+        where = np.stack([slice_coordinates(brain.shape, int(place)) for place in part])
+        looks[part] = network(torch.from_numpy(slices), torch.from_numpy(where)).numpy()
+    return np.ascontiguousarray(np.moveaxis(looks, 0, 2)[:, mask])
