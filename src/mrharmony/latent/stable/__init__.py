@@ -1,6 +1,6 @@
 """Stable Diffusion v1.x: opened from disk, taught scanners by DreamBooth, and used for image-to-image."""
 
-from mrharmony.latent.stable.data import SliceSet, choose_slices
+from mrharmony.latent.stable.data import SliceSet, choose_slices, join_domains
 from mrharmony.latent.stable.dreambooth import train_dreambooth
 from mrharmony.latent.stable.loading import (
     load_adapted,
@@ -16,6 +16,7 @@ __all__ = [
     "StableDiffusion",
     "choose_slices",
     "instance_prompts",
+    "join_domains",
     "load_adapted",
     "load_stable_diffusion",
     "resolve_source",
