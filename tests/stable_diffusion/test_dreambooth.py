@@ -200,7 +200,10 @@ def test_added_tokens_start_as_the_mean_of_the_names_pieces(model):
     pieces = model.tokenizer("ADNI3", add_special_tokens=False).input_ids
     assert torch.allclose(table[rows[0]], table[pieces].mean(dim=0))
     assert model.token_ids(["<adni3>"])[0, 1] == rows[0]
-    assert add_tokens(model, {"ADNI3": "<adni3>"}) == []
+    with torch.no_grad():
+        table[rows[0]] = 7.0  # as if trained
+    assert add_tokens(model, {"ADNI3": "<adni3>"}) == rows
+    assert (model.text_encoder.get_input_embeddings().weight[rows[0]] == 7.0).all()
 
 
 def test_prompts_are_plain_names_or_tokens():

@@ -1,5 +1,6 @@
 import json
 import shutil
+import socket
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,16 @@ def test_a_single_checkpoint_file_is_told_to_be_converted(tmp_path: Path):
 def test_a_name_that_is_not_here_is_not_looked_for_in_the_network(name: str):
     with pytest.raises(MrharmonyError, match=name):
         resolve_source(name)
+
+
+def test_a_download_that_fails_is_told_in_one_sentence(monkeypatch: pytest.MonkeyPatch):
+    def unreachable(*_: object, **__: object):
+        raise OSError("no route")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unreachable)
+    monkeypatch.setattr(socket.socket, "connect", unreachable)
+    with pytest.raises(MrharmonyError, match="someone/some-model"):
+        resolve_source("someone/some-model", network=True)
 
 
 def test_an_inpainting_model_is_refused(copy: Path, model):

@@ -31,8 +31,8 @@ class DreamBoothSettings(Settings):
     lora_rank: int = Field(16, ge=1)
     text_encoder: bool = False  # train it too
     structure: bool = False  # widen the U-Net by the structure's latents
-    structure_dropout: float = Field(0.05, ge=0, le=1)  # only with structure, as is
-    prompt_dropout: float = Field(0.05, ge=0, le=1)  # this: DreamBooth itself drops nothing
+    structure_dropout: float = Field(0.05, ge=0, le=1)  # of the slices; only with structure,
+    prompt_dropout: float = Field(0.05, ge=0, le=1)  # because DreamBooth itself drops nothing
 
     steps: int = Field(1000, ge=1)
     batch: int = Field(1, ge=1)  # slices a process and pass; as many class pictures come with them
@@ -43,7 +43,7 @@ class DreamBoothSettings(Settings):
     gradient_checkpointing: bool = True
     precision: Literal["no", "bf16", "fp16"] = "no"
     checkpoint_every: int = Field(200, ge=1)  # steps
-    validate_every: int = Field(500, ge=1)  # steps
+    validate_every: int | None = Field(500, ge=1)  # steps; None makes no validation pictures
     seed: int = Field(0, ge=0)
 
     @property

@@ -56,15 +56,15 @@ class Adaptation:
         self.module.requires_grad_(False).eval()
 
 
-def adapt(model: StableDiffusion, new_rows: list[int], settings: DreamBoothSettings) -> Adaptation:
+def adapt(model: StableDiffusion, token_rows: list[int], settings: DreamBoothSettings) -> Adaptation:
     """Make a model ready for training.
 
     Parameters
     ----------
     model
         Changed in place.
-    new_rows
-        Rows of the text encoder's table that belong to added tokens; they are trained in any case.
+    token_rows
+        Rows of the text encoder's table that belong to domains; they are trained in any case.
     settings
         Full or LoRA, text encoder or not.
     """
@@ -81,8 +81,8 @@ def adapt(model: StableDiffusion, new_rows: list[int], settings: DreamBoothSetti
         model.unet.requires_grad_(True)
         model.text_encoder.requires_grad_(settings.text_encoder)
     table = model.text_encoder.get_input_embeddings().weight
-    if new_rows and not table.requires_grad:
-        _train_rows(table, new_rows)
+    if token_rows and not table.requires_grad:
+        _train_rows(table, token_rows)
     if settings.gradient_checkpointing:
         model.unet.enable_gradient_checkpointing()
     return Adaptation(module.train(), tuple(adapters))

@@ -120,7 +120,8 @@ class _Run:
             last = step + 1 == steps
             if accelerator.is_main_process and (last or (step + 1) % self.settings.checkpoint_every == 0):
                 save_checkpoint(checkpoint, step + 1, trained, average, raw)
-            if accelerator.is_main_process and (last or (step + 1) % self.settings.validate_every == 0):
+            every = self.settings.validate_every
+            if accelerator.is_main_process and every and (last or (step + 1) % every == 0):
                 self._validate(trained, average, step + 1)
         average.copy_to(trained.parameters())
 

@@ -36,7 +36,7 @@ def instance_prompts(domains: Sequence[str], style: Literal["name", "token"]) ->
 
 @torch.no_grad()
 def add_tokens(model: StableDiffusion, prompts: Mapping[str, str]) -> list[int]:
-    """Add the prompts that are tokens to vocabulary and text encoder; returns the rows of the new ones.
+    """Add the prompts that are tokens to vocabulary and text encoder; returns the rows of all that are.
 
     Parameters
     ----------
@@ -49,12 +49,12 @@ def add_tokens(model: StableDiffusion, prompts: Mapping[str, str]) -> list[int]:
     pieces = {prompt: _pieces(model, name) for name, prompt in new.items()}
     known = len(model.tokenizer)
     model.tokenizer.add_tokens(list(pieces))
-    rows = [row for row in model.tokenizer.convert_tokens_to_ids(list(pieces)) if row >= known]
-    model.text_encoder.resize_token_embeddings(len(model.tokenizer), mean_resizing=False)
+    rows: list[int] = model.tokenizer.convert_tokens_to_ids(list(pieces))
+    if len(model.tokenizer) > model.text_encoder.config.vocab_size:
+        model.text_encoder.resize_token_embeddings(len(model.tokenizer), mean_resizing=False)
     table = model.text_encoder.get_input_embeddings().weight
-    for prompt, parts in pieces.items():
-        row = model.tokenizer.convert_tokens_to_ids(prompt)
-        if row in rows:
+    for row, parts in zip(rows, pieces.values(), strict=True):
+        if row >= known:
             table[row] = table[parts].mean(dim=0)
     return rows
 
