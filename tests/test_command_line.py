@@ -4,12 +4,15 @@ import gzip
 import json
 import shutil
 from pathlib import Path
+from typing import get_args
 
 import nibabel as nib
 import numpy as np
 import pytest
 
 from mrharmony.cli import app
+from mrharmony.cli.app import MethodName
+from mrharmony.harmonize import SIMPLE_METHODS
 
 COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands]
 
@@ -35,6 +38,10 @@ def test_every_command_has_a_help_of_several_lines(run, command: str):
     assert status == 0
     assert "Usage" in output
     assert len(output.splitlines()) > 10
+
+
+def test_every_method_can_be_named():
+    assert sorted(get_args(MethodName)) == sorted(["diffusion", *SIMPLE_METHODS])
 
 
 def test_the_version_is_printed(run):

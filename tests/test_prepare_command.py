@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -11,23 +10,8 @@ import pytest
 from pydicom import dcmread
 
 from dicom_files import PATIENT, write_series
-from mrharmony.cli import main
 from mrharmony.scans import read_scan
 from mrharmony.volume import Volume
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Run the command line in this process; returns status, standard output and standard error."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["mrharmony", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        output, errors = capsys.readouterr()
-        return int(ended.value.code or 0), output, errors
-
-    return run
 
 
 def test_scans_refused_by_parallel_processes_are_told_with_status_3(run, scan: Path, tmp_path: Path):
@@ -51,7 +35,10 @@ def test_a_dicom_examination_is_prepared_once_and_then_harmonized(run, scan: Pat
     assert dcmread(next(folder.iterdir())).PatientName == PATIENT
     out = tmp_path / "prepared"
     status, output, errors = run("prepare", folder, out, "--workers", 1, "--json")
-    assert (status, errors) == (0, "")
+    assert status == 0
+    assert not [
+        line for line in errors.splitlines() if not line.startswith("preparing: ")
+    ]  # on slow machines
     assert json.loads(output)[0]["verdict"] in ("passed", "warned")
     converted = out / "sourcedata" / "sub-01" / "anat" / "sub-01_T1w.nii.gz"
     mask = nib.load(out / "sub-01" / "anat" / "sub-01_desc-brain_mask.nii.gz")

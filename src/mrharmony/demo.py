@@ -165,7 +165,7 @@ def _harmonize(job: HarmonizeJob, one: TravellingScan, folder: Path) -> FloatArr
             one.scan,
             sidecar(job, one.scan, harmonized, (), one.prepared.skull_stripped),
         )
-    return np.asarray(harmonized.volume.voxels / np.float32(harmonized.scale))
+    return harmonized.intensities()
 
 
 def _scores(output: FloatArray, one: TravellingScan, other: TravellingScan) -> PairedScores:
@@ -200,8 +200,7 @@ def _identity(scans: Sequence[TravellingScan], seed: int) -> float:
         job = _toward(shipped, scanner, scanner)
         one = next(scan for scan in scans if scan.scanner == scanner)
         harmonized = job.harmonizer.harmonize(one.prepared, job.source, job.target)
-        output = harmonized.volume.voxels / np.float32(one.prepared.scale)
-        similarities.append(_scores(output, one, one).ssim)
+        similarities.append(_scores(harmonized.intensities(), one, one).ssim)
     return float(np.mean(similarities))
 
 

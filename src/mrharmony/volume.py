@@ -69,6 +69,15 @@ class Domain:
     prompt: str
 
 
+def same_name(one: str, other: str) -> bool:
+    """Whether two names mean the same domain: case, hyphens, dots and spaces make no difference."""
+    return _letters(one) == _letters(other)
+
+
+def _letters(name: str) -> str:
+    return "".join(character for character in name.lower() if character.isalnum())
+
+
 @dataclass(frozen=True, eq=False)
 class Volume:
     """A three-dimensional image and where it lies in the world; immutable.

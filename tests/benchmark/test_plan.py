@@ -1,5 +1,6 @@
 """Splits are by subject, complete, and refuse what cannot be judged."""
 
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -64,6 +65,14 @@ def test_only_virtual_heads_are_a_truth_for_each_other(tmp_path: Path):
     root = data_set(tmp_path, [(f"sub-{n}", "x") for n in range(6)], sessions="a b")
     assert not make_plan(root, "session", None).travelling
     assert make_plan(virtual(root), "session", None).travelling
+
+
+def test_a_plan_reaches_another_process_as_it_is(tmp_path: Path):
+    plan = make_plan(data_set(tmp_path, [(f"sub-{n}", "ab"[n % 2]) for n in range(8)]), "site", None)
+    assert list(plan.scans) == sorted(scan.key for scan in plan.testing)
+    received = pickle.loads(pickle.dumps(plan))  # noqa: S301 - our own bytes
+    assert received == plan
+    assert received.judged == plan.judged
 
 
 def test_a_given_split_is_kept(tmp_path: Path):

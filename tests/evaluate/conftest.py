@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from site_people import people
 from virtual_study import SCANNER_A, SCANNER_B, Study, canonical_scan, confounded_study
 
 from mrharmony.evaluate import TissueSegmentation, segment_tissues
@@ -38,6 +39,18 @@ def rescan_at_a(traveller: Anatomy) -> CanonicalBrain:
 def scan_at_b(traveller: Anatomy) -> CanonicalBrain:
     """The head on scanner B."""
     return canonical_scan(traveller, SCANNER_B, 3)
+
+
+@pytest.fixture(scope="session")
+def brains() -> list[CanonicalBrain]:
+    """Many people, each scanned once by the same scanner, 4 mm."""
+    return people()[0]
+
+
+@pytest.fixture(scope="session")
+def tissues() -> list[np.ndarray]:
+    """Their true tissues: 1 CSF, 2 grey, 3 white matter."""
+    return people()[1]
 
 
 @pytest.fixture(scope="session")

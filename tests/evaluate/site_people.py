@@ -15,6 +15,8 @@ from mrharmony.simulate import Anatomy, load_scanners, scan_head, template_anato
 
 GRID = Grid.working(4.0)
 PEOPLE = 24
+SITES = ["a", "b"] * (PEOPLE // 2)
+SUBJECTS = [f"sub{number}" for number in range(PEOPLE)]
 
 
 @cache

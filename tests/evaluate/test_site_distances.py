@@ -2,24 +2,11 @@
 
 import numpy as np
 import pytest
-from site_people import PEOPLE, at_second_site, people
+from site_people import SITES, SUBJECTS, at_second_site
 
 from mrharmony.evaluate import site_distances
 from mrharmony.evaluate.site_distances import cubic_kernel, frechet_distance, rbf_kernel, squared_discrepancy
 from mrharmony.volume import MrharmonyError
-
-SITES = ["a", "b"] * (PEOPLE // 2)
-SUBJECTS = [f"sub{number}" for number in range(PEOPLE)]
-
-
-@pytest.fixture(scope="module")
-def brains():
-    return people()[0]
-
-
-@pytest.fixture(scope="module")
-def tissues():
-    return people()[1]
 
 
 @pytest.fixture(scope="module")

@@ -3,26 +3,14 @@
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
-from site_people import PEOPLE, altered, at_second_site, people
+from site_people import SITES, SUBJECTS, altered, at_second_site, people
 
 from mrharmony.evaluate import cross_fit_probe, fit_probe, frozen_probe, probe_sites
 from mrharmony.evaluate.site_slices import site_slices
 from mrharmony.harmonize import CanonicalBrain
 from mrharmony.volume import MrharmonyError, Volume
 
-SITES = ["a", "b"] * (PEOPLE // 2)
-SUBJECTS = [f"sub{number}" for number in range(PEOPLE)]
 QUICK = {"seeds": (0,), "folds": 2}  # for the network
-
-
-@pytest.fixture(scope="module")
-def brains():
-    return people()[0]
-
-
-@pytest.fixture(scope="module")
-def tissues():
-    return people()[1]
 
 
 def equalised(brains):

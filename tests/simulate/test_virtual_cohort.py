@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mrharmony.scans import BidsIndex, check_scan
-from mrharmony.simulate import load_scanners, random_scanner, scanner_of_session, write_cohort
+from mrharmony.simulate import load_scanners, random_scanner, scanner_of_session, true_brain, write_cohort
 from mrharmony.volume import MrharmonyError
 
 NAMES = ("mprage-3t", "spgr-1.5t")
@@ -61,6 +61,11 @@ def test_the_truth_lies_on_the_grid_of_the_scans(cohort: Path) -> None:
     assert nib.aff2axcodes(scan.affine) == ("R", "A", "S")
     assert scan.header.get_zooms() == (4, 4, 4)
     assert np.array_equal(np.asarray(labels.dataobj) > 0, scan.get_fdata() > 0)
+
+
+def test_only_virtual_heads_have_a_true_brain(cohort: Path) -> None:
+    assert true_brain(cohort, "002") == cohort / "derivatives/truth/sub-002/anat/sub-002_dseg.nii.gz"
+    assert true_brain(cohort, "003") is None
 
 
 def test_participants_table_holds_the_known_factors(cohort: Path) -> None:

@@ -20,15 +20,14 @@ from mrharmony.harmonize import (
     load_statistics,
     save_statistics,
 )
-from mrharmony.harmonize.looks import Looks
-from mrharmony.latent import ModelCard, read_card
+from mrharmony.harmonize.per_scan import PerScan, on_brain
+from mrharmony.latent import STATISTICS, ModelCard, read_card
 from mrharmony.prepare import PreparedScan
 from mrharmony.volume import Domain, FloatArray, MrharmonyError
 
 OURS = "diffusion"
 CEILING = "truth-fitted lock"
 METHODS = (*SIMPLE_METHODS, OURS)
-_STATISTICS = "statistics.safetensors"
 
 
 class Contender(Protocol):
@@ -55,25 +54,21 @@ class Ours:
         self.harmonizer = harmonizer
         self._card = card
         self._names = names
-        self._last: tuple[PreparedScan, Looks] | None = None
+        self._looks = PerScan(harmonizer.looks)
 
     def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
         """Return the scan's harmonized canonical intensities on its own grid, 0 outside the brain."""
         if target.name not in self._names:
             raise MrharmonyError(f"{target.name}: the model does not know this domain.")
-        if self._last is None or self._last[0] is not scan:
-            self._last = scan, self.harmonizer.looks(scan)
         known = source is not None and source.name in self._names
         transform = self.harmonizer.transform(
             scan,
             self._card.domain(self._names[source.name]) if source is not None and known else None,
             self._card.domain(self._names[target.name]),
-            self._last[1],
+            self._looks(scan),
         )
         mask = scan.brain_mask
-        voxels = np.zeros(mask.shape, np.float32)
-        voxels[mask] = transform.apply(scan.positions(mask), scan.intensities()[mask])
-        return voxels
+        return on_brain(scan, transform.apply(scan.positions(mask), scan.intensities()[mask]))
 
 
 def fit_contender(
@@ -86,9 +81,8 @@ def fit_contender(
         return
     card = read_card(model)
     known = {name: domain.name for name in training if (domain := card.find(name))}
-    save_statistics(
-        folder / _STATISTICS, fit_statistics({own: training[name] for name, own in known.items()})
-    )
+    statistics = fit_statistics({own: training[name] for name, own in known.items()})
+    save_statistics(folder / STATISTICS, statistics)
 
 
 def open_contender(method: str, folder: Path, model: Path, domains: Sequence[str], seed: int) -> Contender:
@@ -108,7 +102,7 @@ def open_contender(method: str, folder: Path, model: Path, domains: Sequence[str
     card = read_card(model)
     harmonizer = open_method(model, OURS, seed, device="cpu")
     assert isinstance(harmonizer, DiffusionHarmonizer)
-    fitted = load_statistics(folder / _STATISTICS)
+    fitted = load_statistics(folder / STATISTICS)
     names = {name: own.name for name in domains if (own := card.find(name)) and own.name in fitted}
     return Ours(replace(harmonizer, statistics=fitted), card, names)
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
+import shutil
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
+from mrharmony.benchmark.contenders import OURS
 from mrharmony.benchmark.plan import BenchmarkScan
 from mrharmony.evaluate import TissueSegmentation, TissueVolumes, segment_tissues
 from mrharmony.harmonize import CanonicalBrain
 from mrharmony.scans import write_json
+from mrharmony.scans.atomic import write_arrays
 from mrharmony.volume import FloatArray, MrharmonyError
 
 SETTINGS = "benchmark-settings.json"
@@ -32,8 +33,17 @@ class BenchmarkFolder:
 
     root: Path
 
-    def claim(self, settings: dict[str, Any]) -> None:
+    def claim(self, settings: dict[str, Any], model: str) -> None:
         """Begin the benchmark, or recognise it as begun with the same settings.
+
+        What another model than `model` has left is forgotten; all else does not depend on it and is kept.
+
+        Parameters
+        ----------
+        settings
+            What must not change between runs into one folder.
+        model
+            SHA-256 of the model of `diffusion`.
 
         Raises
         ------
@@ -41,20 +51,28 @@ class BenchmarkFolder:
             If the folder holds another benchmark, or something else.
         """
         path = self.root / SETTINGS
+        given = json.loads(json.dumps(settings))
         if path.is_file():
             earlier = json.loads(path.read_text("utf-8"))
-            odd = [name for name in settings if earlier.get(name) != json.loads(json.dumps(settings[name]))]
+            odd = [name for name in given if earlier.get(name) != given[name]]
             if odd:
                 raise MrharmonyError(
                     f"{self.root}: holds a benchmark with another {odd[0]}. Name a new or empty folder."
                 )
-            return
-        if self.root.exists() and (not self.root.is_dir() or any(self.root.iterdir())):
+            if earlier.get("model") != model:
+                self._forget(OURS)
+        elif self.root.exists() and (not self.root.is_dir() or any(self.root.iterdir())):
             raise MrharmonyError(
                 f"{self.root}: is not empty and holds no benchmark. Name a new or empty folder."
             )
         self.root.mkdir(parents=True, exist_ok=True)
-        write_json(path, settings)
+        write_json(path, given | {"model": model})
+
+    def _forget(self, method: str) -> None:
+        """Remove a method's records, brains, figures and fits."""
+        self.figures(method).unlink(missing_ok=True)
+        for left in (self.root / "work" / method, *self.root.glob(f"methods/fold-*/{method}")):
+            shutil.rmtree(left, ignore_errors=True)
 
     @property
     def brains(self) -> Path:
@@ -79,7 +97,7 @@ class BenchmarkFolder:
 
     def save_brain(self, method: str, scan: BenchmarkScan, voxels: FloatArray) -> None:
         """Keep a scan as a method brought it to the benchmark's target, canonical units, half precision."""
-        _save(self._brain(method, scan), voxels=voxels.astype(np.float16))
+        write_arrays(self._brain(method, scan), {"voxels": voxels.astype(np.float16)})
 
     def has_brain(self, method: str, scan: BenchmarkScan) -> bool:
         """Whether a method has brought a scan to the benchmark's target."""
@@ -95,18 +113,9 @@ class BenchmarkFolder:
         path = self.root / "work" / "tissues" / f"{scan.key}.npz"
         if not path.is_file():
             found = segment_tissues(brain)
-            _save(path, labels=found.labels, volumes=astuple(found.volumes))
+            write_arrays(path, {"labels": found.labels, "volumes": astuple(found.volumes)})
         with np.load(path, allow_pickle=False) as archive:
             return TissueSegmentation(archive["labels"], TissueVolumes(*archive["volumes"].tolist()))
 
     def _brain(self, method: str, scan: BenchmarkScan) -> Path:
         return self.root / "work" / method / f"{scan.key}.npz"
-
-
-def _save(path: Path, **arrays: ArrayLike) -> None:
-    """Write arrays atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    with temporary.open("wb") as stream:
-        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]  # numpy's stub takes them for a flag
-    temporary.replace(path)

@@ -21,7 +21,7 @@ from mrharmony.benchmark.contenders import (
 from mrharmony.benchmark.folder import BenchmarkFolder
 from mrharmony.benchmark.plan import BenchmarkPlan, BenchmarkScan, Fold
 from mrharmony.cohort.preparing import load_brain
-from mrharmony.evaluate import paired_scores
+from mrharmony.evaluate import PairedTruth
 from mrharmony.harmonize import CanonicalBrain, truth_fitted
 from mrharmony.prepare import Grid, PreparedScan
 from mrharmony.scans import write_json
@@ -117,6 +117,7 @@ def _run_subject(
 ) -> None:
     """Harmonize all scans of a subject and score them against each other."""
     brains = {scan.domain: contest.brain(scan) for scan in scans}
+    truths = {name: PairedTruth(brain.volume.voxels, brain.mask) for name, brain in brains.items()}
     for scan in scans:
         if scan not in contest.plan.judged:
             continue
@@ -131,7 +132,7 @@ def _run_subject(
                 scores[target] = {"refused": str(error)}
                 continue
             seconds.append(time.perf_counter() - start)
-            scores[target] = _score(voxels, prepared, truth)
+            scores[target] = _score(voxels, truths[target]) if truth else {}
             if target == contest.plan.target:
                 contest.folder.save_brain(method, scan, voxels)
         record = {"scan": scan.key, "method": method, "seconds": seconds, "targets": scores}
@@ -152,11 +153,9 @@ def _harmonize(
     return truth_fitted(prepared, truth.volume.voxels)
 
 
-def _score(voxels: FloatArray, prepared: PreparedScan, truth: CanonicalBrain | None) -> dict[str, Any]:
-    """Return the paired scores where there is a truth; an empty record elsewhere."""
-    if truth is None:
-        return {}
-    scores = asdict(paired_scores(voxels, truth.volume.voxels, prepared.brain_mask & truth.mask))
+def _score(voxels: FloatArray, truth: PairedTruth) -> dict[str, Any]:
+    """Return the paired scores; scans of one subject are prepared with one mask."""
+    scores = asdict(truth.scores(voxels))
     return {name: score for name, score in scores.items() if name != "psnr"}  # follows from the MSE
 
 

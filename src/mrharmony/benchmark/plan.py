@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from mrharmony.scans import BidsIndex, BidsScan
-from mrharmony.volume import MrharmonyError
+from mrharmony.scans.participants import shuffle_key
+from mrharmony.simulate import true_brain
+from mrharmony.volume import MrharmonyError, same_name
 
 FOLDS = 5
 TRAINING_LEAST = 2  # subjects of a domain that must be left to fit on
 SPLIT = "split"  # column of participants.tsv with `train` and `test`
 HOME = "site"  # column of participants.tsv: where a travelling subject would have been scanned
-TRUTH = "derivatives/truth/sub-{0}/anat/sub-{0}_dseg.nii.gz"  # of virtual heads; see mrharmony.simulate
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,12 @@ class Fold:
     training: tuple[BenchmarkScan, ...]
     testing: tuple[BenchmarkScan, ...]
 
-    @property
+    @cached_property
     def known(self) -> tuple[str, ...]:
         """Domains that the methods are fitted on."""
         return tuple(sorted({scan.domain for scan in self.training}))
 
-    @property
+    @cached_property
     def new(self) -> tuple[str, ...]:
         """Domains of tested scans that no method has seen."""
         return tuple(sorted({scan.domain for scan in self.testing} - set(self.known)))
@@ -82,38 +83,41 @@ class BenchmarkPlan:
     target: str
     folds: tuple[Fold, ...]
 
-    @property
+    @cached_property
+    def scans(self) -> Mapping[str, BenchmarkScan]:
+        """Return all scans, of training and testing, by key and in its order."""
+        scans = {scan.key: scan for fold in self.folds for scan in (*fold.training, *fold.testing)}
+        return dict(sorted(scans.items()))
+
+    @cached_property
     def testing(self) -> tuple[BenchmarkScan, ...]:
         """Return all tested scans, of all folds, sorted by key."""
         return tuple(
             sorted((scan for fold in self.folds for scan in fold.testing), key=lambda scan: scan.key)
         )
 
-    def true_brain(self, subject: str) -> Path | None:
-        """Return the file of a virtual head's true tissues; None for a real subject."""
-        path = self.root / TRUTH.format(subject)
-        return path if path.is_file() else None
-
-    @property
+    @cached_property
     def travelling(self) -> bool:
         """Whether tested subjects are virtual heads that went to several domains, so that there is a truth.
 
         Real travelling subjects lie differently in every scan; their scans are no truth voxel by voxel.
         """
         subjects = {scan.subject for scan in self.testing}
-        return len(subjects) < len(self.testing) and all(map(self.true_brain, subjects))
+        return len(subjects) < len(self.testing) and all(
+            true_brain(self.root, subject) for subject in subjects
+        )
 
-    @property
+    @cached_property
     def new(self) -> tuple[str, ...]:
         """Domains of tested scans that no method has seen."""
         return tuple(sorted({name for fold in self.folds for name in fold.new}))
 
-    @property
+    @cached_property
     def judged(self) -> tuple[BenchmarkScan, ...]:
         """Return the tested scans that are harmonized: those of new domains if there are any, else all."""
         return tuple(scan for scan in self.testing if not self.new or scan.domain in self.new)
 
-    @property
+    @cached_property
     def homes(self) -> tuple[BenchmarkScan, ...]:
         """Return the one scan of each tested subject that a study would have.
 
@@ -191,12 +195,8 @@ def _scan(scan: BidsScan) -> BenchmarkScan:
 
 def _home(scans: Sequence[BenchmarkScan], number: int) -> BenchmarkScan:
     """Return a subject's scan in its own site, or else the scan number `number`, counted around."""
-    own = [scan for scan in scans if _letters(scan.domain) == _letters(scan.participant.get(HOME, ""))]
+    own = [scan for scan in scans if same_name(scan.domain, scan.participant.get(HOME, ""))]
     return own[0] if own else scans[number % len(scans)]
-
-
-def _letters(name: str) -> str:
-    return "".join(character for character in name.lower() if character.isalnum())
 
 
 def _given_split(root: Path, scans: Sequence[BenchmarkScan]) -> Fold:
@@ -215,7 +215,7 @@ def _given_split(root: Path, scans: Sequence[BenchmarkScan]) -> Fold:
 def _cross_validation(root: Path, scans: Sequence[BenchmarkScan]) -> tuple[Fold, ...]:
     """Return folds in which every subject is tested once; each domain is spread evenly over them."""
     members = {
-        name: sorted({s.subject for s in scans if s.domain == name}, key=_shuffled)
+        name: sorted({s.subject for s in scans if s.domain == name}, key=shuffle_key)
         for name in sorted({scan.domain for scan in scans})
     }
     folds = min(FOLDS, *(len(subjects) for subjects in members.values()))
@@ -236,8 +236,3 @@ def _cross_validation(root: Path, scans: Sequence[BenchmarkScan]) -> tuple[Fold,
         )
         for fold in range(folds)
     )
-
-
-def _shuffled(subject: str) -> str:
-    """Return a key that orders subjects at random but always alike, so that enrolment order is no split."""
-    return hashlib.sha256(subject.encode()).hexdigest()

@@ -22,12 +22,13 @@ from mrharmony.benchmark.directions import Scoreboard, identity_means, paired_ce
 from mrharmony.benchmark.figure import draw_figure
 from mrharmony.benchmark.folder import BenchmarkFolder
 from mrharmony.benchmark.harmonizing import FITTED, Contest, is_finished, read_records, run_method
-from mrharmony.benchmark.plan import BenchmarkPlan, make_plan
+from mrharmony.benchmark.plan import BenchmarkPlan, BenchmarkScan, make_plan
 from mrharmony.benchmark.table import write_tables
 from mrharmony.cohort.preparing import ScanFile, one_thread, prepare_positions, usable_cores
 from mrharmony.latent import model_hash, read_card
 from mrharmony.prepare import Grid
 from mrharmony.progress import track
+from mrharmony.simulate import true_brain
 from mrharmony.volume import MrharmonyError
 
 ZOOM = 2.0  # mm
@@ -67,15 +68,13 @@ class BenchmarkRequest:
 
     def settings(self, plan: BenchmarkPlan) -> dict[str, Any]:
         """Return what must not change between runs into one folder; no path, so that folders may move."""
-        scans = {scan.key: scan for fold in plan.folds for scan in (*fold.training, *fold.testing)}
-        content = [(key, scan.path.stat().st_size, scan.participant) for key, scan in sorted(scans.items())]
+        content = [(key, scan.path.stat().st_size, scan.participant) for key, scan in plan.scans.items()]
         return {
             "data set": hashlib.sha256(repr(content).encode()).hexdigest(),
             "domain column": self.domain_column,
             "target": plan.target,
             "domains": list(self.only),
             "seed": self.seed,
-            "model": model_hash(self.model),
             "version": __version__,
         }
 
@@ -96,6 +95,33 @@ class BenchmarkResult:
     refused: dict[str, str]
 
 
+@dataclass(frozen=True)
+class _Scores:
+    """What all methods have left in the output folder.
+
+    Parameters
+    ----------
+    records
+        By method: the judged scans, and what was written of each.
+    cohort
+        By method: figures over the whole cohort.
+    board
+        The paired scores side by side; None where there is no truth.
+    """
+
+    records: dict[str, list[tuple[BenchmarkScan, dict[str, Any]]]]
+    cohort: dict[str, dict[str, Any]]
+    board: Scoreboard | None
+
+    @classmethod
+    def read(cls, contest: Contest, methods: Sequence[str]) -> _Scores:
+        """Read what the methods' processes have written."""
+        records = {method: list(read_records(contest, method)) for method in methods}
+        cohort = {method: contest.folder.read_figures(method) for method in methods}
+        cells = {method: paired_cells(found) for method, found in records.items()}
+        return cls(records, cohort, Scoreboard(cells, contest.seed) if contest.plan.travelling else None)
+
+
 def run_benchmark(request: BenchmarkRequest) -> BenchmarkResult:
     """Run every method on a data set with the same preparation and the same splits; resumable.
 
@@ -111,17 +137,17 @@ def run_benchmark(request: BenchmarkRequest) -> BenchmarkResult:
         raise MrharmonyError(f"{unknown}: no such method. Choose from: {', '.join(METHODS)}.")
     plan = make_plan(request.bids_dir, request.domain_column, request.target, request.only)
     folder = BenchmarkFolder(request.output)
-    folder.claim(request.settings(plan))
+    folder.claim(request.settings(plan), model_hash(request.model))
     workers = usable_cores()
     brains, refused = _prepare(plan, folder, workers)
     contest = Contest(plan, folder, brains, request.model, ZOOM, request.seed)
     methods = [name for name in METHODS if name in {"none", *request.methods}] + [CEILING] * plan.travelling
     _run_methods(contest, methods, workers)
     _figure_cohort(contest, methods, workers)
-    cohort = {method: folder.read_figures(method) for method in methods}
+    scores = _Scores.read(contest, methods)
     reasons = {path.name: reason for path, reason in refused.items()}
-    rows = _rows(contest, methods, cohort, request.command)
-    record = {"about": _about(contest, request.command), **_details(contest, methods, cohort, reasons)}
+    rows = _rows(contest, scores, request.command)
+    record = {"about": _about(contest, request.command), **_details(scores), "refused": reasons}
     title = f"Benchmark: {request.bids_dir.resolve().name}"
     write_tables(request.output, title, rows, record)
     draw_figure(request.output / "benchmark.png", title, rows, OURS)
@@ -133,9 +159,8 @@ def _prepare(
 ) -> tuple[dict[Path, Path], dict[Path, str]]:
     """Prepare all scans; those of a virtual head lie in one place and have its true brain for a mask."""
     groups: dict[str, list[ScanFile]] = {}
-    scans = {scan.key: scan for fold in plan.folds for scan in (*fold.training, *fold.testing)}
-    for key, scan in sorted(scans.items()):
-        brain = plan.true_brain(scan.subject)
+    for key, scan in plan.scans.items():
+        brain = true_brain(plan.root, scan.subject)
         groups.setdefault(scan.subject if brain else key, []).append(ScanFile(scan.path, brain))
     return prepare_positions(list(groups.values()), Grid.working(ZOOM), folder.brains, workers)
 
@@ -159,32 +184,26 @@ def _figure_cohort(contest: Contest, methods: Sequence[str], workers: int) -> No
 
 
 def _pool(workers: int, tasks: int | None) -> ProcessPoolExecutor:
-    spawn = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, spawn, one_thread, max_tasks_per_child=tasks)
+    """Return workers that start from one process with everything imported, which saves each the seconds."""
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload([__name__])
+    return ProcessPoolExecutor(workers, server, one_thread, max_tasks_per_child=tasks)
 
 
-def _rows(
-    contest: Contest, methods: Sequence[str], cohort: Mapping[str, Mapping[str, Any]], command: str
-) -> list[dict[str, Any]]:
+def _rows(contest: Contest, scores: _Scores, command: str) -> list[dict[str, Any]]:
     """Return a row of the table for each method."""
-    board = _scoreboard(contest, methods)
     rows = []
-    for method in methods:
-        records = list(read_records(contest, method))
+    for method, records in scores.records.items():
         row: dict[str, Any] = {"method": method, "command": command, "seed": contest.seed}
-        summary = board.summary(method) if contest.plan.travelling else None
+        summary = scores.board.summary(method) if scores.board else None
         if summary:
             paired = asdict(summary)
             gain = paired.pop("gain")
             row |= paired | {"gain": gain["value"], "gain_low": gain["low"], "gain_high": gain["high"]}
         row["identity_ssim"] = identity_means(records).get("ssim")
-        rows.append(row | cohort_columns(cohort[method]) | _cost(contest, method, [r for _, r in records]))
+        row |= cohort_columns(scores.cohort[method]) | _cost(contest, method, [r for _, r in records])
+        rows.append(row)
     return rows
-
-
-def _scoreboard(contest: Contest, methods: Sequence[str]) -> Scoreboard:
-    cells = {method: paired_cells(read_records(contest, method)) for method in methods}
-    return Scoreboard(cells, contest.seed)
 
 
 def _cost(contest: Contest, method: str, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -199,17 +218,11 @@ def _cost(contest: Contest, method: str, records: Sequence[Mapping[str, Any]]) -
     }
 
 
-def _details(
-    contest: Contest,
-    methods: Sequence[str],
-    cohort: Mapping[str, Mapping[str, Any]],
-    refused: Mapping[str, str],
-) -> dict[str, Any]:
-    """Return what the JSON holds beside the table: every direction, every cohort figure, refusals."""
-    board = _scoreboard(contest, methods) if contest.plan.travelling else None
-    rows = [row for method in methods for row in (board.directions(method) if board else [])]
-    directions = [asdict(row) for row in rows]
-    return {"directions": directions, "cohort": dict(cohort), "refused": dict(refused)}
+def _details(scores: _Scores) -> dict[str, Any]:
+    """Return what the JSON holds beside the table: every direction, every cohort figure."""
+    board = scores.board
+    rows = [row for method in scores.records for row in (board.directions(method) if board else [])]
+    return {"directions": [asdict(row) for row in rows], "cohort": scores.cohort}
 
 
 def _about(contest: Contest, command: str) -> dict[str, str]:

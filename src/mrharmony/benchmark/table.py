@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from rich.table import Table
 
 from mrharmony.scans import write_json
-from mrharmony.scans.atomic import staged
+from mrharmony.scans.atomic import write_text
 
 Row = Mapping[str, Any]
 MISSING = "n/a"
@@ -104,15 +104,9 @@ def csv_text(rows: Sequence[Row]) -> str:
 def write_tables(folder: Path, title: str, rows: Sequence[Row], record: Mapping[str, Any]) -> None:
     """Write `benchmark.md`, `benchmark.csv` and `benchmark.json` into a folder."""
     notes = "\n".join(f"- {name}: {value}" for name, value in record["about"].items())
-    _write(folder / "benchmark.md", f"# {title}\n\n{notes}\n\n{markdown(rows)}")
-    _write(folder / "benchmark.csv", csv_text(rows))
+    write_text(folder / "benchmark.md", f"# {title}\n\n{notes}\n\n{markdown(rows)}")
+    write_text(folder / "benchmark.csv", csv_text(rows))
     write_json(folder / "benchmark.json", {**record, "rows": list(rows)})
-
-
-def _write(path: Path, text: str) -> None:
-    with staged(path) as file:
-        file.fill(lambda stream: stream.write(text.encode()))
-        file.commit()
 
 
 def _cell(row: Row, column: Column) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,7 @@ from typing import Any
 from mrharmony import __version__
 from mrharmony.cohort.bids_app import describe, wanted_scans
 from mrharmony.cohort.harmonizing import reason_of
-from mrharmony.cohort.preparing import one_thread
+from mrharmony.cohort.preparing import one_thread, usable_cores
 from mrharmony.prepare import prepare_scan
 from mrharmony.prepare.figures import PreparationFigures, preparation_figures
 from mrharmony.prepare.prepared_files import LOG_SUFFIX, PreparedFiles
@@ -26,12 +25,12 @@ from mrharmony.prepare.saved import (
     manual_mask,
     read_note,
     why_not_usable,
-    write_bytes,
     write_prepared,
 )
 from mrharmony.progress import track
 from mrharmony.report.preparation_page import IndexRow, Verdict, index_page, preparation_page, thumbnail
 from mrharmony.scans import BidsIndex, finding_record, read_mask, read_scan, write_json
+from mrharmony.scans.atomic import write_bytes, write_text
 from mrharmony.volume import Finding, MrharmonyError
 
 INDEX = "index.html"
@@ -101,7 +100,7 @@ def prepare_data_set(
     labels
         Only these participants, with or without `sub-`; all if empty.
     workers
-        Processes of one thread each; as many as there are cores if not given.
+        Processes of one thread each; as many as there are usable cores if not given.
 
     Returns
     -------
@@ -115,7 +114,7 @@ def prepare_data_set(
     """
     jobs = _jobs(index, out_dir, labels)
     describe(out_dir, "mrharmony: prepared T1w scans")
-    write_bytes(out_dir / ".bidsignore", _NOT_BIDS.encode())
+    write_text(out_dir / ".bidsignore", _NOT_BIDS)
     _copy_participants(index.root, out_dir)
     earlier = {job.scan: _finished(job) for job in jobs}
     missing = [job for job in jobs if earlier[job.scan] is None]
@@ -146,7 +145,7 @@ def _jobs(index: BidsIndex, out_dir: Path, labels: Sequence[str] | None) -> list
 
 def _run(jobs: Sequence[PrepareJob], workers: int | None) -> Iterator[tuple[Path, Preparation]]:
     """Prepare scans side by side; yields each as it is done."""
-    count = min(workers or os.cpu_count() or 1, len(jobs))
+    count = min(workers or usable_cores(), len(jobs))
     if count <= 1:
         one_thread()
         yield from map(_prepare, jobs)
@@ -194,7 +193,7 @@ def _write(job: PrepareJob) -> Preparation:
     verdict: Verdict = "warned" if any(finding.level == "warning" for finding in findings) else "passed"
     result = Preparation(job.scan, verdict, None, findings, figures)
     page = preparation_page(job.scan.name, prepared, figures, verdict, findings)
-    write_bytes(files.page, page.encode())
+    write_text(files.page, page)
     seconds = round(time.monotonic() - start, 1)
     write_json(files.log, {**result.record(), "seconds": seconds, "thumbnail": thumbnail(prepared)})
     details = {
@@ -230,7 +229,7 @@ def _write_index(out_dir: Path) -> None:
     """List every scan that any run has prepared or refused in a folder."""
     logs = sorted(out_dir.glob(f"sub-*/**/*{LOG_SUFFIX}"))
     rows = [row for log in logs if (row := _row(log, out_dir))]
-    write_bytes(out_dir / INDEX, index_page("Prepared scans", rows).encode())
+    write_text(out_dir / INDEX, index_page("Prepared scans", rows))
 
 
 def _row(path: Path, out_dir: Path) -> IndexRow | None:

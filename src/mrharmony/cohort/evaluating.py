@@ -93,7 +93,7 @@ def evaluate_identity(job: HarmonizeJob, scans: Sequence[Path]) -> Record:
         except MrharmonyError as error:
             refused[path.name] = str(error)
             continue
-        voxels = _harmonized(job, prepared)
+        voxels = job.harmonizer.harmonize(prepared, job.source, job.target).intensities()
         brain = CanonicalBrain(prepared.native.with_voxels(prepared.intensities()), prepared.brain_mask, 1.0)
         scores.append(identity_scores(brain, brain._replace(volume=prepared.native.with_voxels(voxels))))
     require_some(scores, refused)
@@ -170,9 +170,10 @@ def _slices_of(
     job: HarmonizeJob, prepared: PreparedScan, count: int, seed: int
 ) -> tuple[FloatArray, FloatArray]:
     """Return coronal slices of a scan after and before harmonization, on the 1 mm grid of the paper."""
+    voxels = job.harmonizer.harmonize(prepared, job.source, job.target).intensities()
     made = replace(
         prepared,
-        native=prepared.native.with_voxels(_harmonized(job, prepared)),
+        native=prepared.native.with_voxels(voxels),
         bias_field=np.ones_like(prepared.bias_field),
         scale=1.0,
     )
@@ -181,12 +182,6 @@ def _slices_of(
         for one in (made, prepared)
     )
     return after, before
-
-
-def _harmonized(job: HarmonizeJob, prepared: PreparedScan) -> FloatArray:
-    """Return a scan's harmonized canonical intensities on its native grid."""
-    harmonized = job.harmonizer.harmonize(prepared, job.source, job.target)
-    return np.asarray(harmonized.volume.voxels / np.float32(harmonized.scale))
 
 
 def _canonical_pair(first: Path, second: Path, mask: Path | None) -> tuple[CanonicalBrain, CanonicalBrain]:

@@ -17,10 +17,10 @@ from mrharmony.harmonize import CanonicalBrain
 from mrharmony.prepare import Grid, PreparedScan
 from mrharmony.scans import BidsIndex, BidsScan, output_stem, scan_suffix
 from mrharmony.scans.bids import SESSION
+from mrharmony.simulate import true_brain
 from mrharmony.volume import MrharmonyError
 
 ZOOM = 2.0  # mm, of the template grid that brains are compared on
-TRUTH = "derivatives/truth/sub-{0}/anat/sub-{0}_dseg.nii.gz"  # of virtual cohorts; see mrharmony.simulate
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,7 @@ def require_some(accepted: Sequence[object], refused: dict[str, str]) -> None:
 
 def judged_file(root: Path, scan: BidsScan) -> ScanFile:
     """Return a scan with the true brain of its virtual head, where its data set has one."""
-    truth = root / TRUTH.format(scan.subject)
-    return ScanFile(scan.path, truth if truth.is_file() else None, harmonized_scale(scan.path))
+    return ScanFile(scan.path, true_brain(root, scan.subject), harmonized_scale(scan.path))
 
 
 def harmonized_scale(scan: Path) -> float | None:

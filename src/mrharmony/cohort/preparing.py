@@ -18,6 +18,7 @@ from mrharmony.harmonize import CanonicalBrain
 from mrharmony.prepare import PREPARATION_FORMAT, Grid, PreparedScan, prepare_scan
 from mrharmony.progress import track
 from mrharmony.scans import Scan, read_mask, read_scan
+from mrharmony.scans.atomic import write_arrays
 from mrharmony.volume import MrharmonyError, Volume
 
 
@@ -187,7 +188,5 @@ def _prepare(group: Sequence[ScanFile], grid: Grid, files: Sequence[Path]) -> di
 
 def _save(prepared: PreparedScan, grid: Grid, file: Path) -> None:
     brain, mask = prepared.canonical(grid)
-    temporary = file.with_suffix(f".{os.getpid()}.tmp")
-    with temporary.open("wb") as stream:
-        np.savez_compressed(stream, voxels=brain.voxels.astype(np.float16), mask=mask, scale=prepared.scale)
-    temporary.replace(file)
+    voxels = brain.voxels.astype(np.float16)
+    write_arrays(file, {"voxels": voxels, "mask": mask, "scale": prepared.scale})

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mrharmony.cohort.preparing import prepare_brains
+from mrharmony.cohort.training_brains import training_brains
 from mrharmony.cohort.workbench import choose_device
 from mrharmony.harmonize import (
     STATISTICS_ZOOM,
@@ -39,7 +39,7 @@ from mrharmony.latent import (
 )
 from mrharmony.prepare import Grid
 from mrharmony.progress import track
-from mrharmony.scans import BidsIndex, BidsScan
+from mrharmony.scans import BidsIndex
 from mrharmony.simulate import Anatomy, Scanner, load_scanners, segment_brain, virtual_head
 from mrharmony.volume import MrharmonyError, Volume
 
@@ -85,34 +85,24 @@ def train_on_bids(
     """
     settings = TrainingSettings.preset(preset)
     on_cpu = choose_device(device).type == "cpu"
-    scans = select_scans(BidsIndex.open(bids_dir, domain_column), only, settings.scans_per_domain)
-    work = output.with_name(output.name + ".training")
-    grid = Grid.working(settings.working_zoom)
-    brains, refused = prepare_brains([scan.path for scan in scans], grid, work / "brains")
-    kept = [(str(scan.domain), brains[scan.path]) for scan in scans if scan.path in brains]
-    if not kept:
-        raise MrharmonyError(f"{bids_dir}: every scan was refused. Run `mrharmony check` on them.")
-    heads = virtual_heads(settings, grid, [brain for _, brain in kept])
+    index, grid = BidsIndex.open(bids_dir, domain_column), Grid.working(settings.working_zoom)
+    work = work_folder(output)
+    brains = training_brains(index, only, settings.scans_per_domain, grid, work)
+    heads = virtual_heads(settings, grid, [brain for _, brain in brains.kept])
     scanners = _scanners(settings) if heads else []
-    statistics = fit_statistics(_by_domain(kept)) | scanner_statistics(heads, scanners, settings.seed)
+    statistics = fit_statistics(brains.by_domain()) | scanner_statistics(heads, scanners, settings.seed)
     networks = train_networks(
-        training_slices(kept, heads, scanners, settings), settings, work, only_cpu=on_cpu
+        training_slices(brains.kept, heads, scanners, settings), settings, work, only_cpu=on_cpu
     )
-    counts = {name: sum(domain == name for domain, _ in kept) for name, _ in kept}
-    card = model_card(counts, scanners, settings, bids_dir)
+    card = model_card(brains.counts(), scanners, settings, bids_dir)
     model = LatentModel(networks.autoencoder, networks.denoiser, networks.prompts, build_scheduler(), card)
     save_model(model, output, lambda directory: save_statistics(directory / STATISTICS, statistics))
-    return TrainingReport(output, counts, refused)
+    return TrainingReport(output, brains.counts(), brains.refused)
 
 
-def select_scans(index: BidsIndex, only: Sequence[str] | None, most: int | None) -> list[BidsScan]:
-    """Return the scans of the wanted domains, at most so many of each, in the order of their names."""
-    wanted = list(only or index.domains)
-    unknown = [name for name in wanted if name not in index.domains]
-    if unknown:
-        raise MrharmonyError(f"{unknown[0]}: no such domain here. Choose from: {', '.join(index.domains)}.")
-    scans = [[scan for scan in index.scans if scan.domain == name][:most] for name in wanted]
-    return [scan for domain in scans for scan in domain]
+def work_folder(output: Path) -> Path:
+    """Return where unfinished work for a model directory is kept: beside it."""
+    return output.with_name(output.name + ".training")
 
 
 def training_slices(
@@ -141,21 +131,15 @@ def fit_on_bids(
     MrharmonyError
         If there is nothing to fit on, or the method cannot be fitted.
     """
-    scans = select_scans(BidsIndex.open(bids_dir, domain_column), only, None)
-    work = output.with_name(output.name + ".training")
-    grid = Grid.working(STATISTICS_ZOOM)
-    brains, refused = prepare_brains([scan.path for scan in scans], grid, work / "brains")
-    kept = [(str(scan.domain), brains[scan.path]) for scan in scans if scan.path in brains]
-    if not kept:
-        raise MrharmonyError(f"{bids_dir}: every scan was refused. Run `mrharmony check` on them.")
-    fitted = fit_method(method, _by_domain(kept))
-    counts = {name: sum(domain == name for domain, _ in kept) for name, _ in kept}
-    card = model_card(counts, (), None, bids_dir)
+    index, grid = BidsIndex.open(bids_dir, domain_column), Grid.working(STATISTICS_ZOOM)
+    brains = training_brains(index, only, None, grid, work_folder(output))
+    fitted = fit_method(method, brains.by_domain())
+    card = model_card(brains.counts(), (), None, bids_dir)
     if (output / CARD).is_file() and read_card(output) != card:
         raise MrharmonyError(f"{output}: holds methods fitted on other scans. Choose another output.")
     save_card(card, output)
     fitted.save(output)
-    return TrainingReport(output, counts, refused)
+    return TrainingReport(output, brains.counts(), brains.refused)
 
 
 def _scanners(settings: TrainingSettings) -> list[Scanner]:
@@ -192,11 +176,6 @@ def scanner_statistics(
 def _scan(head: VirtualHead, scanner: Scanner, rng: np.random.Generator) -> CanonicalBrain:
     voxels, scale = head.scan_whole(scanner, rng)
     return CanonicalBrain(Volume(voxels, head.anatomy.affine), voxels > 0, scale)
-
-
-def _by_domain(kept: Sequence[tuple[str, CanonicalBrain]]) -> dict[str, list[CanonicalBrain]]:
-    names = dict.fromkeys(name for name, _ in kept)
-    return {name: [brain for domain, brain in kept if domain == name] for name in names}
 
 
 def model_card(

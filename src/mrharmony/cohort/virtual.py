@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from mrharmony.prepare import Grid
 from mrharmony.progress import track
 from mrharmony.scans import BidsIndex, BidsScan
 from mrharmony.scans.bids import SESSION
+from mrharmony.scans.participants import shuffle_key
 from mrharmony.simulate import Anatomy, Recipe, segment_brain, write_recipe_cohort
 from mrharmony.volume import MrharmonyError
 
@@ -89,4 +89,4 @@ def _first_scans(bids_dir: Path, only: Sequence[str]) -> list[BidsScan]:
         raise MrharmonyError(
             f"{bids_dir}: no scans of {', '.join(only)}. Its sites: {', '.join(index.domains)}."
         )
-    return sorted(first.values(), key=lambda scan: hashlib.sha256(scan.subject.encode()).hexdigest())
+    return sorted(first.values(), key=lambda scan: shuffle_key(scan.subject))

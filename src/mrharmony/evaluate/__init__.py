@@ -8,6 +8,7 @@ from mrharmony.evaluate.leak import leak_suspected, leaked_noise
 from mrharmony.evaluate.paired import (
     DATA_RANGE,
     PairedScores,
+    PairedTruth,
     masked_ssim,
     mean_squared_error,
     paired_scores,
@@ -42,6 +43,7 @@ __all__ = [
     "FittedProbe",
     "IdentitySummary",
     "PairedScores",
+    "PairedTruth",
     "ProbeScores",
     "RepeatFloor",
     "SiteDistances",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -37,22 +38,86 @@ class PairedScores:
     ssim: float
 
 
-def paired_scores(
-    output: FloatArray, truth: FloatArray, mask: BoolArray, data_range: float = DATA_RANGE
-) -> PairedScores:
-    """Return MSE, PSNR and SSIM inside a mask.
+class PairedTruth:
+    """The true scan of a head, to which any number of outputs are compared; its own moments are kept.
 
     Parameters
     ----------
-    output, truth
-        Intensities in the same units, shape (i, j, k).
+    truth
+        Intensities, shape (i, j, k), at least 11 voxels along each axis.
     mask
         Voxels that count, shape (i, j, k), not empty.
     data_range
         L, the range of intensities, in the same units.
+    window
+        Of the structural similarity: Gaussian of σ 1.5 voxels, or uniform of 7×7×7 voxels.
     """
-    error = mean_squared_error(output, truth, mask)
-    return PairedScores(error, peak_ratio(error, data_range), masked_ssim(output, truth, mask, data_range))
+
+    def __init__(
+        self,
+        truth: FloatArray,
+        mask: BoolArray,
+        data_range: float = DATA_RANGE,
+        window: Window = "gaussian",
+    ) -> None:
+        self._truth, self._mask = truth, mask
+        self._range, self._window = data_range, window
+        self._box = tuple(
+            slice(max(extent.start - _MARGIN, 0), extent.stop + _MARGIN)
+            for extent in ndimage.find_objects(mask.astype(np.uint8))[0]
+        )
+
+    def scores(self, output: FloatArray) -> PairedScores:
+        """Return MSE, PSNR and SSIM of an output inside the mask; intensities as the truth's."""
+        error = mean_squared_error(output, self._truth, self._mask)
+        return PairedScores(error, peak_ratio(error, self._range), self.ssim(output))
+
+    def ssim(self, output: FloatArray) -> float:
+        """Return the mean over the mask of the SSIM map of Wang et al. (2004), equation 13.
+
+        SSIM = (2 μₐ μᵦ + C₁)(2 σₐᵦ + C₂) / ((μₐ² + μᵦ² + C₁)(σₐ² + σᵦ² + C₂)), C₁ = (0.01 L)²,
+        C₂ = (0.03 L)², with moments in a 3D window. Both images are 0 outside the mask, so windows
+        across its border see the same zeros in both.
+        """
+        made, (true, mean_b, variance_b) = self._inside(output), self._own_moments
+        mean_a, variance_a = self._moments(made)
+        covariance = self._unbiased * (self._window_mean(made * true) - mean_a * mean_b)
+        c1, c2 = (0.01 * self._range) ** 2, (0.03 * self._range) ** 2
+        luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
+        return float(np.mean(luminance * (2 * covariance + c2) / (variance_a + variance_b + c2)))
+
+    @cached_property
+    def _own_moments(self) -> tuple[NDArray[np.float64], ...]:
+        true = self._inside(self._truth)
+        return true, *self._moments(true)
+
+    @property
+    def _unbiased(self) -> float:
+        """What makes a variance that of a sample, as scikit-image takes it in the uniform window."""
+        return _WIDTH**3 / (_WIDTH**3 - 1) if self._window == "uniform" else 1.0
+
+    def _inside(self, image: FloatArray) -> NDArray[np.float64]:
+        """Return an image around the brain, 0 outside the mask."""
+        return np.where(self._mask[self._box], image[self._box], 0).astype(np.float64)
+
+    def _moments(self, image: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return μ and σ² in the windows around the voxels of the mask, each (n,)."""
+        mean, square = self._window_mean(image), self._window_mean(image * image)
+        return mean, self._unbiased * (square - mean**2)
+
+    def _window_mean(self, image: NDArray[np.float64]) -> NDArray[np.float64]:
+        if self._window == "gaussian":
+            means = ndimage.gaussian_filter(image, _SIGMA, truncate=_CUT)
+        else:
+            means = ndimage.uniform_filter(image, _WIDTH)
+        return np.asarray(means[self._mask[self._box]])
+
+
+def paired_scores(
+    output: FloatArray, truth: FloatArray, mask: BoolArray, data_range: float = DATA_RANGE
+) -> PairedScores:
+    """Return MSE, PSNR and SSIM of one output inside a mask; arguments as those of `PairedTruth`."""
+    return PairedTruth(truth, mask, data_range).scores(output)
 
 
 def mean_squared_error(output: FloatArray, truth: FloatArray, mask: BoolArray) -> float:
@@ -73,23 +138,8 @@ def masked_ssim(
     data_range: float = DATA_RANGE,
     window: Window = "gaussian",
 ) -> float:
-    """Return the mean over the mask of the SSIM map of Wang et al. (2004), equation 13.
-
-    SSIM = (2 μₐ μᵦ + C₁)(2 σₐᵦ + C₂) / ((μₐ² + μᵦ² + C₁)(σₐ² + σᵦ² + C₂)), C₁ = (0.01 L)², C₂ = (0.03 L)²,
-    with moments in a 3D window: Gaussian of σ 1.5 voxels, or uniform of 7×7×7 voxels. Both images are set to
-    0 outside the mask first, so windows across its border see the same zeros in both. Images need at least 11
-    voxels along each axis.
-    """
-    box = tuple(
-        slice(max(extent.start - _MARGIN, 0), extent.stop + _MARGIN)
-        for extent in ndimage.find_objects(mask.astype(np.uint8))[0]
-    )
-    inside = mask[box]
-    first, second = (np.where(inside, image[box], 0).astype(np.float64) for image in (output, truth))
-    mean_a, mean_b, variances, covariance = _moments(first, second, inside, window)
-    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
-    luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
-    return float(np.mean(luminance * (2 * covariance + c2) / (variances + c2)))
+    """Return `PairedTruth.ssim` of one output."""
+    return PairedTruth(truth, mask, data_range, window).ssim(output)
 
 
 def room_share(score: float, best_simple: float, ceiling: float) -> float | None:
@@ -109,30 +159,3 @@ def room_share(score: float, best_simple: float, ceiling: float) -> float | None
     """
     room = ceiling - best_simple
     return (score - best_simple) / room if 0 < room < float("inf") else None
-
-
-def _moments(
-    first: NDArray[np.float64], second: NDArray[np.float64], inside: BoolArray, window: Window
-) -> tuple[NDArray[np.float64], ...]:
-    """Return μₐ, μᵦ, σₐ² + σᵦ², σₐᵦ in the windows around the voxels of the mask, each (n,).
-
-    From sum and difference of the images, because four filters are quicker than five:
-    σₐ² + σᵦ² = (σ₊² + σ₋²) / 2 and σₐᵦ = (σ₊² - σ₋²) / 4.
-    """
-    both, apart = first + second, first - second
-    mean_both, mean_apart, square_both, square_apart = (
-        _window_mean(image, window)[inside] for image in (both, apart, both * both, apart * apart)
-    )
-    count = _WIDTH**3
-    # scikit-image takes the uniform window's moments as those of a sample.
-    unbiased = count / (count - 1) if window == "uniform" else 1.0
-    variance_both = unbiased * (square_both - mean_both**2)
-    variance_apart = unbiased * (square_apart - mean_apart**2)
-    means = (mean_both + mean_apart) / 2, (mean_both - mean_apart) / 2
-    return *means, (variance_both + variance_apart) / 2, (variance_both - variance_apart) / 4
-
-
-def _window_mean(image: NDArray[np.float64], window: Window) -> NDArray[np.float64]:
-    if window == "gaussian":
-        return np.asarray(ndimage.gaussian_filter(image, _SIGMA, truncate=_CUT))
-    return np.asarray(ndimage.uniform_filter(image, _WIDTH))

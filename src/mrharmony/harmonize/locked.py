@@ -10,6 +10,7 @@ import numpy as np
 from mrharmony.harmonize.bilateral_fit import fit_bilateral_grid
 from mrharmony.harmonize.bilateral_grid import BilateralGrid
 from mrharmony.harmonize.evidence import scan_evidence
+from mrharmony.harmonize.per_scan import on_brain
 from mrharmony.harmonize.population import DomainStatistics, target_statistics
 from mrharmony.harmonize.protocol import HarmonizedVolume
 from mrharmony.prepare import PreparedScan
@@ -72,9 +73,8 @@ def truth_fitted(scan: PreparedScan, truth: FloatArray) -> FloatArray:
     """
     mask = scan.brain_mask
     positions, intensities = scan.positions(mask), scan.intensities()[mask]
-    voxels = np.zeros(mask.shape, np.float32)
-    voxels[mask] = fit_bilateral_grid(positions, intensities, truth[mask]).apply(positions, intensities)
-    return voxels
+    lock = fit_bilateral_grid(positions, intensities, truth[mask])
+    return on_brain(scan, lock.apply(positions, intensities))
 
 
 def output_scale(

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
 from mrharmony.harmonize.evidence import Evidence
 from mrharmony.prepare import PreparedScan
-from mrharmony.volume import Domain, Volume
+from mrharmony.volume import Domain, FloatArray, Volume
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,10 @@ class HarmonizedVolume:
     scale: float
     evidence: Evidence
     provenance: dict[str, object]
+
+    def intensities(self) -> FloatArray:
+        """Return the harmonized intensities in canonical units, shape (i, j, k)."""
+        return np.asarray(self.volume.voxels / np.float32(self.scale))
 
 
 class Harmonizer(Protocol):

@@ -11,7 +11,7 @@ from mrharmony.latent.config import Settings, TrainingSettings
 from mrharmony.latent.dreambooth_settings import DreamBoothSettings
 from mrharmony.latent.prompts import PromptEncoder
 from mrharmony.prepare import Grid
-from mrharmony.volume import Domain, MrharmonyError
+from mrharmony.volume import Domain, MrharmonyError, same_name
 
 
 class DomainCard(Settings):
@@ -38,7 +38,7 @@ class ModelCard(Settings):
     def find(self, name: str) -> Domain | None:
         """Return the domain of that name, or None; case, hyphens and dots make no difference."""
         for card in self.domains:
-            if _letters(card.name) == _letters(name):
+            if same_name(card.name, name):
                 return Domain(card.name, card.prompt)
         return None
 
@@ -65,7 +65,3 @@ class LatentModel:
     def grid(self) -> Grid:
         """The grid in template space on which this model works."""
         return Grid.working(self.card.working_zoom)
-
-
-def _letters(name: str) -> str:
-    return "".join(character for character in name.lower() if character.isalnum())

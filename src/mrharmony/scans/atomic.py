@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import ArrayLike
 
 from mrharmony.volume import MrharmonyError
 
@@ -101,7 +104,34 @@ def write_json(path: Path, record: dict[str, Any]) -> None:
     record
         Keys and values that JSON knows; NaN and infinity raise `ValueError`.
     """
-    content = json_bytes(record)
+    write_bytes(path, json_bytes(record))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file atomically; its folder is made where missing."""
+    _write(path, lambda stream: stream.write(content))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically, in UTF-8; its folder is made where missing."""
+    write_bytes(path, text.encode())
+
+
+def write_arrays(path: Path, arrays: Mapping[str, ArrayLike]) -> None:
+    """Write arrays as compressed `.npz`, atomically.
+
+    Parameters
+    ----------
+    path
+        The file; its folder is made where missing.
+    arrays
+        By the names that `np.load` gives them back by.
+    """
+    # numpy's stub takes the arrays for its flag.
+    _write(path, lambda stream: np.savez_compressed(stream, **arrays))  # type: ignore[arg-type]
+
+
+def _write(path: Path, write: Callable[[BinaryIO], object]) -> None:
     with staged(path) as file:
-        file.fill(lambda stream: stream.write(content))
+        file.fill(write)
         file.commit()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,6 +54,11 @@ def read_participants(path: Path) -> tuple[tuple[str, ...], dict[str, dict[str, 
             raise MrharmonyError(f"{path}: subject {label} has two rows. Remove one of them.")
         rows[label] = row
     return tuple(name for name in header if name != ID_COLUMN), rows
+
+
+def shuffle_key(subject: str) -> str:
+    """Return a key that orders subjects at random but always alike; labels are often sorted by site."""
+    return hashlib.sha256(subject.encode()).hexdigest()
 
 
 def _lines(path: Path) -> Iterator[list[str]]:

@@ -5,6 +5,7 @@ people and scanners and writes BIDS with the truth beside it; `write_recipe_coho
 populations of their own. docs/simulation.md holds constants, equations and limits.
 """
 
+from mrharmony.simulate._cohort_files import true_brain
 from mrharmony.simulate.anatomy import CORTICAL_GM, CSF, DEEP_GM, LESION_LABEL, WM, Anatomy
 from mrharmony.simulate.cohort import scanner_of_session, write_cohort
 from mrharmony.simulate.contrast import contrast, tissue_signals
@@ -57,6 +58,7 @@ __all__ = [
     "template_anatomy",
     "tissue_signal",
     "tissue_signals",
+    "true_brain",
     "virtual_head",
     "write_cohort",
     "write_recipe_cohort",

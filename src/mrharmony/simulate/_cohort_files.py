@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 import mrharmony
 from mrharmony.scans import write_json
-from mrharmony.scans.atomic import staged
+from mrharmony.scans.atomic import staged, write_text
 from mrharmony.simulate.scanner import Scanner
 from mrharmony.simulate.tissues import TISSUES
 from mrharmony.volume import Matrix
@@ -46,8 +46,30 @@ def scan_path(root: Path, index: int, scanner: Scanner) -> Path:
 
 def truth_path(root: Path, index: int) -> Path:
     """Return where a subject's tissue labels lie."""
-    subject = subject_label(index)
-    return root / TRUTH / subject / "anat" / f"{subject}_dseg.nii.gz"
+    return _labels_path(root, subject_label(index))
+
+
+def true_brain(root: Path, subject: str) -> Path | None:
+    """Return the file of a virtual head's true tissues, which is its brain mask too.
+
+    Parameters
+    ----------
+    root
+        A BIDS folder, virtual or not.
+    subject
+        Label of the subject, without `sub-`.
+
+    Returns
+    -------
+    Path or None
+        None for a real subject.
+    """
+    path = _labels_path(root, f"sub-{subject}")
+    return path if path.is_file() else None
+
+
+def _labels_path(root: Path, label: str) -> Path:
+    return root / TRUTH / label / "anat" / f"{label}_dseg.nii.gz"
 
 
 def sidecar_path(path: Path) -> Path:
@@ -110,10 +132,3 @@ def write_tsv(path: Path, rows: Sequence[dict[str, str]]) -> None:
     """Write rows with the same keys as a tab-separated table, atomically."""
     lines = [list(rows[0]), *(list(row.values()) for row in rows)]
     write_text(path, "".join("\t".join(line) + "\n" for line in lines))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, atomically."""
-    with staged(path) as file:
-        file.fill(lambda stream: stream.write(text.encode()))
-        file.commit()

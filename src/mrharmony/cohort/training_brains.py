@@ -1,0 +1,77 @@
+"""The scans that a model or a method is made from: chosen, prepared, and sorted by domain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mrharmony.cohort.preparing import prepare_brains
+from mrharmony.harmonize import CanonicalBrain
+from mrharmony.prepare import Grid
+from mrharmony.scans import BidsIndex, BidsScan
+from mrharmony.volume import MrharmonyError
+
+
+@dataclass(frozen=True)
+class TrainingBrains:
+    """The prepared scans that a model is made from.
+
+    Parameters
+    ----------
+    kept
+        Domain and brain of each scan, in the order of the scans.
+    refused
+        The scans that could not be prepared, and why.
+    """
+
+    kept: list[tuple[str, CanonicalBrain]]
+    refused: dict[Path, str]
+
+    def by_domain(self) -> dict[str, list[CanonicalBrain]]:
+        """Return the brains of each domain."""
+        names = dict.fromkeys(name for name, _ in self.kept)
+        return {name: [brain for domain, brain in self.kept if domain == name] for name in names}
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of brains of each domain."""
+        return {name: len(brains) for name, brains in self.by_domain().items()}
+
+
+def training_brains(
+    index: BidsIndex, only: Sequence[str] | None, most: int | None, grid: Grid, work: Path
+) -> TrainingBrains:
+    """Prepare the scans that a model is made from; an interrupted call is taken up.
+
+    Parameters
+    ----------
+    index
+        The data set.
+    only, most
+        As in `select_scans`.
+    grid
+        Working grid of the brains.
+    work
+        Folder for what is finished.
+
+    Raises
+    ------
+    MrharmonyError
+        If a domain is unknown, or every scan was refused.
+    """
+    scans = select_scans(index, only, most)
+    brains, refused = prepare_brains([scan.path for scan in scans], grid, work / "brains")
+    kept = [(str(scan.domain), brains[scan.path]) for scan in scans if scan.path in brains]
+    if not kept:
+        raise MrharmonyError(f"{index.root}: every scan was refused. Run `mrharmony check` on them.")
+    return TrainingBrains(kept, refused)
+
+
+def select_scans(index: BidsIndex, only: Sequence[str] | None, most: int | None) -> list[BidsScan]:
+    """Return the scans of the wanted domains, at most so many of each, in the order of their names."""
+    wanted = list(only or index.domains)
+    unknown = [name for name in wanted if name not in index.domains]
+    if unknown:
+        raise MrharmonyError(f"{unknown[0]}: no such domain here. Choose from: {', '.join(index.domains)}.")
+    scans = [[scan for scan in index.scans if scan.domain == name][:most] for name in wanted]
+    return [scan for domain in scans for scan in domain]

@@ -1,0 +1,46 @@
+"""Texts and arrays are written whole or not at all."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mrharmony.scans.atomic import write_arrays, write_text
+from mrharmony.volume import MrharmonyError
+
+
+def test_arrays_come_back_under_their_names(tmp_path: Path):
+    path = tmp_path / "new" / "brain.npz"
+    voxels = np.arange(6, dtype=np.float16).reshape(1, 2, 3)
+    write_arrays(path, {"voxels": voxels, "scale": 2.5})
+    with np.load(path, allow_pickle=False) as archive:
+        assert np.array_equal(archive["voxels"], voxels)
+        assert archive["voxels"].dtype == np.float16
+        assert float(archive["scale"]) == 2.5
+
+
+def test_text_is_written_in_utf8_whatever_the_locale(tmp_path: Path):
+    write_text(tmp_path / "page.html", "σ × 2\n")
+    assert (tmp_path / "page.html").read_bytes() == "σ × 2\n".encode()
+
+
+def test_a_failure_while_writing_leaves_the_old_file_and_nothing_else(tmp_path: Path):
+    path = tmp_path / "brain.npz"
+    write_arrays(path, {"voxels": np.zeros(3)})
+    before = path.read_bytes()
+
+    class Unreadable:
+        def __array__(self, *args, **kwargs):
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_arrays(path, {"voxels": np.ones(3), "mask": Unreadable()})
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_in_the_way_is_told_in_one_sentence(tmp_path: Path):
+    (tmp_path / "brain.npz").mkdir()
+    with pytest.raises(MrharmonyError, match="cannot be written"):
+        write_arrays(tmp_path / "brain.npz", {"voxels": np.zeros(3)})
+    assert [entry.name for entry in tmp_path.iterdir()] == ["brain.npz"]
