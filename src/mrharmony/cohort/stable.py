@@ -10,7 +10,8 @@ import numpy as np
 from accelerate import PartialState
 
 from mrharmony.cohort.preparing import ScanFile, load_brain, prepare_positions
-from mrharmony.cohort.training import INTENSITY_CONVENTION, TrainingReport, select_scans
+from mrharmony.cohort.training import INTENSITY_CONVENTION, TrainingReport
+from mrharmony.cohort.training_brains import select_scans
 from mrharmony.cohort.workbench import choose_device, move_model
 from mrharmony.harmonize import (
     DomainStatistics,
