@@ -6,6 +6,7 @@ from mrharmony.harmonize.bilateral_grid import FIELD_OF_VIEW, BilateralGrid
 from mrharmony.harmonize.classical import ClassicalHarmonizer, ClassicalMethod, scan_statistics
 from mrharmony.harmonize.diffusion import DiffusionHarmonizer
 from mrharmony.harmonize.evidence import Evidence, evidence, judge, scan_evidence
+from mrharmony.harmonize.image_to_image import ImageToImageHarmonizer
 from mrharmony.harmonize.locked import Extent, output_scale, render, through_lock, truth_fitted
 from mrharmony.harmonize.methods import SIMPLE_METHODS, FittedMethod, fit_method, load_method
 from mrharmony.harmonize.per_scan import STATISTICS_ZOOM
@@ -36,6 +37,7 @@ __all__ = [
     "FittedMethod",
     "HarmonizedVolume",
     "Harmonizer",
+    "ImageToImageHarmonizer",
     "LockSettings",
     "brain_statistics",
     "evidence",

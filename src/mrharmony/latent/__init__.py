@@ -3,6 +3,7 @@
 from mrharmony.latent.config import TrainingSettings
 from mrharmony.latent.data import MixedSlices, RealSlices, SliceData
 from mrharmony.latent.denoiser import build_scheduler
+from mrharmony.latent.dreambooth_settings import DreamBoothSettings
 from mrharmony.latent.model import DomainCard, LatentModel, ModelCard
 from mrharmony.latent.model_directory import (
     CARD,
@@ -12,24 +13,31 @@ from mrharmony.latent.model_directory import (
     read_card,
     save_card,
     save_model,
+    write_directory,
 )
+from mrharmony.latent.picture_model import CompactPictures, PictureModel
 from mrharmony.latent.sampling import EncodedBrain, SamplingSettings, encode_brain, round_trip, sample_look
 from mrharmony.latent.training import TrainedNetworks, train_networks
+from mrharmony.latent.translation import TranslationSettings, translate_brain, translate_slices
 from mrharmony.latent.virtual import VirtualHead, VirtualSlices
 
 __all__ = [
     "CARD",
     "STATISTICS",
+    "CompactPictures",
     "DomainCard",
+    "DreamBoothSettings",
     "EncodedBrain",
     "LatentModel",
     "MixedSlices",
     "ModelCard",
+    "PictureModel",
     "RealSlices",
     "SamplingSettings",
     "SliceData",
     "TrainedNetworks",
     "TrainingSettings",
+    "TranslationSettings",
     "VirtualHead",
     "VirtualSlices",
     "build_scheduler",
@@ -42,4 +50,7 @@ __all__ = [
     "save_card",
     "save_model",
     "train_networks",
+    "translate_brain",
+    "translate_slices",
+    "write_directory",
 ]

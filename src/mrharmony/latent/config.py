@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -66,17 +66,31 @@ class TrainingSettings(Settings):
     @classmethod
     def preset(cls, name: str) -> Self:
         """Load a preset that ships with the package by its name, or a YAML file by its path."""
-        shipped = files("mrharmony.latent") / "presets"
-        known = sorted(entry.name.removesuffix(".yaml") for entry in shipped.iterdir())
-        if name in known:
-            text = (shipped / f"{name}.yaml").read_text("utf-8")
-        elif Path(name).is_file():
-            text = Path(name).read_text("utf-8")
-        else:
-            raise MrharmonyError(
-                f"{name}: no such preset or file. Use one of {', '.join(known)}, or a YAML file."
-            )
-        try:
-            return cls.model_validate(yaml.safe_load(text))
-        except (ValidationError, yaml.YAMLError) as error:
-            raise MrharmonyError(f"{name}: not a valid training configuration. {error}") from error
+        return read_preset(cls, "mrharmony.latent", name)
+
+
+AnySettings = TypeVar("AnySettings", bound=Settings)
+
+
+def read_preset(kind: type[AnySettings], package: str, name: str) -> AnySettings:
+    """Return the settings of a preset in a package's folder `presets`, or of a YAML file.
+
+    Raises
+    ------
+    MrharmonyError
+        If there is no such preset or file, or it does not hold settings of that kind.
+    """
+    shipped = files(package) / "presets"
+    known = sorted(entry.name.removesuffix(".yaml") for entry in shipped.iterdir())
+    if name in known:
+        text = (shipped / f"{name}.yaml").read_text("utf-8")
+    elif Path(name).is_file():
+        text = Path(name).read_text("utf-8")
+    else:
+        raise MrharmonyError(
+            f"{name}: no such preset or file. Use one of {', '.join(known)}, or a YAML file."
+        )
+    try:
+        return kind.model_validate(yaml.safe_load(text))
+    except (ValidationError, yaml.YAMLError) as error:
+        raise MrharmonyError(f"{name}: not a valid training configuration. {error}") from error

@@ -8,6 +8,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from pydantic import Field
 
 from mrharmony.latent.config import Settings, TrainingSettings
+from mrharmony.latent.dreambooth_settings import DreamBoothSettings
 from mrharmony.latent.prompts import PromptEncoder
 from mrharmony.prepare import Grid
 from mrharmony.volume import Domain, MrharmonyError, same_name
@@ -30,7 +31,9 @@ class ModelCard(Settings):
     intensity_convention: str
     training_data: str
     licence: str
-    training: TrainingSettings | None = None  # None where nothing was trained, only statistics taken
+    training: TrainingSettings | None = None  # None where no compact model was trained
+    base: str | None = None  # the Stable Diffusion model that was fine-tuned
+    dreambooth: DreamBoothSettings | None = None  # how it was
 
     def find(self, name: str) -> Domain | None:
         """Return the domain of that name, or None; case, hyphens and dots make no difference."""

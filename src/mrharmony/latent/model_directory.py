@@ -40,6 +40,22 @@ def save_model(model: LatentModel, directory: Path, also: Callable[[Path], None]
     MrharmonyError
         If something that is not a model stands at `directory`.
     """
+
+    def write(staging: Path) -> None:
+        _write_parts(model, staging)
+        also(staging)
+
+    write_directory(directory, write)
+
+
+def write_directory(directory: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a new directory, then put it in the place of an older model or of nothing.
+
+    Raises
+    ------
+    MrharmonyError
+        If something that is not a model stands at `directory`.
+    """
     if directory.exists() and not (directory / CARD).is_file() and any(directory.iterdir()):
         raise MrharmonyError(
             f"{directory}: holds something else than a model. Choose another output directory."
@@ -47,8 +63,7 @@ def save_model(model: LatentModel, directory: Path, also: Callable[[Path], None]
     directory.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
     try:
-        _write_parts(model, staging)
-        also(staging)
+        write(staging)
         if directory.exists():
             shutil.rmtree(directory)
         staging.chmod(0o755)
@@ -89,6 +104,8 @@ def load_model(directory: Path) -> LatentModel:
         If the directory or one of its parts is missing, damaged or of a newer format.
     """
     card = read_card(directory)
+    if card.dreambooth is not None:
+        raise MrharmonyError(f"{directory}: holds a Stable Diffusion model. Say --method img2img.")
     if card.training is None:
         raise MrharmonyError(
             f"{directory}: holds fitted methods, no diffusion model. Say --method, or name a model."

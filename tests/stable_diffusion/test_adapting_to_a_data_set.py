@@ -1,0 +1,85 @@
+"""From a BIDS folder to an adapted Stable Diffusion that harmonizes, and on to a second adaptation."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mrharmony.cohort.preparing import load_brain
+from mrharmony.cohort.stable import AdaptationJob, adapt_on_bids, open_image_to_image
+from mrharmony.harmonize import load_statistics, save_statistics
+from mrharmony.latent import CARD, STATISTICS, DreamBoothSettings, TranslationSettings, load_model, read_card
+from mrharmony.prepare import Grid, PreparedScan
+from mrharmony.volume import MrharmonyError
+
+GRID = Grid.working(4.0)
+TINY = DreamBoothSettings(
+    working_zoom=4, steps=1, class_images=1, class_steps=1, prompt="token", slices_per_scan=3
+)
+QUICK = TranslationSettings(num_inference_steps=1, guidance_scale=1.0)
+
+
+@pytest.fixture(scope="module")
+def adapted(cohort: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model, adapted to one of the two scanners of the virtual cohort."""
+    output = tmp_path_factory.mktemp("adapted") / "model"
+    report = adapt_on_bids(job(cohort, output, base))
+    assert report.domains == {"spgr15t": 1}
+    assert not report.refused
+    return output
+
+
+def job(cohort: Path, output: Path, base: object, settings: DreamBoothSettings = TINY) -> AdaptationJob:
+    return AdaptationJob(cohort, output, str(base), settings, "session", ["spgr15t"], "cpu")
+
+
+def brains(model: Path) -> Path:
+    return model.with_name(f"{model.name}.training") / "brains"
+
+
+@pytest.mark.parametrize("lock", [True, False])
+def test_a_data_set_becomes_a_model_that_harmonizes(adapted: Path, lock: bool):
+    card = read_card(adapted)
+    assert card.domain("spgr15t").prompt == "<spgr15t>"
+    assert card.base == "base"
+    method = open_image_to_image(adapted, QUICK, lock=lock, device="cpu")
+    brain = load_brain(next(brains(adapted).iterdir()), GRID)
+    native = brain.volume.with_voxels(brain.volume.voxels * np.float32(brain.scale))
+    bias = np.ones(native.shape, np.float32)
+    scan = PreparedScan(native, brain.mask, bias, np.eye(4), brain.scale, True, ())
+    done = method.harmonize(scan, None, card.domain("spgr15t"))
+    assert np.isfinite(done.volume.voxels).all()
+    assert done.scale == method.statistics["spgr15t"].scale
+    assert not np.array_equal(done.volume.voxels, native.voxels)
+
+
+def test_an_adapted_model_is_the_base_of_the_next_and_keeps_its_domains(
+    adapted: Path, cohort: Path, tmp_path: Path
+):
+    first = Path(shutil.copytree(adapted, tmp_path / "first"))
+    card = read_card(first)
+    elsewhere = card.domains[0].model_copy(update={"name": "elsewhere", "prompt": "<elsewhere>"})
+    (first / CARD).write_text(card.model_copy(update={"domains": (elsewhere,)}).model_dump_json())
+    save_statistics(first / STATISTICS, {"elsewhere": load_statistics(first / STATISTICS)["spgr15t"]})
+    shutil.copytree(brains(adapted), brains(tmp_path / "second"))
+
+    adapt_on_bids(job(cohort, tmp_path / "second", first))
+    prompts = {domain.name: domain.prompt for domain in read_card(tmp_path / "second").domains}
+    assert prompts == {"elsewhere": "<elsewhere>", "spgr15t": "<spgr15t>"}
+    method = open_image_to_image(tmp_path / "second", QUICK, lock=False, device="cpu")
+    assert set(method.statistics) == {"elsewhere", "spgr15t"}
+    with pytest.raises(MrharmonyError, match="axis coronal"):
+        adapt_on_bids(job(cohort, tmp_path / "third", first, TINY.model_copy(update={"axis": "axial"})))
+
+
+def test_the_compact_loader_says_what_the_model_is(adapted: Path):
+    with pytest.raises(MrharmonyError, match="img2img"):
+        load_model(adapted)
+
+
+def test_a_missing_base_is_told_before_any_work(cohort: Path, tmp_path: Path):
+    job = AdaptationJob(cohort, tmp_path / "out", "nowhere/stable-diffusion-v1-5", TINY, "session")
+    with pytest.raises(MrharmonyError, match="stable-diffusion-v1-5"):
+        adapt_on_bids(job)
+    assert not list(tmp_path.iterdir())
