@@ -15,7 +15,7 @@ from rich.table import Table
 from mrharmony.cohort import HarmonizeJob, sidecar
 from mrharmony.cohort.workbench import open_job
 from mrharmony.evaluate import PairedScores, paired_scores
-from mrharmony.harmonize import truth_fitted
+from mrharmony.harmonize import SYNTHESIS, truth_fitted
 from mrharmony.latent import read_card
 from mrharmony.prepare import PreparedScan, prepare_scan
 from mrharmony.progress import track
@@ -28,9 +28,9 @@ from mrharmony.weights import shipped_model
 SCANNERS = ("mprage-3t", "mprage-3t-soft", "spgr-1.5t")
 SUBJECTS = 3
 ZOOM = 2.0  # mm
-METHODS = ("none", "histogram", "regional", "diffusion")
+METHODS = ("none", "histogram", "regional", "diffusion", SYNTHESIS)
 CEILING = "truth-fitted lock"
-LABELS = {"none": "nothing", "diffusion": "ours"}
+LABELS = {"none": "nothing", SYNTHESIS: "ours"}
 SHEET = "contact-sheet.png"
 
 
@@ -93,7 +93,7 @@ class DemoResult:
             psnr, ssim, mse = (self.mean(method, score) for score in ("psnr", "ssim", "mse"))
             self._add(table, "mean of all directions", method, (psnr, ssim, mse))
         console.print(table)
-        ours, regional, ceiling = (self.mean(m, "psnr") for m in ("diffusion", "regional", CEILING))
+        ours, regional, ceiling = (self.mean(m, "psnr") for m in (SYNTHESIS, "regional", CEILING))
         console.print(
             f"Ours stands {ours - regional:+.2f} dB from regional curves and {ours - ceiling:+.2f} dB from "
             f"the truth-fitted lock. Identity (source = target): SSIM {self.identity_ssim:.4f}.\n"
@@ -156,7 +156,7 @@ def _toward(job: HarmonizeJob, source: str, target: str) -> HarmonizeJob:
 def _harmonize(job: HarmonizeJob, one: TravellingScan, folder: Path) -> FloatArray:
     """Harmonize a scan, write it if the method is ours; return it in canonical units."""
     harmonized = job.harmonizer.harmonize(one.prepared, job.source, job.target)
-    if job.harmonizer.name == "diffusion":
+    if job.harmonizer.name == SYNTHESIS:
         name = f"sub-{one.subject}_from-{one.scanner}_to-{job.target.name}"
         path = folder / f"{name}_desc-harmonized_T1w.nii.gz"
         write_scan(
@@ -195,7 +195,7 @@ def _rows(
 def _identity(scans: Sequence[TravellingScan], seed: int) -> float:
     """Return the mean SSIM of scans harmonized to the domain that they come from."""
     similarities = []
-    shipped = open_job(None, "diffusion", None, SCANNERS[0], seed=seed)
+    shipped = open_job(None, SYNTHESIS, None, SCANNERS[0], seed=seed)
     for scanner in SCANNERS:
         job = _toward(shipped, scanner, scanner)
         one = next(scan for scan in scans if scan.scanner == scanner)
@@ -216,7 +216,7 @@ def _write_sheet(
             place = one.scan.volume.shape[1] // 2
             mask = one.prepared.brain_mask[:, place]
             source, truth = (scan.prepared.intensities()[:, place] * mask for scan in (one, other))
-            ours = looks["diffusion"][number][:, place]
+            ours = looks[SYNTHESIS][number][:, place]
             panels = [
                 Panel("source", source),
                 Panel("harmonized", ours),

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mrharmony.benchmark.contenders import OURS, Contender, as_prepared, fit_contender, open_contender
+from mrharmony.benchmark.contenders import DIFFUSION, Contender, as_prepared, fit_contender, open_contender
 from mrharmony.harmonize import CanonicalBrain
 from mrharmony.prepare import Grid, intensity_scale
 from mrharmony.simulate import load_scanners, scan_head, template_anatomy
@@ -33,8 +33,8 @@ def brains() -> dict[str, CanonicalBrain]:
 @pytest.fixture(scope="module")
 def ours(brains: dict[str, CanonicalBrain], tmp_path_factory: pytest.TempPathFactory) -> Contender:
     folder = tmp_path_factory.mktemp("ours")
-    fit_contender(OURS, {name: [brain] for name, brain in brains.items()}, folder, shipped_model())
-    return open_contender(OURS, folder, shipped_model(), list(SESSIONS), 0)
+    fit_contender(DIFFUSION, {name: [brain] for name, brain in brains.items()}, folder, shipped_model())
+    return open_contender(DIFFUSION, folder, shipped_model(), list(SESSIONS), 0)
 
 
 def domain(name: str) -> Domain:

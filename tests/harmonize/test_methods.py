@@ -1,4 +1,4 @@
-"""The registry of methods without learning, on virtual heads: fitted, saved, loaded, used on unseen scans."""
+"""The registry of fitted methods, on virtual heads: fitted, saved, loaded, used on unseen scans."""
 
 from dataclasses import replace
 from typing import get_args
@@ -8,7 +8,7 @@ import pytest
 from phantoms import NEW, SCANNERS, A, B, prepared, virtual_brain, virtual_people
 
 from mrharmony.harmonize import ClassicalMethod, fit_statistics
-from mrharmony.harmonize.methods import SIMPLE_METHODS, fit_method, load_method
+from mrharmony.harmonize.methods import FITTED_METHODS, SIMPLE_METHODS, fit_method, load_method
 from mrharmony.prepare import Grid, PreparedScan
 from mrharmony.volume import MrharmonyError, Volume
 
@@ -45,7 +45,7 @@ def scan(travelling):
     return prepared(travelling["A"])
 
 
-@pytest.fixture(scope="module", params=SIMPLE_METHODS)
+@pytest.fixture(scope="module", params=FITTED_METHODS)
 def method(request, training, statistics):
     return fit_method(request.param, training, statistics)
 

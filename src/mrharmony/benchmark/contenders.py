@@ -11,7 +11,8 @@ import numpy as np
 
 from mrharmony.cohort.workbench import open_method
 from mrharmony.harmonize import (
-    SIMPLE_METHODS,
+    FITTED_METHODS,
+    SYNTHESIS,
     CanonicalBrain,
     DiffusionHarmonizer,
     fit_method,
@@ -25,9 +26,10 @@ from mrharmony.latent import STATISTICS, ModelCard, read_card
 from mrharmony.prepare import PreparedScan
 from mrharmony.volume import Domain, FloatArray, MrharmonyError
 
-OURS = "diffusion"
+OURS = SYNTHESIS
+DIFFUSION = "diffusion"
 CEILING = "truth-fitted lock"
-METHODS = (*SIMPLE_METHODS, OURS)
+METHODS = (*FITTED_METHODS, DIFFUSION)
 
 
 class Contender(Protocol):
@@ -37,8 +39,8 @@ class Contender(Protocol):
         """Return the scan's harmonized canonical intensities on its own grid, 0 outside the brain."""
 
 
-class Ours:
-    """The shipped method with the benchmark's own population statistics; a scan's looks are kept.
+class Diffusion:
+    """The diffusion model's looks with the benchmark's own population statistics; a scan's looks are kept.
 
     Parameters
     ----------
@@ -76,7 +78,7 @@ def fit_contender(
 ) -> None:
     """Fit a method on training brains and keep what was fitted in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    if method != OURS:
+    if method != DIFFUSION:
         fit_method(method, training).save(folder)
         return
     card = read_card(model)
@@ -97,14 +99,14 @@ def open_contender(method: str, folder: Path, model: Path, domains: Sequence[str
     seed
         Of the looks.
     """
-    if method != OURS:
+    if method != DIFFUSION:
         return load_method(method, folder)
     card = read_card(model)
-    harmonizer = open_method(model, OURS, seed, device="cpu")
+    harmonizer = open_method(model, DIFFUSION, seed, device="cpu")
     assert isinstance(harmonizer, DiffusionHarmonizer)
     fitted = load_statistics(folder / STATISTICS)
     names = {name: own.name for name in domains if (own := card.find(name)) and own.name in fitted}
-    return Ours(replace(harmonizer, statistics=fitted), card, names)
+    return Diffusion(replace(harmonizer, statistics=fitted), card, names)
 
 
 def as_prepared(brain: CanonicalBrain) -> PreparedScan:

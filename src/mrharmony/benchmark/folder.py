@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mrharmony.benchmark.contenders import OURS
 from mrharmony.benchmark.plan import BenchmarkScan
 from mrharmony.evaluate import TissueSegmentation, TissueVolumes, segment_tissues
 from mrharmony.harmonize import CanonicalBrain
@@ -33,17 +33,17 @@ class BenchmarkFolder:
 
     root: Path
 
-    def claim(self, settings: dict[str, Any], model: str) -> None:
+    def claim(self, settings: dict[str, Any], models: Mapping[str, str]) -> None:
         """Begin the benchmark, or recognise it as begun with the same settings.
 
-        What another model than `model` has left is forgotten; all else does not depend on it and is kept.
+        What another model of a method has left is forgotten; the other methods do not depend on it.
 
         Parameters
         ----------
         settings
             What must not change between runs into one folder.
-        model
-            SHA-256 of the model of `diffusion`.
+        models
+            SHA-256 of each method's model.
 
         Raises
         ------
@@ -59,14 +59,15 @@ class BenchmarkFolder:
                 raise MrharmonyError(
                     f"{self.root}: holds a benchmark with another {odd[0]}. Name a new or empty folder."
                 )
-            if earlier.get("model") != model:
-                self._forget(OURS)
+            for method, model in models.items():
+                if earlier.get("models", {}).get(method) != model:
+                    self._forget(method)
         elif self.root.exists() and (not self.root.is_dir() or any(self.root.iterdir())):
             raise MrharmonyError(
                 f"{self.root}: is not empty and holds no benchmark. Name a new or empty folder."
             )
         self.root.mkdir(parents=True, exist_ok=True)
-        write_json(path, given | {"model": model})
+        write_json(path, given | {"models": dict(models)})
 
     def _forget(self, method: str) -> None:
         """Remove a method's records, brains, figures and fits."""

@@ -17,7 +17,7 @@ import numpy as np
 from mrharmony import __version__
 from mrharmony.benchmark.cohort_figures import figure_methods
 from mrharmony.benchmark.columns import cohort_columns
-from mrharmony.benchmark.contenders import CEILING, METHODS, OURS
+from mrharmony.benchmark.contenders import CEILING, DIFFUSION, METHODS, OURS
 from mrharmony.benchmark.directions import Scoreboard, identity_means, paired_cells
 from mrharmony.benchmark.figure import draw_figure
 from mrharmony.benchmark.folder import BenchmarkFolder
@@ -29,6 +29,7 @@ from mrharmony.latent import model_hash, read_card
 from mrharmony.prepare import Grid
 from mrharmony.progress import track
 from mrharmony.simulate import true_brain
+from mrharmony.synthesis import network_hash
 from mrharmony.volume import MrharmonyError
 
 ZOOM = 2.0  # mm
@@ -137,7 +138,7 @@ def run_benchmark(request: BenchmarkRequest) -> BenchmarkResult:
         raise MrharmonyError(f"{unknown}: no such method. Choose from: {', '.join(METHODS)}.")
     plan = make_plan(request.bids_dir, request.domain_column, request.target, request.only)
     folder = BenchmarkFolder(request.output)
-    folder.claim(request.settings(plan), model_hash(request.model))
+    folder.claim(request.settings(plan), {DIFFUSION: model_hash(request.model), OURS: network_hash()})
     workers = usable_cores()
     brains, refused = _prepare(plan, folder, workers)
     contest = Contest(plan, folder, brains, request.model, ZOOM, request.seed)

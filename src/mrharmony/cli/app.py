@@ -47,6 +47,7 @@ AssumeRas = Annotated[
 ]
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where networks run.")]
 MethodName = Literal[
+    "synthesis",
     "diffusion",
     "regional",
     "regional-scan",
@@ -66,8 +67,9 @@ MethodName = Literal[
 Method = Annotated[
     MethodName,
     typer.Option(
-        help="diffusion is ours; none prepares a scan and leaves its look; zscore and what follows must be "
-        "fitted first: mrharmony train --method."
+        help="synthesis is the default; diffusion fits the lock to the latent diffusion model's look; none "
+        "prepares a scan and leaves its look; zscore and what follows must be fitted first: "
+        "mrharmony train --method."
     ),
 ]
 Verbose = Annotated[

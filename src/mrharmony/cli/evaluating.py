@@ -94,7 +94,7 @@ def repeat(
 def identity(
     scans: Annotated[list[Path], typer.Argument(help="Scans of one domain.")],
     domain: Annotated[str, typer.Option(help="The domain that they come from.")],
-    method: Method = "diffusion",
+    method: Method = "synthesis",
     model: Model = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -165,7 +165,7 @@ def paper(
     from_: Annotated[str, typer.Option("--from", help="Domain to translate from.")],
     to: Annotated[str, typer.Option(help="Domain to translate to.")],
     slices: Annotated[int, typer.Option(min=1, help="How many coronal slices.")] = 100,
-    method: Method = "diffusion",
+    method: Method = "synthesis",
     domain_column: DomainColumn = "site",
     model: Model = None,
     seed: Seed = 0,

@@ -64,7 +64,7 @@ def harmonize(
         str | None, typer.Option("--from", help="Domain that the scans come from, if the model knows it.")
     ] = None,
     model: Model = None,
-    method: Method = "diffusion",
+    method: Method = "synthesis",
     mask: Annotated[Path | None, typer.Option(help="Brain mask on the scan's grid (one scan only).")] = None,
     prepared: Prepared = None,
     series: Series = None,
@@ -117,7 +117,7 @@ def bids(
     ] = None,
     domain_column: DomainColumn = "site",
     model: Model = None,
-    method: Method = "diffusion",
+    method: Method = "synthesis",
     prepared: Prepared = None,
     seed: Seed = 0,
     device: Device = "auto",

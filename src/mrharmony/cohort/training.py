@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,12 @@ from mrharmony.cohort.workbench import choose_device
 from mrharmony.harmonize import (
     STATISTICS_ZOOM,
     CanonicalBrain,
-    DomainStatistics,
     fit_method,
     fit_statistics,
-    save_statistics,
+    fit_synthesis,
 )
 from mrharmony.latent import (
     CARD,
-    STATISTICS,
     DomainCard,
     LatentModel,
     MixedSlices,
@@ -43,6 +41,7 @@ from mrharmony.scans import BidsIndex
 from mrharmony.simulate import Anatomy, Scanner, load_scanners, segment_brain, virtual_head
 from mrharmony.volume import MrharmonyError, Volume
 
+ACCENT_SCANS = 12  # of a domain: more make its accent no better
 STATISTICS_HEADS = 24  # virtual heads that stand for a simulated scanner's population
 INTENSITY_CONVENTION = "bias-corrected intensity over the scan's robust brain scale; 0 stays 0"
 
@@ -90,13 +89,15 @@ def train_on_bids(
     brains = training_brains(index, only, settings.scans_per_domain, grid, work)
     heads = virtual_heads(settings, grid, [brain for _, brain in brains.kept])
     scanners = _scanners(settings) if heads else []
-    statistics = fit_statistics(brains.by_domain()) | scanner_statistics(heads, scanners, settings.seed)
+    seen = scanned_heads(heads, scanners, settings.seed)
+    statistics = fit_statistics(brains.by_domain() | seen)
     networks = train_networks(
         training_slices(brains.kept, heads, scanners, settings), settings, work, only_cpu=on_cpu
     )
     card = model_card(brains.counts(), scanners, settings, bids_dir)
+    synthesis = fit_synthesis(_first_of_each(brains.by_domain() | seen), statistics)
     model = LatentModel(networks.autoencoder, networks.denoiser, networks.prompts, build_scheduler(), card)
-    save_model(model, output, lambda directory: save_statistics(directory / STATISTICS, statistics))
+    save_model(model, output, synthesis.save)
     return TrainingReport(output, brains.counts(), brains.refused)
 
 
@@ -161,16 +162,21 @@ def virtual_heads(settings: TrainingSettings, grid: Grid, brains: Sequence[Canon
     return [virtual_head(rng, grid, everyone[number % len(everyone)]) for number in numbers]
 
 
-def scanner_statistics(
+def scanned_heads(
     heads: Sequence[Anatomy], scanners: Sequence[Scanner], seed: int
-) -> dict[str, DomainStatistics]:
-    """Return the population statistics of simulated scanners, over the first of the virtual heads."""
+) -> dict[str, list[CanonicalBrain]]:
+    """Return what each simulated scanner sees of the first of the virtual heads."""
     sample = [VirtualHead.of(head) for head in heads[:STATISTICS_HEADS]]
-    statistics: dict[str, DomainStatistics] = {}
-    for scanner in track(scanners, "statistics of the virtual scanners"):
+    seen: dict[str, list[CanonicalBrain]] = {}
+    for scanner in track(scanners, "scanning virtual heads") if sample else ():
         rng = np.random.default_rng([seed, *scanner.name.encode()])
-        statistics |= fit_statistics({scanner.name: (_scan(head, scanner, rng) for head in sample)})
-    return statistics
+        seen[scanner.name] = [_scan(head, scanner, rng) for head in sample]
+    return seen
+
+
+def _first_of_each(domains: Mapping[str, Sequence[CanonicalBrain]]) -> dict[str, Sequence[CanonicalBrain]]:
+    """Return as many brains of each domain as an accent needs."""
+    return {name: brains[:ACCENT_SCANS] for name, brains in domains.items()}
 
 
 def _scan(head: VirtualHead, scanner: Scanner, rng: np.random.Generator) -> CanonicalBrain:

@@ -11,6 +11,8 @@ import torch
 from mrharmony import __version__
 from mrharmony.cohort.harmonizing import HarmonizeJob
 from mrharmony.harmonize import (
+    ACCENTS,
+    SYNTHESIS,
     ClassicalHarmonizer,
     ClassicalMethod,
     DiffusionHarmonizer,
@@ -19,6 +21,7 @@ from mrharmony.harmonize import (
     LockSettings,
     load_method,
     load_statistics,
+    load_synthesis,
 )
 from mrharmony.latent import STATISTICS, LatentModel, SamplingSettings, load_model, model_hash, read_card
 from mrharmony.volume import MrharmonyError
@@ -71,7 +74,9 @@ def open_method(
         return ClassicalHarmonizer(
             cast(ClassicalMethod, method), load_statistics(directory / STATISTICS), extent
         )
-    if extent != "brain":
+    if method == SYNTHESIS and (directory / ACCENTS).is_file():
+        return load_synthesis(directory, load_statistics(directory / STATISTICS), extent)
+    if extent != "brain" and method != SYNTHESIS:
         raise MrharmonyError(f"{method}: knows only the brain. Leave --extent {extent} out.")
     if not (directory / f"{method}.safetensors").is_file():
         raise MrharmonyError(

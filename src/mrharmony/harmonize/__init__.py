@@ -8,7 +8,13 @@ from mrharmony.harmonize.diffusion import DiffusionHarmonizer
 from mrharmony.harmonize.evidence import Evidence, evidence, judge, scan_evidence
 from mrharmony.harmonize.image_to_image import ImageToImageHarmonizer
 from mrharmony.harmonize.locked import Extent, output_scale, render, through_lock, truth_fitted
-from mrharmony.harmonize.methods import SIMPLE_METHODS, FittedMethod, fit_method, load_method
+from mrharmony.harmonize.methods import (
+    FITTED_METHODS,
+    SIMPLE_METHODS,
+    FittedMethod,
+    fit_method,
+    load_method,
+)
 from mrharmony.harmonize.per_scan import STATISTICS_ZOOM
 from mrharmony.harmonize.population import (
     CanonicalBrain,
@@ -20,12 +26,22 @@ from mrharmony.harmonize.population import (
     target_statistics,
 )
 from mrharmony.harmonize.protocol import HarmonizedVolume, Harmonizer
+from mrharmony.harmonize.synthesis import (
+    ACCENTS,
+    SYNTHESIS,
+    SynthesisHarmonizer,
+    fit_synthesis,
+    load_synthesis,
+)
 from mrharmony.harmonize.tone_curves import global_curve, regional_curves
 
 __all__ = [
+    "ACCENTS",
     "FIELD_OF_VIEW",
+    "FITTED_METHODS",
     "SIMPLE_METHODS",
     "STATISTICS_ZOOM",
+    "SYNTHESIS",
     "BilateralGrid",
     "CanonicalBrain",
     "ClassicalHarmonizer",
@@ -39,15 +55,18 @@ __all__ = [
     "Harmonizer",
     "ImageToImageHarmonizer",
     "LockSettings",
+    "SynthesisHarmonizer",
     "brain_statistics",
     "evidence",
     "fit_bilateral_grid",
     "fit_method",
     "fit_statistics",
+    "fit_synthesis",
     "global_curve",
     "judge",
     "load_method",
     "load_statistics",
+    "load_synthesis",
     "output_scale",
     "regional_curves",
     "render",

@@ -1,4 +1,4 @@
-"""All methods without learning, by name: fitted on training scans, saved, and reused on unseen scans."""
+"""All methods that are fitted on training scans, by name: fitted, saved, and reused on unseen scans."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from mrharmony.harmonize.population import DomainStatistics, fit_statistics, loa
 from mrharmony.harmonize.protocol import HarmonizedVolume
 from mrharmony.harmonize.simple import Rule, SimpleHarmonizer
 from mrharmony.harmonize.spectrum import SpectrumRule, fit_spectra
+from mrharmony.harmonize.synthesis import SYNTHESIS, fit_synthesis, load_synthesis
 from mrharmony.latent import STATISTICS
 from mrharmony.prepare import PreparedScan
 from mrharmony.volume import Domain, FloatArray, MrharmonyError
@@ -73,6 +74,8 @@ SIMPLE_METHODS: tuple[str, ...] = (
     "combat",
 )
 
+FITTED_METHODS = (*SIMPLE_METHODS, SYNTHESIS)
+
 
 def fit_method(
     name: str, domains: Brains, statistics: Mapping[str, DomainStatistics] | None = None
@@ -82,7 +85,7 @@ def fit_method(
     Parameters
     ----------
     name
-        One of `SIMPLE_METHODS`.
+        One of `FITTED_METHODS`.
     domains
         Training scans by domain, on the 2 mm template grid.
     statistics
@@ -96,6 +99,8 @@ def fit_method(
     _require_name(name)
     require_brains(domains)
     known = fit_statistics(domains) if statistics is None else statistics
+    if name == SYNTHESIS:
+        return fit_synthesis(domains, known)
     if name in _CURVES:
         return ClassicalHarmonizer(cast(ClassicalMethod, name), known)
     kind = _KINDS[name]
@@ -112,6 +117,8 @@ def load_method(name: str, directory: Path) -> FittedMethod:
     """
     _require_name(name)
     statistics = load_statistics(directory / STATISTICS)
+    if name == SYNTHESIS:
+        return load_synthesis(directory, statistics)
     if name in _CURVES:
         return ClassicalHarmonizer(cast(ClassicalMethod, name), statistics)
     return SimpleHarmonizer(
@@ -120,5 +127,5 @@ def load_method(name: str, directory: Path) -> FittedMethod:
 
 
 def _require_name(name: str) -> None:
-    if name not in SIMPLE_METHODS:
-        raise MrharmonyError(f"Unknown method {name}; choose one of: {', '.join(SIMPLE_METHODS)}.")
+    if name not in FITTED_METHODS:
+        raise MrharmonyError(f"Unknown method {name}; choose one of: {', '.join(FITTED_METHODS)}.")

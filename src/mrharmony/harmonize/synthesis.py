@@ -27,7 +27,8 @@ from mrharmony.prepare import PreparedScan
 from mrharmony.synthesis import network_hash, reference_looks, shipped_network
 from mrharmony.volume import Domain, FloatArray, MrharmonyError
 
-ACCENTS = "synthesis.safetensors"
+SYNTHESIS = "synthesis"
+ACCENTS = f"{SYNTHESIS}.safetensors"
 RELATIVE_SHARE = 0.5  # of the relative fit, where the source is known
 _PULL = 1e-3  # of a mixture to the plain mean of the references, squared canonical units
 _VOXELS = 60_000  # of a domain, enough for 2,000 unknowns
@@ -105,7 +106,7 @@ class SynthesisHarmonizer:
     accents: Mapping[str, Accent]
     lock: LockSettings = field(default_factory=LockSettings)
     extent: Extent = "brain"
-    name: str = "synthesis"
+    name: str = SYNTHESIS
 
     def transform(self, scan: PreparedScan, source: Domain | None, target: Domain) -> BilateralGrid:
         """Return the transform of a scan's canonical intensities.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -90,8 +91,9 @@ def _batches(data: ReferenceSlices, settings: SynthesisSettings, first: int) -> 
     def batch(step: int) -> ReferenceBatch:
         return data.batch(settings.batch, step_generator(settings.seed, NAME, step))
 
+    steps = range(first, settings.steps)
     with ThreadPoolExecutor(1) as worker:
-        coming = worker.submit(batch, first)
-        for step in range(first, settings.steps):
-            ready, coming = coming.result(), worker.submit(batch, step + 1)
-            yield ready
+        ahead = deque(worker.submit(batch, step) for step in steps[:1])
+        for step in steps:
+            ahead.extend(worker.submit(batch, following) for following in steps[step - first + 1 :][:1])
+            yield ahead.popleft().result()

@@ -1,0 +1,120 @@
+"""The reference network from a BIDS data set: real anatomies, new people made of them, training, its card."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mrharmony.cohort.training import scanned_heads
+from mrharmony.cohort.training_brains import training_brains
+from mrharmony.harmonize import STATISTICS_ZOOM, CanonicalBrain, fit_synthesis, load_statistics
+from mrharmony.latent import STATISTICS, read_card
+from mrharmony.prepare import Grid
+from mrharmony.progress import track
+from mrharmony.scans import BidsIndex
+from mrharmony.scans.atomic import write_text
+from mrharmony.simulate import Anatomy, load_scanners, segment_brain, virtual_head
+from mrharmony.simulate.person import Population, draw_people
+from mrharmony.synthesis import save_network
+from mrharmony.synthesis.data import ReferenceSlices
+from mrharmony.synthesis.training import SynthesisSettings, train_reference_network
+
+PEOPLE = Population(age=(20, 88), patients=0.3)
+ACCENT_HEADS = 12  # virtual heads that a simulated scanner's accent is fitted on
+
+
+def train_references(
+    bids_dir: Path, only: Sequence[str], settings: SynthesisSettings, output: Path, device: torch.device
+) -> list[Anatomy]:
+    """Train the reference network and write it with its card; unfinished work is kept in `<output>.training`.
+
+    Parameters
+    ----------
+    bids_dir, only
+        Data set with a column `site`, and the sites whose anatomies are used.
+    settings
+        The whole configuration.
+    output
+        Directory of the network.
+    device
+        Where to train.
+
+    Returns
+    -------
+    The virtual heads that it was trained on.
+
+    Raises
+    ------
+    MrharmonyError
+        If there is nothing to train on.
+    """
+    work = output.with_name(output.name + ".training")
+    index = BidsIndex.open(bids_dir, "site")
+    brains = training_brains(index, only, None, Grid.working(STATISTICS_ZOOM), work)
+    heads = reference_heads([brain for _, brain in brains.kept], settings)
+    known = load_scanners()
+    data = ReferenceSlices(heads, [known[name] for name in settings.references])
+    save_network(train_reference_network(data, settings, work, device), output, settings.references)
+    write_text(output / "README.md", _card(brains.counts(), len(heads), settings))
+    return heads
+
+
+def reference_heads(brains: Sequence[CanonicalBrain], settings: SynthesisSettings) -> list[Anatomy]:
+    """Return new people: warps of the real anatomies, of all ages, some with lesions and large ventricles."""
+    bases = [segment_brain(brain.volume, brain.mask) for brain in track(brains, "segmenting")]
+    count = settings.copies * len(bases)
+    people = draw_people(np.random.default_rng(settings.seed), PEOPLE, count)
+    return [
+        virtual_head(
+            np.random.default_rng([settings.seed, number]),
+            Grid.working(STATISTICS_ZOOM),
+            bases[number % len(bases)],
+            person.ventricle_scale,
+            cortical_thinning=person.cortical_thinning,
+            lesions_ml=person.lesions_ml,
+        )
+        for number, person in enumerate(track(people, "making virtual heads"))
+    ]
+
+
+def refit_accents(
+    model: Path, bids_dir: Path, only: Sequence[str], heads: Sequence[Anatomy], seed: int = 0
+) -> None:
+    """Fit the accents of all domains of a model directory with the shipped network, and write them there.
+
+    Parameters
+    ----------
+    model
+        Directory with a card and statistics, which stay.
+    bids_dir, only
+        The scans of its real domains.
+    heads
+        Virtual heads, on which the accents of its simulated scanners are fitted.
+    seed
+        Of the simulated scans.
+    """
+    work = model.with_name(model.name + ".training")
+    real = training_brains(BidsIndex.open(bids_dir, "site"), only, None, Grid.working(STATISTICS_ZOOM), work)
+    scanners = [load_scanners()[d.name] for d in read_card(model).domains if d.name in load_scanners()]
+    seen = real.by_domain() | scanned_heads(heads[:ACCENT_HEADS], scanners, seed)
+    fit_synthesis(seen, load_statistics(model / STATISTICS)).save(model)
+
+
+def _card(counts: dict[str, int], heads: int, settings: SynthesisSettings) -> str:
+    scans = ", ".join(f"{name} {count}" for name, count in counts.items())
+    return f"""# Reference network
+
+Gives what a T1w brain scan would look like on reference scanners, without noise and receive field:
+{", ".join(settings.references)}.
+
+- Architecture: U-Net on coronal slices of 2 mm with their neighbours, features {settings.channels}.
+- Data: {heads} virtual people, warps of anatomies segmented from real scans ({scans}), seen by the reference
+  scanners and by random ones, with random tone curves, bias, blur and noise. No real intensities.
+- Training: {settings.steps} steps of {settings.batch} slices, seed {settings.seed}.
+- Limits: research use only. Adults; T1-weighted scans; lesions as the simulation makes them, with the signal
+  of cortex. Never used as an image: it only tells the anatomy lock what to fit.
+- Licence: Apache-2.0 for the weights; the scans are CC0 (NSK, OpenNeuro ds002748) and PDDL (LA, ds000011).
+"""

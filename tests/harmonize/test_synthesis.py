@@ -1,0 +1,66 @@
+"""Synthesis: accents from a scan or two, identity to the bit, no anatomy learned with the contrast."""
+
+import numpy as np
+import pytest
+from phantoms import SCANNERS, A, B, prepared, virtual_brain, virtual_people
+from safetensors.numpy import load_file, save_file
+
+from mrharmony.harmonize import ACCENTS, fit_method, load_method
+from mrharmony.volume import MrharmonyError
+
+
+@pytest.fixture(scope="module")
+def heads():
+    return virtual_people(3, seed=50)
+
+
+@pytest.fixture(scope="module")
+def from_one_scan(heads):
+    """Two domains of one scan each, of two people."""
+    return fit_method(
+        "synthesis",
+        {
+            name: [virtual_brain(head, SCANNERS[name], number)]
+            for number, (name, head) in enumerate(zip("AB", heads, strict=False))
+        },
+    )
+
+
+@pytest.fixture(scope="module")
+def scans(heads):
+    """An unseen person on both scanners."""
+    return {name: prepared(virtual_brain(heads[2], scanner, 91)) for name, scanner in SCANNERS.items()}
+
+
+def error(voxels, truth):
+    return float(np.square(voxels - truth.intensities())[truth.brain_mask].mean())
+
+
+@pytest.mark.parametrize("source", [A, None])
+def test_one_scan_of_each_domain_is_enough_to_halve_the_error(from_one_scan, scans, source):
+    made = from_one_scan.intensities(scans["A"], source, B)
+    assert error(made, scans["B"]) < 0.5 * error(scans["A"].intensities(), scans["B"])
+
+
+def test_a_scan_in_its_own_domain_is_the_scan_to_the_bit(from_one_scan, scans):
+    scan = scans["A"]
+    made = from_one_scan.intensities(scan, A, A)
+    assert np.array_equal(made[scan.brain_mask], scan.intensities()[scan.brain_mask])
+
+
+def test_the_transform_keeps_the_locks_bounds(from_one_scan, scans):
+    transform = from_one_scan.transform(scans["A"], A, B)
+    lowest, steepest = transform.slope_range
+    assert lowest >= from_one_scan.lock.slopes[0] - 1e-6
+    assert steepest <= from_one_scan.lock.slopes[1] + 1e-6
+    assert transform.change_per_mm <= from_one_scan.lock.change_per_mm + 1e-6
+
+
+def test_accents_of_another_network_are_refused(from_one_scan, tmp_path):
+    from_one_scan.save(tmp_path)
+    path = tmp_path / ACCENTS
+    arrays = load_file(path)
+    arrays["network"] = np.zeros_like(arrays["network"])
+    save_file(arrays, path, metadata={"domains": '["A", "B"]'})
+    with pytest.raises(MrharmonyError, match="another version's network"):
+        load_method("synthesis", tmp_path)
