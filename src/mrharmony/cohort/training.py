@@ -94,7 +94,7 @@ def train_on_bids(
         raise MrharmonyError(f"{bids_dir}: every scan was refused. Run `mrharmony check` on them.")
     heads = virtual_heads(settings, grid, [brain for _, brain in kept])
     scanners = _scanners(settings) if heads else []
-    statistics = fit_statistics(_by_domain(kept)) | scanner_statistics(heads, scanners, settings.seed)
+    statistics = fit_statistics(by_domain(kept)) | scanner_statistics(heads, scanners, settings.seed)
     networks = train_networks(
         training_slices(kept, heads, scanners, settings), settings, work, only_cpu=on_cpu
     )
@@ -148,7 +148,7 @@ def fit_on_bids(
     kept = [(str(scan.domain), brains[scan.path]) for scan in scans if scan.path in brains]
     if not kept:
         raise MrharmonyError(f"{bids_dir}: every scan was refused. Run `mrharmony check` on them.")
-    fitted = fit_method(method, _by_domain(kept))
+    fitted = fit_method(method, by_domain(kept))
     counts = {name: sum(domain == name for domain, _ in kept) for name, _ in kept}
     card = model_card(counts, (), None, bids_dir)
     if (output / CARD).is_file() and read_card(output) != card:
@@ -194,7 +194,8 @@ def _scan(head: VirtualHead, scanner: Scanner, rng: np.random.Generator) -> Cano
     return CanonicalBrain(Volume(voxels, head.anatomy.affine), voxels > 0, scale)
 
 
-def _by_domain(kept: Sequence[tuple[str, CanonicalBrain]]) -> dict[str, list[CanonicalBrain]]:
+def by_domain(kept: Sequence[tuple[str, CanonicalBrain]]) -> dict[str, list[CanonicalBrain]]:
+    """Return the brains of each domain, in the order of the domains' first scans."""
     names = dict.fromkeys(name for name, _ in kept)
     return {name: [brain for domain, brain in kept if domain == name] for name in names}
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from pydantic import Field
 
-from mrharmony.latent.config import Settings, TrainingSettings
+from mrharmony.latent.config import AdaptationSettings, Settings, TrainingSettings
 from mrharmony.latent.prompts import PromptEncoder
 from mrharmony.prepare import Grid
 from mrharmony.volume import Domain, MrharmonyError
@@ -21,6 +21,15 @@ class DomainCard(Settings):
     scans: int = Field(0, ge=0)
 
 
+class BaseCard(Settings):
+    """The model that another one was adapted from, and how."""
+
+    model: str
+    sha256: str
+    domains: tuple[str, ...]  # that were new
+    adaptation: AdaptationSettings
+
+
 class ModelCard(Settings):
     """What `mrharmony.json` says of a model: its domains, its grid, its data and its licence."""
 
@@ -31,11 +40,12 @@ class ModelCard(Settings):
     training_data: str
     licence: str
     training: TrainingSettings | None = None  # None where nothing was trained, only statistics taken
+    base: BaseCard | None = None  # None where the model was trained from scratch
 
     def find(self, name: str) -> Domain | None:
         """Return the domain of that name, or None; case, hyphens and dots make no difference."""
         for card in self.domains:
-            if _letters(card.name) == _letters(name):
+            if letters(card.name) == letters(name):
                 return Domain(card.name, card.prompt)
         return None
 
@@ -64,5 +74,6 @@ class LatentModel:
         return Grid.working(self.card.working_zoom)
 
 
-def _letters(name: str) -> str:
+def letters(name: str) -> str:
+    """Return what tells domains apart: the letters and digits of a name, in lower case."""
     return "".join(character for character in name.lower() if character.isalnum())
