@@ -29,6 +29,7 @@ from mrharmony.volume import Domain, MrharmonyError
 
 SLICES_TO_COMPARE = 16  # of each new domain, with the looks of all known ones
 EMA_DECAY = 0.99
+TOKEN_PACE = 10.0  # times the learning rate: tokens must part from the nearest domain's before weights move
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,13 @@ class ExtendedEmbedding(torch.nn.Module):
     def __init__(self, known: torch.Tensor, new: torch.Tensor) -> None:
         super().__init__()
         self.register_buffer("known", known)
-        self.new = torch.nn.Parameter(new)
+        self.register_buffer("start", new)
+        self.change = torch.nn.Parameter(torch.zeros_like(new))
 
     @property
     def weight(self) -> torch.Tensor:
         """All rows, shape (prompts + new prompts, length)."""
-        return torch.cat([torch.as_tensor(self.known), self.new])
+        return torch.cat([torch.as_tensor(self.known), self.start + TOKEN_PACE * self.change])
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         """Return the given rows (n,), shape (n, length)."""
@@ -107,10 +109,9 @@ def adapt_networks(
     accelerator.init_trackers("logs")
     for network in (base.autoencoder, base.denoiser, base.prompts):
         network.to(accelerator.device)
-    prior = class_images(
-        base, data, settings.class_images, settings.seed, directory / "class-images.safetensors"
-    )
     nearest = nearest_prompts(base, data, settings.seed)
+    counts = class_counts(base.prompts, nearest, settings.class_images)
+    prior = class_images(base, data, counts, settings.seed, directory / "class-images.safetensors")
     torch.manual_seed(settings.seed)
     denoiser, prompts = copy.deepcopy(base.denoiser), extended_prompts(base.prompts, nearest)
     if settings.all_weights:
@@ -148,6 +149,17 @@ def nearest_prompts(base: LatentModel, data: SliceData, seed: int) -> dict[str, 
     ).cpu()
     own = {prompt: torch.tensor([p == prompt for p in batch.prompts]) for prompt in data.prompts}
     return {prompt: candidates[int(errors[:, mine].mean(dim=1).argmin())] for prompt, mine in own.items()}
+
+
+def class_counts(known: PromptEncoder, nearest: dict[str, str], each: int) -> dict[str, int]:
+    """Return how many class images of each known prompt there shall be: half of all under the nearest ones.
+
+    A new domain starts as its nearest, so that is the one which would drift along.
+    """
+    closest = set(nearest.values())
+    others = [prompt for prompt in known.known if prompt not in closest]
+    share = -(-each * len(others) // len(closest))
+    return dict.fromkeys(others, each) | dict.fromkeys(sorted(closest), max(each, share))
 
 
 def extended_prompts(known: PromptEncoder, nearest: dict[str, str]) -> PromptEncoder:

@@ -47,8 +47,10 @@ class LatentSlices:
         return LatentSlices(**{name: tensor[chosen].to(device) for name, tensor in vars(self).items()})
 
 
-def class_images(base: LatentModel, data: SliceData, each: int, seed: int, cache: Path) -> LatentSlices:
-    """Return looks of a model under every prompt that it knows; generated once, then read from the cache.
+def class_images(
+    base: LatentModel, data: SliceData, counts: dict[str, int], seed: int, cache: Path
+) -> LatentSlices:
+    """Return looks of a model under prompts that it knows; generated once, then read from the cache.
 
     Parameters
     ----------
@@ -56,7 +58,7 @@ def class_images(base: LatentModel, data: SliceData, each: int, seed: int, cache
         The model, before anything new is learned.
     data
         Where the structures come from.
-    each
+    counts
         How many looks of each prompt.
     seed
         Of the structures and of the noise.
@@ -74,8 +76,8 @@ def class_images(base: LatentModel, data: SliceData, each: int, seed: int, cache
         except (SafetensorError, TypeError) as error:
             raise MrharmonyError(f"{cache}: is damaged. Delete it; it is made again.") from error
     generator = torch.Generator().manual_seed(seed)
-    prompts = track(list(base.prompts.known), "generating class images")
-    parts = [asdict(_looks(base, prompt, data, each, generator)) for prompt in prompts]
+    wanted = track(counts.items(), "generating class images", len(counts))
+    parts = [asdict(_looks(base, prompt, data, count, generator)) for prompt, count in wanted]
     tensors = {name: torch.cat([part[name] for part in parts]).cpu().contiguous() for name in parts[0]}
     cache.parent.mkdir(parents=True, exist_ok=True)
     temporary = cache.with_suffix(f".{os.getpid()}.tmp")
