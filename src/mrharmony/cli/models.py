@@ -88,7 +88,7 @@ def adapt(
     Takes the domains of the data set that the base does not know, at most 20 scans of each. The new model
     knows the old and the new ones, and is used like any other. Killed and called again with the same
     arguments it goes on where it was: what is not finished lies in `MODEL.training`. Ends with how far the
-    looks of known domains moved. Ten scans take at most 10 minutes on 2 cores.
+    looks of known domains moved.
 
     Example: `mrharmony adapt BIDS_DIR --output my-model`, then
     `mrharmony harmonize SCAN --to MY-SITE --model my-model --output harmonized/`
