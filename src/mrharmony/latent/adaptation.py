@@ -59,6 +59,9 @@ class ExtendedEmbedding(torch.nn.Module):
         Where the new rows start, shape (new prompts, length).
     """
 
+    known: torch.Tensor
+    start: torch.Tensor
+
     def __init__(self, known: torch.Tensor, new: torch.Tensor) -> None:
         super().__init__()
         self.register_buffer("known", known)
@@ -68,7 +71,7 @@ class ExtendedEmbedding(torch.nn.Module):
     @property
     def weight(self) -> torch.Tensor:
         """All rows, shape (prompts + new prompts, length)."""
-        return torch.cat([torch.as_tensor(self.known), self.start + TOKEN_PACE * self.change])
+        return torch.cat([self.known, self.start + TOKEN_PACE * self.change])
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         """Return the given rows (n,), shape (n, length)."""
@@ -174,9 +177,10 @@ def extended_prompts(known: PromptEncoder, nearest: dict[str, str]) -> PromptEnc
     """
     rows = known.embedding.weight.detach()
     starts = rows[known.rows(list(nearest.values())).to(rows.device)]
-    prompts: PromptEncoder = copy.deepcopy(known).requires_grad_(False)
+    prompts = copy.deepcopy(known)
+    prompts.requires_grad_(False)
     prompts.known = {prompt: row for row, prompt in enumerate([*known.known, *nearest])}
-    prompts.embedding = ExtendedEmbedding(rows.clone(), starts.clone())
+    prompts.add_module("embedding", ExtendedEmbedding(rows.clone(), starts.clone()))
     return prompts
 
 
@@ -184,7 +188,7 @@ def settled_prompts(extended: PromptEncoder) -> PromptEncoder:
     """Return what `extended_prompts` made and training changed as an ordinary encoder."""
     weight = extended.embedding.weight.detach().clone()
     rest = {n: v for n, v in extended.state_dict().items() if not n.startswith("embedding.")}
-    prompts = PromptEncoder(list(extended.known), extended.config.tokens, extended.config.size)
+    prompts: PromptEncoder = PromptEncoder(list(extended.known), extended.config.tokens, extended.config.size)
     prompts.load_state_dict(rest | {"embedding.weight": weight})
     prompts.to(weight.device).requires_grad_(False).eval()
     return prompts
