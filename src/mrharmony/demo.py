@@ -163,7 +163,7 @@ def _harmonize(job: HarmonizeJob, one: TravellingScan, folder: Path) -> FloatArr
             path,
             harmonized.volume.voxels,
             one.scan,
-            sidecar(job, one.scan, harmonized, (), one.prepared.skull_stripped),
+            sidecar(job, one.scan, harmonized, (), one.prepared.skull_stripped, path),
         )
     return harmonized.intensities()
 

@@ -1,4 +1,4 @@
-"""Commands on models: domains, train."""
+"""Commands on models: domains, train, adapt."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mrharmony.cli.app import OK, REFUSED, Device, DomainColumn, Json, MethodName, Model, app
+from mrharmony.cli.app import OK, REFUSED, Device, DomainColumn, Json, MethodName, Model, Seed, app
 
 
 @app.command()
@@ -54,5 +54,50 @@ def train(
         report = train_on_bids(bids_dir, output, domain_column, only, preset, device)
     else:
         report = fit_on_bids(bids_dir, output, method, domain_column, only)
+    typer.echo(json.dumps(report.record(), indent=2) if as_json else report.text())
+    raise typer.Exit(REFUSED if report.refused else OK)
+
+
+@app.command()
+def adapt(
+    bids_dir: Annotated[Path, typer.Argument(help="BIDS data set with participants.tsv.")],
+    output: Annotated[Path, typer.Option(help="New model directory to write.")],
+    base: Annotated[
+        Path | None,
+        typer.Option(
+            help="Model directory to start from; the one that ships with mrharmony if not given.",
+            show_default=False,
+        ),
+    ] = None,
+    domain_column: DomainColumn = "site",
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--domain", help="Teach this domain only; may be repeated. All that are new otherwise."),
+    ] = None,
+    all_weights: Annotated[
+        bool,
+        typer.Option("--all-weights", help="Fine-tune the whole denoiser instead of LoRA on its attention."),
+    ] = False,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 300,
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Teach a model new sites from 1 to 20 scans each (DreamBooth); the sites that it knows stay.
+
+    Takes the domains of the data set that the base does not know, at most 20 scans of each. The new model
+    knows the old and the new ones, and is used like any other. Killed and called again with the same
+    arguments it goes on where it was: what is not finished lies in `MODEL.training`. Ends with how far the
+    looks of known domains moved.
+
+    Example: `mrharmony adapt BIDS_DIR --output my-model`, then
+    `mrharmony harmonize SCAN --to MY-SITE --model my-model --output harmonized/`
+    """
+    from mrharmony.cohort.adapting import adapt_on_bids
+    from mrharmony.latent import AdaptationSettings
+    from mrharmony.weights import shipped_model
+
+    settings = AdaptationSettings(steps=steps, all_weights=all_weights, seed=seed)
+    report = adapt_on_bids(bids_dir, base or shipped_model(), output, domain_column, only, settings, device)
     typer.echo(json.dumps(report.record(), indent=2) if as_json else report.text())
     raise typer.Exit(REFUSED if report.refused else OK)

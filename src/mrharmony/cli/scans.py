@@ -1,4 +1,4 @@
-"""Commands on scans: check, harmonize, bids."""
+"""Commands on scans: check, harmonize, bids, report."""
 
 from __future__ import annotations
 
@@ -141,6 +141,31 @@ def bids(
     job = replace(open_job(model, method, None, to, seed=seed, device=device), prepared=prepared)
     outcomes = run_participants(index, out_dir, participant_label, job, read_card(model or shipped_model()))
     _report_outcomes(outcomes, as_json)
+
+
+@app.command()
+def report(
+    out_dir: Annotated[Path, typer.Argument(help="Output folder of harmonize, bids or demo.")],
+    as_json: Json = False,
+) -> None:
+    """Show what harmonization did, on one page: `OUT_DIR/report.html`.
+
+    A table of all scans with verdicts and drift figures, sorted by a click; how often each verdict was given;
+    method and model; and each scan before and after on three planes, with the difference. The page needs no
+    other file. Scans are looked up where they were; where one is gone, the output is shown alone.
+
+    Example: `mrharmony harmonize SCAN --to NSK --output out/`, then `mrharmony report out/`
+    """
+    from mrharmony.cohort.reporting import write_report
+
+    written = write_report(out_dir)
+    if as_json:
+        typer.echo(json.dumps(written.record(), indent=2))
+        return
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in written.verdicts.items())
+    typer.echo(f"{written.page}: {counts}")
+    for name, remark in written.remarks.items():
+        typer.echo(f"{name}: {remark}")
 
 
 def _print_findings(findings: dict[Path, Any]) -> None:

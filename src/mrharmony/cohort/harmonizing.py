@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,7 +105,7 @@ def harmonize_scan(job: HarmonizeJob, path: Path, output: Path, mask: Path | Non
         prepared = _prepared(job, scan, mask)
         findings += prepared.findings
         harmonized = job.harmonizer.harmonize(prepared, job.source, job.target)
-        note = sidecar(job, scan, harmonized, findings, prepared.skull_stripped)
+        note = sidecar(job, scan, harmonized, findings, prepared.skull_stripped, output)
         write_scan(output, harmonized.volume.voxels, scan, note)
     except MrharmonyError as error:
         findings = getattr(error, "findings", findings)
@@ -130,14 +131,24 @@ def reason_of(error: MrharmonyError, path: Path) -> str:
     return text if path.name in text else f"{path}: {text}"
 
 
+def way_to(path: Path, folder: Path) -> str:
+    """Return the relative path from a folder to a file, with `/`; links to the file itself are kept."""
+    real = Path(os.path.realpath(path.parent)) / path.name
+    return Path(os.path.relpath(real, os.path.realpath(folder))).as_posix()
+
+
 def sidecar(
     job: HarmonizeJob,
     scan: Scan,
     harmonized: HarmonizedVolume,
     findings: Sequence[Finding],
     skull_stripped: bool,
+    output: Path,
 ) -> dict[str, Any]:
-    """Return what the JSON beside a harmonized scan says; no times, so equal runs leave equal bytes."""
+    """Return what the JSON beside a harmonized scan says; no times, so equal runs leave equal bytes.
+
+    `Sources` is the way from the output's folder to the scan, so that both can move together.
+    """
     done = harmonized.provenance
     return {
         "Description": "T1-weighted scan harmonized by mrharmony; research use only.",
@@ -148,7 +159,7 @@ def sidecar(
         "SkullStripped": done["extent"] == "brain" or skull_stripped,
         "Extent": done["extent"],
         "IntensityScale": harmonized.scale,
-        "Sources": [scan.path.name],
+        "Sources": [way_to(scan.path, output.parent)],
         "Preparation": preparation_sha256(job, scan.path),
         "SpatialReference": "orig",
         "Drift": harmonized.evidence.model_dump(mode="json", exclude={"verdict", "reasons"}),

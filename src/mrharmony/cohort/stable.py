@@ -203,7 +203,7 @@ def _card(
         intensity_convention=INTENSITY_CONVENTION,
         training_data=f"{sum(counts.values())} scans of the data set {job.bids_dir.resolve().name}",
         licence="those of the base model and of the training data",
-        base=Path(job.base).name,
+        pipeline=Path(job.base).name,
         dreambooth=job.settings,
     )
 
@@ -220,7 +220,7 @@ def _write(
 def _card_text(card: ModelCard) -> str:
     rows = "\n".join(f"| {d.name} | `{d.prompt}` | {d.scans} |" for d in card.domains)
     return (
-        f"# Stable Diffusion of T1-weighted brain MR, adapted from {card.base}\n\n"
+        f"# Stable Diffusion of T1-weighted brain MR, adapted from {card.pipeline}\n\n"
         "DreamBooth by mrharmony, in diffusers' layout. Research use only.\n\n"
         f"| domain | prompt | training scans |\n|---|---|---|\n{rows}\n\n"
         f"- Pictures: slices of {card.working_zoom:g} mm of aligned, skull-stripped brains; superior up; "

@@ -1,13 +1,15 @@
 """The latent diffusion model: what a brain would look like in a domain, generated from its structure."""
 
-from mrharmony.latent.config import TrainingSettings
+from mrharmony.latent.config import AdaptationSettings, TrainingSettings
 from mrharmony.latent.data import MixedSlices, RealSlices, SliceData
 from mrharmony.latent.denoiser import build_scheduler
 from mrharmony.latent.dreambooth_settings import DreamBoothSettings
-from mrharmony.latent.model import DomainCard, LatentModel, ModelCard
+from mrharmony.latent.drift import look_drift
+from mrharmony.latent.model import BaseCard, DomainCard, LatentModel, ModelCard
 from mrharmony.latent.model_directory import (
     CARD,
     STATISTICS,
+    as_saved,
     load_model,
     model_hash,
     read_card,
@@ -24,6 +26,8 @@ from mrharmony.latent.virtual import VirtualHead, VirtualSlices
 __all__ = [
     "CARD",
     "STATISTICS",
+    "AdaptationSettings",
+    "BaseCard",
     "CompactPictures",
     "DomainCard",
     "DreamBoothSettings",
@@ -40,9 +44,11 @@ __all__ = [
     "TranslationSettings",
     "VirtualHead",
     "VirtualSlices",
+    "as_saved",
     "build_scheduler",
     "encode_brain",
     "load_model",
+    "look_drift",
     "model_hash",
     "read_card",
     "round_trip",

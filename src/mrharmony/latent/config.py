@@ -94,3 +94,17 @@ def read_preset(kind: type[AnySettings], package: str, name: str) -> AnySettings
         return kind.model_validate(yaml.safe_load(text))
     except (ValidationError, yaml.YAMLError) as error:
         raise MrharmonyError(f"{name}: not a valid training configuration. {error}") from error
+
+
+class AdaptationSettings(Settings):
+    """How new domains are taught to a trained model (DreamBooth, Ruiz et al. 2023)."""
+
+    steps: int = Field(300, ge=1)
+    batch: int = Field(8, ge=1)  # slices of the new domains a step, and as many class images
+    learning_rate: float = Field(1e-3, gt=0)
+    all_weights: bool = False  # fine-tune the whole denoiser instead of LoRA on its attention
+    lora_rank: int = Field(8, ge=1)
+    class_images: int = Field(30, ge=1)  # of each known prompt, more of those that new ones start from
+    prior_weight: float = Field(1.0, ge=0)  # lambda of Ruiz et al. 2023, equation 2
+    checkpoint_every: int = Field(50, ge=1)  # steps
+    seed: int = Field(0, ge=0)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from pydantic import Field
 
-from mrharmony.latent.config import Settings, TrainingSettings
+from mrharmony.latent.config import AdaptationSettings, Settings, TrainingSettings
 from mrharmony.latent.dreambooth_settings import DreamBoothSettings
 from mrharmony.latent.prompts import PromptEncoder
 from mrharmony.prepare import Grid
@@ -22,6 +22,15 @@ class DomainCard(Settings):
     scans: int = Field(0, ge=0)
 
 
+class BaseCard(Settings):
+    """The model that another one was adapted from, and how."""
+
+    model: str
+    sha256: str
+    domains: tuple[str, ...]  # that were new
+    adaptation: AdaptationSettings
+
+
 class ModelCard(Settings):
     """What `mrharmony.json` says of a model: its domains, its grid, its data and its licence."""
 
@@ -31,9 +40,10 @@ class ModelCard(Settings):
     intensity_convention: str
     training_data: str
     licence: str
-    training: TrainingSettings | None = None  # None where no compact model was trained
-    base: str | None = None  # the Stable Diffusion model that was fine-tuned
-    dreambooth: DreamBoothSettings | None = None  # how it was
+    training: TrainingSettings | None = None  # None where nothing was trained, only statistics taken
+    base: BaseCard | None = None  # None where the model was trained from scratch
+    pipeline: str | None = None  # the Stable Diffusion model that was fine-tuned
+    dreambooth: DreamBoothSettings | None = None  # how a Stable Diffusion model was fine-tuned
 
     def find(self, name: str) -> Domain | None:
         """Return the domain of that name, or None; case, hyphens and dots make no difference."""

@@ -72,6 +72,13 @@ def write_directory(directory: Path, write: Callable[[Path], None]) -> None:
         shutil.rmtree(staging, ignore_errors=True)
 
 
+def as_saved(model: LatentModel) -> LatentModel:
+    """Return a copy of a model with the weights that its directory will hold."""
+    networks = (model.autoencoder, model.denoiser, model.prompts)
+    autoencoder, denoiser, prompts = (copy.deepcopy(network).half().float() for network in networks)
+    return LatentModel(autoencoder, denoiser, prompts, model.scheduler, model.card)
+
+
 def _write_parts(model: LatentModel, directory: Path) -> None:
     """Write networks in half precision (half the size; looks change by less than a scan's noise)."""
     for name, network in (("vae", model.autoencoder), ("unet", model.denoiser), ("prompts", model.prompts)):
@@ -153,6 +160,7 @@ def model_hash(directory: Path) -> str:
 def model_card_text(card: ModelCard) -> str:
     """Return the model card beside the weights, in Markdown."""
     rows = "\n".join(f"| {d.name} | {d.scans or 'simulated'} |" for d in card.domains)
+    base = f"- Adapted from: {card.base.model}, SHA-256 {card.base.sha256}.\n" if card.base else ""
     return (
         "# mrharmony compact model\n\n"
         "Structure-conditioned latent diffusion model for T1-weighted brain MR. Research use only.\n\n"
@@ -161,5 +169,6 @@ def model_card_text(card: ModelCard) -> str:
         f"- Intensities: {card.intensity_convention}\n"
         f"- Training data: {card.training_data}\n"
         f"- Licence: {card.licence}\n"
+        f"{base}"
         "- Limits: adult T1-weighted scans; not for children, contrast agents, other sequences, diagnosis.\n"
     )

@@ -92,7 +92,7 @@ def sample_look(
     return _decode_slices(
         model,
         encoded,
-        lambda structure, positions: _denoise(model, structure, positions, domain, noise, settings),
+        lambda structure, positions: sample_latents(model, structure, positions, domain, noise, settings),
     )
 
 
@@ -128,7 +128,7 @@ def shared_noise(channels: int, size: int, seed: int) -> torch.Tensor:
     return torch.randn(1, channels, size, size, generator=generator)
 
 
-def _denoise(
+def sample_latents(
     model: LatentModel,
     structure: torch.Tensor,
     positions: torch.Tensor,
@@ -136,7 +136,23 @@ def _denoise(
     noise: torch.Tensor,
     settings: SamplingSettings,
 ) -> torch.Tensor:
-    """Run the sampler from pure noise to latents, DDIM with eta 0 (Song et al. 2021, equation 12)."""
+    """Run the sampler from pure noise to latents, DDIM with eta 0 (Song et al. 2021, equation 12).
+
+    Parameters
+    ----------
+    model
+        The compact model.
+    structure
+        Latents of the slices' structure, shape (n, channels, height, width).
+    positions
+        Where the slices lie along the sliced axis, -1 to 1, shape (n,).
+    domain
+        A domain that the model knows.
+    noise
+        Where the slices start, shape of `structure`, or (1, channels, height, width) for one noise for all.
+    settings
+        Steps and guidance weights.
+    """
     scheduler = copy.deepcopy(model.scheduler)
     scheduler.set_timesteps(settings.steps)
     latents = noise.to(structure).expand_as(structure)

@@ -185,19 +185,31 @@ def denoiser_loss(
         with torch.no_grad():
             clean, structure = encode(autoencoder, batch.images), encode(autoencoder, batch.structures)
         count = len(clean)
-        keep = _kept(count, settings.structure_dropout, generator).to(clean)[:, None, None, None]
-        rows = prompts.rows(batch.prompts) * _kept(count, settings.prompt_dropout, generator)
-        times = draw_times(count, settings.pure_noise_share, scheduler, generator).to(clean.device)
-        noise = torch.randn(clean.shape, generator=generator).to(clean)
-        noisy = scheduler.add_noise(clean, noise, times)
+        keep = kept(count, settings.structure_dropout, generator).to(clean)[:, None, None, None]
+        rows = prompts.rows(batch.prompts) * kept(count, settings.prompt_dropout, generator)
         tokens = prompts(rows.to(clean.device), batch.positions)
-        predicted = predict_velocity(denoiser, noisy, structure * keep, times, tokens)
-        error: torch.Tensor = F.mse_loss(
-            predicted.float(), scheduler.get_velocity(clean, noise, times).float()
-        )
-        return error
+        times = draw_times(count, settings.pure_noise_share, scheduler, generator)
+        return velocity_error(denoiser, scheduler, clean, structure * keep, tokens, times, generator)
 
     return loss
+
+
+def velocity_error(
+    denoiser: UNet2DConditionModel,
+    scheduler: DDIMScheduler,
+    clean: torch.Tensor,
+    structure: torch.Tensor,
+    tokens: torch.Tensor,
+    times: torch.Tensor,
+    generator: torch.Generator,
+) -> torch.Tensor:
+    """Return the mean squared error of v where fresh noise hides clean latents up to the given times (n,)."""
+    times = times.to(clean.device)
+    noise = torch.randn(clean.shape, generator=generator).to(clean)
+    noisy = scheduler.add_noise(clean, noise, times)
+    predicted = predict_velocity(denoiser, noisy, structure, times, tokens)
+    error: torch.Tensor = F.mse_loss(predicted.float(), scheduler.get_velocity(clean, noise, times).float())
+    return error
 
 
 def draw_times(
@@ -210,7 +222,8 @@ def draw_times(
     return torch.where(pure, torch.full_like(uniform, last), uniform)
 
 
-def _kept(count: int, dropout: float, generator: torch.Generator) -> torch.Tensor:
+def kept(count: int, dropout: float, generator: torch.Generator) -> torch.Tensor:
+    """Draw which slices keep their condition: 1, or 0 for the share `dropout`; shape (count,)."""
     return (torch.rand(count, generator=generator) >= dropout).long()
 
 

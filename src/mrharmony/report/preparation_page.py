@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -12,28 +10,22 @@ from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from mrharmony.prepare import CANONICAL_GRID, PreparedScan, template, template_brain_mask
 from mrharmony.prepare.figures import PreparationFigures
 from mrharmony.prepare.resample import resample_brain
 from mrharmony.prepare.voxel_order import array_to_ras, to_ras
+from mrharmony.report.page import PLANES, document, mark, picture_data, slice_places
 from mrharmony.volume import BoolArray, Finding, FloatArray, Volume
 
 Verdict = Literal["passed", "warned", "refused"]
 
-_PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}
 _ENDS = {"sagittal": ("P", "A"), "coronal": ("L", "R"), "axial": ("L", "R")}
 _SLICES = 6
-_MARGIN = 0.06  # share of the brain's extent left out at both ends
 _OUTLINE = "#ff4040"
 _TEMPLATE_OUTLINE = "#40d0ff"
 _COLOURS = {"passed": "#2e9e4f", "warned": "#d99000", "refused": "#d03030"}
-_STYLE = """body{background:#111;color:#ddd;font:15px/1.45 system-ui,sans-serif;margin:1.5em auto;
-max-width:1250px}
-a{color:#8cf} img{max-width:100%} table{border-collapse:collapse} td,th{padding:.25em .9em .25em 0;
-text-align:left;vertical-align:top} .mark{color:#fff;padding:.1em .6em;border-radius:.6em}"""
 
 
 @dataclass(frozen=True)
@@ -79,7 +71,7 @@ def preparation_page(
     """
     native, mask = to_ras(prepared.native), array_to_ras(prepared.brain_mask, prepared.native)
     canonical, _ = prepared.canonical(CANONICAL_GRID)
-    return _document(
+    return document(
         name,
         f"<h1>{escape(name)} {_mark(verdict)}</h1>{_finding_list(findings)}{_table(prepared, figures)}"
         "<h2>Native scan, outline of the brain mask</h2>"
@@ -108,19 +100,11 @@ def index_page(title: str, rows: Sequence[IndexRow]) -> str:
         for row in ordered
     )
     head = "<tr><th>verdict</th><th>scan</th><th>why</th><th>brain mask</th></tr>"
-    return _document(title, f"<h1>{escape(title)}</h1><p>{counts}</p><table>{head}{lines}</table>")
-
-
-def _document(title: str, body: str) -> str:
-    return (
-        f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{escape(title)}</title>"
-        f"<style>{_STYLE}</style></head><body>{body}"
-        "<p>Research use only; not for diagnosis.</p></body></html>\n"
-    )
+    return document(title, f"<h1>{escape(title)}</h1><p>{counts}</p><table>{head}{lines}</table>")
 
 
 def _mark(verdict: Verdict) -> str:
-    return f"<span class='mark' style='background:{_COLOURS[verdict]}'>{verdict}</span>"
+    return mark(verdict, _COLOURS[verdict])
 
 
 def _link(row: IndexRow) -> str:
@@ -162,23 +146,12 @@ def _slices(
     axes = figure.subplots(rows, columns).reshape(3, slices)
     figure.subplots_adjust(0, 0, 1, 1, 0.02, 0.02)
     white = 1.15 * float(np.percentile(volume.voxels[outline], 98)) or 1.0
-    for (plane, axis), line in zip(_PLANES.items(), axes, strict=True):
-        for number, position in enumerate(_positions(outline, axis, slices)):
+    for (plane, axis), line in zip(PLANES.items(), axes, strict=True):
+        for number, position in enumerate(slice_places(outline, axis, slices)):
             _draw(line[number], volume, outline, axis, position, white, colour)
         if slices > 1:
             _name_ends(line[0], *_ENDS[plane])
-    content = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(content)
-    return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
-
-
-def _positions(mask: BoolArray, axis: int, count: int) -> list[int]:
-    """Return slice numbers spread over the extent of a mask along an axis."""
-    others = tuple({0, 1, 2} - {axis})
-    filled = np.flatnonzero(mask.any(axis=others))
-    first, last = float(filled[0]), float(filled[-1])
-    shares = np.linspace(_MARGIN, 1 - _MARGIN, count) if count > 1 else [0.5]
-    return [round(first + share * (last - first)) for share in shares]
+    return picture_data(figure)
 
 
 def _draw(

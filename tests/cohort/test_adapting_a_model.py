@@ -1,0 +1,106 @@
+"""From a BIDS folder of a new site to a model that knows it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mrharmony.cohort import harmonize_scan
+from mrharmony.cohort.adapting import AdaptationReport, adapt_on_bids, new_domains
+from mrharmony.cohort.training import train_on_bids
+from mrharmony.cohort.workbench import open_job
+from mrharmony.harmonize import load_statistics
+from mrharmony.latent import AdaptationSettings, model_hash, read_card
+from mrharmony.scans import BidsIndex
+from mrharmony.volume import MrharmonyError
+from mrharmony.weights import shipped_model
+
+TINY = """
+working_zoom: 4
+autoencoder: {channels: [8, 8], latent_channels: 4}
+denoiser: {channels: [16, 32], token_size: 16}
+autoencoder_stage: {steps: 2, batch: 2}
+denoiser_stage: {steps: 2, batch: 2}
+"""
+QUICK = AdaptationSettings(steps=2, batch=2, class_images=2)
+
+
+@pytest.fixture(scope="module")
+def base(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model that knows one of the cohort's two scanners."""
+    folder = tmp_path_factory.mktemp("base")
+    (folder / "tiny.yaml").write_text(TINY)
+    train_on_bids(cohort, folder / "model", "session", ["mprage3t"], str(folder / "tiny.yaml"), "cpu")
+    return folder / "model"
+
+
+@pytest.fixture(scope="module")
+def report(cohort: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -> AdaptationReport:
+    output = tmp_path_factory.mktemp("adapted") / "model"
+    return adapt_on_bids(cohort, base, output, "session", None, QUICK, "cpu")
+
+
+def test_a_single_scan_of_a_new_site_makes_it_known(report: AdaptationReport, scan: Path, tmp_path: Path):
+    assert report.domains == {"spgr15t": 1}
+    assert report.nearest == {"spgr15t": "mprage3t"}
+    job = open_job(report.model, "diffusion", "mprage3t", "spgr15t")
+    assert harmonize_scan(job, scan, tmp_path / "out.nii.gz").reason is None
+
+
+def test_the_card_says_where_the_model_comes_from(report: AdaptationReport, base: Path, cohort: Path):
+    card, before = read_card(report.model), read_card(base)
+    assert [domain.name for domain in card.domains] == ["mprage3t", "spgr15t"]
+    assert card.domains[0] == before.domains[0]
+    assert card.base
+    assert (card.base.sha256, card.base.domains) == (model_hash(base), ("spgr15t",))
+    assert card.base.adaptation == QUICK
+    assert "unknown" in card.licence
+    assert cohort.name in card.training_data
+    assert card.base.sha256 in (report.model / "README.md").read_text("utf-8")
+
+
+def test_statistics_of_old_and_new_domains_are_there(report: AdaptationReport, base: Path):
+    before, after = (load_statistics(model / "statistics.safetensors") for model in (base, report.model))
+    assert sorted(after) == ["mprage3t", "spgr15t"]
+    assert np.array_equal(before["mprage3t"].regional, after["mprage3t"].regional)
+
+
+def test_the_report_gives_the_drift_of_known_domains(report: AdaptationReport):
+    record = json.loads(json.dumps(report.record()))
+    assert list(record["drift"]) == ["mprage3t"]
+    assert 0 < record["mean_drift"] < 0.1
+    assert f"{record['mean_drift']:.4f}" in report.text()
+
+
+def test_an_existing_output_is_left_alone(report: AdaptationReport, cohort: Path, base: Path):
+    before = model_hash(report.model)
+    with pytest.raises(MrharmonyError, match="exists already"):
+        adapt_on_bids(cohort, base, report.model, "session", None, QUICK, "cpu")
+    assert model_hash(report.model) == before
+
+
+def test_a_base_that_is_no_model_is_told(cohort: Path, tmp_path: Path):
+    with pytest.raises(MrharmonyError, match="not a model"):
+        adapt_on_bids(cohort, tmp_path, tmp_path / "model", "session", None, QUICK, "cpu")
+    (tmp_path / "model_index.json").write_text("{}")
+    with pytest.raises(MrharmonyError, match="pipeline"):
+        adapt_on_bids(cohort, tmp_path, tmp_path / "model", "session", None, QUICK, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("only", "reason"), [((), "no domain"), (("mprage3t",), "knows"), (("mars",), "mars")]
+)
+def test_a_data_set_without_new_domains_is_a_usage_error(run, cohort: Path, tmp_path: Path, only, reason):
+    chosen = [argument for name in only for argument in ("--domain", name)]
+    output = tmp_path / "model"
+    status, _, errors = run("adapt", cohort, "--output", output, "--domain-column", "session", *chosen)
+    assert status == 2
+    assert reason in errors
+    assert not list(tmp_path.iterdir())
+
+
+def test_new_domains_that_differ_by_punctuation_alone_are_refused(cohort: Path):
+    index = BidsIndex.open(cohort, "session")
+    with pytest.raises(MrharmonyError, match="cannot be told"):
+        new_domains(index, read_card(shipped_model()), ["Site 1", "site-1"])

@@ -1,0 +1,136 @@
+"""One page on an output folder."""
+
+import base64
+import io
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from mrharmony.cohort import harmonize_scan
+from mrharmony.cohort.reporting import write_report
+from mrharmony.cohort.workbench import open_job
+from mrharmony.volume import MrharmonyError
+
+PICTURE = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=]+)")
+
+
+@pytest.fixture(scope="module")
+def harmonized(scan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study: a copy of the scan and its harmonized version, in folders side by side."""
+    study = tmp_path_factory.mktemp("study")
+    (study / "raw").mkdir()
+    copy = Path(shutil.copy(scan, study / "raw"))
+    job = open_job(None, "histogram", "mprage-3t", "spgr-1.5t")
+    output = study / "out" / "sub-1" / "anat" / "sub-1_desc-harmonized_T1w.nii.gz"
+    assert harmonize_scan(job, copy, output).reason is None
+    return study
+
+
+@pytest.fixture
+def study(harmonized: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(harmonized, tmp_path / "study"))
+
+
+def _note(study: Path) -> Path:
+    return study / "out" / "sub-1" / "anat" / "sub-1_desc-harmonized_T1w.json"
+
+
+def _pictures(page: str) -> list[np.ndarray]:
+    return [imread(io.BytesIO(base64.b64decode(data)))[..., :3] for data in PICTURE.findall(page)]
+
+
+def test_the_page_tells_verdict_drift_and_model_of_every_scan(run, study: Path):
+    page = study / "out" / "sub-1" / "anat" / "sub-1_desc-preparation_T1w.html"
+    page.write_text("prepared")
+    status, output, _ = run("report", study / "out", "--json")
+    note = json.loads(_note(study).read_text())
+    assert status == 0
+    assert json.loads(output)["verdicts"] == {note["Verdict"]: 1}
+    text = (study / "out" / "report.html").read_text("utf-8")
+    for wanted in (
+        note["Target"],
+        note["Source"],
+        note["ModelSHA256"],
+        f"{note['Drift']['mean_change']:.4f}",
+    ):
+        assert wanted in text
+    assert "href='sub-1/anat/sub-1_desc-preparation_T1w.html'" in text
+
+
+def test_the_page_is_sound_and_loads_nothing(study: Path):
+    page = write_report(study / "out").page.read_text("utf-8")
+    assert "http" not in page
+    assert all(source.startswith("data:") for source in re.findall(r"src='([^']*)'", page))
+    tags: list[str] = []
+
+    class Balance(HTMLParser):
+        def handle_starttag(self, tag, attrs):
+            if tag not in ("img", "meta"):
+                tags.append(tag)
+
+        def handle_endtag(self, tag):
+            assert tags.pop() == tag
+
+    Balance().feed(page)
+    assert not tags
+
+
+def test_source_output_and_a_coloured_difference_are_shown(study: Path):
+    written = write_report(study / "out")
+    (picture,) = _pictures(written.page.read_text("utf-8"))
+    assert not written.remarks
+    third = len(picture) // 3
+    colour = [np.ptp(picture[n * third : (n + 1) * third], axis=-1).max() for n in range(3)]
+    assert colour[0] < 0.05
+    assert colour[2] > 0.3
+
+
+def test_a_folder_that_moved_as_a_whole_still_finds_its_sources(study: Path, tmp_path: Path):
+    shutil.move(study, tmp_path / "elsewhere")
+    assert not write_report(tmp_path / "elsewhere" / "out").remarks
+
+
+def test_without_its_source_the_output_is_shown_alone_and_told(run, study: Path):
+    shutil.rmtree(study / "raw")
+    status, output, _ = run("report", study / "out")
+    assert status == 0
+    assert "not there any more" in output
+    page = (study / "out" / "report.html").read_text("utf-8")
+    assert len(_pictures(page)) == 1
+    assert "not there any more" in page
+
+
+def test_a_lost_output_keeps_its_line_without_a_picture(study: Path):
+    _note(study).with_name("sub-1_desc-harmonized_T1w.nii.gz").unlink()
+    written = write_report(study / "out")
+    assert "No picture" in written.remarks["sub-1"]
+    assert not _pictures(written.page.read_text("utf-8"))
+
+
+def test_a_damaged_sidecar_is_named_and_others_are_shown(study: Path):
+    _note(study).with_name("sub-2_desc-harmonized_T1w.json").write_text("{")
+    page = write_report(study / "out").page.read_text("utf-8")
+    assert "sub-2_desc-harmonized_T1w.json" in page
+
+
+def test_names_are_escaped(study: Path):
+    note = json.loads(_note(study).read_text())
+    _note(study).write_text(json.dumps(note | {"Target": "<b>bold"}))
+    page = write_report(study / "out").page.read_text("utf-8")
+    assert "&lt;b&gt;bold" in page
+    assert "<b>bold" not in page
+
+
+def test_a_folder_without_results_is_told(run, tmp_path: Path):
+    status, _, errors = run("report", tmp_path)
+    assert status == 2
+    assert "no harmonized scans" in errors
+    with pytest.raises(MrharmonyError, match="not a folder"):
+        write_report(tmp_path / "nowhere")
+    assert not list(tmp_path.iterdir())
