@@ -42,7 +42,7 @@ def brains(model: Path) -> Path:
 def test_a_data_set_becomes_a_model_that_harmonizes(adapted: Path, lock: bool):
     card = read_card(adapted)
     assert card.domain("spgr15t").prompt == "<spgr15t>"
-    assert card.base == "base"
+    assert card.pipeline == "base"
     method = open_image_to_image(adapted, QUICK, lock=lock, device="cpu")
     brain = load_brain(next(brains(adapted).iterdir()), GRID)
     native = brain.volume.with_voxels(brain.volume.voxels * np.float32(brain.scale))
