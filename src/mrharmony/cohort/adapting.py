@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,17 @@ import torch
 from numpy.typing import NDArray
 
 from mrharmony.cohort.training import work_folder
-from mrharmony.cohort.training_brains import training_brains
+from mrharmony.cohort.training_brains import TrainingBrains, training_brains
 from mrharmony.cohort.workbench import choose_device
-from mrharmony.harmonize import fit_statistics, load_statistics, save_statistics
+from mrharmony.harmonize import (
+    ACCENTS,
+    DomainStatistics,
+    SynthesisHarmonizer,
+    fit_statistics,
+    fit_synthesis,
+    load_statistics,
+    load_synthesis,
+)
 from mrharmony.latent import (
     CARD,
     STATISTICS,
@@ -199,10 +207,19 @@ def _adapt_compact(
     known = [Domain(domain.name, domain.prompt) for domain in base.card.domains]
     drift = look_drift(base, model, measured, known)
     statistics = load_statistics(base_dir / STATISTICS) | fit_statistics(brains.by_domain())
-    save_model(model, output, lambda directory: save_statistics(directory / STATISTICS, statistics))
+    save_model(model, output, _with_accents(base_dir, brains, statistics).save)
     names = {domain.prompt: domain.name for domain in base.card.domains}
     nearest = {name: names[prompt] for name, prompt in adapted.nearest.items()}
     return AdaptationReport(output, base_dir, counts, nearest, drift, brains.refused)
+
+
+def _with_accents(
+    base: Path, brains: TrainingBrains, statistics: Mapping[str, DomainStatistics]
+) -> SynthesisHarmonizer:
+    """Return the synthesis method with the base's accents and those of the new domains."""
+    known = load_synthesis(base, statistics).accents if (base / ACCENTS).is_file() else {}
+    new = fit_synthesis(brains.by_domain(), statistics)
+    return replace(new, accents={**known, **new.accents})
 
 
 def adapted_card(base: ModelCard, counts: dict[str, int], origin: BaseCard, bids_dir: Path) -> ModelCard:
