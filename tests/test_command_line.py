@@ -41,7 +41,7 @@ def test_every_command_has_a_help_of_several_lines(run, command: str):
 
 
 def test_every_method_can_be_named():
-    assert sorted(get_args(MethodName)) == sorted(["diffusion", *FITTED_METHODS])
+    assert sorted(get_args(MethodName)) == sorted(["diffusion", "img2img", *FITTED_METHODS])
 
 
 def test_the_version_is_printed(run):
@@ -242,3 +242,27 @@ def test_training_on_a_data_set_without_the_column_names_those_there_are(run, co
     assert status == 2
     assert "participants.tsv" in errors
     assert not (tmp_path / "model").exists()
+
+
+def test_the_papers_way_runs_on_the_shipped_model(run, scan: Path, tmp_path: Path):
+    (tmp_path / "quick.yaml").write_text("{strength: 0.2, num_inference_steps: 5}", encoding="utf-8")
+    options = ("--method", "img2img", "--translation", tmp_path / "quick.yaml", "--no-lock", "--json")
+    status, output, _ = run("harmonize", scan, "--to", "NSK", "--output", tmp_path / "out", *options)
+    assert status == 0
+    made = nib.load(json.loads(output)[0]["output"])
+    assert made.shape == nib.load(scan).shape
+    assert np.isfinite(made.get_fdata()).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--translation", "paper"), "--method img2img"),
+        (("--method", "img2img", "--translation", "nowhere.yaml"), "no such file"),
+    ],
+)
+def test_settings_of_pictures_that_do_not_fit_are_refused(run, scan: Path, tmp_path: Path, options, message):
+    status, _, errors = run("harmonize", scan, "--to", "NSK", "--output", tmp_path / "out", *options)
+    assert status == 2
+    assert message in errors
+    assert not (tmp_path / "out").exists()

@@ -49,6 +49,7 @@ Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where netw
 MethodName = Literal[
     "synthesis",
     "diffusion",
+    "img2img",
     "regional",
     "regional-scan",
     "population",
@@ -67,8 +68,8 @@ MethodName = Literal[
 Method = Annotated[
     MethodName,
     typer.Option(
-        help="synthesis is the default; diffusion fits the lock to the latent diffusion model's look; none "
-        "prepares a scan and leaves its look; zscore and what follows must be fitted first: "
+        help="synthesis is the default; diffusion takes the latent diffusion model's look; img2img is the "
+        "paper's way; none leaves the look as it is; zscore and what follows must be fitted first: "
         "mrharmony train --method."
     ),
 ]

@@ -63,9 +63,10 @@ def adapt(
     bids_dir: Annotated[Path, typer.Argument(help="BIDS data set with participants.tsv.")],
     output: Annotated[Path, typer.Option(help="New model directory to write.")],
     base: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            help="Model directory to start from; the one that ships with mrharmony if not given.",
+            help="Model to start from: a directory, or a Stable Diffusion v1.x model as a directory in "
+            "diffusers' layout or an id on the Hub; the model that ships with mrharmony if not given.",
             show_default=False,
         ),
     ] = None,
@@ -79,6 +80,13 @@ def adapt(
         typer.Option("--all-weights", help="Fine-tune the whole denoiser instead of LoRA on its attention."),
     ] = False,
     steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 300,
+    preset: Annotated[
+        str,
+        typer.Option(help="Of Stable Diffusion: paper, lora, structure, or a YAML file of settings."),
+    ] = "paper",
+    download: Annotated[
+        bool, typer.Option("--download", help="Stable Diffusion's weights may be fetched from the Hub.")
+    ] = False,
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
@@ -93,11 +101,38 @@ def adapt(
     Example: `mrharmony adapt BIDS_DIR --output my-model`, then
     `mrharmony harmonize SCAN --to MY-SITE --model my-model --output harmonized/`
     """
-    from mrharmony.cohort.adapting import adapt_on_bids
+    from mrharmony.cohort.adapting import adapt_on_bids, is_pipeline
     from mrharmony.latent import AdaptationSettings
     from mrharmony.weights import shipped_model
 
+    if base and is_pipeline(base):
+        _adapt_pipeline(bids_dir, output, base, preset, domain_column, only, device, download, as_json)
+        return
     settings = AdaptationSettings(steps=steps, all_weights=all_weights, seed=seed)
-    report = adapt_on_bids(bids_dir, base or shipped_model(), output, domain_column, only, settings, device)
+    report = adapt_on_bids(
+        bids_dir, Path(base) if base else shipped_model(), output, domain_column, only, settings, device
+    )
+    typer.echo(json.dumps(report.record(), indent=2) if as_json else report.text())
+    raise typer.Exit(REFUSED if report.refused else OK)
+
+
+def _adapt_pipeline(
+    bids_dir: Path,
+    output: Path,
+    base: str,
+    preset: str,
+    domain_column: str,
+    only: list[str] | None,
+    device: str,
+    download: bool,
+    as_json: bool,
+) -> None:
+    """Teach Stable Diffusion the domains of a data set: the paper's system."""
+    from mrharmony.cohort.stable import AdaptationJob, adapt_on_bids
+    from mrharmony.latent import DreamBoothSettings
+
+    settings = DreamBoothSettings.preset(preset)
+    job = AdaptationJob(bids_dir, output, base, settings, domain_column, only, device, download)
+    report = adapt_on_bids(job)
     typer.echo(json.dumps(report.record(), indent=2) if as_json else report.text())
     raise typer.Exit(REFUSED if report.refused else OK)

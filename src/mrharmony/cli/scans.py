@@ -72,6 +72,13 @@ def harmonize(
         Literal["brain", "head"], typer.Option(help="brain: 0 outside the brain; head: all voxels.")
     ] = "brain",
     assume_ras: AssumeRas = False,
+    translation: Annotated[
+        str | None,
+        typer.Option(help="Of img2img: `paper` (Table 1 of Ikegami et al.), or a YAML file of settings."),
+    ] = None,
+    lock: Annotated[
+        bool, typer.Option("--lock/--no-lock", help="Of img2img: without the lock the picture is the result.")
+    ] = True,
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
@@ -86,6 +93,7 @@ def harmonize(
     from mrharmony.cohort import harmonize_scan, output_paths
     from mrharmony.cohort.dicom_input import convert_planned, plan_conversions
     from mrharmony.cohort.workbench import open_job
+    from mrharmony.latent import read_translation
     from mrharmony.progress import track
 
     if mask and len(scans) > 1:
@@ -98,7 +106,18 @@ def harmonize(
         )
     scans, conversions = plan_conversions(scans, output)
     results = output_paths(scans, output)
-    job = open_job(model, method, from_, to, seed=seed, extent=extent, device=device, assume_ras=assume_ras)
+    job = open_job(
+        model,
+        method,
+        from_,
+        to,
+        seed=seed,
+        extent=extent,
+        device=device,
+        assume_ras=assume_ras,
+        translation=read_translation(translation) if translation else None,
+        lock=lock,
+    )
     job = replace(job, prepared=prepared)
     convert_planned(conversions, series)
     pairs = list(zip(scans, results, strict=True))

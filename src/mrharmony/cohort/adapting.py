@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mrharmony.cohort.devices import choose_device
 from mrharmony.cohort.training import work_folder
 from mrharmony.cohort.training_brains import TrainingBrains, training_brains
-from mrharmony.cohort.workbench import choose_device
 from mrharmony.harmonize import (
     ACCENTS,
     DomainStatistics,
@@ -143,9 +143,12 @@ def adapt_on_bids(
     index = BidsIndex.open(bids_dir, domain_column)
     if (base / CARD).is_file():
         return _adapt_compact(index, base, output, only, settings, choose_device(device))
-    if (base / PIPELINE).is_file():
-        raise MrharmonyError(f"{base}: is a pipeline of diffusers; compact models alone can be adapted.")
     raise MrharmonyError(f"{base}: not a model, there is no {CARD}. Name a model directory with --base.")
+
+
+def is_pipeline(base: str) -> bool:
+    """Whether a base is a Stable Diffusion pipeline: in a directory, or by its id on the Hub."""
+    return (Path(base) / PIPELINE).is_file() or (base.count("/") == 1 and not Path(base).exists())
 
 
 def new_domains(index: BidsIndex, card: ModelCard, only: Sequence[str] | None) -> list[str]:

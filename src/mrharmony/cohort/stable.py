@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from accelerate import PartialState
 
+from mrharmony.cohort.devices import choose_device, move_model
 from mrharmony.cohort.preparing import ScanFile, load_brain, prepare_positions
 from mrharmony.cohort.training import INTENSITY_CONVENTION, TrainingReport
 from mrharmony.cohort.training_brains import select_scans
-from mrharmony.cohort.workbench import choose_device, move_model
 from mrharmony.harmonize import (
     DomainStatistics,
     ImageToImageHarmonizer,

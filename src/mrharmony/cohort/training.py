@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from mrharmony.cohort.devices import choose_device
 from mrharmony.cohort.training_brains import training_brains
-from mrharmony.cohort.workbench import choose_device
 from mrharmony.harmonize import (
     STATISTICS_ZOOM,
     CanonicalBrain,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast, get_args
-
-import torch
+from typing import cast, get_args
 
 from mrharmony import __version__
+from mrharmony.cohort.devices import choose_device, move_model
 from mrharmony.cohort.harmonizing import HarmonizeJob
+from mrharmony.cohort.stable import open_image_to_image
 from mrharmony.harmonize import (
     ACCENTS,
     SYNTHESIS,
@@ -23,10 +23,18 @@ from mrharmony.harmonize import (
     load_statistics,
     load_synthesis,
 )
-from mrharmony.latent import STATISTICS, LatentModel, SamplingSettings, load_model, model_hash, read_card
+from mrharmony.latent import (
+    STATISTICS,
+    SamplingSettings,
+    TranslationSettings,
+    load_model,
+    model_hash,
+    read_card,
+)
 from mrharmony.volume import MrharmonyError
 from mrharmony.weights import shipped_model
 
+IMAGE_TO_IMAGE = "img2img"
 LIBRARIES = ("torch", "diffusers", "nibabel", "antspyx", "deepbet", "numpy", "scipy")
 
 
@@ -40,8 +48,12 @@ def open_job(  # noqa: PLR0913 - everything that the command line lets choose
     extent: Extent = "brain",
     device: str = "auto",
     assume_ras: bool = False,
+    translation: TranslationSettings | None = None,
+    lock: bool = True,
 ) -> HarmonizeJob:
     """Return the job that harmonizes scans from `source` to `target` with a model's method.
+
+    `translation` and `lock` belong to `img2img`; its seed is that of the translation.
 
     Raises
     ------
@@ -51,7 +63,14 @@ def open_job(  # noqa: PLR0913 - everything that the command line lets choose
     directory = model or shipped_model()
     card = read_card(directory)
     domains = card.domain(source) if source else None, card.domain(target)
-    harmonizer = open_method(directory, method, seed, extent, device)
+    if method == IMAGE_TO_IMAGE:
+        translating = translation or TranslationSettings(seed=seed)
+        seed = translating.seed
+        harmonizer: Harmonizer = open_image_to_image(directory, translating, lock, device)
+    elif translation or not lock:
+        raise MrharmonyError(f"{method}: has no pictures to set. Say --method {IMAGE_TO_IMAGE}.")
+    else:
+        harmonizer = open_method(directory, method, seed, extent, device)
     provenance = {
         "Model": directory.name,
         "ModelSHA256": model_hash(directory),
@@ -84,18 +103,3 @@ def open_method(
             f"mrharmony train BIDS_DIR --method {method} --output DIR, then --model DIR."
         )
     return load_method(method, directory)
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device of that name; `auto` is a GPU where there is one."""
-    if name == "cuda" and not torch.cuda.is_available():
-        raise MrharmonyError("cuda: no usable GPU on this machine. Say --device cpu or auto.")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def move_model(model: LatentModel, device: torch.device) -> LatentModel:
-    """Put a model's networks on a device; returns the model."""
-    networks: tuple[Any, ...] = (model.autoencoder, model.denoiser, model.prompts)
-    for network in networks:
-        network.to(device)
-    return model

@@ -20,7 +20,12 @@ from mrharmony.latent.model_directory import (
 from mrharmony.latent.picture_model import CompactPictures, PictureModel
 from mrharmony.latent.sampling import EncodedBrain, SamplingSettings, encode_brain, round_trip, sample_look
 from mrharmony.latent.training import TrainedNetworks, train_networks
-from mrharmony.latent.translation import TranslationSettings, translate_brain, translate_slices
+from mrharmony.latent.translation import (
+    TranslationSettings,
+    read_translation,
+    translate_brain,
+    translate_slices,
+)
 from mrharmony.latent.virtual import VirtualHead, VirtualSlices
 
 __all__ = [
@@ -51,6 +56,7 @@ __all__ = [
     "look_drift",
     "model_hash",
     "read_card",
+    "read_translation",
     "round_trip",
     "sample_look",
     "save_card",

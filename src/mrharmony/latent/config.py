@@ -83,17 +83,26 @@ def read_preset(kind: type[AnySettings], package: str, name: str) -> AnySettings
     shipped = files(package) / "presets"
     known = sorted(entry.name.removesuffix(".yaml") for entry in shipped.iterdir())
     if name in known:
-        text = (shipped / f"{name}.yaml").read_text("utf-8")
-    elif Path(name).is_file():
-        text = Path(name).read_text("utf-8")
-    else:
+        return parse_settings(kind, name, (shipped / f"{name}.yaml").read_text("utf-8"))
+    if not Path(name).is_file():
         raise MrharmonyError(
             f"{name}: no such preset or file. Use one of {', '.join(known)}, or a YAML file."
         )
+    return parse_settings(kind, name, Path(name).read_text("utf-8"))
+
+
+def parse_settings(kind: type[AnySettings], name: str, text: str) -> AnySettings:
+    """Return the settings that a YAML text called `name` holds.
+
+    Raises
+    ------
+    MrharmonyError
+        If it does not hold settings of that kind.
+    """
     try:
         return kind.model_validate(yaml.safe_load(text))
     except (ValidationError, yaml.YAMLError) as error:
-        raise MrharmonyError(f"{name}: not a valid training configuration. {error}") from error
+        raise MrharmonyError(f"{name}: not a valid configuration. {error}") from error
 
 
 class AdaptationSettings(Settings):

@@ -6,6 +6,7 @@ Floats all the way: no picture format, no rounding to 8 bits, no resizing.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal, NamedTuple, Self
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from pydantic import Field
 from skimage.metrics import structural_similarity
 
-from mrharmony.latent.config import Settings
+from mrharmony.latent.config import Settings, parse_settings
 from mrharmony.latent.noise_schedule import sampling_times
 from mrharmony.latent.picture_model import PictureModel
 from mrharmony.latent.prompts import NO_PROMPT
@@ -51,6 +52,21 @@ class TranslationSettings(Settings):
             select=select,
             seed=2500,
         )
+
+
+def read_translation(name: str) -> TranslationSettings:
+    """Return the settings of the paper (`paper`), or those of a YAML file.
+
+    Raises
+    ------
+    MrharmonyError
+        If there is no such file, or it holds something else.
+    """
+    if name == "paper":
+        return TranslationSettings.paper()
+    if not Path(name).is_file():
+        raise MrharmonyError(f"{name}: no such file. Say `paper`, or name a YAML file of settings.")
+    return parse_settings(TranslationSettings, name, Path(name).read_text("utf-8"))
 
 
 class _Slices(NamedTuple):
