@@ -11,7 +11,7 @@ from accelerate import PartialState
 
 from mrharmony.cohort.devices import choose_device, move_model
 from mrharmony.cohort.preparing import ScanFile, load_brain, prepare_positions
-from mrharmony.cohort.training import INTENSITY_CONVENTION, TrainingReport
+from mrharmony.cohort.training import INTENSITY_CONVENTION, TrainingReport, work_folder
 from mrharmony.cohort.training_brains import select_scans
 from mrharmony.harmonize import (
     DomainStatistics,
@@ -97,7 +97,7 @@ def adapt_on_bids(job: AdaptationJob) -> TrainingReport:
     on_cpu = choose_device(job.device).type == "cpu"
     source = resolve_source(job.base, job.network)
     known = _known_domains(source, job.settings)
-    work = job.output.with_name(job.output.name + ".training")
+    work = work_folder(job.output)
     state = PartialState(cpu=on_cpu)
     grid = Grid.working(job.settings.working_zoom)
     scans = select_scans(BidsIndex.open(job.bids_dir, job.domain_column), job.only, None)
