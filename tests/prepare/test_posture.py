@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from nibabel.affines import from_matvec
 from scipy.spatial.transform import Rotation
 
-from mrharmony.prepare.posture import Alignment, align_to_template, alignment_findings
-from mrharmony.volume import MrharmonyError, Volume
+from mrharmony.prepare.posture import align_to_template
+from mrharmony.volume import Volume
 
 BRAIN_CENTRE = np.array([0.0, -17.0, 5.0, 1.0])
 angles = st.tuples(*[st.floats(-20, 20)] * 3)
@@ -25,7 +25,7 @@ def error_of(posture, world):
 
 
 @given(angles, shifts)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_a_turned_and_shifted_head_is_found_within_a_degree_and_a_millimetre(brain, angle, shift):
     volume, mask = brain
     world = world_of(angle, shift)
@@ -74,15 +74,14 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_nearly_the_same(bra
     assert millimetres < 0.2
 
 
-def test_a_brain_upside_down_is_refused(brain):
+@pytest.mark.parametrize("axis", [(1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, 0, -1), (1, 1, 1)], ids=str)
+def test_a_head_turned_by_45_degrees_about_any_axis_is_found(brain, axis):
     volume, mask = brain
-    flipped = Volume(volume.voxels, np.diag([1.0, -1.0, -1.0, 1.0]) @ volume.affine)
-    with pytest.raises(MrharmonyError, match="right way up"):
-        alignment_findings(align_to_template(flipped, mask))
-
-
-def test_an_unusual_brain_gets_a_warning_and_a_usual_one_none():
-    (finding,) = alignment_findings(Alignment(np.eye(4), 0.92))
-    assert (finding.level, finding.code) == ("warning", "unlike-template")
-    assert "0.92" in finding.message
-    assert alignment_findings(Alignment(np.eye(4), 0.97)) == ()
+    world = from_matvec(
+        Rotation.from_rotvec(np.radians(45) * np.array(axis) / np.linalg.norm(axis)).as_matrix(),
+        (10, 20, -30),
+    )
+    posture = align_to_template(Volume(volume.voxels, world @ volume.affine), mask).posture
+    degrees, millimetres = error_of(posture, world)
+    assert degrees < 1
+    assert millimetres < 1

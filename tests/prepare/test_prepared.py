@@ -91,6 +91,30 @@ def test_positions_lead_back_to_the_very_voxels(angle, shift, oblique, zooms, se
     assert np.abs(in_millimetres).max(initial=0) < 1e-4
 
 
+@pytest.mark.parametrize("order", ORDERS, ids=lambda order: "".join(map(str, order.ravel())))
+@given(angles, shifts, angles, st.tuples(*[st.floats(0.4, 5.0)] * 3), st.integers(0, 2**32 - 1))
+@settings(max_examples=5, deadline=None)
+def test_canonical_points_come_back_through_native_voxels_of_any_order(
+    order, angle, shift, oblique, zooms, seed
+):
+    shape = (9, 7, 8)
+    ras = Volume(np.zeros(shape, np.float32), rigid(oblique, (-30, 20, 10)) @ np.diag([*zooms, 1.0]))
+    stored, everywhere = reordered(ras, np.ones(shape, bool), order)
+    scan = prepared(stored, everywhere, rigid(angle, shift))
+    to_native = np.linalg.inv(scan.posture @ stored.affine)
+    points = np.random.default_rng(seed).uniform([-80, -129, -75], [80, 95, 85], (20, 3))
+    canonical = apply_affine(CANONICAL_GRID.affine, CANONICAL_GRID.voxel_of(points))
+    back = apply_affine(scan.posture @ stored.affine, apply_affine(to_native, canonical))
+    np.testing.assert_allclose(back, points, atol=1e-4)
+    # A voxel keeps its place in the template in whatever order it is stored.
+    expected = prepared(ras, everywhere, scan.posture).positions(np.ones(shape, bool)).reshape(*shape, 3)
+    places = scan.positions(everywhere).reshape(*stored.shape, 3)
+    for axis in range(3):
+        np.testing.assert_allclose(
+            places[..., axis], apply_orientation(expected[..., axis], order), atol=1e-4
+        )
+
+
 def test_positions_follow_the_order_of_boolean_indexing(brain):
     volume, mask = brain
     scan = prepared(volume, mask)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
-from deepbet import BrainExtraction
 from scipy.ndimage import binary_fill_holes, distance_transform_edt, label
 
+from mrharmony.prepare.brain_search import search_brain
+from mrharmony.prepare.mask_quality import dice
 from mrharmony.volume import BoolArray, Finding, FloatArray, MrharmonyError, Volume
 
 _PLAUSIBLE_ML = (600.0, 2500.0)
-_SMALLEST_FIELD_OF_VIEW = 90.0  # mm
 # Measured: the foreground of stripped scans of five scanners overlaps the brain that deepbet finds in them
 # by a Dice of 0.96 to 0.99, that of heads with an emptied background and a cut neck by 0.68 to 0.78.
 _SAME_BRAIN = 0.9
@@ -40,9 +38,9 @@ def locate_brain(volume: Volume, given: BoolArray | None = None) -> tuple[BoolAr
     MrharmonyError
         Where there is no brain, or the mask is not that of one.
     """
-    brain_mask = check_brain_mask(volume, find_brain(volume) if given is None else given)
+    brain_mask = check_brain_mask(volume, search_brain(volume) if given is None else given)
     foreground = _foreground(volume.voxels)
-    stripped = foreground is not None and _dice(foreground, brain_mask) > _SAME_BRAIN
+    stripped = foreground is not None and dice(foreground, brain_mask) > _SAME_BRAIN
     if given is None and foreground is not None and stripped:
         near = distance_transform_edt(~brain_mask, sampling=volume.zooms) < _REST_OF_STRIPPING
         return foreground & near, True
@@ -79,35 +77,6 @@ def check_brain_mask(volume: Volume, brain_mask: BoolArray) -> BoolArray:
     return mask
 
 
-def find_brain(volume: Volume) -> BoolArray:
-    """Find the brain with deepbet's network (Fisch et al. 2024, Human Brain Mapping 45(10)).
-
-    Parameters
-    ----------
-    volume
-        T1w head or stripped brain in RAS voxel order, shape (i, j, k), finite.
-
-    Raises
-    ------
-    MrharmonyError
-        Where the field of view is too small for a brain, or the network finds none.
-    """
-    extent = (np.array(volume.shape) * volume.zooms).min()
-    if extent < _SMALLEST_FIELD_OF_VIEW:
-        raise MrharmonyError(
-            f"the field of view is {extent:.0f} mm at its narrowest, too small for a brain: "
-            "give a scan of the whole head."
-        )
-    network = _network()
-    try:
-        mask = network.postprocess(network.run_model(volume.voxels.copy()) > 0.5)
-    except (AssertionError, ValueError) as error:  # deepbet's ways to say that it found nothing
-        raise MrharmonyError(
-            "no brain was found: check that the scan is a T1w image of a whole head, or give a brain mask."
-        ) from error
-    return np.asarray(mask, dtype=bool)
-
-
 def mask_findings(brain_mask: BoolArray) -> tuple[Finding, ...]:
     """Return what deserves a look in a brain mask: a brain that the field of view cuts."""
     faces = [brain_mask.take(side, axis) for axis in range(3) for side in (0, -1)]
@@ -123,11 +92,6 @@ def mask_findings(brain_mask: BoolArray) -> tuple[Finding, ...]:
     )
 
 
-@cache
-def _network() -> BrainExtraction:
-    return BrainExtraction(no_gpu=True)
-
-
 def _foreground(voxels: FloatArray) -> BoolArray | None:
     """Return the one piece that differs from a constant background, or None where there is no such thing."""
     faces = np.concatenate([voxels.take(side, axis).ravel() for axis in range(3) for side in (0, -1)])
@@ -140,7 +104,3 @@ def _foreground(voxels: FloatArray) -> BoolArray | None:
     if sizes.max() < _ONE_PIECE * sizes.sum():
         return None
     return np.asarray(binary_fill_holes(pieces == sizes.argmax()), dtype=bool)
-
-
-def _dice(one: BoolArray, other: BoolArray) -> float:
-    return float(2 * (one & other).sum() / (one.sum() + other.sum()))

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import dataclass
 
 import numpy as np
-from nibabel.affines import apply_affine, from_matvec
 from scipy.spatial.transform import Rotation
 
-from mrharmony.prepare.grid import Grid
+from mrharmony.prepare.grid import CANONICAL_GRID
+from mrharmony.prepare.mask_quality import brain_on_template, dice, millilitres, template_on_grid
 from mrharmony.prepare.prepared import PreparedScan
-from mrharmony.prepare.resample import resample_brain
-from mrharmony.prepare.template import template, template_brain_mask
-from mrharmony.volume import BoolArray, Matrix, Volume
-
-_GRID = Grid.working(4.0)  # compares shapes, not folds
+from mrharmony.volume import Matrix
 
 
 @dataclass(frozen=True)
@@ -45,14 +40,14 @@ class PreparationFigures:
 
 def preparation_figures(prepared: PreparedScan) -> PreparationFigures:
     """Return the figures of a prepared scan."""
-    brain_ml = _millilitres(prepared.native, prepared.brain_mask)
-    growth = (_millilitres(template(), template_brain_mask()) / brain_ml) ** (1 / 3)
-    wanted, wanted_mask = _template_brain()
-    brain, mask = replace(prepared, posture=_grown(prepared.posture, growth)).canonical(_GRID)
+    native, mask = prepared.native, prepared.brain_mask
+    wanted, wanted_mask = template_on_grid()
+    corrected = native.with_voxels(prepared.intensities())
+    brain, aligned_mask = brain_on_template(corrected, mask, prepared.posture)
     return PreparationFigures(
-        brain_ml=brain_ml,
-        template_correlation=float(np.corrcoef(brain.voxels.ravel(), wanted.voxels.ravel())[0, 1]),
-        template_dice=float(2 * (mask & wanted_mask).sum() / (mask.sum() + wanted_mask.sum())),
+        brain_ml=millilitres(native, mask),
+        template_correlation=float(np.corrcoef(brain.ravel(), wanted.ravel())[0, 1]),
+        template_dice=dice(aligned_mask, wanted_mask),
         rotation_degrees=float(np.degrees(Rotation.from_matrix(prepared.posture[:3, :3]).magnitude())),
         shift_mm=_shift(prepared.posture),
         scale=prepared.scale,
@@ -61,23 +56,5 @@ def preparation_figures(prepared: PreparedScan) -> PreparationFigures:
 
 def _shift(posture: Matrix) -> float:
     """Return how far the head is moved at the centre of the field of view, where turning does not count."""
-    centre = _GRID.affine @ [*(np.array(_GRID.shape) - 1) / 2, 1]
+    centre = CANONICAL_GRID.affine @ [*(np.array(CANONICAL_GRID.shape) - 1) / 2, 1]
     return float(np.linalg.norm((np.linalg.inv(posture) @ centre - centre)[:3]))
-
-
-def _millilitres(volume: Volume, brain_mask: BoolArray) -> float:
-    return float(brain_mask.sum() * abs(np.linalg.det(volume.affine[:3, :3])) / 1000)
-
-
-def _grown(posture: Matrix, growth: float) -> Matrix:
-    """Return a posture that also scales, about the centre of the template's brain."""
-    _, mask = _template_brain()
-    centre = apply_affine(_GRID.affine, np.argwhere(mask).mean(axis=0))
-    grown: Matrix = from_matvec(np.eye(3) * growth, centre * (1 - growth)) @ posture
-    return grown
-
-
-@cache
-def _template_brain() -> tuple[Volume, BoolArray]:
-    voxels, mask = resample_brain(template(), template_brain_mask(), _GRID.shape, _GRID.affine)
-    return Volume(voxels, _GRID.affine), mask

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from mrharmony.prepare.bias_field import estimate_bias_field
 from mrharmony.prepare.brain_mask import check_brain_mask, locate_brain, mask_findings
 from mrharmony.prepare.intensity import intensity_scale
-from mrharmony.prepare.posture import align_to_template, alignment_findings
+from mrharmony.prepare.mask_quality import MaskQuality, mask_quality
+from mrharmony.prepare.posture import align_to_template
 from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.prepare.quality_gates import quality_findings
 from mrharmony.prepare.voxel_order import array_from_ras, array_to_ras, to_ras
 from mrharmony.volume import BoolArray, MrharmonyError, Volume
 
-PREPARATION_FORMAT = "3"
+PREPARATION_FORMAT = "4"
 """Changes when preparation changes between releases, so that older preparations are not taken up."""
 
 
@@ -37,6 +41,14 @@ def prepare_scan(volume: Volume, *, brain_mask: BoolArray | None = None, seed: i
     MrharmonyError
         Where the scan holds no plausible brain, or the mask is not one.
     """
+    prepared, quality = prepare_unjudged(volume, brain_mask=brain_mask, seed=seed)
+    return replace(prepared, findings=prepared.findings + quality_findings(quality))
+
+
+def prepare_unjudged(
+    volume: Volume, *, brain_mask: BoolArray | None = None, seed: int = 0
+) -> tuple[PreparedScan, MaskQuality]:
+    """Do the work of `prepare_scan`, and return the figures by which it is judged beside it."""
     _refuse_unusable(volume)
     ras = to_ras(volume)
     given = None if brain_mask is None else array_to_ras(check_brain_mask(volume, brain_mask), volume)
@@ -45,15 +57,16 @@ def prepare_scan(volume: Volume, *, brain_mask: BoolArray | None = None, seed: i
     corrected = ras.with_voxels(ras.voxels / bias_field)
     scale = intensity_scale(corrected.voxels[mask])
     alignment = align_to_template(corrected, mask, seed)
-    return PreparedScan(
+    prepared = PreparedScan(
         native=volume,
         brain_mask=array_from_ras(mask, volume),
         bias_field=array_from_ras(bias_field, volume),
         posture=alignment.posture,
         scale=scale,
         skull_stripped=skull_stripped,
-        findings=mask_findings(mask) + alignment_findings(alignment),
+        findings=mask_findings(mask),
     )
+    return prepared, mask_quality(corrected, mask, alignment)
 
 
 def _refuse_unusable(volume: Volume) -> None:

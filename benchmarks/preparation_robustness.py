@@ -1,0 +1,172 @@
+"""Prepare variants of real heads and compare with the heads themselves: masks, postures, gates, seconds.
+
+python benchmarks/preparation_robustness.py BIDS_DIR OUT [--first N]
+
+Each variant's figures go to OUT/variants as they come, so the run can be stopped and called again; then the
+table of all is written to OUT/robustness.md and .json. Heads 1, 3, 5 … develop the gates,
+2, 4, 6 … test them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from nibabel.affines import apply_affine
+from scipy.ndimage import affine_transform
+from scipy.spatial.transform import Rotation
+
+from mrharmony.prepare import PreparedScan
+from mrharmony.prepare.pipeline import prepare_unjudged
+from mrharmony.prepare.saved import write_bytes
+from mrharmony.progress import track
+from mrharmony.scans import read_scan, write_json
+from mrharmony.scans.atomic import staged
+from mrharmony.volume import BoolArray, Matrix, MrharmonyError, Volume
+from robustness_table import markdown, summary
+from scan_variants import KINDS, Head, Variant
+
+SEED = 3
+HEADS = (
+    *("hh012", "hh015", "la01", "la03", "nsk01", "nsk05", "adi", "pumi", "hh039", "hh052"),
+    *("hh072", "hh080", "hh095", "hh104", "la06", "la07", "nsk10", "nsk27", "hh130", "hh150"),
+)
+CENTRE = np.array([0.0, -17.0, 5.0])  # of the template's brain, mm
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One variant to be made: which head, what is done to it, and the seed of how."""
+
+    number: int
+    head: str
+    kind: str
+
+    @property
+    def half(self) -> str:
+        """Which half of the heads it belongs to."""
+        return "development" if HEADS.index(self.head) % 2 == 0 else "test"
+
+    def variant(self, head: Head) -> Variant:
+        """Make the variant."""
+        return KINDS[self.kind][0](head, np.random.default_rng([SEED, self.number]))
+
+
+def main() -> None:
+    """Prepare what is not prepared yet, then write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("bids_dir", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--first", type=int, help="only so many variants, as a trial")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    wanted = draws()[: arguments.first]
+    missing = [draw for draw in wanted if not _record(arguments.out, draw).is_file()]
+    for draw in track(missing, "variants", len(wanted), len(wanted) - len(missing)):
+        write_json(_record(arguments.out, draw), measure(arguments.bids_dir, arguments.out, draw))
+    table = summary([json.loads(_record(arguments.out, draw).read_text("utf-8")) for draw in wanted])
+    about = (
+        "Command: `python benchmarks/preparation_robustness.py BIDS_DIR OUT`",
+        f"{table['variants']} variants of {len(HEADS)} heads of five scanners, seed {SEED}; one thread",
+    )
+    write_json(arguments.out / "robustness.json", table)
+    write_bytes(arguments.out / "robustness.md", markdown(table, about).encode())
+
+
+def draws() -> list[Draw]:
+    """Return all variants in a random order, the same in every run; heads take turns within a kind."""
+    kinds = [kind for kind, (_, count) in KINDS.items() for _ in range(count)]
+    heads = [HEADS[number % len(HEADS)] for number in range(len(kinds))]
+    order = np.random.default_rng(SEED).permutation(len(kinds))
+    return [Draw(int(number), heads[number], kinds[number]) for number in order]
+
+
+def measure(bids_dir: Path, out: Path, draw: Draw) -> dict[str, Any]:
+    """Prepare a variant and return what came of it."""
+    whole = reference(bids_dir, out, draw.head)
+    variant = draw.variant(Head.of(whole.native, whole.brain_mask))
+    record = {**asdict(draw), "half": draw.half, "details": variant.details}
+    start, cpu = time.monotonic(), time.process_time()
+    try:
+        prepared, quality = prepare_unjudged(variant.volume)
+    except MrharmonyError as refusal:
+        return {**record, **_seconds(start, cpu), "reason": str(refusal)}
+    seconds = _seconds(start, cpu)
+    degrees, millimetres = posture_error(prepared.posture, variant.moved, whole.posture)
+    return {
+        **record,
+        **seconds,
+        "dice": mask_dice(prepared, variant, whole),
+        "degrees": degrees,
+        "mm": millimetres,
+        "findings": [finding.code for finding in prepared.findings],
+        "quality": asdict(quality),
+    }
+
+
+def _seconds(start: float, cpu: float) -> dict[str, float]:
+    return {
+        "seconds": round(time.monotonic() - start, 1),
+        "cpu_seconds": round(time.process_time() - cpu, 1),
+    }
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A head as it is: the scan, its own mask in the same voxel order, and its posture."""
+
+    native: Volume
+    brain_mask: BoolArray
+    posture: Matrix
+
+
+def reference(bids_dir: Path, out: Path, head: str) -> Reference:
+    """Prepare a head as it is, or take up what an earlier run found."""
+    volume = read_scan(bids_dir / f"sub-{head}" / "anat" / f"sub-{head}_T1w.nii.gz").volume
+    kept = out / "references" / f"{head}.npz"
+    if not kept.is_file():
+        prepared = prepare_unjudged(volume)[0]
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with staged(kept) as file:
+            file.fill(
+                lambda stream: np.savez_compressed(stream, mask=prepared.brain_mask, posture=prepared.posture)
+            )
+            file.commit()
+    with np.load(kept, allow_pickle=False) as found:
+        return Reference(volume, found["mask"], found["posture"])
+
+
+def mask_dice(prepared: PreparedScan, variant: Variant, whole: Reference) -> float:
+    """Compare masks on the head's own grid, where the variant's field of view reaches."""
+    there = np.linalg.inv(variant.volume.affine) @ variant.moved @ whole.native.affine
+    mask = prepared.brain_mask.astype(np.float32)
+    found = affine_transform(mask, there[:3, :3], there[:3, 3], whole.native.shape, order=1) > 0.5
+    wanted = whole.brain_mask & _inside(whole.native, there, variant.volume.shape)
+    return float(2 * (found & wanted).sum() / (found.sum() + wanted.sum()))
+
+
+def _inside(volume: Volume, there: Matrix, shape: tuple[int, ...]) -> BoolArray:
+    """Return the voxels of a volume that lie in another's field of view."""
+    places = apply_affine(there, np.moveaxis(np.indices(volume.shape), 0, -1))
+    return np.asarray(((places > -0.5) & (places < np.array(shape) - 0.5)).all(axis=-1))
+
+
+def posture_error(posture: Matrix, moved: Matrix, wanted: Matrix) -> tuple[float, float]:
+    """Return how far a variant's posture is from that of the head: degrees, and mm at the brain's centre."""
+    error = posture @ moved @ np.linalg.inv(wanted)
+    turn = np.degrees(Rotation.from_matrix(error[:3, :3]).magnitude())
+    return float(turn), float(np.linalg.norm(apply_affine(error, CENTRE) - CENTRE))
+
+
+def _record(out: Path, draw: Draw) -> Path:
+    return out / "variants" / f"{draw.number:03d}.json"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""Heads that lie far from upright, deepbet included."""
+
+import numpy as np
+from nibabel.affines import apply_affine, from_matvec
+from scipy.ndimage import affine_transform
+from scipy.spatial.transform import Rotation
+
+from mrharmony.prepare import prepare_scan
+from mrharmony.prepare.mask_quality import dice
+from mrharmony.prepare.upright import mask_from_upright, upright
+from mrharmony.volume import Volume
+
+CENTRE = np.array([0, -17.0, 5.0])
+
+
+def turned(volume, mask, degrees, axis):
+    """Return the head turned on its own grid, the brain there, and the motion of the world."""
+    turn = Rotation.from_rotvec(np.radians(degrees) * np.asarray(axis) / np.linalg.norm(axis)).as_matrix()
+    motion = from_matvec(turn, CENTRE - turn @ CENTRE)
+    back = np.linalg.inv(motion @ volume.affine) @ volume.affine
+    there = [
+        affine_transform(array.astype(np.float32), back[:3, :3], back[:3, 3], order=1)
+        for array in (volume.voxels, mask)
+    ]
+    return volume.with_voxels(there[0]), there[1] > 0.5, motion
+
+
+def test_a_head_turned_by_40_degrees_is_found_and_set_upright(head):
+    volume, mask, motion = turned(*head, 40, (-1, 1, 1))
+    scan = prepare_scan(volume)
+    assert dice(scan.brain_mask, mask) > 0.95
+    left = scan.posture @ motion
+    assert np.degrees(Rotation.from_matrix(left[:3, :3]).magnitude()) < 2
+    assert np.linalg.norm(apply_affine(left, CENTRE) - CENTRE) < 2
+
+
+def test_a_mask_found_upright_comes_back_to_the_scans_own_grid(head):
+    volume, mask, motion = turned(*head, 35, (1, 2, 1))
+    posture = np.linalg.inv(motion)
+    copy = upright(volume, posture)
+    masked = upright(Volume(mask, volume.affine), posture)
+    assert copy.shape == masked.shape
+    back = mask_from_upright(masked.voxels > 0.5, copy, volume, posture)
+    assert back.shape == mask.shape
+    assert dice(back, mask) > 0.98

@@ -1,0 +1,89 @@
+"""What the gates say of good brains, bad masks and other contrasts."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.ndimage import binary_dilation, binary_erosion
+
+from mrharmony.prepare.mask_quality import MaskQuality, mask_quality
+from mrharmony.prepare.posture import Alignment, align_to_template
+from mrharmony.prepare.quality_gates import quality_findings
+from mrharmony.volume import BoolArray, MrharmonyError, Volume
+
+AS_IT_LIES = Alignment(np.eye(4), 0.97)
+
+
+@pytest.fixture(scope="module")
+def good(head) -> MaskQuality:
+    volume, mask = head
+    return mask_quality(volume, mask, align_to_template(volume, mask))
+
+
+def codes(quality: MaskQuality) -> list[str]:
+    return [finding.code for finding in quality_findings(quality)]
+
+
+def figures(volume: Volume, mask: BoolArray) -> MaskQuality:
+    return mask_quality(volume, mask, AS_IT_LIES)
+
+
+def test_the_templates_own_head_passes_every_gate(good):
+    assert quality_findings(good) == ()
+    assert good.one_piece == 1
+    assert good.symmetry > 0.98
+    assert good.template_dice > 0.97
+    assert good.white_to_grey > 1.1
+
+
+def test_a_mask_that_takes_in_the_scalp_has_an_unclear_border(head):
+    volume, mask = head
+    assert "unclear-border" in codes(figures(volume, binary_dilation(mask, iterations=7)))
+
+
+def test_a_mask_that_cuts_the_brain_has_a_less_clear_border(head, good):
+    volume, mask = head
+    cut = figures(volume, binary_erosion(mask, iterations=8))
+    assert cut.border_contrast < good.border_contrast - 0.15
+
+
+def test_a_mask_without_a_part_of_one_hemisphere_is_lopsided(head):
+    volume, mask = head
+    half = mask.copy()
+    half[: mask.shape[0] // 2, : mask.shape[1] // 2] = False
+    assert "lopsided-mask" in codes(figures(volume, half))
+
+
+def test_a_mask_with_far_pieces_is_scattered(head):
+    volume, mask = head
+    scattered = mask.copy()
+    scattered[:, :, :8] = True
+    assert "scattered-mask" in codes(figures(volume, scattered))
+
+
+def test_inverted_contrast_is_refused(head):
+    volume, mask = head
+    inverted = volume.with_voxels(np.where(mask, volume.voxels.max() - volume.voxels, 0))
+    with pytest.raises(MrharmonyError, match="white matter is darker"):
+        quality_findings(figures(inverted, mask))
+
+
+def test_a_brain_upside_down_is_refused(brain):
+    volume, mask = brain
+    flipped = Volume(volume.voxels, np.diag([1.0, -1.0, -1.0, 1.0]) @ volume.affine)
+    with pytest.raises(MrharmonyError, match="right way up"):
+        quality_findings(mask_quality(flipped, mask, align_to_template(flipped, mask)))
+
+
+def test_an_unusual_brain_gets_a_warning_with_its_figure_and_what_is_usual(good):
+    (finding,) = quality_findings(replace(good, similarity=0.92))
+    assert (finding.level, finding.code) == ("warning", "unlike-template")
+    assert "0.92" in finding.message
+
+
+def test_a_face_of_the_field_of_view_is_no_border(head):
+    volume, mask = head
+    middle = mask.shape[2] // 2
+    above = Volume(volume.voxels[:, :, middle:], volume.affine)
+    whole = figures(volume, mask).border_contrast
+    assert figures(above, mask[:, :, middle:]).border_contrast == pytest.approx(whole, abs=0.1)
