@@ -23,19 +23,23 @@ REFERENCES = (
     "tfe-3t",
 )
 
+LICENCE = "Apache-2.0 for the weights; the scans are CC0 (NSK, OpenNeuro ds002748) and PDDL (LA, ds000011)."
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bids_dir", type=Path)
     parser.add_argument("--domain", action="append", required=True, help="site whose anatomies are used")
     parser.add_argument("--output", type=Path, default=shipped_references())
-    parser.add_argument("--model", type=Path, default=shipped_model(), help="its accents are fitted anew")
+    parser.add_argument("--model", type=Path, default=shipped_model(), help="gets new accents")
     parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--device", default="cpu")
     asked = parser.parse_args()
     settings = SynthesisSettings(references=REFERENCES, steps=asked.steps)
-    heads = train_references(asked.bids_dir, asked.domain, settings, asked.output, torch.device(asked.device))
-    refit_accents(asked.model, asked.bids_dir, asked.domain, heads)
+    device = torch.device(asked.device)
+    heads = train_references(asked.bids_dir, asked.domain, settings, asked.output, device, LICENCE)
+    if asked.output == shipped_references():
+        refit_accents(asked.model, asked.bids_dir, asked.domain, heads)
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ def test_harmonizing_keeps_the_grid_and_leaves_the_evidence(run, scan: Path, tmp
     note = json.loads(result.with_name(result.name.replace(".nii.gz", ".json")).read_text())
     assert note["Target"] == "NSK"
     assert note["Source"] is None
-    assert note["Method"] == "diffusion"
+    assert note["Method"] == "synthesis"
     assert len(note["ModelSHA256"]) == 64
     assert note["SkullStripped"] is True
     assert (result.parent / note["Sources"][0]).samefile(scan)

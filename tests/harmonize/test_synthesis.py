@@ -6,7 +6,8 @@ from phantoms import SCANNERS, A, B, prepared, virtual_brain, virtual_people
 from safetensors.numpy import load_file, save_file
 
 from mrharmony.harmonize import ACCENTS, fit_method, load_method
-from mrharmony.volume import MrharmonyError
+from mrharmony.simulate import load_scanners
+from mrharmony.volume import Domain, MrharmonyError
 
 
 @pytest.fixture(scope="module")
@@ -64,3 +65,23 @@ def test_accents_of_another_network_are_refused(from_one_scan, tmp_path):
     save_file(arrays, path, metadata={"domains": '["A", "B"]'})
     with pytest.raises(MrharmonyError, match="another version's network"):
         load_method("synthesis", tmp_path)
+
+
+def test_damaged_accents_are_refused_in_a_sentence(from_one_scan, tmp_path):
+    from_one_scan.save(tmp_path)
+    path = tmp_path / ACCENTS
+    arrays = load_file(path)
+    arrays["offsets"] = arrays["offsets"][:, :3].copy()
+    save_file(arrays, path, metadata={"domains": '["A", "B"]'})
+    with pytest.raises(MrharmonyError, match="not accents of domains"):
+        load_method("synthesis", tmp_path)
+
+
+def test_a_scanner_that_is_no_reference_is_served_as_source_and_as_target(heads, from_one_scan):
+    thick = load_scanners()["tfe-1.5t"]
+    seen = {"B": [virtual_brain(heads[0], SCANNERS["B"], 5)], "C": [virtual_brain(heads[1], thick, 6)]}
+    method = fit_method("synthesis", seen)
+    one, other = (prepared(virtual_brain(heads[2], scanner, 92)) for scanner in (thick, SCANNERS["B"]))
+    to_known = error(method.intensities(one, Domain("C", "C"), B), other)
+    to_new = error(method.intensities(other, B, Domain("C", "C")), one)
+    assert max(to_known, to_new) < 0.6 * error(one.intensities(), other)

@@ -29,7 +29,7 @@ from mrharmony.latent import model_hash, read_card
 from mrharmony.prepare import Grid
 from mrharmony.progress import track
 from mrharmony.simulate import true_brain
-from mrharmony.synthesis import network_hash
+from mrharmony.synthesis import network_hash, reference_names
 from mrharmony.volume import MrharmonyError
 
 ZOOM = 2.0  # mm
@@ -243,6 +243,7 @@ def _about(contest: Contest, command: str) -> dict[str, str]:
         "Seen by the model": f"scans of {', '.join(seen)}: there its row is no test on unseen scans"
         if seen
         else "none of these scans; simulated scanners of the same names may have trained it",
+        "Seen by the network of synthesis": f"virtual people on simulated {', '.join(reference_names())}",
         "Target of the cohort figures": plan.target,
         "Grid": f"{ZOOM:g} mm; all methods on the same prepared brains",
     }

@@ -45,7 +45,7 @@ AssumeRas = Annotated[
         "--assume-ras", help="Take scans whose header tells no orientation for RAS, at your own risk."
     ),
 ]
-Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where networks run.")]
+Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where diffusion models run.")]
 MethodName = Literal[
     "synthesis",
     "diffusion",

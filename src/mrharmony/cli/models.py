@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from mrharmony.cli.app import OK, REFUSED, Device, DomainColumn, Json, MethodName, Model, Seed, app
+from mrharmony.volume import MrharmonyError
 
 
 @app.command()
@@ -79,11 +80,16 @@ def adapt(
         bool,
         typer.Option("--all-weights", help="Fine-tune the whole denoiser instead of LoRA on its attention."),
     ] = False,
-    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 300,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Training steps, 300 if not given.", show_default=False)
+    ] = None,
     preset: Annotated[
-        str,
-        typer.Option(help="Of Stable Diffusion: paper, lora, structure, or a YAML file of settings."),
-    ] = "paper",
+        str | None,
+        typer.Option(
+            help="Of Stable Diffusion: paper (if not given), lora, structure, or a YAML file of settings.",
+            show_default=False,
+        ),
+    ] = None,
     download: Annotated[
         bool, typer.Option("--download", help="Stable Diffusion's weights may be fetched from the Hub.")
     ] = False,
@@ -101,14 +107,21 @@ def adapt(
     Example: `mrharmony adapt BIDS_DIR --output my-model`, then
     `mrharmony harmonize SCAN --to MY-SITE --model my-model --output harmonized/`
     """
-    from mrharmony.cohort.adapting import adapt_on_bids, is_pipeline
+    from mrharmony.cohort.adapting import adapt_on_bids, is_pipeline, require_new
     from mrharmony.latent import AdaptationSettings
     from mrharmony.weights import shipped_model
 
+    require_new(output)
     if base and is_pipeline(base):
-        _adapt_pipeline(bids_dir, output, base, preset, domain_column, only, device, download, as_json)
+        if steps or all_weights or seed:
+            raise MrharmonyError(f"{base}: steps, weights and seed are set by --preset; name a YAML file.")
+        _adapt_pipeline(
+            bids_dir, output, base, preset or "paper", domain_column, only, device, download, as_json
+        )
         return
-    settings = AdaptationSettings(steps=steps, all_weights=all_weights, seed=seed)
+    if preset or download:
+        raise MrharmonyError("--preset and --download belong to a Stable Diffusion --base.")
+    settings = AdaptationSettings(steps=steps or 300, all_weights=all_weights, seed=seed)
     report = adapt_on_bids(
         bids_dir, Path(base) if base else shipped_model(), output, domain_column, only, settings, device
     )

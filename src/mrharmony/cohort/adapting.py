@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 
 from mrharmony.cohort.devices import choose_device
 from mrharmony.cohort.training import work_folder
-from mrharmony.cohort.training_brains import TrainingBrains, training_brains
+from mrharmony.cohort.training_brains import training_brains
 from mrharmony.harmonize import (
     ACCENTS,
-    DomainStatistics,
-    SynthesisHarmonizer,
+    Accent,
     fit_statistics,
     fit_synthesis,
     load_statistics,
@@ -138,12 +137,25 @@ def adapt_on_bids(
     MrharmonyError
         If the base cannot be adapted, no domain is new, a domain has no usable scan, or `output` exists.
     """
-    if output.exists():
-        raise MrharmonyError(f"{output}: exists already. Name a new model directory, or remove this one.")
+    require_new(output)
+    if is_pipeline(str(base)):
+        raise MrharmonyError(f"{base}: is a pipeline of diffusers; see mrharmony.cohort.stable.")
     index = BidsIndex.open(bids_dir, domain_column)
     if (base / CARD).is_file():
         return _adapt_compact(index, base, output, only, settings, choose_device(device))
     raise MrharmonyError(f"{base}: not a model, there is no {CARD}. Name a model directory with --base.")
+
+
+def require_new(output: Path) -> None:
+    """Refuse to write a model over something.
+
+    Raises
+    ------
+    MrharmonyError
+        If there is a file or directory already.
+    """
+    if output.exists():
+        raise MrharmonyError(f"{output}: exists already. Name a new model directory, or remove this one.")
 
 
 def is_pipeline(base: str) -> bool:
@@ -187,6 +199,7 @@ def _adapt_compact(
 
     wanted = new_domains(index, read_card(base_dir), only)
     base, work = load_model(base_dir), work_folder(output)
+    accents = _accents(base_dir)
     brains = training_brains(index, wanted, MOST_SCANS, base.grid, work)
     _require_a_scan_of_each(wanted, brains.counts())
     stack = np.stack([brain.volume.voxels.astype(np.float16) for _, brain in brains.kept])
@@ -210,19 +223,18 @@ def _adapt_compact(
     known = [Domain(domain.name, domain.prompt) for domain in base.card.domains]
     drift = look_drift(base, model, measured, known)
     statistics = load_statistics(base_dir / STATISTICS) | fit_statistics(brains.by_domain())
-    save_model(model, output, _with_accents(base_dir, brains, statistics).save)
+    new = fit_synthesis(brains.by_domain(), statistics)
+    save_model(model, output, replace(new, accents={**accents, **new.accents}).save)
     names = {domain.prompt: domain.name for domain in base.card.domains}
     nearest = {name: names[prompt] for name, prompt in adapted.nearest.items()}
     return AdaptationReport(output, base_dir, counts, nearest, drift, brains.refused)
 
 
-def _with_accents(
-    base: Path, brains: TrainingBrains, statistics: Mapping[str, DomainStatistics]
-) -> SynthesisHarmonizer:
-    """Return the synthesis method with the base's accents and those of the new domains."""
-    known = load_synthesis(base, statistics).accents if (base / ACCENTS).is_file() else {}
-    new = fit_synthesis(brains.by_domain(), statistics)
-    return replace(new, accents={**known, **new.accents})
+def _accents(base: Path) -> dict[str, Accent]:
+    """Return the accents of the base's domains; none where it has none."""
+    if not (base / ACCENTS).is_file():
+        return {}
+    return dict(load_synthesis(base, load_statistics(base / STATISTICS)).accents)
 
 
 def adapted_card(base: ModelCard, counts: dict[str, int], origin: BaseCard, bids_dir: Path) -> ModelCard:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,7 +28,12 @@ ACCENT_HEADS = 12  # virtual heads that a simulated scanner's accent is fitted o
 
 
 def train_references(
-    bids_dir: Path, only: Sequence[str], settings: SynthesisSettings, output: Path, device: torch.device
+    bids_dir: Path,
+    only: Sequence[str],
+    settings: SynthesisSettings,
+    output: Path,
+    device: torch.device,
+    licence: str,
 ) -> list[Anatomy]:
     """Train the reference network and write it with its card; unfinished work is kept in `<output>.training`.
 
@@ -41,6 +47,8 @@ def train_references(
         Directory of the network.
     device
         Where to train.
+    licence
+        Of the weights and of the scans, a sentence for the card.
 
     Returns
     -------
@@ -57,9 +65,16 @@ def train_references(
     heads = reference_heads([brain for _, brain in brains.kept], settings)
     known = load_scanners()
     data = ReferenceSlices(heads, [known[name] for name in settings.references])
-    save_network(train_reference_network(data, settings, work, device), output, settings.references)
-    write_text(output / "README.md", _card(brains.counts(), len(heads), settings))
+    save_network(
+        train_reference_network(data, settings, _run(work, settings), device), output, settings.references
+    )
+    write_text(output / "README.md", _card(brains.counts(), len(heads), settings, licence))
     return heads
+
+
+def _run(work: Path, settings: SynthesisSettings) -> Path:
+    """Return the folder of a run, another one for other settings."""
+    return work / hashlib.sha256(settings.model_dump_json().encode()).hexdigest()[:12]
 
 
 def reference_heads(brains: Sequence[CanonicalBrain], settings: SynthesisSettings) -> list[Anatomy]:
@@ -103,7 +118,7 @@ def refit_accents(
     fit_synthesis(seen, load_statistics(model / STATISTICS)).save(model)
 
 
-def _card(counts: dict[str, int], heads: int, settings: SynthesisSettings) -> str:
+def _card(counts: dict[str, int], heads: int, settings: SynthesisSettings, licence: str) -> str:
     scans = ", ".join(f"{name} {count}" for name, count in counts.items())
     return f"""# Reference network
 
@@ -116,5 +131,5 @@ Gives what a T1w brain scan would look like on reference scanners, without noise
 - Training: {settings.steps} steps of {settings.batch} slices, seed {settings.seed}.
 - Limits: research use only. Adults; T1-weighted scans; lesions as the simulation makes them, with the signal
   of cortex. Never used as an image: it only tells the anatomy lock what to fit.
-- Licence: Apache-2.0 for the weights; the scans are CC0 (NSK, OpenNeuro ds002748) and PDDL (LA, ds000011).
+- Licence: {licence}
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from mrharmony.harmonize import (
     fit_method,
     fit_statistics,
     fit_synthesis,
+    require_method,
 )
 from mrharmony.latent import (
     CARD,
@@ -41,7 +42,6 @@ from mrharmony.scans import BidsIndex
 from mrharmony.simulate import Anatomy, Scanner, load_scanners, segment_brain, virtual_head
 from mrharmony.volume import MrharmonyError, Volume
 
-ACCENT_SCANS = 12  # of a domain: more make its accent no better
 STATISTICS_HEADS = 24  # virtual heads that stand for a simulated scanner's population
 INTENSITY_CONVENTION = "bias-corrected intensity over the scan's robust brain scale; 0 stays 0"
 
@@ -95,7 +95,7 @@ def train_on_bids(
         training_slices(brains.kept, heads, scanners, settings), settings, work, only_cpu=on_cpu
     )
     card = model_card(brains.counts(), scanners, settings, bids_dir)
-    synthesis = fit_synthesis(_first_of_each(brains.by_domain() | seen), statistics)
+    synthesis = fit_synthesis(brains.by_domain() | seen, statistics)
     model = LatentModel(networks.autoencoder, networks.denoiser, networks.prompts, build_scheduler(), card)
     save_model(model, output, synthesis.save)
     return TrainingReport(output, brains.counts(), brains.refused)
@@ -123,7 +123,7 @@ def training_slices(
 def fit_on_bids(
     bids_dir: Path, output: Path, method: str, domain_column: str, only: Sequence[str] | None
 ) -> TrainingReport:
-    """Fit a method without learning on a BIDS data set, into a directory that `--model` accepts.
+    """Fit a method on a BIDS data set, into a directory that `--model` accepts.
 
     Several methods can be fitted into one directory.
 
@@ -132,6 +132,7 @@ def fit_on_bids(
     MrharmonyError
         If there is nothing to fit on, or the method cannot be fitted.
     """
+    require_method(method)
     index, grid = BidsIndex.open(bids_dir, domain_column), Grid.working(STATISTICS_ZOOM)
     brains = training_brains(index, only, None, grid, work_folder(output))
     fitted = fit_method(method, brains.by_domain())
@@ -172,11 +173,6 @@ def scanned_heads(
         rng = np.random.default_rng([seed, *scanner.name.encode()])
         seen[scanner.name] = [_scan(head, scanner, rng) for head in sample]
     return seen
-
-
-def _first_of_each(domains: Mapping[str, Sequence[CanonicalBrain]]) -> dict[str, Sequence[CanonicalBrain]]:
-    """Return as many brains of each domain as an accent needs."""
-    return {name: brains[:ACCENT_SCANS] for name, brains in domains.items()}
 
 
 def _scan(head: VirtualHead, scanner: Scanner, rng: np.random.Generator) -> CanonicalBrain:

@@ -9,7 +9,6 @@ from typing import cast, get_args
 from mrharmony import __version__
 from mrharmony.cohort.devices import choose_device, move_model
 from mrharmony.cohort.harmonizing import HarmonizeJob
-from mrharmony.cohort.stable import open_image_to_image
 from mrharmony.harmonize import (
     ACCENTS,
     SYNTHESIS,
@@ -64,6 +63,10 @@ def open_job(  # noqa: PLR0913 - everything that the command line lets choose
     card = read_card(directory)
     domains = card.domain(source) if source else None, card.domain(target)
     if method == IMAGE_TO_IMAGE:
+        from mrharmony.cohort.stable import open_image_to_image  # noqa: PLC0415 - takes seconds to import
+
+        if extent != "brain":
+            raise MrharmonyError(f"{method}: knows only the brain. Leave --extent {extent} out.")
         translating = translation or TranslationSettings(seed=seed)
         seed = translating.seed
         harmonizer: Harmonizer = open_image_to_image(directory, translating, lock, device)

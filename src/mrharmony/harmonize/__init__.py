@@ -14,6 +14,7 @@ from mrharmony.harmonize.methods import (
     FittedMethod,
     fit_method,
     load_method,
+    require_method,
 )
 from mrharmony.harmonize.per_scan import STATISTICS_ZOOM
 from mrharmony.harmonize.population import (
@@ -29,6 +30,7 @@ from mrharmony.harmonize.protocol import HarmonizedVolume, Harmonizer
 from mrharmony.harmonize.synthesis import (
     ACCENTS,
     SYNTHESIS,
+    Accent,
     SynthesisHarmonizer,
     fit_synthesis,
     load_synthesis,
@@ -42,6 +44,7 @@ __all__ = [
     "SIMPLE_METHODS",
     "STATISTICS_ZOOM",
     "SYNTHESIS",
+    "Accent",
     "BilateralGrid",
     "CanonicalBrain",
     "ClassicalHarmonizer",
@@ -70,6 +73,7 @@ __all__ = [
     "output_scale",
     "regional_curves",
     "render",
+    "require_method",
     "save_statistics",
     "scan_evidence",
     "scan_statistics",

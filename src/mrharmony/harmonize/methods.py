@@ -96,7 +96,7 @@ def fit_method(
     MrharmonyError
         If there is no method of that name, or it cannot be fitted on these scans.
     """
-    _require_name(name)
+    require_method(name)
     require_brains(domains)
     known = fit_statistics(domains) if statistics is None else statistics
     if name == SYNTHESIS:
@@ -115,7 +115,7 @@ def load_method(name: str, directory: Path) -> FittedMethod:
     MrharmonyError
         If there is no method of that name, or its files are missing or damaged.
     """
-    _require_name(name)
+    require_method(name)
     statistics = load_statistics(directory / STATISTICS)
     if name == SYNTHESIS:
         return load_synthesis(directory, statistics)
@@ -126,6 +126,13 @@ def load_method(name: str, directory: Path) -> FittedMethod:
     )
 
 
-def _require_name(name: str) -> None:
+def require_method(name: str) -> None:
+    """Refuse a name that no fitted method has.
+
+    Raises
+    ------
+    MrharmonyError
+        If there is no such method.
+    """
     if name not in FITTED_METHODS:
         raise MrharmonyError(f"Unknown method {name}; choose one of: {', '.join(FITTED_METHODS)}.")

@@ -17,20 +17,23 @@ from numpy.typing import NDArray
 from mrharmony.harmonize.bilateral_bounds import LockSettings
 from mrharmony.harmonize.bilateral_fit import fit_bilateral_grid
 from mrharmony.harmonize.bilateral_grid import BilateralGrid
-from mrharmony.harmonize.fitted import Brains, Fitted, load_fitted, require_brains, save_fitted
+from mrharmony.harmonize.fitted import Brains, Fitted, load_fitted, masked, require_brains, save_fitted
 from mrharmony.harmonize.locked import Extent, render, through_lock
-from mrharmony.harmonize.per_scan import PerScan, canonical_brain
+from mrharmony.harmonize.per_scan import STATISTICS_ZOOM, PerScan, canonical_brain
 from mrharmony.harmonize.population import CanonicalBrain, DomainStatistics, save_statistics
 from mrharmony.harmonize.protocol import HarmonizedVolume
 from mrharmony.latent import STATISTICS
-from mrharmony.prepare import PreparedScan
+from mrharmony.prepare import Grid, PreparedScan
+from mrharmony.prepare.resample import resample_brain
+from mrharmony.progress import track
 from mrharmony.synthesis import network_hash, reference_looks, shipped_network
-from mrharmony.volume import Domain, FloatArray, MrharmonyError
+from mrharmony.volume import Domain, FloatArray, MrharmonyError, Volume
 
 SYNTHESIS = "synthesis"
 ACCENTS = f"{SYNTHESIS}.safetensors"
 RELATIVE_SHARE = 0.5  # of the relative fit, where the source is known
 _PULL = 1e-3  # of a mixture to the plain mean of the references, squared canonical units
+ACCENT_SCANS = 12  # of a domain: more make its accent no better
 _VOXELS = 60_000  # of a domain, enough for 2,000 unknowns
 
 
@@ -120,17 +123,18 @@ class SynthesisHarmonizer:
         MrharmonyError
             If the target domain is unknown.
         """
+        accent = accent_of(self.accents, target)
+        if source is not None and source.name == target.name:
+            return self.lock.lattice()
         positions, references = _scan_references(scan)
         brain = canonical_brain(scan)
         scanned = np.maximum(brain.volume.voxels[brain.mask], 0)
-        look = accent_of(self.accents, target).look(positions, references)
+        look = accent.look(positions, references)
+        absolute = fit_bilateral_grid(positions, scanned, look, settings=self.lock)
         if source is None or source.name not in self.accents:
-            return fit_bilateral_grid(positions, scanned, look, settings=self.lock)
-        if source.name == target.name:
-            return self.lock.lattice()
+            return absolute
         expected = self.accents[source.name].look(positions, references)
         relative = fit_bilateral_grid(positions, expected, look, settings=self.lock)
-        absolute = fit_bilateral_grid(positions, scanned, look, settings=self.lock)
         return absolute.blend(relative, RELATIVE_SHARE)
 
     def harmonize(self, scan: PreparedScan, source: Domain | None, target: Domain) -> HarmonizedVolume:
@@ -162,17 +166,21 @@ class SynthesisHarmonizer:
 
 
 def fit_synthesis(domains: Brains, statistics: Mapping[str, DomainStatistics]) -> SynthesisHarmonizer:
-    """Return the method with the accents of the domains, fitted on their scans; one scan is enough.
+    """Return the method with the accents of the domains, fitted on their first scans; one scan is enough.
 
     Parameters
     ----------
     domains
-        Training scans by domain, on the 2 mm template grid.
+        Training scans by domain, on a template grid; other grids than that of 2 mm are resampled.
     statistics
         Of the same scans.
     """
     require_brains(domains)
-    return SynthesisHarmonizer(statistics, {name: _domain_accent(brains) for name, brains in domains.items()})
+    accents = {
+        name: _domain_accent(brains[:ACCENT_SCANS])
+        for name, brains in track(domains.items(), "fitting accents", len(domains))
+    }
+    return SynthesisHarmonizer(statistics, accents)
 
 
 def load_synthesis(
@@ -185,19 +193,25 @@ def load_synthesis(
     MrharmonyError
         If there are none, they are damaged, or belong to another network than the shipped one.
     """
-    fitted = load_fitted(directory / ACCENTS)
-    if bytes(fitted.arrays["network"]).hex() != network_hash():
-        raise MrharmonyError(
-            f"{directory / ACCENTS}: fitted for another version's network. Fit it again: "
-            "mrharmony train BIDS_DIR --method synthesis --output DIR."
+    path = directory / ACCENTS
+    fitted, lattice = load_fitted(path), LockSettings().lattice()
+    try:
+        if bytes(fitted.arrays["network"]).hex() != network_hash():
+            raise MrharmonyError(
+                f"{path}: fitted for another version's network. Fit it again: mrharmony train BIDS_DIR "
+                "--method synthesis --output DIR, or adapt from a current model."
+            )
+        offsets = np.asarray(fitted.arrays["offsets"]).reshape(-1, *lattice.offsets.shape)
+        curves = [BilateralGrid(lattice.field_of_view, lattice.knots, part) for part in offsets]
+        mixtures = np.asarray(fitted.arrays["mixtures"]).reshape(
+            len(curves), shipped_network().references + 1
         )
-    lattice = LockSettings().lattice()
-    accents = {
-        name: Accent(mixture, BilateralGrid(lattice.field_of_view, lattice.knots, offsets))
-        for name, mixture, offsets in zip(
-            fitted.domains, fitted.arrays["mixtures"], fitted.arrays["offsets"], strict=True
-        )
-    }
+        accents = {
+            name: Accent(mixture, curve)
+            for name, mixture, curve in zip(fitted.domains, mixtures, curves, strict=True)
+        }
+    except (KeyError, ValueError, TypeError) as error:
+        raise MrharmonyError(f"{path}: not accents of domains ({error}); fit the method again.") from error
     return SynthesisHarmonizer(statistics, accents, extent=extent)
 
 
@@ -211,7 +225,8 @@ def accent_of(accents: Mapping[str, Accent], target: Domain) -> Accent:
     """
     if target.name not in accents:
         raise MrharmonyError(
-            f"Unknown target domain {target.name}; choose one of: {', '.join(sorted(accents))}."
+            f"Unknown target domain {target.name}: it has no accent here. Choose one of: "
+            f"{', '.join(sorted(accents))}; or --method diffusion, if the model knows it."
         )
     return accents[target.name]
 
@@ -232,13 +247,21 @@ def _domain_accent(brains: Sequence[CanonicalBrain]) -> Accent:
     step = max(1, sum(int(brain.mask.sum()) for brain in brains) // _VOXELS)
     parts = [
         tuple(
-            values[..., ::step]
-            for values in (_positions(brain).T, _references(brain), brain.volume.voxels[brain.mask])
+            values[..., ::step].copy() for values in (_positions(brain).T, _references(brain), masked(brain))
         )
-        for brain in brains
+        for brain in map(_at_working_zoom, brains)
     ]
     places, references, intensities = (np.concatenate(part, axis=-1) for part in zip(*parts, strict=True))
     return fit_accent(places.T, references, intensities)
+
+
+def _at_working_zoom(brain: CanonicalBrain) -> CanonicalBrain:
+    """Return a brain on the grid that the network works on."""
+    grid = Grid.working(STATISTICS_ZOOM)
+    if brain.volume.shape == grid.shape and np.allclose(brain.volume.affine, grid.affine):
+        return brain
+    voxels, mask = resample_brain(brain.volume, brain.mask, grid.shape, grid.affine)
+    return CanonicalBrain(Volume(voxels, grid.affine), mask, brain.scale)
 
 
 def _references(brain: CanonicalBrain) -> FloatArray:

@@ -2,6 +2,13 @@
 
 from mrharmony.synthesis.looks import reference_looks
 from mrharmony.synthesis.network import ReferenceNetwork
-from mrharmony.synthesis.shipped import network_hash, save_network, shipped_network
+from mrharmony.synthesis.shipped import network_hash, reference_names, save_network, shipped_network
 
-__all__ = ["ReferenceNetwork", "network_hash", "reference_looks", "save_network", "shipped_network"]
+__all__ = [
+    "ReferenceNetwork",
+    "network_hash",
+    "reference_looks",
+    "reference_names",
+    "save_network",
+    "shipped_network",
+]

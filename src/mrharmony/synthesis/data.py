@@ -14,7 +14,7 @@ from mrharmony.latent.data import numpy_generator, shifted, worthwhile_slices
 from mrharmony.latent.structure import apply_structure_look, draw_structure_look
 from mrharmony.prepare import intensity_scale
 from mrharmony.simulate import Anatomy, Scanner, contrast, draw_scan, random_scanner, render
-from mrharmony.synthesis.network import NEIGHBOURS, SHUFFLE
+from mrharmony.synthesis.network import NEIGHBOURS, slice_coordinates
 from mrharmony.volume import BoolArray, FloatArray
 
 SCALE_VOXELS = 4000  # brain voxels from which an intensity scale is taken
@@ -139,18 +139,6 @@ class _Head:
         tissues = self.anatomy.tissues.reshape(4, -1)[:, self.sample]
         myelination = self.anatomy.myelination.reshape(-1)[self.sample]
         return intensity_scale(contrast(tissues, myelination, scanner, flip_scale))
-
-
-def slice_coordinates(shape: tuple[int, int, int], place: int) -> FloatArray:
-    """Return where the pixels of coronal slice `place` of a grid lie, -1..1, shape (3, i / 2, k / 2).
-
-    The working grid is centred on the template, so the first runs from left to right.
-    """
-    i, j, k = shape
-    right, superior = (np.linspace(-1, 1, size // SHUFFLE, dtype=np.float32) for size in (i, k))
-    anterior = np.float32(2 * place / (j - 1) - 1)
-    grid = np.meshgrid(right, anterior, superior, indexing="ij")
-    return np.stack([part[:, 0] for part in grid]).astype(np.float32)
 
 
 def _with_looks(slices: Tensor, generator: torch.Generator) -> Tensor:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from mrharmony.synthesis.data import slice_coordinates
-from mrharmony.synthesis.network import ReferenceNetwork
-from mrharmony.volume import BoolArray, FloatArray
+from mrharmony.synthesis.network import ReferenceNetwork, slice_coordinates
+from mrharmony.volume import BoolArray, FloatArray, MrharmonyError
 
 _AT_ONCE = 8  # slices: more are no quicker on a CPU
 
@@ -23,12 +22,19 @@ def reference_looks(network: ReferenceNetwork, brain: FloatArray, mask: BoolArra
     brain
         Canonical intensities on the working grid, shape (i, j, k), 0 outside the brain.
     mask
-        The brain, not empty.
+        The brain.
 
     Returns
     -------
     Canonical intensities of the mask's voxels, shape (references, n).
+
+    Raises
+    ------
+    MrharmonyError
+        If the mask is empty or an intensity in it is not finite.
     """
+    if not mask.any() or not np.isfinite(brain[mask]).all():
+        raise MrharmonyError("No finite brain intensities to harmonize; look at the brain mask.")
     inside = np.where(mask, np.maximum(brain, 0), 0).astype(np.float32)
     padded = np.pad(inside, ((0, 0), (1, 1), (0, 0)))
     places = np.flatnonzero(mask.any(axis=(0, 2)))

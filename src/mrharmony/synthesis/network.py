@@ -6,8 +6,11 @@ contrast, as SynthSR does (Iglesias et al. 2021, NeuroImage 237:118206).
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+from mrharmony.volume import FloatArray
 
 NEIGHBOURS = 3  # slices that the network sees: the one in question between its neighbours
 COORDINATES = 3  # where each pixel lies in the template, -1..1 along right, anterior, superior
@@ -83,3 +86,15 @@ class ReferenceNetwork(nn.Module):
             features = block(torch.cat([wide, finer], 1))
         looks = nn.functional.pixel_shuffle(self.last(features), SHUFFLE)
         return looks * INTENSITY_SPREAD + INTENSITY_CENTRE
+
+
+def slice_coordinates(shape: tuple[int, int, int], place: int) -> FloatArray:
+    """Return where the pixels of coronal slice `place` of a grid lie, -1..1, shape (3, i / 2, k / 2).
+
+    The working grid is centred on the template, so the first runs from left to right.
+    """
+    i, j, k = shape
+    right, superior = (np.linspace(-1, 1, size // SHUFFLE, dtype=np.float32) for size in (i, k))
+    anterior = np.float32(2 * place / (j - 1) - 1)
+    grid = np.meshgrid(right, anterior, superior, indexing="ij")
+    return np.stack([part[:, 0] for part in grid]).astype(np.float32)

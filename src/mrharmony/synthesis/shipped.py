@@ -8,8 +8,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
+from mrharmony.scans.atomic import write_bytes
 from mrharmony.synthesis.network import ReferenceNetwork
 from mrharmony.volume import MrharmonyError
 from mrharmony.weights import shipped_references
@@ -29,8 +30,7 @@ def save_network(network: ReferenceNetwork, directory: Path, references: tuple[s
     """
     tensors = {name: tensor.half().contiguous() for name, tensor in network.state_dict().items()}
     about = {"references": json.dumps(references), "channels": json.dumps(network.channels)}
-    directory.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, directory / NETWORK, metadata=about)
+    write_bytes(directory / NETWORK, save(tensors, metadata=about))
 
 
 def load_network(directory: Path) -> ReferenceNetwork:
@@ -64,5 +64,21 @@ def shipped_network() -> ReferenceNetwork:
 
 @lru_cache(maxsize=1)
 def network_hash() -> str:
-    """Return the SHA-256 of the shipped network's file, hexadecimal."""
-    return hashlib.sha256((shipped_references() / NETWORK).read_bytes()).hexdigest()
+    """Return the SHA-256 of the shipped network's file, hexadecimal.
+
+    Raises
+    ------
+    MrharmonyError
+        If the file is missing.
+    """
+    path = shipped_references() / NETWORK
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise MrharmonyError(f"{path}: cannot be read ({error}); install the package again.") from error
+
+
+def reference_names() -> tuple[str, ...]:
+    """Return the names of the shipped network's reference scanners."""
+    with safe_open(shipped_references() / NETWORK, framework="pt") as file:
+        return tuple(json.loads(file.metadata()["references"]))
