@@ -69,7 +69,7 @@ def test_statistics_of_old_and_new_domains_are_there(report: AdaptationReport, b
 def test_the_report_gives_the_drift_of_known_domains(report: AdaptationReport):
     record = json.loads(json.dumps(report.record()))
     assert list(record["drift"]) == ["mprage3t"]
-    assert 0 < record["mean_drift"] < 0.1
+    assert 0 <= record["mean_drift"] < 0.01
     assert f"{record['mean_drift']:.4f}" in report.text()
 
 

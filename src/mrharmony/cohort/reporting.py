@@ -77,11 +77,20 @@ def _sidecars(out_dir: Path) -> tuple[dict[Path, dict[str, Any]], list[str]]:
             note = json.loads(path.read_text("utf-8"))
         except (OSError, ValueError, RecursionError):
             note = None
-        if isinstance(note, dict) and all(key in note for key in NEEDED):
+        if _is_harmonized(note):
             notes[path] = note
         elif path.name.endswith(SUFFIX.replace(".nii.gz", ".json")):
             lost.append(str(path.relative_to(out_dir)))
     return notes, lost
+
+
+def _is_harmonized(note: Any) -> bool:
+    """Return whether JSON content has all that a row of the report is made of."""
+    if not isinstance(note, dict) or any(key not in note for key in NEEDED):
+        return False
+    drift, sources, scale = note["Drift"], note["Sources"], note["IntensityScale"]
+    kinds = isinstance(drift, dict) and isinstance(sources, list) and isinstance(scale, int | float)
+    return kinds and bool(sources) and scale > 0
 
 
 def _row(path: Path, note: dict[str, Any], out_dir: Path) -> HarmonizedRow:

@@ -113,7 +113,7 @@ class AdaptationSettings(Settings):
     learning_rate: float = Field(1e-3, gt=0)
     all_weights: bool = False  # fine-tune the whole denoiser instead of LoRA on its attention
     lora_rank: int = Field(8, ge=1)
-    class_images: int = Field(30, ge=1)  # of each known prompt, more of those that new ones start from
+    class_images: int = Field(20, ge=1)  # of each known prompt, more of those that new ones start from
     prior_weight: float = Field(1.0, ge=0)  # lambda of Ruiz et al. 2023, equation 2
     checkpoint_every: int = Field(50, ge=1)  # steps
     seed: int = Field(0, ge=0)
