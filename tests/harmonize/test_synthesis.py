@@ -6,8 +6,9 @@ from phantoms import SCANNERS, A, B, prepared, virtual_brain, virtual_people
 from safetensors.numpy import load_file, save_file
 
 from mrharmony.harmonize import ACCENTS, fit_method, load_method
-from mrharmony.simulate import load_scanners
 from mrharmony.volume import Domain, MrharmonyError
+
+UNSEEN = "tfe-1.5t"  # by the network
 
 
 @pytest.fixture(scope="module")
@@ -78,10 +79,9 @@ def test_damaged_accents_are_refused_in_a_sentence(from_one_scan, tmp_path):
 
 
 def test_a_scanner_that_is_no_reference_is_served_as_source_and_as_target(heads, from_one_scan):
-    thick = load_scanners()["tfe-1.5t"]
-    seen = {"B": [virtual_brain(heads[0], SCANNERS["B"], 5)], "C": [virtual_brain(heads[1], thick, 6)]}
+    seen = {"B": [virtual_brain(heads[0], SCANNERS["B"], 5)], "C": [virtual_brain(heads[1], UNSEEN, 6)]}
     method = fit_method("synthesis", seen)
-    one, other = (prepared(virtual_brain(heads[2], scanner, 92)) for scanner in (thick, SCANNERS["B"]))
+    one, other = (prepared(virtual_brain(heads[2], scanner, 92)) for scanner in (UNSEEN, SCANNERS["B"]))
     to_known = error(method.intensities(one, Domain("C", "C"), B), other)
     to_new = error(method.intensities(other, B, Domain("C", "C")), one)
     assert max(to_known, to_new) < 0.6 * error(one.intensities(), other)
