@@ -84,7 +84,7 @@ def _sidecars(out_dir: Path) -> tuple[dict[Path, dict[str, Any]], list[str]]:
     return notes, lost
 
 
-def _is_harmonized(note: Any) -> bool:
+def _is_harmonized(note: object) -> bool:
     """Return whether JSON content has all that a row of the report is made of."""
     if not isinstance(note, dict) or any(key not in note for key in NEEDED):
         return False
