@@ -3,7 +3,7 @@
 python benchmarks/preparation_robustness.py BIDS_DIR OUT [--first N]
 
 Each variant's figures go to OUT/variants as they come, so the run can be stopped and called again; then the
-table of all is written to OUT/robustness.md and .json. Heads 1, 3, 5 … develop the gates,
+table of all that are done is written to OUT/robustness.md and .json. Heads 1, 3, 5 … develop the gates,
 2, 4, 6 … test them.
 """
 
@@ -63,17 +63,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bids_dir", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--first", type=int, help="only so many variants, as a trial")
+    parser.add_argument(
+        "--first", type=int, help="only so many more variants; 0 writes the table of those done"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    wanted = draws()[: arguments.first]
-    missing = [draw for draw in wanted if not _record(arguments.out, draw).is_file()]
-    for draw in track(missing, "variants", len(wanted), len(wanted) - len(missing)):
-        write_json(_record(arguments.out, draw), measure(arguments.bids_dir, arguments.out, draw))
-    table = summary([json.loads(_record(arguments.out, draw).read_text("utf-8")) for draw in wanted])
+    every = [(draw, arguments.out / "variants" / f"{draw.number:03d}.json") for draw in draws()]
+    missing = [(draw, file) for draw, file in every if not file.is_file()]
+    done = len(every) - len(missing)
+    for draw, file in track(missing[: arguments.first], "variants", len(every), done):
+        write_json(file, measure(arguments.bids_dir, arguments.out, draw))
+    table = summary([json.loads(file.read_text("utf-8")) for _, file in every if file.is_file()])
     about = (
         "Command: `python benchmarks/preparation_robustness.py BIDS_DIR OUT`",
-        f"{table['variants']} variants of {len(HEADS)} heads of five scanners, seed {SEED}; one thread",
+        f"{table['variants']} of {len(every)} variants of {len(HEADS)} heads of five scanners, seed {SEED}",
     )
     write_json(arguments.out / "robustness.json", table)
     write_bytes(arguments.out / "robustness.md", markdown(table, about).encode())
@@ -162,10 +165,6 @@ def posture_error(posture: Matrix, moved: Matrix, wanted: Matrix) -> tuple[float
     error = posture @ moved @ np.linalg.inv(wanted)
     turn = np.degrees(Rotation.from_matrix(error[:3, :3]).magnitude())
     return float(turn), float(np.linalg.norm(apply_affine(error, CENTRE) - CENTRE))
-
-
-def _record(out: Path, draw: Draw) -> Path:
-    return out / "variants" / f"{draw.number:03d}.json"
 
 
 if __name__ == "__main__":

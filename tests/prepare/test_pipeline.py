@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from nibabel.affines import apply_affine, from_matvec
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, ornt_transform
+from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 from template_heads import MARKER, marker_position
 
@@ -56,6 +57,14 @@ def test_a_stripped_brain_is_recognised_and_keeps_its_own_border_but_not_a_rest_
     assert stripped.skull_stripped
     assert stripped.brain_mask[mask].all()
     assert not stripped.brain_mask[:, :, : k - 5].any()
+
+
+def test_a_stripped_brain_that_resampling_has_blurred_does_not_grow(head):
+    volume, mask = head
+    blurred = gaussian_filter(np.where(mask, volume.voxels + 1, 0), 0.5)
+    brain_mask, skull_stripped = locate_brain(volume.with_voxels(blurred))
+    assert skull_stripped
+    assert brain_mask.sum() == pytest.approx(mask.sum(), rel=0.08)
 
 
 @pytest.mark.parametrize("threshold", [15, 60], ids=["skull-kept", "skull-emptied"])
