@@ -1,4 +1,4 @@
-"""The default method: the latent diffusion model gives the look, the anatomy lock keeps the scan."""
+"""The latent diffusion model gives the look, the anatomy lock keeps the scan."""
 
 from __future__ import annotations
 

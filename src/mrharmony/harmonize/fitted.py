@@ -1,4 +1,4 @@
-"""What a method without learning has learned of its domains, and its file."""
+"""What a fitted method has learned of its domains, and its file."""
 
 from __future__ import annotations
 

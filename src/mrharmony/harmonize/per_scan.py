@@ -1,4 +1,4 @@
-"""What the methods without learning ask of a scan, once a scan."""
+"""What a fitted method asks of a scan, once a scan."""
 
 from __future__ import annotations
 
