@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mrharmony.cohort.training import scanned_heads
+from mrharmony.cohort.training import prepared_heads
 from mrharmony.cohort.training_brains import training_brains
 from mrharmony.harmonize import STATISTICS_ZOOM, CanonicalBrain, fit_synthesis, load_statistics
 from mrharmony.latent import STATISTICS, read_card
@@ -24,7 +24,6 @@ from mrharmony.synthesis.data import ReferenceSlices
 from mrharmony.synthesis.training import SynthesisSettings, train_reference_network
 
 PEOPLE = Population(age=(20, 88), patients=0.3)
-ACCENT_HEADS = 12  # virtual heads that a simulated scanner's accent is fitted on
 
 
 def train_references(
@@ -96,7 +95,7 @@ def reference_heads(brains: Sequence[CanonicalBrain], settings: SynthesisSetting
 
 
 def refit_accents(
-    model: Path, bids_dir: Path, only: Sequence[str], heads: Sequence[Anatomy], seed: int = 0
+    model: Path, bids_dir: Path, only: Sequence[str], heads: Sequence[Anatomy], seed: int = 77
 ) -> None:
     """Fit the accents of all domains of a model directory with the shipped network, and write them there.
 
@@ -114,7 +113,7 @@ def refit_accents(
     work = model.with_name(model.name + ".training")
     real = training_brains(BidsIndex.open(bids_dir, "site"), only, None, Grid.working(STATISTICS_ZOOM), work)
     scanners = [load_scanners()[d.name] for d in read_card(model).domains if d.name in load_scanners()]
-    seen = real.by_domain() | scanned_heads(heads[:ACCENT_HEADS], scanners, seed)
+    seen = real.by_domain() | prepared_heads(heads, scanners, seed)
     fit_synthesis(seen, load_statistics(model / STATISTICS)).save(model)
 
 

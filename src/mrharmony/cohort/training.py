@@ -36,12 +36,13 @@ from mrharmony.latent import (
     save_model,
     train_networks,
 )
-from mrharmony.prepare import Grid
+from mrharmony.prepare import Grid, prepare_scan
 from mrharmony.progress import track
 from mrharmony.scans import BidsIndex
-from mrharmony.simulate import Anatomy, Scanner, load_scanners, segment_brain, virtual_head
+from mrharmony.simulate import Anatomy, Scanner, load_scanners, scan_head, segment_brain, virtual_head
 from mrharmony.volume import MrharmonyError, Volume
 
+ACCENT_HEADS = 4  # virtual heads that a simulated scanner's accent is fitted on
 STATISTICS_HEADS = 24  # virtual heads that stand for a simulated scanner's population
 INTENSITY_CONVENTION = "bias-corrected intensity over the scan's robust brain scale; 0 stays 0"
 
@@ -95,7 +96,8 @@ def train_on_bids(
         training_slices(brains.kept, heads, scanners, settings), settings, work, only_cpu=on_cpu
     )
     card = model_card(brains.counts(), scanners, settings, bids_dir)
-    synthesis = fit_synthesis(brains.by_domain() | seen, statistics)
+    prepared = prepared_heads(heads, scanners, settings.seed)
+    synthesis = fit_synthesis(brains.by_domain() | prepared, statistics)
     model = LatentModel(networks.autoencoder, networks.denoiser, networks.prompts, build_scheduler(), card)
     save_model(model, output, synthesis.save)
     return TrainingReport(output, brains.counts(), brains.refused)
@@ -173,6 +175,24 @@ def scanned_heads(
         rng = np.random.default_rng([seed, *scanner.name.encode()])
         seen[scanner.name] = [_scan(head, scanner, rng) for head in sample]
     return seen
+
+
+def prepared_heads(
+    heads: Sequence[Anatomy], scanners: Sequence[Scanner], seed: int
+) -> dict[str, list[CanonicalBrain]]:
+    """Return what each simulated scanner sees of some virtual heads, prepared as real scans are.
+
+    Preparation leaves its own traces, above all those of N4, and an accent has to know them.
+    """
+    grid, sample = Grid.working(STATISTICS_ZOOM), heads[::5][:ACCENT_HEADS]
+    prepared: dict[str, list[CanonicalBrain]] = {}
+    for scanner in track(scanners, "preparing virtual heads") if sample else ():
+        prepared[scanner.name] = []
+        for number, head in enumerate(sample):
+            rng = np.random.default_rng([seed, number, *scanner.name.encode()])
+            scan = prepare_scan(scan_head(head, scanner, rng), brain_mask=head.brain_mask)
+            prepared[scanner.name].append(CanonicalBrain(*scan.canonical(grid), scan.scale))
+    return prepared
 
 
 def _scan(head: VirtualHead, scanner: Scanner, rng: np.random.Generator) -> CanonicalBrain:
