@@ -112,7 +112,7 @@ def markdown(rows: list[dict[str, object]], threads: int) -> str:
         "# Time of preparation",
         "",
         "- Command: `python benchmarks/preparation_time.py OUT SCAN...`",
-        f"- {threads} threads; seconds on the clock and their share; CPU: processor seconds of all threads",
+        f"- Threads: {threads}; seconds on the clock and their share; CPU: processor seconds of all threads",
         "",
         "| scan | voxels | " + " | ".join(names) + " | all | CPU | GiB |",
         "|---|---|" + "---:|" * (len(names) + 3),
