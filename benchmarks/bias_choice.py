@@ -20,9 +20,9 @@ from mrharmony.harmonize import ClassicalHarmonizer, fit_statistics
 from mrharmony.harmonize.per_scan import brain_on_grid
 from mrharmony.prepare import Grid, PreparedScan, intensity_scale
 from mrharmony.prepare.bias_field import estimate_bias_field
-from mrharmony.prepare.saved import write_bytes
 from mrharmony.progress import track
 from mrharmony.scans import write_json
+from mrharmony.scans.atomic import write_bytes
 from mrharmony.simulate import Anatomy, Scanner, draw_scan, load_scanners, render, virtual_head
 from mrharmony.volume import Domain, FloatArray, Volume
 

@@ -3,8 +3,8 @@
 python benchmarks/preparation_robustness.py BIDS_DIR OUT [--first N]
 
 Each variant's figures go to OUT/variants as they come, so the run can be stopped and called again; then the
-table of all that are done is written to OUT/robustness.md and .json. Heads 1, 3, 5 … develop the gates,
-2, 4, 6 … test them.
+table of all that are done is written to OUT/robustness.md and .json. Heads 1, 3, 5 … and
+2, 4, 6 … are told apart; the gates were set with early looks at both.
 """
 
 from __future__ import annotations
@@ -24,10 +24,9 @@ from scipy.spatial.transform import Rotation
 
 from mrharmony.prepare import PreparedScan
 from mrharmony.prepare.pipeline import prepare_unjudged
-from mrharmony.prepare.saved import write_bytes
 from mrharmony.progress import track
 from mrharmony.scans import read_scan, write_json
-from mrharmony.scans.atomic import staged
+from mrharmony.scans.atomic import staged, write_bytes
 from mrharmony.volume import BoolArray, Matrix, MrharmonyError, Volume
 from robustness_table import markdown, summary
 from scan_variants import KINDS, Head, Variant

@@ -29,10 +29,11 @@ from mrharmony.prepare.figures import preparation_figures
 from mrharmony.prepare.mask_quality import mask_quality
 from mrharmony.prepare.posture import align_to_template
 from mrharmony.prepare.prepared_files import PreparedFiles
-from mrharmony.prepare.saved import write_bytes, write_prepared
+from mrharmony.prepare.saved import write_prepared
 from mrharmony.prepare.voxel_order import array_from_ras, to_ras
 from mrharmony.report.preparation_page import preparation_page
 from mrharmony.scans import read_scan, write_json
+from mrharmony.scans.atomic import write_bytes
 
 
 def main() -> None:

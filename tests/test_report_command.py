@@ -5,7 +5,6 @@ import io
 import json
 import re
 import shutil
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from mrharmony.cohort import harmonize_scan
 from mrharmony.cohort.reporting import write_report
 from mrharmony.cohort.workbench import open_job
 from mrharmony.volume import MrharmonyError
+from sound_html import assert_balanced
 
 PICTURE = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=]+)")
 
@@ -67,18 +67,7 @@ def test_the_page_is_sound_and_loads_nothing(study: Path):
     page = write_report(study / "out").page.read_text("utf-8")
     assert "http" not in page
     assert all(source.startswith("data:") for source in re.findall(r"src='([^']*)'", page))
-    tags: list[str] = []
-
-    class Balance(HTMLParser):
-        def handle_starttag(self, tag, attrs):
-            if tag not in ("img", "meta"):
-                tags.append(tag)
-
-        def handle_endtag(self, tag):
-            assert tags.pop() == tag
-
-    Balance().feed(page)
-    assert not tags
+    assert_balanced(page)
 
 
 def test_source_output_and_a_coloured_difference_are_shown(study: Path):

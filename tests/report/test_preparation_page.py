@@ -1,7 +1,6 @@
 import base64
 import io
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from mrharmony.prepare import PreparedScan
 from mrharmony.prepare.figures import preparation_figures
 from mrharmony.report.preparation_page import IndexRow, index_page, preparation_page, thumbnail
 from mrharmony.volume import Finding, Volume
+from sound_html import assert_balanced
 
 FINDING = Finding("warning", "a-code", "The brain <is> cut.", "Look at it.")
 
@@ -46,18 +46,7 @@ def test_a_page_needs_nothing_else_and_is_sound_html(page: str):
     assert len(sources) == 2
     assert all(source.startswith("data:image/png;base64,") for source in sources)
     assert "http" not in page
-    tags: list[str] = []
-
-    class Balance(HTMLParser):
-        def handle_starttag(self, tag, attrs):
-            if tag not in ("img", "meta"):
-                tags.append(tag)
-
-        def handle_endtag(self, tag):
-            assert tags.pop() == tag
-
-    Balance().feed(page)
-    assert not tags
+    assert_balanced(page)
 
 
 def test_a_page_tells_figures_and_findings_and_escapes_names(page: str, prepared: PreparedScan):

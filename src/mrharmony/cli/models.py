@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from mrharmony.cli.app import OK, REFUSED, Device, DomainColumn, Json, MethodName, Model, Seed, app
 from mrharmony.volume import MrharmonyError
+
+if TYPE_CHECKING:
+    from mrharmony.cohort.adapting import AdaptationReport
+    from mrharmony.cohort.training import TrainingReport
 
 
 @app.command()
@@ -55,8 +59,7 @@ def train(
         report = train_on_bids(bids_dir, output, domain_column, only, preset, device)
     else:
         report = fit_on_bids(bids_dir, output, method, domain_column, only)
-    typer.echo(json.dumps(report.record(), indent=2) if as_json else report.text())
-    raise typer.Exit(REFUSED if report.refused else OK)
+    _finish(report, as_json)
 
 
 @app.command()
@@ -125,8 +128,7 @@ def adapt(
     report = adapt_on_bids(
         bids_dir, Path(base) if base else shipped_model(), output, domain_column, only, settings, device
     )
-    typer.echo(json.dumps(report.record(), indent=2) if as_json else report.text())
-    raise typer.Exit(REFUSED if report.refused else OK)
+    _finish(report, as_json)
 
 
 def _adapt_pipeline(
@@ -147,5 +149,10 @@ def _adapt_pipeline(
     settings = DreamBoothSettings.preset(preset)
     job = AdaptationJob(bids_dir, output, base, settings, domain_column, only, device, download)
     report = adapt_on_bids(job)
+    _finish(report, as_json)
+
+
+def _finish(report: TrainingReport | AdaptationReport, as_json: bool) -> NoReturn:
+    """Print what was done, and end with the status that tells whether scans were refused."""
     typer.echo(json.dumps(report.record(), indent=2) if as_json else report.text())
     raise typer.Exit(REFUSED if report.refused else OK)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mrharmony.cohort.training import prepared_heads
+from mrharmony.cohort.training import prepared_heads, work_folder
 from mrharmony.cohort.training_brains import training_brains
 from mrharmony.harmonize import STATISTICS_ZOOM, CanonicalBrain, fit_synthesis, load_statistics
 from mrharmony.latent import STATISTICS, read_card
@@ -58,7 +58,7 @@ def train_references(
     MrharmonyError
         If there is nothing to train on.
     """
-    work = output.with_name(output.name + ".training")
+    work = work_folder(output)
     index = BidsIndex.open(bids_dir, "site")
     brains = training_brains(index, only, None, Grid.working(STATISTICS_ZOOM), work)
     heads = reference_heads([brain for _, brain in brains.kept], settings)
@@ -110,9 +110,10 @@ def refit_accents(
     seed
         Of the simulated scans.
     """
-    work = model.with_name(model.name + ".training")
-    real = training_brains(BidsIndex.open(bids_dir, "site"), only, None, Grid.working(STATISTICS_ZOOM), work)
-    scanners = [load_scanners()[d.name] for d in read_card(model).domains if d.name in load_scanners()]
+    index, grid = BidsIndex.open(bids_dir, "site"), Grid.working(STATISTICS_ZOOM)
+    real = training_brains(index, only, None, grid, work_folder(model))
+    known = load_scanners()
+    scanners = [known[domain.name] for domain in read_card(model).domains if domain.name in known]
     seen = real.by_domain() | prepared_heads(heads, scanners, seed)
     fit_synthesis(seen, load_statistics(model / STATISTICS)).save(model)
 

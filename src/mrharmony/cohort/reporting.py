@@ -13,11 +13,11 @@ import numpy as np
 
 from mrharmony.cohort.harmonizing import SUFFIX
 from mrharmony.prepare import intensity_scale
-from mrharmony.prepare.saved import write_bytes
 from mrharmony.prepare.voxel_order import to_ras
 from mrharmony.progress import track
 from mrharmony.report.harmonization_page import HarmonizedRow, comparison, harmonization_page
 from mrharmony.scans import read_scan
+from mrharmony.scans.atomic import write_bytes
 from mrharmony.volume import MrharmonyError, Volume
 
 REPORT = "report.html"

@@ -44,6 +44,11 @@ class CanonicalBrain(NamedTuple):
     mask: BoolArray
     scale: float
 
+    def positions(self) -> FloatArray:
+        """Return where the brain's voxels lie, template mm, shape (n, 3)."""
+        affine = self.volume.affine
+        return np.asarray(np.argwhere(self.mask) @ affine[:3, :3].T + affine[:3, 3], np.float32)
+
 
 @dataclass(frozen=True)
 class DomainStatistics:
@@ -89,9 +94,8 @@ def brain_statistics(brain: CanonicalBrain) -> DomainStatistics:
     intensities = brain.volume.voxels[brain.mask]
     if intensities.size == 0 or not np.isfinite(intensities).all():
         raise MrharmonyError("No finite brain intensities to take statistics of; look at the brain mask.")
-    affine = brain.volume.affine
-    positions = (np.argwhere(brain.mask) @ affine[:3, :3].T + affine[:3, 3]).astype(np.float32)
-    histograms = _regional_histograms(positions, intensities) * abs(float(np.linalg.det(affine[:3, :3])))
+    voxel_mm3 = abs(float(np.linalg.det(brain.volume.affine[:3, :3])))
+    histograms = _regional_histograms(brain.positions(), intensities) * voxel_mm3
     whole = histograms.sum(axis=0)
     shrunk = histograms + whole * (_BORROWED_MM3 / whole.sum())
     regional = np.array([_quantiles(histogram) for histogram in shrunk])

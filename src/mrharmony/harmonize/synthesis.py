@@ -247,7 +247,7 @@ def _domain_accent(brains: Sequence[CanonicalBrain]) -> Accent:
     step = max(1, sum(int(brain.mask.sum()) for brain in brains) // _VOXELS)
     parts = [
         tuple(
-            values[..., ::step].copy() for values in (_positions(brain).T, _references(brain), masked(brain))
+            values[..., ::step].copy() for values in (brain.positions().T, _references(brain), masked(brain))
         )
         for brain in map(_at_working_zoom, brains)
     ]
@@ -268,14 +268,9 @@ def _references(brain: CanonicalBrain) -> FloatArray:
     return reference_looks(shipped_network(), brain.volume.voxels, brain.mask)
 
 
-def _positions(brain: CanonicalBrain) -> FloatArray:
-    affine = brain.volume.affine
-    return (np.argwhere(brain.mask) @ affine[:3, :3].T + affine[:3, 3]).astype(np.float32)
-
-
 def _of_scan(scan: PreparedScan) -> tuple[FloatArray, FloatArray]:
     brain = canonical_brain(scan)
-    return _positions(brain), _references(brain)
+    return brain.positions(), _references(brain)
 
 
 _scan_references = PerScan(_of_scan)

@@ -56,12 +56,16 @@ class VirtualHead:
         """Scan the head; returns canonical intensities (i, j, k) and the native intensity of 1."""
         return self._scan(self.anatomy, scanner, rng)
 
+    def scale(self, scanner: Scanner, flip_scale: float) -> float:
+        """Return what a scanner of gain 1 gives for 1 canonical unit, from the sample of the brain."""
+        tissues = self.anatomy.tissues.reshape(4, -1)[:, self.sample]
+        myelination = self.anatomy.myelination.reshape(-1)[self.sample]
+        return intensity_scale(contrast(tissues, myelination, scanner, flip_scale))
+
     def _scan(self, part: Anatomy, scanner: Scanner, rng: np.random.Generator) -> tuple[FloatArray, float]:
         draw = draw_scan(scanner, rng)
         draw = replace(draw, bias=draw.bias * BIAS_LEFT)
-        tissues = self.anatomy.tissues.reshape(4, -1)[:, self.sample]
-        myelination = self.anatomy.myelination.reshape(-1)[self.sample]
-        scale = draw.gain * intensity_scale(contrast(tissues, myelination, scanner, draw.flip_scale))
+        scale = draw.gain * self.scale(scanner, draw.flip_scale)
         return render(part, scanner, draw, rng) / np.float32(scale), scale
 
 

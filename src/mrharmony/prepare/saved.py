@@ -20,7 +20,7 @@ from mrharmony.prepare.pipeline import PREPARATION_FORMAT
 from mrharmony.prepare.prepared import PreparedScan
 from mrharmony.prepare.prepared_files import SPACE, PreparedFiles
 from mrharmony.scans import Scan, finding_record, read_mask, write_json
-from mrharmony.scans.atomic import staged
+from mrharmony.scans.atomic import write_bytes
 from mrharmony.volume import Finding, FloatArray, MrharmonyError
 
 VERSION = f"{__version__}/{PREPARATION_FORMAT}"
@@ -208,13 +208,6 @@ def _gzipped(header: nib.Nifti1Header, voxels: FloatArray | NDArray[np.uint8]) -
     with gzip.GzipFile("", "wb", _COMPRESSION_LEVEL, content, mtime=0) as compressed:
         image.to_stream(compressed)
     return content.getvalue()
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file atomically; its folder is made where missing."""
-    with staged(path) as file:
-        file.fill(lambda stream: stream.write(content))
-        file.commit()
 
 
 def read_note(path: Path) -> dict[str, Any]:

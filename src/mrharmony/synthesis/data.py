@@ -10,14 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mrharmony.latent.data import numpy_generator, shifted, worthwhile_slices
+from mrharmony.latent.data import numpy_generator, shifted
 from mrharmony.latent.structure import apply_structure_look, draw_structure_look
+from mrharmony.latent.virtual import VirtualHead
 from mrharmony.prepare import intensity_scale
 from mrharmony.simulate import Anatomy, Scanner, contrast, draw_scan, random_scanner, render
 from mrharmony.synthesis.network import NEIGHBOURS, slice_coordinates
 from mrharmony.volume import BoolArray, FloatArray
 
-SCALE_VOXELS = 4000  # brain voxels from which an intensity scale is taken
 BIAS_LEFT = (0.0, 0.5)  # share of the log receive field that bias correction leaves behind
 RANDOM_SHARE = 0.6  # of the inputs, seen by a scanner that need not exist; the others by a reference
 LOOK_SHARE = 0.5  # of the inputs, which also get a random tone curve, bias, blur and noise
@@ -73,7 +73,7 @@ class ReferenceSlices:
             scanner = self._scanner(rng)
             slices.append(head.seen(place, scanner, rng))
             truths.append(head.truths[:, :, place].astype(np.float32))
-            places.append(slice_coordinates(head.anatomy.shape, place))
+            places.append(slice_coordinates(head.mask.shape, place))
         seen = _with_looks(torch.from_numpy(np.stack(slices)), generator)
         parts = shifted(torch.cat([seen, torch.from_numpy(np.stack(truths))], 1), rng)
         if rng.random() < 0.5:
@@ -94,51 +94,44 @@ class _Head:
 
     Parameters
     ----------
-    anatomy
+    head
         The head on the working grid.
     mask
         Its brain, shape (i, j, k).
     places
         Coronal slices worth learning from, those at the border of the grid left out.
-    sample
-        Flat indices of brain voxels, for the intensity scale.
     truths
         The head on the reference scanners, canonical units, half precision, shape (references, i, j, k).
     """
 
-    anatomy: Anatomy
+    head: VirtualHead
     mask: BoolArray
     places: NDArray[np.int64]
-    sample: NDArray[np.int64]
     truths: NDArray[np.float16]
 
     @classmethod
     def of(cls, anatomy: Anatomy, references: Sequence[Scanner]) -> _Head:
-        mask = anatomy.brain_mask
-        places, voxels = worthwhile_slices(mask), np.flatnonzero(mask)
+        head, mask = VirtualHead.of(anatomy), anatomy.brain_mask
         truths = np.zeros((len(references), *mask.shape), np.float16)
         for truth, scanner in zip(truths, references, strict=True):
             signal = contrast(anatomy.tissues[:, mask], anatomy.myelination[mask], scanner)
             truth[mask] = signal / intensity_scale(signal)
-        inner = places[(places > 0) & (places < anatomy.shape[1] - 1)]
-        return cls(anatomy, mask, inner, voxels[:: max(1, len(voxels) // SCALE_VOXELS)], truths)
+        inner = head.slices[(head.slices > 0) & (head.slices < anatomy.shape[1] - 1)]
+        return cls(head, mask, inner, truths)
 
     def seen(self, place: int, scanner: Scanner, rng: np.random.Generator) -> FloatArray:
         """Return a slice between its neighbours as a scanner sees them, canonical, shape (3, i, k)."""
         draw = draw_scan(scanner, rng)
         draw = replace(draw, bias=draw.bias * rng.uniform(*BIAS_LEFT))
-        scale = draw.gain * self._scale(scanner, draw.flip_scale) * np.exp(_GAIN_SD * rng.standard_normal())
-        margin = 1 + int(np.ceil(1.5 * scanner.blur_fwhm_mm[1] / self.anatomy.zooms[1]))
+        scale = (
+            draw.gain * self.head.scale(scanner, draw.flip_scale) * np.exp(_GAIN_SD * rng.standard_normal())
+        )
+        margin = 1 + int(np.ceil(1.5 * scanner.blur_fwhm_mm[1] / self.head.anatomy.zooms[1]))
         first = max(place - margin, 0)
-        slab = self.anatomy.crop(slice(None), slice(first, place + margin + 1), slice(None))
+        slab = self.head.anatomy.crop(slice(None), slice(first, place + margin + 1), slice(None))
         near = slice(place - first - 1, place - first + 2)
         seen = render(slab, scanner, draw, rng)[:, near] * self.mask[:, place - 1 : place + 2]
         return np.asarray(np.moveaxis(seen, 1, 0) / scale, np.float32)
-
-    def _scale(self, scanner: Scanner, flip_scale: float) -> float:
-        tissues = self.anatomy.tissues.reshape(4, -1)[:, self.sample]
-        myelination = self.anatomy.myelination.reshape(-1)[self.sample]
-        return intensity_scale(contrast(tissues, myelination, scanner, flip_scale))
 
 
 def _with_looks(slices: Tensor, generator: torch.Generator) -> Tensor:

@@ -1,0 +1,19 @@
+"""Whether a page is sound HTML."""
+
+from html.parser import HTMLParser
+
+
+def assert_balanced(page: str) -> None:
+    """Fail unless every tag that is opened is closed, in order."""
+    tags: list[str] = []
+
+    class Balance(HTMLParser):
+        def handle_starttag(self, tag, attrs):
+            if tag not in ("img", "meta"):
+                tags.append(tag)
+
+        def handle_endtag(self, tag):
+            assert tags.pop() == tag
+
+    Balance().feed(page)
+    assert not tags
