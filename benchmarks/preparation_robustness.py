@@ -3,8 +3,8 @@
 python benchmarks/preparation_robustness.py BIDS_DIR OUT [--first N]
 
 Each variant's figures go to OUT/variants as they come, so the run can be stopped and called again; then the
-table of all that are done is written to OUT/robustness.md and .json. Heads 1, 3, 5 … and
-2, 4, 6 … are told apart; the gates were set with early looks at both.
+table of all that are done is written to OUT/robustness.md and .json. The gates were set with a look at the
+first variants; those made afterwards are told apart.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from mrharmony.progress import track
 from mrharmony.scans import read_scan, write_json
 from mrharmony.scans.atomic import staged, write_bytes
 from mrharmony.volume import BoolArray, Matrix, MrharmonyError, Volume
-from robustness_table import markdown, summary
+from robustness_table import PARTS, markdown, summary
 from scan_variants import KINDS, Head, Variant
 
 SEED = 3
@@ -36,21 +36,18 @@ HEADS = (
     *("hh012", "hh015", "la01", "la03", "nsk01", "nsk05", "adi", "pumi", "hh039", "hh052"),
     *("hh072", "hh080", "hh095", "hh104", "la06", "la07", "nsk10", "nsk27", "hh130", "hh150"),
 )
+LOOKED_AT = 55  # the first variants, on which the gates were set
 CENTRE = np.array([0.0, -17.0, 5.0])  # of the template's brain, mm
 
 
 @dataclass(frozen=True)
 class Draw:
-    """One variant to be made: which head, what is done to it, and the seed of how."""
+    """One variant to be made: which head, what is done to it, the seed of how, and whether gates knew it."""
 
     number: int
     head: str
     kind: str
-
-    @property
-    def half(self) -> str:
-        """Which half of the heads it belongs to."""
-        return "development" if HEADS.index(self.head) % 2 == 0 else "test"
+    part: str
 
     def variant(self, head: Head) -> Variant:
         """Make the variant."""
@@ -86,14 +83,17 @@ def draws() -> list[Draw]:
     kinds = [kind for kind, (_, count) in KINDS.items() for _ in range(count)]
     heads = [HEADS[number % len(HEADS)] for number in range(len(kinds))]
     order = np.random.default_rng(SEED).permutation(len(kinds))
-    return [Draw(int(number), heads[number], kinds[number]) for number in order]
+    return [
+        Draw(int(number), heads[number], kinds[number], PARTS[place >= LOOKED_AT])
+        for place, number in enumerate(order)
+    ]
 
 
 def measure(bids_dir: Path, out: Path, draw: Draw) -> dict[str, Any]:
     """Prepare a variant and return what came of it."""
     whole = reference(bids_dir, out, draw.head)
     variant = draw.variant(Head.of(whole.native, whole.brain_mask))
-    record = {**asdict(draw), "half": draw.half, "details": variant.details}
+    record = {**asdict(draw), "details": variant.details}
     start, cpu = time.monotonic(), time.process_time()
     try:
         prepared, quality = prepare_unjudged(variant.volume)

@@ -1,4 +1,4 @@
-"""The table of a robustness run: masks, postures and gates by kind of variant, and each half's gates."""
+"""The table of a robustness run: masks, postures and gates by kind of variant, and the gates on new variants."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from scan_variants import KINDS, REFUSED_KINDS
 
 Record = dict[str, Any]
 GOOD_DICE, GOOD_DEGREES, GOOD_MM = 0.94, 2.0, 2.0
+PARTS = ("looked at", "made afterwards")  # variants on which the gates were set, and all others
 COLUMNS = (
     *("variants of heads", "n", "Dice median", "5th", "degrees median", "95th", "mm median", "95th"),
     *("passed", "warned", "refused", "silent", "CPU s"),
@@ -55,12 +56,12 @@ def summary(records: Sequence[Record]) -> Record:
     """Return all figures of the table."""
     sound = [record for record in records if record["kind"] not in REFUSED_KINDS]
     kinds = {kind: [record for record in records if record["kind"] == kind] for kind in KINDS}
-    halves = {half: [r for r in records if r["half"] == half] for half in ("development", "test")}
+    parts = {part: [record for record in records if record["part"] == part] for part in PARTS}
     return {
         "variants": len(records),
         "kinds": {kind: figures(found) for kind, found in kinds.items() if found}
         | {"all but inverted and overturned": figures(sound)},
-        "gates": {half: gates(found) for half, found in halves.items()},
+        "gates": {part: gates(found) for part, found in parts.items()},
         "silent": [_told(record) for record in records if is_silent(record)],
         "refused without need": [
             {**_told(record), "reason": record.get("reason", "gates")}
@@ -105,8 +106,8 @@ def markdown(table: Record, about: Sequence[str]) -> str:
     lines += [_line(_cells(kind, row)) for kind, row in table["kinds"].items()]
     lines += ["", "| gates | bad flagged | wanted flagged | false alarms |", "|---|---:|---:|---:|"]
     lines += [
-        _line([half, *(f"{part} of {whole}" for part, whole in row.values())])
-        for half, row in table["gates"].items()
+        _line([part, *(f"{some} of {whole}" for some, whole in row.values())])
+        for part, row in table["gates"].items()
     ]
     lines += ["", _EXPLANATION, "", f"Silent: {_list(table['silent'])}"]
     lines += ["", f"Refused without need: {_list(table['refused without need'])}", ""]
