@@ -1,4 +1,4 @@
-"""The table of a robustness run: masks, postures and gates by kind of variant, and the gates on new variants."""
+"""The table of a robustness run: masks, postures and gates by kind of variant, and the gates on new ones."""
 
 from __future__ import annotations
 
