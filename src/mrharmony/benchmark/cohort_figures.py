@@ -40,6 +40,11 @@ CNN_FOLDS = 3  # of five, the probe's training would be most of a benchmark's ti
 Brains = Mapping[str, CanonicalBrain]
 
 
+def segment_scan(contest: Contest, scan: BenchmarkScan) -> None:
+    """Segment a scan before harmonization, which the figures of all methods need."""
+    contest.folder.segmentation(scan, contest.brain(scan))
+
+
 def figure_methods(contest: Contest, methods: Sequence[str]) -> None:
     """Work out the cohort figures of methods one after the other; what the methods share is done once."""
     judge = CohortJudge(contest)

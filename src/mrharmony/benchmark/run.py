@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from mrharmony import __version__
-from mrharmony.benchmark.cohort_figures import figure_methods
+from mrharmony.benchmark.cohort_figures import figure_methods, segment_scan
 from mrharmony.benchmark.columns import cohort_columns
 from mrharmony.benchmark.contenders import CEILING, DIFFUSION, METHODS, OURS
 from mrharmony.benchmark.directions import Scoreboard, identity_means, paired_cells
@@ -178,7 +178,12 @@ def _run_methods(contest: Contest, methods: Sequence[str], workers: int) -> None
 def _figure_cohort(contest: Contest, methods: Sequence[str], workers: int) -> None:
     """Work out the cohort figures that are missing, each process those of several methods."""
     todo = [method for method in methods if not contest.folder.figures(method).is_file()]
+    if not todo:
+        return
+    scans = contest.present(contest.plan.judged)
     with _pool(workers, None) as pool:
+        for task in [pool.submit(segment_scan, contest, scan) for scan in scans]:
+            task.result()
         parts = [part for number in range(workers) if (part := todo[number::workers])]
         for task in [pool.submit(figure_methods, contest, part) for part in parts]:
             task.result()
