@@ -89,10 +89,32 @@ def test_bounds_hold_when_the_prior_breaks_them(seed):
     assert grid.change_per_mm <= COARSE.change_per_mm * (1 + 1e-9)
 
 
-def test_black_stays_black():
+def test_black_stays_black_where_there_must_be_no_lift():
     positions, source = brain_like(5000)
-    grid = fit_bilateral_grid(positions, source, source + 0.3, settings=COARSE)
+    settings = COARSE.model_copy(update={"lift": 0.0})
+    grid = fit_bilateral_grid(positions, source, source + 0.3, settings=settings)
     assert not grid.apply(positions, np.zeros_like(source)).any()
+
+
+def test_black_becomes_grey_where_the_brain_has_black_in_it():
+    positions, source = brain_like(5000)
+    source[::5] = 0
+    look = np.where(source == 0, np.float32(0.2), source)
+    lifted = fit_bilateral_grid(positions, source, look, settings=COARSE).apply(positions, source)
+    assert lifted[::5] == pytest.approx(0.2, abs=0.04)
+    never = COARSE.model_copy(update={"lift": 0.0})
+    assert not fit_bilateral_grid(positions, source, look, settings=never).apply(positions, source)[::5].any()
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 10_000), wanted=st.floats(-2, 2))
+def test_black_is_never_below_black_nor_above_the_greatest_lift(seed, wanted):
+    positions, source = brain_like(2000, seed)
+    source[::3] = 0
+    grid = fit_bilateral_grid(positions, source, source + np.float32(wanted), settings=COARSE)
+    black = grid.offsets[..., 0]
+    assert black.min() >= 0
+    assert black.max() <= COARSE.lift + 1e-9
 
 
 def test_bounded_solution_is_the_least_squares_optimum():
@@ -104,6 +126,7 @@ def test_bounded_solution_is_the_least_squares_optimum():
         intensity_smoothness=0,
         prior_pull=1e-9,
         slopes=(0.0, 3.0),
+        lift=0,
         reweightings=0,
     )
     fitted = fit_bilateral_grid(positions, source, look, settings=one_curve)

@@ -17,10 +17,10 @@ from mrharmony.harmonize import (
     DiffusionHarmonizer,
     Extent,
     Harmonizer,
-    LockSettings,
     load_method,
     load_statistics,
     load_synthesis,
+    lock_of,
 )
 from mrharmony.latent import (
     STATISTICS,
@@ -91,7 +91,7 @@ def open_method(
     if method == "diffusion":
         model = move_model(load_model(directory), choose_device(device))
         statistics = load_statistics(directory / STATISTICS)
-        return DiffusionHarmonizer(model, statistics, SamplingSettings(seed=seed), LockSettings(), extent)
+        return DiffusionHarmonizer(model, statistics, SamplingSettings(seed=seed), lock_of(extent), extent)
     if method in get_args(ClassicalMethod):
         return ClassicalHarmonizer(
             cast(ClassicalMethod, method), load_statistics(directory / STATISTICS), extent

@@ -7,7 +7,7 @@ from mrharmony.harmonize.classical import ClassicalHarmonizer, ClassicalMethod, 
 from mrharmony.harmonize.diffusion import DiffusionHarmonizer
 from mrharmony.harmonize.evidence import Evidence, evidence, judge, scan_evidence
 from mrharmony.harmonize.image_to_image import ImageToImageHarmonizer
-from mrharmony.harmonize.locked import Extent, output_scale, render, through_lock, truth_fitted
+from mrharmony.harmonize.locked import Extent, lock_of, output_scale, render, through_lock, truth_fitted
 from mrharmony.harmonize.methods import (
     FITTED_METHODS,
     SIMPLE_METHODS,
@@ -70,6 +70,7 @@ __all__ = [
     "load_method",
     "load_statistics",
     "load_synthesis",
+    "lock_of",
     "output_scale",
     "regional_curves",
     "render",

@@ -24,7 +24,7 @@ class LockSettings(BaseModel):
     nodes
         Nodes along x, y, z over the field of view.
     knots
-        Intensities in canonical units at which the curves may bend. T(x, knots[0]) = knots[0] everywhere.
+        Intensities in canonical units at which the curves may bend.
     spatial_smoothness, intensity_smoothness, prior_pull
         Weights, relative to the mean squared error over the voxels, of the mean squared slope in space (per
         100 mm), the mean squared second derivative in intensity, and the mean squared difference from the
@@ -33,6 +33,11 @@ class LockSettings(BaseModel):
         Least and greatest slope of T in intensity; the least is not negative.
     change_per_mm
         Greatest change of T along an axis at one intensity, in canonical units per mm.
+    lift
+        Greatest T(x, knots[0]) - knots[0], the least is 0: CSF is as black as air in an MP2RAGE image, but
+        grey elsewhere. With 0, black stays black.
+    lift_pull
+        Weight of the mean squared lift, relative as above; a scan with little black in its brain keeps it.
     reweightings
         How often voxels that fit badly are given less weight (Huber) and the fit is repeated.
     """
@@ -46,6 +51,8 @@ class LockSettings(BaseModel):
     prior_pull: Annotated[float, Field(gt=0)] = 1e-4
     slopes: tuple[Annotated[float, Field(ge=0)], float] = (0.1, 5.0)
     change_per_mm: Annotated[float, Field(gt=0)] = 0.02
+    lift: Annotated[float, Field(ge=0)] = 0.3
+    lift_pull: Annotated[float, Field(ge=0)] = 5e-3
     reweightings: Annotated[int, Field(ge=0)] = 1
 
     def lattice(self) -> BilateralGrid:
@@ -62,9 +69,11 @@ def _difference(shape: tuple[int, ...], axis: int) -> sparse.csr_array:
 
 
 def smoothness(grid: BilateralGrid, settings: LockSettings) -> sparse.csc_array:
-    """Return the quadratic form of the settings' three regularisers, sparse (size, size)."""
+    """Return the quadratic form of the settings' regularisers, sparse (size, size)."""
     shape, size = grid.offsets.shape, grid.offsets.size
-    form = settings.prior_pull / size * sparse.eye_array(size, format="csc")
+    pull = np.full(shape, settings.prior_pull / size)
+    pull[..., 0] += settings.lift_pull * shape[3] / size
+    form = sparse.diags_array(pull.ravel(), format="csc")
     for axis in range(3):
         if shape[axis] > 1:
             gradient = _difference(shape, axis) * (100 / grid.spacing[axis])
@@ -80,28 +89,29 @@ def smoothness(grid: BilateralGrid, settings: LockSettings) -> sparse.csc_array:
 
 @dataclass(frozen=True)
 class Bounds:
-    """Bounds lower ≤ G·change ≤ upper on the differences between neighbouring knots and nodes."""
+    """Bounds lower ≤ G·change ≤ upper on lifts and on differences between neighbouring knots and nodes."""
 
-    differences: sparse.csr_array
+    rows: sparse.csr_array
     lower: DoubleArray
     upper: DoubleArray
 
     @classmethod
     def of(cls, start: BilateralGrid, settings: LockSettings) -> Bounds:
         """Return the bounds on the change of a starting transform."""
-        shape = start.offsets.shape
+        shape, size = start.offsets.shape, start.offsets.size
         gaps = np.broadcast_to(np.diff(start.knots), (*shape[:3], shape[3] - 1)).ravel()
-        rows = [_difference(shape, 3)]
-        lower, upper = [(settings.slopes[0] - 1) * gaps], [(settings.slopes[1] - 1) * gaps]
+        rows = [_difference(shape, 3), sparse.eye_array(size, format="csr")[:: shape[3]]]
+        lower = [(settings.slopes[0] - 1) * gaps, np.zeros(rows[1].shape[0])]
+        upper = [(settings.slopes[1] - 1) * gaps, np.full(rows[1].shape[0], settings.lift)]
         for axis in range(3):
             if shape[axis] > 1:
                 rows.append(_difference(shape, axis))
                 limit = np.full(rows[-1].shape[0], settings.change_per_mm * start.spacing[axis])
                 lower.append(-limit)
                 upper.append(limit)
-        differences = sparse.vstack(rows, format="csr")
-        already = differences @ start.offsets.ravel()
-        return cls(differences, np.concatenate(lower) - already, np.concatenate(upper) - already)
+        stacked = sparse.vstack(rows, format="csr")
+        already = stacked @ start.offsets.ravel()
+        return cls(stacked, np.concatenate(lower) - already, np.concatenate(upper) - already)
 
     def solve(self, energy: sparse.csc_array, pull: DoubleArray, kept: NDArray[np.intp]) -> DoubleArray:
         """Minimise ½ dᵀ H d - gᵀ d under the bounds by the alternating direction method of multipliers.
@@ -110,7 +120,7 @@ class Bounds:
         outside the bounds is removed by `within_bounds`.
         """
         change: DoubleArray = splu(energy).solve(pull)
-        rows = self.differences[:, kept].tocsc()
+        rows = self.rows[:, kept].tocsc()
         steps = rows @ change
         if np.all((steps >= self.lower) & (steps <= self.upper)):
             return change
@@ -131,8 +141,8 @@ def within_bounds(start: BilateralGrid, change: DoubleArray, settings: LockSetti
     rises = np.diff(start.offsets + change, axis=3)
     allowed = np.clip(rises, (settings.slopes[0] - 1) * gaps, (settings.slopes[1] - 1) * gaps)
     offsets = start.offsets + change
-    if not np.array_equal(rises, allowed):
-        first = offsets[..., :1]
+    first = np.clip(offsets[..., :1], 0, settings.lift)
+    if not (np.array_equal(rises, allowed) and np.array_equal(first, offsets[..., :1])):
         offsets = np.concatenate([first, first + np.cumsum(allowed, axis=3)], axis=3)
     fitted = BilateralGrid(start.field_of_view, start.knots, offsets)
     share = settings.change_per_mm / max(fitted.change_per_mm, settings.change_per_mm)

@@ -159,7 +159,7 @@ def _solve_once(
     normal, pull = voxels.normal_equations(trust, start.offsets.size)
     energy = normal + smoothness(start, settings)
     free = np.ones(start.offsets.shape, dtype=bool)
-    free[..., 0] = False  # T(x, knots[0]) stays: air is black on every scanner
+    free[..., 0] = settings.lift > 0
     kept = np.flatnonzero(free)
     change = np.zeros(start.offsets.size)
     bounds = Bounds.of(start, settings)

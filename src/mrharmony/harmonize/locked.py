@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from mrharmony.harmonize.bilateral_bounds import LockSettings
 from mrharmony.harmonize.bilateral_fit import fit_bilateral_grid
 from mrharmony.harmonize.bilateral_grid import BilateralGrid
 from mrharmony.harmonize.evidence import scan_evidence
@@ -17,6 +18,11 @@ from mrharmony.prepare import PreparedScan
 from mrharmony.volume import Domain, FloatArray, Volume
 
 Extent = Literal["brain", "head"]
+
+
+def lock_of(extent: Extent) -> LockSettings:
+    """Return the lock for an extent: where the air around the head is transformed too, black stays black."""
+    return LockSettings() if extent == "brain" else LockSettings(lift=0)
 
 
 def through_lock(

@@ -18,7 +18,7 @@ from mrharmony.harmonize.bilateral_bounds import LockSettings
 from mrharmony.harmonize.bilateral_fit import fit_bilateral_grid
 from mrharmony.harmonize.bilateral_grid import BilateralGrid
 from mrharmony.harmonize.fitted import Brains, Fitted, load_fitted, masked, require_brains, save_fitted
-from mrharmony.harmonize.locked import Extent, render, through_lock
+from mrharmony.harmonize.locked import Extent, lock_of, render, through_lock
 from mrharmony.harmonize.per_scan import STATISTICS_ZOOM, PerScan, canonical_brain
 from mrharmony.harmonize.population import CanonicalBrain, DomainStatistics, save_statistics
 from mrharmony.harmonize.protocol import HarmonizedVolume
@@ -212,7 +212,7 @@ def load_synthesis(
         }
     except (KeyError, ValueError, TypeError) as error:
         raise MrharmonyError(f"{path}: not accents of domains ({error}); fit the method again.") from error
-    return SynthesisHarmonizer(statistics, accents, extent=extent)
+    return SynthesisHarmonizer(statistics, accents, lock_of(extent), extent)
 
 
 def accent_of(accents: Mapping[str, Accent], target: Domain) -> Accent:
