@@ -21,8 +21,8 @@ from mrharmony.harmonize import (
     Accent,
     fit_statistics,
     fit_synthesis,
+    load_accents,
     load_statistics,
-    load_synthesis,
 )
 from mrharmony.latent import (
     CARD,
@@ -234,7 +234,7 @@ def _accents(base: Path) -> dict[str, Accent]:
     """Return the accents of the base's domains; none where it has none."""
     if not (base / ACCENTS).is_file():
         return {}
-    return dict(load_synthesis(base, load_statistics(base / STATISTICS)).accents)
+    return load_accents(base)
 
 
 def adapted_card(base: ModelCard, counts: dict[str, int], origin: BaseCard, bids_dir: Path) -> ModelCard:

@@ -1,5 +1,6 @@
 """Harmonization: one protocol, many methods, and the anatomy lock that keeps what a scan shows."""
 
+from mrharmony.harmonize.accents import ACCENTS, Accent, load_accents, scan_looks
 from mrharmony.harmonize.bilateral_bounds import LockSettings
 from mrharmony.harmonize.bilateral_fit import fit_bilateral_grid
 from mrharmony.harmonize.bilateral_grid import FIELD_OF_VIEW, BilateralGrid
@@ -28,9 +29,7 @@ from mrharmony.harmonize.population import (
 )
 from mrharmony.harmonize.protocol import HarmonizedVolume, Harmonizer
 from mrharmony.harmonize.synthesis import (
-    ACCENTS,
     SYNTHESIS,
-    Accent,
     SynthesisHarmonizer,
     fit_synthesis,
     load_synthesis,
@@ -67,6 +66,7 @@ __all__ = [
     "fit_synthesis",
     "global_curve",
     "judge",
+    "load_accents",
     "load_method",
     "load_statistics",
     "load_synthesis",
@@ -77,6 +77,7 @@ __all__ = [
     "require_method",
     "save_statistics",
     "scan_evidence",
+    "scan_looks",
     "scan_statistics",
     "target_statistics",
     "through_lock",
