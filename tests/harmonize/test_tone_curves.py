@@ -1,6 +1,9 @@
 """Quantile matching as bilateral grids."""
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -47,8 +50,19 @@ def test_a_known_curve_is_found():
 
 
 def test_black_stays_black():
-    curves = regional_curves(statistics(1), statistics(2))
+    curves = regional_curves(gamma_statistics(0.5, 1.0), statistics(2))
     assert not curves.offsets[..., 0].any()
+
+
+def test_black_becomes_what_the_targets_darkest_are_where_the_source_has_black_in_its_brain():
+    source, target = gamma_statistics(1.0, 1.0), gamma_statistics(1.0, 1.0)
+    clipped = replace(source, quantiles=np.where(source.quantiles < 0.2, 0, source.quantiles))
+    curve = global_curve(clipped, target)
+    wanted = target.quantiles[clipped.quantiles == 0].mean()
+    assert curve.offsets[..., 0].item() == pytest.approx(wanted, abs=1e-6)
+    assert wanted > 0.05
+    assert curve.slope_range[0] >= 0
+    assert not curve.grounded().offsets[..., 0].any()
 
 
 def test_beyond_the_last_landmark_the_slope_is_one():

@@ -214,4 +214,7 @@ def _report_outcomes(outcomes: list[Any], as_json: bool) -> None:
     for outcome in outcomes:
         if outcome.reason:
             print(f"refused: {outcome.reason}", file=sys.stderr)
+        for finding in outcome.findings if outcome.output and not as_json else ():
+            if finding.level == "warning":
+                print(f"{outcome.scan.name}: {finding.message} {finding.fix}", file=sys.stderr)
     raise typer.Exit(REFUSED if any(outcome.reason for outcome in outcomes) else OK)

@@ -105,6 +105,7 @@ def harmonize_scan(job: HarmonizeJob, path: Path, output: Path, mask: Path | Non
         prepared = _prepared(job, scan, mask)
         findings += prepared.findings
         harmonized = job.harmonizer.harmonize(prepared, job.source, job.target)
+        findings += harmonized.findings
         note = sidecar(job, scan, harmonized, findings, prepared.skull_stripped, output)
         write_scan(output, harmonized.volume.voxels, scan, note)
     except MrharmonyError as error:
@@ -153,6 +154,8 @@ def sidecar(
     return {
         "Description": "T1-weighted scan harmonized by mrharmony; research use only.",
         "Source": job.source.name if job.source else None,
+        "NearestDomain": done.get("nearest"),
+        "SourceDistance": done.get("distance"),
         "Target": job.target.name,
         "Method": done["method"],
         **job.provenance,

@@ -128,6 +128,12 @@ class BilateralGrid:
                     change += weight_ij * weight_k * (lower + s * (above.take(corner) - lower))
         return change
 
+    def grounded(self) -> BilateralGrid:
+        """Return the transform that differs only in leaving the first knot where it is: black stays black."""
+        offsets = self.offsets.copy()
+        offsets[..., 0] = 0
+        return BilateralGrid(self.field_of_view, self.knots, offsets)
+
     def on_lattice(self, other: BilateralGrid) -> BilateralGrid:
         """Return this transform sampled at the nodes and knots of another grid."""
         axes = [

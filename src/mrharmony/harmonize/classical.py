@@ -95,7 +95,8 @@ class ClassicalHarmonizer:
         """
         domain = self.statistics.get(source.name) if source and self.name in _KNOWS_THE_SOURCE else None
         before = domain or scan_statistics(scan)
-        return _CURVES[self.name](before, target_statistics(self.statistics, target))
+        curves = _CURVES[self.name](before, target_statistics(self.statistics, target))
+        return curves if self.extent == "brain" else curves.grounded()
 
 
 def _statistics(scan: PreparedScan) -> DomainStatistics:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -53,7 +54,7 @@ class Evidence(BaseModel):
     verdict
         `fail` if any figure passes its second threshold, `warn` if any passes its first.
     reasons
-        The figures that decided the verdict.
+        The figures and findings that decided the verdict.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -68,6 +69,13 @@ class Evidence(BaseModel):
     mean_change: float
     verdict: Verdict
     reasons: tuple[str, ...]
+
+    def doubted(self, reasons: Sequence[str]) -> Evidence:
+        """Return the evidence with more reasons to look at the scan: `warn` at least, if there are any."""
+        if not reasons:
+            return self
+        verdict = "fail" if self.verdict == "fail" else "warn"
+        return self.model_copy(update={"verdict": verdict, "reasons": (*self.reasons, *reasons)})
 
 
 def scan_evidence(scan: PreparedScan, output: Volume, scale: float) -> Evidence:

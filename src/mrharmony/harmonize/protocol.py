@@ -9,7 +9,7 @@ import numpy as np
 
 from mrharmony.harmonize.evidence import Evidence
 from mrharmony.prepare import PreparedScan
-from mrharmony.volume import Domain, FloatArray, Volume
+from mrharmony.volume import Domain, Finding, FloatArray, Volume
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,15 @@ class HarmonizedVolume:
         Drift figures and verdict.
     provenance
         Method, extent, and what the lock did.
+    findings
+        What was noticed on the way.
     """
 
     volume: Volume
     scale: float
     evidence: Evidence
     provenance: dict[str, object]
+    findings: tuple[Finding, ...] = ()
 
     def intensities(self) -> FloatArray:
         """Return the harmonized intensities in canonical units, shape (i, j, k)."""

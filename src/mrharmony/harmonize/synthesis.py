@@ -7,11 +7,12 @@ domain is its accent (`accents`): how its scans differ from mixtures of their ow
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mrharmony.harmonize.accents import (
     Accent,
+    ScanLooks,
     accent_of,
     fit_accents,
     load_accents,
@@ -25,6 +26,7 @@ from mrharmony.harmonize.fitted import Brains
 from mrharmony.harmonize.locked import Extent, lock_of, render, through_lock
 from mrharmony.harmonize.population import DomainStatistics, save_statistics
 from mrharmony.harmonize.protocol import HarmonizedVolume
+from mrharmony.harmonize.recognition import recognise, source_findings
 from mrharmony.latent import STATISTICS
 from mrharmony.prepare import PreparedScan
 from mrharmony.volume import Domain, FloatArray
@@ -58,9 +60,10 @@ class SynthesisHarmonizer:
     def transform(self, scan: PreparedScan, source: Domain | None, target: Domain) -> BilateralGrid:
         """Return the transform of a scan's canonical intensities.
 
-        It is the mean of two fits. Absolute: from the scan itself to its look in the target. Relative, where
-        the source's accent is known: from its look in the source to its look in the target, so that what the
-        network gets wrong in both cancels. Where source and target are the same it is exactly the identity.
+        It is the mean of two fits. Absolute: from the scan itself to its look in the target. Relative: from
+        its look in the source to its look in the target, so that what the network gets wrong in both cancels.
+        An unknown source is that of the domain that the scan looks like; where it looks like none, the
+        absolute fit is alone. Where source and target are the same it is exactly the identity.
 
         Raises
         ------
@@ -73,14 +76,16 @@ class SynthesisHarmonizer:
         looks = scan_looks(scan)
         wanted = accent.look(looks)
         absolute = fit_bilateral_grid(looks.positions, looks.intensities, wanted, settings=self.lock)
-        if source is None or source.name not in self.accents:
+        origin = self._origin(looks, source)
+        if origin is None:
             return absolute
-        expected = self.accents[source.name].look(looks)
-        relative = fit_bilateral_grid(looks.positions, expected, wanted, settings=self.lock)
+        relative = fit_bilateral_grid(looks.positions, origin.look(looks), wanted, settings=self.lock)
         return absolute.blend(relative, RELATIVE_SHARE)
 
     def harmonize(self, scan: PreparedScan, source: Domain | None, target: Domain) -> HarmonizedVolume:
         """Return the harmonized scan with evidence; `source` is None where the scan's domain is unknown.
+
+        A scan that is strange to its source, or to all domains, is told by a finding and at least `warn`.
 
         Raises
         ------
@@ -88,7 +93,25 @@ class SynthesisHarmonizer:
             If the target domain is unknown.
         """
         transform = self.transform(scan, source, target)
-        return through_lock(scan, transform, self.name, source, target, self.statistics, self.extent)
+        done = through_lock(scan, transform, self.name, source, target, self.statistics, self.extent)
+        looks = scan_looks(scan)
+        nearest = recognise(self.accents, looks)
+        known = source if source is not None and source.name in self.accents else None
+        distance = self.accents[known.name].distance(looks) if known else nearest.distance
+        findings = source_findings(known, distance)
+        return replace(
+            done,
+            evidence=done.evidence.doubted([finding.code for finding in findings]),
+            provenance={**done.provenance, "nearest": nearest.name, "distance": distance},
+            findings=findings,
+        )
+
+    def _origin(self, looks: ScanLooks, source: Domain | None) -> Accent | None:
+        """Return the accent of the source, told or recognised; None where the scan looks like no domain."""
+        if source is not None and source.name in self.accents:
+            return self.accents[source.name]
+        nearest = recognise(self.accents, looks)
+        return self.accents[nearest.name] if nearest.is_alike else None
 
     def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
         """Return canonical intensities in the target's look, shape (i, j, k), 0 outside the brain.

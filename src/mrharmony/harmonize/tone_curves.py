@@ -10,6 +10,7 @@ from mrharmony.harmonize.population import DomainStatistics, region_lattice
 
 _KNOTS = np.linspace(0, 1.6, 65)
 _LEAST_GAP = 1e-4  # canonical units between landmarks, so that a curve is defined where intensities tie
+_BLACK = 0.01  # canonical units: landmarks below are those of voxels without signal
 _GREATEST_SLOPE = 5.0  # a steeper curve would show the noise, not the tissue
 
 
@@ -30,14 +31,19 @@ def regional_curves(source: DomainStatistics, target: DomainStatistics) -> Bilat
 
 
 def _offsets(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return T(s) - s at the knots for the curve through (0, 0) and the landmarks; exactly 0 if they agree.
+    """Return T(s) - s at the knots for the curve through black and the landmarks; exactly 0 if they agree.
 
-    Above the last landmark the curve goes on with slope one.
+    Black stays black unless landmarks of the source are black, as CSF's are in an MP2RAGE image. Above the
+    last landmark the curve goes on with slope one.
     """
+    tied = source < _BLACK
+    black = float((target - source)[tied].mean()) if tied.any() else 0.0
     separation = _LEAST_GAP * np.arange(len(source) + 1)
     landmarks = np.concatenate([[0.0], source]) + separation
-    changes = np.concatenate([[0.0], target - source])
+    changes = np.concatenate([[black], target - source])
     offsets = np.interp(_KNOTS, landmarks, changes)
     rises = np.diff(offsets) / np.diff(_KNOTS)
     bounded = np.clip(rises, -1, _GREATEST_SLOPE - 1)
-    return offsets if np.array_equal(rises, bounded) else np.append(0.0, np.cumsum(bounded * np.diff(_KNOTS)))
+    if np.array_equal(rises, bounded):
+        return offsets
+    return np.append(black, black + np.cumsum(bounded * np.diff(_KNOTS)))

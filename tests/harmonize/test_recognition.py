@@ -1,0 +1,62 @@
+"""Sources: found where they are known, told where a scan looks like none of them."""
+
+import numpy as np
+import pytest
+from phantoms import SCANNERS, A, B, changed, prepared, virtual_brain, virtual_people
+
+from mrharmony.harmonize import fit_method
+from mrharmony.harmonize.accents import scan_looks
+from mrharmony.harmonize.recognition import STRANGE, recognise
+from mrharmony.volume import Domain
+
+
+@pytest.fixture(scope="module")
+def heads():
+    return virtual_people(2, seed=70)
+
+
+@pytest.fixture(scope="module")
+def fitted(heads):
+    """Two domains, of one scan each of one person."""
+    return fit_method("synthesis", {n: [virtual_brain(heads[0], s, 1)] for n, s in SCANNERS.items()})
+
+
+@pytest.fixture(scope="module")
+def brain(heads):
+    """Another person in the first domain."""
+    return virtual_brain(heads[1], SCANNERS["A"], 2)
+
+
+@pytest.fixture(scope="module")
+def scan(brain):
+    return prepared(brain)
+
+
+def test_a_scan_of_a_known_scanner_is_recognised_and_served_as_if_told(fitted, scan):
+    found = recognise(fitted.accents, scan_looks(scan))
+    assert found.name == "A"
+    assert found.distance < STRANGE
+    told = fitted.transform(scan, A, B)
+    assert np.array_equal(fitted.transform(scan, None, B).offsets, told.offsets)
+
+
+def test_a_recognised_scan_is_not_warned_of(fitted, scan):
+    done = fitted.harmonize(scan, None, B)
+    assert done.findings == ()
+    assert done.provenance["nearest"] == "A"
+
+
+def test_a_wrong_source_is_told(fitted, scan):
+    done = fitted.harmonize(scan, B, A)
+    assert [finding.code for finding in done.findings] == ["strange-source"]
+    assert "does not look like B" in done.findings[0].message
+    assert done.evidence.verdict != "pass"
+    assert "strange-source" in done.evidence.reasons
+
+
+@pytest.mark.parametrize("source", [None, Domain("C", "C")])
+def test_a_scan_like_no_known_one_is_told(fitted, brain, source):
+    strange = prepared(changed(brain, lambda voxels: 0.5 + 0.5 * voxels))
+    done = fitted.harmonize(strange, source, B)
+    assert "no known scanner" in done.findings[0].message
+    assert done.evidence.verdict != "pass"
