@@ -41,7 +41,7 @@ def _offsets(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDArra
     separation = _LEAST_GAP * np.arange(len(source) + 1)
     landmarks = np.concatenate([[0.0], source]) + separation
     changes = np.concatenate([[black], target - source])
-    offsets = np.interp(_KNOTS, landmarks, changes)
+    offsets: NDArray[np.float64] = np.interp(_KNOTS, landmarks, changes)
     rises = np.diff(offsets) / np.diff(_KNOTS)
     bounded = np.clip(rises, -1, _GREATEST_SLOPE - 1)
     if np.array_equal(rises, bounded):
