@@ -19,7 +19,8 @@ def test_scans_refused_by_parallel_processes_are_told_with_status_3(run, scan: P
         path = tmp_path / "study" / f"sub-{label}" / "anat" / f"sub-{label}_T1w.nii.gz"
         path.parent.mkdir(parents=True)
         path.write_bytes(scan.read_bytes()[:5000])
-    arguments = ("prepare", tmp_path / "study", tmp_path / "out", "--domain-column", "session")
+    (tmp_path / "study" / "participants.tsv").write_text("participant_id\nsub-01\nsub-02\n")
+    arguments = ("prepare", tmp_path / "study", tmp_path / "out")
     status, output, errors = run(*arguments, "--workers", 2, "--json")
     assert status == 3
     assert [record["verdict"] for record in json.loads(output)] == ["refused", "refused"]

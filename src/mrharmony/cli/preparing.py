@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from mrharmony.cli.app import OK, REFUSED, DomainColumn, Json, app
+from mrharmony.cli.app import OK, REFUSED, Json, app
 
 Series = Annotated[
     int | None, typer.Option(help="Number of the T1w series in a DICOM folder, where it is not clear.")
@@ -31,7 +31,10 @@ def prepare(
     participant_label: Annotated[
         list[str] | None, typer.Option(help="Only this participant, with or without sub-; may be repeated.")
     ] = None,
-    domain_column: DomainColumn = "site",
+    domain_column: Annotated[
+        str | None,
+        typer.Option(help="Column of participants.tsv with the domain, for the sidecars; `site` if there."),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Scans at a time; as many as there are cores if not given.")
     ] = None,

@@ -8,6 +8,7 @@ from pathlib import Path
 from mrharmony.scans import BidsIndex
 from mrharmony.scans.bids import SESSION
 from mrharmony.scans.dicom import convert_dicom, is_dicom_folder
+from mrharmony.scans.participants import read_participants
 from mrharmony.volume import MrharmonyError
 
 SOURCE_FOLDER = "sourcedata"
@@ -54,7 +55,11 @@ def convert_planned(conversions: Mapping[Path, Path], series: int | None = None)
 
 
 def index_of(
-    source: Path, out_dir: Path, labels: Sequence[str], domain_column: str, series: int | None = None
+    source: Path,
+    out_dir: Path,
+    labels: Sequence[str],
+    domain_column: str | None = None,
+    series: int | None = None,
 ) -> BidsIndex:
     """Return the data set to prepare: a BIDS folder as it is, a DICOM folder converted to one.
 
@@ -67,14 +72,14 @@ def index_of(
     labels
         The first is the label of a DICOM examination; 01 if there is none.
     domain_column
-        Of a BIDS folder.
+        Of a BIDS folder; where it is None, `site` if the table has that column, else the session.
     series
         Number of the T1w series of a DICOM folder, where it cannot be told.
     """
     if not is_dicom_folder(source):
         if series is not None:
             raise MrharmonyError(f"{source}: is not a DICOM folder, so that --series chooses nothing.")
-        return BidsIndex.open(source, domain_column)
+        return BidsIndex.open(source, domain_column or _usual_column(source))
     label = (labels[0] if labels else "01").removeprefix("sub-")
     if not (label.isascii() and label.isalnum()):
         raise MrharmonyError(f"{label!r}: BIDS labels have letters and digits only. Choose another label.")
@@ -82,3 +87,9 @@ def index_of(
     root = out_dir / SOURCE_FOLDER
     convert_dicom(source, root / name / "anat" / f"{name}_T1w.nii.gz", series)
     return BidsIndex.open(root, SESSION)
+
+
+def _usual_column(root: Path) -> str:
+    """Return `site` if the table of a data set has that column, else `session`: brains need no domain."""
+    table = root / "participants.tsv"
+    return "site" if table.is_file() and "site" in read_participants(table)[0] else SESSION
