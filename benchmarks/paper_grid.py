@@ -1,7 +1,8 @@
 """The paper's evaluation, with the whole grid of strength and guidance on judged scans too.
 
 python benchmarks/paper_grid.py BIDS_DIR --from A --to B --work DIR --results benchmarks/results/paper/NAME \
-    [--domain-column session] [--slices 2] [--images 4] [--fitted METHOD=DIR] [--pictures]
+    [--domain-column session] [--slices 2] [--images 4] [--grid-images 4] [--steps 1000] [--whole-images N]
+    [--fitted METHOD=DIR] [--pictures]
 
 Writes NAME.md, NAME.json and NAME-grid.png; with --pictures NAME-figure-1.png and NAME-figure-2.png too
 (pictures of real people: never commit them). Killed and called again it goes on where it was.
@@ -13,11 +14,13 @@ import argparse
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from mrharmony.benchmark.paper import Cell, PaperRequest, draw_grid, evaluate_paper, measure_grid, open_study
-from mrharmony.benchmark.paper.grid import best_cell
-from mrharmony.benchmark.paper.study import cell_record
+from mrharmony.benchmark.paper.grid import best_cell, score_images
+from mrharmony.benchmark.paper.study import Study, cell_record
+from mrharmony.latent import TranslationSettings
 from mrharmony.scans import write_json
 from mrharmony.scans.atomic import write_text
 from mrharmony.weights import shipped_model
@@ -40,13 +43,16 @@ def main() -> None:
     )
     record = evaluate_paper(request)
     study = open_study(request)
-    settings = request.search.model_copy(update={"num_images_per_prompt": request.images})
+    whole = whole_preset(study, arguments.whole_images) if arguments.whole_images else {}
+    settings = request.search.model_copy(update={"num_images_per_prompt": arguments.grid_images})
     cells = measure_grid(study.folder, *study.judged, settings)
     chosen = record["best"]["strength"], record["best"]["guidance"]
     names = [way.name for way in study.judged]
     results = arguments.results
     results.parent.mkdir(parents=True, exist_ok=True)
-    write_json(results.with_name(f"{results.name}.json"), record | {"grid": [*map(cell_record, cells)]})
+    write_json(
+        results.with_name(f"{results.name}.json"), record | whole | {"grid": [*map(cell_record, cells)]}
+    )
     text = markdown(record["table"], names, cells, chosen)
     write_text(results.with_name(f"{results.name}.md"), text)
     title = f"{names[0]} and {names[1]}, judged scans; red: chosen on training scans"
@@ -55,6 +61,22 @@ def main() -> None:
         for figure in ("figure-1.png", "figure-2.png"):
             shutil.copy(arguments.work / figure, results.with_name(f"{results.name}-{figure}"))
     sys.stdout.write(text)
+
+
+def whole_preset(study: Study, images: int) -> dict[str, object]:
+    """Run the paper's 1000 steps on the slices between domains, whatever the study's number of steps was."""
+    between = study.judged[0]
+    settings = TranslationSettings.paper("all").model_copy(update={"num_images_per_prompt": images})
+    made = study.folder.translate(between.slices, between.target, settings)
+    return {
+        "whole_preset": {
+            "direction": between.name,
+            "images_of_a_slice": images,
+            "processor_seconds_an_image": made.processor_seconds,
+            "processor_minutes_for_100_images_of_a_slice": made.processor_seconds * 100 / 60,
+            "scores": asdict(score_images(made.images, between)),
+        }
+    }
 
 
 def parsed() -> argparse.Namespace:
@@ -71,6 +93,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--slices", type=int, default=2)
     parser.add_argument("--images", type=int, default=4)
     parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--grid-images", type=int, default=4)
+    parser.add_argument("--whole-images", type=int, default=0, help="of 1000 steps, where --steps are fewer")
     parser.add_argument("--fitted", action="append", default=[], metavar="METHOD=DIR")
     parser.add_argument("--pictures", action="store_true")
     return parser.parse_args()

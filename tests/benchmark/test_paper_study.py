@@ -95,6 +95,14 @@ def nyul(brains: list[CanonicalBrain], tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture(scope="module")
+def blind(brains: list[CanonicalBrain], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fitted method that does not know the target."""
+    folder = tmp_path_factory.mktemp("blind")
+    fit_method("zscore", {DOMAINS[1]: [brains[1]]}).save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A virtual head to train on and one to judge, each through the same two scanners, 4 mm."""
     folder = tmp_path_factory.mktemp("study") / "BIDS"
@@ -115,14 +123,16 @@ def strict(output: str) -> dict:
 
 
 @pytest.fixture
-def evaluate(run, study: Path, directory: Path, nyul: Path, tmp_path_factory: pytest.TempPathFactory):
-    """Run the command on the study, with one more method."""
+def evaluate(run, study: Path, directory: Path, nyul: Path, blind: Path):
+    """Run the command on the study, with two more methods, of which one cannot do it."""
 
     def evaluate(output: Path) -> dict:
-        fitted = ("--fitted", f"nyul={nyul}", "--model", directory, "--output", output)
-        status, text, errors = run("evaluate", "paper", study, *ARGUMENTS, *FEW, *fitted)
+        fitted = ("--fitted", f"nyul={nyul}", "--fitted", f"zscore={blind}")
+        places = ("--model", directory, "--output", output)
+        status, text, errors = run("evaluate", "paper", study, *ARGUMENTS, *FEW, *fitted, *places)
         assert status == 0, errors
         assert "synthesis: left out." in errors
+        assert "zscore, spgr15t to mprage3t: left out. mprage3t: zscore does not know this domain." in errors
         return strict(text)
 
     return evaluate

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from mrharmony.benchmark.paper.grid import Cell, Direction
 from mrharmony.benchmark.paper.methods import PaperMethod
 from mrharmony.report import Panel, contact_sheet
+from mrharmony.volume import MrharmonyError
 
 
 def draw_directions(path: Path, title: str, rows: Sequence[tuple[Direction, Sequence[PaperMethod]]]) -> None:
@@ -24,15 +25,20 @@ def draw_directions(path: Path, title: str, rows: Sequence[tuple[Direction, Sequ
     sheet = []
     for (direction, methods), truth in zip(rows, truths, strict=True):
         panels = [Panel("input", direction.slices.inputs[0])]
-        panels += [Panel(_short(method.name), method.make(direction)[0, 0]) for method in methods]
+        panels += [_panel(method, direction) for method in methods]
         if truth is not None and all(other is not None for other in truths):
             panels.append(Panel("truth", truth[0]))
         sheet.append((direction.name, panels))
     contact_sheet(sheet, title, path)
 
 
-def _short(name: str) -> str:
-    return name.replace("image-to-image, ", "").replace("autoencoder ", "")
+def _panel(method: PaperMethod, direction: Direction) -> Panel:
+    """Return a method's first image, or black where it refuses."""
+    name = method.name.replace("image-to-image, ", "").replace("autoencoder ", "")
+    try:
+        return Panel(name, method.make(direction)[0, 0])
+    except MrharmonyError:
+        return Panel(f"{name}: refused", np.zeros_like(direction.slices.inputs[0]))
 
 
 Score = Callable[[Cell], float | None]

@@ -27,6 +27,7 @@ from mrharmony.latent import TranslationSettings, model_hash, read_card
 from mrharmony.progress import track
 from mrharmony.scans import write_json
 from mrharmony.scans.atomic import write_text
+from mrharmony.volume import MrharmonyError
 
 SEARCH_STEPS = 25
 SEARCH_SLICES = 4  # of each direction
@@ -126,7 +127,7 @@ def evaluate_paper(request: PaperRequest) -> Record:
     best = best_cell(cells)
     settings = best_settings(request, best)
     methods = (*plain, *translations(study.folder, request.paper, settings))
-    rows = [table_row(way, method) for way in study.judged for method in track(methods, way.name)]
+    rows, refusing = table_rows(study.judged, methods)
     table = paper_table(row.printed() for row in rows)
     record: Record = {
         "about": _about(request, study),
@@ -135,7 +136,7 @@ def evaluate_paper(request: PaperRequest) -> Record:
         "search": [cell_record(cell) for cell in cells],
         "cost": _cost(study, request.paper, settings),
         "table": table,
-        "left_out": missing,
+        "left_out": missing | refusing,
         "refused": study.scans.refused,
     }
     once = [one.model_copy(update={"num_images_per_prompt": 1}) for one in (request.paper, settings)]
@@ -206,6 +207,20 @@ class StudyRow:
 
 
 PRINTED = ("to_input", "to_truth", "tone")
+
+
+def table_rows(
+    directions: Sequence[Direction], methods: Sequence[PaperMethod]
+) -> tuple[list[StudyRow], dict[str, str]]:
+    """Return all lines, and why a method would not do a direction."""
+    rows, refusing = [], {}
+    for way in directions:
+        for method in track(methods, way.name):
+            try:
+                rows.append(table_row(way, method))
+            except MrharmonyError as error:
+                refusing[f"{method.name}, {way.name}"] = str(error)
+    return rows, refusing
 
 
 def table_row(direction: Direction, method: PaperMethod) -> StudyRow:
