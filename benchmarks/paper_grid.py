@@ -44,18 +44,21 @@ def main() -> None:
     record = evaluate_paper(request)
     study = open_study(request)
     whole = whole_preset(study, arguments.whole_images) if arguments.whole_images else {}
-    settings = request.search.model_copy(update={"num_images_per_prompt": arguments.grid_images})
-    cells = measure_grid(study.folder, *study.judged, settings)
+    on = "judged scans" if arguments.grid_images else "training scans"
+    if arguments.grid_images:
+        settings = request.search.model_copy(update={"num_images_per_prompt": arguments.grid_images})
+        cells = measure_grid(study.folder, *study.judged, settings)
+    else:
+        cells = measure_grid(study.folder, *study.training, request.search)
     chosen = record["best"]["strength"], record["best"]["guidance"]
     names = [way.name for way in study.judged]
     results = arguments.results
     results.parent.mkdir(parents=True, exist_ok=True)
-    write_json(
-        results.with_name(f"{results.name}.json"), record | whole | {"grid": [*map(cell_record, cells)]}
-    )
-    text = markdown(record["table"], names, cells, chosen)
+    grid = {"grid_on": on, "grid": [cell_record(cell) for cell in cells]}
+    write_json(results.with_name(f"{results.name}.json"), record | whole | grid)
+    text = markdown(record["table"], f"{on}, {names[0]} (between) and {names[1]} (within)", cells, chosen)
     write_text(results.with_name(f"{results.name}.md"), text)
-    title = f"{names[0]} and {names[1]}, judged scans; red: chosen on training scans"
+    title = f"{names[0]} and {names[1]}, {on}; red: chosen on training scans"
     draw_grid(results.with_name(f"{results.name}-grid.png"), title, cells, chosen)
     if arguments.pictures:
         for figure in ("figure-1.png", "figure-2.png"):
@@ -93,22 +96,22 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--slices", type=int, default=2)
     parser.add_argument("--images", type=int, default=4)
     parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--grid-images", type=int, default=4)
+    parser.add_argument("--grid-images", type=int, default=4, help="0: the search's grid alone")
     parser.add_argument("--whole-images", type=int, default=0, help="of 1000 steps, where --steps are fewer")
     parser.add_argument("--fitted", action="append", default=[], metavar="METHOD=DIR")
     parser.add_argument("--pictures", action="store_true")
     return parser.parse_args()
 
 
-def markdown(table: str, names: Sequence[str], cells: Sequence[Cell], chosen: tuple[float, float]) -> str:
+def markdown(table: str, where: str, cells: Sequence[Cell], chosen: tuple[float, float]) -> str:
     """Return the table of methods and that of the grid."""
     oracle = min(cells, key=lambda cell: (cell.between.to_truth or cell.between.to_input).mse)
-    lines = [table, f"Grid on judged scans, {names[0]} (between) and {names[1]} (within):\n"]
+    lines = [table, f"Strength and guidance on {where}:\n"]
     head = ("strength", "guidance", "SSIM between", "SSIM within", "MSE between", "MSE within")
     lines += [row([*head, "W₂ between", "MSE to the truth", "estimated error"]), row(["---:"] * 9)]
     lines += [row(_cells(cell)) for cell in cells]
     best, own = f"strength {chosen[0]:g}, guidance {chosen[1]:g}", best_cell(cells)
-    lines.append(f"\nChosen on training scans: {best}. By the same estimate on the judged scans: ")
+    lines.append(f"\nChosen on training scans: {best}. By the same estimate in this grid: ")
     lines[-1] += f"strength {own.strength:g}, guidance {own.guidance:g}."
     if oracle.between.to_truth:
         lines[-1] += f" Of the least MSE to the truth: {oracle.strength:g}, {oracle.guidance:g}."

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from mrharmony.benchmark.paper import GUIDANCES, STRENGTHS, PaperScan, PaperSlices, best_cell
-from mrharmony.benchmark.paper.grid import Cell, DirectionScores
+from mrharmony.benchmark.paper.grid import Cell, Direction, DirectionScores
 from mrharmony.benchmark.paper.pictures import PictureFolder
+from mrharmony.benchmark.paper.study import way_back
 from mrharmony.evaluate import SliceScores
 from mrharmony.harmonize import CanonicalBrain, fit_method, fit_statistics, save_statistics
 from mrharmony.latent import (
@@ -240,6 +241,21 @@ def test_slices_are_spread_over_scans_and_cut_where_they_lie(brains: list[Canoni
     assert np.array_equal(slices.truths, slices.inputs)
     assert PaperSlices.draw([*scans, PaperScan("c", brains[0])], 1, 3, seed=0).truths is None
     assert len(PaperSlices.draw(scans, 1, 1, seed=0).scans) == 1
+
+
+def test_the_way_back_ends_at_the_sources_own_scan(brains: list[CanonicalBrain]):
+    source, target = brains
+    tones = np.zeros((2, 33))
+    there = PaperSlices.draw([PaperScan("head_a", source, target)], 1, 2, seed=0)
+    within = PaperSlices.draw([PaperScan("head_b", target, target)], 1, 2, seed=0)
+    back = way_back(Direction("a", "b", there, tones), Direction("b", "b", within, tones))
+    assert back.name == "b to a"
+    assert np.array_equal(back.slices.inputs[0], target.volume.voxels[:, back.slices.places[0]])
+    assert np.array_equal(back.slices.truths[0], source.volume.voxels[:, back.slices.places[0]])
+    alone = PaperSlices.draw([PaperScan("else_a", source)], 1, 2, seed=0)
+    assert (
+        way_back(Direction("a", "b", alone, tones), Direction("b", "b", within, tones)).slices.truths is None
+    )
 
 
 def test_the_estimate_weighs_anatomy_within_and_tone_between():

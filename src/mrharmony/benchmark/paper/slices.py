@@ -64,8 +64,8 @@ class PaperSlices:
         return cls(tuple(scans[: len(places)]), axis, owners, np.concatenate(places))
 
     def first(self) -> Self:
-        """Return the first slice alone."""
-        return replace(self, owners=self.owners[:1], places=self.places[:1])
+        """Return the first slice alone, which is of the first scan."""
+        return replace(self, scans=self.scans[:1], owners=self.owners[:1], places=self.places[:1])
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -263,6 +263,14 @@ def _draw(
     between, within = study.judged
     rows = [(between, methods)]
     if study.folder.card.find(between.source):
-        rows.append((within._replace(target=between.source, slices=within.slices.first()), once))
+        rows.append((way_back(between, within), once))
     draw_directions(request.output / "figure-1.png", "Figure 1: between domains", rows)
     draw_directions(request.output / "figure-2.png", "Figure 2: within a domain", [(within, methods)])
+
+
+def way_back(between: Direction, within: Direction) -> Direction:
+    """Return the target's first slice on its way to the source, with the truth where the head travelled."""
+    (scan,) = within.slices.first().scans
+    truth = next((other.brain for other in between.slices.scans if other.truth is scan.brain), None)
+    slices = replace(within.slices.first(), scans=(scan._replace(truth=truth),))
+    return within._replace(target=between.source, slices=slices)
