@@ -40,6 +40,7 @@ def main() -> None:
         slices=arguments.slices,
         images=arguments.images,
         steps=arguments.steps,
+        workers=arguments.workers,
     )
     record = evaluate_paper(request)
     study = open_study(request)
@@ -99,6 +100,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--grid-images", type=int, default=4, help="0: the search's grid alone")
     parser.add_argument("--whole-images", type=int, default=0, help="of 1000 steps, where --steps are fewer")
     parser.add_argument("--fitted", action="append", default=[], metavar="METHOD=DIR")
+    parser.add_argument("--workers", type=int)
     parser.add_argument("--pictures", action="store_true")
     return parser.parse_args()
 
