@@ -187,15 +187,6 @@ def test_biology_checks_its_columns_before_it_prepares(
     assert len(errors.strip().splitlines()) == 1
 
 
-def test_the_papers_table_stands_beside_the_papers_numbers(run, study: Path):
-    arguments = ("--from", "spgr-1.5t", "--to", "mprage-3t", "--slices", "3", "--method", "none", "--json")
-    status, output, _ = run("evaluate", "paper", study, *arguments, "--domain-column", "session")
-    table = json.loads(output)["table"]
-    assert status == 0
-    assert "| 0.581 (± 0.046) |" in table
-    assert "spgr-1.5t to mprage-3t | 3 | 1.000" in table
-
-
 def test_a_fitted_method_is_saved_and_reused_on_unseen_scans(
     run, study: Path, pair: tuple[Path, Path], tmp_path: Path
 ):

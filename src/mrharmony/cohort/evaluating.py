@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from mrharmony.cohort.harmonizing import HarmonizeJob
 from mrharmony.cohort.judged import (
     ZOOM,
-    judged_file,
     judged_scans,
     prepared_alone,
     prepared_on_one_grid,
@@ -21,14 +18,11 @@ from mrharmony.cohort.judged import (
 )
 from mrharmony.cohort.preparing import ScanFile
 from mrharmony.evaluate import (
-    SliceRow,
     compare_anatomy,
-    coronal_slices,
     frozen_probe,
     identity_scores,
     leaked_noise,
     paired_scores,
-    paper_table,
     probe_sites,
     repeat_floor,
     room_share,
@@ -37,11 +31,10 @@ from mrharmony.evaluate import (
     summarize_identity,
 )
 from mrharmony.harmonize import CanonicalBrain, truth_fitted
-from mrharmony.latent import ModelCard
-from mrharmony.prepare import Grid, PreparedScan
+from mrharmony.prepare import Grid
 from mrharmony.progress import track
 from mrharmony.scans import BidsIndex
-from mrharmony.volume import FloatArray, MrharmonyError
+from mrharmony.volume import MrharmonyError
 
 Record = dict[str, Any]
 
@@ -124,64 +117,6 @@ def evaluate_sites(
         "distances": asdict(site_distances(brains, sites, subjects, tissues)),
         "refused": judged.refused,
     }
-
-
-def evaluate_paper(index: BidsIndex, job: HarmonizeJob, card: ModelCard, slices: int, seed: int) -> Record:
-    """Return the paper's Table 2 for a method: source to target and target to target, against the inputs.
-
-    Parameters
-    ----------
-    index
-        The data set.
-    job
-        The method and both domains.
-    card
-        Of its model, which knows the data set's domains.
-    slices, seed
-        How many coronal slices, and of their choice.
-
-    Returns
-    -------
-    The table as Markdown, and the scans that were refused with their reasons.
-    """
-    rows, refused = [], {}
-    for origin in (job.source, job.target):
-        assert origin is not None
-        name = f"{origin.name} to {job.target.name}"
-        chosen = [scan for scan in index.scans if scan.domain and card.find(scan.domain) == origin]
-        if not chosen:
-            raise MrharmonyError(f"{index.root}: no scans of {origin.name}. Name a domain of this data set.")
-        each = -(-slices // len(chosen))
-        own, pairs = replace(job, source=origin), []
-        for scan in track(chosen, name):
-            try:
-                prepared = prepared_alone(judged_file(index.root, scan))
-            except MrharmonyError as error:
-                refused[scan.path.name] = str(error)
-                continue
-            pairs.append(_slices_of(own, prepared, each, seed))
-        require_some(pairs, refused)
-        made, given = (np.concatenate(images)[:slices] for images in zip(*pairs, strict=True))
-        rows.append(SliceRow(name, made, given))
-    return {"table": paper_table(rows), "refused": refused}
-
-
-def _slices_of(
-    job: HarmonizeJob, prepared: PreparedScan, count: int, seed: int
-) -> tuple[FloatArray, FloatArray]:
-    """Return coronal slices of a scan after and before harmonization, on the 1 mm grid of the paper."""
-    voxels = job.harmonizer.harmonize(prepared, job.source, job.target).intensities()
-    made = replace(
-        prepared,
-        native=prepared.native.with_voxels(voxels),
-        bias_field=np.ones_like(prepared.bias_field),
-        scale=1.0,
-    )
-    after, before = (
-        coronal_slices(CanonicalBrain(*one.canonical(Grid.canonical()), 1.0), count, seed)
-        for one in (made, prepared)
-    )
-    return after, before
 
 
 def _canonical_pair(first: Path, second: Path, mask: Path | None) -> tuple[CanonicalBrain, CanonicalBrain]:

@@ -15,7 +15,17 @@ from mrharmony.evaluate.paired import (
     peak_ratio,
     room_share,
 )
-from mrharmony.evaluate.paper import SliceRow, SliceScores, coronal_slices, paper_table, slice_scores
+from mrharmony.evaluate.paper import (
+    PaperRow,
+    SliceScores,
+    as_picture,
+    image_scores,
+    paper_table,
+    slice_places,
+    slice_scores,
+    tone_distance,
+    tone_quantiles,
+)
 from mrharmony.evaluate.repeat import RepeatFloor, repeat_floor
 from mrharmony.evaluate.site_classifiers import probe_inputs
 from mrharmony.evaluate.site_distances import SiteDistances, site_distances
@@ -44,25 +54,26 @@ __all__ = [
     "IdentitySummary",
     "PairedScores",
     "PairedTruth",
+    "PaperRow",
     "ProbeScores",
     "RepeatFloor",
     "SiteDistances",
     "SiteProbe",
-    "SliceRow",
     "SliceScores",
     "TargetVolumetry",
     "TissueSegmentation",
     "TissueVolumes",
+    "as_picture",
     "biology_scores",
     "bootstrap_estimate",
     "bootstrap_interval",
     "cohort_biology",
     "compare_anatomy",
-    "coronal_slices",
     "cross_fit_probe",
     "fit_probe",
     "frozen_probe",
     "identity_scores",
+    "image_scores",
     "leak_suspected",
     "leaked_noise",
     "masked_ssim",
@@ -76,6 +87,9 @@ __all__ = [
     "room_share",
     "segment_tissues",
     "site_distances",
+    "slice_places",
     "slice_scores",
     "summarize_identity",
+    "tone_distance",
+    "tone_quantiles",
 ]

@@ -1,7 +1,7 @@
-"""The paper's Table 2, from any method: SSIM and MSE over slices, mean ± SD and best.
+"""The paper's Table 2, from any method: SSIM and MSE of pictures against their inputs, mean ± SD and best.
 
 Ikegami, Nishimaki, Tobari and Iyatomi (Hosei University), "Evaluation of domain harmonization in Brain MR
-Images using a latent diffusion model". There 100 images are generated and scored against the input images.
+Images using a latent diffusion model". There 100 images are generated and scored against the input image.
 """
 
 from __future__ import annotations
@@ -11,27 +11,28 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 
 from mrharmony.evaluate.paired import mean_squared_error
-from mrharmony.harmonize import CanonicalBrain
-from mrharmony.volume import FloatArray, MrharmonyError
+from mrharmony.volume import BoolArray, FloatArray, MrharmonyError
 
 WHITE = 1.25  # canonical units that are shown as 1; brains end at about 1.1
+_PROBABILITIES = np.linspace(0.01, 0.99, 33)
 _SMALLEST_SLICE = 7  # pixels of scikit-image's window
 
 
 @dataclass(frozen=True)
 class SliceScores:
-    """SSIM and MSE over slices.
+    """SSIM and MSE over pictures.
 
     Parameters
     ----------
     ssim, ssim_sd, ssim_best
         Mean, standard deviation and greatest.
     mse, mse_sd, mse_best
-        Mean, standard deviation and least, in squared units of the image range.
-    slices
+        Mean, standard deviation and least, in squared units of the picture range.
+    images
         How many.
     """
 
@@ -41,15 +42,29 @@ class SliceScores:
     mse: float
     mse_sd: float
     mse_best: float
-    slices: int
+    images: int
 
 
-class SliceRow(NamedTuple):
-    """One direction or method of the table: its name, and output and truth slices, shapes (n, h, w)."""
+class PaperRow(NamedTuple):
+    """One line of the table: a method in one direction.
 
-    name: str
-    output: FloatArray
-    truth: FloatArray
+    Parameters
+    ----------
+    direction, method
+        Their names.
+    to_input
+        Scores against the slices that were translated, as in the paper.
+    to_truth
+        Scores against the target scanner's own slices of the same heads, where there are any.
+    tone
+        Distance from the target's tone (`tone_distance`), if it was measured.
+    """
+
+    direction: str
+    method: str
+    to_input: SliceScores
+    to_truth: SliceScores | None = None
+    tone: float | None = None
 
 
 PAPER_TABLE_2 = {
@@ -59,42 +74,40 @@ PAPER_TABLE_2 = {
 """What the paper reports (its Table 2), 100 images each."""
 
 
-def coronal_slices(brain: CanonicalBrain, count: int, seed: int) -> FloatArray:
-    """Return random coronal slices of a brain, scaled to 0..1.
-
-    The paper says neither how images were scaled nor what lies around the brain. Assumed here: the whole
-    image, black around the brain; one fixed scale, 1.25 canonical units to 1, clipped.
+def slice_places(mask: BoolArray, count: int, seed: int) -> NDArray[np.int64]:
+    """Return which slices of a brain are looked at, drawn at random, in order.
 
     Parameters
     ----------
-    brain
-        On a grid whose second axis points forward.
+    mask
+        Brain mask, its first axis the sliced one.
     count
         How many different slices, from those that hold at least half as much brain as the fullest one.
     seed
         The same seed picks the same slices of every brain with the same mask.
-
-    Returns
-    -------
-    FloatArray
-        Shape (count, i, k).
 
     Raises
     ------
     MrharmonyError
         If the brain has fewer such slices.
     """
-    filled = brain.mask.sum(axis=(0, 2))
+    filled = mask.sum(axis=(1, 2))
     usable = np.flatnonzero((filled > 0) & (filled >= 0.5 * filled.max()))
     if len(usable) < count:
-        raise MrharmonyError(f"the brain has {len(usable)} usable coronal slices, not {count}; ask for fewer")
-    chosen = np.sort(np.random.default_rng(seed).choice(usable, count, replace=False))
-    images = np.where(brain.mask, brain.volume.voxels, 0)[:, chosen] / WHITE
-    return np.moveaxis(np.clip(images, 0, 1), 1, 0).astype(np.float32)
+        raise MrharmonyError(f"the brain has {len(usable)} usable slices, not {count}; ask for fewer")
+    return np.sort(np.random.default_rng(seed).choice(usable, count, replace=False))
+
+
+def as_picture(slices: FloatArray) -> FloatArray:
+    """Return canonical intensities as pictures in 0..1: one fixed scale, 1.25 canonical units to 1, clipped.
+
+    The paper says neither how pictures were scaled nor what lies around the brain; black is assumed.
+    """
+    return np.clip(slices / np.float32(WHITE), 0, 1).astype(np.float32)
 
 
 def slice_scores(output: FloatArray, truth: FloatArray) -> SliceScores:
-    """Return SSIM and MSE of slices in 0..1, each over the whole image.
+    """Return SSIM and MSE of pictures in 0..1, each over the whole picture.
 
     SSIM is that of Wang et al. (2004) in 2D, scikit-image's default window of 7×7 pixels, data range 1.
 
@@ -106,7 +119,7 @@ def slice_scores(output: FloatArray, truth: FloatArray) -> SliceScores:
     Raises
     ------
     MrharmonyError
-        If there is no slice, or the shapes differ.
+        If there is no picture, or the shapes differ.
     """
     if (
         output.shape != truth.shape
@@ -133,20 +146,84 @@ def slice_scores(output: FloatArray, truth: FloatArray) -> SliceScores:
     )
 
 
-def paper_table(rows: Iterable[SliceRow]) -> str:
-    """Return the scores of rows as a Markdown table in the layout of Table 2, the paper's own rows last."""
-    scored = [(row.name, slice_scores(row.output, row.truth)) for row in rows]
-    reported = [(f"{name} (paper, Table 2)", scores) for name, scores in PAPER_TABLE_2.items()]
-    return "\n".join([*_HEAD, *(_line(name, scores) for name, scores in scored + reported)]) + "\n"
+def image_scores(images: FloatArray, truth: FloatArray) -> SliceScores:
+    """Return the scores of all images of all slices together.
+
+    Parameters
+    ----------
+    images
+        Several images of each slice, 0..1, shape (images, n, h, w).
+    truth
+        What each slice is compared with, shape (n, h, w).
+    """
+    return slice_scores(images.reshape(-1, *truth.shape[1:]), np.tile(truth, (len(images), 1, 1)))
 
 
-_HEAD = (
-    "| | slices | SSIM, mean (± SD) | SSIM, best | MSE, mean (± SD) | MSE, best |",
-    "|---|---|---|---|---|---|",
-)
+def tone_quantiles(pictures: FloatArray, masks: BoolArray) -> NDArray[np.float64]:
+    """Return the quantiles of intensity in the brain, averaged over slices (Nyúl et al. 2000), shape (33,).
+
+    Parameters
+    ----------
+    pictures, masks
+        Shape (n, h, w).
+    """
+    pairs = zip(pictures, masks, strict=True)
+    found = [np.quantile(picture[mask], _PROBABILITIES) for picture, mask in pairs]
+    return np.asarray(np.mean(found, axis=0))
 
 
-def _line(name: str, scores: SliceScores) -> str:
-    ssim = f"{scores.ssim:.3f} (± {scores.ssim_sd:.3f}) | {scores.ssim_best:.3f}"
-    mse = f"{scores.mse:.3f} (± {scores.mse_sd:.3f}) | {scores.mse_best:.3f}"
-    return f"| {name} | {scores.slices} | {ssim} | {mse} |"
+def tone_distance(images: FloatArray, masks: BoolArray, wanted: NDArray[np.float64]) -> float:
+    """Return how far the tone of images is from a target's, in units of the picture range.
+
+    Root mean square over images of the 2-Wasserstein distance W₂ between the intensities inside the brain and
+    the target's quantiles. W₂² is the least MSE that a picture with the target's intensities can have.
+
+    Parameters
+    ----------
+    images
+        Shape (images, n, h, w).
+    masks
+        The brain in each slice, shape (n, h, w).
+    wanted
+        `tone_quantiles` of the target's slices at the same places, shape (n, 33).
+    """
+    squares = [
+        np.mean((np.quantile(picture[mask], _PROBABILITIES) - target) ** 2)
+        for image in images
+        for picture, mask, target in zip(image, masks, wanted, strict=True)
+    ]
+    return float(np.sqrt(np.mean(squares)))
+
+
+def paper_table(rows: Iterable[PaperRow]) -> str:
+    """Return rows as a Markdown table in the layout of the paper's Table 2, its own rows last."""
+    given = list(rows)
+    reported = [PaperRow(name, "the paper, Table 2", scores) for name, scores in PAPER_TABLE_2.items()]
+    true = any(row.to_truth for row in given)
+    head = ("direction", "method", "images", *_HEAD, *(_TRUE if true else ()), "W₂ to the target's tone")
+    lines = [_line(head), _line(["---"] * len(head)), *(_row(row, true) for row in [*given, *reported])]
+    return "\n".join(lines) + "\n"
+
+
+_HEAD = ("SSIM, mean (± SD)", "SSIM, best", "MSE, mean (± SD)", "MSE, best")
+_TRUE = ("SSIM to the truth", "MSE to the truth")
+
+
+def _row(row: PaperRow, true: bool) -> str:
+    cells = [row.direction, row.method, str(row.to_input.images), *_cells(row.to_input)]
+    if true:
+        cells += [f"{row.to_truth.ssim:.3f}", f"{row.to_truth.mse:.4f}"] if row.to_truth else ["–", "–"]
+    return _line([*cells, "–" if row.tone is None else f"{row.tone:.3f}"])
+
+
+def _cells(scores: SliceScores) -> tuple[str, ...]:
+    return (
+        f"{scores.ssim:.3f} (± {scores.ssim_sd:.3f})",
+        f"{scores.ssim_best:.3f}",
+        f"{scores.mse:.3f} (± {scores.mse_sd:.3f})",
+        f"{scores.mse_best:.3f}",
+    )
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,276 @@
+"""The paper's evaluation of any two domains: Table 2, Figures 1 and 2, and the search for better settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mrharmony import __version__
+from mrharmony.benchmark.paper.figures import draw_directions, draw_grid
+from mrharmony.benchmark.paper.grid import (
+    Cell,
+    Direction,
+    DirectionScores,
+    best_cell,
+    measure_grid,
+    score_images,
+)
+from mrharmony.benchmark.paper.methods import PaperMethod, fitted_methods, translations
+from mrharmony.benchmark.paper.pictures import PictureFolder
+from mrharmony.benchmark.paper.scans import StudyScans, study_scans
+from mrharmony.benchmark.paper.slices import PaperScan, PaperSlices
+from mrharmony.cohort.stable import open_image_to_image
+from mrharmony.evaluate import PaperRow, SliceScores, as_picture, image_scores, paper_table
+from mrharmony.latent import TranslationSettings, model_hash, read_card
+from mrharmony.progress import track
+from mrharmony.scans import write_json
+from mrharmony.scans.atomic import write_text
+from mrharmony.volume import MrharmonyError
+
+SEARCH_STEPS = 25
+SEARCH_SLICES = 4  # of each direction
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class PaperRequest:
+    """What to repeat, and on which data.
+
+    Parameters
+    ----------
+    bids_dir, domain_column
+        Data set, and its column of domains.
+    source, target
+        Two of its domains; the model must know the target.
+    output
+        Folder of the results; what resumes a killed run lies in its `work`.
+    model
+        Directory of an adapted Stable Diffusion or a compact model.
+    fitted
+        Directories of methods that `mrharmony train --method` wrote, by the method's name: extra rows, or in
+        the place of what the model has of them.
+    slices
+        Of each direction, each of another scan as far as there are scans.
+    images, steps
+        Of a slice by image-to-image, and of the whole schedule in the paper's row; the best settings are
+        searched and run with 25 steps at most.
+    seed
+        Of the images, and of the choice of slices.
+    device
+        `auto`, `cpu` or `cuda`.
+    workers
+        Processes that prepare scans; one a core if None.
+    """
+
+    bids_dir: Path
+    source: str
+    target: str
+    output: Path
+    model: Path
+    fitted: Mapping[str, Path] = field(default_factory=dict)
+    domain_column: str = "site"
+    slices: int = 1
+    images: int = 100
+    steps: int = 1000
+    seed: int = 2500
+    device: str = "auto"
+    workers: int | None = None
+
+    @property
+    def paper(self) -> TranslationSettings:
+        """The paper's settings."""
+        own = {"seed": self.seed, "num_inference_steps": self.steps, "num_images_per_prompt": self.images}
+        return TranslationSettings.paper("all").model_copy(update=own)
+
+    @property
+    def search(self) -> TranslationSettings:
+        """What the best settings are searched with: one image of each slice."""
+        steps = min(SEARCH_STEPS, self.steps)
+        return TranslationSettings(num_inference_steps=steps, select="all", seed=self.seed)
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything that is needed to fill in the table.
+
+    Parameters
+    ----------
+    folder
+        Makes and keeps the images.
+    scans
+        Judged and training scans.
+    judged
+        Judged directions: between, within.
+    training
+        The same of training scans, for the search.
+    """
+
+    folder: PictureFolder
+    scans: StudyScans
+    judged: tuple[Direction, Direction]
+    training: tuple[Direction, Direction]
+
+
+def evaluate_paper(request: PaperRequest) -> Record:
+    """Repeat the paper's evaluation; writes `paper.md`, `paper.json`, three figures, and returns the record.
+
+    Raises
+    ------
+    MrharmonyError
+        If the data set, the model or a method does not allow it.
+    """
+    plain, missing = fitted_methods(request.model, request.fitted)
+    study = open_study(request)
+    cells = measure_grid(study.folder, *study.training, request.search)
+    best = best_cell(cells)
+    settings = best_settings(request, best)
+    methods = (*plain, *translations(study.folder, request.paper, settings))
+    rows, refusing = table_rows(study.judged, methods)
+    table = paper_table(row.printed() for row in rows)
+    record: Record = {
+        "about": _about(request, study),
+        "best": {"strength": best.strength, "guidance": best.guidance, "steps": settings.num_inference_steps},
+        "rows": [asdict(row) for row in rows],
+        "search": [cell_record(cell) for cell in cells],
+        "cost": _cost(study, request.paper, settings),
+        "table": table,
+        "left_out": missing | refusing,
+        "refused": study.scans.refused,
+    }
+    once = [one.model_copy(update={"num_images_per_prompt": 1}) for one in (request.paper, settings)]
+    _draw(request, study, methods, (*plain, *translations(study.folder, *once)))
+    draw_grid(
+        request.output / "search.png",
+        " and ".join(way.name for way in study.training) + ", training scans",
+        cells,
+        (best.strength, best.guidance),
+    )
+    write_text(request.output / "paper.md", table)
+    write_json(request.output / "paper.json", record)
+    return record
+
+
+def open_study(request: PaperRequest) -> Study:
+    """Open the model, prepare the scans and draw the slices."""
+    card = read_card(request.model)
+    card.domain(request.target)
+    opened = open_image_to_image(request.model, request.paper, lock=False, device=request.device)
+    work = request.output / "work"
+    names = (request.source, request.target)
+    scans = study_scans(
+        request.bids_dir,
+        request.domain_column,
+        names,
+        request.slices,
+        opened.grid,
+        work / "brains",
+        request.workers,
+    )
+    folder = PictureFolder(work / "images", opened.model, card, model_hash(request.model))
+
+    def direction(source: str, given: Sequence[PaperScan], slices: int) -> Direction:
+        drawn = PaperSlices.draw(given, opened.model.axis, slices, request.seed)
+        return Direction(source, scans.target, drawn, drawn.tones(scans.tones))
+
+    judged = [(scans.source, scans.between), (scans.target, scans.within)]
+    training = [(scans.source, scans.search_between), (scans.target, scans.search_within)]
+    between, within = (direction(*given, request.slices) for given in judged)
+    search_between, search_within = (direction(*given, SEARCH_SLICES) for given in training)
+    return Study(folder, scans, (between, within), (search_between, search_within))
+
+
+def best_settings(request: PaperRequest, best: Cell) -> TranslationSettings:
+    """Return the settings that were found, with as many images as the paper's row has."""
+    found = {"strength": best.strength, "guidance_scale": best.guidance}
+    return request.search.model_copy(update={**found, "num_images_per_prompt": request.images})
+
+
+def cell_record(cell: Cell) -> Record:
+    """Return a cell for JSON."""
+    return {**asdict(cell), "error": cell.error}
+
+
+@dataclass(frozen=True)
+class StudyRow:
+    """One line of the table, with the scores of each slice over its images against the input."""
+
+    direction: str
+    method: str
+    scores: DirectionScores
+    slices: dict[str, SliceScores]
+
+    def printed(self) -> PaperRow:
+        """Return the line for the table."""
+        return PaperRow(self.direction, self.method, *(getattr(self.scores, name) for name in PRINTED))
+
+
+PRINTED = ("to_input", "to_truth", "tone")
+
+
+def table_rows(
+    directions: Sequence[Direction], methods: Sequence[PaperMethod]
+) -> tuple[list[StudyRow], dict[str, str]]:
+    """Return all lines, and why a method would not do a direction."""
+    rows, refusing = [], {}
+    for way in directions:
+        for method in track(methods, way.name):
+            try:
+                rows.append(table_row(way, method))
+            except MrharmonyError as error:
+                refusing[f"{method.name}, {way.name}"] = str(error)
+    return rows, refusing
+
+
+def table_row(direction: Direction, method: PaperMethod) -> StudyRow:
+    """Let a method do a direction, and score it."""
+    images = method.make(direction)
+    made, given = as_picture(images), as_picture(direction.slices.inputs)
+    names = direction.slices.names
+    slices = {name: image_scores(made[:, [n]], given[[n]]) for n, name in enumerate(names)}
+    return StudyRow(direction.name, method.name, score_images(images, direction), slices)
+
+
+def _about(request: PaperRequest, study: Study) -> Record:
+    """Return what a reader must know to repeat the study."""
+    seen = [card.name for card in study.folder.card.domains if card.scans]
+    return {
+        "version": __version__,
+        "model_sha256": study.folder.model_sha256,
+        "domains_with_real_scans_in_its_training": seen,
+        "slices": {way.name: list(way.slices.names) for way in study.judged},
+        "searched_on": {way.name: list(way.slices.names) for way in study.training},
+        "paper": request.paper.model_dump(exclude={"select", "input_weight"}),
+    }
+
+
+def _cost(study: Study, *settings: TranslationSettings) -> dict[str, Record]:
+    """Return what an image of a slice takes, by strength, guidance and steps."""
+    between = study.judged[0]
+    costs = {}
+    for one in settings:
+        made = study.folder.translate(between.slices, between.target, one)
+        name = f"strength {one.strength:g}, guidance {one.guidance_scale:g}, {one.num_inference_steps} steps"
+        costs[name] = {"seconds": made.seconds, "processor_seconds": made.processor_seconds}
+    return costs
+
+
+def _draw(
+    request: PaperRequest, study: Study, methods: Sequence[PaperMethod], once: Sequence[PaperMethod]
+) -> None:
+    """Write Figures 1 and 2; the way back, which is not in the table, is made with one image (`once`)."""
+    between, within = study.judged
+    rows = [(between, methods)]
+    if study.folder.card.find(between.source):
+        rows.append((way_back(between, within), once))
+    draw_directions(request.output / "figure-1.png", "Figure 1: between domains", rows)
+    draw_directions(request.output / "figure-2.png", "Figure 2: within a domain", [(within, methods)])
+
+
+def way_back(between: Direction, within: Direction) -> Direction:
+    """Return the target's first slice on its way to the source, with the truth where the head travelled."""
+    (scan,) = within.slices.first().scans
+    truth = next((other.brain for other in between.slices.scans if other.truth is scan.brain), None)
+    slices = replace(within.slices.first(), scans=(scan._replace(truth=truth),))
+    return within._replace(target=between.source, slices=slices)
