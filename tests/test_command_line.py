@@ -12,7 +12,7 @@ import pytest
 
 from mrharmony.cli import app
 from mrharmony.cli.app import MethodName
-from mrharmony.harmonize import FITTED_METHODS
+from mrharmony.harmonize import CYCLEGAN, FITTED_METHODS
 
 COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands]
 
@@ -41,7 +41,7 @@ def test_every_command_has_a_help_of_several_lines(run, command: str):
 
 
 def test_every_method_can_be_named():
-    assert sorted(get_args(MethodName)) == sorted(["diffusion", "img2img", *FITTED_METHODS])
+    assert sorted(get_args(MethodName)) == sorted(["diffusion", "img2img", CYCLEGAN, *FITTED_METHODS])
 
 
 def test_the_version_is_printed(run):

@@ -5,8 +5,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mrharmony.benchmark.contenders import DIFFUSION, Contender, as_prepared, fit_contender, open_contender
-from mrharmony.harmonize import CanonicalBrain
+from mrharmony.benchmark.contenders import (
+    DIFFUSION,
+    OURS,
+    Contender,
+    as_prepared,
+    fit_contender,
+    networks_needed,
+    open_contender,
+    training_minutes,
+)
+from mrharmony.cyclegan import CycleGanSettings
+from mrharmony.harmonize import CYCLEGAN, CanonicalBrain
 from mrharmony.prepare import Grid, intensity_scale
 from mrharmony.simulate import load_scanners, scan_head, template_anatomy
 from mrharmony.volume import Domain, MrharmonyError
@@ -33,7 +43,9 @@ def brains() -> dict[str, CanonicalBrain]:
 @pytest.fixture(scope="module")
 def ours(brains: dict[str, CanonicalBrain], tmp_path_factory: pytest.TempPathFactory) -> Contender:
     folder = tmp_path_factory.mktemp("ours")
-    fit_contender(DIFFUSION, {name: [brain] for name, brain in brains.items()}, folder, shipped_model())
+    fit_contender(
+        DIFFUSION, {name: [brain] for name, brain in brains.items()}, folder, shipped_model(), "mprage3t"
+    )
     return open_contender(DIFFUSION, folder, shipped_model(), list(SESSIONS), 0)
 
 
@@ -75,9 +87,33 @@ def test_a_canonical_brain_is_prepared_already(brains: dict[str, CanonicalBrain]
 
 def test_a_simple_method_is_reused_as_it_was_fitted(brains: dict[str, CanonicalBrain], tmp_path: Path):
     training = {name: [brains[name]] for name in KNOWN}
-    fit_contender("histogram", training, tmp_path, shipped_model())
+    fit_contender("histogram", training, tmp_path, shipped_model(), "mprage3t")
     reopened = open_contender("histogram", tmp_path, shipped_model(), KNOWN, 0)
     scan = as_prepared(brains["elsewhere"])
     made = reopened.intensities(scan, None, domain("mprage3t"))[scan.brain_mask]
     wanted = brains["mprage3t"].volume.voxels[brains["mprage3t"].mask]
     assert np.quantile(made, [0.2, 0.5, 0.8]) == pytest.approx(np.quantile(wanted, [0.2, 0.5, 0.8]), abs=0.02)
+
+
+def test_a_model_for_each_pair_serves_the_target_only(brains: dict[str, CanonicalBrain], tmp_path: Path):
+    training = {name: [brain] for name, brain in brains.items()}
+    tiny = CycleGanSettings(channels=4, blocks=0, discriminator_channels=4, steps=2)
+    fit_contender(CYCLEGAN, training, tmp_path, shipped_model(), "mprage3t", tiny)
+    opened = open_contender(CYCLEGAN, tmp_path, shipped_model(), list(SESSIONS), 0)
+    scan = as_prepared(brains["spgr15t"])
+    for source, target in (("spgr15t", "mprage3t"), ("mprage3t", "elsewhere"), ("elsewhere", "elsewhere")):
+        assert np.isfinite(opened.intensities(scan, domain(source), domain(target))).all()
+    with pytest.raises(MrharmonyError, match="pair spgr15t and elsewhere"):
+        opened.intensities(scan, domain("spgr15t"), domain("elsewhere"))
+    assert training_minutes(tmp_path) > 0
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "cyclegan.json",
+        "cyclegan.safetensors",
+        "statistics.safetensors",
+    }
+
+
+def test_models_are_counted_for_one_target_and_for_all_directions():
+    assert networks_needed(CYCLEGAN, 6) == (5, 15)
+    assert networks_needed(OURS, 6) == networks_needed(DIFFUSION, 6) == (1, 1)
+    assert networks_needed("nyul", 6) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +10,11 @@ from typing import Protocol
 
 import numpy as np
 
+from mrharmony.cohort.devices import choose_device
 from mrharmony.cohort.workbench import open_method
+from mrharmony.cyclegan import WEIGHTS, CycleGanSettings, load_pairs
 from mrharmony.harmonize import (
+    CYCLEGAN,
     FITTED_METHODS,
     SYNTHESIS,
     CanonicalBrain,
@@ -20,6 +24,7 @@ from mrharmony.harmonize import (
     load_method,
     load_statistics,
     save_statistics,
+    train_cyclegan,
 )
 from mrharmony.harmonize.per_scan import PerScan, on_brain
 from mrharmony.latent import STATISTICS, ModelCard, read_card
@@ -29,7 +34,9 @@ from mrharmony.volume import Domain, FloatArray, MrharmonyError
 OURS = SYNTHESIS
 DIFFUSION = "diffusion"
 CEILING = "truth-fitted lock"
-METHODS = (*FITTED_METHODS, DIFFUSION)
+DEFAULT_METHODS = (*FITTED_METHODS, DIFFUSION)
+METHODS = (*DEFAULT_METHODS, CYCLEGAN)  # the last trains for minutes a pair, so only where it is asked for
+_PAIRS = CycleGanSettings()
 
 
 class Contender(Protocol):
@@ -74,10 +81,21 @@ class Diffusion:
 
 
 def fit_contender(
-    method: str, training: Mapping[str, Sequence[CanonicalBrain]], folder: Path, model: Path
+    method: str,
+    training: Mapping[str, Sequence[CanonicalBrain]],
+    folder: Path,
+    model: Path,
+    target: str,
+    pairs: CycleGanSettings = _PAIRS,
 ) -> None:
-    """Fit a method on training brains and keep what was fitted in `folder`."""
+    """Fit a method on training brains and keep what was fitted in `folder`.
+
+    Where there is a model for each pair of domains, those that lead to `target` are trained, as `pairs` says.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    if method == CYCLEGAN:
+        _train_pairs(training, folder, target, pairs)
+        return
     if method != DIFFUSION:
         fit_method(method, training).save(folder)
         return
@@ -85,6 +103,32 @@ def fit_contender(
     known = {name: domain.name for name in training if (domain := card.find(name))}
     statistics = fit_statistics({own: training[name] for name, own in known.items()})
     save_statistics(folder / STATISTICS, statistics)
+
+
+def _train_pairs(
+    training: Mapping[str, Sequence[CanonicalBrain]], folder: Path, target: str, settings: CycleGanSettings
+) -> None:
+    work = folder / "checkpoints"
+    pairs = [(target, name) for name in training if name != target]
+    train_cyclegan(training, pairs, settings, work, choose_device("cpu")).save(folder)
+    shutil.rmtree(work)
+
+
+def networks_needed(method: str, domains: int) -> tuple[int, int] | None:
+    """Return how many models serve one target, and all directions, of so many domains; None without models.
+
+    A CycleGAN serves both directions of one pair; a model whose input names the domains serves them all.
+    """
+    if method == CYCLEGAN:
+        return domains - 1, domains * (domains - 1) // 2
+    return (1, 1) if method in (OURS, DIFFUSION) else None
+
+
+def training_minutes(folder: Path) -> float | None:
+    """Return the processor minutes that the models of pairs in a folder took, None without any."""
+    if not (folder / WEIGHTS).is_file():
+        return None
+    return sum(pair.record.core_minutes for pair in load_pairs(folder))
 
 
 def open_contender(method: str, folder: Path, model: Path, domains: Sequence[str], seed: int) -> Contender:

@@ -88,7 +88,7 @@ def _fitted(contest: Contest, method: str, number: int) -> Contender:
     done = folder / FITTED
     if not done.is_file():
         start = time.perf_counter()
-        fit_contender(method, contest.training(fold), folder, contest.model)
+        fit_contender(method, contest.training(fold), folder, contest.model, contest.plan.target)
         write_json(done, {"seconds": time.perf_counter() - start})
     return open_contender(method, folder, contest.model, [*fold.known, *fold.new], contest.seed)
 

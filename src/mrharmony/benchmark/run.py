@@ -17,7 +17,15 @@ import numpy as np
 from mrharmony import __version__
 from mrharmony.benchmark.cohort_figures import figure_methods, segment_scan
 from mrharmony.benchmark.columns import cohort_columns
-from mrharmony.benchmark.contenders import CEILING, DIFFUSION, METHODS, OURS
+from mrharmony.benchmark.contenders import (
+    CEILING,
+    DEFAULT_METHODS,
+    DIFFUSION,
+    METHODS,
+    OURS,
+    networks_needed,
+    training_minutes,
+)
 from mrharmony.benchmark.directions import Scoreboard, identity_means, paired_cells
 from mrharmony.benchmark.figure import draw_figure
 from mrharmony.benchmark.folder import BenchmarkFolder
@@ -25,6 +33,8 @@ from mrharmony.benchmark.harmonizing import FITTED, Contest, is_finished, read_r
 from mrharmony.benchmark.plan import BenchmarkPlan, BenchmarkScan, make_plan
 from mrharmony.benchmark.table import write_tables
 from mrharmony.cohort.preparing import ScanFile, one_thread, prepare_positions, usable_cores
+from mrharmony.cyclegan import CycleGanSettings
+from mrharmony.harmonize import CYCLEGAN
 from mrharmony.latent import model_hash, read_card
 from mrharmony.prepare import Grid
 from mrharmony.progress import track
@@ -64,7 +74,7 @@ class BenchmarkRequest:
     domain_column: str = "site"
     target: str | None = None
     only: tuple[str, ...] = ()
-    methods: tuple[str, ...] = METHODS
+    methods: tuple[str, ...] = DEFAULT_METHODS
     seed: int = 0
 
     def settings(self, plan: BenchmarkPlan) -> dict[str, Any]:
@@ -138,7 +148,7 @@ def run_benchmark(request: BenchmarkRequest) -> BenchmarkResult:
         raise MrharmonyError(f"{unknown}: no such method. Choose from: {', '.join(METHODS)}.")
     plan = make_plan(request.bids_dir, request.domain_column, request.target, request.only)
     folder = BenchmarkFolder(request.output)
-    folder.claim(request.settings(plan), {DIFFUSION: model_hash(request.model), OURS: network_hash()})
+    folder.claim(request.settings(plan), _models(request))
     workers = usable_cores()
     brains, refused = _prepare(plan, folder, workers)
     contest = Contest(plan, folder, brains, request.model, ZOOM, request.seed)
@@ -153,6 +163,12 @@ def run_benchmark(request: BenchmarkRequest) -> BenchmarkResult:
     write_tables(request.output, title, rows, record)
     draw_figure(request.output / "benchmark.png", title, rows, OURS)
     return BenchmarkResult(tuple(rows), reasons)
+
+
+def _models(request: BenchmarkRequest) -> dict[str, str]:
+    """Return the SHA-256 of what decides the methods that are more than their training scans."""
+    settings = hashlib.sha256(CycleGanSettings().model_dump_json().encode()).hexdigest()
+    return {DIFFUSION: model_hash(request.model), OURS: network_hash(), CYCLEGAN: settings}
 
 
 def _prepare(
@@ -213,12 +229,18 @@ def _rows(contest: Contest, scores: _Scores, command: str) -> list[dict[str, Any
 
 
 def _cost(contest: Contest, method: str, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return seconds, memory and refusals of a method."""
-    fits = [contest.folder.fitted(n, method) / FITTED for n in range(len(contest.plan.folds))]
+    """Return seconds, memory, models and refusals of a method."""
+    folders = [contest.folder.fitted(number, method) for number in range(len(contest.plan.folds))]
+    fits = [folder / FITTED for folder in folders]
+    minutes = [spent for folder in folders if (spent := training_minutes(folder)) is not None]
+    networks = networks_needed(method, len(contest.plan.folds[0].known)) or (None, None)
     seconds = [second for record in records for second in record["seconds"]]
     return {
         "seconds": float(np.mean(seconds)) if seconds else None,
         "fit_seconds": sum(json.loads(fit.read_text("utf-8"))["seconds"] for fit in fits if fit.is_file()),
+        "networks": networks[0],
+        "networks_all": networks[1],
+        "training_minutes": float(np.mean(minutes)) if minutes else None,
         "peak_mib": max(record["peak_mib"] for record in records),
         "refused": sum("refused" in target for record in records for target in record["targets"].values()),
     }

@@ -62,6 +62,11 @@ COLUMNS = (
     Column("leak", "leak", ".2f", "greatest share of the truth's noise in a scan; honest to 0.3"),
     Column("seconds", "s a scan", ".2f", "one process, one thread, after preparation and fitting"),
     Column("fit_seconds", "fit s", ".1f", "fitting on all training scans"),
+    Column("networks", "models", "d", "trained models that bring all domains to one target"),
+    Column("networks_all", "all", "d", "trained models that serve all directions"),
+    Column(
+        "training_minutes", "train min", ".1f", "processor minutes of their training for one target, a fold"
+    ),
     Column("peak_mib", "MiB", ".0f", "greatest memory of the process"),
     Column("refused", "refused", "d", "scans and targets that the method cannot serve"),
 )

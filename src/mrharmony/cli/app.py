@@ -64,6 +64,7 @@ MethodName = Literal[
     "n4-histogram",
     "spectrum",
     "combat",
+    "cyclegan",
 ]
 Method = Annotated[
     MethodName,

@@ -25,7 +25,8 @@ def benchmark(
         ),
     ] = None,
     method: Annotated[
-        list[str] | None, typer.Option(help="Only this method; may be repeated. All if not given.")
+        list[str] | None,
+        typer.Option(help="Only this method; may be repeated. All but cyclegan if not given."),
     ] = None,
     only: Annotated[
         list[str] | None, typer.Option("--domain", help="Use only this domain; may be repeated.")
@@ -45,7 +46,7 @@ def benchmark(
     Killed and called again it goes on where it was. Writes `benchmark.md`, `.csv`, `.json` and `.png`.
     Example: `mrharmony benchmark COHORT --domain-column session --output RESULTS`
     """
-    from mrharmony.benchmark import METHODS, BenchmarkRequest, run_benchmark, terminal_table
+    from mrharmony.benchmark import DEFAULT_METHODS, BenchmarkRequest, run_benchmark, terminal_table
     from mrharmony.weights import shipped_model
 
     request = BenchmarkRequest(
@@ -56,7 +57,7 @@ def benchmark(
         domain_column,
         to,
         tuple(only or ()),
-        tuple(method or METHODS),
+        tuple(method or DEFAULT_METHODS),
         seed,
     )
     result = run_benchmark(request)

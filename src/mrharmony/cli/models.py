@@ -39,11 +39,24 @@ def train(
         list[str] | None, typer.Option("--domain", help="Use only this domain; may be repeated.")
     ] = None,
     preset: Annotated[
-        str, typer.Option(help="Training configuration: quick, shipped, or a YAML file.")
-    ] = "quick",
+        str | None,
+        typer.Option(
+            help="Configuration: quick (if not given), shipped, or a YAML file; of cyclegan a YAML file.",
+            show_default=False,
+        ),
+    ] = None,
     method: Annotated[
-        MethodName, typer.Option(help="diffusion trains our model; the others are fitted in seconds.")
+        MethodName,
+        typer.Option(
+            help="diffusion trains our model, cyclegan one a pair; the others are fitted in seconds."
+        ),
     ] = "diffusion",
+    pair: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            help="Of cyclegan: two domains. Each call adds a pair to the output.", show_default=False
+        ),
+    ] = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -55,11 +68,35 @@ def train(
     """
     from mrharmony.cohort.training import fit_on_bids, train_on_bids
 
+    if pair and method != "cyclegan":
+        raise MrharmonyError(
+            f"{method}: knows all domains at once. Leave --pair out, or say --method cyclegan."
+        )
     if method == "diffusion":
-        report = train_on_bids(bids_dir, output, domain_column, only, preset, device)
+        report = train_on_bids(bids_dir, output, domain_column, only, preset or "quick", device)
+    elif method == "cyclegan":
+        if only:
+            raise MrharmonyError("cyclegan takes its domains from --pair. Leave --domain out.")
+        report = _train_pairs(bids_dir, output, [pair] if pair else [], domain_column, preset, device)
     else:
         report = fit_on_bids(bids_dir, output, method, domain_column, only)
     _finish(report, as_json)
+
+
+def _train_pairs(
+    bids_dir: Path,
+    output: Path,
+    pairs: list[tuple[str, str]],
+    domain_column: str,
+    preset: str | None,
+    device: str,
+) -> TrainingReport:
+    """Train a CycleGAN for each pair of domains."""
+    from mrharmony.cohort.cyclegan import train_pairs_on_bids
+    from mrharmony.cyclegan import CycleGanSettings
+
+    settings = CycleGanSettings.read(Path(preset)) if preset else CycleGanSettings()
+    return train_pairs_on_bids(bids_dir, output, pairs, domain_column, settings, device)
 
 
 @app.command()

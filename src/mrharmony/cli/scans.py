@@ -77,8 +77,13 @@ def harmonize(
         typer.Option(help="Of img2img: `paper` (Table 1 of Ikegami et al.), or a YAML file of settings."),
     ] = None,
     lock: Annotated[
-        bool, typer.Option("--lock/--no-lock", help="Of img2img: without the lock the picture is the result.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--lock/--no-lock",
+            help="Without the lock the picture is the result. img2img has it if not given, cyclegan has not.",
+            show_default=False,
+        ),
+    ] = None,
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import cast, get_args
@@ -11,9 +12,11 @@ from mrharmony.cohort.devices import choose_device, move_model
 from mrharmony.cohort.harmonizing import HarmonizeJob
 from mrharmony.harmonize import (
     ACCENTS,
+    CYCLEGAN,
     SYNTHESIS,
     ClassicalHarmonizer,
     ClassicalMethod,
+    CycleGanHarmonizer,
     DiffusionHarmonizer,
     Extent,
     Harmonizer,
@@ -48,11 +51,12 @@ def open_job(  # noqa: PLR0913 - everything that the command line lets choose
     device: str = "auto",
     assume_ras: bool = False,
     translation: TranslationSettings | None = None,
-    lock: bool = True,
+    lock: bool | None = None,
 ) -> HarmonizeJob:
     """Return the job that harmonizes scans from `source` to `target` with a model's method.
 
-    `translation` and `lock` belong to `img2img`; its seed is that of the translation.
+    `translation` belongs to `img2img`; its seed is that of the translation. `lock` belongs to `img2img`,
+    which has it unless it is False, and to `cyclegan`, which has it where it is True.
 
     Raises
     ------
@@ -69,11 +73,13 @@ def open_job(  # noqa: PLR0913 - everything that the command line lets choose
             raise MrharmonyError(f"{method}: knows only the brain. Leave --extent {extent} out.")
         translating = translation or TranslationSettings(seed=seed)
         seed = translating.seed
-        harmonizer: Harmonizer = open_image_to_image(directory, translating, lock, device)
-    elif translation or not lock:
+        harmonizer: Harmonizer = open_image_to_image(directory, translating, lock is not False, device)
+    elif translation or (lock is False and method != CYCLEGAN):
         raise MrharmonyError(f"{method}: has no pictures to set. Say --method {IMAGE_TO_IMAGE}.")
     else:
         harmonizer = open_method(directory, method, seed, extent, device)
+        if lock and isinstance(harmonizer, CycleGanHarmonizer):
+            harmonizer = replace(harmonizer, lock=lock_of(extent))
     provenance = {
         "Model": directory.name,
         "ModelSHA256": model_hash(directory),
@@ -101,8 +107,9 @@ def open_method(
     if extent != "brain" and method != SYNTHESIS:
         raise MrharmonyError(f"{method}: knows only the brain. Leave --extent {extent} out.")
     if not (directory / f"{method}.safetensors").is_file():
+        pair = " --pair A B" if method == CYCLEGAN else ""
         raise MrharmonyError(
             f"{directory}: {method} is not fitted here. Fit it on your data: "
-            f"mrharmony train BIDS_DIR --method {method} --output DIR, then --model DIR."
+            f"mrharmony train BIDS_DIR --method {method}{pair} --output DIR, then --model DIR."
         )
     return load_method(method, directory)

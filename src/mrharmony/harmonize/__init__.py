@@ -5,6 +5,13 @@ from mrharmony.harmonize.bilateral_bounds import LockSettings
 from mrharmony.harmonize.bilateral_fit import fit_bilateral_grid
 from mrharmony.harmonize.bilateral_grid import FIELD_OF_VIEW, BilateralGrid
 from mrharmony.harmonize.classical import ClassicalHarmonizer, ClassicalMethod, scan_statistics
+from mrharmony.harmonize.cyclegan import (
+    CYCLEGAN,
+    CycleGanHarmonizer,
+    load_cyclegan,
+    require_pairs,
+    train_cyclegan,
+)
 from mrharmony.harmonize.diffusion import DiffusionHarmonizer
 from mrharmony.harmonize.evidence import Evidence, evidence, judge, scan_evidence
 from mrharmony.harmonize.image_to_image import ImageToImageHarmonizer
@@ -38,6 +45,7 @@ from mrharmony.harmonize.tone_curves import global_curve, regional_curves
 
 __all__ = [
     "ACCENTS",
+    "CYCLEGAN",
     "FIELD_OF_VIEW",
     "FITTED_METHODS",
     "SIMPLE_METHODS",
@@ -48,6 +56,7 @@ __all__ = [
     "CanonicalBrain",
     "ClassicalHarmonizer",
     "ClassicalMethod",
+    "CycleGanHarmonizer",
     "DiffusionHarmonizer",
     "DomainStatistics",
     "Evidence",
@@ -67,6 +76,7 @@ __all__ = [
     "global_curve",
     "judge",
     "load_accents",
+    "load_cyclegan",
     "load_method",
     "load_statistics",
     "load_synthesis",
@@ -75,11 +85,13 @@ __all__ = [
     "regional_curves",
     "render",
     "require_method",
+    "require_pairs",
     "save_statistics",
     "scan_evidence",
     "scan_looks",
     "scan_statistics",
     "target_statistics",
     "through_lock",
+    "train_cyclegan",
     "truth_fitted",
 ]

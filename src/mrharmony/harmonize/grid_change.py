@@ -13,7 +13,7 @@ from mrharmony.harmonize.per_scan import (
     on_brain,
 )
 from mrharmony.prepare import Grid, PreparedScan
-from mrharmony.volume import FloatArray, Matrix, MrharmonyError
+from mrharmony.volume import BoolArray, FloatArray, Matrix, MrharmonyError
 
 
 def add_change(scan: PreparedScan, change: FloatArray) -> FloatArray:
@@ -34,11 +34,22 @@ def add_change(scan: PreparedScan, change: FloatArray) -> FloatArray:
         here = change[scan.brain_mask]
     else:
         # Beyond the canonical brain the change goes on, so that the brain's border does not fade.
-        outside = ~canonical_brain(scan).mask
-        nearest = distance_transform_edt(outside, return_distances=False, return_indices=True)
+        everywhere = filled_outward(change, canonical_brain(scan).mask)
         voxels = grid.voxel_of(scan.positions(scan.brain_mask))
-        here = map_coordinates(change[tuple(nearest)], voxels.T, order=1, mode="nearest")
+        here = map_coordinates(everywhere, voxels.T, order=1, mode="nearest")
     return on_brain(scan, brain_intensities(scan) + here)
+
+
+def filled_outward(voxels: FloatArray, mask: BoolArray) -> FloatArray:
+    """Return a volume in which each voxel outside the mask has the value of the nearest one inside.
+
+    Parameters
+    ----------
+    voxels, mask
+        Shape (i, j, k).
+    """
+    nearest = distance_transform_edt(~mask, return_distances=False, return_indices=True)
+    return np.asarray(voxels[tuple(nearest)])
 
 
 def require_grid(shape: tuple[int, int, int], affine: Matrix) -> None:

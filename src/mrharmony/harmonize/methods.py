@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol, cast, get_args
 from mrharmony.harmonize.bias_first import BiasFirstRule, fit_after_bias
 from mrharmony.harmonize.classical import ClassicalHarmonizer, ClassicalMethod
 from mrharmony.harmonize.combat import CombatRule, fit_combat
+from mrharmony.harmonize.cyclegan import CYCLEGAN, load_cyclegan
 from mrharmony.harmonize.fitted import Brains, Fitted, load_fitted, require_brains
 from mrharmony.harmonize.normalizers import LineRule, fit_levels
 from mrharmony.harmonize.nyul import NyulRule, fit_scales
@@ -115,6 +116,8 @@ def load_method(name: str, directory: Path) -> FittedMethod:
     MrharmonyError
         If there is no method of that name, or its files are missing or damaged.
     """
+    if name == CYCLEGAN:
+        return load_cyclegan(directory)
     require_method(name)
     statistics = load_statistics(directory / STATISTICS)
     if name == SYNTHESIS:

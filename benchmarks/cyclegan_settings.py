@@ -1,0 +1,212 @@
+"""Which settings make CycleGAN strongest? One pair of domains, trained again and again, judged on others.
+
+python benchmarks/cyclegan_settings.py COHORT WORK --output FOLDER
+
+Writes FOLDER/settings.md and .json. COHORT is a virtual cohort of two sites that no result is reported on
+(benchmarks/results/cyclegan/settings.yaml). Trained on the subjects of its split `train`, judged on its
+travelling heads: PSNR in dB against the true scan of the same head, of the generated image and through the
+anatomy lock; and, without any truth, the Wasserstein distance of brain intensities to the target's training
+scans. Many configurations at 4 mm, where a step costs a quarter; some of them again at 2 mm.
+Killed and called again it goes on where it was; WORK keeps checkpoints and prepared brains.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import wasserstein_distance
+
+from mrharmony.benchmark.plan import BenchmarkScan, make_plan
+from mrharmony.cohort.preparing import ScanFile, load_brain, prepare_positions
+from mrharmony.cyclegan import CycleGanSettings, train_pair, translate_brain
+from mrharmony.evaluate import peak_ratio
+from mrharmony.harmonize import CanonicalBrain, fit_bilateral_grid, fit_statistics
+from mrharmony.harmonize.tone_curves import regional_curves
+from mrharmony.prepare import Grid
+from mrharmony.scans import write_json
+from mrharmony.scans.atomic import write_text
+from mrharmony.simulate import true_brain
+from mrharmony.volume import FloatArray, Volume
+
+GRID, COARSE = Grid.working(2.0), Grid.working(4.0)
+LEVELS = np.linspace(0.005, 0.995, 199)
+PUBLISHED = {
+    "residual": False,
+    "norm": "instance",
+    "discriminator_layers": 3,
+    "cycle_weight": 10.0,
+    "identity_weight": 5.0,
+    "learning_rate": 2e-4,
+}
+SMALL = {"channels": 16, "blocks": 1, "discriminator_channels": 16, "steps": 500}
+FAST = {"learning_rate": 1e-3}
+FREE = {"learning_rate": 4e-3, "residual": True, "identity_weight": 0.0, "cycle_weight": 1.0}
+CONFIGURATIONS: dict[str, dict[str, Any]] = {
+    "as published": {},
+    "rate 1e-3": FAST,
+    "residual, rate 1e-3": FAST | {"residual": True},
+    "residual, rate 1e-3, identity 0.5": FAST | {"residual": True, "identity_weight": 0.5},
+    "residual, rate 1e-3, identity 0.5, no norm": FAST
+    | {"residual": True, "identity_weight": 0.5, "norm": "none"},
+    "rate 1e-3, identity 0.5": FAST | {"identity_weight": 0.5},
+    "residual, rate 1e-3, identity 0": FAST | {"residual": True, "identity_weight": 0.0},
+    "residual, rate 1e-3, identity 0.5, cycle 3": FAST
+    | {"residual": True, "identity_weight": 0.5, "cycle_weight": 3.0},
+    "residual, rate 2e-3, identity 0.5": {"learning_rate": 2e-3, "residual": True, "identity_weight": 0.5},
+    "residual, rate 4e-3, identity 0": {"learning_rate": 4e-3, "residual": True, "identity_weight": 0.0},
+    "residual, rate 4e-3, identity 0, cycle 1": FREE,
+    "residual, rate 4e-3, identity 0, cycle 1, discriminator of 2 layers": FREE | {"discriminator_layers": 2},
+    "residual, rate 4e-3, identity 0.5, cycle 1": FREE | {"identity_weight": 0.5},
+    "residual, rate 4e-3, identity 0, cycle 1, no norm": FREE | {"norm": "none"},
+    "residual, rate 8e-3, identity 0, cycle 1": FREE | {"learning_rate": 8e-3},
+}
+FULL: dict[str, dict[str, Any]] = {
+    "as published": {},
+    "chosen": CycleGanSettings().model_dump(),
+}
+Head = dict[str, CanonicalBrain]
+Made = Callable[[str, str, CanonicalBrain], FloatArray]  # source, target, scan to intensities in the mask
+
+
+def main() -> None:
+    """Train every configuration and judge it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("cohort", type=Path)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--output", type=Path, required=True)
+    asked = parser.parse_args()
+    training, heads = read_brains(asked.cohort, asked.work)
+    coarse = (
+        {name: [halved(brain) for brain in brains] for name, brains in training.items()},
+        [{name: halved(brain) for name, brain in head.items()} for head in heads],
+    )
+    rows = [row | {"mm": 4} for row in bounds(*coarse)]
+    for name, changes in CONFIGURATIONS.items():
+        settings = CycleGanSettings(**(PUBLISHED | SMALL | changes))
+        rows.append(configuration(name, settings, *coarse, asked.work) | {"mm": 4})
+        write_results(rows, asked.output)
+    rows += [row | {"mm": 2} for row in bounds(training, heads)]
+    for name, changes in FULL.items():
+        settings = CycleGanSettings(**(PUBLISHED | changes))
+        rows.append(configuration(name, settings, training, heads, asked.work) | {"mm": 2})
+        write_results(rows, asked.output)
+
+
+def read_brains(cohort: Path, work: Path) -> tuple[dict[str, list[CanonicalBrain]], list[Head]]:
+    """Return the training brains of each domain and the travelling heads, prepared as the benchmark does."""
+    plan = make_plan(cohort, "session", None)
+    groups: dict[str, list[ScanFile]] = {}
+    for scan in plan.scans.values():
+        brain = true_brain(cohort, scan.subject)
+        groups.setdefault(scan.subject, []).append(ScanFile(scan.path, brain))
+    files, _ = prepare_positions(list(groups.values()), GRID, work / "brains", 1)
+
+    def read(scan: BenchmarkScan) -> CanonicalBrain:
+        return load_brain(files[scan.path], GRID)
+
+    fold, heads = plan.folds[0], dict[str, Head]()
+    for scan in plan.testing:
+        heads.setdefault(scan.subject, {})[scan.domain] = read(scan)
+    training = {name: [read(scan) for scan in fold.training_of(name)] for name in fold.known}
+    return training, list(heads.values())
+
+
+def halved(brain: CanonicalBrain) -> CanonicalBrain:
+    """Return a brain at 4 mm: means over the brain in 2×2×2 voxels."""
+    share, total = (
+        voxels.reshape(COARSE.shape[0], 2, COARSE.shape[1], 2, COARSE.shape[2], 2).mean((1, 3, 5))
+        for voxels in (brain.mask.astype(np.float32), np.where(brain.mask, brain.volume.voxels, 0))
+    )
+    mask = share > 0.5
+    voxels = np.where(mask, total / np.maximum(share, 0.5), 0).astype(np.float32)
+    return CanonicalBrain(Volume(voxels, COARSE.affine), mask, brain.scale)
+
+
+def configuration(
+    name: str,
+    settings: CycleGanSettings,
+    training: dict[str, list[CanonicalBrain]],
+    heads: Sequence[Head],
+    work: Path,
+) -> dict[str, Any]:
+    """Train one configuration and return its row."""
+    first, second = sorted(training)
+    stacks = [np.stack([b.volume.voxels.astype(np.float16) for b in training[n]]) for n in (first, second)]
+    pair = train_pair((first, second), (stacks[0], stacks[1]), settings, work, torch.device("cpu"))
+
+    def made(source: str, target: str, scan: CanonicalBrain) -> FloatArray:
+        generator = pair.toward(source, target)
+        assert generator is not None
+        return translate_brain(generator, scan.volume.voxels, scan.mask)[scan.mask]
+
+    row = judged(name, training, heads, made, locks=True)
+    about = {"weights": pair.record.generator_parameters, "steps": settings.steps}
+    return row | about | {"core min": pair.record.core_minutes, "settings": settings.model_dump()}
+
+
+def bounds(training: dict[str, list[CanonicalBrain]], heads: Sequence[Head]) -> list[dict[str, Any]]:
+    """Return the rows of doing nothing and of regional curves, for comparison."""
+    statistics = fit_statistics(training)
+
+    def regional(source: str, target: str, scan: CanonicalBrain) -> FloatArray:
+        curves = regional_curves(statistics[source], statistics[target])
+        return curves.apply(scan.positions(), inside(scan))
+
+    nothing = judged("(none)", training, heads, lambda source, target, scan: inside(scan))
+    return [nothing, judged("(regional curves)", training, heads, regional)]
+
+
+def judged(
+    name: str,
+    training: dict[str, list[CanonicalBrain]],
+    heads: Sequence[Head],
+    made: Made,
+    locks: bool = False,
+) -> dict[str, Any]:
+    """Return the mean scores over heads of both directions, and over all."""
+    row: dict[str, Any] = {"configuration": name, "mm": 0}
+    scores: dict[str, list[float]] = {"PSNR": [], "W1": []} | ({"PSNR, lock": []} if locks else {})
+    for source, target in (sorted(training), sorted(training, reverse=True)):
+        levels = np.mean([np.quantile(inside(brain), LEVELS) for brain in training[target]], axis=0)
+        before = len(scores["PSNR"])
+        for head in heads:
+            scan, truth = head[source], inside(head[target])
+            image = made(source, target, scan)
+            scores["PSNR"].append(psnr(image, truth))
+            scores["W1"].append(wasserstein_distance(np.quantile(image, LEVELS), levels))
+            if locks:
+                lock = fit_bilateral_grid(scan.positions(), inside(scan), image)
+                scores["PSNR, lock"].append(psnr(lock.apply(scan.positions(), inside(scan)), truth))
+        row[f"{source} to {target}"] = float(np.mean(scores["PSNR"][before:]))
+    return row | {key: float(np.mean(found)) for key, found in scores.items()}
+
+
+def inside(brain: CanonicalBrain) -> FloatArray:
+    return brain.volume.voxels[brain.mask]
+
+
+def psnr(made: FloatArray, truth: FloatArray) -> float:
+    return peak_ratio(float(np.mean((made - truth) ** 2)))
+
+
+def write_results(rows: Sequence[dict[str, Any]], folder: Path) -> None:
+    """Write the table for people and for programs."""
+    keys = [key for key in rows[-1] if key != "settings"]
+    lines = ["| " + " | ".join(keys) + " |", "|---|" + "---:|" * (len(keys) - 1)]
+    for row in rows:
+        cells = [row.get(key, "") for key in keys]
+        lines.append("| " + " | ".join(f"{c:.4g}" if isinstance(c, float) else str(c) for c in cells) + " |")
+    text = "# Settings of CycleGAN\n\n" + (__doc__ or "").split("\n\n")[2] + "\n\n" + "\n".join(lines) + "\n"
+    write_text(folder / "settings.md", text)
+    write_json(folder / "settings.json", {"published": PUBLISHED, "small": SMALL, "rows": list(rows)})
+    print(json.dumps({key: rows[-1].get(key) for key in keys}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
