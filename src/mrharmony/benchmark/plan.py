@@ -8,13 +8,12 @@ from functools import cached_property
 from pathlib import Path
 
 from mrharmony.scans import BidsIndex, BidsScan
-from mrharmony.scans.participants import shuffle_key
+from mrharmony.scans.participants import SPLIT, shuffle_key
 from mrharmony.simulate import true_brain
 from mrharmony.volume import MrharmonyError, same_name
 
 FOLDS = 5
 TRAINING_LEAST = 2  # subjects of a domain that must be left to fit on
-SPLIT = "split"  # column of participants.tsv with `train` and `test`
 HOME = "site"  # column of participants.tsv: where a travelling subject would have been scanned
 
 

@@ -21,11 +21,11 @@ evaluate = typer.Typer(
     rich_markup_mode="markdown",
     help=(
         "Measure how good a result is.\n\n"
-        "With a truth (travelling subjects): `paired`. Without: `sites`, `anatomy`, `identity`, "
-        "`biology`, `repeat`. `paper` repeats the paper's Table 2 and figures. Scans are prepared "
-        "identically first, but for those that mrharmony harmonized, which are taken as they are. A scan "
-        "that is refused is left out where there are others. Every figure is explained in "
-        "docs/evaluate.md. `mrharmony benchmark` does all of it for all methods."
+        "With a truth (travelling subjects): `paired`. Without: `sites`, `anatomy`, `identity`, `biology`, "
+        "`repeat`. `paper` repeats the paper's Table 2 and figures; `unlearning` is a rival that makes no "
+        "images. Scans are prepared identically first, but for those that mrharmony harmonized, which are "
+        "taken as they are. A scan that is refused is left out where there are others. Every figure is "
+        "explained in docs/evaluate.md. `mrharmony benchmark` does all of it for all methods."
     ),
 )
 app.add_typer(evaluate, name="evaluate")
@@ -133,6 +133,45 @@ def sites(
     from mrharmony.scans import BidsIndex
 
     _show(evaluate_sites(BidsIndex.open(bids_dir, domain_column), only or (), raw, workers), as_json)
+
+
+@evaluate.command()
+def unlearning(
+    bids_dir: BidsDir,
+    factor: Annotated[
+        str, typer.Option(help="Column of participants.tsv that is to be told: numbers, or two groups.")
+    ] = "age",
+    logarithm: Annotated[
+        bool, typer.Option("--log", help="Tell the factor's natural logarithm, as of a size.")
+    ] = False,
+    output: Annotated[Path | None, typer.Option(help="File for the result as JSON.")] = None,
+    work: Annotated[
+        Path | None, typer.Option(help="Folder that keeps the prepared brains for the next call.")
+    ] = None,
+    domain_column: DomainColumn = "site",
+    only: Only = None,
+    model: Model = None,
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """Unlearn the site, keep `--factor`: a rival that returns features, **not images**.
+
+    Adversarial unlearning (Dinsdale et al. 2021) on the latent model's encoder: a small network learns to
+    tell the factor while the site is taken out of its features. Main task and site on held-out subjects,
+    before and after; the site by classifiers trained anew, because the network's own site head misleads.
+    Subjects are split by the column `split` (`train`, `test`) if there is one, else in up to five folds.
+    Scans without the factor (n/a) take part in the unlearning alone.
+    """
+    from mrharmony.cohort.unlearning import UnlearningRequest
+    from mrharmony.cohort.unlearning_record import evaluate_unlearning, unlearning_table
+    from mrharmony.scans import BidsIndex, write_json
+    from mrharmony.weights import shipped_model
+
+    request = UnlearningRequest(factor, logarithm, model or shipped_model(), tuple(only or ()), work, workers)
+    record = evaluate_unlearning(BidsIndex.open(bids_dir, domain_column), request)
+    if output:
+        write_json(output, record)
+    _print(record, as_json, Markdown(unlearning_table(record)))
 
 
 @evaluate.command()

@@ -73,8 +73,8 @@ def evaluate_biology(
 
 def _rows(scans: Sequence[BidsScan], factor: str, group: str | None) -> dict[Path, _Row]:
     """Return the rows of the scans for which all that is needed is known."""
-    numbers = {path: _number(text, factor) for path, text in _entries(scans, factor).items()}
-    groups = _two_groups(scans, group) if group else {}
+    numbers = {path: column_number(text, factor) for path, text in column_entries(scans, factor).items()}
+    groups = column_groups(scans, group) if group else {}
     return {
         scan.path: _Row(numbers[scan.path], str(scan.domain), groups.get(scan.path))
         for scan in scans
@@ -88,7 +88,8 @@ def _columns(rows: Sequence[_Row], group: str | None) -> tuple[list[float], list
     return [row.factor for row in rows], [row.site for row in rows], groups
 
 
-def _number(text: str, column: str) -> float:
+def column_number(text: str, column: str) -> float:
+    """Return an entry as a number, or raise `MrharmonyError`."""
     try:
         number = float(text)
     except ValueError:
@@ -100,8 +101,9 @@ def _number(text: str, column: str) -> float:
     return number
 
 
-def _two_groups(scans: Sequence[BidsScan], column: str) -> dict[Path, str]:
-    groups = _entries(scans, column)
+def column_groups(scans: Sequence[BidsScan], column: str) -> dict[Path, str]:
+    """Return the group of each scan that has one; raises `MrharmonyError` unless there are two."""
+    groups = column_entries(scans, column)
     names = sorted(set(groups.values()))
     if len(names) != 2:
         listed = ", ".join(names[:_NAMED_AT_MOST]) + (", …" if len(names) > _NAMED_AT_MOST else "")
@@ -112,7 +114,7 @@ def _two_groups(scans: Sequence[BidsScan], column: str) -> dict[Path, str]:
     return groups
 
 
-def _entries(scans: Sequence[BidsScan], column: str) -> dict[Path, str]:
+def column_entries(scans: Sequence[BidsScan], column: str) -> dict[Path, str]:
     """Return what a column says of the scans that it says something of."""
     entries = {scan.path: scan.participant[column] for scan in scans if column in scan.participant}
     if not entries:

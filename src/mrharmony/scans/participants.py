@@ -11,6 +11,7 @@ from pathlib import Path
 from mrharmony.volume import MrharmonyError
 
 ID_COLUMN = "participant_id"
+SPLIT = "split"  # column with `train` and `test`
 NOT_AVAILABLE = frozenset({"", "n/a", "nan"})
 
 

@@ -1,0 +1,180 @@
+"""Iterative unlearning: pre-training, then three steps in turn (Dinsdale et al. 2021)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from pydantic import Field
+from sklearn.decomposition import PCA
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor, nn
+from torch.autograd import backward
+
+from mrharmony.evaluate.site_folds import Labels
+from mrharmony.evaluate.unlearning.network import (
+    UnlearningNetwork,
+    confusion_loss,
+    domain_loss,
+    task_loss,
+)
+from mrharmony.latent.config import Settings
+from mrharmony.volume import FloatArray
+
+
+class UnlearningSettings(Settings):
+    """How the network is built and trained; docs/unlearning.md says how the defaults were found."""
+
+    components: int = Field(16, ge=2)  # principal components of the pooled latents that enter the encoder
+    hidden: int = Field(
+        0, ge=0
+    )  # neurons of a hidden layer of the encoder; with dozens of scans none is best
+    features: int = Field(4, ge=1)  # size of the representation
+    pretraining_steps: int = Field(150, ge=1)
+    unlearning_steps: int = Field(150, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)  # of pre-training, and of the site head throughout
+    unlearning_rate: float = Field(3e-3, gt=0)  # of encoder and task head while unlearning
+    weight_decay: float = Field(1e-2, ge=0)
+    domain_weight: float = Field(1.0, gt=0)  # alpha of the paper
+    confusion_weight: float = Field(1.0, gt=0)  # beta of the paper
+    site_steps: int = Field(5, ge=1)  # of the site head for each one of the encoder
+
+
+@dataclass(frozen=True)
+class TrainedUnlearning:
+    """A trained network with the whitening of its inputs.
+
+    Parameters
+    ----------
+    whitening
+        Pooled latents to principal components of unit variance, fitted on the training scans.
+    network
+        The three parts.
+    centre, spread
+        What the task's numbers were standardised by; 0 and 1 of a classification.
+    """
+
+    whitening: Pipeline
+    network: UnlearningNetwork
+    centre: float
+    spread: float
+
+    def features(self, pooled: FloatArray) -> FloatArray:
+        """Return the representation of scans, shape (n, features), from `latent_features` of shape (n, m)."""
+        with torch.inference_mode():
+            return np.asarray(self.network.encoder(self._inputs(pooled)).numpy())
+
+    def task(self, pooled: FloatArray) -> FloatArray:
+        """Return the task head's numbers, or numbers of groups, shape (n,)."""
+        with torch.inference_mode():
+            found = self.network.task_head(self.network.encoder(self._inputs(pooled))).numpy()
+        return found.argmax(1) if found.shape[1] > 1 else found[:, 0] * self.spread + self.centre
+
+    def sites(self, pooled: FloatArray) -> Labels:
+        """Return the site head's answers, shape (n,)."""
+        with torch.inference_mode():
+            found = self.network.site_head(self.network.encoder(self._inputs(pooled)))
+        return np.asarray(found.argmax(1).numpy())
+
+    def _inputs(self, pooled: FloatArray) -> Tensor:
+        return torch.from_numpy(self.whitening.transform(pooled).astype(np.float32))
+
+
+@dataclass(frozen=True)
+class _Scans:
+    """All training scans at once: with a few dozen whitened numbers each, a step takes them all."""
+
+    inputs: Tensor
+    task: Tensor
+    sites: Tensor
+    weights: Tensor
+
+
+def train_unlearning(
+    pooled: FloatArray,
+    task: FloatArray,
+    sites: Labels,
+    groups: int | None,
+    settings: UnlearningSettings,
+    seed: int,
+    unlearn: bool,
+) -> TrainedUnlearning:
+    """Train on scans of known sites; same input and seed, same network.
+
+    Parameters
+    ----------
+    pooled
+        `latent_features` of the training scans, shape (n, m).
+    task
+        The factor of each, NaN where it is not known, or the number of its group, shape (n,).
+    sites
+        Number of each scan's site, 0..K - 1, all of them present.
+    groups
+        How many groups there are to classify; None for a regression.
+    settings, seed
+        How to train, and of the first weights.
+    unlearn
+        Whether the second half of the training unlearns the site. If not, the encoder never hears of the
+        site: the task is trained for as many steps, and the site head looks on.
+    """
+    components = min(settings.components, len(pooled) - 1, pooled.shape[1])
+    pca = PCA(components, whiten=True, svd_solver="full")
+    whitening = make_pipeline(StandardScaler(), pca).fit(pooled)
+    centre, spread = (0.0, 1.0) if groups else (float(np.nanmean(task)), float(np.nanstd(task)) or 1.0)
+    counts = np.bincount(sites)
+    scans = _Scans(
+        torch.from_numpy(whitening.transform(pooled).astype(np.float32)),
+        torch.from_numpy(((task - centre) / spread).astype(np.float32)),
+        torch.from_numpy(sites),
+        torch.from_numpy((len(sites) / (len(counts) * counts[sites])).astype(np.float32)),
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = UnlearningNetwork(components, settings.hidden, settings.features, groups or 1, len(counts))
+        after = 0 if unlearn else settings.unlearning_steps
+        _pretrain(network, scans, settings, settings.pretraining_steps + after, joint=unlearn)
+        if unlearn:
+            _unlearn(network, scans, settings)
+    return TrainedUnlearning(whitening, network.eval(), centre, spread)
+
+
+def _pretrain(
+    network: UnlearningNetwork, scans: _Scans, settings: UnlearningSettings, steps: int, joint: bool
+) -> None:
+    """Train all three parts; without `joint` the site head's loss does not reach the encoder."""
+    optimizer = _optimizer(settings, settings.learning_rate, network)
+    for _ in range(steps):
+        features = network.encoder(scans.inputs)
+        seen = network.site_head(features if joint else features.detach())
+        loss = task_loss(network.task_head(features), scans.task, scans.weights)
+        loss = loss + settings.domain_weight * domain_loss(seen, scans.sites, scans.weights)
+        _step(optimizer, loss)
+
+
+def _unlearn(network: UnlearningNetwork, scans: _Scans, settings: UnlearningSettings) -> None:
+    """Step in turn: task on encoder and task head, site on site head alone, confusion on encoder alone."""
+    task = _optimizer(settings, settings.unlearning_rate, network.encoder, network.task_head)
+    domain = _optimizer(settings, settings.learning_rate, network.site_head)
+    confusion = _optimizer(settings, settings.unlearning_rate, network.encoder)
+    for _ in range(settings.unlearning_steps):
+        found = network.task_head(network.encoder(scans.inputs))
+        _step(task, task_loss(found, scans.task, scans.weights))
+        features = network.encoder(scans.inputs)
+        for _ in range(settings.site_steps):
+            seen = network.site_head(features.detach())
+            _step(domain, settings.domain_weight * domain_loss(seen, scans.sites, scans.weights))
+        seen = network.site_head(features)
+        _step(confusion, settings.confusion_weight * confusion_loss(seen, scans.weights))
+
+
+def _optimizer(settings: UnlearningSettings, rate: float, *parts: nn.Module) -> torch.optim.Optimizer:
+    parameters = [parameter for part in parts for parameter in part.parameters()]
+    return torch.optim.AdamW(parameters, rate, weight_decay=settings.weight_decay)
+
+
+def _step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    optimizer.zero_grad()
+    backward(loss)
+    optimizer.step()

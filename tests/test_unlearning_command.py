@@ -1,0 +1,104 @@
+"""`mrharmony evaluate unlearning` on files: a complete record, a table in words, a sentence for mistakes."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from mrharmony.simulate import Recipe, write_recipe_cohort
+
+RECIPE = Recipe(
+    name="tiny",
+    description="Two sites.",
+    scanners=("mprage-3t", "spgr-1.5t"),
+    training_subjects=3,
+    test_subjects=3,
+    zoom=5.0,
+)
+BY_SESSION = ("--domain-column", "session", "--workers", "1")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("unlearning") / "cohort"
+    write_recipe_cohort(folder, RECIPE)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def untouched(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same table with scans that must not be read."""
+    folder = tmp_path_factory.mktemp("table")
+    for scan in study.glob("sub-*/ses-*/anat/*_T1w.nii.gz"):
+        copy = folder / scan.relative_to(study)
+        copy.parent.mkdir(parents=True)
+        copy.write_bytes(b"never read")
+    (folder / "participants.tsv").write_text((study / "participants.tsv").read_text())
+    return folder
+
+
+def numbers(value: object) -> list[float]:
+    if isinstance(value, dict):
+        return [number for item in value.values() for number in numbers(item)]
+    if isinstance(value, list):
+        return [number for item in value for number in numbers(item)]
+    return [float(value)] if isinstance(value, int | float) else []
+
+
+def test_the_record_is_complete_and_finite_and_a_second_call_is_not_prepared_again(
+    run, study: Path, tmp_path: Path
+):
+    output, work = tmp_path / "result.json", tmp_path / "work"
+    arguments = (study, *BY_SESSION, "--factor", "ventricle_scale", "--log", "--work", work)
+    status, text, errors = run("evaluate", "unlearning", *arguments, "--output", output, "--json")
+    assert status == 0, errors
+    record = json.loads(text)
+    assert record == json.loads(output.read_text())
+    assert record["scans"] == {"mprage3t": 6, "spgr15t": 6}
+    assert (record["split"], record["held_out_scans"], record["chance"]) == ("participants.tsv", 6, 0.5)
+    assert record["before"]["mean"].keys() == record["after"]["mean"].keys()
+    assert {"task r2", "site, linear probe retrained", "site, frozen site head"} <= set(
+        record["after"]["mean"]
+    )
+    assert all(math.isfinite(number) for number in numbers(record))
+    for brain in work.glob("*.npz"):
+        assert brain.stat().st_size > 0
+    times = {brain: brain.stat().st_mtime_ns for brain in work.glob("*.npz")}
+    status, table, _ = run("evaluate", "unlearning", *arguments)
+    assert status == 0
+    assert "features, not images" in table
+    assert "frozen site head misleads" in table
+    assert {brain: brain.stat().st_mtime_ns for brain in work.glob("*.npz")} == times
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--factor", "shoe_size"), "no column shoe_size"),
+        (("--factor", "site", "--log"), "site holds words"),
+        (("--factor", "lesions_ml", "--log"), "no logarithm"),
+        (("--domain", "mprage3t"), "one site"),
+        (("--domain", "elsewhere"), "no scans of elsewhere"),
+        (("--factor", "few"), "known for 2 training subjects, 6 are needed"),
+    ],
+)
+def test_table_and_splits_are_checked_before_scans_are_prepared(
+    options: tuple[str, ...], message: str, run, untouched: Path
+):
+    table = untouched / "participants.tsv"
+    head, *rows = table.read_text().splitlines()
+    if "few" not in head:
+        values = ["1", "2", *["n/a"] * (len(rows) - 2)]
+        lines = [f"{head}\tfew", *("\t".join(pair) for pair in zip(rows, values, strict=True))]
+        table.write_text("\n".join(lines) + "\n")
+    status, _, errors = run("evaluate", "unlearning", untouched, *BY_SESSION, *options)
+    assert status == 2
+    assert message in errors
+    assert len(errors.strip().splitlines()) == 1
+
+
+def test_the_help_says_that_no_images_are_made(run):
+    status, text, _ = run("evaluate", "unlearning", "--help")
+    assert status == 0
+    assert "not images" in " ".join(text.split())
