@@ -70,7 +70,8 @@ class TrainedUnlearning:
         """Return the task head's numbers, or numbers of groups, shape (n,)."""
         with torch.inference_mode():
             found = self.network.task_head(self.network.encoder(self._inputs(pooled))).numpy()
-        return found.argmax(1) if found.shape[1] > 1 else found[:, 0] * self.spread + self.centre
+        numbers = found.argmax(1) if found.shape[1] > 1 else found[:, 0] * self.spread + self.centre
+        return np.asarray(numbers, np.float32)
 
     def sites(self, pooled: FloatArray) -> Labels:
         """Return the site head's answers, shape (n,)."""
