@@ -65,6 +65,10 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "residual, rate 4e-3, identity 0.5, cycle 1": FREE | {"identity_weight": 0.5},
     "residual, rate 4e-3, identity 0, cycle 1, no norm": FREE | {"norm": "none"},
     "residual, rate 8e-3, identity 0, cycle 1": FREE | {"learning_rate": 8e-3},
+    "residual, rate 8e-3, identity 0": FREE | {"cycle_weight": 10.0, "learning_rate": 8e-3},
+    "residual, rate 16e-3, identity 0": FREE | {"cycle_weight": 10.0, "learning_rate": 16e-3},
+    "residual, rate 8e-3, identity 0, 1500 steps": FREE
+    | {"cycle_weight": 10.0, "learning_rate": 8e-3, "steps": 1500},
 }
 FULL: dict[str, dict[str, Any]] = {
     "as published": {},

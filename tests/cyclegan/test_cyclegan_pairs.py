@@ -56,7 +56,15 @@ def brains(heads):
 
 @pytest.fixture(scope="module")
 def pair(brains, tmp_path_factory) -> TrainedPair:
-    settings = CycleGanSettings(channels=8, blocks=1, discriminator_channels=8, steps=150)
+    # A weak cycle moves soonest, and lets a test be short.
+    settings = small(
+        channels=8,
+        discriminator_channels=8,
+        discriminator_layers=2,
+        cycle_weight=1.0,
+        steps=150,
+        checkpoint_every=75,
+    )
     return train_pair(NAMES, brains, settings, tmp_path_factory.mktemp("pair"), CPU)
 
 

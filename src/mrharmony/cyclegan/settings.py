@@ -20,8 +20,8 @@ class CycleGanSettings(Settings):
     residual: bool = True  # the generators give a change of the slice, not the slice
     norm: Literal["instance", "none"] = "instance"
     discriminator_channels: int = Field(16, ge=2)
-    discriminator_layers: int = Field(2, ge=1)  # that halve the slice: 1 sees 10 pixels, 2 see 18, 3 see 38
-    cycle_weight: float = Field(1.0, ge=0)  # 10 as published holds residual generators still for too long
+    discriminator_layers: int = Field(3, ge=1)  # that halve the slice: 1 sees 10 pixels, 2 see 18, 3 see 38
+    cycle_weight: float = Field(10.0, ge=0)
     identity_weight: float = Field(0.0, ge=0)
     steps: int = Field(1000, ge=1)
     batch: int = Field(2, ge=1)  # slices of each domain a step
