@@ -11,6 +11,7 @@ import pytest
 from mrharmony.cli.evaluating import evaluate
 from mrharmony.scans import read_scan, write_scan
 from mrharmony.simulate import write_cohort
+from sentences import sentences
 
 COMMANDS = [command.name or command.callback.__name__ for command in evaluate.registered_commands]
 TRUE_BRAIN = "derivatives/truth/sub-001/anat/sub-001_dseg.nii.gz"
@@ -114,7 +115,7 @@ def test_scans_on_different_grids_are_refused_in_one_sentence(
     status, _, errors = run("evaluate", "repeat", pair[0], elsewhere)
     assert status == 2
     assert "another grid" in errors
-    assert len(errors.strip().splitlines()) == 1
+    assert len(sentences(errors)) == 1
 
 
 def test_identity_is_exact_for_population_curves_and_not_for_histogram_matching(run, pair: tuple[Path, Path]):
@@ -184,7 +185,7 @@ def test_biology_checks_its_columns_before_it_prepares(
     status, _, errors = run("evaluate", "biology", tmp_path, *arguments)
     assert status == 2
     assert message in errors
-    assert len(errors.strip().splitlines()) == 1
+    assert len(sentences(errors)) == 1
 
 
 def test_a_fitted_method_is_saved_and_reused_on_unseen_scans(

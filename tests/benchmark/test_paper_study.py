@@ -31,6 +31,7 @@ from mrharmony.latent import (
 from mrharmony.prepare import Grid
 from mrharmony.simulate import write_cohort
 from mrharmony.volume import Volume
+from sentences import sentences
 
 ZOOM = 4.0
 DOMAINS = ("mprage-3t", "spgr-1.5t")
@@ -214,7 +215,7 @@ def test_mistakes_end_in_one_sentence(run, study: Path, tmp_path: Path, argument
     status, _, errors = run("evaluate", "paper", study, *ARGUMENTS, *given, "--output", tmp_path / "out")
     assert status == 2
     assert message in errors
-    assert len(errors.strip().splitlines()) == 1
+    assert len(sentences(errors)) == 1
 
 
 def test_parts_made_apart_are_the_images_made_together(
