@@ -26,7 +26,7 @@ from mrharmony.harmonize.fitted import Brains
 from mrharmony.harmonize.locked import Extent, lock_of, render, through_lock
 from mrharmony.harmonize.population import DomainStatistics, save_statistics
 from mrharmony.harmonize.protocol import HarmonizedVolume
-from mrharmony.harmonize.recognition import recognise, source_findings
+from mrharmony.harmonize.recognition import Recognition, recognise, source_findings
 from mrharmony.latent import STATISTICS
 from mrharmony.prepare import PreparedScan
 from mrharmony.volume import Domain, FloatArray
@@ -74,13 +74,8 @@ class SynthesisHarmonizer:
         if source is not None and source.name == target.name:
             return self.lock.lattice()
         looks = scan_looks(scan)
-        wanted = accent.look(looks)
-        absolute = fit_bilateral_grid(looks.positions, looks.intensities, wanted, settings=self.lock)
-        origin = self._origin(looks, source)
-        if origin is None:
-            return absolute
-        relative = fit_bilateral_grid(looks.positions, origin.look(looks), wanted, settings=self.lock)
-        return absolute.blend(relative, RELATIVE_SHARE)
+        origin = self._told(source) or self._alike(recognise(self.accents, looks))
+        return self._fit(looks, origin, accent)
 
     def harmonize(self, scan: PreparedScan, source: Domain | None, target: Domain) -> HarmonizedVolume:
         """Return the harmonized scan with evidence; `source` is None where the scan's domain is unknown.
@@ -92,13 +87,15 @@ class SynthesisHarmonizer:
         MrharmonyError
             If the target domain is unknown.
         """
-        transform = self.transform(scan, source, target)
-        done = through_lock(scan, transform, self.name, source, target, self.statistics, self.extent)
-        looks = scan_looks(scan)
+        accent, looks, told = accent_of(self.accents, target), scan_looks(scan), self._told(source)
         nearest = recognise(self.accents, looks)
-        known = source if source is not None and source.name in self.accents else None
-        distance = self.accents[known.name].distance(looks) if known else nearest.distance
-        findings = source_findings(known, distance)
+        if source is not None and source.name == target.name:
+            transform = self.lock.lattice()
+        else:
+            transform = self._fit(looks, told or self._alike(nearest), accent)
+        done = through_lock(scan, transform, self.name, source, target, self.statistics, self.extent)
+        distance = told.distance(looks) if told else nearest.distance
+        findings = source_findings(source if told else None, distance)
         return replace(
             done,
             evidence=done.evidence.doubted([finding.code for finding in findings]),
@@ -106,12 +103,22 @@ class SynthesisHarmonizer:
             findings=findings,
         )
 
-    def _origin(self, looks: ScanLooks, source: Domain | None) -> Accent | None:
-        """Return the accent of the source, told or recognised; None where the scan looks like no domain."""
-        if source is not None and source.name in self.accents:
-            return self.accents[source.name]
-        nearest = recognise(self.accents, looks)
+    def _told(self, source: Domain | None) -> Accent | None:
+        """Return the accent of a source that was told and is known."""
+        return self.accents.get(source.name) if source else None
+
+    def _alike(self, nearest: Recognition) -> Accent | None:
+        """Return the accent of the nearest domain; None where the scan looks like no domain."""
         return self.accents[nearest.name] if nearest.is_alike else None
+
+    def _fit(self, looks: ScanLooks, origin: Accent | None, target: Accent) -> BilateralGrid:
+        """Return the absolute fit, blended with the relative one where the origin is known."""
+        wanted = target.look(looks)
+        absolute = fit_bilateral_grid(looks.positions, looks.intensities, wanted, settings=self.lock)
+        if origin is None:
+            return absolute
+        relative = fit_bilateral_grid(looks.positions, origin.look(looks), wanted, settings=self.lock)
+        return absolute.blend(relative, RELATIVE_SHARE)
 
     def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
         """Return canonical intensities in the target's look, shape (i, j, k), 0 outside the brain.
