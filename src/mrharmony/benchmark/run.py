@@ -32,7 +32,7 @@ from mrharmony.benchmark.folder import BenchmarkFolder
 from mrharmony.benchmark.harmonizing import FITTED, Contest, is_finished, read_records, run_method
 from mrharmony.benchmark.plan import BenchmarkPlan, BenchmarkScan, make_plan
 from mrharmony.benchmark.table import write_tables
-from mrharmony.cohort.preparing import ScanFile, one_thread, prepare_positions, usable_cores
+from mrharmony.cohort.preparing import ScanFile, by_position, one_thread, prepare_positions, usable_cores
 from mrharmony.cyclegan import CycleGanSettings
 from mrharmony.harmonize import CYCLEGAN
 from mrharmony.latent import model_hash, read_card
@@ -174,12 +174,10 @@ def _models(request: BenchmarkRequest) -> dict[str, str]:
 def _prepare(
     plan: BenchmarkPlan, folder: BenchmarkFolder, workers: int
 ) -> tuple[dict[Path, Path], dict[Path, str]]:
-    """Prepare all scans; those of a virtual head lie in one place and have its true brain for a mask."""
-    groups: dict[str, list[ScanFile]] = {}
-    for key, scan in plan.scans.items():
-        brain = true_brain(plan.root, scan.subject)
-        groups.setdefault(scan.subject if brain else key, []).append(ScanFile(scan.path, brain))
-    return prepare_positions(list(groups.values()), Grid.working(ZOOM), folder.brains, workers)
+    """Prepare all scans; those of a virtual head have its true brain for a mask."""
+    scans = plan.scans.values()
+    positions = by_position((s.subject, ScanFile(s.path, true_brain(plan.root, s.subject))) for s in scans)
+    return prepare_positions(positions, Grid.working(ZOOM), folder.brains, workers)
 
 
 def _run_methods(contest: Contest, methods: Sequence[str], workers: int) -> None:

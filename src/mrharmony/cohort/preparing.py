@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -91,6 +91,21 @@ def prepare_positions(
     for outcome in track(outcomes, "preparing", len(positions), len(positions) - len(missing)):
         refused |= outcome
     return {scan.path: file for scan, file in files.items() if scan.path not in refused}, refused
+
+
+def by_position(scans: Iterable[tuple[str, ScanFile]]) -> list[list[ScanFile]]:
+    """Group scans by the head's position, as `prepare_positions` takes them.
+
+    Parameters
+    ----------
+    scans
+        Subject and scan. Those that come with the true brain of a virtual head lie where that head lies; every
+        other scan is in a position of its own.
+    """
+    groups: dict[str, list[ScanFile]] = {}
+    for subject, scan in scans:
+        groups.setdefault(subject if scan.mask else str(scan.path), []).append(scan)
+    return list(groups.values())
 
 
 def load_brain(file: Path, grid: Grid) -> CanonicalBrain:

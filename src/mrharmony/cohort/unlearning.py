@@ -12,7 +12,7 @@ import numpy as np
 
 from mrharmony.cohort.biology import column_entries, column_groups, column_number
 from mrharmony.cohort.judged import ZOOM, judged_file, require_some, scans_of
-from mrharmony.cohort.preparing import ScanFile, load_brain, prepare_positions
+from mrharmony.cohort.preparing import by_position, load_brain, prepare_positions
 from mrharmony.evaluate.unlearning import (
     UnlearningData,
     latent_features,
@@ -86,14 +86,11 @@ def _pooled(
 
     The scans of a virtual head get one posture, as in the benchmark, so that it does not tell the scanner.
     """
-    heads: dict[str, list[ScanFile]] = {}
-    for scan in scans:
-        file = judged_file(index.root, scan)
-        heads.setdefault(scan.subject if file.mask else str(scan.path), []).append(file)
+    positions = by_position((scan.subject, judged_file(index.root, scan)) for scan in scans)
     grid = Grid.working(ZOOM)
     with tempfile.TemporaryDirectory() as scratch:
         work = request.work or Path(scratch)
-        files, refused = prepare_positions(list(heads.values()), grid, work, request.workers)
+        files, refused = prepare_positions(positions, grid, work, request.workers)
         pooled = {
             path: latent_features(model, load_brain(file, grid))
             for path, file in track(list(files.items()), "encoding")

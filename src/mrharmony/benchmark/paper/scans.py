@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mrharmony.benchmark.paper.slices import PaperScan
 from mrharmony.benchmark.plan import BenchmarkPlan, BenchmarkScan, make_plan
-from mrharmony.cohort.preparing import ScanFile, load_brain, prepare_positions
+from mrharmony.cohort.preparing import ScanFile, by_position, load_brain, prepare_positions
 from mrharmony.harmonize import CanonicalBrain
 from mrharmony.prepare import Grid
 from mrharmony.scans import BidsIndex
@@ -119,14 +119,11 @@ def _prepared(
     cache: Path,
     workers: int | None,
 ) -> tuple[dict[str, CanonicalBrain], dict[str, str]]:
-    """Prepare scans; those of a virtual head lie in one place and have its true brain for a mask."""
+    """Prepare scans; those of a virtual head have its true brain for a mask."""
     scans = {scan.key: scan for part in chosen for scan in part}
-    groups: dict[str, list[ScanFile]] = {}
-    for key in sorted(scans):
-        scan = scans[key]
-        brain = true_brain(plan.root, scan.subject)
-        groups.setdefault(scan.subject if brain else key, []).append(ScanFile(scan.path, brain))
-    files, refused = prepare_positions(list(groups.values()), grid, cache, workers)
+    ordered = [scans[key] for key in sorted(scans)]
+    positions = by_position((s.subject, ScanFile(s.path, true_brain(plan.root, s.subject))) for s in ordered)
+    files, refused = prepare_positions(positions, grid, cache, workers)
     brains = {key: load_brain(files[s.path], grid) for key, s in scans.items() if s.path in files}
     return brains, {path.name: reason for path, reason in refused.items()}
 
