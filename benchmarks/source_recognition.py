@@ -20,8 +20,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from mrharmony.cohort.preparing import prepare_brains
-from mrharmony.evaluate import peak_ratio
 from mrharmony.harmonize import (
     SynthesisHarmonizer,
     fit_bilateral_grid,
@@ -30,27 +28,16 @@ from mrharmony.harmonize import (
     scan_looks,
 )
 from mrharmony.latent import STATISTICS
-from mrharmony.prepare import Grid, PreparedScan, prepare_scan
+from mrharmony.prepare import PreparedScan
 from mrharmony.progress import track
-from mrharmony.scans import BidsIndex, write_json
+from mrharmony.scans import write_json
 from mrharmony.scans.atomic import write_bytes
-from mrharmony.scans.participants import shuffle_key
-from mrharmony.simulate import (
-    Anatomy,
-    Population,
-    Scanner,
-    draw_people,
-    load_scanners,
-    random_scanner,
-    scan_head,
-    segment_brain,
-    virtual_head,
-)
+from mrharmony.simulate import Anatomy, load_scanners, random_scanner
 from mrharmony.volume import FloatArray
 from mrharmony.weights import shipped_model
+from virtual_people import people, ratio, seen
 
 SEED = 11
-GRID = Grid.working(2.0)
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the relative fit
 TARGETS = 2  # known scanners that each scan is brought to
 KNOWN, RANDOM = 2, 3  # scanners that each head goes to beside the targets
@@ -69,7 +56,7 @@ def main() -> None:
     harmonizer = load_synthesis(model, load_statistics(model / STATISTICS))
     files = [asked.out / "cases" / f"{number:02d}.json" for number in range(asked.heads)]
     if not all(file.is_file() for file in files):
-        heads = people(asked.bids_dir, asked.domain, asked.heads, asked.out / "brains")
+        heads = people(asked.bids_dir, asked.domain, range(asked.heads), asked.out / "brains", SEED)
         for number, file in track(list(enumerate(files)), "heads"):
             if not file.is_file():
                 write_json(file, {"scans": cases(harmonizer, heads[number], number)})
@@ -77,26 +64,6 @@ def main() -> None:
     table = summary(scans)
     write_json(asked.out / "recognition.json", {"summary": table, "scans": scans})
     write_bytes(asked.out / "recognition.md", markdown(table, len(scans), asked.heads).encode())
-
-
-def people(bids_dir: Path, domain: str, count: int, cache: Path) -> list[Anatomy]:
-    """Return virtual people, each on the anatomy of another real one."""
-    index = BidsIndex.open(bids_dir, "site")
-    scans = [scan for scan in index.scans if scan.domain == domain]
-    chosen = [scan.path for scan in sorted(scans, key=lambda scan: shuffle_key(scan.subject))[:count]]
-    brains, _ = prepare_brains(chosen, GRID, cache)
-    drawn = draw_people(np.random.default_rng(SEED), Population(age=(20, 85), patients=0.25), count)
-    return [
-        virtual_head(
-            np.random.default_rng([SEED, number]),
-            GRID,
-            segment_brain(brains[path].volume, brains[path].mask),
-            ventricle_scale=person.ventricle_scale,
-            cortical_thinning=person.cortical_thinning,
-            lesions_ml=person.lesions_ml,
-        )
-        for number, (path, person) in enumerate(zip(chosen, drawn, strict=True))
-    ]
 
 
 def cases(harmonizer: SynthesisHarmonizer, head: Anatomy, number: int) -> list[dict[str, Any]]:
@@ -108,14 +75,8 @@ def cases(harmonizer: SynthesisHarmonizer, head: Anatomy, number: int) -> list[d
     targets = [known[place] for place in order[:TARGETS]]
     sources = [known[place] for place in order[TARGETS : TARGETS + KNOWN]]
     sources += [random_scanner(rng) for _ in range(RANDOM)]
-    truths = {target.name: seen(head, target, number).intensities() for target in targets}
-    return [case(harmonizer, seen(head, source, number), source.name, truths) for source in sources]
-
-
-def seen(head: Anatomy, scanner: Scanner, number: int) -> PreparedScan:
-    """Return a head as a scanner sees it, prepared."""
-    rng = np.random.default_rng([SEED, number, *scanner.name.encode()])
-    return prepare_scan(scan_head(head, scanner, rng), brain_mask=head.brain_mask)
+    truths = {target.name: seen(head, target, (SEED, number)).intensities() for target in targets}
+    return [case(harmonizer, seen(head, source, (SEED, number)), source.name, truths) for source in sources]
 
 
 def case(
@@ -140,11 +101,6 @@ def case(
                 ratio(absolute.blend(relative, share).apply(places, inside), truth[mask]) for share in SHARES
             ]
     return {"source": source, "distances": distances, "psnr": psnr}
-
-
-def ratio(made: FloatArray, truth: FloatArray) -> float:
-    """Return the PSNR, dB."""
-    return peak_ratio(float(np.mean((made.astype(np.float64) - truth) ** 2)))
 
 
 def summary(scans: list[dict[str, Any]]) -> dict[str, Any]:

@@ -1,0 +1,72 @@
+"""Virtual people on the anatomies of real ones with their prepared scans, where the truth is known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mrharmony.cohort.preparing import prepare_brains
+from mrharmony.evaluate import peak_ratio
+from mrharmony.prepare import Grid, PreparedScan, prepare_scan
+from mrharmony.scans import BidsIndex
+from mrharmony.scans.participants import shuffle_key
+from mrharmony.simulate import (
+    Anatomy,
+    Population,
+    Scanner,
+    draw_people,
+    scan_head,
+    segment_brain,
+    virtual_head,
+)
+from mrharmony.volume import FloatArray
+
+GRID = Grid.working(2.0)
+
+
+def people(bids_dir: Path, domain: str, places: Sequence[int], cache: Path, seed: int) -> list[Anatomy]:
+    """Return virtual people, each on the anatomy of another real one.
+
+    Parameters
+    ----------
+    bids_dir, domain
+        The data set, and the site whose scans are segmented.
+    places
+        Which subjects, in the order in which `simulate --anatomy` takes them: of 40, the first 24 are for
+        training subjects, the others for test subjects.
+    cache
+        Folder of prepared brains.
+    seed
+        Of who they are.
+    """
+    index = BidsIndex.open(bids_dir, "site")
+    scans = sorted(
+        (scan for scan in index.scans if scan.domain == domain), key=lambda scan: shuffle_key(scan.subject)
+    )
+    chosen = [scans[place].path for place in places]
+    brains, _ = prepare_brains(chosen, GRID, cache)
+    drawn = draw_people(np.random.default_rng(seed), Population(age=(20, 85), patients=0.25), len(chosen))
+    return [
+        virtual_head(
+            np.random.default_rng([seed, number]),
+            GRID,
+            segment_brain(brains[path].volume, brains[path].mask),
+            ventricle_scale=person.ventricle_scale,
+            cortical_thinning=person.cortical_thinning,
+            lesions_ml=person.lesions_ml,
+        )
+        for number, (path, person) in enumerate(zip(chosen, drawn, strict=True))
+    ]
+
+
+def seen(head: Anatomy, scanner: Scanner, seed: Sequence[int]) -> PreparedScan:
+    """Return a head as a scanner sees it, prepared; `seed` is that of the head's scans."""
+    rng = np.random.default_rng([*seed, *scanner.name.encode()])
+    return prepare_scan(scan_head(head, scanner, rng), brain_mask=head.brain_mask)
+
+
+def ratio(made: FloatArray, truth: FloatArray) -> float:
+    """Return the PSNR, dB."""
+    return peak_ratio(float(np.mean((made.astype(np.float64) - truth) ** 2)))
