@@ -46,7 +46,7 @@ from virtual_people import people, ratio, seen
 SEED = 13
 LEARNED_FROM = range(14, 24)  # subjects whose anatomies the new scanners' own scans have
 TESTED_ON = 24  # the first of those whose anatomies are tested
-RANDOM = 4  # new scanners of random physics, beside the shipped ones that are no references
+RANDOM = 2  # new scanners of random physics, beside the shipped ones that are no references
 KNOWN = 5  # scanners that a test head goes to beside the new ones; the first two are sources and targets
 COUNTS = (10, 1)
 TRAINED = 0  # scans, of a direction between known scanners

@@ -18,11 +18,12 @@ from mrharmony.prepare import PreparedScan
 from mrharmony.volume import Domain, FloatArray, Volume
 
 Extent = Literal["brain", "head"]
+_USUAL = LockSettings()
 
 
-def lock_of(extent: Extent) -> LockSettings:
+def lock_of(extent: Extent, settings: LockSettings = _USUAL) -> LockSettings:
     """Return the lock for an extent: where the air around the head is transformed too, black stays black."""
-    return LockSettings() if extent == "brain" else LockSettings(lift=0)
+    return settings if extent == "brain" else settings.model_copy(update={"lift": 0})
 
 
 def through_lock(

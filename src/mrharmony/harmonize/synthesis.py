@@ -7,7 +7,7 @@ domain is its accent (`accents`): how its scans differ from mixtures of their ow
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mrharmony.harmonize.accents import (
@@ -33,6 +33,7 @@ from mrharmony.volume import Domain, FloatArray
 
 SYNTHESIS = "synthesis"
 RELATIVE_SHARE = 0.5  # of the relative fit, where the source is known
+LOCK = LockSettings(nodes=(3, 4, 3), spatial_smoothness=1e-3)  # from benchmarks/lock_settings.py
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class SynthesisHarmonizer:
 
     statistics: Mapping[str, DomainStatistics]
     accents: Mapping[str, Accent]
-    lock: LockSettings = field(default_factory=LockSettings)
+    lock: LockSettings = LOCK
     extent: Extent = "brain"
     name: str = SYNTHESIS
 
@@ -160,4 +161,4 @@ def load_synthesis(
     MrharmonyError
         If there are none, they are damaged, or belong to another network than the shipped one.
     """
-    return SynthesisHarmonizer(statistics, load_accents(directory), lock_of(extent), extent)
+    return SynthesisHarmonizer(statistics, load_accents(directory), lock_of(extent, LOCK), extent)
