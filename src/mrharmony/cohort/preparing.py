@@ -164,9 +164,7 @@ def _prepare_beside(first: PreparedScan | None, scan: ScanFile, read: Scan) -> P
         bias_field = np.ones_like(first.bias_field)
         return replace(first, native=read.volume, bias_field=bias_field, scale=scan.scale)
     mask = read_mask(scan.mask, read) if scan.mask else None
-    prepared = prepare_scan(read.volume, brain_mask=mask)
-    if first:
-        prepared = replace(prepared, posture=first.posture)
+    prepared = prepare_scan(read.volume, brain_mask=mask, posture=first.posture if first else None)
     if scan.scale:
         prepared = replace(prepared, bias_field=np.ones_like(prepared.bias_field), scale=scan.scale)
     return prepared

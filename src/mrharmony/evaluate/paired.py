@@ -15,7 +15,6 @@ from mrharmony.volume import BoolArray, FloatArray
 DATA_RANGE = 1.0  # canonical units, fixed, so that scores of different scans and methods compare
 _SIGMA, _CUT = 1.5, 3.5  # of the Gaussian window: voxels, and where it ends in σ
 _WIDTH = 7  # voxels of the uniform window
-_MARGIN = 5  # voxels around the mask: the radius of the Gaussian window (σ 1.5, cut at 3.5 σ)
 Window = Literal["gaussian", "uniform"]
 
 
@@ -62,10 +61,11 @@ class PairedTruth:
     ) -> None:
         self._truth, self._mask = truth, mask
         self._range, self._window = data_range, window
-        self._box = tuple(
-            slice(max(extent.start - _MARGIN, 0), extent.stop + _MARGIN)
-            for extent in ndimage.find_objects(mask.astype(np.uint8))[0]
-        )
+        self._box = ndimage.find_objects(mask.astype(np.uint8))[0]
+        self._inner = np.flatnonzero(mask[self._box])
+        self._windows = [
+            _window_weights(size, extent, window) for size, extent in zip(mask.shape, self._box, strict=True)
+        ]
 
     def scores(self, output: FloatArray) -> PairedScores:
         """Return MSE, PSNR and SSIM of an output inside the mask; intensities as the truth's."""
@@ -97,7 +97,7 @@ class PairedTruth:
         return _WIDTH**3 / (_WIDTH**3 - 1) if self._window == "uniform" else 1.0
 
     def _inside(self, image: FloatArray) -> NDArray[np.float64]:
-        """Return an image around the brain, 0 outside the mask."""
+        """Return an image in the brain's box, 0 outside the mask."""
         return np.where(self._mask[self._box], image[self._box], 0).astype(np.float64)
 
     def _moments(self, image: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -106,11 +106,29 @@ class PairedTruth:
         return mean, self._unbiased * (square - mean**2)
 
     def _window_mean(self, image: NDArray[np.float64]) -> NDArray[np.float64]:
-        if self._window == "gaussian":
-            means = ndimage.gaussian_filter(image, _SIGMA, truncate=_CUT)
-        else:
-            means = ndimage.uniform_filter(image, _WIDTH)
-        return np.asarray(means[self._mask[self._box]])
+        """Return the weighted means around the voxels of the mask, one product of matrices along each axis."""
+        x, y, z = self._windows
+        means = np.tensordot(x, y @ (image @ z.T), axes=1)
+        return means.ravel().take(self._inner)
+
+
+def _window_weights(size: int, extent: slice, window: Window) -> NDArray[np.float64]:
+    """Return what each voxel of a box adds to the window mean around each of its voxels, along one axis.
+
+    Parameters
+    ----------
+    size
+        Voxels of the whole image along the axis; at its ends it is mirrored.
+    extent
+        The box; outside of it the image is 0.
+    window
+        As in `PairedTruth`.
+    """
+    if window == "gaussian":
+        weights = ndimage.gaussian_filter1d(np.eye(size), _SIGMA, axis=0, truncate=_CUT)
+    else:
+        weights = ndimage.uniform_filter1d(np.eye(size), _WIDTH, axis=0)
+    return np.ascontiguousarray(weights[extent, extent])
 
 
 def paired_scores(

@@ -119,10 +119,11 @@ class BilateralGrid:
         below, above = table[:-1], table[1:]
         x, y, z, s = fractions
         change = np.zeros(len(intensities), dtype=np.float32)
-        for i, weight_i in enumerate((1 - x, x)):
-            for j, weight_j in enumerate((1 - y, y)):
+        ends = [(1 - f, f)[: min(size, 2)] for f, size in zip((x, y, z), self.offsets.shape, strict=False)]
+        for i, weight_i in enumerate(ends[0]):
+            for j, weight_j in enumerate(ends[1]):
                 weight_ij = weight_i * weight_j
-                for k, weight_k in enumerate((1 - z, z)):
+                for k, weight_k in enumerate(ends[2]):
                     corner = cells + (i * strides[0] + j * strides[1] + k * strides[2])
                     lower = below.take(corner)
                     change += weight_ij * weight_k * (lower + s * (above.take(corner) - lower))

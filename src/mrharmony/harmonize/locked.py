@@ -11,7 +11,7 @@ from mrharmony.harmonize.bilateral_bounds import LockSettings
 from mrharmony.harmonize.bilateral_fit import fit_bilateral_grid
 from mrharmony.harmonize.bilateral_grid import BilateralGrid
 from mrharmony.harmonize.evidence import scan_evidence
-from mrharmony.harmonize.per_scan import on_brain
+from mrharmony.harmonize.per_scan import brain_positions, on_brain
 from mrharmony.harmonize.population import DomainStatistics, target_statistics
 from mrharmony.harmonize.protocol import HarmonizedVolume
 from mrharmony.prepare import PreparedScan
@@ -79,7 +79,7 @@ def truth_fitted(scan: PreparedScan, truth: FloatArray) -> FloatArray:
     Canonical intensities, shape (i, j, k), 0 outside the brain mask.
     """
     mask = scan.brain_mask
-    positions, intensities = scan.positions(mask), scan.intensities()[mask]
+    positions, intensities = brain_positions(scan), scan.intensities()[mask]
     lock = fit_bilateral_grid(positions, intensities, truth[mask])
     return on_brain(scan, lock.apply(positions, intensities))
 
@@ -110,8 +110,10 @@ def render(scan: PreparedScan, transform: BilateralGrid, scale: float, extent: E
     extent
         `brain` sets voxels outside the brain mask to 0; `head` transforms all voxels.
     """
-    voxels = np.zeros(scan.native.shape, dtype=np.float32)
-    wanted = scan.brain_mask if extent == "brain" else np.ones(scan.native.shape, dtype=bool)
-    intensities = scan.intensities()[wanted]
-    voxels[wanted] = transform.apply(scan.positions(wanted), intensities) * np.float32(scale)
-    return scan.native.with_voxels(voxels)
+    if extent == "brain":
+        intensities = scan.intensities()[scan.brain_mask]
+        changed = transform.apply(brain_positions(scan), intensities)
+        return scan.native.with_voxels(on_brain(scan, changed * np.float32(scale)))
+    everywhere = np.ones(scan.native.shape, dtype=bool)
+    changed = transform.apply(scan.positions(everywhere), scan.intensities().ravel())
+    return scan.native.with_voxels((changed * np.float32(scale)).reshape(scan.native.shape))

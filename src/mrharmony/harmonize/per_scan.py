@@ -49,6 +49,7 @@ def brain_on_grid(scan: PreparedScan) -> CanonicalBrain:
 
 
 canonical_brain = PerScan(brain_on_grid)
+brain_positions = PerScan(lambda scan: scan.positions(scan.brain_mask))
 
 
 def lies_on(scan: PreparedScan, grid: Grid) -> bool:

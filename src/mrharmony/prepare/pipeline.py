@@ -14,13 +14,15 @@ from mrharmony.prepare.posture import align_to_template
 from mrharmony.prepare.prepared import PreparedScan
 from mrharmony.prepare.quality_gates import quality_findings
 from mrharmony.prepare.voxel_order import array_from_ras, array_to_ras, to_ras
-from mrharmony.volume import BoolArray, MrharmonyError, Volume
+from mrharmony.volume import BoolArray, Matrix, MrharmonyError, Volume
 
 PREPARATION_FORMAT = "4"
 """Changes when preparation changes between releases, so that older preparations are not taken up."""
 
 
-def prepare_scan(volume: Volume, *, brain_mask: BoolArray | None = None, seed: int = 0) -> PreparedScan:
+def prepare_scan(
+    volume: Volume, *, brain_mask: BoolArray | None = None, posture: Matrix | None = None, seed: int = 0
+) -> PreparedScan:
     """Find a scan's brain, bias field, intensity scale and posture.
 
     All is computed in RAS voxel order and handed back in the scan's own, so a scan gives the same result in
@@ -33,6 +35,8 @@ def prepare_scan(volume: Volume, *, brain_mask: BoolArray | None = None, seed: i
     brain_mask
         Voxels of the brain, the scan's shape. Where it is not given the brain is found with deepbet; a scan
         that came skull-stripped keeps its own border.
+    posture
+        Where the head lies, if another scan of it in the same place has told; it is taken as it is.
     seed
         Seed of the points at which the posture is estimated.
 
@@ -41,12 +45,12 @@ def prepare_scan(volume: Volume, *, brain_mask: BoolArray | None = None, seed: i
     MrharmonyError
         Where the scan holds no plausible brain, or the mask is not one.
     """
-    prepared, quality = prepare_unjudged(volume, brain_mask=brain_mask, seed=seed)
+    prepared, quality = prepare_unjudged(volume, brain_mask=brain_mask, posture=posture, seed=seed)
     return replace(prepared, findings=prepared.findings + quality_findings(quality))
 
 
 def prepare_unjudged(
-    volume: Volume, *, brain_mask: BoolArray | None = None, seed: int = 0
+    volume: Volume, *, brain_mask: BoolArray | None = None, posture: Matrix | None = None, seed: int = 0
 ) -> tuple[PreparedScan, MaskQuality]:
     """Do the work of `prepare_scan`, and return the figures by which it is judged beside it."""
     _refuse_unusable(volume)
@@ -56,12 +60,12 @@ def prepare_unjudged(
     bias_field = estimate_bias_field(ras, mask)
     corrected = ras.with_voxels(ras.voxels / bias_field)
     scale = intensity_scale(corrected.voxels[mask])
-    alignment = align_to_template(corrected, mask, seed)
+    alignment = align_to_template(corrected, mask, seed, posture)
     prepared = PreparedScan(
         native=volume,
         brain_mask=array_from_ras(mask, volume),
         bias_field=array_from_ras(bias_field, volume),
-        posture=alignment.posture,
+        posture=alignment.posture if posture is None else posture,
         scale=scale,
         skull_stripped=skull_stripped,
         findings=mask_findings(mask),

@@ -48,7 +48,9 @@ class Alignment:
     similarity: float
 
 
-def align_to_template(volume: Volume, brain_mask: BoolArray, seed: int = 0) -> Alignment:
+def align_to_template(
+    volume: Volume, brain_mask: BoolArray, seed: int = 0, near: Matrix | None = None
+) -> Alignment:
     """Find the rigid motion that lays a brain on the template's brain.
 
     Gauss-Newton least squares (Lucas & Kanade 1981) between template and brain at random points, coarse to
@@ -63,13 +65,14 @@ def align_to_template(volume: Volume, brain_mask: BoolArray, seed: int = 0) -> A
         Bias-corrected scan and its brain, shape (i, j, k).
     seed
         Seed of the points.
+    near
+        The posture of another scan of the same head in the same place, where there is one: it is only refined.
     """
     fixed, moving = _coarse_template(), _coarse_copy(volume, brain_mask)
-    centres = {"source_centre": _centre(fixed), "target_centre": _centre(moving)}
-    motions = [_Motion(turn, 1.0, **centres) for turn in _STARTS]
+    motions = _starts(fixed, moving) if near is None else [_Motion.of(near, _centre(fixed))]
     rng = np.random.default_rng(seed)
     similarity = 0.0
-    for sigma in _SMOOTHING:
+    for sigma in _SMOOTHING if near is None else _SMOOTHING[-1:]:
         points = _points(fixed, sigma, rng)
         best, similarity = _best_aligned(motions, points, _smooth(fixed, sigma), _smooth(moving, sigma))
         motions = [best]
@@ -84,6 +87,12 @@ class _Motion:
     size: float
     source_centre: Points
     target_centre: Points
+
+    @classmethod
+    def of(cls, posture: Matrix, source_centre: Points) -> _Motion:
+        """Return the motion of a posture, without growth."""
+        back = np.linalg.inv(posture)
+        return cls(back[:3, :3], 1.0, source_centre, apply_affine(back, source_centre))
 
     def apply(self, points: Points) -> Points:
         return self.size * (points - self.source_centre) @ self.rotation.T + self.target_centre
@@ -100,6 +109,11 @@ class _Motion:
             self.rotation.T, self.source_centre - self.rotation.T @ self.target_centre
         )
         return matrix
+
+
+def _starts(fixed: Volume, moving: Volume) -> list[_Motion]:
+    """Return the postures to start from, the centres of the brains in one place."""
+    return [_Motion(turn, 1.0, _centre(fixed), _centre(moving)) for turn in _STARTS]
 
 
 def _best_aligned(
