@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrharmony.benchmark.contenders import CEILING
+from mrharmony.benchmark.directions import NOTHING
 from mrharmony.benchmark.harmonizing import Contest
 from mrharmony.benchmark.plan import BenchmarkScan
 from mrharmony.evaluate import (
@@ -38,6 +39,8 @@ GROUP = "group"
 LEAST_HEADS = 3
 CNN_FOLDS = 3  # of five, the probe's training would be most of a benchmark's time
 Brains = Mapping[str, CanonicalBrain]
+Block = Callable[[Brains], dict[str, Any]]
+_judges: list[CohortJudge] = []  # of this process, which works for one benchmark
 
 
 def segment_scan(contest: Contest, scan: BenchmarkScan) -> None:
@@ -45,11 +48,11 @@ def segment_scan(contest: Contest, scan: BenchmarkScan) -> None:
     contest.folder.segmentation(scan, contest.brain(scan))
 
 
-def figure_methods(contest: Contest, methods: Sequence[str]) -> None:
-    """Work out the cohort figures of methods one after the other; what the methods share is done once."""
-    judge = CohortJudge(contest)
-    for method in methods:
-        write_json(contest.folder.figures(method), judge.figures(method))
+def figure_method(contest: Contest, method: str) -> None:
+    """Work out the cohort figures of a method; what the methods share is done once in each process."""
+    if not _judges:
+        _judges.append(CohortJudge(contest))
+    write_json(contest.folder.figures(method), _judges[0].figures(method))
 
 
 class CohortJudge:
@@ -75,26 +78,36 @@ class CohortJudge:
         missing = len(self._scans) - len(served)
         if missing:
             return {"refused": f"{missing} of {len(self._scans)} scans cannot be brought to the target"}
-        blocks = {"sites": self._sites, "anatomy": self._anatomy, "biology": self._biology}
+        sites = partial(self._sites, control=method == NOTHING)
+        blocks: dict[str, Block] = {"sites": sites, "anatomy": self._anatomy, "biology": self._biology}
         figures = {name: _or_reason(block, brains) for name, block in blocks.items()}
         if method != CEILING and self._contest.plan.travelling:
             figures["leak"] = _or_reason(self._leak, brains)
         return figures
 
-    def _sites(self, brains: Brains) -> dict[str, Any]:
-        """Return how well the site can still be found, and how far the sites are apart."""
+    def _sites(self, brains: Brains, *, control: bool) -> dict[str, Any]:
+        """Return how well the site can still be found, and how far the sites are apart.
+
+        The CNN has its `control`, shuffled labels, where asked for.
+        """
         after = list(brains.values())
         labels = [self._tissues[scan.key].labels for scan in self._scans]
         features = probe_inputs("linear", after)
-        slices = probe_inputs("cnn", after)
-        cnn = cross_fit_probe(after, *self._sites_subjects, "cnn", folds=CNN_FOLDS, inputs=slices)
         return {
             "linear": asdict(probe_sites(after, *self._sites_subjects, "linear", inputs=features)),
             "frozen": asdict(self._frozen_probe.input_scores(features)),
-            # Retrained, but without a control of its own, which would take as long again.
-            "cnn": asdict(cnn.input_scores(slices)),
+            **self._cnn(after, control),
             "distances": asdict(site_distances(after, *self._sites_subjects, labels, features)),
         }
+
+    def _cnn(self, after: Sequence[CanonicalBrain], control: bool) -> dict[str, Any]:
+        """Return what the retrained CNN finds; with a control of its own it takes twice as long."""
+        if control:
+            probed = probe_sites(after, *self._sites_subjects, "cnn", folds=CNN_FOLDS)
+            return {"cnn": asdict(probed.scores), "cnn_control": asdict(probed.control)}
+        slices = probe_inputs("cnn", after)
+        fitted = cross_fit_probe(after, *self._sites_subjects, "cnn", folds=CNN_FOLDS, inputs=slices)
+        return {"cnn": asdict(fitted.input_scores(slices))}
 
     def _anatomy(self, brains: Brains) -> dict[str, Any]:
         """Return what became of the anatomy of each subject's home scan."""
@@ -169,7 +182,7 @@ class CohortJudge:
         return TargetVolumetry.fit(self._contest.brain(scan) for scan in training.values())
 
 
-def _or_reason(block: Callable[[Brains], dict[str, Any]], brains: Brains) -> dict[str, Any]:
+def _or_reason(block: Block, brains: Brains) -> dict[str, Any]:
     """Return a block of figures, null where one is not finite, or why there are none."""
     try:
         return {name: _finite(value) for name, value in block(brains).items()}

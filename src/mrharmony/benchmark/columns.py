@@ -25,11 +25,16 @@ def _sites(sites: Mapping[str, Any]) -> dict[str, Any]:
         "probe_linear_control": np.mean(linear["control"]["balanced_accuracy"]),
         "probe_linear_frozen": np.mean(sites["frozen"]["balanced_accuracy"]),
         "probe_cnn": np.mean(sites["cnn"]["balanced_accuracy"]),
+        "probe_cnn_control": _mean_accuracy(sites.get("cnn_control")),
         "wasserstein": np.mean(list(distances["wasserstein"].values())),
         "mmd": distances["mmd2"],
         "fid": distances["fid"],
         "kid": distances["kid"],
     }
+
+
+def _mean_accuracy(scores: Mapping[str, Any] | None) -> float | None:
+    return float(np.mean(scores["balanced_accuracy"])) if scores else None
 
 
 def _anatomy(anatomy: Mapping[str, Any]) -> dict[str, Any]:

@@ -96,6 +96,20 @@ class BenchmarkFolder:
         """Read a method's figures over the whole cohort."""
         return dict(json.loads(self.figures(method).read_text("utf-8")))
 
+    def add_session(self, taken: dict[str, Any]) -> None:
+        """Note what a run into this folder has done and what it took."""
+        write_json(self._sessions, {"sessions": [*self.sessions(), taken]})
+
+    def sessions(self) -> list[dict[str, Any]]:
+        """Return what the runs into this folder noted, in their order."""
+        if not self._sessions.is_file():
+            return []
+        return list(json.loads(self._sessions.read_text("utf-8"))["sessions"])
+
+    @property
+    def _sessions(self) -> Path:
+        return self.root / "work" / "sessions.json"
+
     def save_brain(self, method: str, scan: BenchmarkScan, voxels: FloatArray) -> None:
         """Keep a scan as a method brought it to the benchmark's target, canonical units, half precision."""
         write_arrays(self._brain(method, scan), {"voxels": voxels.astype(np.float16)})

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from mrharmony import __version__
-from mrharmony.benchmark.cohort_figures import figure_methods, segment_scan
+from mrharmony.benchmark.clock import Clock, processor_seconds
+from mrharmony.benchmark.cohort_figures import figure_method, segment_scan
 from mrharmony.benchmark.columns import cohort_columns
 from mrharmony.benchmark.contenders import (
     CEILING,
@@ -149,12 +150,14 @@ def run_benchmark(request: BenchmarkRequest) -> BenchmarkResult:
     plan = make_plan(request.bids_dir, request.domain_column, request.target, request.only)
     folder = BenchmarkFolder(request.output)
     folder.claim(request.settings(plan), _models(request))
-    workers = usable_cores()
+    workers, clock = usable_cores(), Clock()
     brains, refused = _prepare(plan, folder, workers)
     contest = Contest(plan, folder, brains, request.model, ZOOM, request.seed)
     methods = [name for name in METHODS if name in {"none", *request.methods}] + [CEILING] * plan.travelling
-    _run_methods(contest, methods, workers)
-    _figure_cohort(contest, methods, workers)
+    done = _run_methods(contest, methods, workers, clock)
+    _figure_cohort(contest, methods, workers, clock)
+    if done:
+        folder.add_session(clock.read() | {"methods": done})
     scores = _Scores.read(contest, methods)
     reasons = {path.name: reason for path, reason in refused.items()}
     rows = _rows(contest, scores, request.command)
@@ -180,27 +183,32 @@ def _prepare(
     return prepare_positions(positions, Grid.working(ZOOM), folder.brains, workers)
 
 
-def _run_methods(contest: Contest, methods: Sequence[str], workers: int) -> None:
-    """Run each method in a fresh one-threaded process, so that its time and memory are its own."""
+def _run_methods(contest: Contest, methods: Sequence[str], workers: int, clock: Clock) -> list[str]:
+    """Run each method in a fresh one-threaded process, so that its time and memory are its own.
+
+    Returns those that were run, because no earlier run has finished them.
+    """
     todo = [method for method in reversed(methods) if not is_finished(contest, method)]  # the slowest first
     with _pool(workers, 1) as pool:
-        tasks = [pool.submit(run_method, contest, method) for method in todo]
+        tasks = [pool.submit(processor_seconds, run_method, contest, method) for method in todo]
         for task in track(as_completed(tasks), "methods", len(methods), len(methods) - len(todo)):
-            task.result()
+            clock.add(task.result())
+    return todo[::-1]
 
 
-def _figure_cohort(contest: Contest, methods: Sequence[str], workers: int) -> None:
-    """Work out the cohort figures that are missing, each process those of several methods."""
+def _figure_cohort(contest: Contest, methods: Sequence[str], workers: int, clock: Clock) -> None:
+    """Work out the cohort figures that are missing."""
     todo = [method for method in methods if not contest.folder.figures(method).is_file()]
     if not todo:
         return
     scans = contest.present(contest.plan.judged)
     with _pool(workers, None) as pool:
-        for task in [pool.submit(segment_scan, contest, scan) for scan in scans]:
-            task.result()
-        parts = [part for number in range(workers) if (part := todo[number::workers])]
-        for task in [pool.submit(figure_methods, contest, part) for part in parts]:
-            task.result()
+        tasks = [pool.submit(processor_seconds, segment_scan, contest, scan) for scan in scans]
+        for task in track(as_completed(tasks), "tissues", len(scans)):
+            clock.add(task.result())
+        tasks = [pool.submit(processor_seconds, figure_method, contest, method) for method in todo]
+        for task in track(as_completed(tasks), "cohort figures", len(methods), len(methods) - len(todo)):
+            clock.add(task.result())
 
 
 def _pool(workers: int, tasks: int | None) -> ProcessPoolExecutor:
@@ -271,4 +279,10 @@ def _about(contest: Contest, command: str) -> dict[str, str]:
         "Seen by the network of synthesis": f"virtual people on simulated {', '.join(reference_names())}",
         "Target of the cohort figures": plan.target,
         "Grid": f"{ZOOM:g} mm; all methods on the same prepared brains",
+        "Time": "; ".join(_session(taken) for taken in contest.folder.sessions()),
     }
+
+
+def _session(taken: Mapping[str, Any]) -> str:
+    """Return in words what a run into the folder has done, and what it took."""
+    return f"{taken['wall']:.0f} s, {taken['processor']:.0f} s of processor for {', '.join(taken['methods'])}"

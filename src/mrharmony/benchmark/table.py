@@ -43,6 +43,7 @@ COLUMNS = (
     Column("probe_cnn", "site, CNN", ".2f", "balanced accuracy of a retrained small CNN on slices"),
     Column("chance", "chance", ".2f", "1 / number of sites"),
     Column("probe_linear_control", "shuffled", ".2f", "the linear classifier with shuffled labels"),
+    Column("probe_cnn_control", "CNN shuffled", ".2f", "the CNN with shuffled labels, of raw scans alone"),
     Column("probe_linear_frozen", "frozen", ".2f", "the classifier of raw scans applied to harmonized ones"),
     Column("wasserstein", "W₁", ".4f", "Wasserstein distance of tissue histograms, mean over site pairs"),
     Column("mmd", "MMD²", ".4f", "unbiased squared maximum mean discrepancy of site features"),

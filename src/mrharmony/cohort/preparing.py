@@ -99,8 +99,8 @@ def by_position(scans: Iterable[tuple[str, ScanFile]]) -> list[list[ScanFile]]:
     Parameters
     ----------
     scans
-        Subject and scan. Those that come with the true brain of a virtual head lie where that head lies; every
-        other scan is in a position of its own.
+        Subject and scan. Those that come with the true brain of a virtual head lie where that head lies;
+        every other scan is in a position of its own.
     """
     groups: dict[str, list[ScanFile]] = {}
     for subject, scan in scans:

@@ -106,10 +106,10 @@ class PairedTruth:
         return mean, self._unbiased * (square - mean**2)
 
     def _window_mean(self, image: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the weighted means around the voxels of the mask, one product of matrices along each axis."""
+        """Return the weighted means around the voxels of the mask: a product of matrices along each axis."""
         x, y, z = self._windows
         means = np.tensordot(x, y @ (image @ z.T), axes=1)
-        return means.ravel().take(self._inner)
+        return np.asarray(means.ravel().take(self._inner), np.float64)
 
 
 def _window_weights(size: int, extent: slice, window: Window) -> NDArray[np.float64]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+from nibabel.affines import from_matvec
 from numpy.typing import NDArray
-from scipy.ndimage import minimum_filter
+from scipy.ndimage import find_objects, minimum_filter
 
 from mrharmony.harmonize import CanonicalBrain
-from mrharmony.volume import BoolArray, FloatArray, Matrix, MrharmonyError
+from mrharmony.volume import BoolArray, FloatArray, Matrix, MrharmonyError, Volume
 
 QUANTILES = np.linspace(0.02, 0.98, 25)
 # Centres of the regions along right, anterior, superior, template mm; each reaches to the next centres.
@@ -42,6 +43,7 @@ def site_features(brain: CanonicalBrain) -> FloatArray:
     MrharmonyError
         If the mask is empty, thinner than 8 mm everywhere, or an intensity in it is not finite.
     """
+    brain = _boxed(brain)
     inside = interior(brain)
     voxels = np.where(brain.mask, brain.volume.voxels, 0)
     quantiles = np.quantile(voxels[inside], QUANTILES)
@@ -62,12 +64,22 @@ def interior(brain: CanonicalBrain) -> BoolArray:
         If nothing is left, or an intensity in the mask is not finite.
     """
     steps = [max(1, round(BORDER_MM / zoom)) for zoom in brain.volume.zooms]
-    inside = np.asarray(minimum_filter(brain.mask, [2 * step + 1 for step in steps], mode="constant"))
+    inside = np.zeros_like(brain.mask)
+    for box in find_objects(brain.mask.astype(np.uint8)):
+        inside[box] = minimum_filter(brain.mask[box], [2 * step + 1 for step in steps], mode="constant")
     if not inside.any() or not np.isfinite(brain.volume.voxels[brain.mask]).all():
         raise MrharmonyError(
             "A brain mask is empty or holds intensities that are not finite; prepare it again."
         )
     return inside
+
+
+def _boxed(brain: CanonicalBrain) -> CanonicalBrain:
+    """Return the part of a grid that the brain fills, which is half of it."""
+    box = (find_objects(brain.mask.astype(np.uint8)) or [(slice(None),) * 3])[0]
+    corner = from_matvec(np.eye(3), [extent.start or 0 for extent in box])
+    volume = Volume(brain.volume.voxels[box], brain.volume.affine @ corner)
+    return brain._replace(volume=volume, mask=brain.mask[box])
 
 
 def regional_sums(maps: FloatArray, affine: Matrix) -> NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 from scipy.ndimage import affine_transform, gaussian_filter
@@ -45,13 +45,21 @@ def tissue_priors(shape: tuple[int, int, int], to_template: Matrix) -> FloatArra
     to_template
         Its voxel indices to template mm, from `match_template`.
     """
+    return _priors(shape, tuple(map(tuple, to_template)))
+
+
+@lru_cache(maxsize=16)
+def _priors(shape: tuple[int, int, int], to_template: tuple[tuple[float, ...], ...]) -> FloatArray:
+    """Return the priors of `tissue_priors`, kept for the heads that are segmented again and again."""
     maps, affine = _soft_template()
-    pull = np.linalg.inv(affine) @ to_template
+    pull = np.linalg.inv(affine) @ np.array(to_template)
     sampled = [affine_transform(tissue, pull, output_shape=shape, order=1) for tissue in maps]
     priors = np.stack(sampled) + np.float32(_PRIOR_FLOOR)
     # Where the template's brain has ended, a real one's may hold CSF.
     priors[0] += np.maximum(1 - priors.sum(axis=0), 0)
-    return np.asarray(priors / priors.sum(axis=0))
+    priors /= priors.sum(axis=0)
+    priors.flags.writeable = False
+    return priors
 
 
 def _moments(brain_mask: BoolArray, affine: Matrix) -> tuple[Matrix, Matrix]:

@@ -90,9 +90,9 @@ def smoothness(grid: BilateralGrid, settings: LockSettings) -> sparse.csc_array:
 
 @dataclass(frozen=True)
 class Factors:
-    """Cholesky factor of a sparse, symmetric, positive definite matrix, in the order that makes a narrow band.
+    """Cholesky factor of a sparse, symmetric, positive definite matrix, its unknowns in a narrow band.
 
-    The neighbours on the lock's lattice then lie so close that a band is factored faster than a sparse matrix.
+    On the lock's lattice the band is so narrow that it is factored faster than the sparse matrix is.
     """
 
     order: NDArray[np.intp]

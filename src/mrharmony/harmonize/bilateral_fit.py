@@ -78,6 +78,8 @@ def fit_bilateral_grid(
     if not used.any():
         raise MrharmonyError("No voxel to fit the lock to: the mask is empty or the scan is not scaled.")
     residuals = look[used].astype(np.float64) - start.apply(positions[used], source[used])
+    if not residuals.any():
+        return start
     voxels = _Voxels.in_cells(start, positions[used], source[used], residuals, weights[used])
     return within_bounds(start, _solve(start, voxels, settings), settings)
 

@@ -1,7 +1,7 @@
 """N4: the smooth field that, taken off a brain, makes its histogram sharpest.
 
-Tustison et al. (2010), IEEE TMI 29(6):1310, after Sled et al. (1998), IEEE TMI 17:87. The steps are those of
-ITK's filter, and its field is ITK's to 1e-4; as products of matrices along each axis they are 20 times faster.
+Tustison et al. (2010), IEEE TMI 29(6):1310, after Sled et al. (1998), IEEE TMI 17:87. The steps and, to 1e-4,
+the field are those of ITK's filter; as products of matrices along each axis they are 20 times faster.
 """
 
 from __future__ import annotations
@@ -114,9 +114,11 @@ def _sharpened(logs: Array) -> Array:
     wiener = (np.conj(blur) / (np.abs(blur) ** 2 + _WIENER_NOISE)).real
     sharp = np.maximum(fft.irfft(fft.rfft(histogram) * wiener), 0)
     levels = lowest + (np.arange(_FFT_SIZE) - first) * width
-    above, below = (fft.irfft(fft.rfft(part) * blur)[first : first + _BINS] for part in (levels * sharp, sharp))
+    above, below = (
+        fft.irfft(fft.rfft(part) * blur)[first : first + _BINS] for part in (levels * sharp, sharp)
+    )
     expected = np.divide(above, below, out=np.zeros_like(above), where=below != 0)
-    return np.interp(places, np.arange(_BINS), expected)
+    return np.asarray(np.interp(places, np.arange(_BINS), expected))
 
 
 def _histogram(places: Array) -> Array:

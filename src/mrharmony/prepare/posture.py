@@ -66,7 +66,7 @@ def align_to_template(
     seed
         Seed of the points.
     near
-        The posture of another scan of the same head in the same place, where there is one: it is only refined.
+        The posture of another scan of the same head in the same place, if there is one: it is only refined.
     """
     fixed, moving = _coarse_template(), _coarse_copy(volume, brain_mask)
     motions = _starts(fixed, moving) if near is None else [_Motion.of(near, _centre(fixed))]
@@ -91,7 +91,7 @@ class _Motion:
     @classmethod
     def of(cls, posture: Matrix, source_centre: Points) -> _Motion:
         """Return the motion of a posture, without growth."""
-        back = np.linalg.inv(posture)
+        back = np.asarray(np.linalg.inv(posture), np.float64)
         return cls(back[:3, :3], 1.0, source_centre, apply_affine(back, source_centre))
 
     def apply(self, points: Points) -> Points:

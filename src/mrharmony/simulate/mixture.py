@@ -135,12 +135,13 @@ def tissue_shares(
     flat = voxels[mask] * np.exp(-mixture.log_bias[mask])
     shares = np.zeros((3, *voxels.shape), dtype=np.float32)
     prior = priors[:, mask]
-    for _ in range(NEIGHBOUR_ROUNDS + 1):
+    for asked in range(NEIGHBOUR_ROUNDS + 1):
+        if asked:
+            around = gaussian_filter(shares, (0, *[NEIGHBOUR_BLUR_MM / zoom] * 3))[:, mask]
+            prior = priors[:, mask] * np.exp(NEIGHBOUR_WEIGHT * around)
+            prior /= prior.sum(axis=0)
         classes = _responsibilities(flat, _class_priors(prior), mixture.means, mixture.deviations)
         shares[:, mask] = _expected_shares(flat, classes, mixture.means)
-        around = gaussian_filter(shares, (0, *[NEIGHBOUR_BLUR_MM / zoom] * 3))[:, mask]
-        prior = priors[:, mask] * np.exp(NEIGHBOUR_WEIGHT * around)
-        prior /= prior.sum(axis=0)
     return shares
 
 
