@@ -74,6 +74,18 @@ def test_every_row_says_its_command_seed_time_and_memory(rows: dict[str, dict]):
         assert row["peak_mib"] > 100
 
 
+def test_the_record_says_what_the_whole_run_took(output: Path):
+    about = json.loads((output / "benchmark.json").read_text("utf-8"))["about"]
+    wall, processor = (float(part.split()[0]) for part in about["Time"].split(", ")[:2])
+    assert 1 < processor < 60 * wall
+    assert about["Time"].endswith("s of processor for none, histogram, truth-fitted lock")
+
+
+def test_shuffled_labels_are_the_control_of_both_classifiers_on_raw_scans(rows: dict[str, dict]):
+    assert 0 <= rows["none"]["probe_cnn_control"] < 1
+    assert rows["histogram"].get("probe_cnn_control") is None
+
+
 def test_no_simple_method_has_seen_the_truth(rows: dict[str, dict]):
     assert rows["histogram"]["leak"] < 0.4
 

@@ -35,6 +35,15 @@ def test_a_turned_and_shifted_head_is_found_within_a_degree_and_a_millimetre(bra
     assert millimetres < 1
 
 
+def test_a_posture_that_is_nearly_known_is_refined(brain):
+    volume, mask = brain
+    world = world_of((0, 3, 0), (2, 0, 0))
+    turned = Volume(volume.voxels, world @ volume.affine)
+    searched, refined = align_to_template(turned, mask), align_to_template(turned, mask, near=np.eye(4))
+    assert error_of(refined.posture, world)[0] < 1
+    assert refined.similarity == pytest.approx(searched.similarity, abs=1e-3)
+
+
 def test_posture_is_a_rotation_and_never_a_reflection(brain):
     volume, mask = brain
     # Labels of left and right swapped in the file: the aligned brain must show them swapped too.
