@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from mrharmony.volume import BoolArray, FloatArray
 DATA_RANGE = 1.0  # canonical units, fixed, so that scores of different scans and methods compare
 _SIGMA, _CUT = 1.5, 3.5  # of the Gaussian window: voxels, and where it ends in σ
 _WIDTH = 7  # voxels of the uniform window
+_PART = 16  # voxels whose windows are worked on at once: few, so that the matrices hold few zeros
 Window = Literal["gaussian", "uniform"]
 
 
@@ -64,7 +65,7 @@ class PairedTruth:
         self._box = ndimage.find_objects(mask.astype(np.uint8))[0]
         self._inner = np.flatnonzero(mask[self._box])
         self._windows = [
-            _window_weights(size, extent, window) for size, extent in zip(mask.shape, self._box, strict=True)
+            _window_parts(size, extent, window) for size, extent in zip(mask.shape, self._box, strict=True)
         ]
 
     def scores(self, output: FloatArray) -> PairedScores:
@@ -106,14 +107,26 @@ class PairedTruth:
         return mean, self._unbiased * (square - mean**2)
 
     def _window_mean(self, image: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the weighted means around the voxels of the mask: a product of matrices along each axis."""
-        x, y, z = self._windows
-        means = np.tensordot(x, y @ (image @ z.T), axes=1)
-        return np.asarray(means.ravel().take(self._inner), np.float64)
+        """Return the weighted means around the voxels of the mask, shape (n,)."""
+        for axis, parts in enumerate(self._windows):
+            means = np.empty_like(image)
+            before, after = (np.moveaxis(array, axis, 1) for array in (image, means))
+            for part in parts:
+                np.matmul(part.weights, before[:, part.seen], out=after[:, part.around])
+            image = means
+        return np.asarray(image.ravel().take(self._inner))
 
 
-def _window_weights(size: int, extent: slice, window: Window) -> NDArray[np.float64]:
-    """Return what each voxel of a box adds to the window mean around each of its voxels, along one axis.
+class _WindowPart(NamedTuple):
+    """Window means around a few neighbouring voxels along an axis: `weights` times the voxels seen."""
+
+    around: slice
+    seen: slice
+    weights: NDArray[np.float64]
+
+
+def _window_parts(size: int, extent: slice, window: Window) -> list[_WindowPart]:
+    """Return the window means along one axis of a box as products of small matrices.
 
     Parameters
     ----------
@@ -128,7 +141,13 @@ def _window_weights(size: int, extent: slice, window: Window) -> NDArray[np.floa
         weights = ndimage.gaussian_filter1d(np.eye(size), _SIGMA, axis=0, truncate=_CUT)
     else:
         weights = ndimage.uniform_filter1d(np.eye(size), _WIDTH, axis=0)
-    return np.ascontiguousarray(weights[extent, extent])
+    inner, parts = weights[extent, extent], []
+    for start in range(0, len(inner), _PART):
+        rows = inner[start : start + _PART]
+        (seen,) = ndimage.find_objects(rows.any(axis=0).astype(np.uint8))[0]
+        part = _WindowPart(slice(start, start + _PART), seen, np.ascontiguousarray(rows[:, seen]))
+        parts.append(part)
+    return parts
 
 
 def paired_scores(
