@@ -136,7 +136,9 @@ def _network(classes: int) -> nn.Module:
             nn.BatchNorm2d(after),
             nn.ReLU(inplace=True),
         ]
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(48, classes))
+    network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(48, classes))
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a tenth faster
+    return network
 
 
 def _train(network: nn.Module, images: Tensor, targets: Tensor, weights: Tensor) -> None:
