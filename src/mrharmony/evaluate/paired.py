@@ -70,8 +70,9 @@ class PairedTruth:
 
     def scores(self, output: FloatArray) -> PairedScores:
         """Return MSE, PSNR and SSIM of an output inside the mask; intensities as the truth's."""
-        error = mean_squared_error(output, self._truth, self._mask)
-        return PairedScores(error, peak_ratio(error, self._range), self.ssim(output))
+        made, (true, *_) = self._inside(output), self._own_moments
+        error = float(np.mean(self._at_mask(made - true) ** 2))
+        return PairedScores(error, peak_ratio(error, self._range), self._similarity(made))
 
     def ssim(self, output: FloatArray) -> float:
         """Return the mean over the mask of the SSIM map of Wang et al. (2004), equation 13.
@@ -80,7 +81,10 @@ class PairedTruth:
         C₂ = (0.03 L)², with moments in a 3D window. Both images are 0 outside the mask, so windows
         across its border see the same zeros in both.
         """
-        made, (true, mean_b, variance_b) = self._inside(output), self._own_moments
+        return self._similarity(self._inside(output))
+
+    def _similarity(self, made: NDArray[np.float64]) -> float:
+        true, mean_b, variance_b = self._own_moments
         mean_a, variance_a = self._moments(made)
         covariance = self._unbiased * (self._window_mean(made * true) - mean_a * mean_b)
         c1, c2 = (0.01 * self._range) ** 2, (0.03 * self._range) ** 2
@@ -114,6 +118,9 @@ class PairedTruth:
             for part in parts:
                 np.matmul(part.weights, before[:, part.seen], out=after[:, part.around])
             image = means
+        return self._at_mask(image)
+
+    def _at_mask(self, image: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(image.ravel().take(self._inner))
 
 
