@@ -34,7 +34,7 @@ from mrharmony.scans.atomic import write_bytes, write_text
 from mrharmony.volume import Finding, MrharmonyError
 
 INDEX = "index.html"
-LIBRARIES = ("nibabel", "deepbet", "numpy", "scipy", "torch")
+LIBRARIES = ("nibabel", "antspyx", "deepbet", "numpy", "scipy", "torch")
 _NOT_BIDS = "*_biasfield.nii.gz\n*_xfm.txt\n*_log.json\n*.html\n.mrharmony-*\n"
 
 

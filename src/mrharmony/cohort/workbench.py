@@ -37,7 +37,7 @@ from mrharmony.volume import MrharmonyError
 from mrharmony.weights import shipped_model
 
 IMAGE_TO_IMAGE = "img2img"
-LIBRARIES = ("torch", "diffusers", "nibabel", "deepbet", "numpy", "scipy")
+LIBRARIES = ("torch", "diffusers", "nibabel", "antspyx", "deepbet", "numpy", "scipy")
 
 
 def open_job(  # noqa: PLR0913 - everything that the command line lets choose
