@@ -24,6 +24,7 @@ from scipy.spatial.transform import Rotation
 
 from mrharmony.prepare import PreparedScan
 from mrharmony.prepare.pipeline import prepare_unjudged
+from mrharmony.prepare.posture import volume_corrected
 from mrharmony.progress import track
 from mrharmony.scans import read_scan, write_json
 from mrharmony.scans.atomic import staged, write_bytes
@@ -121,11 +122,17 @@ def _seconds(start: float, cpu: float) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Reference:
-    """A head as it is: the scan, its own mask in the same voxel order, and its posture."""
+    """A head as it is: the scan, its own mask in the same voxel order, its posture and its size."""
 
     native: Volume
     brain_mask: BoolArray
     posture: Matrix
+    size: float
+
+    @property
+    def volume_corrected(self) -> Matrix:
+        """Native world mm to template world mm, the size taken away."""
+        return volume_corrected(self.posture, self.size)
 
 
 def reference(bids_dir: Path, out: Path, head: str) -> Reference:
@@ -137,11 +144,13 @@ def reference(bids_dir: Path, out: Path, head: str) -> Reference:
         kept.parent.mkdir(parents=True, exist_ok=True)
         with staged(kept) as file:
             file.fill(
-                lambda stream: np.savez_compressed(stream, mask=prepared.brain_mask, posture=prepared.posture)
+                lambda stream: np.savez_compressed(
+                    stream, mask=prepared.brain_mask, posture=prepared.posture, size=prepared.size
+                )
             )
             file.commit()
     with np.load(kept, allow_pickle=False) as found:
-        return Reference(volume, found["mask"], found["posture"])
+        return Reference(volume, found["mask"], found["posture"], float(found["size"]))
 
 
 def mask_dice(prepared: PreparedScan, variant: Variant, whole: Reference) -> float:

@@ -87,6 +87,18 @@ def test_finished_scans_are_not_done_again(prepared: Path, data_set: BidsIndex, 
     assert [result.record() for result in results] == [result.record() for result in first_run[1]]
 
 
+def test_brains_of_the_templates_size_are_added_to_finished_scans(prepared: Path, data_set: BidsIndex):
+    before = _times(prepared)
+    results = prepare_data_set(data_set, prepared, ["001"], workers=1, volume_corrected=True)
+    files = PreparedFiles.of(results[0].scan, prepared)
+    added = set(_times(prepared)) - set(before)
+    assert added == {files.volume_corrected, files.volume_corrected_note}
+    assert before.items() <= _times(prepared).items()
+    size = read_note(files.log)["figures"]["size"]
+    assert read_note(files.volume_corrected_note)["HeadSize"] == read_note(files.note)["HeadSize"] == size
+    assert f"{size:.3f}" in files.page.read_text()
+
+
 def test_a_mask_edited_in_place_is_taken_by_the_next_run(prepared: Path, data_set: BidsIndex):
     scan = data_set.scans[0].path
     files = PreparedFiles.of(scan, prepared)

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nibabel.affines import from_matvec
+from nibabel.affines import apply_affine, from_matvec
 from scipy.spatial.transform import Rotation
 
-from mrharmony.prepare.posture import align_to_template
+from mrharmony.prepare.posture import align_to_template, volume_corrected
 from mrharmony.volume import Volume
 
 BRAIN_CENTRE = np.array([0.0, -17.0, 5.0, 1.0])
@@ -54,13 +54,23 @@ def test_posture_is_a_rotation_and_never_a_reflection(brain):
     assert error_of(posture, np.eye(4))[0] < 5
 
 
-@pytest.mark.parametrize("size", [0.85, 1.1])
-def test_the_size_of_a_head_neither_turns_nor_scales_it(brain, size):
+@pytest.mark.parametrize("size", [0.7, 0.85, 1.1])
+def test_the_size_of_a_head_is_told_and_neither_turns_nor_scales_it(brain, size):
     volume, mask = brain
     resized = Volume(volume.voxels, np.diag([size, size, size, 1.0]) @ volume.affine)
-    posture = align_to_template(resized, mask).posture
-    assert np.linalg.det(posture[:3, :3]) == pytest.approx(1)
-    assert np.degrees(Rotation.from_matrix(posture[:3, :3]).magnitude()) < 1
+    alignment = align_to_template(resized, mask)
+    assert np.linalg.det(alignment.posture[:3, :3]) == pytest.approx(1)
+    assert np.degrees(Rotation.from_matrix(alignment.posture[:3, :3]).magnitude()) < 1
+    assert alignment.size == pytest.approx(size * align_to_template(*brain).size, rel=0.005)
+
+
+def test_a_small_turned_head_is_laid_on_the_template_by_posture_and_size(brain):
+    volume, mask = brain
+    world = world_of((10, -8, 15), (20, -30, 10)) @ np.diag([0.85, 0.85, 0.85, 1.0])
+    alignment = align_to_template(Volume(volume.voxels, world @ volume.affine), mask)
+    found = volume_corrected(alignment.posture, alignment.size)
+    points = np.random.default_rng(0).uniform([-60, -90, -40], [60, 60, 70], (50, 3))
+    assert np.linalg.norm(apply_affine(found @ world, points) - points, axis=1).max() < 1
 
 
 def test_anisotropic_and_sheared_voxels_are_aligned(brain):

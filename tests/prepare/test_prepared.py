@@ -20,6 +20,7 @@ ORDERS = [
     for axes in itertools.permutations(range(3))
     for flips in itertools.product([1, -1], repeat=3)
 ]
+BRAIN_CENTRE = (0.0, -17.0, 5.0)  # of the template, mm, about
 angles = st.tuples(*[st.floats(-40, 40)] * 3)
 shifts = st.tuples(*[st.floats(-50, 50)] * 3)
 
@@ -28,9 +29,9 @@ def rigid(angle, shift=(0, 0, 0)):
     return from_matvec(Rotation.from_euler("xyz", angle, degrees=True).as_matrix(), shift)
 
 
-def prepared(volume, mask, posture=None):
+def prepared(volume, mask, posture=None, size=1.0):
     field = np.ones(volume.shape, np.float32)
-    return PreparedScan(volume, mask, field, np.eye(4) if posture is None else posture, 400.0, True, ())
+    return PreparedScan(volume, mask, field, np.eye(4) if posture is None else posture, 400.0, True, (), size)
 
 
 def reordered(volume, mask, order):
@@ -92,20 +93,28 @@ def test_positions_lead_back_to_the_very_voxels(angle, shift, oblique, zooms, se
 
 
 @pytest.mark.parametrize("order", ORDERS, ids=lambda order: "".join(map(str, order.ravel())))
-@given(angles, shifts, angles, st.tuples(*[st.floats(0.4, 5.0)] * 3), st.integers(0, 2**32 - 1))
+@given(
+    angles,
+    shifts,
+    angles,
+    st.tuples(*[st.floats(0.4, 5.0)] * 3),
+    st.floats(0.6, 1.4),
+    st.integers(0, 2**32 - 1),
+)
 @settings(max_examples=5, deadline=None)
 def test_canonical_points_come_back_through_native_voxels_of_any_order(
-    order, angle, shift, oblique, zooms, seed
+    order, angle, shift, oblique, zooms, size, seed
 ):
     shape = (9, 7, 8)
     ras = Volume(np.zeros(shape, np.float32), rigid(oblique, (-30, 20, 10)) @ np.diag([*zooms, 1.0]))
     stored, everywhere = reordered(ras, np.ones(shape, bool), order)
-    scan = prepared(stored, everywhere, rigid(angle, shift))
-    to_native = np.linalg.inv(scan.posture @ stored.affine)
+    scan = prepared(stored, everywhere, rigid(angle, shift), size)
     points = np.random.default_rng(seed).uniform([-80, -129, -75], [80, 95, 85], (20, 3))
     canonical = apply_affine(CANONICAL_GRID.affine, CANONICAL_GRID.voxel_of(points))
-    back = apply_affine(scan.posture @ stored.affine, apply_affine(to_native, canonical))
-    np.testing.assert_allclose(back, points, atol=1e-4)
+    for to_template in (scan.posture, scan.volume_corrected):
+        to_native = np.linalg.inv(to_template @ stored.affine)
+        back = apply_affine(to_template @ stored.affine, apply_affine(to_native, canonical))
+        np.testing.assert_allclose(back, points, atol=1e-4)
     # A voxel keeps its place in the template in whatever order it is stored.
     expected = prepared(ras, everywhere, scan.posture).positions(np.ones(shape, bool)).reshape(*shape, 3)
     places = scan.positions(everywhere).reshape(*stored.shape, 3)
@@ -113,6 +122,18 @@ def test_canonical_points_come_back_through_native_voxels_of_any_order(
         np.testing.assert_allclose(
             places[..., axis], apply_orientation(expected[..., axis], order), atol=1e-4
         )
+
+
+@pytest.mark.parametrize("order", ORDERS[::7], ids=lambda order: "".join(map(str, order.ravel())))
+def test_the_volume_corrected_brain_has_the_templates_size_and_left_on_the_left(brain, order):
+    volume, mask = brain
+    shrinking = from_matvec(0.8 * np.eye(3), 0.2 * np.array(BRAIN_CENTRE))
+    small = Volume(volume.voxels, shrinking @ volume.affine)
+    scan = prepared(*reordered(small, mask, order), size=0.8)
+    as_it_is, found = (scan.canonical(Grid.working(4), corrected_volume=grown) for grown in (False, True))
+    assert found[1].sum() * 0.8**3 == pytest.approx(as_it_is[1].sum(), rel=0.01)
+    assert found[1].sum() * 4**3 == pytest.approx(mask.sum() * 2.5**3, rel=0.01)
+    np.testing.assert_allclose(marker_position(found[0]), MARKER, atol=3)
 
 
 def test_positions_follow_the_order_of_boolean_indexing(brain):

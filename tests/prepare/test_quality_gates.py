@@ -11,7 +11,7 @@ from mrharmony.prepare.posture import Alignment, align_to_template
 from mrharmony.prepare.quality_gates import quality_findings
 from mrharmony.volume import BoolArray, MrharmonyError, Volume
 
-AS_IT_LIES = Alignment(np.eye(4), 0.97)
+AS_IT_LIES = Alignment(np.eye(4), 1.0, 0.97)
 
 
 @pytest.fixture(scope="module")

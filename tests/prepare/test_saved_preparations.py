@@ -21,6 +21,7 @@ from mrharmony.prepare.saved import (
     read_prepared,
     why_not_usable,
     write_prepared,
+    write_volume_corrected,
 )
 from mrharmony.scans import Scan, read_scan
 from mrharmony.scans.atomic import StagedFile
@@ -50,7 +51,7 @@ def prepared_brain(brain, posture: Matrix, tmp_path_factory) -> tuple[Scan, Prep
     finding = Finding("warning", "a-code", "Something.", "Look.")
     bias = np.exp(rng.normal(0, 0.1, mask.shape)).astype(np.float32)
     prepared = PreparedScan(
-        scan.volume, mask[::-1].copy(), bias, posture, 1000 / 3, skull_stripped=True, findings=(finding,)
+        scan.volume, mask[::-1].copy(), bias, posture, 1000 / 3, True, findings=(finding,), size=0.9
     )
     return scan, prepared
 
@@ -79,6 +80,7 @@ def test_what_is_read_back_is_what_was_written_to_the_bit(prepared_brain, files:
     assert again.bias_field.tobytes() == prepared.bias_field.tobytes()
     assert again.posture.tobytes() == prepared.posture.tobytes()
     assert (again.scale, again.skull_stripped, again.findings) == (1000 / 3, True, prepared.findings)
+    assert again.size == 0.9
     assert np.array_equal(again.native.voxels, scan.volume.voxels)
 
 
@@ -104,11 +106,15 @@ def test_equal_preparations_are_equal_bytes(prepared_brain, files: PreparedFiles
     assert all(one.read_bytes() == other.read_bytes() for one, other in pairs)
 
 
-def test_ants_moves_points_of_the_template_to_the_native_scan(files: PreparedFiles, posture: Matrix):
+@pytest.mark.parametrize("kind", ["posture", "volume_corrected"])
+def test_ants_moves_points_of_the_template_to_the_native_scan(
+    files: PreparedFiles, prepared_brain, kind: str
+):
     native = np.array([[10.0, 20.0, 30.0], [-45.0, 3.0, 12.0]])
     lps = np.array([-1, -1, 1])
-    transform = ants.read_transform(str(files.transform))
-    for point, wanted in zip(apply_affine(posture, native), native, strict=True):
+    file = files.transform if kind == "posture" else files.similarity
+    transform = ants.read_transform(str(file))
+    for point, wanted in zip(apply_affine(getattr(prepared_brain[1], kind), native), native, strict=True):
         moved = np.array(ants.apply_ants_transform_to_point(transform, tuple(point * lps))) * lps
         np.testing.assert_allclose(moved, wanted, atol=1e-4)
 
@@ -124,6 +130,24 @@ def test_ants_resamples_the_native_scan_onto_the_canonical_brain(prepared_brain,
     wanted, mask = unbiased.canonical(CANONICAL_GRID)
     inside = binary_erosion(mask, iterations=4)  # ANTs lets the background leak into the border
     assert np.corrcoef(moved[inside], wanted.voxels[inside])[0, 1] > 0.995
+
+
+def test_ants_grows_the_native_scan_onto_the_volume_corrected_brain(prepared_brain, files: PreparedFiles):
+    scan, prepared = prepared_brain
+    write_volume_corrected(files, scan.path, prepared)
+    grown, note = nib.load(files.volume_corrected), read_note(files.volume_corrected_note)
+    assert note["HeadSize"] == 0.9
+    moved = ants.apply_transforms(
+        fixed=ants.image_read(str(files.volume_corrected)),
+        moving=ants.image_read(str(files.mask)),
+        transformlist=[str(files.similarity)],
+    )
+    overlap = (moved.numpy() > 0.5) & (grown.get_fdata() > 0)
+    assert 2 * overlap.sum() / ((moved.numpy() > 0.5).sum() + (grown.get_fdata() > 0).sum()) > 0.99
+    growth = (grown.get_fdata() > 0).sum() / (nib.load(files.canonical).get_fdata() > 0).sum()
+    assert growth == pytest.approx(0.9**-3, rel=0.01)
+    discard_prepared(files)
+    assert not files.volume_corrected.exists()
 
 
 def test_a_transform_without_motion_says_so():
@@ -146,7 +170,7 @@ def test_a_copy_of_the_scan_is_as_good(prepared_brain, files: PreparedFiles, tmp
     assert why_not_usable(files, copy) is None
 
 
-@pytest.mark.parametrize("lost", ["mask", "bias_field", "transform", "canonical", "note"])
+@pytest.mark.parametrize("lost", ["mask", "bias_field", "transform", "similarity", "canonical", "note"])
 def test_a_preparation_with_a_lost_file_does_not_count(prepared_brain, files: PreparedFiles, lost: str):
     getattr(files, lost).unlink()
     with pytest.raises(MrharmonyError, match="not prepared"):
@@ -187,7 +211,7 @@ def test_whenever_discarding_is_interrupted_a_written_mask_is_no_persons(files: 
         unlink(path, missing_ok=missing_ok)
 
     monkeypatch.setattr(Path, "unlink", dying)
-    for last in range(6):
+    for last in range(9):
         with pytest.raises(KeyboardInterrupt):
             discard_prepared(files)
         removed.clear()
@@ -195,11 +219,11 @@ def test_whenever_discarding_is_interrupted_a_written_mask_is_no_persons(files: 
         assert last == 0 or not files.note.exists()
 
 
-@pytest.mark.parametrize("last", range(6))
+@pytest.mark.parametrize("last", range(7))
 def test_whenever_writing_is_interrupted_nothing_counts(
     prepared_brain, files: PreparedFiles, monkeypatch: pytest.MonkeyPatch, last: int
 ):
-    """Let the process die at the commit of each of the six files in turn, over an older preparation."""
+    """Let the process die at the commit of each of the seven files in turn, over an older preparation."""
     scan, prepared = prepared_brain
     committed = []
     commit = StagedFile.commit

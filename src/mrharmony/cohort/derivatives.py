@@ -24,8 +24,10 @@ from mrharmony.prepare.saved import (
     discard_prepared,
     manual_mask,
     read_note,
+    read_prepared,
     why_not_usable,
     write_prepared,
+    write_volume_corrected,
 )
 from mrharmony.progress import track
 from mrharmony.report.preparation_page import IndexRow, Verdict, index_page, preparation_page, thumbnail
@@ -40,11 +42,27 @@ _NOT_BIDS = "*_biasfield.nii.gz\n*_xfm.txt\n*_log.json\n*.html\n.mrharmony-*\n"
 
 @dataclass(frozen=True)
 class PrepareJob:
-    """One scan to prepare: the file, where its preparation goes, and its domain if that is known."""
+    """One scan to prepare.
+
+    Parameters
+    ----------
+    scan, files
+        The file, and where its preparation goes.
+    domain
+        The scan's, if that is known.
+    volume_corrected
+        Whether the brain is written grown to the template's size too.
+    """
 
     scan: Path
     files: PreparedFiles
     domain: str | None
+    volume_corrected: bool
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether the brain grown to the template's size is wanted and missing."""
+        return self.volume_corrected and not self.files.volume_corrected.is_file()
 
 
 @dataclass(frozen=True)
@@ -83,7 +101,12 @@ class Preparation:
 
 
 def prepare_data_set(
-    index: BidsIndex, out_dir: Path, labels: Sequence[str] | None = None, workers: int | None = None
+    index: BidsIndex,
+    out_dir: Path,
+    labels: Sequence[str] | None = None,
+    workers: int | None = None,
+    *,
+    volume_corrected: bool = False,
 ) -> list[Preparation]:
     """Prepare the scans of a data set into BIDS derivatives.
 
@@ -101,6 +124,8 @@ def prepare_data_set(
         Only these participants, with or without `sub-`; all if empty.
     workers
         Processes of one thread each; as many as there are usable cores if not given.
+    volume_corrected
+        Whether brains are written grown to the template's size too; what is finished gets them added.
 
     Returns
     -------
@@ -112,12 +137,12 @@ def prepare_data_set(
         The folder is that of the scans, a label is unknown, two scans have the same name, or a worker
         process was ended from outside.
     """
-    jobs = _jobs(index, out_dir, labels)
+    jobs = _jobs(index, out_dir, labels, volume_corrected)
     describe(out_dir, "mrharmony: prepared T1w scans")
     write_text(out_dir / ".bidsignore", _NOT_BIDS)
     _copy_participants(index.root, out_dir)
     earlier = {job.scan: _finished(job) for job in jobs}
-    missing = [job for job in jobs if earlier[job.scan] is None]
+    missing = [job for job in jobs if earlier[job.scan] is None or job.incomplete]
     try:
         fresh = dict(track(_run(missing, workers), "preparing", len(jobs), len(jobs) - len(missing)))
     finally:
@@ -126,13 +151,15 @@ def prepare_data_set(
     return [result for job in jobs if (result := done[job.scan])]
 
 
-def _jobs(index: BidsIndex, out_dir: Path, labels: Sequence[str] | None) -> list[PrepareJob]:
+def _jobs(
+    index: BidsIndex, out_dir: Path, labels: Sequence[str] | None, volume_corrected: bool
+) -> list[PrepareJob]:
     if out_dir.resolve() == index.root.resolve():
         raise MrharmonyError(
             f"{out_dir}: holds the scans. Name another folder, such as {out_dir}/derivatives/mrharmony."
         )
     jobs = [
-        PrepareJob(scan.path, PreparedFiles.of(scan.path, out_dir), scan.domain)
+        PrepareJob(scan.path, PreparedFiles.of(scan.path, out_dir), scan.domain, volume_corrected)
         for scan in wanted_scans(index, labels)
     ]
     owners: dict[PreparedFiles, Path] = {}
@@ -166,10 +193,9 @@ def _run(jobs: Sequence[PrepareJob], workers: int | None) -> Iterator[tuple[Path
 
 def _prepare(job: PrepareJob) -> tuple[Path, Preparation]:
     """Prepare one scan and write all that is told of it; whatever goes wrong becomes the reason."""
-    discard_prepared(job.files)
     fault = {}
     try:
-        return job.scan, _write(job)
+        return job.scan, _completed(job) or _write(job)
     except MrharmonyError as error:
         reason, findings = reason_of(error, job.scan), getattr(error, "findings", ())
     except Exception as error:  # a fault of ours in one scan leaves the others alone, and is told
@@ -182,9 +208,19 @@ def _prepare(job: PrepareJob) -> tuple[Path, Preparation]:
     return job.scan, result
 
 
+def _completed(job: PrepareJob) -> Preparation | None:
+    """Add what is missing to what an earlier run wrote of a scan; None where that does not hold."""
+    finished = _finished(job)
+    if finished and job.incomplete:
+        prepared = read_prepared(job.files, read_scan(job.scan))
+        write_volume_corrected(job.files, job.scan, prepared)
+    return finished
+
+
 def _write(job: PrepareJob) -> Preparation:
     """Prepare one scan into its files; the sidecar that makes it count comes last."""
     files, start = job.files, time.monotonic()
+    discard_prepared(files)
     scan = read_scan(job.scan)
     manual = manual_mask(files)
     prepared = prepare_scan(scan.volume, brain_mask=read_mask(manual, scan) if manual else None)
@@ -204,6 +240,8 @@ def _write(job: PrepareJob) -> Preparation:
         "Versions": {library: version(library) for library in LIBRARIES},
     }
     write_prepared(files, scan, prepared, details)
+    if job.volume_corrected:
+        write_volume_corrected(files, job.scan, prepared)
     return result
 
 

@@ -26,6 +26,8 @@ class PreparationFigures:
         masks there, 2 |A ∩ B| / (|A| + |B|); both of the brain grown to the template's volume, at most 1.
     rotation_degrees, shift_mm
         How the head was turned, and how far the template's centre lay from its place.
+    size
+        Edge of the head as a multiple of the template's.
     scale
         The bias-corrected intensity that is 1 in canonical units.
     """
@@ -35,6 +37,7 @@ class PreparationFigures:
     template_dice: float
     rotation_degrees: float
     shift_mm: float
+    size: float
     scale: float
 
 
@@ -50,6 +53,7 @@ def preparation_figures(prepared: PreparedScan) -> PreparationFigures:
         template_dice=dice(aligned_mask, wanted_mask),
         rotation_degrees=float(np.degrees(Rotation.from_matrix(prepared.posture[:3, :3]).magnitude())),
         shift_mm=_shift(prepared.posture),
+        size=prepared.size,
         scale=prepared.scale,
     )
 

@@ -19,7 +19,7 @@ def itk_transform(posture: Matrix) -> str:
     Parameters
     ----------
     posture
-        Native world mm to template world mm (RAS+), shape (4, 4).
+        Native world mm to template world mm (RAS+), shape (4, 4); it may change the size too.
     """
     matrix = _RAS_TO_LPS @ np.linalg.inv(posture) @ _RAS_TO_LPS
     numbers = [*matrix[:3, :3].ravel(), *matrix[:3, 3]]

@@ -69,6 +69,7 @@ def prepare_unjudged(
         scale=scale,
         skull_stripped=skull_stripped,
         findings=mask_findings(mask),
+        size=alignment.size,
     )
     return prepared, mask_quality(corrected, mask, alignment)
 

@@ -1,4 +1,4 @@
-"""How the head lay in the scanner: the rigid motion from the scan's world to the template's."""
+"""How the head lay in the scanner and how large it is: the motion from the scan's world to the template's."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ _STEP_UNITS = np.array([80.0, 80.0, 80.0, 1.0, 1.0, 1.0, 80.0])
 # The head as the scanner's axes say, then nodding, tilted and looking aside by 40° both ways.
 _STARTS = [np.eye(3), *Rotation.from_rotvec(np.radians(40) * np.vstack([np.eye(3), -np.eye(3)])).as_matrix()]
 _CLEARLY = 0.005
+_SIZES = (0.6, 1.4)  # of the template's edge; brains of 600 to 2500 ml have 0.68 to 1.10
 
 
 @dataclass(frozen=True)
@@ -40,24 +41,28 @@ class Alignment:
     ----------
     posture
         Native world mm to template world mm, shape (4, 4): a rotation (determinant +1) and a translation.
+    size
+        Edge of the head as a multiple of the template's, 0.6 to 1.4; `posture` leaves it alone.
     similarity
         Correlation of the aligned brain with the template, both smoothed by 4 mm; 1 is the template itself.
     """
 
     posture: Matrix
+    size: float
     similarity: float
 
 
 def align_to_template(
     volume: Volume, brain_mask: BoolArray, seed: int = 0, near: Matrix | None = None
 ) -> Alignment:
-    """Find the rigid motion that lays a brain on the template's brain.
+    """Find the rigid motion that lays a brain on the template's brain, and the size of the head.
 
     Gauss-Newton least squares (Lucas & Kanade 1981) between template and brain at random points, coarse to
     fine, starting from the centres of the brains, the scan's own world axes and six postures turned by 40°
-    from them; it holds for heads turned by 60°. A size factor and a linear intensity map are fitted along and
-    then dropped, so that the size of a head does not turn or shift it. The same seed gives the same bytes;
-    ANTs' rigid registration, whatever its seed, differed between runs with two threads.
+    from them; it holds for heads turned by 60°. The size is fitted along, so that it does not turn or shift
+    the head, and kept apart (see `volume_corrected`); a linear intensity map is fitted and dropped. The same
+    seed gives the same bytes; ANTs' rigid registration, whatever its seed, differed between runs with two
+    threads.
 
     Parameters
     ----------
@@ -76,7 +81,25 @@ def align_to_template(
         points = _points(fixed, sigma, rng)
         best, similarity = _best_aligned(motions, points, _smooth(fixed, sigma), _smooth(moving, sigma))
         motions = [best]
-    return Alignment(best.posture(), similarity)
+    return Alignment(best.posture(), best.size, similarity)
+
+
+def volume_corrected(posture: Matrix, size: float) -> Matrix:
+    """Return the similarity transform that gives a head the template's size as well as its posture.
+
+    Parameters
+    ----------
+    posture, size
+        Of an `Alignment`.
+
+    Returns
+    -------
+    Native world mm to template world mm, shape (4, 4): `posture`, then growth by 1 / size about the centre of
+    the template's brain. The correction of volume and posture of Ikegami et al.
+    """
+    centre = _centre(_coarse_template())
+    corrected: Matrix = from_matvec(np.eye(3) / size, centre * (1 - 1 / size)) @ posture
+    return corrected
 
 
 @dataclass(frozen=True)
@@ -100,7 +123,7 @@ class _Motion:
     def moved(self, step: Points) -> _Motion:
         """Compose with a small rotation (rad), shift (mm) and log size about the target centre."""
         turn = Rotation.from_rotvec(step[:3]).as_matrix()
-        size = float(np.clip(self.size * np.exp(step[6]), 0.7, 1.3))
+        size = float(np.clip(self.size * np.exp(step[6]), *_SIZES))
         return _Motion(turn @ self.rotation, size, self.source_centre, self.target_centre + step[3:6])
 
     def posture(self) -> Matrix:

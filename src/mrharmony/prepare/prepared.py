@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mrharmony.prepare.grid import Grid
+from mrharmony.prepare.posture import volume_corrected
 from mrharmony.prepare.resample import resample_brain
 from mrharmony.volume import BoolArray, Finding, FloatArray, Matrix, Volume
 
@@ -31,6 +32,9 @@ class PreparedScan:
         Whether the scan came already skull-stripped.
     findings
         What was noticed on the way.
+    size
+        Edge of the head as a multiple of the template's. No canonical brain has it taken away but where that
+        is asked for, because the size of a head is biology.
     """
 
     native: Volume
@@ -40,12 +44,18 @@ class PreparedScan:
     scale: float
     skull_stripped: bool
     findings: tuple[Finding, ...]
+    size: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("brain_mask", "bias_field", "posture"):
             array = getattr(self, name).view()
             array.flags.writeable = False
             object.__setattr__(self, name, array)
+
+    @property
+    def volume_corrected(self) -> Matrix:
+        """Native world mm to template world mm, shape (4, 4), with the size of the head taken away."""
+        return volume_corrected(self.posture, self.size)
 
     def intensities(self) -> FloatArray:
         """Return bias-corrected intensities in canonical units of all native voxels; 0 stays 0."""
@@ -67,19 +77,22 @@ class PreparedScan:
         positions = np.argwhere(voxel_mask) @ matrix[:3, :3].T + matrix[:3, 3]
         return positions.astype(np.float32)
 
-    def canonical(self, grid: Grid) -> tuple[Volume, BoolArray]:
+    def canonical(self, grid: Grid, *, corrected_volume: bool = False) -> tuple[Volume, BoolArray]:
         """Return the canonical brain on a grid of template space, and its mask there.
 
         Parameters
         ----------
         grid
             Where to sample; coarser grids are anti-aliased.
+        corrected_volume
+            Whether the brain is grown to the template's size, which is then lost.
 
         Returns
         -------
         Volume on the grid: bias-corrected intensities in canonical units, 0 outside the brain; and the brain
         mask on the grid.
         """
-        in_template = Volume(self.intensities(), self.posture @ self.native.affine)
+        to_template = self.volume_corrected if corrected_volume else self.posture
+        in_template = Volume(self.intensities(), to_template @ self.native.affine)
         brain, mask = resample_brain(in_template, self.brain_mask, grid.shape, grid.affine)
         return Volume(brain, grid.affine), mask

@@ -64,6 +64,11 @@ class PreparedFiles:
         return self._named(f"from-T1w_to-{SPACE}_mode-image_xfm.txt")
 
     @property
+    def similarity(self) -> Path:
+        """Posture and size of the head as an ITK transform."""
+        return self._named(f"from-T1w_to-{SPACE}_mode-image_desc-volumecorrected_xfm.txt")
+
+    @property
     def canonical(self) -> Path:
         """The canonical brain."""
         return self._named(f"space-{SPACE}_res-1_desc-canonical_T1w.nii.gz")
@@ -72,6 +77,21 @@ class PreparedFiles:
     def note(self) -> Path:
         """The sidecar of the canonical brain, written last: where it exists, the preparation is complete."""
         return self._named(f"space-{SPACE}_res-1_desc-canonical_T1w.json")
+
+    @property
+    def needed(self) -> tuple[Path, ...]:
+        """The files without which a preparation does not count."""
+        return self.mask, self.bias_field, self.transform, self.similarity, self.canonical, self.note
+
+    @property
+    def volume_corrected(self) -> Path:
+        """The canonical brain grown to the template's size, where it was asked for."""
+        return self._named(f"space-{SPACE}_res-1_desc-volumecorrected_T1w.nii.gz")
+
+    @property
+    def volume_corrected_note(self) -> Path:
+        """The sidecar of the brain grown to the template's size, written before it."""
+        return self._named(f"space-{SPACE}_res-1_desc-volumecorrected_T1w.json")
 
     @property
     def page(self) -> Path:

@@ -57,9 +57,33 @@ def write_prepared(files: PreparedFiles, scan: Scan, prepared: PreparedScan, det
     bias_field = _gzipped(scan.header, prepared.bias_field)
     write_bytes(files.bias_field, bias_field)
     write_bytes(files.transform, itk_transform(prepared.posture).encode())
+    write_bytes(files.similarity, itk_transform(prepared.volume_corrected).encode())
     write_bytes(files.canonical, _canonical_image(prepared))
     hashes = {"MaskSHA256": _sha256(mask), "BiasFieldSHA256": _sha256(bias_field)}
     write_json(files.note, {**_note(scan, prepared), **hashes, **details})
+
+
+def write_volume_corrected(files: PreparedFiles, scan: Path, prepared: PreparedScan) -> None:
+    """Write the canonical brain grown to the template's size, with its sidecar.
+
+    Parameters
+    ----------
+    files
+        Where to.
+    scan, prepared
+        The scan file, and the scan prepared.
+
+    Raises
+    ------
+    MrharmonyError
+        A file cannot be written.
+    """
+    note = {
+        "Description": "Canonical brain grown to the template's size: lengths are 1 / HeadSize of the true.",
+        **_canonical_note(scan, prepared),
+    }
+    write_json(files.volume_corrected_note, note)
+    write_bytes(files.volume_corrected, _canonical_image(prepared, corrected_volume=True))
 
 
 def discard_prepared(files: PreparedFiles) -> None:
@@ -68,7 +92,8 @@ def discard_prepared(files: PreparedFiles) -> None:
     Whenever this is interrupted, what is left does not count as prepared, nor a written mask as a person's.
     """
     files.note.unlink(missing_ok=True)
-    for file in (files.canonical, files.transform, files.bias_field):
+    derived = (files.canonical, files.transform, files.similarity, files.bias_field)
+    for file in (*derived, files.volume_corrected, files.volume_corrected_note):
         file.unlink(missing_ok=True)
     if manual_mask(files) is None:
         files.mask.unlink(missing_ok=True)
@@ -108,6 +133,7 @@ def read_prepared(files: PreparedFiles, scan: Scan) -> PreparedScan:
         scale=float(note["IntensityScale"]),
         skull_stripped=bool(note["SourceSkullStripped"]),
         findings=tuple(Finding(**record) for record in note["Findings"]),
+        size=float(note["HeadSize"]),
     )
 
 
@@ -121,8 +147,7 @@ def why_not_usable(files: PreparedFiles, scan: Path) -> str | None:
     scan
         The scan file; it is compared by its content, so that copies and new times change nothing.
     """
-    needed = (files.mask, files.bias_field, files.transform, files.canonical, files.note)
-    if not all(file.is_file() for file in needed):
+    if not all(file.is_file() for file in files.needed):
         return f"is not prepared in {files.folder}."
     note = read_note(files.note)
     if note.get("Preparation") != VERSION:
@@ -165,16 +190,24 @@ def file_sha256(path: Path) -> str:
 def _note(scan: Scan, prepared: PreparedScan) -> dict[str, Any]:
     return {
         "Description": "Canonical brain: rigidly aligned, bias-corrected, 90th percentile of the brain = 1.",
+        **_canonical_note(scan.path, prepared),
+        "Preparation": VERSION,
+        "SourceSHA256": file_sha256(scan.path),
+        "SourceSkullStripped": prepared.skull_stripped,
+        "Posture": prepared.posture.tolist(),
+        "Findings": [finding_record(finding) for finding in prepared.findings],
+    }
+
+
+def _canonical_note(scan: Path, prepared: PreparedScan) -> dict[str, Any]:
+    """Return what is true of a canonical brain, grown or not."""
+    return {
         "SkullStripped": True,
         "SpatialReference": SPACE,
         "Resolution": "160 x 224 x 160 voxels of 1 mm",
-        "Preparation": VERSION,
-        "Sources": [scan.path.name],
-        "SourceSHA256": file_sha256(scan.path),
-        "SourceSkullStripped": prepared.skull_stripped,
+        "Sources": [scan.name],
         "IntensityScale": prepared.scale,
-        "Posture": prepared.posture.tolist(),
-        "Findings": [finding_record(finding) for finding in prepared.findings],
+        "HeadSize": prepared.size,
     }
 
 
@@ -188,8 +221,8 @@ def _mask_note(scan: Scan, mask: bytes, *, manual: bool) -> dict[str, Any]:
     }
 
 
-def _canonical_image(prepared: PreparedScan) -> bytes:
-    canonical, _ = prepared.canonical(CANONICAL_GRID)
+def _canonical_image(prepared: PreparedScan, *, corrected_volume: bool = False) -> bytes:
+    canonical, _ = prepared.canonical(CANONICAL_GRID, corrected_volume=corrected_volume)
     header = nib.Nifti1Header()
     header.set_data_shape(canonical.shape)
     header.set_sform(canonical.affine, "mni")

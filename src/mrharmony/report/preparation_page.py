@@ -131,6 +131,7 @@ def _table(prepared: PreparedScan, figures: PreparationFigures) -> str:
         "overlap with the template (Dice)": f"{figures.template_dice:.3f}",
         "rotation": f"{figures.rotation_degrees:.1f}°",
         "shift": f"{figures.shift_mm:.1f} mm",
+        "size of the head": f"{figures.size:.3f} of the template's, along each edge",
         "intensity scale": f"{figures.scale:.5g}",
     }
     lines = (f"<tr><td>{label}</td><td>{escape(text)}</td></tr>" for label, text in rows.items())
