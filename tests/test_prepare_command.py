@@ -64,7 +64,7 @@ def test_a_dicom_examination_is_prepared_once_and_then_harmonized(run, scan: Pat
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("harmonize", "SCAN", "--to", "LA", "--mask", "m.nii.gz", "--prepared", "p"), "not both"),
+        (("harmonize", "SCAN", "--to", "LA", "--mask", "m.nii.gz", "--prepared", "."), "not both"),
         (("harmonize", "SCAN", "--to", "LA", "--series", "4"), "DICOM"),
     ],
 )

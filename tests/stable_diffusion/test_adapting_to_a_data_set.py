@@ -1,6 +1,7 @@
 """From a BIDS folder to an adapted Stable Diffusion that harmonizes, and on to a second adaptation."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,11 @@ def test_an_adapted_model_is_the_base_of_the_next_and_keeps_its_domains(
 def test_the_compact_loader_says_what_the_model_is(adapted: Path):
     with pytest.raises(MrharmonyError, match="img2img"):
         load_model(adapted)
+
+
+def test_brains_are_taken_from_the_folder_of_preparations_alone(cohort: Path, base: Path, tmp_path: Path):
+    with pytest.raises(MrharmonyError, match=f"is not prepared in {tmp_path}"):
+        adapt_on_bids(replace(job(cohort, tmp_path / "model", base), prepared=tmp_path))
 
 
 def test_a_missing_base_is_told_before_any_work(cohort: Path, tmp_path: Path):

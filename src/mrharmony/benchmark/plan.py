@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from mrharmony.cohort.preparing import ScanFile, by_position
 from mrharmony.scans import BidsIndex, BidsScan
 from mrharmony.scans.participants import SPLIT, shuffle_key
 from mrharmony.simulate import true_brain
@@ -94,6 +95,19 @@ class BenchmarkPlan:
         return tuple(
             sorted((scan for fold in self.folds for scan in fold.testing), key=lambda scan: scan.key)
         )
+
+    def positions(self, scans: Iterable[BenchmarkScan], prepared: Path | None = None) -> list[list[ScanFile]]:
+        """Return scans as `prepare_positions` takes them: those of a virtual head together, with its brain.
+
+        Parameters
+        ----------
+        scans
+            Scans of the plan.
+        prepared
+            Folder of `mrharmony prepare` with the scans in it; they are prepared here if None.
+        """
+        files = ((s, true_brain(self.root, s.subject)) for s in scans)
+        return by_position((s.subject, ScanFile(s.path, brain, prepared=prepared)) for s, brain in files)
 
     @cached_property
     def travelling(self) -> bool:

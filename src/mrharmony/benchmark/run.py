@@ -33,13 +33,19 @@ from mrharmony.benchmark.folder import BenchmarkFolder
 from mrharmony.benchmark.harmonizing import FITTED, Contest, is_finished, read_records, run_method
 from mrharmony.benchmark.plan import BenchmarkPlan, BenchmarkScan, make_plan
 from mrharmony.benchmark.table import write_tables
-from mrharmony.cohort.preparing import ScanFile, by_position, one_thread, prepare_positions, usable_cores
+from mrharmony.cohort.preparing import (
+    ScanFile,
+    one_thread,
+    prepare_positions,
+    require_some,
+    saved_sha256,
+    usable_cores,
+)
 from mrharmony.cyclegan import CycleGanSettings
 from mrharmony.harmonize import CYCLEGAN
 from mrharmony.latent import model_hash, read_card
 from mrharmony.prepare import Grid
 from mrharmony.progress import track
-from mrharmony.simulate import true_brain
 from mrharmony.synthesis import network_hash, reference_names
 from mrharmony.volume import MrharmonyError
 
@@ -66,6 +72,9 @@ class BenchmarkRequest:
         Names of methods; `none` is always among them, and where there is a truth the truth-fitted lock.
     seed
         Of everything random.
+    prepared
+        Folder of `mrharmony prepare` with the scans in it; they are prepared here if None. The scans of a
+        virtual head then share mask and posture of the first.
     """
 
     bids_dir: Path
@@ -77,6 +86,7 @@ class BenchmarkRequest:
     only: tuple[str, ...] = ()
     methods: tuple[str, ...] = DEFAULT_METHODS
     seed: int = 0
+    prepared: Path | None = None
 
     def settings(self, plan: BenchmarkPlan) -> dict[str, Any]:
         """Return what must not change between runs into one folder; no path, so that folders may move."""
@@ -87,8 +97,16 @@ class BenchmarkRequest:
             "target": plan.target,
             "domains": list(self.only),
             "seed": self.seed,
+            "preparation": self._preparation(plan),
             "version": __version__,
         }
+
+    def _preparation(self, plan: BenchmarkPlan) -> str | None:
+        """Return a hash of what is saved of all scans; None where they are prepared here."""
+        if self.prepared is None:
+            return None
+        files = (ScanFile(scan.path, prepared=self.prepared) for scan in plan.scans.values())
+        return hashlib.sha256(repr([saved_sha256(file) for file in files]).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -151,7 +169,9 @@ def run_benchmark(request: BenchmarkRequest) -> BenchmarkResult:
     folder = BenchmarkFolder(request.output)
     folder.claim(request.settings(plan), _models(request))
     workers, clock = usable_cores(), Clock()
-    brains, refused = _prepare(plan, folder, workers)
+    positions = plan.positions(plan.scans.values(), request.prepared)
+    brains, refused = prepare_positions(positions, Grid.working(ZOOM), folder.brains, workers)
+    require_some(list(brains), refused)
     contest = Contest(plan, folder, brains, request.model, ZOOM, request.seed)
     methods = [name for name in METHODS if name in {"none", *request.methods}] + [CEILING] * plan.travelling
     done = _run_methods(contest, methods, workers, clock)
@@ -161,7 +181,7 @@ def run_benchmark(request: BenchmarkRequest) -> BenchmarkResult:
     scores = _Scores.read(contest, methods)
     reasons = {path.name: reason for path, reason in refused.items()}
     rows = _rows(contest, scores, request.command)
-    record = {"about": _about(contest, request.command), **_details(scores), "refused": reasons}
+    record = {"about": _about(contest, request), **_details(scores), "refused": reasons}
     title = f"Benchmark: {request.bids_dir.resolve().name}"
     write_tables(request.output, title, rows, record)
     draw_figure(request.output / "benchmark.png", title, rows, OURS)
@@ -172,15 +192,6 @@ def _models(request: BenchmarkRequest) -> dict[str, str]:
     """Return the SHA-256 of what decides the methods that are more than their training scans."""
     settings = hashlib.sha256(CycleGanSettings().model_dump_json().encode()).hexdigest()
     return {DIFFUSION: model_hash(request.model), OURS: network_hash(), CYCLEGAN: settings}
-
-
-def _prepare(
-    plan: BenchmarkPlan, folder: BenchmarkFolder, workers: int
-) -> tuple[dict[Path, Path], dict[Path, str]]:
-    """Prepare all scans; those of a virtual head have its true brain for a mask."""
-    scans = plan.scans.values()
-    positions = by_position((s.subject, ScanFile(s.path, true_brain(plan.root, s.subject))) for s in scans)
-    return prepare_positions(positions, Grid.working(ZOOM), folder.brains, workers)
 
 
 def _run_methods(contest: Contest, methods: Sequence[str], workers: int, clock: Clock) -> list[str]:
@@ -259,14 +270,14 @@ def _details(scores: _Scores) -> dict[str, Any]:
     return {"directions": [asdict(row) for row in rows], "cohort": scores.cohort}
 
 
-def _about(contest: Contest, command: str) -> dict[str, str]:
+def _about(contest: Contest, request: BenchmarkRequest) -> dict[str, str]:
     """Return what a reader must know to repeat the benchmark."""
     plan = contest.plan
     tested, fold, card = contest.present(plan.judged), plan.folds[0], read_card(contest.model)
     seen = [name for name in fold.known if any(d.scans and d.name == name for d in card.domains)]
     counts = {name: len(contest.present(fold.training_of(name))) for name in fold.known}
     return {
-        "Command": f"`{command}`",
+        "Command": f"`{request.command}`",
         "Version": f"mrharmony {__version__}, model {model_hash(contest.model)[:12]}, seed {contest.seed}",
         "Machine": f"{platform.machine()}, {usable_cores()} cores, one thread a method",
         "Training scans": ", ".join(f"{name} {count}" for name, count in counts.items())
@@ -278,7 +289,8 @@ def _about(contest: Contest, command: str) -> dict[str, str]:
         else "none of these scans; simulated scanners of the same names may have trained it",
         "Seen by the network of synthesis": f"virtual people on simulated {', '.join(reference_names())}",
         "Target of the cohort figures": plan.target,
-        "Grid": f"{ZOOM:g} mm; all methods on the same prepared brains",
+        "Grid": f"{ZOOM:g} mm; all methods on the same brains, "
+        + ("those saved by `mrharmony prepare`" if request.prepared else "prepared here"),
         "Time": "; ".join(_session(taken) for taken in contest.folder.sessions()),
     }
 

@@ -80,6 +80,24 @@ Verbose = Annotated[
 DomainColumn = Annotated[
     str, typer.Option(help="Column of participants.tsv that names the domain, or `session`.")
 ]
+UsualColumn = Annotated[
+    str | None,
+    typer.Option(
+        help="Column of participants.tsv that names the domain, or `session`; `site` if it is there.",
+        show_default=False,
+    ),
+]
+Series = Annotated[
+    int | None, typer.Option(help="Number of the T1w series in a DICOM folder, where it is not clear.")
+]
+Prepared = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of `mrharmony prepare`: its masks and alignments are taken, nothing is redone.",
+        exists=True,
+        file_okay=False,
+    ),
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -92,6 +110,20 @@ def common(
     if version:
         typer.echo(f"mrharmony {__version__}")
         raise typer.Exit(OK)
+
+
+def require_one(mask: Path | None, prepared: Path | None) -> None:
+    """Refuse a mask beside a folder that has the masks.
+
+    Raises
+    ------
+    MrharmonyError
+        If both are given.
+    """
+    if mask and prepared:
+        raise MrharmonyError(
+            f"{mask}: the masks are those of {prepared}. Give --mask or --prepared, not both."
+        )
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +14,19 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.table import Table
 
-from mrharmony.cli.app import OK, REFUSED, Device, DomainColumn, Json, Method, Model, Seed, app
+from mrharmony.cli.app import (
+    OK,
+    REFUSED,
+    Device,
+    DomainColumn,
+    Json,
+    Method,
+    Model,
+    Prepared,
+    Seed,
+    app,
+    require_one,
+)
 from mrharmony.volume import MrharmonyError
 
 evaluate = typer.Typer(
@@ -24,8 +37,9 @@ evaluate = typer.Typer(
         "With a truth (travelling subjects): `paired`. Without: `sites`, `anatomy`, `identity`, `biology`, "
         "`repeat`. `paper` repeats the paper's Table 2 and figures; `unlearning` is a rival that makes no "
         "images. Scans are prepared identically first, but for those that mrharmony harmonized, which are "
-        "taken as they are. A scan that is refused is left out where there are others. Every figure is "
-        "explained in docs/evaluate.md. `mrharmony benchmark` does all of it for all methods."
+        "taken as they are; `--prepared` takes them from a folder of `mrharmony prepare`. A scan that is "
+        "refused is left out where there are others. Every figure is explained in docs/evaluate.md. "
+        "`mrharmony benchmark` does all of it for all methods."
     ),
 )
 app.add_typer(evaluate, name="evaluate")
@@ -49,6 +63,7 @@ def paired(
         typer.Option(help="The unharmonized scan: adds what doing nothing and a perfect lock score."),
     ] = None,
     mask: Mask = None,
+    prepared: Prepared = None,
     as_json: Json = False,
 ) -> None:
     """Score a harmonized scan against the truth: PSNR, SSIM, MSE inside the brain.
@@ -60,7 +75,8 @@ def paired(
     """
     from mrharmony.cohort.evaluating import evaluate_paired
 
-    _show(evaluate_paired(output, truth, source, mask), as_json)
+    require_one(mask, prepared)
+    _show(evaluate_paired(output, truth, source, mask, prepared), as_json)
 
 
 @evaluate.command()
@@ -68,6 +84,7 @@ def anatomy(
     before: Annotated[Path, typer.Argument(help="The scan before harmonization.")],
     after: Annotated[Path, typer.Argument(help="The same scan after it, on the same grid.")],
     mask: Mask = None,
+    prepared: Prepared = None,
     as_json: Json = False,
 ) -> None:
     """Say whether anatomy was kept: tissue volumes, Dice, edges, displacement.
@@ -76,7 +93,8 @@ def anatomy(
     """
     from mrharmony.cohort.evaluating import evaluate_anatomy
 
-    _show(evaluate_anatomy(before, after, mask), as_json)
+    require_one(mask, prepared)
+    _show(evaluate_anatomy(before, after, mask, prepared), as_json)
 
 
 @evaluate.command()
@@ -84,12 +102,14 @@ def repeat(
     first: Annotated[Path, typer.Argument(help="A scan.")],
     second: Annotated[Path, typer.Argument(help="Another of the same head on the same scanner, same grid.")],
     mask: Mask = None,
+    prepared: Prepared = None,
     as_json: Json = False,
 ) -> None:
     """Measure the scan-rescan noise floor that all other figures stand beside."""
     from mrharmony.cohort.evaluating import evaluate_repeat
 
-    _show(evaluate_repeat(first, second, mask), as_json)
+    require_one(mask, prepared)
+    _show(evaluate_repeat(first, second, mask, prepared), as_json)
 
 
 @evaluate.command()
@@ -98,6 +118,7 @@ def identity(
     domain: Annotated[str, typer.Option(help="The domain that they come from.")],
     method: Method = "synthesis",
     model: Model = None,
+    prepared: Prepared = None,
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
@@ -106,7 +127,7 @@ def identity(
     from mrharmony.cohort.evaluating import evaluate_identity
     from mrharmony.cohort.workbench import open_job
 
-    job = open_job(model, method, domain, domain, seed=seed, device=device)
+    job = replace(open_job(model, method, domain, domain, seed=seed, device=device), prepared=prepared)
     _show(evaluate_identity(job, scans), as_json)
 
 
@@ -122,6 +143,7 @@ def sites(
     domain_column: DomainColumn = "site",
     only: Only = None,
     workers: Workers = None,
+    prepared: Prepared = None,
     as_json: Json = False,
 ) -> None:
     """Say whether the site of a scan can still be told: retrained classifiers, and distances.
@@ -132,7 +154,8 @@ def sites(
     from mrharmony.cohort.evaluating import evaluate_sites
     from mrharmony.scans import BidsIndex
 
-    _show(evaluate_sites(BidsIndex.open(bids_dir, domain_column), only or (), raw, workers), as_json)
+    index = BidsIndex.open(bids_dir, domain_column)
+    _show(evaluate_sites(index, only or (), raw, workers, prepared), as_json)
 
 
 @evaluate.command()
@@ -152,6 +175,7 @@ def unlearning(
     only: Only = None,
     model: Model = None,
     workers: Workers = None,
+    prepared: Prepared = None,
     as_json: Json = False,
 ) -> None:
     """Unlearn the site, keep `--factor`: a rival that returns features, **not images**.
@@ -167,7 +191,9 @@ def unlearning(
     from mrharmony.scans import BidsIndex, write_json
     from mrharmony.weights import shipped_model
 
-    request = UnlearningRequest(factor, logarithm, model or shipped_model(), tuple(only or ()), work, workers)
+    request = UnlearningRequest(
+        factor, logarithm, model or shipped_model(), tuple(only or ()), work, workers, prepared
+    )
     record = evaluate_unlearning(BidsIndex.open(bids_dir, domain_column), request)
     if output:
         write_json(output, record)
@@ -185,6 +211,7 @@ def biology(
     domain_column: DomainColumn = "site",
     only: Only = None,
     workers: Workers = None,
+    prepared: Prepared = None,
     as_json: Json = False,
 ) -> None:
     """Say what a study of ventricles finds: slope, partial correlation, group difference, with intervals.
@@ -197,7 +224,7 @@ def biology(
     from mrharmony.scans import BidsIndex
 
     index = BidsIndex.open(bids_dir, domain_column)
-    _show(evaluate_biology(index, to, factor, group, only or (), workers), as_json)
+    _show(evaluate_biology(index, to, factor, group, only or (), workers, prepared), as_json)
 
 
 @evaluate.command()
@@ -218,6 +245,7 @@ def paper(
     seed: Seed = 2500,
     device: Device = "auto",
     workers: Workers = None,
+    prepared: Prepared = None,
     as_json: Json = False,
 ) -> None:
     """Repeat the paper's evaluation: Table 2, Figures 1 and 2, for image-to-image and every other method.
@@ -244,6 +272,7 @@ def paper(
         seed=seed,
         device=device,
         workers=workers,
+        prepared=prepared,
     )
     record = evaluate_paper(request)
     for method, reason in record["left_out"].items():

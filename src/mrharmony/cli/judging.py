@@ -11,7 +11,16 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from mrharmony.cli.app import OK, REFUSED, DomainColumn, Json, Model, Seed, app
+from mrharmony.cli.app import (
+    OK,
+    REFUSED,
+    DomainColumn,
+    Json,
+    Model,
+    Prepared,
+    Seed,
+    app,
+)
 
 
 @app.command()
@@ -33,6 +42,7 @@ def benchmark(
     ] = None,
     domain_column: DomainColumn = "site",
     model: Model = None,
+    prepared: Prepared = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -59,6 +69,7 @@ def benchmark(
         tuple(only or ()),
         tuple(method or DEFAULT_METHODS),
         seed,
+        prepared,
     )
     result = run_benchmark(request)
     if as_json:

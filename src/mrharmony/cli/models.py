@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from mrharmony.cli.app import OK, REFUSED, Device, DomainColumn, Json, MethodName, Model, Seed, app
+from mrharmony.cli.app import (
+    OK,
+    REFUSED,
+    Device,
+    DomainColumn,
+    Json,
+    MethodName,
+    Model,
+    Prepared,
+    Seed,
+    app,
+)
 from mrharmony.volume import MrharmonyError
 
 if TYPE_CHECKING:
@@ -57,6 +68,7 @@ def train(
             help="Of cyclegan: two domains. Each call adds a pair to the output.", show_default=False
         ),
     ] = None,
+    prepared: Prepared = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -73,13 +85,15 @@ def train(
             f"{method}: knows all domains at once. Leave --pair out, or say --method cyclegan."
         )
     if method == "diffusion":
-        report = train_on_bids(bids_dir, output, domain_column, only, preset or "quick", device)
+        report = train_on_bids(bids_dir, output, domain_column, only, preset or "quick", device, prepared)
     elif method == "cyclegan":
         if only:
             raise MrharmonyError("cyclegan takes its domains from --pair. Leave --domain out.")
-        report = _train_pairs(bids_dir, output, [pair] if pair else [], domain_column, preset, device)
+        report = _train_pairs(
+            bids_dir, output, [pair] if pair else [], domain_column, preset, device, prepared
+        )
     else:
-        report = fit_on_bids(bids_dir, output, method, domain_column, only)
+        report = fit_on_bids(bids_dir, output, method, domain_column, only, prepared)
     _finish(report, as_json)
 
 
@@ -90,13 +104,14 @@ def _train_pairs(
     domain_column: str,
     preset: str | None,
     device: str,
+    prepared: Path | None,
 ) -> TrainingReport:
     """Train a CycleGAN for each pair of domains."""
     from mrharmony.cohort.cyclegan import train_pairs_on_bids
     from mrharmony.cyclegan import CycleGanSettings
 
     settings = CycleGanSettings.read(Path(preset)) if preset else CycleGanSettings()
-    return train_pairs_on_bids(bids_dir, output, pairs, domain_column, settings, device)
+    return train_pairs_on_bids(bids_dir, output, pairs, domain_column, settings, device, prepared)
 
 
 @app.command()
@@ -133,6 +148,7 @@ def adapt(
     download: Annotated[
         bool, typer.Option("--download", help="Stable Diffusion's weights may be fetched from the Hub.")
     ] = False,
+    prepared: Prepared = None,
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
@@ -156,14 +172,30 @@ def adapt(
         if steps or all_weights or seed:
             raise MrharmonyError(f"{base}: steps, weights and seed are set by --preset; name a YAML file.")
         _adapt_pipeline(
-            bids_dir, output, base, preset or "paper", domain_column, only, device, download, as_json
+            bids_dir,
+            output,
+            base,
+            preset or "paper",
+            domain_column,
+            only,
+            device,
+            download,
+            prepared,
+            as_json,
         )
         return
     if preset or download:
         raise MrharmonyError("--preset and --download belong to a Stable Diffusion --base.")
     settings = AdaptationSettings(steps=steps or 300, all_weights=all_weights, seed=seed)
     report = adapt_on_bids(
-        bids_dir, Path(base) if base else shipped_model(), output, domain_column, only, settings, device
+        bids_dir,
+        Path(base) if base else shipped_model(),
+        output,
+        domain_column,
+        only,
+        settings,
+        device,
+        prepared=prepared,
     )
     _finish(report, as_json)
 
@@ -177,6 +209,7 @@ def _adapt_pipeline(
     only: list[str] | None,
     device: str,
     download: bool,
+    prepared: Path | None,
     as_json: bool,
 ) -> None:
     """Teach Stable Diffusion the domains of a data set: the paper's system."""
@@ -184,7 +217,7 @@ def _adapt_pipeline(
     from mrharmony.latent import DreamBoothSettings
 
     settings = DreamBoothSettings.preset(preset)
-    job = AdaptationJob(bids_dir, output, base, settings, domain_column, only, device, download)
+    job = AdaptationJob(bids_dir, output, base, settings, domain_column, only, device, download, prepared)
     report = adapt_on_bids(job)
     _finish(report, as_json)
 

@@ -11,17 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from mrharmony.cli.app import OK, REFUSED, Json, app
-
-Series = Annotated[
-    int | None, typer.Option(help="Number of the T1w series in a DICOM folder, where it is not clear.")
-]
-Prepared = Annotated[
-    Path | None,
-    typer.Option(
-        help="Folder of `mrharmony prepare`: its masks and alignments are taken, nothing is redone."
-    ),
-]
+from mrharmony.cli.app import OK, REFUSED, Json, Series, UsualColumn, app
 
 
 @app.command()
@@ -31,13 +21,17 @@ def prepare(
     participant_label: Annotated[
         list[str] | None, typer.Option(help="Only this participant, with or without sub-; may be repeated.")
     ] = None,
-    domain_column: Annotated[
-        str | None,
-        typer.Option(help="Column of participants.tsv with the domain, for the sidecars; `site` if there."),
-    ] = None,
+    domain_column: UsualColumn = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Scans at a time; as many as there are cores if not given.")
     ] = None,
+    volume_corrected: Annotated[
+        bool,
+        typer.Option(
+            "--volume-corrected",
+            help="Also write brains grown to the template's size, which takes the size of the head away.",
+        ),
+    ] = False,
     series: Series = None,
     as_json: Json = False,
 ) -> None:
@@ -52,7 +46,7 @@ def prepare(
 
     labels = participant_label or []
     index = index_of(bids_dir, out_dir, labels, domain_column, series)
-    results = prepare_data_set(index, out_dir, labels, workers)
+    results = prepare_data_set(index, out_dir, labels, workers, volume_corrected=volume_corrected)
     if as_json:
         typer.echo(json.dumps([result.record() for result in results], indent=2))
     else:

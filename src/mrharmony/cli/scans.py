@@ -17,14 +17,16 @@ from mrharmony.cli.app import (
     REFUSED,
     AssumeRas,
     Device,
-    DomainColumn,
     Json,
     Method,
     Model,
+    Prepared,
     Seed,
+    Series,
+    UsualColumn,
     app,
+    require_one,
 )
-from mrharmony.cli.preparing import Prepared, Series
 from mrharmony.volume import MrharmonyError
 
 
@@ -105,10 +107,7 @@ def harmonize(
         raise MrharmonyError(
             f"{mask}: one mask cannot serve {len(scans)} scans. Harmonize them one at a time."
         )
-    if mask and prepared:
-        raise MrharmonyError(
-            f"{mask}: the masks are those of {prepared}. Give --mask or --prepared, not both."
-        )
+    require_one(mask, prepared)
     scans, conversions = plan_conversions(scans, output)
     results = output_paths(scans, output)
     job = open_job(
@@ -132,14 +131,14 @@ def harmonize(
 
 @app.command()
 def bids(
-    bids_dir: Annotated[Path, typer.Argument(help="BIDS data set with participants.tsv.")],
+    bids_dir: Annotated[Path, typer.Argument(help="BIDS data set.")],
     out_dir: Annotated[Path, typer.Argument(help="Directory for the derivatives.")],
     level: Annotated[Literal["participant", "group"], typer.Argument(help="Which step to run.")],
     to: Annotated[str, typer.Option(help="Domain that the scans shall look like.")],
     participant_label: Annotated[
         list[str] | None, typer.Option(help="Only this participant, with or without sub-; may be repeated.")
     ] = None,
-    domain_column: DomainColumn = "site",
+    domain_column: UsualColumn = None,
     model: Model = None,
     method: Method = "synthesis",
     prepared: Prepared = None,
@@ -149,19 +148,21 @@ def bids(
 ) -> None:
     """Harmonize a whole BIDS data set into BIDS derivatives (BIDS-App interface).
 
-    `participant` harmonizes every scan; the domain of each is taken from participants.tsv where the model
-    knows it. Finished scans are not done again. `group` then writes `group.tsv`, a line a scan.
+    `participant` harmonizes every scan; the domain of each is taken from participants.tsv where that has it
+    and the model knows it. Elsewhere the source is unknown. Finished scans are not done again.
+    `group` then writes `group.tsv`, a line a scan.
     """
     from mrharmony.cohort.bids_app import run_group, run_participants
     from mrharmony.cohort.workbench import open_job
     from mrharmony.latent import read_card
     from mrharmony.scans import BidsIndex
+    from mrharmony.scans.bids import usual_column
     from mrharmony.weights import shipped_model
 
     if level == "group":
         typer.echo(str(run_group(out_dir)))
         return
-    index = BidsIndex.open(bids_dir, domain_column)
+    index = BidsIndex.open(bids_dir, domain_column or usual_column(bids_dir))
     job = replace(open_job(model, method, None, to, seed=seed, device=device), prepared=prepared)
     outcomes = run_participants(index, out_dir, participant_label, job, read_card(model or shipped_model()))
     _report_outcomes(outcomes, as_json)

@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from mrharmony.cli.app import Json, Seed, app
+from mrharmony.cli.app import (
+    Json,
+    Prepared,
+    Seed,
+    app,
+)
 from mrharmony.volume import MrharmonyError
 
 if TYPE_CHECKING:
@@ -73,6 +78,7 @@ def simulate(
             "--domain", help="Anatomies of this site only (column `site` of the table); may be repeated."
         ),
     ] = None,
+    prepared: Prepared = None,
     zoom: Annotated[
         float | None,
         typer.Option(
@@ -106,8 +112,11 @@ def simulate(
         )
     if only and not anatomy:
         raise MrharmonyError("--domain chooses among anatomies: give --anatomy BIDS_DIR too.")
+    if prepared and not anatomy:
+        raise MrharmonyError("--prepared is of the scans of --anatomy: give --anatomy BIDS_DIR too.")
     recipes = [load_recipe(name) for name in recipe or ()]
-    anatomies = _anatomies(anatomy, only or (), out.with_name(out.name + ".anatomies")) if anatomy else []
+    cache = out.with_name(out.name + ".anatomies")
+    anatomies = _anatomies(anatomy, only or (), cache, prepared) if anatomy else []
     if recipes:
         folders = simulate_recipes(out, recipes, seed, zoom, anatomies)
     else:
@@ -129,11 +138,11 @@ def simulate(
         typer.echo(f"Virtual heads in {names}. Known scanners: {', '.join(load_scanners())}.")
 
 
-def _anatomies(bids_dir: Path, only: Sequence[str], cache: Path) -> list[Anatomy]:
+def _anatomies(bids_dir: Path, only: Sequence[str], cache: Path, prepared: Path | None) -> list[Anatomy]:
     """Return the anatomies of a data set, and say which of its scans were left out."""
     from mrharmony.cohort.virtual import anatomies_of_bids
 
-    anatomies, refused = anatomies_of_bids(bids_dir, only, cache)
+    anatomies, refused = anatomies_of_bids(bids_dir, only, cache, prepared)
     for scan, reason in refused.items():
         typer.echo(f"{scan.name}: left out. {reason}", err=True)
     return anatomies

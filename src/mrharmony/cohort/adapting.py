@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -11,11 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from mrharmony.cohort.devices import choose_device
 from mrharmony.cohort.training import work_folder
-from mrharmony.cohort.training_brains import training_brains
+from mrharmony.cohort.training_brains import run_folder, training_brains
 from mrharmony.harmonize import (
     ACCENTS,
     Accent,
@@ -106,7 +104,7 @@ class AdaptationReport:
         )
 
 
-def adapt_on_bids(
+def adapt_on_bids(  # noqa: PLR0913 - everything that the command line lets choose
     bids_dir: Path,
     base: Path,
     output: Path,
@@ -114,6 +112,8 @@ def adapt_on_bids(
     only: Sequence[str] | None,
     settings: AdaptationSettings,
     device: str,
+    *,
+    prepared: Path | None = None,
 ) -> AdaptationReport:
     """Teach a model the domains of a BIDS data set that it does not know; what the base is decides how.
 
@@ -131,6 +131,8 @@ def adapt_on_bids(
         How they are taught.
     device
         `auto`, `cpu` or `cuda`.
+    prepared
+        Folder of `mrharmony prepare` with the scans in it; they are prepared here if None.
 
     Raises
     ------
@@ -142,7 +144,7 @@ def adapt_on_bids(
         raise MrharmonyError(f"{base}: is a pipeline of diffusers; see mrharmony.cohort.stable.")
     index = BidsIndex.open(bids_dir, domain_column)
     if (base / CARD).is_file():
-        return _adapt_compact(index, base, output, only, settings, choose_device(device))
+        return _adapt_compact(index, base, output, only, settings, choose_device(device), prepared)
     raise MrharmonyError(f"{base}: not a model, there is no {CARD}. Name a model directory with --base.")
 
 
@@ -193,6 +195,7 @@ def _adapt_compact(
     only: Sequence[str] | None,
     settings: AdaptationSettings,
     device: torch.device,
+    prepared: Path | None,
 ) -> AdaptationReport:
     """Adapt a compact model; unfinished work is kept in `<output>.training`."""
     from mrharmony.latent.adaptation import adapt_networks  # noqa: PLC0415 - peft takes seconds to import
@@ -200,13 +203,12 @@ def _adapt_compact(
     wanted = new_domains(index, read_card(base_dir), only)
     base, work = load_model(base_dir), work_folder(output)
     accents = _accents(base_dir)
-    brains = training_brains(index, wanted, MOST_SCANS, base.grid, work)
+    brains = training_brains(index, wanted, MOST_SCANS, base.grid, work, prepared)
     _require_a_scan_of_each(wanted, brains.counts())
-    stack = np.stack([brain.volume.voxels.astype(np.float16) for _, brain in brains.kept])
-    domains = [domain for domain, _ in brains.kept]
     sha256 = model_hash(base_dir)
-    run = work / _run_name(sha256, stack, domains, settings)
-    adapted = adapt_networks(base, RealSlices(stack, domains), settings, run, device.type == "cpu")
+    run = run_folder(work, brains, f"{sha256} {settings.model_dump_json()}")
+    slices = RealSlices(brains.stack(), brains.domains())
+    adapted = adapt_networks(base, slices, settings, run, device.type == "cpu")
     counts = brains.counts()
     origin = BaseCard(
         model=base_dir.resolve().name, sha256=sha256, domains=tuple(counts), adaptation=settings
@@ -270,12 +272,3 @@ def _require_a_scan_of_each(domains: Sequence[str], counts: Mapping[str, int]) -
             f"{lost}: every scan was refused, and a new domain takes one at least. "
             "Run `mrharmony check` on them, or choose other domains with --domain."
         )
-
-
-def _run_name(
-    base_sha256: str, brains: NDArray[np.float16], domains: Sequence[str], settings: AdaptationSettings
-) -> str:
-    """Return a name that changes with all that decides the result, so that no other run is taken up."""
-    digest = hashlib.sha256(brains.tobytes())
-    digest.update(f"{base_sha256} {list(domains)} {settings.model_dump_json()}".encode())
-    return digest.hexdigest()[:16]

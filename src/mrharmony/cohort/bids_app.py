@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from mrharmony import __version__
-from mrharmony.cohort.harmonizing import SUFFIX, HarmonizeJob, Outcome, harmonize_scan, preparation_sha256
+from mrharmony.cohort.harmonizing import SUFFIX, HarmonizeJob, Outcome, harmonize_scan
+from mrharmony.cohort.preparing import ScanFile, saved_sha256
 from mrharmony.latent import ModelCard
 from mrharmony.progress import track
 from mrharmony.scans import BidsIndex, BidsScan, output_stem, write_json
@@ -103,7 +104,7 @@ def _finished(scan: Path, output: Path, job: HarmonizeJob) -> Outcome | None:
         "Method": job.harmonizer.name,
         "ModelSHA256": job.provenance["ModelSHA256"],
         "Seed": job.provenance["Seed"],
-        "Preparation": preparation_sha256(job, scan),
+        "Preparation": saved_sha256(ScanFile(scan, prepared=job.prepared)),
     }
     if any(note.get(key) != value for key, value in same.items()):
         return None

@@ -32,6 +32,7 @@ def evaluate_biology(
     group: str | None,
     only: Sequence[str],
     workers: int | None = None,
+    prepared: Path | None = None,
 ) -> dict[str, Any]:
     """Say what a study of ventricles, with a volumetry made on `target`, finds in a cohort.
 
@@ -49,6 +50,8 @@ def evaluate_biology(
         Use only these domains; all if empty.
     workers
         Processes that prepare scans; as many as there are usable cores if not given.
+    prepared
+        As in `judged_scans`.
 
     Raises
     ------
@@ -62,7 +65,7 @@ def evaluate_biology(
     rows = _rows(chosen, factor, group)
     require_cohort(*_columns(list(rows.values()), group))
     needed = [scan for scan in chosen if scan.path in rows or scan.domain == target]
-    judged = judged_scans(index, needed, workers=workers)
+    judged = judged_scans(index, needed, workers=workers, prepared=prepared)
     pairs = list(zip(judged.scans, judged.brains, strict=True))
     volumetry = TargetVolumetry.fit(brain for scan, brain in pairs if scan.domain == target)
     studied = [(rows[scan.path], brain) for scan, brain in pairs if scan.path in rows]

@@ -23,6 +23,7 @@ def train_pairs_on_bids(
     domain_column: str,
     settings: CycleGanSettings,
     device: str,
+    prepared: Path | None = None,
 ) -> TrainingReport:
     """Train a model for each pair of domains; what is not finished is kept in `<output>.training`.
 
@@ -38,6 +39,8 @@ def train_pairs_on_bids(
         Of each training.
     device
         `auto`, `cpu` or `cuda`.
+    prepared
+        Folder of `mrharmony prepare` with the scans in it; they are prepared here if None.
 
     Raises
     ------
@@ -47,7 +50,7 @@ def train_pairs_on_bids(
     require_pairs(pairs)
     index, place = BidsIndex.open(bids_dir, domain_column), choose_device(device)
     names, work = list(dict.fromkeys(name for pair in pairs for name in pair)), work_folder(output)
-    brains = training_brains(index, names, None, Grid.working(STATISTICS_ZOOM), work)
+    brains = training_brains(index, names, None, Grid.working(STATISTICS_ZOOM), work, prepared)
     card = _joined(output, model_card(brains.counts(), (), None, bids_dir), bids_dir)
     method = train_cyclegan(brains.by_domain(), pairs, settings, work, place)
     save_card(card, output)

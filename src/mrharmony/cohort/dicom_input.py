@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mrharmony.scans import BidsIndex
-from mrharmony.scans.bids import SESSION
+from mrharmony.scans.bids import SESSION, usual_column
 from mrharmony.scans.dicom import convert_dicom, is_dicom_folder
-from mrharmony.scans.participants import read_participants
 from mrharmony.volume import MrharmonyError
 
 SOURCE_FOLDER = "sourcedata"
@@ -79,7 +78,7 @@ def index_of(
     if not is_dicom_folder(source):
         if series is not None:
             raise MrharmonyError(f"{source}: is not a DICOM folder, so that --series chooses nothing.")
-        return BidsIndex.open(source, domain_column or _usual_column(source))
+        return BidsIndex.open(source, domain_column or usual_column(source))
     label = (labels[0] if labels else "01").removeprefix("sub-")
     if not (label.isascii() and label.isalnum()):
         raise MrharmonyError(f"{label!r}: BIDS labels have letters and digits only. Choose another label.")
@@ -87,9 +86,3 @@ def index_of(
     root = out_dir / SOURCE_FOLDER
     convert_dicom(source, root / name / "anat" / f"{name}_T1w.nii.gz", series)
     return BidsIndex.open(root, SESSION)
-
-
-def _usual_column(root: Path) -> str:
-    """Return `site` if the table of a data set has that column, else `session`: brains need no domain."""
-    table = root / "participants.tsv"
-    return "site" if table.is_file() and "site" in read_participants(table)[0] else SESSION

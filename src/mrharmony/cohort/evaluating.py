@@ -13,10 +13,9 @@ from mrharmony.cohort.judged import (
     judged_scans,
     prepared_alone,
     prepared_on_one_grid,
-    require_some,
     scans_of,
 )
-from mrharmony.cohort.preparing import ScanFile
+from mrharmony.cohort.preparing import ScanFile, require_some
 from mrharmony.evaluate import (
     compare_anatomy,
     frozen_probe,
@@ -39,7 +38,9 @@ from mrharmony.volume import MrharmonyError
 Record = dict[str, Any]
 
 
-def evaluate_paired(output: Path, truth: Path, source: Path | None, mask: Path | None) -> Record:
+def evaluate_paired(
+    output: Path, truth: Path, source: Path | None, mask: Path | None, prepared: Path | None = None
+) -> Record:
     """Score a harmonized scan against the true scan of the same head by the target scanner.
 
     A scan that mrharmony harmonized is taken as it is, by its sidecar; any other is prepared like the truth,
@@ -47,7 +48,7 @@ def evaluate_paired(output: Path, truth: Path, source: Path | None, mask: Path |
     the lock fitted to the truth, and whether the output holds noise that only the truth can have.
     """
     files = [truth, output, *([source] if source else [])]
-    true, made, *before = prepared_on_one_grid(files, mask)
+    true, made, *before = prepared_on_one_grid(files, mask, prepared)
     inside = true.brain_mask
     scores = paired_scores(made.intensities(), true.intensities(), inside)
     record: Record = {"output": asdict(scores)}
@@ -66,15 +67,15 @@ def evaluate_paired(output: Path, truth: Path, source: Path | None, mask: Path |
     return record
 
 
-def evaluate_anatomy(before: Path, after: Path, mask: Path | None) -> Record:
+def evaluate_anatomy(before: Path, after: Path, mask: Path | None, prepared: Path | None = None) -> Record:
     """Compare the anatomy of a scan before and after harmonization."""
-    first, second = _canonical_pair(before, after, mask)
+    first, second = _canonical_pair(before, after, mask, prepared)
     return asdict(compare_anatomy(first, second))
 
 
-def evaluate_repeat(first: Path, second: Path, mask: Path | None) -> Record:
+def evaluate_repeat(first: Path, second: Path, mask: Path | None, prepared: Path | None = None) -> Record:
     """Return the noise floor: two scans of one head on one scanner."""
-    return asdict(repeat_floor([_canonical_pair(first, second, mask)]))
+    return asdict(repeat_floor([_canonical_pair(first, second, mask, prepared)]))
 
 
 def evaluate_identity(job: HarmonizeJob, scans: Sequence[Path]) -> Record:
@@ -82,26 +83,31 @@ def evaluate_identity(job: HarmonizeJob, scans: Sequence[Path]) -> Record:
     scores, refused = [], {}
     for path in track(scans, "identity"):
         try:
-            prepared = prepared_alone(ScanFile(path))
+            prepared = prepared_alone(ScanFile(path, prepared=job.prepared))
         except MrharmonyError as error:
-            refused[path.name] = str(error)
+            refused[path] = str(error)
             continue
         voxels = job.harmonizer.harmonize(prepared, job.source, job.target).intensities()
         brain = CanonicalBrain(prepared.native.with_voxels(prepared.intensities()), prepared.brain_mask, 1.0)
         scores.append(identity_scores(brain, brain._replace(volume=prepared.native.with_voxels(voxels))))
     require_some(scores, refused)
-    return {**asdict(summarize_identity(scores)), "refused": refused}
+    reasons = {path.name: reason for path, reason in refused.items()}
+    return {**asdict(summarize_identity(scores)), "refused": reasons}
 
 
 def evaluate_sites(
-    index: BidsIndex, only: Sequence[str], raw: Path | None = None, workers: int | None = None
+    index: BidsIndex,
+    only: Sequence[str],
+    raw: Path | None = None,
+    workers: int | None = None,
+    prepared: Path | None = None,
 ) -> Record:
     """Say whether the site of scans can still be told: retrained probes with their controls, distances.
 
     With the data set `raw` that was harmonized also the frozen probe, and distances in the tissues of its
     scans. Scans that are refused are left out.
     """
-    judged = judged_scans(index, scans_of(index, only), raw, workers)
+    judged = judged_scans(index, scans_of(index, only), raw, workers, prepared)
     brains = judged.brains
     sites, subjects = [str(scan.domain) for scan in judged.scans], [scan.subject for scan in judged.scans]
     probes = {name: probe_sites(brains, sites, subjects, name) for name in ("linear", "cnn")}
@@ -119,10 +125,12 @@ def evaluate_sites(
     }
 
 
-def _canonical_pair(first: Path, second: Path, mask: Path | None) -> tuple[CanonicalBrain, CanonicalBrain]:
+def _canonical_pair(
+    first: Path, second: Path, mask: Path | None, prepared: Path | None
+) -> tuple[CanonicalBrain, CanonicalBrain]:
     grid = Grid.working(ZOOM)
     one, other = (
         CanonicalBrain(*scan.canonical(grid), scan.scale)
-        for scan in prepared_on_one_grid([first, second], mask)
+        for scan in prepared_on_one_grid([first, second], mask, prepared)
     )
     return one, other

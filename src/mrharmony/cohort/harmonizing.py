@@ -8,11 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mrharmony.cohort.preparing import ScanFile, prepared_scan, saved_sha256
 from mrharmony.harmonize import HarmonizedVolume, Harmonizer
-from mrharmony.prepare import PreparedScan, prepare_scan
-from mrharmony.prepare.prepared_files import PreparedFiles
-from mrharmony.prepare.saved import file_sha256, read_prepared
-from mrharmony.scans import Scan, finding_record, output_stem, read_mask, read_scan, write_scan
+from mrharmony.scans import Scan, finding_record, output_stem, read_scan, write_scan
 from mrharmony.volume import Domain, Finding, MrharmonyError
 
 SUFFIX = "_desc-harmonized_T1w.nii.gz"
@@ -102,7 +100,7 @@ def harmonize_scan(job: HarmonizeJob, path: Path, output: Path, mask: Path | Non
     try:
         scan = read_scan(path, assume_ras=job.assume_ras)
         findings = scan.findings
-        prepared = _prepared(job, scan, mask)
+        prepared = prepared_scan(ScanFile(path, mask, prepared=job.prepared), scan)
         findings += prepared.findings
         harmonized = job.harmonizer.harmonize(prepared, job.source, job.target)
         findings += harmonized.findings
@@ -112,18 +110,6 @@ def harmonize_scan(job: HarmonizeJob, path: Path, output: Path, mask: Path | Non
         findings = getattr(error, "findings", findings)
         return Outcome(path, None, None, reason_of(error, path), findings)
     return Outcome(path, output, harmonized.evidence.verdict, None, findings)
-
-
-def preparation_sha256(job: HarmonizeJob, scan: Path) -> str | None:
-    """Return the hash of the preparation that a job takes for a scan; None where it prepares scans itself."""
-    note = PreparedFiles.of(scan, job.prepared).note if job.prepared else None
-    return file_sha256(note) if note and note.is_file() else None
-
-
-def _prepared(job: HarmonizeJob, scan: Scan, mask: Path | None) -> PreparedScan:
-    if job.prepared:
-        return read_prepared(PreparedFiles.of(scan.path, job.prepared), scan)
-    return prepare_scan(scan.volume, brain_mask=read_mask(mask, scan) if mask else None)
 
 
 def reason_of(error: MrharmonyError, path: Path) -> str:
@@ -163,7 +149,7 @@ def sidecar(
         "Extent": done["extent"],
         "IntensityScale": harmonized.scale,
         "Sources": [way_to(scan.path, output.parent)],
-        "Preparation": preparation_sha256(job, scan.path),
+        "Preparation": saved_sha256(ScanFile(scan.path, prepared=job.prepared)),
         "SpatialReference": "orig",
         "Drift": harmonized.evidence.model_dump(mode="json", exclude={"verdict", "reasons"}),
         "Verdict": harmonized.evidence.verdict,

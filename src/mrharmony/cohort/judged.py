@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import math
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mrharmony.cohort.harmonizing import reason_of
-from mrharmony.cohort.preparing import ScanFile, load_brain, prepare_positions, prepare_together
+from mrharmony.cohort.preparing import (
+    ScanFile,
+    load_brain,
+    prepare_positions,
+    prepare_together,
+    require_some,
+)
 from mrharmony.harmonize import CanonicalBrain
 from mrharmony.prepare import Grid, PreparedScan
+from mrharmony.prepare.saved import read_note
 from mrharmony.scans import BidsIndex, BidsScan, output_stem, scan_suffix
 from mrharmony.scans.bids import SESSION
 from mrharmony.simulate import true_brain
@@ -58,7 +65,11 @@ def scans_of(index: BidsIndex, only: Sequence[str]) -> list[BidsScan]:
 
 
 def judged_scans(
-    index: BidsIndex, scans: Sequence[BidsScan], raw: Path | None = None, workers: int | None = None
+    index: BidsIndex,
+    scans: Sequence[BidsScan],
+    raw: Path | None = None,
+    workers: int | None = None,
+    prepared: Path | None = None,
 ) -> JudgedScans:
     """Prepare scans of a data set.
 
@@ -71,51 +82,60 @@ def judged_scans(
         gives its harmonized scan the posture and the brain mask.
     workers
         Processes; as many as there are usable cores if not given.
+    prepared
+        Folder of `mrharmony prepare` with the scans before harmonization in it; prepared here if None.
 
     Raises
     ------
     MrharmonyError
         If a scan has none before harmonization in `raw`, or all were refused.
     """
-    befores = _raw_scans(scans, raw) if raw else [[] for _ in scans]
-    groups = [[*before, judged_file(index.root, s)] for s, before in zip(scans, befores, strict=True)]
+    befores = _raw_scans(scans, raw, prepared) if raw else [[] for _ in scans]
+    judged = [judged_file(index.root, scan, prepared) for scan in scans]
+    groups = [[*before, file] for file, before in zip(judged, befores, strict=True)]
     grid = Grid.working(ZOOM)
     with tempfile.TemporaryDirectory() as cache:
         files, refused = prepare_positions(groups, grid, Path(cache), workers)
         done = [number for number, group in enumerate(groups) if all(file.path in files for file in group)]
         brains = [[load_brain(files[file.path], grid) for file in groups[number]] for number in done]
+    require_some(done, refused)
     reasons = {path.name: reason for path, reason in refused.items()}
-    require_some(done, reasons)
     before = [group[0] for group in brains] if raw else None
     return JudgedScans([scans[number] for number in done], [group[-1] for group in brains], before, reasons)
 
 
-def require_some(accepted: Sequence[object], refused: dict[str, str]) -> None:
-    """Raise `MrharmonyError` with the first reason where no scan was accepted."""
-    if not accepted and refused:
-        name, reason = next(iter(refused.items()))
-        raise MrharmonyError(f"none of the scans could be used; {name}: {reason}")
-
-
-def judged_file(root: Path, scan: BidsScan) -> ScanFile:
+def judged_file(root: Path, scan: BidsScan, prepared: Path | None = None) -> ScanFile:
     """Return a scan with the true brain of its virtual head, where its data set has one."""
-    return ScanFile(scan.path, true_brain(root, scan.subject), harmonized_scale(scan.path))
+    return evaluated_file(scan.path, true_brain(root, scan.subject), prepared)
 
 
-def harmonized_scale(scan: Path) -> float | None:
-    """Return the intensity of 1 canonical unit in a scan that mrharmony harmonized; None for any other scan.
+def evaluated_file(scan: Path, mask: Path | None = None, prepared: Path | None = None) -> ScanFile:
+    """Return a scan as an evaluation prepares it; one that mrharmony harmonized is known by its sidecar.
 
-    Its sidecar has it; the intensities of such a scan are taken as they are, so that no wrong gain or shading
-    of the method is taken away before it is scored.
+    The intensities of such a scan are taken as they are, so that no wrong gain or shading of the method is
+    taken away before it is scored; mask and posture are those of the scan that it was made of.
+
+    Parameters
+    ----------
+    scan, mask
+        The scan, and its brain mask if one is given.
+    prepared
+        Folder of `mrharmony prepare` with the scan, or the one that it was made of, in it; None for none.
     """
-    stem = scan.name.removesuffix(scan_suffix(scan) or "")
-    try:
-        note = json.loads(scan.with_name(f"{stem}.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
-    scale = note.get("IntensityScale") if isinstance(note, dict) and "Method" in note else None
+    note = _harmonization(scan)
+    scale, sources = note.get("IntensityScale"), note.get("Sources")
     usable = isinstance(scale, int | float) and math.isfinite(scale) and scale > 0
-    return float(scale) if scale and usable else None
+    if not (scale and usable):
+        return ScanFile(scan, mask, prepared=prepared)
+    origin = scan.parent / str(sources[0]) if prepared and isinstance(sources, list) and sources else None
+    return ScanFile(scan, mask, float(scale), prepared, origin)
+
+
+def _harmonization(scan: Path) -> dict[str, Any]:
+    """Return the sidecar of a scan that mrharmony harmonized, nothing for any other scan."""
+    stem = scan.name.removesuffix(scan_suffix(scan) or "")
+    note = read_note(scan.with_name(f"{stem}.json"))
+    return note if "Method" in note else {}
 
 
 def prepared_alone(file: ScanFile) -> PreparedScan:
@@ -130,15 +150,24 @@ def prepared_alone(file: ScanFile) -> PreparedScan:
     return prepared
 
 
-def prepared_on_one_grid(paths: Sequence[Path], mask: Path | None) -> list[PreparedScan]:
+def prepared_on_one_grid(
+    paths: Sequence[Path], mask: Path | None, prepared: Path | None = None
+) -> list[PreparedScan]:
     """Prepare scans of one head on one grid, all with posture and brain mask of the first.
+
+    Parameters
+    ----------
+    paths
+        The scans.
+    mask, prepared
+        Brain mask on their grid, or folder of `mrharmony prepare`; both None to find the brain here.
 
     Raises
     ------
     MrharmonyError
         If one is refused or lies on another grid.
     """
-    first, *others = _prepared([ScanFile(path, mask, harmonized_scale(path)) for path in paths])
+    first, *others = _prepared([evaluated_file(path, mask, prepared) for path in paths])
     for path, other in zip(paths[1:], others, strict=True):
         if other.native.shape != first.native.shape or not np.allclose(
             other.native.affine, first.native.affine, atol=1e-3
@@ -146,7 +175,7 @@ def prepared_on_one_grid(paths: Sequence[Path], mask: Path | None) -> list[Prepa
             raise MrharmonyError(
                 f"{path}: lies on another grid than {paths[0]}. Register and resample one of them first."
             )
-    return [first, *(replace(other, brain_mask=first.brain_mask) for other in others)]
+    return [first, *others]
 
 
 def _prepared(files: Sequence[ScanFile]) -> list[PreparedScan]:
@@ -159,10 +188,10 @@ def _prepared(files: Sequence[ScanFile]) -> list[PreparedScan]:
     return done
 
 
-def _raw_scans(scans: Sequence[BidsScan], raw: Path) -> list[list[ScanFile]]:
+def _raw_scans(scans: Sequence[BidsScan], raw: Path, prepared: Path | None) -> list[list[ScanFile]]:
     """Return each harmonized scan's own before harmonization, found by its name without `desc-`."""
     index = BidsIndex.open(raw, SESSION)
-    known = {_undescribed(scan.path): judged_file(raw, scan) for scan in index.scans}
+    known = {_undescribed(scan.path): judged_file(raw, scan, prepared) for scan in index.scans}
     for scan in scans:
         if _undescribed(scan.path) not in known:
             raise MrharmonyError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,10 +16,12 @@ from threadpoolctl import threadpool_limits
 
 from mrharmony.harmonize import CanonicalBrain
 from mrharmony.prepare import PREPARATION_FORMAT, Grid, PreparedScan, prepare_scan
+from mrharmony.prepare.prepared_files import PreparedFiles
+from mrharmony.prepare.saved import VERSION, file_sha256, read_prepared
 from mrharmony.progress import track
 from mrharmony.scans import Scan, read_mask, read_scan
 from mrharmony.scans.atomic import write_arrays
-from mrharmony.volume import MrharmonyError, Volume
+from mrharmony.volume import Matrix, MrharmonyError, Volume
 
 
 @dataclass(frozen=True)
@@ -35,15 +37,31 @@ class ScanFile:
     scale
         Intensity of 1 canonical unit where that is known, as of harmonized scans: intensities are then taken
         as they are, without looking for a bias field and a scale. None for any other scan.
+    prepared
+        Folder of `mrharmony prepare` with the scan in it: what is saved there is taken, and `mask` only tells
+        that the head is virtual. None to prepare the scan here.
+    origin
+        The scan in that folder that this one was harmonized from, on the same grid; None for the scan itself.
     """
 
     path: Path
     mask: Path | None = None
     scale: float | None = None
+    prepared: Path | None = None
+    origin: Path | None = None
+
+    @property
+    def saved(self) -> PreparedFiles | None:
+        """Where the preparation lies that is taken; None where the scan is prepared here."""
+        return PreparedFiles.of(self.origin or self.path, self.prepared) if self.prepared else None
 
 
 def prepare_brains(
-    scans: Sequence[Path], grid: Grid, cache: Path, workers: int | None = None
+    scans: Sequence[Path],
+    grid: Grid,
+    cache: Path,
+    workers: int | None = None,
+    prepared: Path | None = None,
 ) -> tuple[dict[Path, CanonicalBrain], dict[Path, str]]:
     """Prepare scans in parallel; what an earlier call has finished is read from the cache.
 
@@ -57,12 +75,15 @@ def prepare_brains(
         Directory of finished brains, made if missing.
     workers
         Processes; as many as there are usable cores if not given. A single one is this process itself.
+    prepared
+        Folder of `mrharmony prepare` with the scans in it; they are prepared here if None.
 
     Returns
     -------
     The brains, and for the scans that were refused the reason.
     """
-    files, refused = prepare_positions([(ScanFile(scan),) for scan in scans], grid, cache, workers)
+    positions = [(ScanFile(scan, prepared=prepared),) for scan in scans]
+    files, refused = prepare_positions(positions, grid, cache, workers)
     return {scan: load_brain(file, grid) for scan, file in files.items()}, refused
 
 
@@ -75,7 +96,7 @@ def prepare_positions(
     ----------
     positions
         Groups of scans. Scans of a group show the same head in the same place: those on the grid of the
-        group's first scan get its posture, so that their brains lie voxel on voxel.
+        group's first scan get its posture and brain mask, so that their brains lie voxel on voxel.
     grid, cache, workers
         As in `prepare_brains`.
 
@@ -115,6 +136,14 @@ def load_brain(file: Path, grid: Grid) -> CanonicalBrain:
         return CanonicalBrain(volume, archive["mask"], float(archive["scale"]))
 
 
+def require_some(accepted: Sequence[object], refused: Mapping[Path, str]) -> None:
+    """Raise `MrharmonyError` with the first reason where no scan was accepted."""
+    if not accepted and refused:
+        path, reason = next(iter(refused.items()))
+        told = reason if path.name in reason else f"{path.name}: {reason}"
+        raise MrharmonyError(f"none of the scans could be used; {told}")
+
+
 def one_thread() -> None:
     """Keep a worker process to one thread."""
     os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
@@ -130,18 +159,58 @@ def usable_cores() -> int:
 def _key(scan: ScanFile, first: ScanFile, grid: Grid) -> str:
     """Return a name that changes with the files' place, size and time, and with the grid."""
     files = [path for path in (scan.path, scan.mask, first.path) if path]
-    try:
-        parts = [(path.resolve(), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    except OSError:
-        return "missing"
-    decisive = (PREPARATION_FORMAT, parts, grid.shape, grid.affine.tolist(), *filter(None, [scan.scale]))
+    saved = [file for one in (scan, first) if one.saved for file in one.saved.needed]
+    parts = [_state(path) for path in [*files, *saved]]
+    more = filter(None, [scan.scale, VERSION if saved else None])
+    decisive = (PREPARATION_FORMAT, parts, grid.shape, grid.affine.tolist(), *more)
     return hashlib.sha256(repr(decisive).encode()).hexdigest()[:32]
 
 
-def prepare_together(group: Sequence[ScanFile]) -> Iterator[PreparedScan | MrharmonyError]:
-    """Prepare scans of one head in one place: those on the grid of the first get the first's posture.
+def _state(path: Path) -> tuple[object, ...]:
+    """Return a file's place, and its size and time if it is there."""
+    try:
+        return path.resolve(), path.stat().st_size, path.stat().st_mtime_ns
+    except OSError:
+        return (path,)
 
-    Of those, scans of known scale get the first's brain mask too.
+
+def prepared_scan(file: ScanFile, scan: Scan, posture: Matrix | None = None) -> PreparedScan:
+    """Take a scan's preparation from where it is saved, or else prepare the scan.
+
+    Every command that needs a prepared scan goes this way.
+
+    Parameters
+    ----------
+    file, scan
+        The scan, and as it was read.
+    posture
+        Where the head lies, if another scan of it in the same place has told; for scans prepared here.
+
+    Raises
+    ------
+    MrharmonyError
+        If the scan holds no plausible brain, is not prepared in its folder, or was changed since.
+    """
+    if file.saved is None:
+        mask = read_mask(file.mask, scan) if file.mask else None
+        return prepare_scan(scan.volume, brain_mask=mask, posture=posture)
+    if file.origin is None:
+        return read_prepared(file.saved, scan)
+    saved = read_prepared(file.saved, read_scan(file.origin))
+    if not _on_one_grid(saved.native, scan.volume):
+        raise MrharmonyError(f"{file.path}: lies on another grid than {file.origin}. Harmonize that again.")
+    return replace(saved, native=scan.volume)
+
+
+def saved_sha256(file: ScanFile) -> str | None:
+    """Return the hash of the saved preparation that is taken for a scan; None where there is none."""
+    return file_sha256(file.saved.note) if file.saved and file.saved.note.is_file() else None
+
+
+def prepare_together(group: Sequence[ScanFile]) -> Iterator[PreparedScan | MrharmonyError]:
+    """Prepare scans of one head in one place.
+
+    Those on the grid of the first get the first's posture, size and brain mask.
 
     Yields each prepared scan, or why it was refused.
     """
@@ -163,8 +232,9 @@ def _prepare_beside(first: PreparedScan | None, scan: ScanFile, read: Scan) -> P
     if first and scan.scale:
         bias_field = np.ones_like(first.bias_field)
         return replace(first, native=read.volume, bias_field=bias_field, scale=scan.scale)
-    mask = read_mask(scan.mask, read) if scan.mask else None
-    prepared = prepare_scan(read.volume, brain_mask=mask, posture=first.posture if first else None)
+    prepared = prepared_scan(scan, read, first.posture if first else None)
+    if first:
+        prepared = replace(prepared, posture=first.posture, size=first.size, brain_mask=first.brain_mask)
     if scan.scale:
         prepared = replace(prepared, bias_field=np.ones_like(prepared.bias_field), scale=scan.scale)
     return prepared

@@ -10,7 +10,7 @@ import numpy as np
 from accelerate import PartialState
 
 from mrharmony.cohort.devices import choose_device, move_model
-from mrharmony.cohort.preparing import ScanFile, load_brain, prepare_positions
+from mrharmony.cohort.preparing import ScanFile, load_brain, prepare_positions, require_some
 from mrharmony.cohort.training import INTENSITY_CONVENTION, TrainingReport, work_folder
 from mrharmony.cohort.training_brains import select_scans
 from mrharmony.harmonize import (
@@ -74,6 +74,8 @@ class AdaptationJob:
         `auto`, `cpu` or `cuda`.
     network
         Whether the base may be downloaded.
+    prepared
+        Folder of `mrharmony prepare` with the scans in it; they are prepared here if None.
     """
 
     bids_dir: Path
@@ -84,6 +86,7 @@ class AdaptationJob:
     only: Sequence[str] | None = None
     device: str = "auto"
     network: bool = False
+    prepared: Path | None = None
 
 
 def adapt_on_bids(job: AdaptationJob) -> TrainingReport:
@@ -101,11 +104,11 @@ def adapt_on_bids(job: AdaptationJob) -> TrainingReport:
     state = PartialState(cpu=on_cpu)
     grid = Grid.working(job.settings.working_zoom)
     scans = select_scans(BidsIndex.open(job.bids_dir, job.domain_column), job.only, None)
+    positions = [(ScanFile(scan.path, prepared=job.prepared),) for scan in scans]
     with state.main_process_first():
-        files, refused = prepare_positions([(ScanFile(scan.path),) for scan in scans], grid, work / "brains")
+        files, refused = prepare_positions(positions, grid, work / "brains")
     kept = [(scan, files[scan.path]) for scan in scans if scan.path in files]
-    if not kept:
-        raise MrharmonyError(f"{job.bids_dir}: every scan was refused. Run `mrharmony check` on them.")
+    require_some(kept, refused)
     names = list(dict.fromkeys(str(scan.domain) for scan, _ in kept))
     prompts = instance_prompts(names, job.settings.prompt)
     model = train_dreambooth(

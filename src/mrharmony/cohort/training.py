@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mrharmony.cohort.devices import choose_device
-from mrharmony.cohort.training_brains import training_brains
+from mrharmony.cohort.training_brains import TrainingBrains, run_folder, training_brains
 from mrharmony.harmonize import (
     STATISTICS_ZOOM,
     CanonicalBrain,
@@ -75,8 +75,11 @@ def train_on_bids(
     only: Sequence[str] | None,
     preset: str,
     device: str,
+    prepared: Path | None = None,
 ) -> TrainingReport:
     """Train a compact model on a BIDS data set; unfinished work is kept in `<output>.training`.
+
+    Where `prepared` is the folder of `mrharmony prepare`, brains are taken from there.
 
     Raises
     ------
@@ -87,17 +90,18 @@ def train_on_bids(
     on_cpu = choose_device(device).type == "cpu"
     index, grid = BidsIndex.open(bids_dir, domain_column), Grid.working(settings.working_zoom)
     work = work_folder(output)
-    brains = training_brains(index, only, settings.scans_per_domain, grid, work)
+    brains = training_brains(index, only, settings.scans_per_domain, grid, work, prepared)
     heads = virtual_heads(settings, grid, [brain for _, brain in brains.kept])
     scanners = _scanners(settings) if heads else []
     seen = scanned_heads(heads, scanners, settings.seed)
     statistics = fit_statistics(brains.by_domain() | seen)
+    run = run_folder(work, brains, settings.model_dump_json())
     networks = train_networks(
-        training_slices(brains.kept, heads, scanners, settings), settings, work, only_cpu=on_cpu
+        training_slices(brains, heads, scanners, settings), settings, run, only_cpu=on_cpu
     )
     card = model_card(brains.counts(), scanners, settings, bids_dir)
-    prepared = prepared_heads(heads, scanners, settings.seed)
-    synthesis = fit_synthesis(brains.by_domain() | prepared, statistics)
+    virtual = prepared_heads(heads, scanners, settings.seed)
+    synthesis = fit_synthesis(brains.by_domain() | virtual, statistics)
     model = LatentModel(networks.autoencoder, networks.denoiser, networks.prompts, build_scheduler(), card)
     save_model(model, output, synthesis.save)
     return TrainingReport(output, brains.counts(), brains.refused)
@@ -109,25 +113,30 @@ def work_folder(output: Path) -> Path:
 
 
 def training_slices(
-    kept: Sequence[tuple[str, CanonicalBrain]],
+    brains: TrainingBrains,
     heads: Sequence[Anatomy],
     scanners: Sequence[Scanner],
     settings: TrainingSettings,
 ) -> SliceData:
     """Return the source of batches: real slices, and virtual ones where there are heads."""
-    stack = np.stack([brain.volume.voxels.astype(np.float16) for _, brain in kept])
-    real = RealSlices(stack, [domain for domain, _ in kept])
+    real = RealSlices(brains.stack(), brains.domains())
     if not heads:
         return real
     return MixedSlices(VirtualSlices(heads, scanners), real, settings.virtual_share)
 
 
 def fit_on_bids(
-    bids_dir: Path, output: Path, method: str, domain_column: str, only: Sequence[str] | None
+    bids_dir: Path,
+    output: Path,
+    method: str,
+    domain_column: str,
+    only: Sequence[str] | None,
+    prepared: Path | None = None,
 ) -> TrainingReport:
     """Fit a method on a BIDS data set, into a directory that `--model` accepts.
 
-    Several methods can be fitted into one directory.
+    Several methods can be fitted into one directory. Where `prepared` is the folder of `mrharmony prepare`,
+    brains are taken from there.
 
     Raises
     ------
@@ -136,7 +145,7 @@ def fit_on_bids(
     """
     require_method(method)
     index, grid = BidsIndex.open(bids_dir, domain_column), Grid.working(STATISTICS_ZOOM)
-    brains = training_brains(index, only, None, grid, work_folder(output))
+    brains = training_brains(index, only, None, grid, work_folder(output), prepared)
     fitted = fit_method(method, brains.by_domain())
     card = model_card(brains.counts(), (), None, bids_dir)
     if (output / CARD).is_file() and read_card(output) != card:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mrharmony.cohort.preparing import prepare_brains
+import numpy as np
+from numpy.typing import NDArray
+
+from mrharmony.cohort.preparing import prepare_brains, require_some
 from mrharmony.harmonize import CanonicalBrain
 from mrharmony.prepare import Grid
 from mrharmony.scans import BidsIndex, BidsScan
@@ -33,13 +37,26 @@ class TrainingBrains:
         names = dict.fromkeys(name for name, _ in self.kept)
         return {name: [brain for domain, brain in self.kept if domain == name] for name in names}
 
+    def stack(self) -> NDArray[np.float16]:
+        """Return the voxels of all brains, shape (n, i, j, k)."""
+        return np.stack([brain.volume.voxels.astype(np.float16) for _, brain in self.kept])
+
+    def domains(self) -> list[str]:
+        """Return the domain of each brain, in the order of the scans."""
+        return [domain for domain, _ in self.kept]
+
     def counts(self) -> dict[str, int]:
         """Return the number of brains of each domain."""
         return {name: len(brains) for name, brains in self.by_domain().items()}
 
 
 def training_brains(
-    index: BidsIndex, only: Sequence[str] | None, most: int | None, grid: Grid, work: Path
+    index: BidsIndex,
+    only: Sequence[str] | None,
+    most: int | None,
+    grid: Grid,
+    work: Path,
+    prepared: Path | None = None,
 ) -> TrainingBrains:
     """Prepare the scans that a model is made from; an interrupted call is taken up.
 
@@ -53,6 +70,8 @@ def training_brains(
         Working grid of the brains.
     work
         Folder for what is finished.
+    prepared
+        Folder of `mrharmony prepare` with the scans in it; they are prepared here if None.
 
     Raises
     ------
@@ -60,11 +79,27 @@ def training_brains(
         If a domain is unknown, or every scan was refused.
     """
     scans = select_scans(index, only, most)
-    brains, refused = prepare_brains([scan.path for scan in scans], grid, work / "brains")
+    brains, refused = prepare_brains([scan.path for scan in scans], grid, work / "brains", prepared=prepared)
     kept = [(str(scan.domain), brains[scan.path]) for scan in scans if scan.path in brains]
-    if not kept:
-        raise MrharmonyError(f"{index.root}: every scan was refused. Run `mrharmony check` on them.")
+    require_some(kept, refused)
     return TrainingBrains(kept, refused)
+
+
+def run_folder(work: Path, brains: TrainingBrains, decisive: str) -> Path:
+    """Return the folder of a training run, another one where anything that decides its result is different.
+
+    Parameters
+    ----------
+    work
+        Folder of unfinished work.
+    brains
+        What is trained on.
+    decisive
+        All else: settings, the model that is started from.
+    """
+    digest = hashlib.sha256(brains.stack().tobytes())
+    digest.update(f"{brains.domains()} {decisive}".encode())
+    return work / digest.hexdigest()[:16]
 
 
 def select_scans(index: BidsIndex, only: Sequence[str] | None, most: int | None) -> list[BidsScan]:

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from mrharmony.cohort.biology import column_entries, column_groups, column_number
-from mrharmony.cohort.judged import ZOOM, judged_file, require_some, scans_of
-from mrharmony.cohort.preparing import by_position, load_brain, prepare_positions
+from mrharmony.cohort.judged import ZOOM, judged_file, scans_of
+from mrharmony.cohort.preparing import by_position, load_brain, prepare_positions, require_some
 from mrharmony.evaluate.unlearning import (
     UnlearningData,
     latent_features,
@@ -44,6 +44,8 @@ class UnlearningRequest:
         Folder that keeps the prepared brains; none are kept if None.
     workers
         Processes that prepare scans; as many as there are usable cores if None.
+    prepared
+        Folder of `mrharmony prepare` with the scans in it; they are prepared here if None.
     """
 
     factor: str
@@ -52,6 +54,7 @@ class UnlearningRequest:
     only: tuple[str, ...] = ()
     work: Path | None = None
     workers: int | None = None
+    prepared: Path | None = None
 
 
 def unlearning_data(index: BidsIndex, request: UnlearningRequest) -> tuple[UnlearningData, dict[str, str]]:
@@ -76,26 +79,27 @@ def unlearning_data(index: BidsIndex, request: UnlearningRequest) -> tuple[Unlea
     require_some(list(pooled), refused)
     scans = [scan for scan in chosen if scan.path in pooled]
     data = _data(scans, request, np.stack([pooled[scan.path] for scan in scans]))
-    return data, refused
+    return data, {path.name: reason for path, reason in refused.items()}
 
 
 def _pooled(
     index: BidsIndex, scans: Sequence[BidsScan], request: UnlearningRequest, model: LatentModel
-) -> tuple[dict[Path, FloatArray], dict[str, str]]:
-    """Return the pooled latents of each scan, and the names of those that were refused and why.
+) -> tuple[dict[Path, FloatArray], dict[Path, str]]:
+    """Return the pooled latents of each scan, and those that were refused and why.
 
     The scans of a virtual head get one posture, as in the benchmark, so that it does not tell the scanner.
     """
-    positions = by_position((scan.subject, judged_file(index.root, scan)) for scan in scans)
+    files = (judged_file(index.root, scan, request.prepared) for scan in scans)
+    positions = by_position(zip((scan.subject for scan in scans), files, strict=True))
     grid = Grid.working(ZOOM)
     with tempfile.TemporaryDirectory() as scratch:
         work = request.work or Path(scratch)
-        files, refused = prepare_positions(positions, grid, work, request.workers)
+        brains, refused = prepare_positions(positions, grid, work, request.workers)
         pooled = {
             path: latent_features(model, load_brain(file, grid))
-            for path, file in track(list(files.items()), "encoding")
+            for path, file in track(list(brains.items()), "encoding")
         }
-    return pooled, {path.name: reason for path, reason in refused.items()}
+    return pooled, refused
 
 
 def _data(scans: Sequence[BidsScan], request: UnlearningRequest, pooled: FloatArray) -> UnlearningData:

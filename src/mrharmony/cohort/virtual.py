@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mrharmony.cohort.judged import require_some
-from mrharmony.cohort.preparing import prepare_brains
+from mrharmony.cohort.preparing import prepare_brains, require_some
 from mrharmony.prepare import Grid
 from mrharmony.progress import track
 from mrharmony.scans import BidsIndex, BidsScan
@@ -41,7 +40,7 @@ def simulate_recipes(
 
 
 def anatomies_of_bids(
-    bids_dir: Path, only: Sequence[str], cache: Path
+    bids_dir: Path, only: Sequence[str], cache: Path, prepared: Path | None = None
 ) -> tuple[list[Anatomy], dict[Path, str]]:
     """Prepare and segment each subject's first scan; prepared brains are kept in `cache`.
 
@@ -53,6 +52,8 @@ def anatomies_of_bids(
         Use only these sites; all if empty.
     cache
         Folder of prepared brains.
+    prepared
+        Folder of `mrharmony prepare` with the scans in it; they are prepared here if None.
 
     Returns
     -------
@@ -64,14 +65,14 @@ def anatomies_of_bids(
         If no scan could be used.
     """
     scans = [scan.path for scan in _first_scans(bids_dir, only)]
-    brains, refused = prepare_brains(scans, Grid.working(ZOOM), cache)
+    brains, refused = prepare_brains(scans, Grid.working(ZOOM), cache, prepared=prepared)
     anatomies = []
     for scan in track([scan for scan in scans if scan in brains], "segmenting"):
         try:
             anatomies.append(segment_brain(brains[scan].volume, brains[scan].mask))
         except MrharmonyError as error:
             refused[scan] = str(error)
-    require_some(anatomies, {scan.name: reason for scan, reason in refused.items()})
+    require_some(anatomies, refused)
     return anatomies, refused
 
 

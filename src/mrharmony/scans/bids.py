@@ -101,6 +101,12 @@ class BidsIndex:
         return tuple(sorted({scan.domain for scan in self.scans if scan.domain is not None}))
 
 
+def usual_column(root: Path) -> str:
+    """Return `site` if the table of a data set has that column, else `session`: some work needs no domain."""
+    table = root / "participants.tsv"
+    return "site" if table.is_file() and "site" in read_participants(table)[0] else SESSION
+
+
 def _participants(root: Path, domain_column: str) -> dict[str, dict[str, str]]:
     table = root / "participants.tsv"
     if domain_column == SESSION and not table.exists():

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mrharmony.benchmark.paper.slices import PaperScan
-from mrharmony.benchmark.plan import BenchmarkPlan, BenchmarkScan, make_plan
-from mrharmony.cohort.preparing import ScanFile, by_position, load_brain, prepare_positions
+from mrharmony.benchmark.plan import BenchmarkScan, make_plan
+from mrharmony.cohort.preparing import load_brain, prepare_positions, require_some
 from mrharmony.harmonize import CanonicalBrain
 from mrharmony.prepare import Grid
 from mrharmony.scans import BidsIndex
-from mrharmony.simulate import true_brain
 from mrharmony.volume import MrharmonyError, same_name
 
 SEARCH_SCANS = 2  # of each domain that the settings are found on
@@ -47,7 +46,7 @@ class StudyScans:
     refused: dict[str, str]
 
 
-def study_scans(
+def study_scans(  # noqa: PLR0913 - which scans, and how they are prepared
     root: Path,
     domain_column: str,
     names: tuple[str, str],
@@ -55,6 +54,8 @@ def study_scans(
     grid: Grid,
     cache: Path,
     workers: int | None = None,
+    *,
+    prepared: Path | None = None,
 ) -> StudyScans:
     """Choose and prepare the scans of a study.
 
@@ -71,6 +72,8 @@ def study_scans(
         Of the model.
     cache, workers
         Folder of prepared brains, and how many processes prepare them.
+    prepared
+        Folder of `mrharmony prepare` with the scans in it; they are prepared here if None.
 
     Raises
     ------
@@ -83,7 +86,11 @@ def study_scans(
     testing = {name: [s for s in fold.testing if s.domain == name][:judged] for name in (source, target)}
     training = {name: fold.training_of(name)[:TONE_SCANS] for name in (source, target)}
     training[source] = training[source][:SEARCH_SCANS]
-    brains, refused = _prepared(plan, [*testing.values(), *training.values()], grid, cache, workers)
+    chosen = {s.key: s for part in (*testing.values(), *training.values()) for s in part}
+    positions = plan.positions([chosen[key] for key in sorted(chosen)], prepared)
+    files, refused = prepare_positions(positions, grid, cache, workers)
+    require_some(list(files), refused)
+    brains = {key: load_brain(files[s.path], grid) for key, s in chosen.items() if s.path in files}
     tested = {name: _having(brains, scans, "judged", name) for name, scans in testing.items()}
     trained = {name: _having(brains, scans, "training", name) for name, scans in training.items()}
     truths = {s.subject: brains[s.key] for s in tested[target]} if plan.travelling else {}
@@ -95,7 +102,7 @@ def study_scans(
         tuple(PaperScan(s.key, brains[s.key]) for s in trained[source]),
         tuple(PaperScan(s.key, brains[s.key], brains[s.key]) for s in trained[target][:SEARCH_SCANS]),
         tuple(brains[s.key] for s in trained[target]),
-        refused,
+        {path.name: reason for path, reason in refused.items()},
     )
 
 
@@ -110,22 +117,6 @@ def _domains(root: Path, domain_column: str, names: tuple[str, str]) -> tuple[st
     if source == target:
         raise MrharmonyError(f"{source}: is source and target; the study needs two domains.")
     return source, target
-
-
-def _prepared(
-    plan: BenchmarkPlan,
-    chosen: Sequence[Sequence[BenchmarkScan]],
-    grid: Grid,
-    cache: Path,
-    workers: int | None,
-) -> tuple[dict[str, CanonicalBrain], dict[str, str]]:
-    """Prepare scans; those of a virtual head have its true brain for a mask."""
-    scans = {scan.key: scan for part in chosen for scan in part}
-    ordered = [scans[key] for key in sorted(scans)]
-    positions = by_position((s.subject, ScanFile(s.path, true_brain(plan.root, s.subject))) for s in ordered)
-    files, refused = prepare_positions(positions, grid, cache, workers)
-    brains = {key: load_brain(files[s.path], grid) for key, s in scans.items() if s.path in files}
-    return brains, {path.name: reason for path, reason in refused.items()}
 
 
 def _having(

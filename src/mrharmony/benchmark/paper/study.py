@@ -62,6 +62,8 @@ class PaperRequest:
         `auto`, `cpu` or `cuda`.
     workers
         Processes that prepare scans; one a core if None.
+    prepared
+        Folder of `mrharmony prepare` with the scans in it; they are prepared here if None.
     """
 
     bids_dir: Path
@@ -77,6 +79,7 @@ class PaperRequest:
     seed: int = 2500
     device: str = "auto"
     workers: int | None = None
+    prepared: Path | None = None
 
     @property
     def paper(self) -> TranslationSettings:
@@ -167,6 +170,7 @@ def open_study(request: PaperRequest) -> Study:
         opened.grid,
         work / "brains",
         request.workers,
+        prepared=request.prepared,
     )
     folder = PictureFolder(work / "images", opened.model, card, model_hash(request.model))
 

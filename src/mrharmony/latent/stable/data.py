@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -51,6 +52,13 @@ class SliceSet:
         """Rows and columns of a slice."""
         rows, columns = next(iter(self.slices.values())).shape[1:]
         return rows, columns
+
+    def digest(self) -> str:
+        """Return a name that changes with the slices."""
+        digest = hashlib.sha256(repr(list(self.slices)).encode())
+        for slices in self.slices.values():
+            digest.update(slices.tobytes())
+        return digest.hexdigest()[:16]
 
     def batch(self, count: int, generator: torch.Generator) -> InstanceBatch:
         """Draw slices; the same generator state gives the same batch."""

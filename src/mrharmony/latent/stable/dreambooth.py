@@ -109,7 +109,7 @@ class _Run:
             trained.parameters(), decay=self.settings.ema_decay, use_ema_warmup=True, power=3 / 4
         )
         average.to(accelerator.device)
-        checkpoint = self.directory / "dreambooth.safetensors"
+        checkpoint = self.directory / f"dreambooth-{self.passes.data.digest()}.safetensors"
         first = load_checkpoint(checkpoint, trained, average, raw)
         module, optimizer = accelerator.prepare(self.adaptation.module, raw)
         steps = self.settings.steps

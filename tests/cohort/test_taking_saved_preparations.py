@@ -1,0 +1,260 @@
+"""What `mrharmony prepare` has saved is taken by every command, and nothing is prepared again."""
+
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from mrharmony.benchmark import BenchmarkRequest
+from mrharmony.benchmark.folder import BenchmarkFolder
+from mrharmony.benchmark.plan import BenchmarkPlan, BenchmarkScan, Fold
+from mrharmony.cohort import preparing
+from mrharmony.cohort.harmonizing import way_to
+from mrharmony.cohort.judged import judged_scans, prepared_alone, prepared_on_one_grid
+from mrharmony.cohort.preparing import ScanFile, load_brain, prepare_brains, prepare_positions
+from mrharmony.cohort.training_brains import run_folder, training_brains
+from mrharmony.prepare import Grid, PreparedScan
+from mrharmony.prepare.prepared_files import PreparedFiles
+from mrharmony.prepare.saved import discard_prepared, read_prepared, write_prepared
+from mrharmony.scans import BidsIndex, read_mask, read_scan, write_scan
+from mrharmony.simulate import true_brain
+from mrharmony.volume import MrharmonyError
+
+GRID = Grid.working(4)
+
+
+@pytest.fixture(scope="module")
+def index(cohort: Path) -> BidsIndex:
+    return BidsIndex.open(cohort, "session")
+
+
+@pytest.fixture(scope="module")
+def saved_once(index: BidsIndex, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Preparations that no program would find: masks cut by hand, another posture and scale for each scan."""
+    folder = tmp_path_factory.mktemp("saved")
+    for number, entry in enumerate(index.scans):
+        scan = read_scan(entry.path)
+        mask = read_mask(true_brain(index.root, entry.subject), scan)
+        mask[: np.flatnonzero(mask.any(axis=(1, 2)))[3 + number]] = False
+        posture = np.eye(4)
+        posture[:3, 3] = 4 * number + 3
+        field = np.full(mask.shape, 1 + number / 10, np.float32)
+        prepared = PreparedScan(scan.volume, mask, field, posture, 300.0 + number, False, (), 0.9)
+        write_prepared(PreparedFiles.of(entry.path, folder), scan, prepared, {})
+    return folder
+
+
+@pytest.fixture
+def saved(saved_once: Path, tmp_path: Path) -> Path:
+    """A copy that the test may spoil."""
+    return Path(shutil.copytree(saved_once, tmp_path / "prepared"))
+
+
+@pytest.fixture(autouse=True)
+def _no_scan_is_prepared(monkeypatch: pytest.MonkeyPatch):
+    def prepare_scan(*arguments: object, **options: object) -> None:
+        raise AssertionError("a scan was prepared again")
+
+    monkeypatch.setattr(preparing, "prepare_scan", prepare_scan)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)  # all in this process
+
+
+def canonical(scan: Path, saved: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return the saved brain on the grid, half precision as it is kept, and its mask."""
+    brain, mask = read_prepared(PreparedFiles.of(scan, saved), read_scan(scan)).canonical(GRID)
+    return brain.voxels.astype(np.float16).astype(np.float32), mask
+
+
+def mend(scan: Path, saved: Path) -> None:
+    """Take two more slices off a saved mask by hand."""
+    file = PreparedFiles.of(scan, saved).mask
+    image = nib.load(file)
+    mask = np.asarray(image.dataobj).copy()
+    mask[: np.flatnonzero(mask.any(axis=(1, 2)))[2]] = 0
+    nib.save(nib.Nifti1Image(mask, image.affine), file)
+
+
+def prepare_again(scan: Path, saved: Path) -> None:
+    """Do what `mrharmony prepare` does with a mask that was mended."""
+    files, read = PreparedFiles.of(scan, saved), read_scan(scan)
+    before = replace(prepared_before(files, read), brain_mask=read_mask(files.mask, read))
+    write_prepared(files, read, before, {})
+
+
+def prepared_before(files: PreparedFiles, read) -> PreparedScan:
+    note = json.loads(files.note.read_text())
+    field = np.asarray(nib.load(files.bias_field).dataobj, np.float32)
+    mask = read_mask(files.mask, read)
+    return PreparedScan(
+        read.volume, mask, field, np.array(note["Posture"]), note["IntensityScale"], False, ()
+    )
+
+
+def test_models_are_trained_on_the_saved_brains(index: BidsIndex, saved: Path, tmp_path: Path):
+    brains = training_brains(index, None, None, GRID, tmp_path, saved)
+    assert brains.domains() == ["mprage3t", "spgr15t"]
+    for (_, brain), entry in zip(brains.kept, index.scans, strict=True):
+        voxels, mask = canonical(entry.path, saved)
+        np.testing.assert_array_equal(brain.volume.voxels, voxels)
+        np.testing.assert_array_equal(brain.mask, mask)
+
+
+def test_evaluators_judge_the_saved_brains(index: BidsIndex, saved: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("mrharmony.cohort.judged.ZOOM", 4.0)
+    judged = judged_scans(index, index.scans, workers=1, prepared=saved)
+    for entry, brain in zip(judged.scans, judged.brains, strict=True):
+        np.testing.assert_array_equal(brain.volume.voxels, canonical(entry.path, saved)[0])
+    one, other = (entry.path for entry in index.scans)
+    assert prepared_alone(ScanFile(one, prepared=saved)).scale == 300
+    first, second = prepared_on_one_grid([one, other], None, saved)
+    assert (first.scale, second.scale) == (300, 301)
+    np.testing.assert_array_equal(first.brain_mask, second.brain_mask)
+    np.testing.assert_array_equal(first.posture, second.posture)
+
+
+def test_scans_of_a_virtual_head_share_mask_and_posture_of_the_first(
+    index: BidsIndex, saved: Path, tmp_path: Path
+):
+    scans = [BenchmarkScan(s.path, s.subject, str(s.domain), {}) for s in index.scans]
+    positions = BenchmarkPlan(index.root, "spgr15t", ()).positions(scans, saved)
+    files, refused = prepare_positions(positions, GRID, tmp_path / "brains", 1)
+    assert not refused
+    one, other = (load_brain(files[scan.path], GRID) for scan in scans)
+    voxels, mask = canonical(scans[0].path, saved)
+    np.testing.assert_array_equal(one.volume.voxels, voxels)
+    np.testing.assert_array_equal(other.mask, mask)
+    assert other.scale == 301
+
+
+def test_a_harmonized_scan_takes_the_preparation_of_the_scan_it_was_made_of(
+    index: BidsIndex, saved: Path, tmp_path: Path
+):
+    path, made = index.scans[0].path, tmp_path / "made" / "sub-001_desc-harmonized_T1w.nii.gz"
+    scan = read_scan(path)
+    note = {"Method": "none", "IntensityScale": 500.0, "Sources": [way_to(path, made.parent)]}
+    write_scan(made, scan.volume.voxels * np.float32(2), scan, note)
+    before, after = prepared_on_one_grid([path, made], None, saved)
+    alone = prepared_on_one_grid([made], None, saved)[0]
+    for prepared in (after, alone):
+        np.testing.assert_array_equal(prepared.brain_mask, before.brain_mask)
+        np.testing.assert_array_equal(prepared.posture, before.posture)
+        assert prepared.scale == 500
+        np.testing.assert_allclose(prepared.intensities(), scan.volume.voxels * 2 / 500, rtol=1e-6)
+
+
+@pytest.mark.parametrize("fault", ["lost", "edited", "changed"])
+def test_what_is_not_prepared_or_stale_is_refused_although_its_brain_is_kept(
+    index: BidsIndex, saved: Path, tmp_path: Path, fault: str
+):
+    study = Path(shutil.copytree(index.root, tmp_path / "study"))
+    one, other = (entry.path for entry in BidsIndex.open(study, "session").scans)
+    arguments = ([one, other], GRID, tmp_path / "brains", 1, saved)
+    assert not prepare_brains(*arguments)[1]
+    if fault == "lost":
+        discard_prepared(PreparedFiles.of(one, saved))
+    elif fault == "edited":
+        mend(one, saved)
+    else:
+        scan = read_scan(one)
+        nib.save(nib.Nifti1Image(scan.volume.voxels + 1, scan.volume.affine), one)
+    brains, refused = prepare_brains(*arguments)
+    assert list(brains) == [other]
+    reason = refused[one]
+    words = {"lost": "is not prepared in", "edited": "was edited since", "changed": "has changed since"}
+    assert words[fault] in reason
+    assert reason.endswith("Run `mrharmony prepare` again.")
+    assert reason.count(str(one)) == 1
+
+
+def test_a_mended_mask_makes_another_brain_and_another_run(index: BidsIndex, saved: Path, tmp_path: Path):
+    before = training_brains(index, None, None, GRID, tmp_path, saved)
+    one = index.scans[0].path
+    mend(one, saved)
+    prepare_again(one, saved)
+    after = training_brains(index, None, None, GRID, tmp_path, saved)
+    assert after.kept[0][1].mask.sum() < before.kept[0][1].mask.sum()
+    np.testing.assert_array_equal(after.kept[1][1].volume.voxels, before.kept[1][1].volume.voxels)
+    assert run_folder(tmp_path, after, "settings") != run_folder(tmp_path, before, "settings")
+    assert run_folder(tmp_path, after, "settings") != run_folder(tmp_path, after, "others")
+
+
+def test_a_benchmark_notices_another_preparation(index: BidsIndex, saved: Path, tmp_path: Path):
+    scans = tuple(BenchmarkScan(s.path, s.subject, str(s.domain), {}) for s in index.scans)
+    plan = BenchmarkPlan(index.root, "spgr15t", (Fold(scans, scans),))
+    request = BenchmarkRequest(index.root, tmp_path / "out", tmp_path, "benchmark", prepared=saved)
+    folder = BenchmarkFolder(request.output)
+    folder.claim(request.settings(plan), {})
+    moved = replace(request, prepared=saved.rename(tmp_path / "moved"))
+    folder.claim(moved.settings(plan), {})
+    mend(scans[0].path, tmp_path / "moved")
+    prepare_again(scans[0].path, tmp_path / "moved")
+    for other in (moved, replace(moved, prepared=None)):
+        with pytest.raises(MrharmonyError, match="another preparation"):
+            folder.claim(other.settings(plan), {})
+
+
+COMMANDS = {
+    "train": ("train", "STUDY", "--output", "OUT"),
+    "train a simple method": ("train", "STUDY", "--output", "OUT", "--method", "nyul"),
+    "train synthesis": ("train", "STUDY", "--output", "OUT", "--method", "synthesis"),
+    "train cyclegan": (
+        *("train", "STUDY", "--output", "OUT", "--method", "cyclegan"),
+        *("--pair", "mprage3t", "spgr15t"),
+    ),
+    "adapt": ("adapt", "STUDY", "--output", "OUT", "--domain-column", "place"),
+    "benchmark": ("benchmark", "STUDY", "--output", "OUT"),
+    "evaluate sites": ("evaluate", "sites", "STUDY"),
+    "evaluate biology": ("evaluate", "biology", "STUDY", "--to", "mprage3t", "--factor", "ventricle_scale"),
+    "evaluate unlearning": ("evaluate", "unlearning", "STUDY", "--factor", "ventricle_scale"),
+    "evaluate paper": (
+        *("evaluate", "paper", "STUDY", "--from", "spgr15t", "--to", "mprage3t"),
+        *("--output", "OUT"),
+    ),
+    "evaluate identity": ("evaluate", "identity", "SCAN", "--domain", "mprage-3t", "--method", "histogram"),
+    "evaluate paired": ("evaluate", "paired", "SCAN", "SCAN"),
+    "evaluate anatomy": ("evaluate", "anatomy", "SCAN", "SCAN"),
+    "evaluate repeat": ("evaluate", "repeat", "SCAN", "SCAN"),
+    "simulate": ("simulate", "OUT", "--anatomy", "STUDY"),
+    "harmonize": ("harmonize", "SCAN", "--to", "LA", "--method", "none", "--output", "OUT"),
+    "bids": ("bids", "STUDY", "OUT", "participant", "--to", "LA", "--method", "none"),
+}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory, cohort: Path) -> Path:
+    """Copies of a scan that stand for ten subjects on two scanners."""
+    folder = tmp_path_factory.mktemp("study") / "study"
+    rows = ["participant_id\tsplit\tventricle_scale\tplace"]
+    sources = sorted(cohort.glob("sub-*/ses-*/anat/*_T1w.nii.gz"))
+    for number in range(1, 11):
+        rows.append(f"sub-{number}\t{'train' if number > 3 else 'test'}\t{number / 2}\there")
+        for source in sources:
+            name = source.name.replace("sub-001", f"sub-{number}")
+            scan = folder / f"sub-{number}" / source.parent.parent.name / "anat" / name
+            scan.parent.mkdir(parents=True)
+            shutil.copy(source, scan)
+    (folder / "participants.tsv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_looks_for_its_scans_in_the_folder(
+    command: str, run, study: Path, scan: Path, tmp_path
+):
+    """In an empty folder nothing is found, and nothing is prepared instead."""
+    places = {"STUDY": study, "SCAN": scan, "OUT": tmp_path / "out"}
+    arguments = [places.get(argument, argument) for argument in COMMANDS[command]]
+    if "STUDY" in COMMANDS[command] and command not in ("simulate", "adapt"):
+        arguments += ["--domain-column", "session"]
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    status, _, errors = run(*arguments, "--prepared", empty)
+    assert status in (2, 3), errors
+    assert f"is not prepared in {empty}" in errors
+    assert "Run `mrharmony prepare` again." in errors
+    assert "Traceback" not in errors
