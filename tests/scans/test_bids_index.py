@@ -6,6 +6,7 @@ import os
 import pytest
 
 from mrharmony.scans import BidsIndex
+from mrharmony.scans.bids import SESSION, usual_column
 from mrharmony.volume import MrharmonyError
 
 TABLE = "participant_id\tsite\tage\nsub-01\tA\t30\n02\tB\tn/a\n"
@@ -70,6 +71,15 @@ def test_the_session_can_be_the_domain_with_or_without_a_table(bids):
     assert codes(index) == {"bids-no-domain": "warning"}
     (bids / "participants.tsv").unlink()
     assert BidsIndex.open(bids, domain_column="session").domains == ("x",)
+
+
+def test_where_no_domain_is_needed_the_site_is_taken_if_it_is_there(bids):
+    assert usual_column(bids) == "site"
+    write_table(bids, "participant_id\tage\nsub-01\t30\n")
+    assert usual_column(bids) == SESSION
+    (bids / "participants.tsv").unlink()
+    assert usual_column(bids) == SESSION
+    assert [scan.domain for scan in BidsIndex.open(bids, SESSION).scans] == [None, "x"]
 
 
 def test_subjects_that_the_table_does_not_list_have_no_domain_and_are_told(bids):
