@@ -1,17 +1,20 @@
 """Prepare variants of real heads and compare with the heads themselves: masks, postures, gates, seconds.
 
-python benchmarks/preparation_robustness.py BIDS_DIR OUT [--first N]
+python benchmarks/preparation_robustness.py BIDS_DIR OUT [--voxel-sizes] [--first N]
 
 Each variant's figures go to OUT/variants as they come, so the run can be stopped and called again; then the
 table of all that are done is written to OUT/robustness.md and .json. The gates were set with a look at the
-first variants; those made afterwards are told apart.
+first variants; those made afterwards are told apart. With --voxel-sizes other variants are made, of the
+finest and the coarsest voxels, and the table is voxel-sizes.md and .json.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import resource
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +33,7 @@ from mrharmony.scans import read_scan, write_json
 from mrharmony.scans.atomic import staged, write_bytes
 from mrharmony.volume import BoolArray, Matrix, MrharmonyError, Volume
 from robustness_table import PARTS, markdown, summary
-from scan_variants import KINDS, Head, Variant
+from scan_variants import KINDS, VOXEL_SIZES, Head, Variant
 
 SEED = 3
 HEADS = (
@@ -52,7 +55,7 @@ class Draw:
 
     def variant(self, head: Head) -> Variant:
         """Make the variant."""
-        return KINDS[self.kind][0](head, np.random.default_rng([SEED, self.number]))
+        return (KINDS | VOXEL_SIZES)[self.kind][0](head, np.random.default_rng([SEED, self.number]))
 
 
 def main() -> None:
@@ -63,29 +66,47 @@ def main() -> None:
     parser.add_argument(
         "--first", type=int, help="only so many more variants; 0 writes the table of those done"
     )
+    parser.add_argument(
+        "--voxel-sizes", action="store_true", help="variants of the finest and coarsest voxels"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    every = [(draw, arguments.out / "variants" / f"{draw.number:03d}.json") for draw in draws()]
+    extra = arguments.voxel_sizes
+    name, option, folder = (
+        ("voxel-sizes", " --voxel-sizes", "voxels") if extra else ("robustness", "", "variants")
+    )
+    drawn = draws(VOXEL_SIZES, 0) if extra else draws(KINDS, LOOKED_AT)
+    every = [(draw, arguments.out / folder / f"{draw.number:03d}.json") for draw in drawn]
     missing = [(draw, file) for draw, file in every if not file.is_file()]
     done = len(every) - len(missing)
     for draw, file in track(missing[: arguments.first], "variants", len(every), done):
         write_json(file, measure(arguments.bids_dir, arguments.out, draw))
-    table = summary([json.loads(file.read_text("utf-8")) for _, file in every if file.is_file()])
+    records = [json.loads(file.read_text("utf-8")) for _, file in every if file.is_file()]
+    table = summary(records)
     about = (
-        "Command: `python benchmarks/preparation_robustness.py BIDS_DIR OUT`",
+        f"Command: `python benchmarks/preparation_robustness.py BIDS_DIR OUT{option}`",
         f"{table['variants']} of {len(every)} variants of {len(HEADS)} heads of five scanners, seed {SEED}",
+        f"Memory of the process: at most {max(record.get('peak_gib', 0) for record in records)} GiB",
     )
-    write_json(arguments.out / "robustness.json", table)
-    write_bytes(arguments.out / "robustness.md", markdown(table, about).encode())
+    write_json(arguments.out / f"{name}.json", table)
+    write_bytes(arguments.out / f"{name}.md", markdown(table, about).encode())
 
 
-def draws() -> list[Draw]:
-    """Return all variants in a random order, the same in every run; heads take turns within a kind."""
-    kinds = [kind for kind, (_, count) in KINDS.items() for _ in range(count)]
+def draws(counts: Mapping[str, tuple[object, int]], looked_at: int) -> list[Draw]:
+    """Return variants in a random order, the same in every run; heads take turns within a kind.
+
+    Parameters
+    ----------
+    counts
+        How many variants of each kind there are, second in its value.
+    looked_at
+        On how many of the first the gates were set.
+    """
+    kinds = [kind for kind, (_, count) in counts.items() for _ in range(count)]
     heads = [HEADS[number % len(HEADS)] for number in range(len(kinds))]
     order = np.random.default_rng(SEED).permutation(len(kinds))
     return [
-        Draw(int(number), heads[number], kinds[number], PARTS[place >= LOOKED_AT])
+        Draw(int(number), heads[number], kinds[number], PARTS[place >= looked_at])
         for place, number in enumerate(order)
     ]
 
@@ -99,12 +120,12 @@ def measure(bids_dir: Path, out: Path, draw: Draw) -> dict[str, Any]:
     try:
         prepared, quality = prepare_unjudged(variant.volume)
     except MrharmonyError as refusal:
-        return {**record, **_seconds(start, cpu), "reason": str(refusal)}
-    seconds = _seconds(start, cpu)
+        return {**record, **_cost(start, cpu), "reason": str(refusal)}
+    cost = _cost(start, cpu)
     degrees, millimetres = posture_error(prepared.posture, variant.moved, whole.posture)
     return {
         **record,
-        **seconds,
+        **cost,
         "dice": mask_dice(prepared, variant, whole),
         "degrees": degrees,
         "mm": millimetres,
@@ -113,8 +134,9 @@ def measure(bids_dir: Path, out: Path, draw: Draw) -> dict[str, Any]:
     }
 
 
-def _seconds(start: float, cpu: float) -> dict[str, float]:
+def _cost(start: float, cpu: float) -> dict[str, float]:
     return {
+        "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
         "seconds": round(time.monotonic() - start, 1),
         "cpu_seconds": round(time.process_time() - cpu, 1),
     }

@@ -10,7 +10,7 @@ import numpy as np
 from mrharmony.prepare.mask_quality import MaskQuality
 from mrharmony.prepare.quality_gates import quality_findings
 from mrharmony.volume import MrharmonyError
-from scan_variants import KINDS, REFUSED_KINDS
+from scan_variants import KINDS, REFUSED_KINDS, VOXEL_SIZES
 
 Record = dict[str, Any]
 GOOD_DICE, GOOD_DEGREES, GOOD_MM = 0.94, 2.0, 2.0
@@ -55,7 +55,7 @@ def is_silent(record: Record) -> bool:
 def summary(records: Sequence[Record]) -> Record:
     """Return all figures of the table."""
     sound = [record for record in records if record["kind"] not in REFUSED_KINDS]
-    kinds = {kind: [record for record in records if record["kind"] == kind] for kind in KINDS}
+    kinds = {kind: [record for record in records if record["kind"] == kind] for kind in KINDS | VOXEL_SIZES}
     parts = {part: [record for record in records if record["part"] == part] for part in PARTS}
     return {
         "variants": len(records),

@@ -78,6 +78,16 @@ def thick(head: Head, rng: np.random.Generator) -> Variant:
     return Variant(_resampled(head, np.eye(4), zooms), details={"axis": axis, "mm": round(zoom, 2)})
 
 
+def fine(head: Head, rng: np.random.Generator) -> Variant:
+    """Make cubic voxels of 0.5 to 0.7 mm."""
+    return _cubic(head, float(rng.uniform(0.5, 0.7)))
+
+
+def coarse(head: Head, rng: np.random.Generator) -> Variant:
+    """Make cubic voxels of 2.5 to 3 mm, with their blur."""
+    return _cubic(head, float(rng.uniform(2.5, 3.0)))
+
+
 def oblique(head: Head, rng: np.random.Generator) -> Variant:
     """Tilt the stack of slices, and the head with it: the same voxels under a turned affine."""
     motion, details = _turn(head, rng, _LARGEST_TURN)
@@ -182,8 +192,18 @@ KINDS: dict[str, tuple[Callable[[Head, np.random.Generator], Variant], int]] = {
 }
 """What is done to heads, and how often."""
 
+VOXEL_SIZES: dict[str, tuple[Callable[[Head, np.random.Generator], Variant], int]] = {
+    "fine": (fine, 4),
+    "coarse": (coarse, 16),
+}
+"""The same with the ends of the range of voxel sizes."""
+
 REFUSED_KINDS = ("inverted", "overturned")
 """What shall not pass: no T1w contrast, and headers that lie."""
+
+
+def _cubic(head: Head, zoom: float) -> Variant:
+    return Variant(_resampled(head, np.eye(4), np.full(3, zoom)), details={"mm": round(zoom, 2)})
 
 
 def _turn(head: Head, rng: np.random.Generator, largest: float) -> tuple[Matrix, dict[str, Any]]:

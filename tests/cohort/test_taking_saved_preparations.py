@@ -16,7 +16,7 @@ from mrharmony.benchmark.plan import BenchmarkPlan, BenchmarkScan, Fold
 from mrharmony.cohort import preparing
 from mrharmony.cohort.harmonizing import way_to
 from mrharmony.cohort.judged import judged_scans, prepared_alone, prepared_on_one_grid
-from mrharmony.cohort.preparing import ScanFile, load_brain, prepare_brains, prepare_positions
+from mrharmony.cohort.preparing import ScanFile, load_brain, prepare_brains, prepare_positions, saved_sha256
 from mrharmony.cohort.training_brains import run_folder, training_brains
 from mrharmony.prepare import Grid, PreparedScan
 from mrharmony.prepare.prepared_files import PreparedFiles
@@ -102,6 +102,13 @@ def test_models_are_trained_on_the_saved_brains(index: BidsIndex, saved: Path, t
         voxels, mask = canonical(entry.path, saved)
         np.testing.assert_array_equal(brain.volume.voxels, voxels)
         np.testing.assert_array_equal(brain.mask, mask)
+
+
+def test_a_method_is_fitted_on_them_from_the_command_line(run, cohort: Path, saved: Path, tmp_path: Path):
+    arguments = ("--method", "nyul", "--domain-column", "session", "--prepared", saved, "--json")
+    status, output, errors = run("train", cohort, "--output", tmp_path / "model", *arguments)
+    assert status == 0, errors
+    assert json.loads(output)["domains"] == {"mprage3t": 1, "spgr15t": 1}
 
 
 def test_evaluators_judge_the_saved_brains(index: BidsIndex, saved: Path, monkeypatch: pytest.MonkeyPatch):
@@ -192,6 +199,7 @@ def test_a_benchmark_notices_another_preparation(index: BidsIndex, saved: Path, 
     moved = replace(request, prepared=saved.rename(tmp_path / "moved"))
     folder.claim(moved.settings(plan), {})
     mend(scans[0].path, tmp_path / "moved")
+    assert saved_sha256(ScanFile(scans[0].path, prepared=moved.prepared)) is None
     prepare_again(scans[0].path, tmp_path / "moved")
     for other in (moved, replace(moved, prepared=None)):
         with pytest.raises(MrharmonyError, match="another preparation"):

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mrharmony.cohort.harmonizing import reason_of
 from mrharmony.cohort.preparing import (
     ScanFile,
     load_brain,
+    on_one_grid,
     prepare_positions,
     prepare_together,
     require_some,
@@ -169,9 +168,7 @@ def prepared_on_one_grid(
     """
     first, *others = _prepared([evaluated_file(path, mask, prepared) for path in paths])
     for path, other in zip(paths[1:], others, strict=True):
-        if other.native.shape != first.native.shape or not np.allclose(
-            other.native.affine, first.native.affine, atol=1e-3
-        ):
+        if not on_one_grid(first.native, other.native):
             raise MrharmonyError(
                 f"{path}: lies on another grid than {paths[0]}. Register and resample one of them first."
             )

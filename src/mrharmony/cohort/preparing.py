@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from mrharmony.harmonize import CanonicalBrain
 from mrharmony.prepare import PREPARATION_FORMAT, Grid, PreparedScan, prepare_scan
 from mrharmony.prepare.prepared_files import PreparedFiles
-from mrharmony.prepare.saved import VERSION, file_sha256, read_prepared
+from mrharmony.prepare.saved import VERSION, file_sha256, read_prepared, why_not_usable
 from mrharmony.progress import track
 from mrharmony.scans import Scan, read_mask, read_scan
 from mrharmony.scans.atomic import write_arrays
@@ -158,7 +158,7 @@ def usable_cores() -> int:
 
 def _key(scan: ScanFile, first: ScanFile, grid: Grid) -> str:
     """Return a name that changes with the files' place, size and time, and with the grid."""
-    files = [path for path in (scan.path, scan.mask, first.path) if path]
+    files = [path for path in (scan.path, scan.mask, scan.origin, first.path, first.origin) if path]
     saved = [file for one in (scan, first) if one.saved for file in one.saved.needed]
     parts = [_state(path) for path in [*files, *saved]]
     more = filter(None, [scan.scale, VERSION if saved else None])
@@ -197,14 +197,17 @@ def prepared_scan(file: ScanFile, scan: Scan, posture: Matrix | None = None) -> 
     if file.origin is None:
         return read_prepared(file.saved, scan)
     saved = read_prepared(file.saved, read_scan(file.origin))
-    if not _on_one_grid(saved.native, scan.volume):
+    if not on_one_grid(saved.native, scan.volume):
         raise MrharmonyError(f"{file.path}: lies on another grid than {file.origin}. Harmonize that again.")
     return replace(saved, native=scan.volume)
 
 
 def saved_sha256(file: ScanFile) -> str | None:
-    """Return the hash of the saved preparation that is taken for a scan; None where there is none."""
-    return file_sha256(file.saved.note) if file.saved and file.saved.note.is_file() else None
+    """Return the hash of the saved preparation that is taken for a scan; None where none holds."""
+    source = file.origin or file.path
+    if file.saved is None or not source.is_file() or why_not_usable(file.saved, source):
+        return None
+    return file_sha256(file.saved.note)
 
 
 def prepare_together(group: Sequence[ScanFile]) -> Iterator[PreparedScan | MrharmonyError]:
@@ -218,7 +221,7 @@ def prepare_together(group: Sequence[ScanFile]) -> Iterator[PreparedScan | Mrhar
     for scan in group:
         try:
             read = read_scan(scan.path)
-            beside = first if first and _on_one_grid(first.native, read.volume) else None
+            beside = first if first and on_one_grid(first.native, read.volume) else None
             prepared = _prepare_beside(beside, scan, read)
         except MrharmonyError as error:
             yield error
@@ -240,8 +243,9 @@ def _prepare_beside(first: PreparedScan | None, scan: ScanFile, read: Scan) -> P
     return prepared
 
 
-def _on_one_grid(one: Volume, other: Volume) -> bool:
-    return one.shape == other.shape and np.allclose(one.affine, other.affine)
+def on_one_grid(one: Volume, other: Volume) -> bool:
+    """Whether the voxels of two scans lie in the same places, to a thousandth of a millimetre."""
+    return one.shape == other.shape and np.allclose(one.affine, other.affine, atol=1e-3)
 
 
 def _prepare_all(
