@@ -1,17 +1,17 @@
-"""Make real heads smaller and larger by a known factor, prepare them, and compare the size that is found.
+"""The size of heads: real ones made smaller and larger by a known factor, virtual ones on several scanners.
 
-python benchmarks/preparation_size.py BIDS_DIR OUT
+python benchmarks/preparation_size.py BIDS_DIR COHORT OUT
 
-OUT may be that of preparation_robustness.py: the heads as they are, are taken from OUT/references if they are
-there. Each result goes to OUT/sizes as it comes, so the run can be stopped and called again; then the table
-is written to OUT/size.md and .json.
+COHORT is one of `mrharmony simulate --recipe clean`. OUT may be that of preparation_robustness.py: the heads
+as they are, are taken from OUT/references if they are there. Each result goes to OUT/sizes as it comes, so the
+run can be stopped and called again; then the table is written to OUT/size.md and .json.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,17 @@ from nibabel.affines import apply_affine
 
 from mrharmony.prepare.pipeline import prepare_unjudged
 from mrharmony.progress import track
-from mrharmony.scans import write_json
+from mrharmony.scans import BidsIndex, read_mask, read_scan, write_json
 from mrharmony.scans.atomic import write_text
+from mrharmony.scans.bids import SESSION
+from mrharmony.scans.participants import SPLIT
+from mrharmony.simulate import true_brain
 from mrharmony.volume import MrharmonyError, Volume
 from preparation_robustness import CENTRE, HEADS, Reference, reference
 
 SEED = 7
 SMALLEST, LARGEST = 0.85, 1.15
+TRAVELLERS = 8
 EDGES = CENTRE + np.vstack([np.diag([65.0, 80.0, 60.0]), -np.diag([65.0, 80.0, 60.0])])  # of the template, mm
 
 
@@ -35,16 +39,21 @@ def main() -> None:
     """Prepare what is not prepared yet, then write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bids_dir", type=Path)
+    parser.add_argument("cohort", type=Path)
     parser.add_argument("out", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    travelled = arguments.out / "sizes" / "travelled.json"
+    if not travelled.is_file():
+        write_json(travelled, sizes_by_scanner(arguments.cohort))
     every = [(draw, arguments.out / "sizes" / f"{draw[0]}-{draw[1]:.4f}.json") for draw in draws()]
     missing = [(draw, file) for draw, file in every if not file.is_file()]
     for (head, factor), file in track(missing, "sizes", len(every), len(every) - len(missing)):
         write_json(file, measure(reference(arguments.bids_dir, arguments.out, head), head, factor))
     records = [json.loads(file.read_text("utf-8")) for _, file in every]
-    write_json(arguments.out / "size.json", {**summary(records), "records": records})
-    write_text(arguments.out / "size.md", markdown(records))
+    scanners = json.loads(travelled.read_text("utf-8"))
+    write_json(arguments.out / "size.json", {**summary(records), "records": records, "scanners": scanners})
+    write_text(arguments.out / "size.md", markdown(records, scanners))
 
 
 def draws() -> Iterator[tuple[str, float]]:
@@ -72,6 +81,19 @@ def measure(whole: Reference, head: str, factor: float) -> dict[str, Any]:
     }
 
 
+def sizes_by_scanner(cohort: Path) -> dict[str, list[float]]:
+    """Return the sizes of the first travelling heads on each scanner, heads in one order; true masks."""
+    index = BidsIndex.open(cohort, SESSION)
+    subjects = sorted({s.subject for s in index.scans if s.participant.get(SPLIT) == "test"})[:TRAVELLERS]
+    sizes: dict[str, list[float]] = {}
+    for entry in track([scan for scan in index.scans if scan.subject in subjects], "travelling heads"):
+        scan = read_scan(entry.path)
+        mask = read_mask(true_brain(cohort, entry.subject), scan)
+        prepared, _ = prepare_unjudged(scan.volume, brain_mask=mask)
+        sizes.setdefault(str(entry.domain), []).append(prepared.size)
+    return sizes
+
+
 def summary(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the figures of the table."""
     found = [record for record in records if "size" in record]
@@ -89,8 +111,10 @@ def summary(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def markdown(records: Sequence[dict[str, Any]]) -> str:
-    """Return the table: all factors, and each kind of factor."""
+def markdown(records: Sequence[dict[str, Any]], scanners: Mapping[str, Sequence[float]]) -> str:
+    """Return the tables: each kind of factor and all, and each scanner against the mean over scanners."""
+    means = np.mean(list(scanners.values()), axis=0)
+    offsets = {name: 100 * (np.array(sizes) / means - 1) for name, sizes in scanners.items()}
     parts = {
         f"{SMALLEST}": [record for record in records if record["factor"] == SMALLEST],
         "between": [record for record in records if SMALLEST < record["factor"] < LARGEST],
@@ -108,7 +132,7 @@ def markdown(records: Sequence[dict[str, Any]]) -> str:
         [
             "# Size of the head",
             "",
-            "- Command: `python benchmarks/preparation_size.py BIDS_DIR OUT`",
+            "- Command: `python benchmarks/preparation_size.py BIDS_DIR COHORT OUT`",
             f"- {len(HEADS)} heads of five scanners, made {SMALLEST} to {LARGEST} times as large",
             f"- Seed {SEED}; the whole preparation: mask and bias field are found anew",
             "",
@@ -120,6 +144,13 @@ def markdown(records: Sequence[dict[str, Any]]) -> str:
             "distance at the six ends of the brain between the volume-corrected alignments of both.",
             "",
             *(refused or ["Refused: none."]),
+            "",
+            f"The same {len(means)} virtual heads on {len(offsets)} simulated scanners, true brain masks: size "
+            "against the head's mean over the scanners.",
+            "",
+            "| scanner | mean % | standard deviation over heads % |",
+            "|---|---:|---:|",
+            *(f"| {name} | {off.mean():+.2f} | {off.std():.2f} |" for name, off in offsets.items()),
             "",
         ]
     )
