@@ -2,9 +2,9 @@
 
 python benchmarks/preparation_size.py BIDS_DIR COHORT OUT
 
-COHORT is one of `mrharmony simulate --recipe clean`. OUT may be that of preparation_robustness.py: the heads
-as they are, are taken from OUT/references if they are there. Each result goes to OUT/sizes as it comes, so the
-run can be stopped and called again; then the table is written to OUT/size.md and .json.
+COHORT is one of `mrharmony simulate --recipe clean`. OUT may be that of preparation_robustness.py: the
+heads as they are, are taken from OUT/references if they are there. Each result goes to OUT/sizes as it comes,
+so the run can be stopped and called again; then the table is written to OUT/size.md and .json.
 """
 
 from __future__ import annotations
@@ -145,8 +145,8 @@ def markdown(records: Sequence[dict[str, Any]], scanners: Mapping[str, Sequence[
             "",
             *(refused or ["Refused: none."]),
             "",
-            f"The same {len(means)} virtual heads on {len(offsets)} simulated scanners, true brain masks: size "
-            "against the head's mean over the scanners.",
+            f"The same {len(means)} virtual heads on {len(offsets)} simulated scanners, true brain masks:",
+            "size against the head's mean over the scanners.",
             "",
             "| scanner | mean % | standard deviation over heads % |",
             "|---|---:|---:|",
