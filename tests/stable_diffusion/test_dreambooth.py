@@ -53,7 +53,7 @@ def test_killed_and_resumed_training_is_the_one_that_was_not_killed(base, data, 
         target=train, args=(base, data, settings, tmp_path / "run")
     )
     process.start()
-    checkpoint = tmp_path / "run" / "dreambooth.safetensors"
+    checkpoint = tmp_path / "run" / f"dreambooth-{data.digest()}.safetensors"
     while not checkpoint.exists() and process.is_alive():
         time.sleep(0.002)
     process.kill()
@@ -224,8 +224,18 @@ def test_slices_are_random_full_enough_and_along_the_axis():
 
 def test_a_checkpoint_of_another_training_is_refused(base, data, settings, tmp_path: Path):
     train(base, data, changed(settings, steps=2), tmp_path)
-    with pytest.raises(MrharmonyError, match=r"dreambooth\.safetensors"):
+    with pytest.raises(MrharmonyError, match=r"dreambooth-.*\.safetensors"):
         train(base, data, changed(settings, method="lora"), tmp_path)
+
+
+def test_a_checkpoint_belongs_to_its_slices(data):
+    name, slices = next(iter(data.slices.items()))
+    changed_slices = slices.copy()
+    changed_slices[0, 0, 0] += 1
+    others = [{name: changed_slices}, {"elsewhere": slices}]
+    digests = {SliceSet({**data.slices, **other}).digest() for other in others} | {data.digest()}
+    assert len(digests) == 3
+    assert SliceSet(dict(data.slices)).digest() == data.digest()
 
 
 @pytest.mark.parametrize("name", ["paper", "lora", "structure"])
