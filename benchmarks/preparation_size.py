@@ -31,7 +31,7 @@ from preparation_robustness import CENTRE, HEADS, Reference, reference
 
 SEED = 7
 SMALLEST, LARGEST = 0.85, 1.15
-TRAVELLERS = 8
+TRAVELLERS = 4
 EDGES = CENTRE + np.vstack([np.diag([65.0, 80.0, 60.0]), -np.diag([65.0, 80.0, 60.0])])  # of the template, mm
 
 
