@@ -213,8 +213,11 @@ def test_a_whole_data_set_is_done_once_and_summed_up(run, cohort: Path, tmp_path
     assert len(results) == 2
     assert all(result.parent.name == "anat" and result.is_file() for result in results)
     times = [result.stat().st_mtime_ns for result in results]
+    note = results[0].with_name(results[0].name.replace(".nii.gz", ".json"))
+    note.write_text(json.dumps(json.loads(note.read_text()) | {"Sampling": {"steps": 2}}))
     assert run(*arguments, "--method", "regional")[0] == 0
-    assert [result.stat().st_mtime_ns for result in results] == times
+    kept = [result.stat().st_mtime_ns == time for result, time in zip(results, times, strict=True)]
+    assert kept == [False, True]  # the first had been sampled otherwise
     assert run("bids", cohort, tmp_path, "group", "--to", "LA")[0] == 0
     lines = (tmp_path / "group.tsv").read_text().splitlines()
     assert len(lines) == 3
@@ -270,11 +273,29 @@ def test_the_papers_way_runs_on_the_shipped_model(run, scan: Path, tmp_path: Pat
     assert np.isfinite(made.get_fdata()).all()
 
 
+def test_the_weights_of_prompt_and_input_are_written_beside_the_scan(run, scan: Path, tmp_path: Path):
+    image = nib.load(scan)
+    nib.save(
+        nib.Nifti1Image((image.get_fdata() > 0).astype(np.uint8), image.affine), tmp_path / "mask.nii.gz"
+    )
+    options = ("--method", "diffusion", "--prompt-weight", 0.5, "--mask", tmp_path / "mask.nii.gz")
+    assert run("harmonize", scan, "--to", "NSK", "--output", tmp_path / "out.nii.gz", *options)[0] == 0
+    assert np.isfinite(nib.load(tmp_path / "out.nii.gz").get_fdata()).all()
+    note = json.loads((tmp_path / "out.json").read_text())["Sampling"]
+    assert (note["prompt_weight"], note["input_weight"], note["ddib"]) == (0.5, 1, False)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (("--translation", "paper"), "--method img2img"),
         (("--method", "img2img", "--translation", "nowhere.yaml"), "no such file"),
+        (("--method", "img2img", "--translation", "ddib", "--from", "LA"), "--method diffusion"),
+        (("--method", "diffusion", "--translation", "ddib"), "--from"),
+        (("--method", "diffusion", "--translation", "ddib", "--from", "LA", "--steps", 1), "2 steps or more"),
+        (("--method", "diffusion", "--prompt-weight", "nan"), "--prompt-weight"),
+        (("--method", "diffusion", "--input-weight", 101), "--input-weight"),
+        (("--method", "synthesis", "--input-weight", 2), "--method diffusion"),
     ],
 )
 def test_settings_of_pictures_that_do_not_fit_are_refused(run, scan: Path, tmp_path: Path, options, message):

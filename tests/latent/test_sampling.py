@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,8 @@ from mrharmony.latent import (
     round_trip,
     sample_look,
 )
-from mrharmony.latent.sampling import shared_noise
+from mrharmony.latent.guidance import guided_velocity
+from mrharmony.latent.sampling import sample_latents, shared_noise
 from mrharmony.volume import MrharmonyError, Volume
 
 
@@ -54,6 +57,29 @@ def test_guidance_weights_change_the_look(
     plain = sample_look(model, encoded, domain, SamplingSettings(steps=1))
     guided = sample_look(model, encoded, domain, SamplingSettings.model_validate({"steps": 1} | weights))
     assert np.abs(plain.voxels - guided.voxels).max() > 1e-4
+
+
+@pytest.mark.parametrize("weight", [-0.1, 100.1, float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["prompt_weight", "input_weight"])
+def test_a_weight_out_of_its_range_is_told(name: str, weight: float):
+    with pytest.raises(MrharmonyError, match=name.replace("_", " ")):
+        SamplingSettings.chosen(ddib=False, **{name: weight})
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_the_sampler_is_diffusers_ddim(model: LatentModel, encoded: EncodedBrain, steps: int):
+    structure, positions = encoded.structure[:2], encoded.positions[:2]
+    domain, settings = model.card.domain("bright"), SamplingSettings(steps=steps)
+    noise = shared_noise(structure.shape[1], structure.shape[2], 0)
+    scheduler = copy.deepcopy(model.scheduler)
+    scheduler.set_timesteps(steps)
+    expected = noise.expand_as(structure)
+    with torch.inference_mode():
+        for time in scheduler.timesteps:
+            at = (expected, structure, positions, domain, int(time), settings)
+            expected = scheduler.step(guided_velocity(model, *at), time, expected, eta=0.0).prev_sample
+        made = sample_latents(model, structure, positions, domain, noise, settings)
+    assert torch.allclose(made, expected, atol=1e-4)
 
 
 def test_empty_slices_stay_empty(model: LatentModel, encoded: EncodedBrain):

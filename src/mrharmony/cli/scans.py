@@ -27,6 +27,7 @@ from mrharmony.cli.app import (
     app,
     require_one,
 )
+from mrharmony.cli.looks import InputWeight, PromptWeight, Steps, Translation, look_options
 from mrharmony.volume import MrharmonyError
 
 
@@ -74,10 +75,10 @@ def harmonize(
         Literal["brain", "head"], typer.Option(help="brain: 0 outside the brain; head: all voxels.")
     ] = "brain",
     assume_ras: AssumeRas = False,
-    translation: Annotated[
-        str | None,
-        typer.Option(help="Of img2img: `paper` (Table 1 of Ikegami et al.), or a YAML file of settings."),
-    ] = None,
+    translation: Translation = None,
+    steps: Steps = None,
+    prompt_weight: PromptWeight = None,
+    input_weight: InputWeight = None,
     lock: Annotated[
         bool | None,
         typer.Option(
@@ -100,7 +101,7 @@ def harmonize(
     from mrharmony.cohort import harmonize_scan, output_paths
     from mrharmony.cohort.dicom_input import convert_planned, plan_conversions
     from mrharmony.cohort.workbench import open_job
-    from mrharmony.latent import read_translation
+    from mrharmony.harmonize import inversion_domain
     from mrharmony.progress import track
 
     if mask and len(scans) > 1:
@@ -108,6 +109,9 @@ def harmonize(
             f"{mask}: one mask cannot serve {len(scans)} scans. Harmonize them one at a time."
         )
     require_one(mask, prepared)
+    looks = look_options(translation, steps, prompt_weight, input_weight, seed)
+    if looks.sampling and not from_:
+        inversion_domain(looks.sampling, None)
     scans, conversions = plan_conversions(scans, output)
     results = output_paths(scans, output)
     job = open_job(
@@ -119,7 +123,7 @@ def harmonize(
         extent=extent,
         device=device,
         assume_ras=assume_ras,
-        translation=read_translation(translation) if translation else None,
+        **looks._asdict(),
         lock=lock,
     )
     job = replace(job, prepared=prepared)
@@ -142,6 +146,10 @@ def bids(
     model: Model = None,
     method: Method = "synthesis",
     prepared: Prepared = None,
+    translation: Translation = None,
+    steps: Steps = None,
+    prompt_weight: PromptWeight = None,
+    input_weight: InputWeight = None,
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
@@ -163,7 +171,9 @@ def bids(
         typer.echo(str(run_group(out_dir)))
         return
     index = BidsIndex.open(bids_dir, domain_column or usual_column(bids_dir))
-    job = replace(open_job(model, method, None, to, seed=seed, device=device), prepared=prepared)
+    looks = look_options(translation, steps, prompt_weight, input_weight, seed)
+    job = open_job(model, method, None, to, seed=seed, device=device, **looks._asdict())
+    job = replace(job, prepared=prepared)
     outcomes = run_participants(index, out_dir, participant_label, job, read_card(model or shipped_model()))
     _report_outcomes(outcomes, as_json)
 

@@ -104,6 +104,7 @@ def _finished(scan: Path, output: Path, job: HarmonizeJob) -> Outcome | None:
         "Method": job.harmonizer.name,
         "ModelSHA256": job.provenance["ModelSHA256"],
         "Seed": job.provenance["Seed"],
+        "Sampling": job.provenance["Sampling"],
         "Preparation": saved_sha256(ScanFile(scan, prepared=job.prepared)),
     }
     if any(note.get(key) != value for key, value in same.items()):

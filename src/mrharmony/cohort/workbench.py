@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
 from mrharmony import __version__
 from mrharmony.cohort.devices import choose_device, move_model
@@ -20,6 +20,7 @@ from mrharmony.harmonize import (
     DiffusionHarmonizer,
     Extent,
     Harmonizer,
+    ImageToImageHarmonizer,
     load_method,
     load_statistics,
     load_synthesis,
@@ -36,7 +37,7 @@ from mrharmony.latent import (
 from mrharmony.volume import MrharmonyError
 from mrharmony.weights import shipped_model
 
-IMAGE_TO_IMAGE = "img2img"
+DIFFUSION, IMAGE_TO_IMAGE = "diffusion", "img2img"
 LIBRARIES = ("torch", "diffusers", "nibabel", "antspyx", "deepbet", "numpy", "scipy")
 
 
@@ -51,12 +52,13 @@ def open_job(  # noqa: PLR0913 - everything that the command line lets choose
     device: str = "auto",
     assume_ras: bool = False,
     translation: TranslationSettings | None = None,
+    sampling: SamplingSettings | None = None,
     lock: bool | None = None,
 ) -> HarmonizeJob:
     """Return the job that harmonizes scans from `source` to `target` with a model's method.
 
-    `translation` belongs to `img2img`; its seed is that of the translation. `lock` belongs to `img2img`,
-    which has it unless it is False, and to `cyclegan`, which has it where it is True.
+    `sampling` belongs to `diffusion` and `translation` to `img2img`; where given, the seed is theirs. `lock`
+    belongs to `img2img`, which has it unless it is False, and to `cyclegan`, which has it where it is True.
 
     Raises
     ------
@@ -66,6 +68,8 @@ def open_job(  # noqa: PLR0913 - everything that the command line lets choose
     directory = model or shipped_model()
     card = read_card(directory)
     domains = card.domain(source) if source else None, card.domain(target)
+    if sampling and method != DIFFUSION:
+        raise MrharmonyError(f"{method}: has no looks to sample. Say --method {DIFFUSION}.")
     if method == IMAGE_TO_IMAGE:
         from mrharmony.cohort.stable import open_image_to_image  # noqa: PLC0415 - takes seconds to import
 
@@ -80,21 +84,33 @@ def open_job(  # noqa: PLR0913 - everything that the command line lets choose
         harmonizer = open_method(directory, method, seed, extent, device)
         if lock and isinstance(harmonizer, CycleGanHarmonizer):
             harmonizer = replace(harmonizer, lock=lock_of(extent))
+        if sampling and isinstance(harmonizer, DiffusionHarmonizer):
+            harmonizer, seed = replace(harmonizer, sampling=sampling), sampling.seed
     provenance = {
         "Model": directory.name,
         "ModelSHA256": model_hash(directory),
         "Seed": seed,
+        "Sampling": _sampling_record(harmonizer),
         "GeneratedBy": [{"Name": "mrharmony", "Version": __version__}],
         "Versions": {library: version(library) for library in LIBRARIES},
     }
     return HarmonizeJob(harmonizer, *domains, provenance, assume_ras)
 
 
+def _sampling_record(harmonizer: Harmonizer) -> dict[str, Any] | None:
+    """Return how a diffusion model is sampled, apart from the seed; None for other methods."""
+    if isinstance(harmonizer, DiffusionHarmonizer):
+        return harmonizer.sampling.model_dump(exclude={"seed"})
+    if isinstance(harmonizer, ImageToImageHarmonizer):
+        return {"lock": harmonizer.lock is not None, **harmonizer.settings.model_dump(exclude={"seed"})}
+    return None
+
+
 def open_method(
     directory: Path, method: str, seed: int = 0, extent: Extent = "brain", device: str = "auto"
 ) -> Harmonizer:
     """Return a method, ready to use, with what it needs of a model directory."""
-    if method == "diffusion":
+    if method == DIFFUSION:
         model = move_model(load_model(directory), choose_device(device))
         statistics = load_statistics(directory / STATISTICS)
         return DiffusionHarmonizer(model, statistics, SamplingSettings(seed=seed), lock_of(extent), extent)

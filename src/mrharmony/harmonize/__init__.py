@@ -16,6 +16,7 @@ from mrharmony.harmonize.diffusion import DiffusionHarmonizer
 from mrharmony.harmonize.evidence import Evidence, evidence, judge, scan_evidence
 from mrharmony.harmonize.image_to_image import ImageToImageHarmonizer
 from mrharmony.harmonize.locked import Extent, lock_of, output_scale, render, through_lock, truth_fitted
+from mrharmony.harmonize.looks import Looks, inversion_domain
 from mrharmony.harmonize.methods import (
     FITTED_METHODS,
     SIMPLE_METHODS,
@@ -66,6 +67,7 @@ __all__ = [
     "Harmonizer",
     "ImageToImageHarmonizer",
     "LockSettings",
+    "Looks",
     "SynthesisHarmonizer",
     "brain_statistics",
     "evidence",
@@ -74,6 +76,7 @@ __all__ = [
     "fit_statistics",
     "fit_synthesis",
     "global_curve",
+    "inversion_domain",
     "judge",
     "load_accents",
     "load_cyclegan",

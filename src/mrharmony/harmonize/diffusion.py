@@ -64,6 +64,7 @@ class DiffusionHarmonizer:
 
         With a known source the fit is relative, from the source domain's look to the target's look of the
         same structure: errors that both looks share cancel, and source = target is exactly the identity.
+        DDIB takes both looks from the scan's own noise, inverted under the source's prompt.
         Without one it is absolute, from the scan itself, as the autoencoder sees it, to the target's look.
 
         Parameters
@@ -78,11 +79,12 @@ class DiffusionHarmonizer:
         Raises
         ------
         MrharmonyError
-            If the model has no statistics of a domain.
+            If the model has no statistics of a domain, or DDIB is not told the source.
         """
         looks = looks or self.looks(scan)
-        start = looks.round_trip() if source is None else looks.of(source)
-        before, look = (np.maximum(volume.voxels[looks.mask], 0) for volume in (start, looks.of(target)))
+        made = looks.of(target, source)
+        start = looks.round_trip() if source is None else looks.of(source, source)
+        before, look = (np.maximum(volume.voxels[looks.mask], 0) for volume in (start, made))
         if source is None:
             known = brain_statistics(CanonicalBrain(looks.encoded.brain, looks.mask, scan.scale))
         else:
@@ -97,7 +99,7 @@ class DiffusionHarmonizer:
         Raises
         ------
         MrharmonyError
-            If the model does not know a domain.
+            If the model does not know a domain, or DDIB is not told the source.
         """
         transform = self.transform(scan, source, target)
         return through_lock(scan, transform, self.name, source, target, self.statistics, self.extent)

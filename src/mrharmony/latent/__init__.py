@@ -5,6 +5,8 @@ from mrharmony.latent.data import MixedSlices, RealSlices, SliceData
 from mrharmony.latent.denoiser import build_scheduler
 from mrharmony.latent.dreambooth_settings import DreamBoothSettings
 from mrharmony.latent.drift import look_drift
+from mrharmony.latent.guidance import GREATEST_WEIGHT, SamplingSettings
+from mrharmony.latent.inversion import invert_brain
 from mrharmony.latent.model import BaseCard, DomainCard, LatentModel, ModelCard
 from mrharmony.latent.model_directory import (
     CARD,
@@ -18,7 +20,7 @@ from mrharmony.latent.model_directory import (
     write_directory,
 )
 from mrharmony.latent.picture_model import CompactPictures, PictureModel
-from mrharmony.latent.sampling import EncodedBrain, SamplingSettings, encode_brain, round_trip, sample_look
+from mrharmony.latent.sampling import EncodedBrain, encode_brain, round_trip, sample_look
 from mrharmony.latent.training import TrainedNetworks, train_networks
 from mrharmony.latent.translation import (
     TranslationSettings,
@@ -30,6 +32,7 @@ from mrharmony.latent.virtual import VirtualHead, VirtualSlices
 
 __all__ = [
     "CARD",
+    "GREATEST_WEIGHT",
     "STATISTICS",
     "AdaptationSettings",
     "BaseCard",
@@ -52,6 +55,7 @@ __all__ = [
     "as_saved",
     "build_scheduler",
     "encode_brain",
+    "invert_brain",
     "load_model",
     "look_drift",
     "model_hash",

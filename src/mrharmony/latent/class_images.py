@@ -16,8 +16,9 @@ from safetensors.torch import load_file, save_file
 
 from mrharmony.latent.autoencoder import encode
 from mrharmony.latent.data import SliceData
+from mrharmony.latent.guidance import SamplingSettings
 from mrharmony.latent.model import LatentModel
-from mrharmony.latent.sampling import SamplingSettings, sample_latents
+from mrharmony.latent.sampling import sample_latents
 from mrharmony.progress import track
 from mrharmony.volume import Domain, MrharmonyError
 

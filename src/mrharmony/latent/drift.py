@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from mrharmony.latent.guidance import SamplingSettings
 from mrharmony.latent.model import LatentModel
-from mrharmony.latent.sampling import EncodedBrain, SamplingSettings, encode_brain, sample_look
+from mrharmony.latent.sampling import EncodedBrain, encode_brain, sample_look
 from mrharmony.progress import track
 from mrharmony.volume import Domain, FloatArray, Volume
 

@@ -75,6 +75,16 @@ class NoiseSchedule:
         next_alpha = self.last_alpha if following is None else float(self.alphas[following])
         return math.sqrt(next_alpha) * clean + math.sqrt(1 - next_alpha) * noise
 
+    def step_back(
+        self, predicted: torch.Tensor, reached: torch.Tensor, time: int, following: int | None
+    ) -> torch.Tensor:
+        """Return the latents that `step` takes to `reached`, if the network predicts `predicted` for them.
+
+        A step is linear: a · latents + b · predicted. From pure noise to the end, a is 0 and nothing is told.
+        """
+        kept = float(self.step(torch.zeros(()), torch.ones(()), time, following))
+        return (reached - self.step(predicted, torch.zeros_like(predicted), time, following)) / kept
+
     def snr_weights(self, times: torch.Tensor, gamma: float | None) -> torch.Tensor:
         """Return the weight of each picture's squared error, shape (batch,), float32.
 

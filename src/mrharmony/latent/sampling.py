@@ -2,37 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
 
 from mrharmony.latent.autoencoder import decode, encode
-from mrharmony.latent.config import Settings
-from mrharmony.latent.denoiser import predict_velocity
+from mrharmony.latent.guidance import SamplingSettings, guided_velocity
 from mrharmony.latent.model import LatentModel
-from mrharmony.latent.prompts import NO_PROMPT
+from mrharmony.latent.noise_schedule import NoiseSchedule, sampling_times
 from mrharmony.volume import Domain, Volume
 
 SLICES_AT_ONCE = 16
-
-
-class SamplingSettings(Settings):
-    """How looks are sampled.
-
-    The two weights guide the prediction as in InstructPix2Pix (Brooks et al. 2023, equation 3):
-    v = v(none, none) + input_weight * (v(none, s) - v(none, none)) + prompt_weight * (v(p, s) - v(none, s)).
-    At 1 and 1 a single evaluation v(p, s) is all that it takes.
-    """
-
-    steps: int = Field(1, ge=1, le=1000)
-    prompt_weight: float = Field(1.0, ge=0)
-    input_weight: float = Field(1.0, ge=0)
-    seed: int = Field(0, ge=0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +39,10 @@ class EncodedBrain:
     structure: torch.Tensor
     positions: torch.Tensor
 
+    def parts(self) -> list[slice]:
+        """Return which of the slices go through the networks together."""
+        return [slice(n, n + SLICES_AT_ONCE) for n in range(0, len(self.filled), SLICES_AT_ONCE)]
+
 
 def encode_brain(model: LatentModel, brain: Volume) -> EncodedBrain:
     """Return a brain's structure: the latents of its filled coronal slices."""
@@ -68,7 +55,11 @@ def encode_brain(model: LatentModel, brain: Volume) -> EncodedBrain:
 
 
 def sample_look(
-    model: LatentModel, encoded: EncodedBrain, domain: Domain, settings: SamplingSettings
+    model: LatentModel,
+    encoded: EncodedBrain,
+    domain: Domain,
+    settings: SamplingSettings,
+    start: torch.Tensor | None = None,
 ) -> Volume:
     """Return a brain's look in a domain; looks of one brain share its structure and the noise.
 
@@ -82,37 +73,38 @@ def sample_look(
         A domain that the model knows.
     settings
         Steps, guidance weights and the seed of the noise.
+    start
+        The noise that each slice starts from, shape (n, channels, height, width), as `invert_brain` finds it;
+        None for one drawn noise for all slices.
 
     Returns
     -------
     A volume on the brain's grid; only voxels inside the brain mean anything.
     """
     size = model.denoiser.config.sample_size
-    noise = shared_noise(model.denoiser.config.out_channels, size, settings.seed)
-    return _decode_slices(
-        model,
-        encoded,
-        lambda structure, positions: sample_latents(model, structure, positions, domain, noise, settings),
-    )
+    drawn = shared_noise(model.denoiser.config.out_channels, size, settings.seed)
+    noise = drawn.expand_as(encoded.structure) if start is None else start
+
+    def sampled(part: slice) -> torch.Tensor:
+        structure, positions = encoded.structure[part], encoded.positions[part]
+        return sample_latents(model, structure, positions, domain, noise[part], settings)
+
+    return _decode_slices(model, encoded, sampled)
 
 
 def round_trip(model: LatentModel, encoded: EncodedBrain) -> Volume:
     """Return a brain as the autoencoder gives it back: as sharp as the looks are, and no sharper."""
-    return _decode_slices(model, encoded, lambda structure, positions: structure)
+    return _decode_slices(model, encoded, lambda part: encoded.structure[part])
 
 
 def _decode_slices(
-    model: LatentModel,
-    encoded: EncodedBrain,
-    latents: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    model: LatentModel, encoded: EncodedBrain, latents: Callable[[slice], torch.Tensor]
 ) -> Volume:
-    """Return the volume that latents made of (structure, positions) decode to, some slices at a time."""
+    """Return the volume that the latents of the slices decode to, some slices at a time."""
     voxels = np.zeros(encoded.brain.shape, np.float32)
     with torch.inference_mode():
-        for start in range(0, len(encoded.filled), SLICES_AT_ONCE):
-            part = slice(start, start + SLICES_AT_ONCE)
-            made = latents(encoded.structure[part], encoded.positions[part])
-            decoded = decode(model.autoencoder, made)[:, 0].cpu().numpy()
+        for part in encoded.parts():
+            decoded = decode(model.autoencoder, latents(part))[:, 0].cpu().numpy()
             voxels[:, encoded.filled[part], :] = decoded.transpose(1, 0, 2)
     return encoded.brain.with_voxels(voxels)
 
@@ -153,36 +145,10 @@ def sample_latents(
     settings
         Steps and guidance weights.
     """
-    scheduler = copy.deepcopy(model.scheduler)
-    scheduler.set_timesteps(settings.steps)
+    schedule = NoiseSchedule.of(model.scheduler)
+    times = sampling_times(settings.steps, 1.0, len(schedule.alphas))
     latents = noise.to(structure).expand_as(structure)
-    for time in scheduler.timesteps:
-        velocity = _guided_velocity(model, latents, structure, positions, domain, time, settings)
-        latents = scheduler.step(velocity, time, latents, eta=0.0).prev_sample
+    for time, following in zip(times, [*times[1:], None], strict=True):
+        velocity = guided_velocity(model, latents, structure, positions, domain, time, settings)
+        latents = schedule.step(velocity, latents, time, following)
     return latents
-
-
-def _guided_velocity(
-    model: LatentModel,
-    latents: torch.Tensor,
-    structure: torch.Tensor,
-    positions: torch.Tensor,
-    domain: Domain,
-    time: torch.Tensor,
-    settings: SamplingSettings,
-) -> torch.Tensor:
-    """Combine the predictions with and without prompt and structure; evaluate only those that count."""
-    none = torch.zeros_like(structure)
-    terms = [
-        (settings.prompt_weight, domain.prompt, structure),
-        (settings.input_weight - settings.prompt_weight, NO_PROMPT, structure),
-        (1.0 - settings.input_weight, NO_PROMPT, none),
-    ]
-    times = time.expand(len(latents)).to(latents.device)
-    total = torch.zeros_like(latents)
-    for weight, prompt, condition in terms:
-        if weight != 0.0:
-            rows = model.prompts.rows([prompt] * len(latents)).to(latents.device)
-            tokens = model.prompts(rows, positions.to(latents.device))
-            total = total + weight * predict_velocity(model.denoiser, latents, condition, times, tokens)
-    return total
