@@ -41,11 +41,7 @@ def people(bids_dir: Path, domain: str, places: Sequence[int], cache: Path, seed
     seed
         Of who they are.
     """
-    index = BidsIndex.open(bids_dir, "site")
-    scans = sorted(
-        (scan for scan in index.scans if scan.domain == domain), key=lambda scan: shuffle_key(scan.subject)
-    )
-    chosen = [scans[place].path for place in places]
+    chosen = chosen_scans(bids_dir, domain, places)
     brains, _ = prepare_brains(chosen, GRID, cache)
     drawn = draw_people(np.random.default_rng(seed), Population(age=(20, 85), patients=0.25), len(chosen))
     return [
@@ -59,6 +55,15 @@ def people(bids_dir: Path, domain: str, places: Sequence[int], cache: Path, seed
         )
         for number, (path, person) in enumerate(zip(chosen, drawn, strict=True))
     ]
+
+
+def chosen_scans(bids_dir: Path, domain: str, places: Sequence[int]) -> list[Path]:
+    """Return the real scans whose anatomies `people` takes."""
+    index = BidsIndex.open(bids_dir, "site")
+    scans = sorted(
+        (scan for scan in index.scans if scan.domain == domain), key=lambda scan: shuffle_key(scan.subject)
+    )
+    return [scans[place].path for place in places]
 
 
 def seen(head: Anatomy, scanner: Scanner, seed: Sequence[int]) -> PreparedScan:
