@@ -3,7 +3,7 @@
 python benchmarks/guidance.py BIDS_DIR WORK --domain HH --output FOLDER [--heads 2]
 
 Development heads: virtual people on the first anatomies of a site, which in the benchmark's cohorts are
-training subjects, each seen by three scanners that the shipped model knows. Scored on every sixth coronal
+training subjects, each seen by three scanners that the shipped model knows. Scored on every twelfth coronal
 slice, in all directions, against the true scan of the same head, by PSNR, tone and change of anatomy: of
 the bare look, the look through the lock, and the method as it ships. WORK/cases keeps a file a scan, so that
 the run can be stopped and called again. Writes FOLDER/guidance.json, .md and .png.
@@ -59,9 +59,9 @@ from source_recognition import SEED, chosen_scans, people, seen
 
 GRID = Grid.working(2.0)
 SCANNERS = ("mprage-3t", "spgr-1.5t", "irspgr-3t")
-EVERY, FEW = 6, 24  # coronal slices: one in so many is looked at; in the second, also with 1000 steps
-PROMPT_WEIGHTS = (0.0, 0.5, 1.0, 1.5, 2.0, 4.0)
-INPUT_WEIGHTS = (0.0, 0.5, 1.0, 1.5, 2.0)
+EVERY, FEW = 12, 48  # coronal slices: one in so many is looked at; in the second, also with 1000 steps
+PROMPT_WEIGHTS = (0.0, 0.5, 1.0, 2.0, 4.0)
+INPUT_WEIGHTS = (0.0, 0.5, 1.0, 2.0)
 STEPS = (1, 2, 4, 8, 20, 50)
 WHOLE = 1000  # steps
 RIVALS = ("none", "histogram", "regional", "synthesis")
