@@ -28,7 +28,7 @@ from guidance_tables import draw, markdown
 from mrharmony.benchmark.contenders import as_prepared
 from mrharmony.cohort.preparing import prepare_brains
 from mrharmony.cohort.workbench import open_method
-from mrharmony.evaluate import PairedTruth, peak_ratio, tone_distance, tone_quantiles
+from mrharmony.evaluate import PairedTruth, tone_distance, tone_quantiles
 from mrharmony.evaluate.anatomy import edge_correspondence
 from mrharmony.evaluate.same_contrast import in_contrast_of
 from mrharmony.harmonize import (
@@ -48,16 +48,15 @@ from mrharmony.latent import (
     read_card,
     sample_look,
 )
-from mrharmony.prepare import Grid
 from mrharmony.progress import track
 from mrharmony.scans import write_json
 from mrharmony.scans.atomic import write_text
 from mrharmony.simulate import load_scanners
 from mrharmony.volume import Domain, FloatArray
 from mrharmony.weights import shipped_model
-from source_recognition import SEED, chosen_scans, people, seen
+from virtual_people import GRID, chosen_scans, people, ratio, seen
 
-GRID = Grid.working(2.0)
+SEED = 11
 SCANNERS = ("mprage-3t", "spgr-1.5t", "irspgr-3t")
 EVERY, FEW = 12, 48  # coronal slices: one in so many is looked at; in the second, also with 1000 steps
 PROMPT_WEIGHTS = (0.0, 0.5, 1.0, 2.0, 4.0)
@@ -88,7 +87,7 @@ def main() -> None:
         for (number, name), file in track(list(files.items()), "scans"):
             if not file.is_file():
                 write_json(file, case(model, heads[number], name, few=(number, name) == (0, SCANNERS[0])))
-    chosen = chosen_scans(asked.bids_dir, asked.domain, asked.heads)
+    chosen = chosen_scans(asked.bids_dir, asked.domain, range(asked.heads))
     brains, _ = prepare_brains(chosen, GRID, asked.work / "brains")
     record = summary([json.loads(file.read_text("utf-8")) for file in files.values()])
     record["real round trip"] = mean_scores([ceiling(model, brain) for brain in brains.values()])
@@ -102,8 +101,8 @@ def main() -> None:
 def travelling_heads(bids_dir: Path, domain: str, count: int, cache: Path) -> list[Head]:
     """Return the brains of each head by scanner, voxel on voxel: in the posture of the first scan."""
     scanners, heads = load_scanners(), []
-    for number, anatomy in enumerate(people(bids_dir, domain, count, cache)):
-        scans = {name: seen(anatomy, scanners[name], number) for name in SCANNERS}
+    for number, anatomy in enumerate(people(bids_dir, domain, range(count), cache, SEED)):
+        scans = {name: seen(anatomy, scanners[name], (SEED, number)) for name in SCANNERS}
         posture = scans[SCANNERS[0]].posture
         heads.append(
             {
@@ -209,7 +208,7 @@ def scores(scan: CanonicalBrain, truth: CanonicalBrain, made: FloatArray) -> Sco
     tones = np.stack([tone_quantiles(w[None], m[None]) for w, m in zip(wanted, masks, strict=True)])
     drift = evidence(scan.volume.voxels, made, mask)
     return {
-        "psnr": peak_ratio(float(np.mean((made[mask] - truth.volume.voxels[mask]).astype(np.float64) ** 2))),
+        "psnr": ratio(made[mask], truth.volume.voxels[mask]),
         "tone": tone_distance(slices[None], masks, tones),
         "edges": 1
         - edges_kept(scan, CanonicalBrain(scan.volume.with_voxels(made), mask, scan.scale), filled),
