@@ -192,7 +192,7 @@ def markdown(table: Sequence[dict[str, Any]], rows: Sequence[Row]) -> str:
     lines = [
         "# New scanners, learned from ten scans and from one",
         "",
-        "- Command: `python benchmarks/adaptation.py BIDS_DIR OUT --domain HH`",
+        f"- Command: `python benchmarks/adaptation.py BIDS_DIR OUT --domain HH --heads {heads}`",
         f"- {heads} virtual people who travelled, {len(names)} new scanners; shipped model; seed {SEED}",
         "- Share: of what ours gains between known scanners, same heads, sources and targets",
         "- Share of room: the same where gains are divided by what the truth-fitted lock gains",
