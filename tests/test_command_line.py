@@ -70,7 +70,8 @@ def test_an_empty_folder_is_a_usage_error(run, tmp_path: Path):
 
 
 def test_harmonizing_keeps_the_grid_and_leaves_the_evidence(run, scan: Path, tmp_path: Path):
-    status, output, _ = run("harmonize", scan, "--to", "NSK", "--output", tmp_path, "--json")
+    options = ("--uncertainty", "--output", tmp_path, "--json")
+    status, output, _ = run("harmonize", scan, "--to", "NSK", *options)
     record = json.loads(output)[0]
     result = Path(record["output"])
     before, after = nib.load(scan), nib.load(result)
@@ -90,6 +91,12 @@ def test_harmonizing_keeps_the_grid_and_leaves_the_evidence(run, scan: Path, tmp
     assert (result.parent / note["Sources"][0]).samefile(scan)
     assert note["Verdict"] in ("pass", "warn", "fail")
     assert {"SpatialReference", "Seed", "Versions", "Drift"} <= set(note)
+    uncertainty = nib.load(tmp_path / scan.name.replace("_T1w", "_desc-uncertainty_T1w"))
+    voxels, brain = uncertainty.get_fdata(), after.get_fdata() != 0
+    assert np.array_equal(uncertainty.affine, before.affine)
+    assert uncertainty.get_data_dtype() == np.float32
+    assert voxels[brain].mean() == pytest.approx(note["MeanUncertainty"], rel=1e-2)
+    assert not voxels[~brain].any()
 
 
 def test_the_same_seed_gives_the_same_bytes(run, scan: Path, tmp_path: Path):
@@ -141,6 +148,7 @@ def test_noise_without_a_brain_is_refused_in_one_sentence(run, tmp_path: Path):
         (("--to", "LA", "--method", "magic"), "magic"),
         (("--to", "LA", "--extent", "leg"), "leg"),
         (("--to", "LA", "--output", "result.nii"), "result.nii"),
+        (("--to", "LA", "--method", "histogram", "--uncertainty"), "histogram has no seeds"),
     ],
 )
 def test_wrong_arguments_end_with_status_2_before_any_work(
@@ -265,8 +273,9 @@ def test_training_on_a_data_set_without_the_column_names_those_there_are(run, co
 
 def test_the_papers_way_runs_on_the_shipped_model(run, scan: Path, tmp_path: Path):
     (tmp_path / "quick.yaml").write_text("{strength: 0.2, num_inference_steps: 5}", encoding="utf-8")
-    options = ("--method", "img2img", "--translation", tmp_path / "quick.yaml", "--no-lock", "--json")
-    status, output, _ = run("harmonize", scan, "--to", "NSK", "--output", tmp_path / "out", *options)
+    options = ("--translation", tmp_path / "quick.yaml", "--no-lock", "--force", "--json")
+    arguments = ("--to", "NSK", "--method", "img2img", "--output", tmp_path / "out")
+    status, output, _ = run("harmonize", scan, *arguments, *options)
     assert status == 0
     made = nib.load(json.loads(output)[0]["output"])
     assert made.shape == nib.load(scan).shape

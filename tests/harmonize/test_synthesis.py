@@ -5,7 +5,7 @@ import pytest
 from phantoms import SCANNERS, A, B, prepared, virtual_brain, virtual_people
 from safetensors.numpy import load_file, save_file
 
-from mrharmony.harmonize import ACCENTS, fit_method, load_method
+from mrharmony.harmonize import ACCENTS, fit_method, load_method, spread
 from mrharmony.volume import Domain, MrharmonyError
 
 UNSEEN = "tfe-1.5t"  # by the network
@@ -56,6 +56,22 @@ def test_the_transform_keeps_the_locks_bounds(from_one_scan, scans):
     assert lowest >= from_one_scan.lock.slopes[0] - 1e-6
     assert steepest <= from_one_scan.lock.slopes[1] + 1e-6
     assert transform.change_per_mm <= from_one_scan.lock.change_per_mm + 1e-6
+
+
+def test_where_nothing_changes_nothing_is_uncertain(from_one_scan, scans):
+    assert not spread(from_one_scan, scans["A"], A, A).any()
+
+
+def test_the_uncertainty_map_is_small_in_the_brain_and_0_outside_and_follows_the_seed(from_one_scan, scans):
+    scan = scans["A"]
+    uncertainty = spread(from_one_scan, scan, A, B)
+    inside = uncertainty[scan.brain_mask]
+    assert uncertainty.dtype == np.float32
+    assert not uncertainty[~scan.brain_mask].any()
+    assert 0.0005 < inside.mean() < 0.1
+    again, other = (from_one_scan.transforms(scan, A, B, [seed])[0].offsets for seed in (1, 2))
+    assert np.array_equal(again, from_one_scan.transforms(scan, A, B, [1])[0].offsets)
+    assert not np.array_equal(again, other)
 
 
 def test_accents_of_another_network_are_refused(from_one_scan, tmp_path):

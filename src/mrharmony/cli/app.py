@@ -74,6 +74,14 @@ Method = Annotated[
         "mrharmony train --method."
     ),
 ]
+Force = Annotated[bool, typer.Option("--force", help="Write scans too whose verdict is fail.")]
+Uncertainty = Annotated[
+    bool,
+    typer.Option(
+        "--uncertainty",
+        help="Write a map beside each scan of how far its intensities move over several seeds.",
+    ),
+]
 Verbose = Annotated[
     bool, typer.Option("-v", "--verbose", help="Show a traceback when something unexpected happens.")
 ]

@@ -17,12 +17,14 @@ from mrharmony.cli.app import (
     REFUSED,
     AssumeRas,
     Device,
+    Force,
     Json,
     Method,
     Model,
     Prepared,
     Seed,
     Series,
+    Uncertainty,
     UsualColumn,
     app,
     require_one,
@@ -87,6 +89,8 @@ def harmonize(
             show_default=False,
         ),
     ] = None,
+    uncertainty: Uncertainty = False,
+    force: Force = False,
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
@@ -94,7 +98,8 @@ def harmonize(
     """Harmonize single scans: same grid in, same grid out, with the evidence in a JSON file beside it.
 
     Whole heads and skull-stripped brains alike. Writes `<name>_desc-harmonized_T1w.nii.gz` and its sidecar.
-    A scan that is refused is told and left out; the others are done, and the exit status is 3.
+    A scan that is refused, or whose verdict is fail, is told and left out; the others are done, and the exit
+    status is 3.
 
     Example: `mrharmony harmonize sub-01_T1w.nii.gz --to NSK --output harmonized/`
     """
@@ -126,7 +131,7 @@ def harmonize(
         **looks._asdict(),
         lock=lock,
     )
-    job = replace(job, prepared=prepared)
+    job = replace(job, prepared=prepared, force=force).with_uncertainty(uncertainty)
     convert_planned(conversions, series)
     pairs = list(zip(scans, results, strict=True))
     outcomes = [harmonize_scan(job, scan, result, mask) for scan, result in track(pairs, "harmonizing")]
@@ -150,6 +155,8 @@ def bids(
     steps: Steps = None,
     prompt_weight: PromptWeight = None,
     input_weight: InputWeight = None,
+    uncertainty: Uncertainty = False,
+    force: Force = False,
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
@@ -157,8 +164,8 @@ def bids(
     """Harmonize a whole BIDS data set into BIDS derivatives (BIDS-App interface).
 
     `participant` harmonizes every scan; the domain of each is taken from participants.tsv where that has it
-    and the model knows it. Elsewhere the source is unknown. Finished scans are not done again.
-    `group` then writes `group.tsv`, a line a scan.
+    and the model knows it. Elsewhere the source is unknown. Finished scans are not done again; a scan whose
+    verdict is fail is not written. `group` then writes `group.tsv`, a line a scan.
     """
     from mrharmony.cohort.bids_app import run_group, run_participants
     from mrharmony.cohort.workbench import open_job
@@ -173,7 +180,7 @@ def bids(
     index = BidsIndex.open(bids_dir, domain_column or usual_column(bids_dir))
     looks = look_options(translation, steps, prompt_weight, input_weight, seed)
     job = open_job(model, method, None, to, seed=seed, device=device, **looks._asdict())
-    job = replace(job, prepared=prepared)
+    job = replace(job, prepared=prepared, force=force).with_uncertainty(uncertainty)
     outcomes = run_participants(index, out_dir, participant_label, job, read_card(model or shipped_model()))
     _report_outcomes(outcomes, as_json)
 

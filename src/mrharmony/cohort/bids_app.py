@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mrharmony import __version__
-from mrharmony.cohort.harmonizing import SUFFIX, HarmonizeJob, Outcome, harmonize_scan
+from mrharmony.cohort.harmonizing import SUFFIX, HarmonizeJob, Outcome, harmonize_scan, uncertainty_path
 from mrharmony.cohort.preparing import ScanFile, saved_sha256
 from mrharmony.latent import ModelCard
 from mrharmony.progress import track
@@ -18,7 +18,16 @@ from mrharmony.scans import BidsIndex, BidsScan, output_stem, write_json
 from mrharmony.volume import MrharmonyError
 
 GROUP_TABLE = "group.tsv"
-DRIFT_COLUMNS = ("edge_correlation", "csf_drift", "grey_drift", "white_drift", "mean_change")
+DRIFT_COLUMNS = (
+    "edge_correlation",
+    "csf_drift",
+    "grey_drift",
+    "white_drift",
+    "mean_change",
+    "new_structure",
+    "lost_structure",
+    "target_distance",
+)
 
 
 def run_participants(
@@ -93,9 +102,13 @@ def _output(scan: BidsScan, out_dir: Path) -> Path:
 
 
 def _finished(scan: Path, output: Path, job: HarmonizeJob) -> Outcome | None:
-    """Return the outcome of an earlier run if its sidecar says that the same was done."""
+    """Return the outcome of an earlier run if its sidecar says that the same was done.
+
+    A scan that was written by force is done again without: it will be refused.
+    """
     note_path = output.with_name(output.name.replace(".nii.gz", ".json"))
-    if not (output.is_file() and note_path.is_file()):
+    wanted = [output, note_path, *([uncertainty_path(output)] if job.uncertainty else [])]
+    if not all(path.is_file() for path in wanted):
         return None
     note: dict[str, Any] = json.loads(note_path.read_text("utf-8"))
     same = {
@@ -107,7 +120,8 @@ def _finished(scan: Path, output: Path, job: HarmonizeJob) -> Outcome | None:
         "Sampling": job.provenance["Sampling"],
         "Preparation": saved_sha256(ScanFile(scan, prepared=job.prepared)),
     }
-    if any(note.get(key) != value for key, value in same.items()):
+    refused = note["Verdict"] == "fail" and not job.force
+    if refused or any(note.get(key) != value for key, value in same.items()):
         return None
     return Outcome(scan, output, note["Verdict"], None, ())
 

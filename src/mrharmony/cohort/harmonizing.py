@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mrharmony.cohort.preparing import ScanFile, prepared_scan, saved_sha256
-from mrharmony.harmonize import HarmonizedVolume, Harmonizer
+from mrharmony.harmonize import Evidence, HarmonizedVolume, Harmonizer, SeededHarmonizer, spread
+from mrharmony.prepare import PreparedScan
 from mrharmony.scans import Scan, finding_record, output_stem, read_scan, write_scan
 from mrharmony.volume import Domain, Finding, MrharmonyError
 
 SUFFIX = "_desc-harmonized_T1w.nii.gz"
+UNCERTAINTY_SUFFIX = "_desc-uncertainty_T1w.nii.gz"
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,10 @@ class HarmonizeJob:
         Take a scan without orientation for RAS.
     prepared
         Folder of `mrharmony prepare` with all the scans in it; if None, scans are prepared here.
+    force
+        Write scans too whose verdict is `fail`.
+    uncertainty
+        Whether to write an uncertainty map beside each harmonized scan.
     """
 
     harmonizer: Harmonizer
@@ -42,11 +50,31 @@ class HarmonizeJob:
     provenance: dict[str, Any] = field(default_factory=dict)
     assume_ras: bool = False
     prepared: Path | None = None
+    force: bool = False
+    uncertainty: bool = False
+
+    def with_uncertainty(self, wanted: bool) -> HarmonizeJob:
+        """Return the job that also writes uncertainty maps, if they are wanted.
+
+        Raises
+        ------
+        MrharmonyError
+            If the method has nothing random to tell them from.
+        """
+        if wanted and not isinstance(self.harmonizer, SeededHarmonizer):
+            raise MrharmonyError(
+                f"--uncertainty: {self.harmonizer.name} has no seeds to tell it from. Leave it out, or take "
+                "--method synthesis or diffusion."
+            )
+        return replace(self, uncertainty=wanted)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one scan: written to `output` with its sidecar, or refused for `reason`."""
+    """What became of one scan: written to `output` with its sidecar, or refused for `reason`.
+
+    A scan that was harmonized and refused for its verdict has that verdict and no output.
+    """
 
     scan: Path
     output: Path | None
@@ -104,12 +132,61 @@ def harmonize_scan(job: HarmonizeJob, path: Path, output: Path, mask: Path | Non
         findings += prepared.findings
         harmonized = job.harmonizer.harmonize(prepared, job.source, job.target)
         findings += harmonized.findings
+        if harmonized.evidence.verdict == "fail":
+            if not job.force:
+                return Outcome(path, None, "fail", refusal(path, harmonized.evidence), findings)
+            findings += (forced(harmonized.evidence),)
         note = sidecar(job, scan, harmonized, findings, prepared.skull_stripped, output)
+        if job.uncertainty:
+            note["MeanUncertainty"] = _write_uncertainty(job, scan, prepared, harmonized.scale, output)
         write_scan(output, harmonized.volume.voxels, scan, note)
     except MrharmonyError as error:
         findings = getattr(error, "findings", findings)
         return Outcome(path, None, None, reason_of(error, path), findings)
     return Outcome(path, output, harmonized.evidence.verdict, None, findings)
+
+
+def uncertainty_path(output: Path) -> Path:
+    """Return where the uncertainty map of a harmonized scan goes."""
+    stem = output.name.removesuffix(".nii.gz").removesuffix(SUFFIX.removesuffix(".nii.gz"))
+    return output.with_name(stem + UNCERTAINTY_SUFFIX)
+
+
+def _write_uncertainty(
+    job: HarmonizeJob, scan: Scan, prepared: PreparedScan, scale: float, output: Path
+) -> float:
+    """Write the uncertainty map in the units of the output; returns its mean over the brain."""
+    assert isinstance(job.harmonizer, SeededHarmonizer)
+    seed = int(job.provenance["Seed"])
+    voxels = spread(job.harmonizer, prepared, job.source, job.target, seed) * np.float32(scale)
+    mean = float(voxels[prepared.brain_mask].mean())
+    path = uncertainty_path(output)
+    note = {
+        "Description": "Standard deviation of the harmonized intensities over several seeds, in their units.",
+        "MeanUncertainty": mean,
+        "Sources": [way_to(scan.path, path.parent)],
+        "SpatialReference": "orig",
+    }
+    write_scan(path, voxels, scan, note)
+    return mean
+
+
+def refusal(path: Path, evidence: Evidence) -> str:
+    """Return the sentence on a scan that is not written because its verdict is `fail`."""
+    return (
+        f"{path}: not written, its verdict is fail: {evidence.faults()}; look at the scan and its brain "
+        "mask, or write it all the same with --force."
+    )
+
+
+def forced(evidence: Evidence) -> Finding:
+    """Return the warning on a scan that is written although its verdict is `fail`."""
+    return Finding(
+        "warning",
+        "forced",
+        f"Written by --force although its verdict is fail: {evidence.faults()}.",
+        "Look at it before any use.",
+    )
 
 
 def reason_of(error: MrharmonyError, path: Path) -> str:

@@ -13,7 +13,7 @@ from mrharmony.harmonize.cyclegan import (
     train_cyclegan,
 )
 from mrharmony.harmonize.diffusion import DiffusionHarmonizer
-from mrharmony.harmonize.evidence import Evidence, evidence, judge, scan_evidence
+from mrharmony.harmonize.evidence import Evidence, evidence, scan_evidence
 from mrharmony.harmonize.image_to_image import ImageToImageHarmonizer
 from mrharmony.harmonize.locked import Extent, lock_of, output_scale, render, through_lock, truth_fitted
 from mrharmony.harmonize.looks import Looks, inversion_domain
@@ -36,6 +36,7 @@ from mrharmony.harmonize.population import (
     target_statistics,
 )
 from mrharmony.harmonize.protocol import HarmonizedVolume, Harmonizer
+from mrharmony.harmonize.spread import SeededHarmonizer, spread
 from mrharmony.harmonize.synthesis import (
     SYNTHESIS,
     SynthesisHarmonizer,
@@ -43,12 +44,14 @@ from mrharmony.harmonize.synthesis import (
     load_synthesis,
 )
 from mrharmony.harmonize.tone_curves import global_curve, regional_curves
+from mrharmony.harmonize.verdicts import LIMITS, Limit, Verdict, judge
 
 __all__ = [
     "ACCENTS",
     "CYCLEGAN",
     "FIELD_OF_VIEW",
     "FITTED_METHODS",
+    "LIMITS",
     "SIMPLE_METHODS",
     "STATISTICS_ZOOM",
     "SYNTHESIS",
@@ -66,9 +69,12 @@ __all__ = [
     "HarmonizedVolume",
     "Harmonizer",
     "ImageToImageHarmonizer",
+    "Limit",
     "LockSettings",
     "Looks",
+    "SeededHarmonizer",
     "SynthesisHarmonizer",
+    "Verdict",
     "brain_statistics",
     "evidence",
     "fit_bilateral_grid",
@@ -93,6 +99,7 @@ __all__ = [
     "scan_evidence",
     "scan_looks",
     "scan_statistics",
+    "spread",
     "target_statistics",
     "through_lock",
     "train_cyclegan",

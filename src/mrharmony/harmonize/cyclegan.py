@@ -36,6 +36,7 @@ from mrharmony.harmonize.population import (
     fit_statistics,
     load_statistics,
     save_statistics,
+    target_statistics,
 )
 from mrharmony.harmonize.protocol import HarmonizedVolume
 from mrharmony.latent import STATISTICS
@@ -103,7 +104,12 @@ class CycleGanHarmonizer:
         scale = output_scale(scan, source, target, self.statistics)
         volume = scan.native.with_voxels(self.intensities(scan, source, target) * np.float32(scale))
         provenance = {"method": self.name, "extent": "brain", "lock": self.lock is not None}
-        return HarmonizedVolume(volume, scale, scan_evidence(scan, volume, scale), provenance)
+        return HarmonizedVolume(
+            volume,
+            scale,
+            scan_evidence(scan, volume, scale, target_statistics(self.statistics, target)),
+            provenance,
+        )
 
     def save(self, directory: Path) -> None:
         """Write statistics and pairs; pairs and domains that the directory holds already stay."""

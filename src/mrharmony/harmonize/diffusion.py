@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -92,6 +92,20 @@ class DiffusionHarmonizer:
         curves = regional_curves(known, target_statistics(self.statistics, target))
         wanted = look + np.float32(self.population_weight) * (curves.apply(looks.positions, before) - look)
         return fit_bilateral_grid(looks.positions, before, wanted, settings=self.lock)
+
+    def transforms(
+        self, scan: PreparedScan, source: Domain | None, target: Domain, seeds: Sequence[int]
+    ) -> Iterator[BilateralGrid]:
+        """Yield the transforms that follow from other noise, one a seed.
+
+        Raises
+        ------
+        MrharmonyError
+            If the model does not know a domain.
+        """
+        for seed in seeds:
+            sampling = self.sampling.model_copy(update={"seed": seed})
+            yield replace(self, sampling=sampling).transform(scan, source, target)
 
     def harmonize(self, scan: PreparedScan, source: Domain | None, target: Domain) -> HarmonizedVolume:
         """Return the harmonized scan, with evidence.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,21 +11,12 @@ from scipy import ndimage
 from scipy.stats import spearmanr
 from skimage.filters import threshold_multiotsu
 
+from mrharmony.harmonize.local_structure import structure_change
+from mrharmony.harmonize.population import LANDMARKS, DomainStatistics
+from mrharmony.harmonize.verdicts import LIMITS, Verdict, judge
 from mrharmony.prepare import PreparedScan
 from mrharmony.volume import BoolArray, FloatArray, Volume
 
-Verdict = Literal["pass", "warn", "fail"]
-
-# First thresholds (warn, fail), to be calibrated on virtual heads and real scans: figures in LEAST must not
-# fall below theirs, sizes of figures in MOST must not rise above theirs.
-LEAST = {"edge_correlation": (0.8, 0.6), "rank_correlation": (0.9, 0.7)}
-MOST = {
-    "new_edge_share": (0.02, 0.05),
-    "clipped_share": (0.005, 0.02),
-    "csf_drift": (0.05, 0.15),
-    "grey_drift": (0.05, 0.15),
-    "white_drift": (0.05, 0.15),
-}
 _STRONG_EDGES = 0.10  # the steepest tenth of the output's voxels
 _RANKED_VOXELS = 200_000
 _BINS = 256
@@ -49,8 +39,14 @@ class Evidence(BaseModel):
         the classes' borders follow the change of contrast.
     clipped_share
         Share of voxels that tie at the least or greatest output intensity but not in the source.
+    new_structure, lost_structure
+        What the output has within a few millimetres that the source does not explain, and the other way
+        round, in the worst thousandth of the brain; shares of the output's 90th percentile.
     mean_change
         Mean absolute difference, in canonical units.
+    target_distance
+        Mean absolute difference of the output's quantile function from the target's, in canonical units; None
+        where there is no target to compare with.
     verdict
         `fail` if any figure passes its second threshold, `warn` if any passes its first.
     reasons
@@ -66,7 +62,10 @@ class Evidence(BaseModel):
     grey_drift: float
     white_drift: float
     clipped_share: float
+    new_structure: float
+    lost_structure: float
     mean_change: float
+    target_distance: float | None
     verdict: Verdict
     reasons: tuple[str, ...]
 
@@ -77,13 +76,25 @@ class Evidence(BaseModel):
         verdict = "fail" if self.verdict == "fail" else "warn"
         return self.model_copy(update={"verdict": verdict, "reasons": (*self.reasons, *reasons)})
 
+    def faults(self) -> str:
+        """Return the figures that fail the scan, with values and thresholds, for a sentence."""
+        figures = self.model_dump(include=set(LIMITS) & set(self.reasons))
+        return ", ".join(LIMITS[name].fault(name, figure) for name, figure in figures.items())
 
-def scan_evidence(scan: PreparedScan, output: Volume, scale: float) -> Evidence:
+
+def scan_evidence(scan: PreparedScan, output: Volume, scale: float, target: DomainStatistics) -> Evidence:
     """Return the evidence for a scan's output whose canonical unit is the native intensity `scale`."""
-    return evidence(scan.intensities(), output.voxels / np.float32(scale), scan.brain_mask)
+    canonical = output.voxels / np.float32(scale)
+    return evidence(scan.intensities(), canonical, scan.brain_mask, scan.native.zooms, target)
 
 
-def evidence(source: FloatArray, output: FloatArray, mask: BoolArray) -> Evidence:
+def evidence(
+    source: FloatArray,
+    output: FloatArray,
+    mask: BoolArray,
+    zooms: tuple[float, float, float],
+    target: DomainStatistics | None = None,
+) -> Evidence:
     """Compare source and output.
 
     Parameters
@@ -92,11 +103,16 @@ def evidence(source: FloatArray, output: FloatArray, mask: BoolArray) -> Evidenc
         Canonical units, shape (i, j, k).
     mask
         Brain mask, shape (i, j, k), not empty.
+    zooms
+        Voxel size, mm.
+    target
+        Of the domain that the output shall look like, if it is known.
     """
     box = ndimage.find_objects(mask.astype(np.uint8))[0]
     source, output, mask = source[box], output[box], mask[box]
     before, after = source[mask], output[mask]
     edges, new_edges = _edge_figures(source, output, mask)
+    new_structure, lost_structure = structure_change(source, output, mask, zooms)
     drifts = _volume_drifts(before, after)
     figures = {
         "edge_correlation": edges,
@@ -106,21 +122,19 @@ def evidence(source: FloatArray, output: FloatArray, mask: BoolArray) -> Evidenc
         "grey_drift": float(drifts[1]),
         "white_drift": float(drifts[2]),
         "clipped_share": max(0.0, _tied_at_the_ends(after) - _tied_at_the_ends(before)),
+        "new_structure": new_structure,
+        "lost_structure": lost_structure,
         "mean_change": float(np.abs(after - before).mean()),
     }
+    if target is not None:
+        figures["target_distance"] = _quantile_distance(after, target)
     verdict, reasons = judge(figures)
-    return Evidence.model_validate({**figures, "verdict": verdict, "reasons": reasons})
+    given = {"target_distance": None, **figures}
+    return Evidence.model_validate({**given, "verdict": verdict, "reasons": reasons})
 
 
-def judge(figures: dict[str, float]) -> tuple[Verdict, tuple[str, ...]]:
-    """Return the verdict on drift figures by the thresholds `LEAST` and `MOST`, and the figures at fault."""
-    verdicts: tuple[Verdict, Verdict] = ("warn", "fail")
-    for step in (1, 0):
-        low = [name for name, limits in LEAST.items() if not figures[name] >= limits[step]]
-        high = [name for name, limits in MOST.items() if not abs(figures[name]) <= limits[step]]
-        if low or high:
-            return verdicts[step], tuple(low + high)
-    return "pass", ()
+def _quantile_distance(intensities: FloatArray, domain: DomainStatistics) -> float:
+    return float(np.abs(np.quantile(intensities, LANDMARKS) - domain.quantiles).mean())
 
 
 def _edge_figures(source: FloatArray, output: FloatArray, mask: BoolArray) -> tuple[float, float]:

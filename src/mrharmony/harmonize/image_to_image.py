@@ -97,7 +97,12 @@ class ImageToImageHarmonizer:
         canonical = at_native_voxels(scan, picture, self.grid)
         volume = scan.native.with_voxels(canonical * np.float32(scale))
         provenance: dict[str, object] = {"method": self.name, "extent": "brain", **self._about()}
-        return HarmonizedVolume(volume, scale, scan_evidence(scan, volume, scale), provenance)
+        return HarmonizedVolume(
+            volume,
+            scale,
+            scan_evidence(scan, volume, scale, target_statistics(self.statistics, target)),
+            provenance,
+        )
 
     def _locked(
         self, scan: PreparedScan, before: Volume, picture: Volume, source: Domain | None, target: Domain

@@ -61,7 +61,9 @@ def through_lock(
         "slope_range": list(transform.slope_range),
         "change_per_mm": transform.change_per_mm,
     }
-    return HarmonizedVolume(volume, scale, scan_evidence(scan, volume, scale), provenance)
+    return HarmonizedVolume(
+        volume, scale, scan_evidence(scan, volume, scale, target_statistics(statistics, target)), provenance
+    )
 
 
 def truth_fitted(scan: PreparedScan, truth: FloatArray) -> FloatArray:

@@ -12,7 +12,7 @@ import numpy as np
 from mrharmony.harmonize.evidence import scan_evidence
 from mrharmony.harmonize.fitted import Fitted, save_fitted
 from mrharmony.harmonize.locked import output_scale
-from mrharmony.harmonize.population import DomainStatistics, save_statistics
+from mrharmony.harmonize.population import DomainStatistics, save_statistics, target_statistics
 from mrharmony.harmonize.protocol import HarmonizedVolume
 from mrharmony.latent import STATISTICS
 from mrharmony.prepare import PreparedScan
@@ -71,7 +71,12 @@ class SimpleHarmonizer:
         scale = output_scale(scan, source, target, self.statistics)
         volume = scan.native.with_voxels(self.intensities(scan, source, target) * np.float32(scale))
         provenance: dict[str, object] = {"method": self.name, "extent": "brain"}
-        return HarmonizedVolume(volume, scale, scan_evidence(scan, volume, scale), provenance)
+        return HarmonizedVolume(
+            volume,
+            scale,
+            scan_evidence(scan, volume, scale, target_statistics(self.statistics, target)),
+            provenance,
+        )
 
     def save(self, directory: Path) -> None:
         """Write `statistics.safetensors`, which all methods share, and the method's own file."""

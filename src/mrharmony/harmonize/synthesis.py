@@ -6,7 +6,7 @@ domain is its accent (`accents`): how its scans differ from mixtures of their ow
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +24,8 @@ from mrharmony.harmonize.bilateral_fit import fit_bilateral_grid
 from mrharmony.harmonize.bilateral_grid import BilateralGrid
 from mrharmony.harmonize.fitted import Brains
 from mrharmony.harmonize.locked import Extent, lock_of, render, through_lock
+from mrharmony.harmonize.per_scan import canonical_brain
+from mrharmony.harmonize.perturbed_looks import perturbed_looks
 from mrharmony.harmonize.population import DomainStatistics, save_statistics
 from mrharmony.harmonize.protocol import HarmonizedVolume
 from mrharmony.harmonize.recognition import Recognition, recognise, source_findings
@@ -77,6 +79,23 @@ class SynthesisHarmonizer:
         looks = scan_looks(scan)
         origin = self._told(source) or self._alike(recognise(self.accents, looks))
         return self._fit(looks, origin, accent)
+
+    def transforms(
+        self, scan: PreparedScan, source: Domain | None, target: Domain, seeds: Sequence[int]
+    ) -> list[BilateralGrid]:
+        """Return the transforms that follow from perturbed copies of a scan, one a seed.
+
+        Raises
+        ------
+        MrharmonyError
+            If the target domain is unknown.
+        """
+        accent = accent_of(self.accents, target)
+        if source is not None and source.name == target.name:
+            return [self.lock.lattice()] * len(seeds)
+        looks, brain = scan_looks(scan), canonical_brain(scan)
+        origin = self._told(source) or self._alike(recognise(self.accents, looks))
+        return [self._fit(perturbed_looks(brain, looks, seed), origin, accent) for seed in seeds]
 
     def harmonize(self, scan: PreparedScan, source: Domain | None, target: Domain) -> HarmonizedVolume:
         """Return the harmonized scan with evidence; `source` is None where the scan's domain is unknown.

@@ -1,0 +1,102 @@
+"""Virtual people that no result is reported on, as scanners see them; for scripts that choose or calibrate.
+
+They stand on the anatomies of a real site that the cohorts of the benchmark give to training subjects alone
+(the first 60 % in their order), so no test head of theirs has the same anatomy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mrharmony.cohort.preparing import prepare_brains
+from mrharmony.prepare import Grid, PreparedScan, prepare_scan
+from mrharmony.scans import BidsIndex
+from mrharmony.scans.participants import shuffle_key
+from mrharmony.simulate import (
+    Anatomy,
+    Population,
+    Scanner,
+    draw_people,
+    load_scanners,
+    scan_head,
+    segment_brain,
+    virtual_head,
+)
+from mrharmony.simulate._cohort_plan import crop_to_head, field_of_view
+from mrharmony.simulate.pose import random_pose
+from mrharmony.simulate.recipe_subjects import TRAINING_SHARE
+
+SEED = 23
+ZOOMS = (1.0, 1.5, 2.0)  # mm, of the native grids in turn
+SIDES = ("calibration", "check")
+
+
+@dataclass(frozen=True)
+class DevelopmentHeads:
+    """Virtual people, made when they are asked for.
+
+    Parameters
+    ----------
+    scans
+        Real scans whose anatomies they have, one each.
+    cache
+        Folder of prepared brains.
+    """
+
+    scans: tuple[Path, ...]
+    cache: Path
+
+    @classmethod
+    def of(cls, bids_dir: Path, domain: str, cache: Path) -> DevelopmentHeads:
+        """Return the people on a site's training anatomies."""
+        of_site = [scan for scan in BidsIndex.open(bids_dir, "site").scans if scan.domain == domain]
+        ordered = sorted(of_site, key=lambda scan: shuffle_key(scan.subject))
+        return cls(tuple(scan.path for scan in ordered[: round(TRAINING_SHARE * len(ordered))]), cache)
+
+    def side(self, number: int) -> str:
+        """Return whether a head calibrates or checks: the first half of the subjects calibrates."""
+        return SIDES[number >= len(self.scans) // 2]
+
+    def in_turn(self) -> list[int]:
+        """Return the numbers of the heads, one of each side in turn."""
+        half = len(self.scans) // 2
+        return [number for first in range(half) for number in (first, first + half)]
+
+    def head(self, number: int) -> Anatomy:
+        """Return a person, in a pose and on a native grid of their own."""
+        path = self.scans[number]
+        brains, _ = prepare_brains([path], Grid.working(2.0), self.cache)
+        base = segment_brain(brains[path].volume, brains[path].mask)
+        population = Population(age=(20, 85), patients=0.25)
+        person = draw_people(np.random.default_rng(SEED), population, len(self.scans))[number]
+        rng = np.random.default_rng([SEED, number])
+        head = virtual_head(
+            rng,
+            field_of_view(ZOOMS[number % len(ZOOMS)]),
+            base,
+            person.ventricle_scale,
+            pose=random_pose(rng),
+            cortical_thinning=person.cortical_thinning,
+            lesions_ml=person.lesions_ml,
+        )
+        return crop_to_head(head)
+
+
+def seen(head: Anatomy, scanner: Scanner, number: int) -> PreparedScan:
+    """Return a head as a scanner sees it, prepared."""
+    rng = np.random.default_rng([SEED, number, *scanner.name.encode()])
+    return prepare_scan(scan_head(head, scanner, rng), brain_mask=head.brain_mask)
+
+
+def scanners_of(side: str) -> list[Scanner]:
+    """Return the scanners of one side; the other side has the others."""
+    every = load_scanners()
+    return [every[name] for name in sorted(every)[SIDES.index(side) :: 2]]
+
+
+def targets_of(side: str, domains: list[str]) -> list[str]:
+    """Return the target domains of one side; the other side has the others."""
+    return sorted(domains)[SIDES.index(side) :: 2]

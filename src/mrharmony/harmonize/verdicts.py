@@ -1,0 +1,65 @@
+"""Verdicts on drift figures: thresholds that sound harmonizations keep and planted faults break."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+Verdict = Literal["pass", "warn", "fail"]
+
+
+class Limit(NamedTuple):
+    """Where a figure earns a warning, and where a scan is refused.
+
+    Parameters
+    ----------
+    warn, fail
+        Thresholds; `fail` is None where the figure alone refuses no scan.
+    least
+        Whether the figure must not fall below them; else its size must not rise above them.
+    """
+
+    warn: float
+    fail: float | None
+    least: bool = False
+
+    def is_passed(self, figure: float) -> bool:
+        """Return whether the figure earns a warning; NaN does."""
+        return not self._keeps(figure, self.warn)
+
+    def is_failed(self, figure: float) -> bool:
+        """Return whether the figure refuses the scan; NaN does."""
+        return self.fail is not None and not self._keeps(figure, self.fail)
+
+    def fault(self, name: str, figure: float) -> str:
+        """Return what is wrong with a figure that has failed, for a sentence."""
+        return f"{name} is {figure:.3g}, {'below' if self.least else 'beyond'} {self.fail:g}"
+
+    def _keeps(self, figure: float, threshold: float) -> bool:
+        return figure >= threshold if self.least else abs(figure) <= threshold
+
+
+# From benchmarks/verdicts.py: benchmarks/results/verdicts/verdicts.md has the rule, and how often the
+# thresholds find planted faults and blame sound harmonizations.
+LIMITS = {
+    "edge_correlation": Limit(0.85, 0.7, least=True),
+    "rank_correlation": Limit(0.95, 0.9, least=True),
+    "new_edge_share": Limit(0.03, 0.06),
+    "clipped_share": Limit(0.005, 0.02),
+    "csf_drift": Limit(0.05, 0.15),
+    "grey_drift": Limit(0.05, 0.15),
+    "white_drift": Limit(0.05, 0.15),
+    "new_structure": Limit(0.06, 0.1),
+    "lost_structure": Limit(0.06, 0.1),
+    "target_distance": Limit(0.06, None),
+}
+
+
+def judge(figures: Mapping[str, float]) -> tuple[Verdict, tuple[str, ...]]:
+    """Return the verdict on drift figures by `LIMITS`, and the figures at fault; others have no say."""
+    known = {name: limit for name, limit in LIMITS.items() if name in figures}
+    failed = tuple(name for name, limit in known.items() if limit.is_failed(figures[name]))
+    if failed:
+        return "fail", failed
+    passed = tuple(name for name, limit in known.items() if limit.is_passed(figures[name]))
+    return ("warn", passed) if passed else ("pass", ())

@@ -1,0 +1,79 @@
+"""Scans whose verdict is `fail`: not written, and told why; written by force, and marked."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mrharmony.cohort import HarmonizeJob, harmonize_scan
+from mrharmony.cohort.bids_app import run_participants
+from mrharmony.harmonize import HarmonizedVolume, load_statistics, scan_evidence
+from mrharmony.latent import STATISTICS, read_card
+from mrharmony.scans import BidsIndex
+from mrharmony.volume import Domain
+from mrharmony.weights import shipped_model
+from sentences import sentences
+
+TARGET = Domain("mprage-3t", "mprage-3t")
+PROVENANCE = {"ModelSHA256": "0" * 64, "Seed": 0}
+
+
+@dataclass(frozen=True)
+class Inverting:
+    """A method that turns bright to dark in scans of one domain, and leaves others alone."""
+
+    disliked: str
+    name: str = "inverting"
+
+    def harmonize(self, scan, source, target):
+        voxels = np.where(scan.brain_mask, scan.intensities(), 0)
+        if source is not None and source.name == self.disliked:
+            voxels = np.where(scan.brain_mask, voxels.max() - voxels, 0)
+        volume = scan.native.with_voxels(voxels)
+        statistics = load_statistics(shipped_model() / STATISTICS)[target.name]
+        found = scan_evidence(scan, volume, 1.0, statistics)
+        return HarmonizedVolume(volume, 1.0, found, {"method": self.name, "extent": "brain"})
+
+
+@pytest.fixture
+def job() -> HarmonizeJob:
+    return HarmonizeJob(Inverting("spgr-1.5t"), Domain("spgr-1.5t", ""), TARGET, PROVENANCE)
+
+
+def test_a_failed_scan_is_not_written_and_the_sentence_says_why_and_what_to_do(job, scan, tmp_path):
+    outcome = harmonize_scan(job, scan, tmp_path / "out.nii.gz")
+    assert (outcome.output, outcome.verdict) == (None, "fail")
+    assert outcome.record()["reason"] == outcome.reason
+    assert len(sentences(outcome.reason)) == 1
+    for part in (scan.name, "rank_correlation is -", "below 0.", "--force"):
+        assert part in outcome.reason
+    assert not list(tmp_path.iterdir())
+
+
+def test_force_writes_it_with_its_verdict_and_says_so(job, scan, tmp_path):
+    outcome = harmonize_scan(replace(job, force=True), scan, tmp_path / "out.nii.gz")
+    note = json.loads((tmp_path / "out.json").read_text("utf-8"))
+    assert (outcome.verdict, outcome.reason) == ("fail", None)
+    assert (tmp_path / "out.nii.gz").is_file()
+    assert note["Verdict"] == "fail"
+    assert "rank_correlation" in note["VerdictReasons"]
+    assert [finding["code"] for finding in note["Findings"]].count("forced") == 1
+    assert "rank_correlation" in next(f.message for f in outcome.findings if f.code == "forced")
+
+
+def test_in_a_data_set_the_others_are_done_and_force_can_come_later(job, cohort: Path, tmp_path):
+    index, card = BidsIndex.open(cohort, "session"), read_card(shipped_model())
+
+    def run(job):
+        return {o.scan.name: o for o in run_participants(index, tmp_path, None, job, card)}
+
+    first, forced, again = run(job), run(replace(job, force=True)), run(job)
+    assert {outcome.verdict == "fail" for outcome in first.values()} == {True, False}
+    bad = next(name for name, outcome in first.items() if outcome.verdict == "fail")
+    assert "spgr" in bad
+    assert [name for name, outcome in first.items() if outcome.reason] == [bad]
+    assert not any(outcome.reason for outcome in forced.values())
+    assert forced[bad].output.is_file()
+    assert again[bad].reason == first[bad].reason
