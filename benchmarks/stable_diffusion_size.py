@@ -4,6 +4,8 @@ The weights are random, made from v1.5's configuration: what is measured is time
 Each case is a process of its own, so that its peak memory is its own.
 
 python benchmarks/stable_diffusion_size.py MODEL --output benchmarks/results/stable-diffusion-size
+
+`--only CASE`, which may be repeated, measures some cases and keeps the other figures in the output.
 """
 
 from __future__ import annotations
@@ -35,11 +37,16 @@ from mrharmony.latent.stable import (
 
 SLICE = (160, 160)  # a coronal slice of the canonical grid, 1 mm
 TRANSLATION = TranslationSettings(num_inference_steps=5, strength=0.8, guidance_scale=7.5)
+SHORT = DreamBoothSettings(steps=3, class_images=1, class_steps=1, validate_every=None)
 TRAINING = {
-    "lora": DreamBoothSettings(method="lora", steps=3, class_images=1, class_steps=1, validate_every=None),
-    "full": DreamBoothSettings(method="full", steps=3, class_images=1, class_steps=1, validate_every=None),
+    "lora": SHORT.model_copy(update={"method": "lora"}),
+    "full": SHORT,
+    "lean": SHORT.model_copy(update={"ema_decay": 0.0}),
 }
-FULL_GIB = 22  # weights, gradients, two moments and the average of 860 million parameters, with room to work
+CASES = ("translate", *TRAINING)
+# Weights, gradients, two moments, and of `full` the average, of 860 million parameters, with room to work.
+NEEDED_GIB = {"full": 19, "lean": 16}
+RESULTS = "stable_diffusion_size.json"
 
 
 def main() -> None:
@@ -47,20 +54,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("model", type=Path, help="where the random model is kept, 4.3 GB")
     parser.add_argument("--output", type=Path, help="folder of the results")
-    parser.add_argument("--case", choices=["translate", *TRAINING], help="run one case and print its figures")
+    parser.add_argument("--only", choices=CASES, action="append", help="measure only this case")
+    parser.add_argument("--case", choices=CASES, help="run one case in this process and print its figures")
     arguments = parser.parse_args()
     if not (arguments.model / "model_index.json").is_file():
         save_stable_diffusion(random_model(arguments.model / "vocabulary"), arguments.model)
     if arguments.case:
         print(json.dumps(run_case(arguments.case, arguments.model)))
         return
-    record = {case: in_a_process(case, arguments.model) for case in ("translate", *TRAINING)}
+    record = earlier(arguments.output)
+    for case in arguments.only or CASES:
+        record[case] = in_a_process(case, arguments.model)
     text = table(record)
     print(text)
     if arguments.output:
         arguments.output.mkdir(parents=True, exist_ok=True)
-        (arguments.output / "stable_diffusion_size.json").write_text(json.dumps(record, indent=2) + "\n")
+        (arguments.output / RESULTS).write_text(json.dumps(record, indent=2) + "\n")
         (arguments.output / "stable_diffusion_size.md").write_text(text)
+
+
+def earlier(output: Path | None) -> dict[str, dict[str, float | str]]:
+    """Return the figures that an output folder holds already."""
+    file = output / RESULTS if output else None
+    return json.loads(file.read_text()) if file and file.is_file() else {}
 
 
 def random_model(vocabulary: Path) -> StableDiffusion:
@@ -110,8 +126,8 @@ def letter_tokenizer(folder: Path) -> CLIPTokenizer:
 def in_a_process(case: str, model: Path) -> dict[str, float | str]:
     """Return a case's figures, or why it was not run."""
     free = psutil.virtual_memory().available / 2**30
-    if case == "full" and free < FULL_GIB:
-        return {"not run": f"needs about {FULL_GIB} GiB, {free:.0f} GiB were free"}
+    if free < (needed := NEEDED_GIB.get(case, 0)):
+        return {"not run": f"needs about {needed} GiB, {free:.0f} GiB were free"}
     command = [sys.executable, __file__, str(model), "--case", case]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     figures: dict[str, float | str] = json.loads(done.stdout.splitlines()[-1])
@@ -166,9 +182,10 @@ def table(record: dict[str, dict[str, float | str]]) -> str:
         "translate": f"image-to-image, one slice of 160×160, {evaluations} evaluations of the U-Net",
         "lora": "DreamBooth step, LoRA of rank 16, one slice and one class picture",
         "full": "DreamBooth step, all of the U-Net, one slice and one class picture",
+        "lean": "the same without the average of the weights (`ema_decay: 0`)",
     }
     lines = ["| | s | peak GiB | threads |", "|---|---:|---:|---:|"]
-    for case, figures in record.items():
+    for case, figures in sorted(record.items(), key=lambda item: CASES.index(item[0])):
         if "not run" in figures:
             lines.append(f"| {names[case]} | {figures['not run']} | | |")
         else:

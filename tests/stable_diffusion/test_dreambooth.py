@@ -82,6 +82,18 @@ def test_full_training_moves_the_unet_alone_and_plain_diffusers_loads_the_result
     assert torch.isfinite(made).all()
 
 
+def test_without_an_average_the_last_weights_are_kept_and_no_copy_of_them(
+    base, data, settings, tmp_path: Path
+):
+    plain = changed(settings, ema_decay=0.0, prior_weight=0.0, validate_every=None)
+    last, averaged = (
+        train(base, data, changed(plain, ema_decay=decay), tmp_path / str(decay)) for decay in (0.0, 1e-9)
+    )
+    assert distance(last.unet, averaged.unet) < 1e-6
+    with safe_open(tmp_path / "0.0" / "dreambooth.safetensors", framework="pt") as archive:
+        assert not any(name.startswith("ema/") for name in archive.keys())  # noqa: SIM118
+
+
 def test_adapters_are_merged_into_weights_and_tokens_into_the_vocabulary(
     base, model, data, settings, tmp_path: Path
 ):

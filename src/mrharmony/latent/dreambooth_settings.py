@@ -39,7 +39,7 @@ class DreamBoothSettings(Settings):
     accumulation: int = Field(1, ge=1)  # passes a step
     learning_rate: float | None = Field(None, gt=0)  # 5e-6, with LoRA 1e-4
     snr_gamma: float | None = Field(5.0, gt=0)  # min-SNR weighting (Hang et al. 2023); None weighs all alike
-    ema_decay: float = Field(0.999, ge=0, lt=1)
+    ema_decay: float = Field(0.999, ge=0, lt=1)  # 0 keeps no average, which spares a copy of the weights
     gradient_checkpointing: bool = True
     precision: Literal["no", "bf16", "fp16"] = "no"
     checkpoint_every: int = Field(200, ge=1)  # steps

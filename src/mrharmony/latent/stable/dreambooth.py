@@ -60,7 +60,7 @@ def train_dreambooth(
 
     Returns
     -------
-    The trained model on the CPU: averaged weights (EMA), adapters merged.
+    The trained model on the CPU: averaged weights (EMA; of a decay of 0 the last ones), adapters merged.
 
     Raises
     ------
@@ -105,9 +105,8 @@ class _Run:
         """Train from the last checkpoint to the last step; leave the averaged weights in the model."""
         trained = self.adaptation.parameters()
         raw = torch.optim.AdamW(parameter_groups(self.adaptation), lr=self.settings.rate)
-        average = EMAModel(
-            trained.parameters(), decay=self.settings.ema_decay, use_ema_warmup=True, power=3 / 4
-        )
+        averaged = list(trained.parameters()) if self.settings.ema_decay else []
+        average = EMAModel(averaged, decay=self.settings.ema_decay, use_ema_warmup=True, power=3 / 4)
         average.to(accelerator.device)
         checkpoint = self.directory / f"dreambooth-{self.passes.data.digest()}.safetensors"
         first = load_checkpoint(checkpoint, trained, average, raw)
@@ -115,15 +114,15 @@ class _Run:
         steps = self.settings.steps
         for step in track(range(first, steps), "training Stable Diffusion", steps, first):
             value = self._step(accelerator, module, optimizer, step)
-            average.step(trained.parameters())
+            average.step(averaged)
             accelerator.log({"loss": value}, step=step)
             last = step + 1 == steps
             if accelerator.is_main_process and (last or (step + 1) % self.settings.checkpoint_every == 0):
                 save_checkpoint(checkpoint, step + 1, trained, average, raw)
             every = self.settings.validate_every
             if accelerator.is_main_process and every and (last or (step + 1) % every == 0):
-                self._validate(trained, average, step + 1)
-        average.copy_to(trained.parameters())
+                self._validate(averaged, average, step + 1)
+        average.copy_to(averaged)
 
     def _step(
         self,
@@ -146,12 +145,12 @@ class _Run:
             total += float(loss.detach())
         return total / self.settings.accumulation
 
-    def _validate(self, trained: torch.nn.ParameterList, average: EMAModel, step: int) -> None:
-        average.store(trained.parameters())
-        average.copy_to(trained.parameters())
+    def _validate(self, averaged: Sequence[torch.nn.Parameter], average: EMAModel, step: int) -> None:
+        average.store(averaged)
+        average.copy_to(averaged)
         self.adaptation.module.eval()
         file = self.directory / "validation" / f"step-{step:06d}.png"
         source = self.passes
         validation_picture(source.model, source.data, source.prompts, self.settings, file)
         self.adaptation.module.train()
-        average.restore(trained.parameters())
+        average.restore(averaged)
