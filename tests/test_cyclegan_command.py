@@ -49,7 +49,7 @@ def test_a_pair_is_trained_and_a_scan_keeps_its_grid(run, cohort: Path, scan: Pa
     (model / "mrharmony.json").write_text(json.dumps(other))
     with pytest.raises(MrharmonyError, match="fitted on other scans"):
         train_pairs_on_bids(
-            cohort, model, [("mprage3t", "spgr15t")], "session", CycleGanSettings.read(preset), "cpu"
+            cohort, model, [("mprage3t", "spgr15t")], "session", CycleGanSettings.preset(str(preset)), "cpu"
         )
 
 

@@ -18,9 +18,9 @@ from mrharmony.cyclegan import (
     train_pair,
     translate_brain,
 )
-from mrharmony.cyclegan.data import UnpairedSlices, from_units, to_units
+from mrharmony.cyclegan.data import UnpairedSlices
+from mrharmony.cyclegan.located import OUTSIDE, from_units, to_units
 from mrharmony.cyclegan.losses import CycleGan
-from mrharmony.cyclegan.networks import OUTSIDE
 from mrharmony.cyclegan.pool import ImagePool
 from mrharmony.cyclegan.training import rate_share
 from mrharmony.prepare import Grid, intensity_scale
@@ -62,6 +62,8 @@ def pair(brains, tmp_path_factory) -> TrainedPair:
         discriminator_channels=8,
         discriminator_layers=2,
         cycle_weight=1.0,
+        learning_rate=4e-3,
+        ema_decay=0.98,
         steps=150,
         checkpoint_every=75,
     )
@@ -92,10 +94,12 @@ def test_a_pair_serves_its_two_domains_only(pair):
     assert pair.record.core_minutes > 0
 
 
-@pytest.mark.parametrize("norm", ["instance", "none"])
-@pytest.mark.parametrize("slices", [1, 3])
-def test_a_killed_run_gives_the_weights_of_one_that_was_not(brains, norm, slices, tmp_path, monkeypatch):
-    settings = small(norm=norm, slices=slices, pool=3)
+@pytest.mark.parametrize(("generator", "norm"), [("tone", "none"), ("convolutional", "instance")])
+@pytest.mark.parametrize(("slices", "positions"), [(1, False), (3, True)])
+def test_a_killed_run_gives_the_weights_of_one_that_was_not(
+    brains, generator, norm, slices, positions, tmp_path, monkeypatch
+):
+    settings = small(generator=generator, norm=norm, slices=slices, positions=positions, pool=3)
     whole = train_pair(NAMES, brains, settings, tmp_path / "whole", CPU)
     draw, drawn = UnpairedSlices.batch, []
 
@@ -150,16 +154,17 @@ def test_pairs_that_cannot_be_trained_are_refused(brains, tmp_path):
         train_pair(NAMES, (brains[0], brains[1][:0]), small(), tmp_path, CPU)
     with pytest.raises(MrharmonyError, match="brain mask"):
         nothing = np.zeros(GRID.shape, np.float32)
-        translate_brain(CycleGan(small(), (3, 40, 40)).to_first, nothing, nothing > 0)
+        translate_brain(CycleGan(small(), (6, 40, 40)).to_first, nothing, nothing > 0)
 
 
 def test_generators_and_discriminators_learn_only_their_own_part(brains):
     settings = small(cycle_weight=0.0, identity_weight=0.0)
     torch.manual_seed(0)
-    state = CycleGan(settings, (3, 40, 40))
-    batch = UnpairedSlices(*brains, 3).batch(2, torch.Generator().manual_seed(0))
+    data = UnpairedSlices(*brains, settings)
+    state = CycleGan(settings, data.shape)
+    batch = data.batch(2, torch.Generator().manual_seed(0))
     state.loss(batch, torch.Generator().manual_seed(0)).backward()
-    made = state.to_second(batch.first, batch.first > OUTSIDE)
+    made = state.to_second(batch.first, batch.first[:, : settings.slices] > OUTSIDE)
     judged = (state.judge_second(batch.second) - 1).square().mean() / 2
     judged = judged + state.judge_second(made.detach()).square().mean() / 2
     wanted = torch.autograd.grad(judged, list(state.judge_second.parameters()))
@@ -194,12 +199,32 @@ def test_units_lead_back_to_canonical_intensities(intensity: float):
     assert float(from_units(to_units(torch.tensor(intensity)))) == pytest.approx(intensity, abs=1e-6)
 
 
+def test_the_published_form_gives_the_slice_itself_and_the_default_begins_with_no_change(brains):
+    for settings, changed in ((CycleGanSettings.preset("published"), True), (CycleGanSettings(), False)):
+        data = UnpairedSlices(*brains, settings)
+        seen = data.batch(2, torch.Generator().manual_seed(0)).first
+        inside = seen[:, : settings.slices] > OUTSIDE
+        made = CycleGan(settings, data.shape).to_first(seen, inside)
+        assert torch.equal(made, seen) != changed
+        assert (made[:, : settings.slices][~inside] == OUTSIDE).all()
+
+
+def test_positions_say_where_in_the_head_a_slice_lies(brains):
+    first = UnpairedSlices(*brains, small()).batch(8, torch.Generator().manual_seed(0)).first
+    across, up, along = first[:, 3:].unbind(1)
+    assert torch.equal(across, across.flip(1))  # left and right are alike, as slices are mirrored
+    assert (up.diff(dim=2) > 0).all()
+    assert torch.equal(along.amin((1, 2)), along.amax((1, 2)))
+    assert len(along.amin((1, 2)).unique()) > 1
+    assert first[:, 3:].abs().max() <= 1
+
+
 def test_settings_are_read_from_a_file_or_refused(tmp_path: Path):
     file = tmp_path / "settings.yaml"
     file.write_text("channels: 4\nsteps: 3\n")
-    assert CycleGanSettings.read(file) == CycleGanSettings(channels=4, steps=3)
+    assert CycleGanSettings.preset(str(file)) == CycleGanSettings(channels=4, steps=3)
     file.write_text("chanels: 4\n")
     with pytest.raises(MrharmonyError, match="chanels"):
-        CycleGanSettings.read(file)
-    with pytest.raises(MrharmonyError, match="no such file"):
-        CycleGanSettings.read(tmp_path / "nowhere.yaml")
+        CycleGanSettings.preset(str(file))
+    with pytest.raises(MrharmonyError, match="no such preset or file"):
+        CycleGanSettings.preset("nowhere.yaml")

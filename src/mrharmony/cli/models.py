@@ -52,7 +52,8 @@ def train(
     preset: Annotated[
         str | None,
         typer.Option(
-            help="Configuration: quick (if not given), shipped, or a YAML file; of cyclegan a YAML file.",
+            help="Configuration: quick (if not given), shipped, or a YAML file; of cyclegan published, or "
+            "a YAML file.",
             show_default=False,
         ),
     ] = None,
@@ -110,7 +111,7 @@ def _train_pairs(
     from mrharmony.cohort.cyclegan import train_pairs_on_bids
     from mrharmony.cyclegan import CycleGanSettings
 
-    settings = CycleGanSettings.read(Path(preset)) if preset else CycleGanSettings()
+    settings = CycleGanSettings.preset(preset) if preset else CycleGanSettings()
     return train_pairs_on_bids(bids_dir, output, pairs, domain_column, settings, device, prepared)
 
 

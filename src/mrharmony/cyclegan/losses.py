@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from mrharmony.cyclegan.data import UnpairedBatch
-from mrharmony.cyclegan.networks import OUTSIDE, Discriminator, Generator
+from mrharmony.cyclegan.discriminators import Discriminator
+from mrharmony.cyclegan.generators import Generator
+from mrharmony.cyclegan.located import OUTSIDE
 from mrharmony.cyclegan.pool import ImagePool
 from mrharmony.cyclegan.settings import CycleGanSettings
 
@@ -22,7 +24,7 @@ class CycleGan(nn.Module):
     settings
         The whole configuration.
     shape
-        Of the slices that go together, (slices, i, k).
+        Of the slices that go together, (channels, i, k).
     """
 
     seconds: Tensor
@@ -54,8 +56,7 @@ class CycleGan(nn.Module):
             Of the pools' chances.
         """
         first, second = batch
-        made_second = self.to_second(first, first > OUTSIDE)
-        made_first = self.to_first(second, second > OUTSIDE)
+        made_second, made_first = _made(self.to_second, first, first), _made(self.to_first, second, second)
         with _frozen(self.judge_first, self.judge_second):
             fooling = _verdict(self.judge_second, made_second, 1) + _verdict(self.judge_first, made_first, 1)
         there_and_back = _difference(self.to_first, made_second, first)
@@ -80,10 +81,16 @@ def _judging(judge: Discriminator, real: Tensor, made: Tensor) -> Tensor:
     return (_verdict(judge, real, 1) + _verdict(judge, made, 0)) / 2
 
 
+def _made(generator: Generator, slices: Tensor, brain: Tensor) -> Tensor:
+    """Return slices in the other look; `brain` are slices that show where the brain is."""
+    made: Tensor = generator(slices, brain[:, : generator.slices] > OUTSIDE)
+    return made
+
+
 def _difference(generator: Generator, slices: Tensor, wanted: Tensor) -> Tensor:
     """Return the mean absolute difference of translated slices to what they should be."""
-    difference: Tensor = (generator(slices, wanted > OUTSIDE) - wanted).abs().mean()
-    return difference
+    count = generator.slices
+    return (_made(generator, slices, wanted) - wanted)[:, :count].abs().mean()
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from mrharmony.cyclegan.networks import Generator
+from mrharmony.cyclegan.generators import Generator
 from mrharmony.cyclegan.settings import CycleGanSettings
 from mrharmony.latent.config import Settings
 from mrharmony.scans.atomic import write_bytes, write_json

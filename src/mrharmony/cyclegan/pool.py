@@ -12,7 +12,7 @@ class ImagePool(nn.Module):
     Parameters
     ----------
     size
-        How many images it holds.
+        How many images it holds; one of 0 shows the new ones alone.
     shape
         Of an image.
     """
@@ -41,7 +41,7 @@ class ImagePool(nn.Module):
             if place < size:
                 self.images[place] = image
                 self.held += 1
-            elif float(torch.rand((), generator=generator)) < 0.5:
+            elif size and float(torch.rand((), generator=generator)) < 0.5:
                 place = int(torch.randint(size, (), generator=generator))
                 shown[number] = self.images[place]
                 self.images[place] = image

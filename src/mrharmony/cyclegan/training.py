@@ -19,7 +19,7 @@ from mrharmony.progress import track
 from mrharmony.volume import MrharmonyError
 
 NAME = "cyclegan"
-_BETAS = (0.5, 0.999)  # of Adam, Zhu et al. 2017
+_BETA1 = 0.5  # of Adam, Zhu et al. 2017
 
 
 def train_pair(
@@ -55,9 +55,10 @@ def train_pair(
     """
     _require_scans(names, brains)
     torch.manual_seed(settings.seed)
-    data = UnpairedSlices(*brains, settings.slices)
+    data = UnpairedSlices(*brains, settings)
     state = CycleGan(settings, data.shape).to(device).train()
-    optimizer = torch.optim.Adam(state.parameters(), lr=settings.learning_rate, betas=_BETAS)
+    betas = _BETA1, settings.beta2
+    optimizer = torch.optim.Adam(state.parameters(), lr=settings.learning_rate, betas=betas)
     average = EMAModel(state.generators(), decay=settings.ema_decay, use_ema_warmup=True, power=3 / 4)
     average.to(device)
     checkpoint = work / f"{NAME}-{_digest(names, brains, settings)}.safetensors"

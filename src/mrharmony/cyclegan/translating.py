@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from mrharmony.cyclegan.data import from_units, to_units
-from mrharmony.cyclegan.networks import Generator
+from mrharmony.cyclegan.generators import Generator
+from mrharmony.cyclegan.located import from_units, located, to_units
 from mrharmony.volume import BoolArray, FloatArray, MrharmonyError
 
 _AT_ONCE = 8  # slices: more are no quicker on a CPU
@@ -44,17 +44,20 @@ def translate_brain(generator: Generator, brain: FloatArray, mask: BoolArray) ->
     inside = np.pad(mask, margin)
     padded = np.pad(np.where(mask, np.maximum(brain, 0), 0).astype(np.float32), margin)
     made = np.zeros_like(padded)
-    places = np.flatnonzero(mask.any(axis=(0, 2)))
-    for part in np.array_split(places, -(-len(places) // _AT_ONCE)):
+    rows = np.flatnonzero(mask.any(axis=(0, 2)))
+    for part in np.array_split(rows, -(-len(rows) // _AT_ONCE)):
         near, there = (
-            torch.from_numpy(np.stack([np.moveaxis(whole[:, p : p + slices], 1, 0) for p in part]))
+            torch.from_numpy(np.stack([np.moveaxis(whole[:, row : row + slices], 1, 0) for row in part]))
             for whole in (padded, inside)
         )
-        found = from_units(generator(to_units(near), there)).numpy()
-        for place, pictures in zip(part, found, strict=True):
-            made[:, place : place + slices] += np.moveaxis(pictures, 0, 1)
+        seen = to_units(near)
+        if generator.positions:
+            seen = located(seen, part.tolist(), mask.shape[1])
+        found = from_units(generator(seen, there)[:, :slices]).numpy()
+        for row, pictures in zip(part, found, strict=True):
+            made[:, row : row + slices] += np.moveaxis(pictures, 0, 1)
     filled = np.zeros(padded.shape[1], np.float32)
-    for place in places:
-        filled[place : place + slices] += 1
+    for row in rows:
+        filled[row : row + slices] += 1
     mean = made / np.maximum(filled, 1)[:, None]
     return np.where(mask, mean[:, reach : padded.shape[1] - reach], 0).astype(np.float32)
