@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
+from matplotlib.ticker import StrMethodFormatter
 
 Record = dict[str, Any]
 FIGURES = {"psnr": "PSNR dB", "tone": "W₂", "edges": "edges %", "volumes": "volumes %"}
@@ -60,12 +60,13 @@ def markdown(record: Record) -> str:
 def about(record: Record) -> list[str]:
     """Return how the figures were made and what they mean."""
     known, seconds = record["about"], record["seconds an evaluation"]
-    count = len(known["scanners"])
+    sources = ", ".join(f"person {number} on {name}" for number, name in known["scans"])
     return [
-        "- Command: `python benchmarks/guidance.py BIDS_DIR WORK --domain HH --output FOLDER`",
-        f"- {known['heads']} virtual people (seed {known['seed']}) on anatomies of training subjects; "
-        f"{', '.join(known['scanners'])}, {count * (count - 1)} directions; every {known['every']}th coronal "
-        "slice of 2 mm; shipped model",
+        "- Command: `python benchmarks/guidance.py BIDS_DIR WORK --domain HH --output FOLDER "
+        f"--scans {len(known['scans'])}`",
+        f"- Virtual people (seed {known['seed']}) on training subjects' anatomies: {sources}; "
+        f"each to the others of {', '.join(known['scanners'])}; every {known['every']}th coronal slice of "
+        "2 mm; shipped model",
         "- PSNR and W₂ (distance of the slices' tones, canonical units) to the true scan of the same head",
         "- Anatomy drift from the scan, contrast taken away: edges, 1 - edge correspondence within slices; "
         "volumes, greatest drift of a tissue",
@@ -141,6 +142,10 @@ def draw_weights(axis: Axes, record: Record, part: str, score: str) -> None:
         axis.plot(across, up, "o-", markersize=4, linewidth=1, label=f"input weight {input_weight:g}")
         for (prompt_weight, _), x, y in zip(line, across, up, strict=True):
             axis.annotate(f"{prompt_weight:g}", (x, y), (3, 3), textcoords="offset points", fontsize=7)
+    ticks = (0, 0.1, 1, 10) if part == "lock" else (15, 20, 30, 50, 100)
+    axis.set_xscale("symlog", linthresh=0.1, linscale=0.4)
+    axis.set_xticks(ticks)
+    axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     usual = grid[1.0, 1.0]
     axis.plot(100 * usual["edges"], usual[score], "s", markersize=12, markerfacecolor="none", color="red")
     axis.set_xlabel(f"anatomy drift of {PARTS[part]}: {NAMES['edges']}")
@@ -170,8 +175,8 @@ def draw_evaluations(axis: Axes, record: Record, parts: Sequence[str], score: st
     if own:
         axis.axhline(record["round trip"]["psnr"], color="grey", linewidth=0.6, label="autoencoder")
     axis.set_xscale("log", base=2)
-    axis.xaxis.set_major_formatter(ScalarFormatter())
+    axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axis.set_xlabel("evaluations of the denoiser for a look")
     axis.set_ylabel("PSNR to the scan itself, dB" if own else NAMES[score])
     axis.set_title("source = target, the look" if own else " and ".join(PARTS[p] for p in parts), fontsize=10)
-    axis.legend(fontsize=7)
+    axis.legend(fontsize=7, framealpha=1)

@@ -21,7 +21,12 @@ Translation = Annotated[
 ]
 Steps = Annotated[
     int | None,
-    typer.Option(min=1, max=1000, help="Of diffusion: steps of a look; 1 if not given.", show_default=False),
+    typer.Option(
+        min=1,
+        max=1000,
+        help="Of diffusion: steps of a look; 1 if not given, 4 with ddib.",
+        show_default=False,
+    ),
 ]
 PromptWeight = Annotated[
     float | None,

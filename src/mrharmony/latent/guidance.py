@@ -14,7 +14,7 @@ from mrharmony.latent.prompts import NO_PROMPT
 from mrharmony.volume import Domain, MrharmonyError
 
 GREATEST_WEIGHT = 100.0  # the paper's guidance scale
-DDIB_STEPS = 20
+DDIB_STEPS = 4  # the knee, in benchmarks/results/guidance
 
 
 class SamplingSettings(Settings):
