@@ -205,7 +205,7 @@ def scores(scan: CanonicalBrain, truth: CanonicalBrain, made: FloatArray) -> Sco
     filled = np.flatnonzero(mask.any(axis=(0, 2)))
     slices, wanted, masks = (v[:, filled].transpose(1, 0, 2) for v in (made, truth.volume.voxels, mask))
     tones = np.stack([tone_quantiles(w[None], m[None]) for w, m in zip(wanted, masks, strict=True)])
-    drift = evidence(scan.volume.voxels, made, mask)
+    drift = evidence(scan.volume.voxels, made, mask, scan.volume.zooms)
     return {
         "psnr": ratio(made[mask], truth.volume.voxels[mask]),
         "tone": tone_distance(slices[None], masks, tones),
