@@ -75,19 +75,17 @@ TONE_SEARCH: dict[str, dict[str, Any]] = {
     "rate 8e-3, cycle 1": QUICK | {"learning_rate": 8e-3, "cycle_weight": 1.0},
     "rate 4e-3, cycle 1, 500 steps": QUICK | {"learning_rate": 4e-3, "cycle_weight": 1.0, "steps": 500},
 }
-BEFORE = {"channels": 24, "blocks": 2, "residual": True, "identity_weight": 0.0, "learning_rate": 4e-3}
+SWINGING = {"learning_rate": 4e-3, "cycle_weight": 1.0}
+CALM = {"learning_rate": 2e-3, "cycle_weight": 5.0}
 STEPS = CycleGanSettings().steps
 FINE_SEARCH: dict[str, dict[str, Any]] = {
+    "rate 4e-3, cycle 1": SWINGING,
+    "rate 4e-3, cycle 1, half the steps": SWINGING | {"steps": STEPS // 2},
+    "rate 4e-3, cycle 1, a quarter of the steps": SWINGING | {"steps": STEPS // 4},
+    "rate 2e-3, cycle 5": CALM,
+    "rate 2e-3, cycle 5, 600 steps": CALM | {"steps": 600},
+    "rate 1e-3, cycle 5": CALM | {"learning_rate": 1e-3},
     "default": {},
-    "default, half the steps": {"steps": STEPS // 2},
-    "default, a quarter of the steps": {"steps": STEPS // 4},
-    "as published": PUBLISHED,
-    "convolutional, residual, instance norm, rate 4e-3, identity 0": PUBLISHED
-    | BEFORE
-    | {"batch": 2, "steps": 1000},
-    "default, no positions": {"positions": False},
-    "default, pool of 50": {"pool": 50},
-    "default, three times the steps": {"steps": 3 * STEPS},
 }
 SEARCHES = {
     "coarse": {name: PUBLISHED | SMALL | changes for name, changes in COARSE_SEARCH.items()},

@@ -21,11 +21,11 @@ class CycleGanSettings(Settings):
     norm: Literal["instance", "none"] = "none"
     discriminator_channels: int = Field(16, ge=2)
     discriminator_layers: int = Field(3, ge=1)  # that halve the slice: 1 sees 10 pixels, 2 see 18, 3 see 38
-    cycle_weight: float = Field(1.0, ge=0)
+    cycle_weight: float = Field(10.0, ge=0)
     identity_weight: float = Field(0.0, ge=0)
     steps: int = Field(800, ge=1)
     batch: int = Field(4, ge=1)  # slices of each domain a step
-    learning_rate: float = Field(4e-3, gt=0)
+    learning_rate: float = Field(2e-3, gt=0)
     beta2: float = Field(0.99, ge=0, lt=1)  # of Adam: the decay of its second moments
     decay_share: float = Field(0.5, ge=0, le=1)  # of the steps, in which the rate falls linearly to 0
     ema_decay: float = Field(0.998, ge=0, lt=1)
