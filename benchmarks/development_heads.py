@@ -12,22 +12,20 @@ from pathlib import Path
 import numpy as np
 
 from mrharmony.cohort.preparing import prepare_brains
-from mrharmony.prepare import Grid, PreparedScan, prepare_scan
-from mrharmony.scans import BidsIndex
-from mrharmony.scans.participants import shuffle_key
+from mrharmony.prepare import Grid
 from mrharmony.simulate import (
     Anatomy,
     Population,
     Scanner,
     draw_people,
     load_scanners,
-    scan_head,
     segment_brain,
     virtual_head,
 )
 from mrharmony.simulate._cohort_plan import crop_to_head, field_of_view
 from mrharmony.simulate.pose import random_pose
 from mrharmony.simulate.recipe_subjects import TRAINING_SHARE
+from virtual_people import scans_in_turn
 
 SEED = 23
 ZOOMS = (1.0, 1.5, 2.0)  # mm, of the native grids in turn
@@ -52,9 +50,8 @@ class DevelopmentHeads:
     @classmethod
     def of(cls, bids_dir: Path, domain: str, cache: Path) -> DevelopmentHeads:
         """Return the people on a site's training anatomies."""
-        of_site = [scan for scan in BidsIndex.open(bids_dir, "site").scans if scan.domain == domain]
-        ordered = sorted(of_site, key=lambda scan: shuffle_key(scan.subject))
-        return cls(tuple(scan.path for scan in ordered[: round(TRAINING_SHARE * len(ordered))]), cache)
+        scans = scans_in_turn(bids_dir, domain)
+        return cls(tuple(scans[: round(TRAINING_SHARE * len(scans))]), cache)
 
     def side(self, number: int) -> str:
         """Return whether a head calibrates or checks: the first half of the subjects calibrates."""
@@ -83,12 +80,6 @@ class DevelopmentHeads:
             lesions_ml=person.lesions_ml,
         )
         return crop_to_head(head)
-
-
-def seen(head: Anatomy, scanner: Scanner, number: int) -> PreparedScan:
-    """Return a head as a scanner sees it, prepared."""
-    rng = np.random.default_rng([SEED, number, *scanner.name.encode()])
-    return prepare_scan(scan_head(head, scanner, rng), brain_mask=head.brain_mask)
 
 
 def scanners_of(side: str) -> list[Scanner]:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from scipy.stats import spearmanr
 
-from development_heads import SEED, SIDES, ZOOMS, DevelopmentHeads, scanners_of, seen, targets_of
+from development_heads import SEED, SIDES, ZOOMS, DevelopmentHeads, scanners_of, targets_of
 from mrharmony.harmonize import SynthesisHarmonizer, load_statistics, load_synthesis, scan_looks
 from mrharmony.harmonize.per_scan import canonical_brain
 from mrharmony.harmonize.spread import SEEDS
@@ -35,6 +35,7 @@ from mrharmony.scans.atomic import write_arrays, write_text
 from mrharmony.simulate import load_scanners, random_scanner
 from mrharmony.volume import BoolArray, Domain, FloatArray
 from mrharmony.weights import shipped_model
+from virtual_people import seen
 
 SCANS = 3  # of a head
 GRID_MM, SMOOTH_MM = 2.0, 2.0  # standard deviation
@@ -83,7 +84,7 @@ def cases(method: SynthesisHarmonizer, heads: DevelopmentHeads, number: int) -> 
     domains = [name for name in targets_of(side, list(method.accents)) if name in every]
     for scanner in scanners:
         name = str(rng.choice([name for name in domains if name != scanner.name]))
-        yield case(method, seen(head, scanner, number), seen(head, every[name], number), name)
+        yield case(method, seen(head, scanner, (SEED, number)), seen(head, every[name], (SEED, number)), name)
 
 
 def case(method: SynthesisHarmonizer, scan: PreparedScan, truth: PreparedScan, name: str) -> Arrays:

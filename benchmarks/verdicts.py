@@ -25,7 +25,7 @@ import torch
 from scipy import ndimage
 from skimage.filters import threshold_otsu
 
-from development_heads import SEED, SIDES, DevelopmentHeads, scanners_of, seen, targets_of
+from development_heads import SEED, SIDES, DevelopmentHeads, scanners_of, targets_of
 from mrharmony.harmonize import (
     ClassicalHarmonizer,
     Evidence,
@@ -47,6 +47,7 @@ from mrharmony.volume import BoolArray, Domain, FloatArray, MrharmonyError
 from mrharmony.weights import shipped_model
 from planted_faults import FAULTS, SoundOutput, possible
 from verdict_tables import markdown, summary
+from virtual_people import seen
 
 REAL_TARGETS = ("NSK", "LA", "mprage-3t")
 REAL_SCANS = 3  # of a site at most
@@ -95,7 +96,7 @@ def virtual_cases(
     domains = targets_of(side, list(methods[0].accents))
     scanners = [scanners_of(side)[rng.integers(len(scanners_of(side)))], random_scanner(rng)]
     for scanner in scanners[:: 1 - 2 * (number % 2)]:
-        scan = seen(head, scanner, number)
+        scan = seen(head, scanner, (SEED, number))
         others = [name for name in domains if name != scanner.name]
         targets = [str(name) for name in rng.permutation(others)[: TARGETS + 1]]
         about = {"side": side, "real": False, "source": scanner.name, "zoom": scan.native.zooms[0]}

@@ -59,11 +59,14 @@ def people(bids_dir: Path, domain: str, places: Sequence[int], cache: Path, seed
 
 def chosen_scans(bids_dir: Path, domain: str, places: Sequence[int]) -> list[Path]:
     """Return the real scans whose anatomies `people` takes."""
-    index = BidsIndex.open(bids_dir, "site")
-    scans = sorted(
-        (scan for scan in index.scans if scan.domain == domain), key=lambda scan: shuffle_key(scan.subject)
-    )
-    return [scans[place].path for place in places]
+    scans = scans_in_turn(bids_dir, domain)
+    return [scans[place] for place in places]
+
+
+def scans_in_turn(bids_dir: Path, domain: str) -> list[Path]:
+    """Return a site's scans in the order in which `simulate --anatomy` takes their subjects."""
+    scans = [scan for scan in BidsIndex.open(bids_dir, "site").scans if scan.domain == domain]
+    return [scan.path for scan in sorted(scans, key=lambda scan: shuffle_key(scan.subject))]
 
 
 def seen(head: Anatomy, scanner: Scanner, seed: Sequence[int]) -> PreparedScan:

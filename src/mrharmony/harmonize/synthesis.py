@@ -77,8 +77,7 @@ class SynthesisHarmonizer:
         if source is not None and source.name == target.name:
             return self.lock.lattice()
         looks = scan_looks(scan)
-        origin = self._told(source) or self._alike(recognise(self.accents, looks))
-        return self._fit(looks, origin, accent)
+        return self._fit(looks, self._origin(looks, source), accent)
 
     def transforms(
         self, scan: PreparedScan, source: Domain | None, target: Domain, seeds: Sequence[int]
@@ -94,7 +93,7 @@ class SynthesisHarmonizer:
         if source is not None and source.name == target.name:
             return [self.lock.lattice()] * len(seeds)
         looks, brain = scan_looks(scan), canonical_brain(scan)
-        origin = self._told(source) or self._alike(recognise(self.accents, looks))
+        origin = self._origin(looks, source)
         return [self._fit(perturbed_looks(brain, looks, seed), origin, accent) for seed in seeds]
 
     def harmonize(self, scan: PreparedScan, source: Domain | None, target: Domain) -> HarmonizedVolume:
@@ -122,6 +121,10 @@ class SynthesisHarmonizer:
             provenance={**done.provenance, "nearest": nearest.name, "distance": distance},
             findings=findings,
         )
+
+    def _origin(self, looks: ScanLooks, source: Domain | None) -> Accent | None:
+        """Return the accent of the source that was told, else of the domain that the scan looks like."""
+        return self._told(source) or self._alike(recognise(self.accents, looks))
 
     def _told(self, source: Domain | None) -> Accent | None:
         """Return the accent of a source that was told and is known."""
