@@ -39,14 +39,14 @@ from mrharmony.scans import write_json
 from mrharmony.scans.atomic import write_bytes
 from mrharmony.simulate import Anatomy, Scanner, load_scanners
 from mrharmony.synthesis import reference_names
-from mrharmony.volume import Domain
+from mrharmony.volume import Domain, MrharmonyError
 from mrharmony.weights import shipped_model
 from virtual_people import people, ratio, seen
 
 SEED = 13
 LEARNED_FROM = range(14, 24)  # subjects whose anatomies the new scanners' own scans have
 TESTED_ON = 24  # the first of those whose anatomies are tested
-KNOWN = 4  # scanners that a test head goes to beside the new ones; the first two are sources and targets
+KNOWN = 4  # scanners that a test head goes to beside the new ones
 COUNTS = (10, 1)
 TRAINED = 0  # scans, of a direction between known scanners
 METHODS = ("synthesis", "regional", "histogram")
@@ -71,11 +71,14 @@ def main() -> None:
         heads = people(asked.bids_dir, asked.domain, places, cache, SEED + 1)
         for number, file in track(list(enumerate(files)), "test heads"):
             if not file.is_file():
-                write_json(file, {"rows": list(cases(heads[number], number, scanners, kits))})
-    rows = [row for file in files for row in json.loads(file.read_text("utf-8"))["rows"]]
+                scans, refused = scanned(heads[number], number, scanners)
+                write_json(file, {"rows": list(cases(scans, number, scanners, kits)), "refused": refused})
+    found = [json.loads(file.read_text("utf-8")) for file in files]
+    rows = [row for case in found for row in case["rows"]]
+    refused = {number: case["refused"] for number, case in enumerate(found) if case["refused"]}
     table = summary(rows)
-    write_json(asked.out / "adaptation.json", {"summary": table, "rows": rows})
-    write_bytes(asked.out / "adaptation.md", markdown(table, rows).encode())
+    write_json(asked.out / "adaptation.json", {"summary": table, "rows": rows, "refused": refused})
+    write_bytes(asked.out / "adaptation.md", markdown(table, rows, refused).encode())
 
 
 def new_scanners() -> list[Scanner]:
@@ -110,16 +113,33 @@ def kit(scanners: Sequence[Scanner], count: int, fitted: Path) -> Kit:
     }
 
 
-def cases(head: Anatomy, number: int, new: Sequence[Scanner], kits: Mapping[int, Kit]) -> Iterator[Row]:
-    """Yield the PSNR of a head in every direction by every method, dB."""
+def known_scanners(number: int) -> list[Scanner]:
+    """Return the known scanners that a head goes to; the first two are sources and targets."""
     shipped = [scanner for name, scanner in load_scanners().items() if name in reference_names()]
     order = np.random.default_rng([SEED, number]).permutation(len(shipped))
-    known = [shipped[place] for place in order[:KNOWN]]
-    scans = {s.name: seen(head, s, (SEED + 1, number)) for s in [*known, *new]}
-    names, strange = [s.name for s in known], {s.name for s in new}
+    return [shipped[place] for place in order[:KNOWN]]
+
+
+def scanned(head: Anatomy, number: int, new: Sequence[Scanner]) -> tuple[dict[str, PreparedScan], list[str]]:
+    """Return a head's prepared scans by scanner, and what was refused, as it would be of a real head."""
+    scans: dict[str, PreparedScan] = {}
+    refused = []
+    for scanner in [*known_scanners(number), *new]:
+        try:
+            scans[scanner.name] = seen(head, scanner, (SEED + 1, number))
+        except MrharmonyError as error:
+            refused.append(f"{scanner.name}: {error}")
+    return scans, refused
+
+
+def cases(
+    scans: Mapping[str, PreparedScan], number: int, new: Sequence[Scanner], kits: Mapping[int, Kit]
+) -> Iterator[Row]:
+    """Yield the PSNR of a head in every direction by every method, dB."""
+    ends, strange = {s.name for s in known_scanners(number)[:2]}, {s.name for s in new}
     for source, target in permutations(scans, 2):
-        toward = source in names[:2]
-        if not toward and target not in names[:2]:
+        toward = source in ends
+        if not toward and target not in ends:
             continue
         about = {"head": number, "source": source, "target": target, "toward": toward}
         learned = {source, target} & strange
@@ -185,7 +205,7 @@ def by_head(rows: Sequence[Row], key: str) -> np.ndarray:
     return np.array([np.mean([row[key] for row in rows if row["head"] == head]) for head in heads])
 
 
-def markdown(table: Sequence[dict[str, Any]], rows: Sequence[Row]) -> str:
+def markdown(table: Sequence[dict[str, Any]], rows: Sequence[Row], refused: Mapping[int, list[str]]) -> str:
     """Return the report."""
     names = list(dict.fromkeys(row["new"] for row in rows if row["new"]))
     heads = len({row["head"] for row in rows})
@@ -194,6 +214,7 @@ def markdown(table: Sequence[dict[str, Any]], rows: Sequence[Row]) -> str:
         "",
         f"- Command: `python benchmarks/adaptation.py BIDS_DIR OUT --domain HH --heads {heads}`",
         f"- {heads} virtual people who travelled, {len(names)} new scanners; shipped model; seed {SEED}",
+        f"- Scans that preparation refused: {sum(map(len, refused.values()))}",
         "- Share: of what ours gains between known scanners, same heads, sources and targets",
         "- Share of room: the same where gains are divided by what the truth-fitted lock gains",
         "",

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import platform
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -35,12 +34,11 @@ from mrharmony.benchmark.plan import BenchmarkPlan, BenchmarkScan, make_plan
 from mrharmony.benchmark.table import write_tables
 from mrharmony.cohort.preparing import (
     ScanFile,
-    one_thread,
     prepare_positions,
     require_some,
     saved_sha256,
-    usable_cores,
 )
+from mrharmony.cohort.workers import usable_cores, worker_pool
 from mrharmony.cyclegan import CycleGanSettings
 from mrharmony.harmonize import CYCLEGAN
 from mrharmony.latent import model_hash, read_card
@@ -200,7 +198,7 @@ def _run_methods(contest: Contest, methods: Sequence[str], workers: int, clock: 
     Returns those that were run, because no earlier run has finished them.
     """
     todo = [method for method in reversed(methods) if not is_finished(contest, method)]  # the slowest first
-    with _pool(workers, 1) as pool:
+    with worker_pool(workers, [__name__], tasks_each=1) as pool:
         tasks = [pool.submit(processor_seconds, run_method, contest, method) for method in todo]
         for task in track(as_completed(tasks), "methods", len(methods), len(methods) - len(todo)):
             clock.add(task.result())
@@ -213,20 +211,13 @@ def _figure_cohort(contest: Contest, methods: Sequence[str], workers: int, clock
     if not todo:
         return
     scans = contest.present(contest.plan.judged)
-    with _pool(workers, None) as pool:
+    with worker_pool(workers, [__name__]) as pool:
         tasks = [pool.submit(processor_seconds, segment_scan, contest, scan) for scan in scans]
         for task in track(as_completed(tasks), "tissues", len(scans)):
             clock.add(task.result())
         tasks = [pool.submit(processor_seconds, figure_method, contest, method) for method in todo]
         for task in track(as_completed(tasks), "cohort figures", len(methods), len(methods) - len(todo)):
             clock.add(task.result())
-
-
-def _pool(workers: int, tasks: int | None) -> ProcessPoolExecutor:
-    """Return workers that start from one process with everything imported, which saves each the seconds."""
-    server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload([__name__])
-    return ProcessPoolExecutor(workers, server, one_thread, max_tasks_per_child=tasks)
 
 
 def _rows(contest: Contest, scores: _Scores, command: str) -> list[dict[str, Any]]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -16,7 +15,7 @@ from typing import Any
 from mrharmony import __version__
 from mrharmony.cohort.bids_app import describe, wanted_scans
 from mrharmony.cohort.harmonizing import reason_of
-from mrharmony.cohort.preparing import one_thread, usable_cores
+from mrharmony.cohort.workers import one_thread, usable_cores, worker_pool
 from mrharmony.prepare import prepare_scan
 from mrharmony.prepare.figures import PreparationFigures, preparation_figures
 from mrharmony.prepare.prepared_files import LOG_SUFFIX, PreparedFiles
@@ -177,8 +176,7 @@ def _run(jobs: Sequence[PrepareJob], workers: int | None) -> Iterator[tuple[Path
         one_thread()
         yield from map(_prepare, jobs)
         return
-    # One thread a process: two scans side by side are faster than one scan on two threads.
-    pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), one_thread)
+    pool = worker_pool(count)
     try:
         for future in as_completed([pool.submit(_prepare, job) for job in jobs]):
             yield future.result()

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
-from threadpoolctl import threadpool_limits
 
+from mrharmony.cohort.workers import usable_cores, worker_pool
 from mrharmony.harmonize import CanonicalBrain
 from mrharmony.prepare import PREPARATION_FORMAT, Grid, PreparedScan, prepare_scan
 from mrharmony.prepare.prepared_files import PreparedFiles
@@ -144,18 +141,6 @@ def require_some(accepted: Sequence[object], refused: Mapping[Path, str]) -> Non
         raise MrharmonyError(f"none of the scans could be used; {told}")
 
 
-def one_thread() -> None:
-    """Keep a worker process to one thread."""
-    os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
-    torch.set_num_threads(1)
-    threadpool_limits(1)
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use, which on a shared machine may be fewer than there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _key(scan: ScanFile, first: ScanFile, grid: Grid) -> str:
     """Return a name that changes with the files' place, size and time, and with the grid."""
     files = [path for path in (scan.path, scan.mask, scan.origin, first.path, first.origin) if path]
@@ -256,8 +241,7 @@ def _prepare_all(
     if count <= 1:
         yield from (_prepare(*job) for job in jobs)
         return
-    # One thread a process: two scans side by side are faster than one scan on two threads.
-    with ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), one_thread) as pool:
+    with worker_pool(count) as pool:
         for future in as_completed([pool.submit(_prepare, *job) for job in jobs]):
             yield future.result()
 

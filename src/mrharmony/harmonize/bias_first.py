@@ -20,6 +20,8 @@ from mrharmony.prepare import PreparedScan
 from mrharmony.prepare.bias_field import estimate_bias_field
 from mrharmony.volume import Domain, FloatArray
 
+_TOLERANCE = 1e-3  # of the second N4, ITK's default: little is left to find
+
 
 @dataclass(frozen=True)
 class BiasFirstRule:
@@ -65,7 +67,7 @@ def fit_after_bias(domains: Brains) -> Fitted:
 
 def _corrected(brain: CanonicalBrain) -> CanonicalBrain:
     masked(brain)  # refuses what N4 would choke on
-    field = estimate_bias_field(brain.volume, brain.mask)
+    field = estimate_bias_field(brain.volume, brain.mask, tolerance=_TOLERANCE)
     return brain._replace(volume=brain.volume.with_voxels(brain.volume.voxels / field))
 
 
@@ -77,7 +79,8 @@ def _correct(scan: PreparedScan) -> tuple[PreparedScan, DomainStatistics]:
 
 
 def _residual_field(scan: PreparedScan) -> NDArray[np.float32]:
-    return estimate_bias_field(scan.native.with_voxels(scan.intensities()), scan.brain_mask)
+    corrected = scan.native.with_voxels(scan.intensities())
+    return estimate_bias_field(corrected, scan.brain_mask, tolerance=_TOLERANCE)
 
 
 _corrected_scan = PerScan(_correct)

@@ -13,17 +13,22 @@ from mrharmony.volume import BoolArray, FloatArray, Matrix, Volume
 _ZOOM = 4.0  # mm; N4 on a native 1 mm grid takes minutes
 _SHRINK = 2
 _ITERATIONS = [50, 50, 50]
+_TOLERANCE = 1e-4  # change of the field at which a level ends early
 _LOG_LIMIT = float(np.log(5.0))
 _TINY = float(np.finfo(np.float32).tiny)
 
 
-def estimate_bias_field(volume: Volume, brain_mask: BoolArray) -> FloatArray:
+def estimate_bias_field(
+    volume: Volume, brain_mask: BoolArray, *, tolerance: float = _TOLERANCE
+) -> FloatArray:
     """Estimate the multiplicative bias field of a brain.
 
     Parameters
     ----------
     volume, brain_mask
         The scan and its brain, shape (i, j, k).
+    tolerance
+        Change of the field from one step of N4 to the next at which a level of it ends early.
 
     Returns
     -------
@@ -34,7 +39,7 @@ def estimate_bias_field(volume: Volume, brain_mask: BoolArray) -> FloatArray:
     """
     shape, affine = _coarse_grid(volume)
     brain, coarse_mask = resample_brain(volume, brain_mask, shape, affine)
-    log_field = _on_native_grid(_coarse_log_field(brain, coarse_mask), volume)
+    log_field = _on_native_grid(_coarse_log_field(brain, coarse_mask, tolerance), volume)
     log_field -= log_field[brain_mask].mean()
     field: FloatArray = np.exp(np.clip(log_field, -_LOG_LIMIT, _LOG_LIMIT)).astype(np.float32)
     return field
@@ -47,7 +52,7 @@ def _coarse_grid(volume: Volume) -> tuple[tuple[int, int, int], Matrix]:
     return (i, j, k), volume.affine @ np.diag([*(_ZOOM / zooms), 1.0])
 
 
-def _coarse_log_field(brain: FloatArray, brain_mask: BoolArray) -> FloatArray:
+def _coarse_log_field(brain: FloatArray, brain_mask: BoolArray, tolerance: float) -> FloatArray:
     # N4 works on logarithms: voxels near or below zero carry no information on a multiplicative field.
     median = float(np.median(brain[brain_mask]))
     trusted = brain_mask & (brain > 0.1 * median)
@@ -58,7 +63,7 @@ def _coarse_log_field(brain: FloatArray, brain_mask: BoolArray) -> FloatArray:
         image,
         mask=ants.from_numpy(trusted.astype(np.float32), spacing=(_ZOOM,) * 3),
         shrink_factor=_SHRINK,
-        convergence={"iters": _ITERATIONS, "tol": 1e-4},
+        convergence={"iters": _ITERATIONS, "tol": tolerance},
         return_bias_field=True,
     ).numpy()
     return _continued(np.log(np.maximum(field, _TINY)), brain_mask)

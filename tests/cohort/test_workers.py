@@ -1,0 +1,58 @@
+"""Workers of a process that is killed do not go on writing into its folder."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from mrharmony.cohort.workers import worker_pool
+
+PARENT = """
+import itertools, sys, time
+from pathlib import Path
+from mrharmony.cohort.workers import worker_pool
+
+
+def beat(file):
+    for number in itertools.count():
+        Path(file).write_text(str(number))
+        time.sleep(0.02)
+
+
+if __name__ == "__main__":
+    with worker_pool(1, {preloaded}) as pool:
+        pool.submit(beat, sys.argv[1]).result()
+"""
+
+
+@pytest.mark.parametrize("preloaded", [(), ("mrharmony.cohort.workers",)])
+def test_a_worker_ends_when_its_parent_is_killed(tmp_path, preloaded):
+    script, beats = tmp_path / "parent.py", tmp_path / "beats"
+    script.write_text(PARENT.format(preloaded=preloaded), "utf-8")
+    with subprocess.Popen([sys.executable, str(script), str(beats)]) as parent:
+        assert within(120, beats.is_file)
+        parent.kill()
+    assert within(30, lambda: is_still(beats))
+
+
+def test_a_worker_has_one_thread():
+    with worker_pool(1) as pool:
+        assert pool.submit(torch.get_num_threads).result() == 1
+
+
+def within(seconds, condition):
+    """Whether a condition comes true in time."""
+    deadline = time.monotonic() + seconds
+    while not (true := condition()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return true
+
+
+def is_still(file):
+    before = file.read_text("utf-8")
+    time.sleep(1)
+    return file.read_text("utf-8") == before
