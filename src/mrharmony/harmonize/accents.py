@@ -18,13 +18,12 @@ from mrharmony.harmonize.bilateral_bounds import LockSettings
 from mrharmony.harmonize.bilateral_fit import fit_bilateral_grid
 from mrharmony.harmonize.bilateral_grid import BilateralGrid
 from mrharmony.harmonize.fitted import Brains, Fitted, load_fitted, require_brains, save_fitted
-from mrharmony.harmonize.per_scan import STATISTICS_ZOOM, PerScan, canonical_brain
+from mrharmony.harmonize.per_scan import PerScan, at_working_zoom, canonical_brain
 from mrharmony.harmonize.population import CanonicalBrain
-from mrharmony.prepare import Grid, PreparedScan
-from mrharmony.prepare.resample import resample_brain
+from mrharmony.prepare import PreparedScan
 from mrharmony.progress import track
 from mrharmony.synthesis import network_hash, reference_looks, shipped_network
-from mrharmony.volume import Domain, FloatArray, MrharmonyError, Volume
+from mrharmony.volume import Domain, FloatArray, MrharmonyError
 
 ACCENTS = "synthesis.safetensors"
 ACCENT_SCANS = 12  # of a domain that are looked at: 1.5 s each
@@ -190,21 +189,12 @@ def accent_of(accents: Mapping[str, Accent], target: Domain) -> Accent:
 def _some_voxels(brains: Sequence[CanonicalBrain]) -> ScanLooks:
     """Return every few voxels of a domain's scans, as many as are needed."""
     step = max(1, sum(int(brain.mask.sum()) for brain in brains) // _VOXELS)
-    parts = [ScanLooks.of(brain).every(step) for brain in map(_at_working_zoom, brains)]
+    parts = [ScanLooks.of(brain).every(step) for brain in map(at_working_zoom, brains)]
     return ScanLooks(
         np.concatenate([part.positions for part in parts]),
         np.concatenate([part.intensities for part in parts]),
         np.concatenate([part.references for part in parts], axis=1),
     )
-
-
-def _at_working_zoom(brain: CanonicalBrain) -> CanonicalBrain:
-    """Return a brain on the grid that the network works on."""
-    grid = Grid.working(STATISTICS_ZOOM)
-    if brain.volume.shape == grid.shape and np.allclose(brain.volume.affine, grid.affine):
-        return brain
-    voxels, mask = resample_brain(brain.volume, brain.mask, grid.shape, grid.affine)
-    return CanonicalBrain(Volume(voxels, grid.affine), mask, brain.scale)
 
 
 def _of_scan(scan: PreparedScan) -> ScanLooks:

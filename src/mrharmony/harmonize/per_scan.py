@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mrharmony.harmonize.population import CanonicalBrain
 from mrharmony.prepare import Grid, PreparedScan
+from mrharmony.prepare.resample import resample_brain
 from mrharmony.volume import FloatArray, Volume
 
 STATISTICS_ZOOM = 2.0  # mm
@@ -46,6 +47,15 @@ def brain_on_grid(scan: PreparedScan) -> CanonicalBrain:
         volume = Volume(np.where(scan.brain_mask, scan.intensities(), 0), grid.affine)
         return CanonicalBrain(volume, scan.brain_mask, scan.scale)
     return CanonicalBrain(*scan.canonical(grid), scan.scale)
+
+
+def at_working_zoom(brain: CanonicalBrain) -> CanonicalBrain:
+    """Return a brain on the 2 mm grid that domains are fitted on; resampled where it lies on another."""
+    grid = Grid.working(STATISTICS_ZOOM)
+    if brain.volume.shape == grid.shape and np.allclose(brain.volume.affine, grid.affine):
+        return brain
+    voxels, mask = resample_brain(brain.volume, brain.mask, grid.shape, grid.affine)
+    return CanonicalBrain(Volume(voxels, grid.affine), mask, brain.scale)
 
 
 canonical_brain = PerScan(brain_on_grid)
