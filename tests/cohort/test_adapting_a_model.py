@@ -10,7 +10,7 @@ from mrharmony.cohort import harmonize_scan
 from mrharmony.cohort.adapting import AdaptationReport, adapt_on_bids, new_domains
 from mrharmony.cohort.training import train_on_bids
 from mrharmony.cohort.workbench import open_job
-from mrharmony.harmonize import load_statistics
+from mrharmony.harmonize import load_details, load_statistics
 from mrharmony.latent import AdaptationSettings, model_hash, read_card
 from mrharmony.scans import BidsIndex
 from mrharmony.volume import MrharmonyError
@@ -64,6 +64,12 @@ def test_statistics_of_old_and_new_domains_are_there(report: AdaptationReport, b
     before, after = (load_statistics(model / "statistics.safetensors") for model in (base, report.model))
     assert sorted(after) == ["mprage3t", "spgr15t"]
     assert np.array_equal(before["mprage3t"].regional, after["mprage3t"].regional)
+
+
+def test_detail_of_old_and_new_domains_is_there(report: AdaptationReport, base: Path):
+    before, after = (load_details(model) for model in (base, report.model))
+    assert sorted(after) == ["mprage3t", "spgr15t"]
+    assert np.array_equal(before["mprage3t"].mean, after["mprage3t"].mean)
 
 
 def test_the_report_gives_the_drift_of_known_domains(report: AdaptationReport):

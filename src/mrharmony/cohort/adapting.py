@@ -20,6 +20,7 @@ from mrharmony.harmonize import (
     fit_statistics,
     fit_synthesis,
     load_accents,
+    load_details,
     load_statistics,
 )
 from mrharmony.latent import (
@@ -226,7 +227,8 @@ def _adapt_compact(
     drift = look_drift(base, model, measured, known)
     statistics = load_statistics(base_dir / STATISTICS) | fit_statistics(brains.by_domain())
     new = fit_synthesis(brains.by_domain(), statistics)
-    save_model(model, output, replace(new, accents={**accents, **new.accents}).save)
+    details = load_details(base_dir) | dict(new.details)
+    save_model(model, output, replace(new, accents={**accents, **new.accents}, details=details).save)
     names = {domain.prompt: domain.name for domain in base.card.domains}
     nearest = {name: names[prompt] for name, prompt in adapted.nearest.items()}
     return AdaptationReport(output, base_dir, counts, nearest, drift, brains.refused)

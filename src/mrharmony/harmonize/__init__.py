@@ -12,6 +12,7 @@ from mrharmony.harmonize.cyclegan import (
     require_pairs,
     train_cyclegan,
 )
+from mrharmony.harmonize.detail import DETAIL, Detail, detail_of, fit_details, load_details, save_details
 from mrharmony.harmonize.diffusion import DiffusionHarmonizer
 from mrharmony.harmonize.evidence import Evidence, evidence, scan_evidence
 from mrharmony.harmonize.image_to_image import ImageToImageHarmonizer
@@ -49,6 +50,7 @@ from mrharmony.harmonize.verdicts import LIMITS, Limit, Verdict, judge
 __all__ = [
     "ACCENTS",
     "CYCLEGAN",
+    "DETAIL",
     "FIELD_OF_VIEW",
     "FITTED_METHODS",
     "LIMITS",
@@ -61,6 +63,7 @@ __all__ = [
     "ClassicalHarmonizer",
     "ClassicalMethod",
     "CycleGanHarmonizer",
+    "Detail",
     "DiffusionHarmonizer",
     "DomainStatistics",
     "Evidence",
@@ -76,8 +79,10 @@ __all__ = [
     "SynthesisHarmonizer",
     "Verdict",
     "brain_statistics",
+    "detail_of",
     "evidence",
     "fit_bilateral_grid",
+    "fit_details",
     "fit_method",
     "fit_statistics",
     "fit_synthesis",
@@ -86,6 +91,7 @@ __all__ = [
     "judge",
     "load_accents",
     "load_cyclegan",
+    "load_details",
     "load_method",
     "load_statistics",
     "load_synthesis",
@@ -95,6 +101,7 @@ __all__ = [
     "render",
     "require_method",
     "require_pairs",
+    "save_details",
     "save_statistics",
     "scan_evidence",
     "scan_looks",

@@ -7,7 +7,7 @@ domain is its accent (`accents`): how its scans differ from mixtures of their ow
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mrharmony.harmonize.accents import (
@@ -22,16 +22,25 @@ from mrharmony.harmonize.accents import (
 from mrharmony.harmonize.bilateral_bounds import LockSettings
 from mrharmony.harmonize.bilateral_fit import fit_bilateral_grid
 from mrharmony.harmonize.bilateral_grid import BilateralGrid
+from mrharmony.harmonize.detail import (
+    Detail,
+    detail_of,
+    fit_details,
+    load_details,
+    save_details,
+    transfer_detail,
+    unchanged_detail,
+)
 from mrharmony.harmonize.fitted import Brains
 from mrharmony.harmonize.locked import Extent, lock_of, render, through_lock
 from mrharmony.harmonize.per_scan import canonical_brain
 from mrharmony.harmonize.perturbed_looks import perturbed_looks
-from mrharmony.harmonize.population import DomainStatistics, save_statistics
+from mrharmony.harmonize.population import DomainStatistics, save_statistics, target_statistics
 from mrharmony.harmonize.protocol import HarmonizedVolume
 from mrharmony.harmonize.recognition import Recognition, recognise, source_findings
 from mrharmony.latent import STATISTICS
 from mrharmony.prepare import PreparedScan
-from mrharmony.volume import Domain, FloatArray
+from mrharmony.volume import Domain, FloatArray, MrharmonyError
 
 SYNTHESIS = "synthesis"
 RELATIVE_SHARE = 0.5  # of the relative fit, where the source is known
@@ -52,6 +61,10 @@ class SynthesisHarmonizer:
         Lattice, smoothness and bounds of the fit.
     extent
         `brain` or `head`; see `render`.
+    details
+        Of the domains whose detail is known, by name.
+    transfers_detail
+        Whether the target's detail is transferred after the lock; see `transfer_detail`.
     """
 
     statistics: Mapping[str, DomainStatistics]
@@ -59,6 +72,20 @@ class SynthesisHarmonizer:
     lock: LockSettings = LOCK
     extent: Extent = "brain"
     name: str = SYNTHESIS
+    details: Mapping[str, Detail] = field(default_factory=dict)
+    transfers_detail: bool = False
+
+    def with_detail(self) -> SynthesisHarmonizer:
+        """Return the method with detail transfer after the lock.
+
+        Raises
+        ------
+        MrharmonyError
+            If it transforms the whole head: detail is known of brains only.
+        """
+        if self.extent != "brain":
+            raise MrharmonyError(f"--detail: knows only the brain. Leave --extent {self.extent} out.")
+        return replace(self, transfers_detail=True)
 
     def transform(self, scan: PreparedScan, source: Domain | None, target: Domain) -> BilateralGrid:
         """Return the transform of a scan's canonical intensities.
@@ -113,14 +140,25 @@ class SynthesisHarmonizer:
         else:
             transform = self._fit(looks, told or self._alike(nearest), accent)
         done = through_lock(scan, transform, self.name, source, target, self.statistics, self.extent)
+        if self.transfers_detail:
+            done = self._detailed(scan, done, source, target)
         distance = told.distance(looks) if told else nearest.distance
         findings = source_findings(source if told else None, distance)
         return replace(
             done,
             evidence=done.evidence.doubted([finding.code for finding in findings]),
             provenance={**done.provenance, "nearest": nearest.name, "distance": distance},
-            findings=findings,
+            findings=(*done.findings, *findings),
         )
+
+    def _detailed(
+        self, scan: PreparedScan, done: HarmonizedVolume, source: Domain | None, target: Domain
+    ) -> HarmonizedVolume:
+        """Return the lock's result with the target's detail; a scan in its own domain is left alone."""
+        detail = detail_of(self.details, target)
+        if source is not None and source.name == target.name:
+            return unchanged_detail(done)
+        return transfer_detail(scan, done, detail, target_statistics(self.statistics, target))
 
     def _origin(self, looks: ScanLooks, source: Domain | None) -> Accent | None:
         """Return the accent of the source that was told, else of the domain that the scan looks like."""
@@ -151,36 +189,47 @@ class SynthesisHarmonizer:
         MrharmonyError
             If the target domain is unknown.
         """
+        if self.transfers_detail:
+            return self.harmonize(scan, source, target).intensities()
         return render(scan, self.transform(scan, source, target), 1.0).voxels
 
     def save(self, directory: Path) -> None:
-        """Write `statistics.safetensors`, which all methods share, and `synthesis.safetensors`."""
+        """Write `statistics.safetensors`, which all methods share, `synthesis` and `detail.safetensors`."""
         directory.mkdir(parents=True, exist_ok=True)
         save_statistics(directory / STATISTICS, self.statistics)
         save_accents(directory, self.accents)
+        save_details(directory, self.details)
 
 
 def fit_synthesis(domains: Brains, statistics: Mapping[str, DomainStatistics]) -> SynthesisHarmonizer:
-    """Return the method with the accents of the domains, fitted on their first scans; one scan is enough.
+    """Return the method with the accents of the domains, fitted on their first scans, and their detail.
 
     Parameters
     ----------
     domains
-        Training scans by domain, on a template grid; other grids than that of 2 mm are resampled.
+        Training scans by domain, one or more, on a template grid; other grids than that of 2 mm are
+        resampled.
     statistics
         Of the same scans.
     """
-    return SynthesisHarmonizer(statistics, fit_accents(domains))
+    return SynthesisHarmonizer(statistics, fit_accents(domains), details=fit_details(domains))
 
 
 def load_synthesis(
     directory: Path, statistics: Mapping[str, DomainStatistics], extent: Extent = "brain"
 ) -> SynthesisHarmonizer:
-    """Return the method with the accents that `save` wrote to a directory.
+    """Return the method with the accents that `save` wrote to a directory, and the detail if it is there.
 
     Raises
     ------
     MrharmonyError
-        If there are none, they are damaged, or belong to another network than the shipped one.
+        If there are no accents, they are damaged, or belong to another network than the shipped one; or the
+        detail is damaged.
     """
-    return SynthesisHarmonizer(statistics, load_accents(directory), lock_of(extent, LOCK), extent)
+    return SynthesisHarmonizer(
+        statistics,
+        load_accents(directory),
+        lock_of(extent, LOCK),
+        extent,
+        details=load_details(directory),
+    )
