@@ -11,18 +11,28 @@ import torch
 
 from mrharmony.cohort.training import prepared_heads, work_folder
 from mrharmony.cohort.training_brains import training_brains
-from mrharmony.harmonize import STATISTICS_ZOOM, CanonicalBrain, fit_synthesis, load_statistics
+from mrharmony.harmonize import (
+    STATISTICS_ZOOM,
+    CanonicalBrain,
+    Detail,
+    fit_details,
+    fit_synthesis,
+    load_statistics,
+    save_details,
+)
 from mrharmony.latent import STATISTICS, read_card
 from mrharmony.prepare import Grid
 from mrharmony.progress import track
 from mrharmony.scans import BidsIndex
 from mrharmony.scans.atomic import write_text
-from mrharmony.simulate import Anatomy, load_scanners, segment_brain, virtual_head
+from mrharmony.simulate import Anatomy, Scanner, load_scanners, segment_brain, virtual_head
 from mrharmony.simulate.person import Population, draw_people
 from mrharmony.synthesis import save_network
 from mrharmony.synthesis.data import ReferenceSlices
 from mrharmony.synthesis.training import SynthesisSettings, train_reference_network
 
+ACCENT_SEED = 77  # of the simulated scans that accents are fitted on
+_DETAIL_HEADS = 16  # the first so many hold those that `prepared_heads` takes
 PEOPLE = Population(age=(20, 88), patients=0.3)
 
 
@@ -76,11 +86,23 @@ def _run(work: Path, settings: SynthesisSettings) -> Path:
     return work / hashlib.sha256(settings.model_dump_json().encode()).hexdigest()[:12]
 
 
-def reference_heads(brains: Sequence[CanonicalBrain], settings: SynthesisSettings) -> list[Anatomy]:
-    """Return new people: warps of the real anatomies, of all ages, some with lesions and large ventricles."""
-    bases = [segment_brain(brain.volume, brain.mask) for brain in track(brains, "segmenting")]
-    count = settings.copies * len(bases)
-    people = draw_people(np.random.default_rng(settings.seed), PEOPLE, count)
+def reference_heads(
+    brains: Sequence[CanonicalBrain], settings: SynthesisSettings, most: int | None = None
+) -> list[Anatomy]:
+    """Return new people: warps of the real anatomies, of all ages, some with lesions and large ventricles.
+
+    Parameters
+    ----------
+    brains
+        The real anatomies.
+    settings
+        Seed, and how many people come from each brain.
+    most
+        Only the first so many people, who are the same as if all were made.
+    """
+    bases = [segment_brain(brain.volume, brain.mask) for brain in track(brains[:most], "segmenting")]
+    count = settings.copies * len(brains)
+    people = draw_people(np.random.default_rng(settings.seed), PEOPLE, count)[:most]
     return [
         virtual_head(
             np.random.default_rng([settings.seed, number]),
@@ -95,7 +117,7 @@ def reference_heads(brains: Sequence[CanonicalBrain], settings: SynthesisSetting
 
 
 def refit_accents(
-    model: Path, bids_dir: Path, only: Sequence[str], heads: Sequence[Anatomy], seed: int = 77
+    model: Path, bids_dir: Path, only: Sequence[str], heads: Sequence[Anatomy], seed: int = ACCENT_SEED
 ) -> None:
     """Fit the accents of all domains of a model directory with the shipped network, and write them there.
 
@@ -112,10 +134,40 @@ def refit_accents(
     """
     index, grid = BidsIndex.open(bids_dir, "site"), Grid.working(STATISTICS_ZOOM)
     real = training_brains(index, only, None, grid, work_folder(model))
-    known = load_scanners()
-    scanners = [known[domain.name] for domain in read_card(model).domains if domain.name in known]
-    seen = real.by_domain() | prepared_heads(heads, scanners, seed)
+    seen = real.by_domain() | prepared_heads(heads, _scanners_of(model), seed)
     fit_synthesis(seen, load_statistics(model / STATISTICS)).save(model)
+
+
+def refit_detail(
+    model: Path,
+    bids_dir: Path,
+    only: Sequence[str],
+    settings: SynthesisSettings,
+    work: Path,
+    seed: int = ACCENT_SEED,
+) -> dict[str, Detail]:
+    """Take the detail of all domains of a model directory, on the scans of their accents; write it there.
+
+    Parameters
+    ----------
+    model, bids_dir, only, seed
+        As in `refit_accents`.
+    settings
+        Of the virtual heads.
+    work
+        Folder of the prepared brains, made if missing.
+    """
+    index, grid = BidsIndex.open(bids_dir, "site"), Grid.working(STATISTICS_ZOOM)
+    real = training_brains(index, only, None, grid, work)
+    heads = reference_heads([brain for _, brain in real.kept], settings, _DETAIL_HEADS)
+    details = fit_details(real.by_domain() | prepared_heads(heads, _scanners_of(model), seed))
+    save_details(model, details)
+    return details
+
+
+def _scanners_of(model: Path) -> list[Scanner]:
+    known = load_scanners()
+    return [known[domain.name] for domain in read_card(model).domains if domain.name in known]
 
 
 def _card(counts: dict[str, int], heads: int, settings: SynthesisSettings, licence: str) -> str:
