@@ -82,6 +82,14 @@ Uncertainty = Annotated[
         help="Write a map beside each scan of how far its intensities move over several seeds.",
     ),
 ]
+Detail = Annotated[
+    bool,
+    typer.Option(
+        "--detail",
+        help="After the lock, filter sharpness and noise toward the target's, within bounds. Anatomy is then "
+        "not locked in the strict sense.",
+    ),
+]
 Verbose = Annotated[
     bool, typer.Option("-v", "--verbose", help="Show a traceback when something unexpected happens.")
 ]

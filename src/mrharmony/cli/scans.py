@@ -16,6 +16,7 @@ from mrharmony.cli.app import (
     OK,
     REFUSED,
     AssumeRas,
+    Detail,
     Device,
     Force,
     Json,
@@ -89,6 +90,7 @@ def harmonize(
             show_default=False,
         ),
     ] = None,
+    detail: Detail = False,
     uncertainty: Uncertainty = False,
     force: Force = False,
     seed: Seed = 0,
@@ -130,6 +132,7 @@ def harmonize(
         assume_ras=assume_ras,
         **looks._asdict(),
         lock=lock,
+        detail=detail,
     )
     job = replace(job, prepared=prepared, force=force).with_uncertainty(uncertainty)
     convert_planned(conversions, series)
@@ -155,6 +158,7 @@ def bids(
     steps: Steps = None,
     prompt_weight: PromptWeight = None,
     input_weight: InputWeight = None,
+    detail: Detail = False,
     uncertainty: Uncertainty = False,
     force: Force = False,
     seed: Seed = 0,
@@ -179,7 +183,7 @@ def bids(
         return
     index = BidsIndex.open(bids_dir, domain_column or usual_column(bids_dir))
     looks = look_options(translation, steps, prompt_weight, input_weight, seed)
-    job = open_job(model, method, None, to, seed=seed, device=device, **looks._asdict())
+    job = open_job(model, method, None, to, seed=seed, device=device, detail=detail, **looks._asdict())
     job = replace(job, prepared=prepared, force=force).with_uncertainty(uncertainty)
     outcomes = run_participants(index, out_dir, participant_label, job, read_card(model or shipped_model()))
     _report_outcomes(outcomes, as_json)

@@ -118,6 +118,7 @@ def _finished(scan: Path, output: Path, job: HarmonizeJob) -> Outcome | None:
         "ModelSHA256": job.provenance["ModelSHA256"],
         "Seed": job.provenance["Seed"],
         "Sampling": job.provenance["Sampling"],
+        "DetailTransfer": job.provenance["DetailTransfer"],
         "Preparation": saved_sha256(ScanFile(scan, prepared=job.prepared)),
     }
     refused = note["Verdict"] == "fail" and not job.force

@@ -224,6 +224,7 @@ def sidecar(
         **job.provenance,
         "SkullStripped": done["extent"] == "brain" or skull_stripped,
         "Extent": done["extent"],
+        "Detail": done.get("detail"),
         "IntensityScale": harmonized.scale,
         "Sources": [way_to(scan.path, output.parent)],
         "Preparation": saved_sha256(ScanFile(scan.path, prepared=job.prepared)),

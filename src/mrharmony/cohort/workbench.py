@@ -21,6 +21,8 @@ from mrharmony.harmonize import (
     Extent,
     Harmonizer,
     ImageToImageHarmonizer,
+    SynthesisHarmonizer,
+    detail_of,
     load_method,
     load_statistics,
     load_synthesis,
@@ -34,7 +36,7 @@ from mrharmony.latent import (
     model_hash,
     read_card,
 )
-from mrharmony.volume import MrharmonyError
+from mrharmony.volume import Domain, MrharmonyError
 from mrharmony.weights import shipped_model
 
 DIFFUSION, IMAGE_TO_IMAGE = "diffusion", "img2img"
@@ -54,11 +56,13 @@ def open_job(  # noqa: PLR0913 - everything that the command line lets choose
     translation: TranslationSettings | None = None,
     sampling: SamplingSettings | None = None,
     lock: bool | None = None,
+    detail: bool = False,
 ) -> HarmonizeJob:
     """Return the job that harmonizes scans from `source` to `target` with a model's method.
 
     `sampling` belongs to `diffusion` and `translation` to `img2img`; where given, the seed is theirs. `lock`
     belongs to `img2img`, which has it unless it is False, and to `cyclegan`, which has it where it is True.
+    `detail`, the transfer of sharpness and noise, belongs to `synthesis`.
 
     Raises
     ------
@@ -86,15 +90,27 @@ def open_job(  # noqa: PLR0913 - everything that the command line lets choose
             harmonizer = replace(harmonizer, lock=lock_of(extent))
         if sampling and isinstance(harmonizer, DiffusionHarmonizer):
             harmonizer, seed = replace(harmonizer, sampling=sampling), sampling.seed
+    if detail:
+        harmonizer = _with_detail(harmonizer, domains[1])
     provenance = {
         "Model": directory.name,
         "ModelSHA256": model_hash(directory),
         "Seed": seed,
         "Sampling": _sampling_record(harmonizer),
+        "DetailTransfer": detail,
         "GeneratedBy": [{"Name": "mrharmony", "Version": __version__}],
         "Versions": {library: version(library) for library in LIBRARIES},
     }
     return HarmonizeJob(harmonizer, *domains, provenance, assume_ras)
+
+
+def _with_detail(harmonizer: Harmonizer, target: Domain) -> SynthesisHarmonizer:
+    if not isinstance(harmonizer, SynthesisHarmonizer):
+        raise MrharmonyError(
+            f"{harmonizer.name}: cannot transfer detail. Leave --detail out, or say --method {SYNTHESIS}."
+        )
+    detail_of(harmonizer.details, target)
+    return harmonizer.with_detail()
 
 
 def _sampling_record(harmonizer: Harmonizer) -> dict[str, Any] | None:
