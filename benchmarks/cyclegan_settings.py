@@ -61,7 +61,7 @@ COARSE_SEARCH: dict[str, dict[str, Any]] = {
     "residual, rate 8e-3, identity 0, cycle 1": FREE | {"learning_rate": 8e-3},
     "residual, rate 8e-3, identity 0": FREE | {"cycle_weight": 10.0, "learning_rate": 8e-3},
 }
-QUICK = {"steps": 250, "ema_decay": 0.99}
+QUICK = {"positions": True, "steps": 250, "ema_decay": 0.99}
 TONE_SEARCH: dict[str, dict[str, Any]] = {
     "rate 2e-3, cycle 5": QUICK | {"learning_rate": 2e-3, "cycle_weight": 5.0},
     "rate 4e-3, cycle 5": QUICK | {"learning_rate": 4e-3, "cycle_weight": 5.0},
@@ -75,17 +75,24 @@ TONE_SEARCH: dict[str, dict[str, Any]] = {
     "rate 8e-3, cycle 1": QUICK | {"learning_rate": 8e-3, "cycle_weight": 1.0},
     "rate 4e-3, cycle 1, 500 steps": QUICK | {"learning_rate": 4e-3, "cycle_weight": 1.0, "steps": 500},
 }
-SWINGING = {"learning_rate": 4e-3, "cycle_weight": 1.0}
-CALM = {"learning_rate": 2e-3, "cycle_weight": 5.0}
-STEPS = CycleGanSettings().steps
+SWINGING = {"positions": True, "learning_rate": 4e-3, "cycle_weight": 1.0, "steps": 800}
+CALM = {"positions": True, "learning_rate": 2e-3, "cycle_weight": 5.0, "steps": 800}
+HELD = CALM | {"cycle_weight": 10.0}
 FINE_SEARCH: dict[str, dict[str, Any]] = {
     "rate 4e-3, cycle 1": SWINGING,
-    "rate 4e-3, cycle 1, half the steps": SWINGING | {"steps": STEPS // 2},
-    "rate 4e-3, cycle 1, a quarter of the steps": SWINGING | {"steps": STEPS // 4},
+    "rate 4e-3, cycle 1, half the steps": SWINGING | {"steps": 400},
+    "rate 4e-3, cycle 1, a quarter of the steps": SWINGING | {"steps": 200},
     "rate 2e-3, cycle 5": CALM,
     "rate 2e-3, cycle 5, 600 steps": CALM | {"steps": 600},
     "rate 1e-3, cycle 5": CALM | {"learning_rate": 1e-3},
-    "default": {},
+    "rate 2e-3, cycle 10": HELD,
+    "rate 2e-3, cycle 10, 1600 steps": HELD | {"steps": 1600},
+    "rate 2e-3, cycle 10, 2400 steps": HELD | {"steps": 2400},
+    "rate 2e-3, cycle 10, a pool of 50": HELD | {"pool": 50},
+    "rate 2e-3, cycle 10, no places": HELD | {"positions": False},
+    "rate 2e-3, cycle 10, no places, 2400 steps": HELD | {"positions": False, "steps": 2400},
+    "rate 2e-3, cycle 10, no places, 3200 steps": HELD | {"positions": False, "steps": 3200},
+    "as published, 2400 steps": PUBLISHED | {"steps": 2400},
 }
 SEARCHES = {
     "coarse": {name: PUBLISHED | SMALL | changes for name, changes in COARSE_SEARCH.items()},

@@ -210,7 +210,7 @@ def test_the_published_form_gives_the_slice_itself_and_the_default_begins_with_n
 
 
 def test_positions_say_where_in_the_head_a_slice_lies(brains):
-    first = UnpairedSlices(*brains, small()).batch(8, torch.Generator().manual_seed(0)).first
+    first = UnpairedSlices(*brains, small(positions=True)).batch(8, torch.Generator().manual_seed(0)).first
     across, up, along = first[:, 3:].unbind(1)
     assert torch.equal(across, across.flip(1))  # left and right are alike, as slices are mirrored
     assert (up.diff(dim=2) > 0).all()

@@ -13,7 +13,7 @@ class CycleGanSettings(Settings):
     """A training run for one pair of domains; docs/cyclegan.md says how the defaults were chosen."""
 
     slices: Literal[1, 3] = 3  # neighbouring coronal slices that are translated together
-    positions: bool = True  # the networks see where in the head each pixel lies
+    positions: bool = False  # the networks see where in the head each pixel lies
     generator: Literal["tone", "convolutional"] = "tone"  # 1×1 convolutions and coarse surroundings, or 3×3
     channels: int = Field(32, ge=2)  # of the generators' finest level
     blocks: int = Field(1, ge=0)  # residual ones of a generator; of the convolutional one at the coarse level
@@ -23,7 +23,7 @@ class CycleGanSettings(Settings):
     discriminator_layers: int = Field(3, ge=1)  # that halve the slice: 1 sees 10 pixels, 2 see 18, 3 see 38
     cycle_weight: float = Field(10.0, ge=0)
     identity_weight: float = Field(0.0, ge=0)
-    steps: int = Field(800, ge=1)
+    steps: int = Field(3200, ge=1)
     batch: int = Field(4, ge=1)  # slices of each domain a step
     learning_rate: float = Field(2e-3, gt=0)
     beta2: float = Field(0.99, ge=0, lt=1)  # of Adam: the decay of its second moments
