@@ -1,29 +1,34 @@
 """How the settings of `mrharmony evaluate unlearning` were chosen: on training subjects alone.
 
 python benchmarks/unlearning_settings.py COHORT --domain-column session --factor ventricle_scale --log \
-    --work BRAINS --output FILE
+    --work BRAINS --output FOLDER
 
-COHORT is a data set whose participants.tsv has a column `split`. Its test subjects are left out before
-anything else; the others are divided into five folds by subject, and every setting is trained on four and
-validated on the fifth. BRAINS keeps the prepared brains (see `mrharmony evaluate unlearning --work`).
+Writes FOLDER/settings-NAME.md and .json, NAME the cohort's. COHORT is a data set whose participants.tsv
+has a column `split`. Its test subjects are left out before anything else; the others are divided into five
+folds by subject, and every setting is trained on four and validated on the fifth. BRAINS keeps the prepared
+brains (see `mrharmony evaluate unlearning --work`).
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from mrharmony.cohort.unlearning import UnlearningRequest, unlearning_data
 from mrharmony.cohort.unlearning_record import mean_figures
 from mrharmony.evaluate.unlearning import UnlearningSettings, unlearning_study
 from mrharmony.scans import BidsIndex, BidsScan, write_json
+from mrharmony.scans.atomic import write_text
 from mrharmony.scans.participants import SPLIT
 from mrharmony.weights import shipped_model
 
 CHOICES: tuple[dict[str, float], ...] = (
     {},
     {"features": 2},
+    {"features": 3},
     {"features": 8},
     {"features": 16},
     {"hidden": 64},
@@ -32,6 +37,13 @@ CHOICES: tuple[dict[str, float], ...] = (
     {"unlearning_steps": 300, "confusion_weight": 3},
     {"unlearning_rate": 1e-3},
 )
+COLUMNS = {
+    "task R²": "task r2",
+    "site, linear": "site, linear probe retrained",
+    "site, network": "site, network probe retrained",
+    "site, linear, shuffled": "site, linear probe, shuffled labels",
+    "frozen head": "site, frozen site head",
+}
 
 
 def main() -> None:
@@ -45,8 +57,27 @@ def main() -> None:
     asked = parser.parse_args()
     index = BidsIndex.open(asked.cohort, asked.domain_column)
     request = UnlearningRequest(asked.factor, asked.log, shipped_model(), (), asked.work)
-    rows = [row | {"settings": chosen} for chosen, row in validated(index, request)]
-    write_json(asked.output, {"data": asked.cohort.name, "factor": asked.factor, "rows": rows})
+    rows = [{"settings": chosen} | row for chosen, row in validated(index, request)]
+    about = {"data": asked.cohort.name, "factor": f"log {asked.factor}" if asked.log else asked.factor}
+    path = asked.output / f"settings-{asked.cohort.name}"
+    write_json(path.with_suffix(".json"), about | {"rows": rows})
+    write_text(path.with_suffix(".md"), markdown(about, rows))
+
+
+def markdown(about: dict[str, str], rows: Sequence[dict[str, Any]]) -> str:
+    """Return the table: of every figure before unlearning and after it."""
+    head = ["settings", *(f"{name}, {phase}" for name in COLUMNS for phase in ("before", "after"))]
+    lines = [_line(head), "|---|" + "---:|" * (len(head) - 1)]
+    for row in rows:
+        cells = [f"{row[phase][key]:.2f}" for key in COLUMNS.values() for phase in ("before", "after")]
+        chosen = ", ".join(f"{name} {value:g}" for name, value in row["settings"].items())
+        lines.append(_line([chosen or "default", *cells]))
+    where = f"{about['data']}, training subjects, five folds by subject; {about['factor']}; three seeds."
+    return f"# Settings of unlearning\n\n{where}\n\n" + "\n".join(lines) + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
 
 
 def validated(index: BidsIndex, request: UnlearningRequest) -> list[tuple[dict, dict]]:
@@ -55,7 +86,7 @@ def validated(index: BidsIndex, request: UnlearningRequest) -> list[tuple[dict, 
     data, _ = unlearning_data(replace(index, scans=training), request)
     rows = []
     for chosen in CHOICES:
-        study = unlearning_study(data, UnlearningSettings(**chosen), seeds=(0,))
+        study = unlearning_study(data, UnlearningSettings(**chosen))
         row = {phase: mean_figures(getattr(study, phase)) for phase in ("before", "after")}
         rows.append((chosen, row))
         print(
