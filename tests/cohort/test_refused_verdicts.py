@@ -17,7 +17,7 @@ from mrharmony.weights import shipped_model
 from sentences import sentences
 
 TARGET = Domain("mprage-3t", "mprage-3t")
-PROVENANCE = {"ModelSHA256": "0" * 64, "Seed": 0, "Sampling": None}
+PROVENANCE = {"ModelSHA256": "0" * 64, "Seed": 0, "Sampling": None, "DetailTransfer": False}
 
 
 @dataclass(frozen=True)
