@@ -34,11 +34,12 @@ def main() -> None:
     parser.add_argument("--to", required=True, help="target domain of the shipped model")
     asked = parser.parse_args()
     with TemporaryDirectory() as folder:
-        head = Path(folder) / "sub-head_T1w.nii.gz"
-        nib.save(conform(nib.load(asked.scan), SHAPE, (1.0, 1.0, 1.0)), head)
+        head = Path(folder) / "bids" / "sub-head" / "anat" / "sub-head_T1w.nii.gz"
+        head.parent.mkdir(parents=True)
+        nib.save(conform(nib.load(asked.scan), SHAPE, (1.0, 1.0, 1.0), order=1), head)
         prepared = Path(folder) / "prepared"
         rows = [measured("start of the program", "--version")]
-        rows.append(measured("prepare", "prepare", head, "--output", prepared))
+        rows.append(measured("prepare", "prepare", Path(folder) / "bids", prepared))
         for method in METHODS:
             to = ("--prepared", prepared, "--to", asked.to, "--output", Path(folder) / method)
             rows.append(measured(f"harmonize, {method}", "harmonize", head, "--method", method, *to))
