@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from mrharmony.cohort.workers import usable_cores
 from mrharmony.harmonize import load_accents
 from mrharmony.scans import BidsIndex, read_scan, write_json
 from mrharmony.scans.atomic import write_bytes
@@ -78,7 +78,7 @@ def adapted(folder: Path, domain: str) -> dict[str, Any]:
     ]
     return {
         "domain": domain,
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": usable_cores(),
         "seconds": seconds,
         "nearest": report["nearest"],
         "drift": report["drift"],

@@ -46,7 +46,6 @@ from mrharmony.volume import Domain, FloatArray
 GRID = Grid.working(2.0)
 SITES = ("NSK", "LA", "HH")
 VERSIONS = ("raw", "lock", "detail")
-SEEDS = {"linear": (0, 1, 2), "cnn": (0, 1, 2)}
 FEATURES = {  # of `site_features`: all, and what is contrast, sharpness and noise
     "linear": slice(None),
     "linear, contrast": slice(0, 97),
@@ -167,7 +166,7 @@ def probes(done: Sequence[Versions]) -> Row:
 def probed(
     done: Sequence[Versions], brains: Sequence[CanonicalBrain], probe: ProbeName, inputs: FloatArray
 ) -> Row:
-    scores = probe_sites(brains, *labels(done), probe, SEEDS[probe], inputs=inputs)
+    scores = probe_sites(brains, *labels(done), probe, inputs=inputs)
     return {
         "balanced_accuracy": list(scores.scores.balanced_accuracy),
         "mean": scores.scores.mean,

@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 import nibabel as nib
 from nibabel.processing import conform
 
+from mrharmony.cohort.workers import usable_cores
 from mrharmony.scans import write_json
 from mrharmony.scans.atomic import write_text
 
@@ -43,9 +44,8 @@ def main() -> None:
         for method in METHODS:
             to = ("--prepared", prepared, "--to", asked.to, "--output", Path(folder) / method)
             rows.append(measured(f"harmonize, {method}", "harmonize", head, "--method", method, *to))
-    cores = len(os.sched_getaffinity(0))
     write_json(asked.out / "harmonize.json", {"scan": asked.scan.name, "to": asked.to, "rows": rows})
-    write_text(asked.out / "harmonize.md", page(rows, asked.scan.name, asked.to, cores))
+    write_text(asked.out / "harmonize.md", page(rows, asked.scan.name, asked.to))
 
 
 def measured(name: str, *command: object) -> Row:
@@ -66,13 +66,14 @@ def measured(name: str, *command: object) -> Row:
     }
 
 
-def page(rows: list[Row], scan: str, target: str, cores: int) -> str:
+def page(rows: list[Row], scan: str, target: str) -> str:
     """Return the report."""
     lines = [
         "# Time and memory of a harmonization",
         "",
         f"- Command: `python benchmarks/harmonize_time.py {scan} OUT --to {target}`",
-        f"- The head on 176×256×256 voxels of 1 mm; {cores} cores; the start of the program counted in",
+        f"- The head on 176×256×256 voxels of 1 mm; {usable_cores()} cores; "
+        "the start of the program counted in",
         "",
         "| command | s | s of processor | GiB |",
         "|---|---:|---:|---:|",

@@ -62,7 +62,7 @@ def main() -> None:
     table = {name: summary(rows, name) for name in dict.fromkeys(row["method"] for row in rows)}
     name = asked.cohort.resolve().name
     write_json(asked.output / f"{name}.json", {"summary": table, "rows": rows})
-    write_text(asked.output / f"{name}.md", page(name, plan, rows, table))
+    write_text(asked.output / f"{name}.md", page(name, plan, table))
 
 
 def midpoint(plan: BenchmarkPlan) -> float:
@@ -97,17 +97,20 @@ def measured(
     there = next(s for s in plan.testing if (s.subject, s.domain) == (home.subject, plan.target))
     prepared, truth = prepared_heads(plan, [home, there])
     labels, true = true_labels(plan, home.subject), truth.intensities() * truth.brain_mask
+    zooms = prepared.native.zooms
+    about = {
+        "subject": home.subject,
+        "source": home.domain,
+        "ml": float(home.participant["lesions_ml"]),
+        "true contrast": contrast(true, labels, zooms),
+        "true measured ml": load(true, labels, zooms, threshold),
+    }
     for method, voxels in outputs(plan, folder, prepared, true, home.domain):
-        yield {
-            "method": method,
-            "subject": home.subject,
-            "source": home.domain,
-            "ml": float(home.participant["lesions_ml"]),
-            "contrast": contrast(voxels, labels, prepared.native.zooms),
-            "true contrast": contrast(true, labels, prepared.native.zooms),
-            "measured ml": load(voxels, labels, prepared.native.zooms, threshold),
-            "true measured ml": load(true, labels, prepared.native.zooms, threshold),
+        found = {
+            "contrast": contrast(voxels, labels, zooms),
+            "measured ml": load(voxels, labels, zooms, threshold),
         }
+        yield {"method": method} | about | found
 
 
 def outputs(
@@ -169,7 +172,7 @@ def _bounds(estimate: Estimate) -> list[float]:
     return [estimate.value, estimate.low, estimate.high]
 
 
-def page(name: str, plan: BenchmarkPlan, rows: Sequence[Row], table: Mapping[str, Row]) -> str:
+def page(name: str, plan: BenchmarkPlan, table: Mapping[str, Row]) -> str:
     """Return the report."""
     lines = [
         f"# White-matter lesions after harmonization: {name}",
