@@ -84,6 +84,13 @@ def test_a_killed_run_gives_the_weights_of_one_that_was_not(data: ReferenceSlice
         assert torch.equal(one, other)
 
 
+def test_workers_change_no_weight(data: ReferenceSlices, tmp_path: Path):
+    alone = train_reference_network(data, settings(steps=3), tmp_path / "alone", CPU)
+    helped = train_reference_network(data, settings(steps=3), tmp_path / "helped", CPU, workers=2)
+    for one, other in zip(alone.parameters(), helped.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
 def test_looks_cover_the_mask_and_do_not_depend_on_what_is_outside(head: Anatomy):
     torch.manual_seed(0)
     network = ReferenceNetwork(2, (8, 16, 16)).eval()

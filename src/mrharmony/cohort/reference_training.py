@@ -11,6 +11,7 @@ import torch
 
 from mrharmony.cohort.training import prepared_heads, work_folder
 from mrharmony.cohort.training_brains import training_brains
+from mrharmony.cohort.workers import one_thread, usable_cores, worker_pool
 from mrharmony.harmonize import (
     STATISTICS_ZOOM,
     CanonicalBrain,
@@ -26,7 +27,7 @@ from mrharmony.progress import track
 from mrharmony.scans import BidsIndex
 from mrharmony.scans.atomic import write_text
 from mrharmony.simulate import Anatomy, Scanner, load_scanners, segment_brain, virtual_head
-from mrharmony.simulate.person import Population, draw_people
+from mrharmony.simulate.person import Person, Population, draw_people
 from mrharmony.synthesis import save_network
 from mrharmony.synthesis.data import ReferenceSlices
 from mrharmony.synthesis.training import SynthesisSettings, train_reference_network
@@ -74,9 +75,9 @@ def train_references(
     heads = reference_heads([brain for _, brain in brains.kept], settings)
     known = load_scanners()
     data = ReferenceSlices(heads, [known[name] for name in settings.references])
-    save_network(
-        train_reference_network(data, settings, _run(work, settings), device), output, settings.references
-    )
+    one_thread()  # it shares the cores with those who draw the batches
+    network = train_reference_network(data, settings, _run(work, settings), device, usable_cores() - 1)
+    save_network(network, output, settings.references)
     write_text(output / "README.md", _card(brains.counts(), len(heads), settings, licence))
     return heads
 
@@ -100,20 +101,29 @@ def reference_heads(
     most
         Only the first so many people, who are the same as if all were made.
     """
-    bases = [segment_brain(brain.volume, brain.mask) for brain in track(brains[:most], "segmenting")]
     count = settings.copies * len(brains)
     people = draw_people(np.random.default_rng(settings.seed), PEOPLE, count)[:most]
-    return [
-        virtual_head(
-            np.random.default_rng([settings.seed, number]),
-            Grid.working(STATISTICS_ZOOM),
-            bases[number % len(bases)],
-            person.ventricle_scale,
-            cortical_thinning=person.cortical_thinning,
-            lesions_ml=person.lesions_ml,
-        )
-        for number, person in enumerate(track(people, "making virtual heads"))
-    ]
+    with worker_pool(usable_cores()) as pool:
+        bases = list(track(pool.map(_segmented, brains[:most]), "segmenting", len(brains[:most])))
+        jobs = [(settings.seed, number, bases[number % len(bases)]) for number in range(len(people))]
+        return list(track(pool.map(_reference_head, jobs, people), "making virtual heads", len(people)))
+
+
+def _segmented(brain: CanonicalBrain) -> Anatomy:
+    return segment_brain(brain.volume, brain.mask)
+
+
+def _reference_head(job: tuple[int, int, Anatomy], person: Person) -> Anatomy:
+    """Return a person's head on the working grid; `job` is seed, number and the anatomy that is warped."""
+    seed, number, base = job
+    return virtual_head(
+        np.random.default_rng([seed, number]),
+        Grid.working(STATISTICS_ZOOM),
+        base,
+        person.ventricle_scale,
+        cortical_thinning=person.cortical_thinning,
+        lesions_ml=person.lesions_ml,
+    )
 
 
 def refit_accents(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from diffusers.training_utils import EMAModel
 from pydantic import Field
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from mrharmony.latent.checkpoint import load_checkpoint, save_checkpoint
 from mrharmony.latent.config import Settings
@@ -37,7 +36,11 @@ class SynthesisSettings(Settings):
 
 
 def train_reference_network(
-    data: ReferenceSlices, settings: SynthesisSettings, directory: Path, device: torch.device
+    data: ReferenceSlices,
+    settings: SynthesisSettings,
+    directory: Path,
+    device: torch.device,
+    workers: int = 0,
 ) -> ReferenceNetwork:
     """Train, or take up where an earlier run into the same directory stopped.
 
@@ -51,6 +54,8 @@ def train_reference_network(
         Holds the checkpoint.
     device
         Where to train.
+    workers
+        Processes that draw batches ahead, which does not change them; with 0 this one draws its own.
 
     Returns
     -------
@@ -63,7 +68,8 @@ def train_reference_network(
     average.to(device)
     checkpoint = directory / f"{NAME}.safetensors"
     first = load_checkpoint(checkpoint, network, average, optimizer)
-    batches = track(_batches(data, settings, first), "training the network", settings.steps, first)
+    coming = _coming(data, settings, first, workers)
+    batches = track(coming, "training the network", settings.steps, first)
     for step, batch in enumerate(batches, start=first):
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * schedule_share(step, settings.steps)
@@ -85,15 +91,26 @@ def reference_loss(network: ReferenceNetwork, batch: ReferenceBatch) -> Tensor:
     return ((looks - batch.truths).square() * inside).sum() / inside.sum()
 
 
-def _batches(data: ReferenceSlices, settings: SynthesisSettings, first: int) -> Iterator[ReferenceBatch]:
-    """Yield the batches of the steps that are left; the next is made while the network learns from one."""
+def _coming(
+    data: ReferenceSlices, settings: SynthesisSettings, first: int, workers: int
+) -> DataLoader[ReferenceBatch]:
+    """Return the batches of the steps that are left, in their order; workers share the heads' gigabytes."""
+    return DataLoader(
+        _Batches(data, settings),
+        batch_size=None,
+        sampler=range(first, settings.steps),
+        num_workers=workers,
+        multiprocessing_context="fork" if workers else None,
+        collate_fn=lambda batch: batch,
+    )
 
-    def batch(step: int) -> ReferenceBatch:
-        return data.batch(settings.batch, step_generator(settings.seed, NAME, step))
 
-    steps = range(first, settings.steps)
-    with ThreadPoolExecutor(1) as worker:
-        ahead = deque(worker.submit(batch, step) for step in steps[:1])
-        for step in steps:
-            ahead.extend(worker.submit(batch, following) for following in steps[step - first + 1 :][:1])
-            yield ahead.popleft().result()
+@dataclass(frozen=True)
+class _Batches(Dataset[ReferenceBatch]):
+    """The batch of every step."""
+
+    data: ReferenceSlices
+    settings: SynthesisSettings
+
+    def __getitem__(self, step: int) -> ReferenceBatch:
+        return self.data.batch(self.settings.batch, step_generator(self.settings.seed, NAME, step))
