@@ -77,7 +77,7 @@ class Diffusion:
             self._looks(scan),
         )
         mask = scan.brain_mask
-        return on_brain(scan, transform.apply(scan.positions(mask), scan.intensities()[mask]))
+        return on_brain(scan, transform.apply(scan.positions(mask), scan.intensities(mask)))
 
 
 def fit_contender(

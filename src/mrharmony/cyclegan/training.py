@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 import torch
-from diffusers.training_utils import EMAModel
 
 from mrharmony.cyclegan.data import Brains, UnpairedBatch, UnpairedSlices
 from mrharmony.cyclegan.losses import CycleGan
@@ -53,6 +52,8 @@ def train_pair(
     MrharmonyError
         If a domain has no scans.
     """
+    from diffusers.training_utils import EMAModel  # noqa: PLC0415 - takes seconds to import
+
     _require_scans(names, brains)
     torch.manual_seed(settings.seed)
     data = UnpairedSlices(*brains, settings)

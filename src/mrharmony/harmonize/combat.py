@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import pandas as pd
-from neuroCombat import neuroCombat
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
@@ -139,6 +137,9 @@ def _fit_voxels(
     values: NDArray[np.float32], rows: NDArray[np.intp], *, mean_only: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return locations and spreads, each of shape (domains, n), of the model that neuroCombat fits."""
+    import pandas as pd  # noqa: PLC0415 - takes seconds to import
+    from neuroCombat import neuroCombat  # noqa: PLC0415 - takes seconds to import
+
     with redirect_stdout(io.StringIO()), np.errstate(divide="ignore", invalid="ignore"):
         estimates = neuroCombat(values.T, pd.DataFrame({"domain": rows}), "domain", mean_only=mean_only)
     found = estimates["estimates"]

@@ -84,8 +84,14 @@ class Evidence(BaseModel):
 
 def scan_evidence(scan: PreparedScan, output: Volume, scale: float, target: DomainStatistics) -> Evidence:
     """Return the evidence for a scan's output whose canonical unit is the native intensity `scale`."""
-    canonical = output.voxels / np.float32(scale)
-    return evidence(scan.intensities(), canonical, scan.brain_mask, scan.native.zooms, target)
+    box = _box(scan.brain_mask)
+    canonical = output.voxels[box] / np.float32(scale)
+    return evidence(scan.intensities(box), canonical, scan.brain_mask[box], scan.native.zooms, target)
+
+
+def _box(mask: BoolArray) -> tuple[slice, ...]:
+    """Return the smallest box that holds a mask which is not empty."""
+    return tuple(ndimage.find_objects(mask.astype(np.uint8))[0])
 
 
 def evidence(
@@ -108,7 +114,7 @@ def evidence(
     target
         Of the domain that the output shall look like, if it is known.
     """
-    box = ndimage.find_objects(mask.astype(np.uint8))[0]
+    box = _box(mask)
     source, output, mask = source[box], output[box], mask[box]
     before, after = source[mask], output[mask]
     edges, new_edges = _edge_figures(source, output, mask)

@@ -81,7 +81,7 @@ def truth_fitted(scan: PreparedScan, truth: FloatArray) -> FloatArray:
     Canonical intensities, shape (i, j, k), 0 outside the brain mask.
     """
     mask = scan.brain_mask
-    positions, intensities = brain_positions(scan), scan.intensities()[mask]
+    positions, intensities = brain_positions(scan), scan.intensities(mask)
     lock = fit_bilateral_grid(positions, intensities, truth[mask])
     return on_brain(scan, lock.apply(positions, intensities))
 
@@ -113,7 +113,7 @@ def render(scan: PreparedScan, transform: BilateralGrid, scale: float, extent: E
         `brain` sets voxels outside the brain mask to 0; `head` transforms all voxels.
     """
     if extent == "brain":
-        intensities = scan.intensities()[scan.brain_mask]
+        intensities = scan.intensities(scan.brain_mask)
         changed = transform.apply(brain_positions(scan), intensities)
         return scan.native.with_voxels(on_brain(scan, changed * np.float32(scale)))
     everywhere = np.ones(scan.native.shape, dtype=bool)

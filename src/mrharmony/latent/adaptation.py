@@ -18,12 +18,12 @@ from diffusers import UNet2DConditionModel
 
 from mrharmony.latent.autoencoder import encode
 from mrharmony.latent.class_images import LatentSlices, class_images
-from mrharmony.latent.config import AdaptationSettings, StageSettings, TrainingSettings
+from mrharmony.latent.config import NO_PROMPT, AdaptationSettings, StageSettings, TrainingSettings
 from mrharmony.latent.data import SliceBatch, SliceData
 from mrharmony.latent.guidance import SamplingSettings
 from mrharmony.latent.lora import add_lora, merge_lora
 from mrharmony.latent.model import LatentModel
-from mrharmony.latent.prompts import NO_PROMPT, PromptEncoder
+from mrharmony.latent.prompts import PromptEncoder
 from mrharmony.latent.sampling import sample_latents
 from mrharmony.latent.training import Loss, Stage, TrainedNetworks, draw_times, kept, velocity_error
 from mrharmony.volume import Domain, MrharmonyError

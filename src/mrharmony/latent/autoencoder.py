@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
-from diffusers import AutoencoderKL
 
 from mrharmony.latent.config import AutoencoderSettings
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
 
 INTENSITY_CENTRE = 0.5  # canonical units; slices enter the networks as (x - centre) / range
 INTENSITY_RANGE = 0.5
@@ -13,6 +17,8 @@ INTENSITY_RANGE = 0.5
 
 def build_autoencoder(settings: AutoencoderSettings) -> AutoencoderKL:
     """Return an untrained one-channel autoencoder; it shrinks slices by 2 ** (levels - 1)."""
+    from diffusers import AutoencoderKL  # noqa: PLC0415 - takes seconds to import
+
     levels = len(settings.channels)
     return AutoencoderKL(
         in_channels=1,

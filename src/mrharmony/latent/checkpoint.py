@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from diffusers.training_utils import EMAModel
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from mrharmony.volume import MrharmonyError
+
+if TYPE_CHECKING:
+    from diffusers.training_utils import EMAModel
 
 
 def save_checkpoint(

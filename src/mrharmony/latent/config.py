@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mrharmony.volume import MrharmonyError
 
+NO_PROMPT = ""  # the empty prompt, learned by dropout; what classifier-free guidance starts from
+
 
 class Settings(BaseModel):
     """Base of all settings: frozen, and unknown keys are errors."""

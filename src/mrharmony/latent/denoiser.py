@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
-from diffusers import DDIMScheduler, UNet2DConditionModel
 
 from mrharmony.latent.config import DenoiserSettings
+
+if TYPE_CHECKING:
+    from diffusers import DDIMScheduler, UNet2DConditionModel
 
 
 def build_denoiser(
@@ -16,6 +20,8 @@ def build_denoiser(
     The form is InstructPix2Pix's (Brooks et al. 2023, section 3.2): the condition joins the first
     convolution; the prompt is attended to at every level but the finest.
     """
+    from diffusers import UNet2DConditionModel  # noqa: PLC0415 - takes seconds to import
+
     down = ("DownBlock2D", *("CrossAttnDownBlock2D",) * (len(settings.channels) - 1))
     return UNet2DConditionModel(
         sample_size=latent_size,
@@ -37,6 +43,8 @@ def build_scheduler() -> DDIMScheduler:
     Zero terminal SNR (Lin et al. 2024) makes the last training time pure noise, so that sampling may start
     there; v = alpha * noise - sigma * x (Salimans & Ho 2022) stays finite at that time.
     """
+    from diffusers import DDIMScheduler  # noqa: PLC0415 - takes seconds to import
+
     return DDIMScheduler(
         num_train_timesteps=1000,
         beta_schedule="scaled_linear",

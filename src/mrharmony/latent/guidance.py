@@ -7,10 +7,9 @@ from typing import Self
 import torch
 from pydantic import Field, ValidationError, model_validator
 
-from mrharmony.latent.config import Settings
+from mrharmony.latent.config import NO_PROMPT, Settings
 from mrharmony.latent.denoiser import predict_velocity
 from mrharmony.latent.model import LatentModel
-from mrharmony.latent.prompts import NO_PROMPT
 from mrharmony.volume import Domain, MrharmonyError
 
 GREATEST_WEIGHT = 100.0  # the paper's guidance scale

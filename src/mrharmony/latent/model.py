@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from pydantic import Field
 
 from mrharmony.latent.config import AdaptationSettings, Settings, TrainingSettings
 from mrharmony.latent.dreambooth_settings import DreamBoothSettings
-from mrharmony.latent.prompts import PromptEncoder
 from mrharmony.prepare import Grid
 from mrharmony.volume import Domain, MrharmonyError, same_name
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+
+    from mrharmony.latent.prompts import PromptEncoder
 
 
 class DomainCard(Settings):

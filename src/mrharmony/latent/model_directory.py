@@ -11,16 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from pydantic import ValidationError
 
 from mrharmony.latent.model import LatentModel, ModelCard
-from mrharmony.latent.prompts import PromptEncoder
 from mrharmony.volume import MrharmonyError
 
 CARD = "mrharmony.json"
 STATISTICS = "statistics.safetensors"  # population statistics of the domains, for the classical methods
-NETWORKS = {"vae": AutoencoderKL, "unet": UNet2DConditionModel, "prompts": PromptEncoder}
 
 
 def save_model(model: LatentModel, directory: Path, also: Callable[[Path], None]) -> None:
@@ -118,18 +115,28 @@ def load_model(directory: Path) -> LatentModel:
             f"{directory}: holds fitted methods, no diffusion model. Say --method, or name a model."
         )
     try:
-        networks = {
-            name: kind.from_pretrained(directory / name, local_files_only=True, torch_dtype=torch.float32)
-            for name, kind in NETWORKS.items()
-        }
-        scheduler = DDIMScheduler.from_pretrained(directory / "scheduler", local_files_only=True)
+        model = _read_parts(directory, card)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise MrharmonyError(
             f"{directory}: the model is incomplete or damaged ({reason}). Restore it."
         ) from error
-    for network in networks.values():
+    for network in (model.autoencoder, model.denoiser, model.prompts):
         network.eval().requires_grad_(False)
+    return model
+
+
+def _read_parts(directory: Path, card: ModelCard) -> LatentModel:
+    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel  # noqa: PLC0415 - takes seconds to import
+
+    from mrharmony.latent.prompts import PromptEncoder  # noqa: PLC0415 - takes seconds to import
+
+    kinds = {"vae": AutoencoderKL, "unet": UNet2DConditionModel, "prompts": PromptEncoder}
+    networks = {
+        name: kind.from_pretrained(directory / name, local_files_only=True, torch_dtype=torch.float32)
+        for name, kind in kinds.items()
+    }
+    scheduler = DDIMScheduler.from_pretrained(directory / "scheduler", local_files_only=True)
     return LatentModel(networks["vae"], networks["unet"], networks["prompts"], scheduler, card)
 
 

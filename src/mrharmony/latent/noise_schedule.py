@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from diffusers import DDIMScheduler
 
 from mrharmony.volume import MrharmonyError
+
+if TYPE_CHECKING:
+    from diffusers import DDIMScheduler
 
 PREDICTIONS = ("epsilon", "v_prediction")
 

@@ -10,8 +10,6 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import nn
 
-NO_PROMPT = ""  # the empty prompt, learned by dropout; what classifier-free guidance starts from
-
 
 class PromptEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """Turns a domain's prompt and a slice's position into the tokens that the denoiser attends to.

@@ -10,13 +10,11 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from diffusers.training_utils import EMAModel
 
 from mrharmony.latent.autoencoder import (
     INTENSITY_CENTRE,
@@ -27,12 +25,17 @@ from mrharmony.latent.autoencoder import (
     shrink_factor,
 )
 from mrharmony.latent.checkpoint import load_checkpoint, save_checkpoint
-from mrharmony.latent.config import StageSettings, TrainingSettings
+from mrharmony.latent.config import NO_PROMPT, StageSettings, TrainingSettings
 from mrharmony.latent.data import SliceBatch, SliceData
 from mrharmony.latent.denoiser import build_denoiser, build_scheduler, predict_velocity
-from mrharmony.latent.prompts import NO_PROMPT, PromptEncoder
 from mrharmony.prepare import Grid
 from mrharmony.progress import track
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+
+    from mrharmony.latent.prompts import PromptEncoder
 
 POSTERIOR_WEIGHT = 1e-6  # of the KL term, as in Rombach et al. 2022, appendix G
 WARM_UP_STEPS = 50
@@ -72,6 +75,10 @@ def train_networks(
     only_cpu
         Leave a GPU alone.
     """
+    from accelerate import Accelerator  # noqa: PLC0415 - takes seconds to import
+
+    from mrharmony.latent.prompts import PromptEncoder  # noqa: PLC0415 - takes seconds to import
+
     accelerator = Accelerator(
         mixed_precision=precision, log_with="tensorboard", project_dir=directory, cpu=only_cpu
     )
@@ -110,6 +117,8 @@ class Stage:
 
     def run(self, accelerator: Accelerator, loss: Loss) -> None:
         """Train from the last checkpoint to the last step; leave the averaged weights in the module."""
+        from diffusers.training_utils import EMAModel  # noqa: PLC0415 - takes seconds to import
+
         self.module.to(accelerator.device).train()
         optimizer = torch.optim.AdamW(
             self.module.parameters(), lr=self.stage.learning_rate, weight_decay=1e-4

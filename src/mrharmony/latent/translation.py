@@ -14,10 +14,9 @@ import torch
 from pydantic import Field
 from skimage.metrics import structural_similarity
 
-from mrharmony.latent.config import Settings, parse_settings
+from mrharmony.latent.config import NO_PROMPT, Settings, parse_settings
 from mrharmony.latent.noise_schedule import sampling_times
 from mrharmony.latent.picture_model import PictureModel
-from mrharmony.latent.prompts import NO_PROMPT
 from mrharmony.latent.sampling import SLICES_AT_ONCE, slice_positions
 from mrharmony.progress import track
 from mrharmony.volume import FloatArray, MrharmonyError, Volume

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ants
 import numpy as np
 from scipy.interpolate import make_interp_spline
 from scipy.ndimage import distance_transform_edt, gaussian_filter
@@ -53,6 +52,8 @@ def _coarse_grid(volume: Volume) -> tuple[tuple[int, int, int], Matrix]:
 
 
 def _coarse_log_field(brain: FloatArray, brain_mask: BoolArray, tolerance: float) -> FloatArray:
+    import ants  # noqa: PLC0415 - takes seconds to import
+
     # N4 works on logarithms: voxels near or below zero carry no information on a multiplicative field.
     median = float(np.median(brain[brain_mask]))
     trusted = brain_mask & (brain > 0.1 * median)

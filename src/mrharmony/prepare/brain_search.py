@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
-from deepbet import BrainExtraction
 from scipy.spatial.transform import Rotation
 
 from mrharmony.prepare.mask_quality import MaskQuality, mask_quality
 from mrharmony.prepare.posture import align_to_template
 from mrharmony.prepare.upright import mask_from_upright, upright
 from mrharmony.volume import BoolArray, Matrix, MrharmonyError, Volume
+
+if TYPE_CHECKING:
+    from deepbet import BrainExtraction
 
 _SMALLEST_FIELD_OF_VIEW = 90.0  # mm
 # A head turned farther is searched again. Measured on two heads turned by 38° to 45°, six ways each: the
@@ -105,4 +108,6 @@ def find_brain(volume: Volume) -> BoolArray:
 
 @cache
 def _network() -> BrainExtraction:
+    from deepbet import BrainExtraction  # noqa: PLC0415 - takes seconds to import
+
     return BrainExtraction(no_gpu=True)

@@ -57,9 +57,20 @@ class PreparedScan:
         """Native world mm to template world mm, shape (4, 4), with the size of the head taken away."""
         return volume_corrected(self.posture, self.size)
 
-    def intensities(self) -> FloatArray:
-        """Return bias-corrected intensities in canonical units of all native voxels; 0 stays 0."""
-        return np.asarray(self.native.voxels / (self.bias_field * np.float32(self.scale)), dtype=np.float32)
+    def intensities(self, part: BoolArray | tuple[slice, ...] = ()) -> FloatArray:
+        """Return bias-corrected intensities in canonical units; 0 stays 0.
+
+        Parameters
+        ----------
+        part
+            The native voxels wanted: a mask of shape (i, j, k), or a box; all by default.
+
+        Returns
+        -------
+        What `voxels[part]` would have the shape of.
+        """
+        bias = self.bias_field[part] * np.float32(self.scale)
+        return np.asarray(self.native.voxels[part] / bias, dtype=np.float32)
 
     def positions(self, voxel_mask: BoolArray) -> FloatArray:
         """Return where native voxel centres lie in the template, without resampling anything.

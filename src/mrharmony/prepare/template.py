@@ -6,13 +6,11 @@ from functools import cache
 from typing import Literal
 
 import numpy as np
-from nilearn.datasets import load_mni152_gm_template, load_mni152_template, load_mni152_wm_template
 
 from mrharmony.volume import BoolArray, Volume
 
 TemplateMap = Literal["t1", "gm", "wm"]
 
-_LOADERS = {"t1": load_mni152_template, "gm": load_mni152_gm_template, "wm": load_mni152_wm_template}
 _BRAIN_THRESHOLD = 0.2  # nilearn's own threshold for its whole-brain mask
 
 
@@ -32,7 +30,14 @@ def template(which: TemplateMap = "t1") -> Volume:
 
     Source: Fonov et al. 2011, NeuroImage 54(1).
     """
-    image = _LOADERS[which](resolution=1)
+    from nilearn import datasets  # noqa: PLC0415 - takes seconds to import
+
+    loaders = {
+        "t1": datasets.load_mni152_template,
+        "gm": datasets.load_mni152_gm_template,
+        "wm": datasets.load_mni152_wm_template,
+    }
+    image = loaders[which](resolution=1)
     return Volume(np.asarray(image.dataobj, dtype=np.float32), image.affine)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from nilearn import datasets
 from scipy.ndimage import find_objects, gaussian_filter
 
 from mrharmony.volume import FloatArray, Matrix
@@ -48,6 +47,8 @@ def template_maps(zoom: int = 1) -> tuple[FloatArray, Matrix]:
     tissues, affine
         float32, shape (4, i, j, k), sum 1 in the brain mask and 0 outside; voxel indices to MNI mm.
     """
+    from nilearn import datasets  # noqa: PLC0415 - takes seconds to import
+
     mask_image = datasets.load_mni152_brain_mask(resolution=zoom)
     box = find_objects(mask_image.get_fdata(dtype=np.float32).astype(np.int8))[0]
     mask, gm, wm = (

@@ -9,9 +9,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from mrharmony.latent.config import NO_PROMPT
 from mrharmony.latent.dreambooth_settings import DreamBoothSettings
 from mrharmony.latent.noise_schedule import sampling_times
-from mrharmony.latent.prompts import NO_PROMPT
 from mrharmony.latent.stable.model import StableDiffusion
 from mrharmony.latent.translation import image_noise
 from mrharmony.progress import track

@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
+from mrharmony.latent.config import NO_PROMPT
 from mrharmony.latent.dreambooth_settings import DreamBoothSettings
 from mrharmony.latent.noise_schedule import NoiseSchedule
-from mrharmony.latent.prompts import NO_PROMPT
 from mrharmony.latent.stable.class_pictures import load_picture
 from mrharmony.latent.stable.data import SliceSet
 from mrharmony.latent.stable.model import StableDiffusion

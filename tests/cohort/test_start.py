@@ -1,0 +1,20 @@
+"""Harmonizing a prepared scan starts without the libraries that it does not use."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+SLOW = {"diffusers", "transformers", "accelerate", "peft", "ants", "deepbet", "nilearn", "pandas"}
+
+
+def test_opening_a_method_imports_nothing_slow():
+    script = (
+        "import sys\n"
+        "from mrharmony.cohort import harmonize_scan\n"
+        "from mrharmony.cohort.workbench import open_job\n"
+        "open_job(None, 'synthesis', None, 'NSK')\n"
+        "print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert not SLOW & set(done.stdout.split())
