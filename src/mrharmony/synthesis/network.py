@@ -14,7 +14,7 @@ from mrharmony.volume import FloatArray
 
 NEIGHBOURS = 3  # slices that the network sees: the one in question between its neighbours
 COORDINATES = 3  # where each pixel lies in the template, -1..1 along right, anterior, superior
-CHANNELS = (32, 64, 96, 128)  # a level each; every level but the first halves the picture
+CHANNELS = (48, 96, 144, 192)  # a level each; every level but the first halves the picture
 SHUFFLE = 2  # pixels along each edge that enter as one, so that the finest level costs a quarter
 _GROUPS = 8
 INTENSITY_CENTRE, INTENSITY_SPREAD = 0.6, 0.3  # of canonical brains: brings intensities to about mean 0, sd 1

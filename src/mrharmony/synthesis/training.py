@@ -26,9 +26,9 @@ class SynthesisSettings(Settings):
 
     references: tuple[str, ...]  # simulated scanners, whose look the network gives
     channels: tuple[int, ...] = CHANNELS  # features of each level
-    copies: int = Field(3, ge=1)  # virtual heads from each real anatomy
-    steps: int = Field(6000, ge=1)
-    batch: int = Field(16, ge=1)  # slices a step
+    copies: int = Field(4, ge=1)  # virtual heads from each real anatomy
+    steps: int = Field(16000, ge=1)
+    batch: int = Field(32, ge=1)  # slices a step
     learning_rate: float = Field(2e-3, gt=0)
     ema_decay: float = Field(0.999, ge=0, lt=1)
     checkpoint_every: int = Field(200, ge=1)  # steps
