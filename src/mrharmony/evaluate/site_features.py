@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from functools import lru_cache
+
 import numpy as np
 from nibabel.affines import from_matvec
 from numpy.typing import NDArray
@@ -43,8 +46,8 @@ def site_features(brain: CanonicalBrain) -> FloatArray:
     MrharmonyError
         If the mask is empty, thinner than 8 mm everywhere, or an intensity in it is not finite.
     """
-    brain = _boxed(brain)
     inside = interior(brain)
+    brain, inside = _boxed(brain, inside)
     voxels = np.where(brain.mask, brain.volume.voxels, 0)
     quantiles = np.quantile(voxels[inside], QUANTILES)
     maps = np.stack([inside, voxels, voxels**2, *_gradients(voxels, brain.volume.zooms), _noise(voxels)])
@@ -63,10 +66,7 @@ def interior(brain: CanonicalBrain) -> BoolArray:
     MrharmonyError
         If nothing is left, or an intensity in the mask is not finite.
     """
-    steps = [max(1, round(BORDER_MM / zoom)) for zoom in brain.volume.zooms]
-    inside = np.zeros_like(brain.mask)
-    for box in find_objects(brain.mask.astype(np.uint8)):
-        inside[box] = minimum_filter(brain.mask[box], [2 * step + 1 for step in steps], mode="constant")
+    inside = _eroded(brain.mask.shape, np.packbits(brain.mask).tobytes(), brain.volume.zooms)
     if not inside.any() or not np.isfinite(brain.volume.voxels[brain.mask]).all():
         raise MrharmonyError(
             "A brain mask is empty or holds intensities that are not finite; prepare it again."
@@ -74,12 +74,24 @@ def interior(brain: CanonicalBrain) -> BoolArray:
     return inside
 
 
-def _boxed(brain: CanonicalBrain) -> CanonicalBrain:
-    """Return the part of a grid that the brain fills, which is half of it."""
+@lru_cache(maxsize=32)
+def _eroded(shape: tuple[int, int, int], packed: bytes, zooms: tuple[float, float, float]) -> BoolArray:
+    """Return a mask, given as packed bits, without its outer 4 mm; kept, as many scans may share a mask."""
+    mask = np.unpackbits(np.frombuffer(packed, np.uint8), count=math.prod(shape)).reshape(shape).astype(bool)
+    steps = [max(1, round(BORDER_MM / zoom)) for zoom in zooms]
+    inside = np.zeros_like(mask)
+    for box in find_objects(mask.astype(np.uint8)):
+        inside[box] = minimum_filter(mask[box], [2 * step + 1 for step in steps], mode="constant")
+    inside.flags.writeable = False
+    return inside
+
+
+def _boxed(brain: CanonicalBrain, inside: BoolArray) -> tuple[CanonicalBrain, BoolArray]:
+    """Return the part of a grid that the brain fills, which is half of it, and of its interior."""
     box = (find_objects(brain.mask.astype(np.uint8)) or [(slice(None),) * 3])[0]
     corner = from_matvec(np.eye(3), [extent.start or 0 for extent in box])
     volume = Volume(brain.volume.voxels[box], brain.volume.affine @ corner)
-    return brain._replace(volume=volume, mask=brain.mask[box])
+    return brain._replace(volume=volume, mask=brain.mask[box]), inside[box]
 
 
 def regional_sums(maps: FloatArray, affine: Matrix) -> NDArray[np.float64]:
