@@ -27,7 +27,7 @@ _RIM_MM = 12.0  # of the template, which is larger than most people
 _TYPICAL, _SPREAD = 0.7, 0.25  # of canonical brains: brings intensities to about mean 0, sd 1
 _EPOCHS = 14
 _BATCH = 32
-_LEARNING_RATE = 4e-3
+_LEARNING_RATE = 8e-3
 _WEIGHT_DECAY = 0.02
 
 
@@ -103,7 +103,7 @@ def fit_slice_classifier(
 ) -> SliceClassifier:
     """Train the network by a fixed schedule, on the CPU; same input and seed, same network.
 
-    Three strided convolutions (5×5, 3×3, 3×3; 12, 24, 48 channels) with batch normalisation, the mean over
+    Three strided convolutions (5×5, 3×3, 3×3; 8, 16, 48 channels) with batch normalisation, the mean over
     the slice, and a linear layer: AdamW, 14 epochs of batches of 32 slices, one cycle of the learning rate,
     slices mirrored left to right at random, cross-entropy weighted so that each class counts alike.
 
@@ -130,7 +130,7 @@ def fit_slice_classifier(
 
 def _network(classes: int) -> nn.Module:
     layers: list[nn.Module] = []
-    for before, after, kernel in ((1, 12, 5), (12, 24, 3), (24, 48, 3)):
+    for before, after, kernel in ((1, 8, 5), (8, 16, 3), (16, 48, 3)):
         layers += [
             nn.Conv2d(before, after, kernel, stride=2, padding=kernel // 2, bias=False),
             nn.BatchNorm2d(after),
@@ -142,7 +142,7 @@ def _network(classes: int) -> nn.Module:
 
 
 def _train(network: nn.Module, images: Tensor, targets: Tensor, weights: Tensor) -> None:
-    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=_WEIGHT_DECAY)
+    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=_WEIGHT_DECAY, fused=True)
     batches = -(-len(targets) // _BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LEARNING_RATE, total_steps=_EPOCHS * batches)
     for _ in range(_EPOCHS):
