@@ -16,9 +16,10 @@ from mrharmony.evaluate import TissueSegmentation, TissueVolumes, segment_tissue
 from mrharmony.harmonize import CanonicalBrain
 from mrharmony.scans import write_json
 from mrharmony.scans.atomic import write_arrays
-from mrharmony.volume import FloatArray, MrharmonyError
+from mrharmony.volume import BoolArray, FloatArray, MrharmonyError
 
 SETTINGS = "benchmark-settings.json"
+FORMAT = 2  # of the files in `work`: the voxels of the brain alone
 
 
 @dataclass(frozen=True)
@@ -110,9 +111,19 @@ class BenchmarkFolder:
     def _sessions(self) -> Path:
         return self.root / "work" / "sessions.json"
 
-    def save_brain(self, method: str, scan: BenchmarkScan, voxels: FloatArray) -> None:
-        """Keep a scan as a method brought it to the benchmark's target, canonical units, half precision."""
-        write_arrays(self._brain(method, scan), {"voxels": voxels.astype(np.float16)})
+    def save_brain(self, method: str, scan: BenchmarkScan, voxels: FloatArray, mask: BoolArray) -> None:
+        """Keep a scan as a method brought it to the benchmark's target.
+
+        Parameters
+        ----------
+        method, scan
+            Who has brought what.
+        voxels
+            In canonical units, shape (i, j, k); kept in half precision.
+        mask
+            Of the prepared brain, same shape; what lies outside is not kept.
+        """
+        write_arrays(self._brain(method, scan), {"brain": voxels[mask].astype(np.float16)})
 
     def has_brain(self, method: str, scan: BenchmarkScan) -> bool:
         """Whether a method has brought a scan to the benchmark's target."""
@@ -121,16 +132,21 @@ class BenchmarkFolder:
     def load_brain(self, method: str, scan: BenchmarkScan, like: CanonicalBrain) -> CanonicalBrain:
         """Read what `save_brain` kept, with the mask and the grid of the prepared brain."""
         with np.load(self._brain(method, scan), allow_pickle=False) as archive:
-            return like._replace(volume=like.volume.with_voxels(archive["voxels"].astype(np.float32)))
+            voxels = np.zeros(like.mask.shape, np.float32)
+            voxels[like.mask] = archive["brain"]
+            return like._replace(volume=like.volume.with_voxels(voxels))
 
     def segmentation(self, scan: BenchmarkScan, brain: CanonicalBrain) -> TissueSegmentation:
         """Return the tissues of a scan before harmonization; segmented once, then kept."""
         path = self.root / "work" / "tissues" / f"{scan.key}.npz"
         if not path.is_file():
             found = segment_tissues(brain)
-            write_arrays(path, {"labels": found.labels, "volumes": astuple(found.volumes)})
+            inside = found.labels[brain.mask]
+            write_arrays(path, {"inside": inside, "volumes": astuple(found.volumes)})
         with np.load(path, allow_pickle=False) as archive:
-            return TissueSegmentation(archive["labels"], TissueVolumes(*archive["volumes"].tolist()))
+            labels = np.zeros(brain.mask.shape, np.uint8)
+            labels[brain.mask] = archive["inside"]
+            return TissueSegmentation(labels, TissueVolumes(*archive["volumes"].tolist()))
 
     def _brain(self, method: str, scan: BenchmarkScan) -> Path:
         return self.root / "work" / method / f"{scan.key}.npz"

@@ -134,7 +134,7 @@ def _run_subject(
             seconds.append(time.perf_counter() - start)
             scores[target] = _score(voxels, truths[target]) if truth else {}
             if target == contest.plan.target:
-                contest.folder.save_brain(method, scan, voxels)
+                contest.folder.save_brain(method, scan, voxels, prepared.brain_mask)
         record = {"scan": scan.key, "method": method, "seconds": seconds, "targets": scores}
         write_json(contest.folder.record(method, scan), record | {"peak_mib": peak_mib()})
 

@@ -28,7 +28,7 @@ from mrharmony.benchmark.contenders import (
 )
 from mrharmony.benchmark.directions import Scoreboard, identity_means, paired_cells
 from mrharmony.benchmark.figure import draw_figure
-from mrharmony.benchmark.folder import BenchmarkFolder
+from mrharmony.benchmark.folder import FORMAT, BenchmarkFolder
 from mrharmony.benchmark.harmonizing import FITTED, Contest, is_finished, read_records, run_method
 from mrharmony.benchmark.plan import BenchmarkPlan, BenchmarkScan, make_plan
 from mrharmony.benchmark.table import write_tables
@@ -98,6 +98,7 @@ class BenchmarkRequest:
             "seed": self.seed,
             "preparation": self._preparation(plan),
             "version": __version__,
+            "file format": FORMAT,
         }
 
     def _preparation(self, plan: BenchmarkPlan) -> str | None:

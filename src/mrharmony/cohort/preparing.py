@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import as_completed
 from dataclasses import dataclass, replace
@@ -19,6 +20,8 @@ from mrharmony.progress import track
 from mrharmony.scans import Scan, read_mask, read_scan
 from mrharmony.scans.atomic import write_arrays
 from mrharmony.volume import Matrix, MrharmonyError, Volume
+
+_FILE_FORMAT = 2  # of the cache: the voxels of the brain alone
 
 
 @dataclass(frozen=True)
@@ -129,8 +132,11 @@ def by_position(scans: Iterable[tuple[str, ScanFile]]) -> list[list[ScanFile]]:
 def load_brain(file: Path, grid: Grid) -> CanonicalBrain:
     """Read a brain that `prepare_positions` wrote."""
     with np.load(file, allow_pickle=False) as archive:
-        volume = Volume(archive["voxels"].astype(np.float32), grid.affine)
-        return CanonicalBrain(volume, archive["mask"], float(archive["scale"]))
+        bits = np.unpackbits(archive["mask"], count=math.prod(grid.shape))
+        mask = bits.reshape(grid.shape).astype(bool)
+        voxels = np.zeros(grid.shape, np.float32)
+        voxels[mask] = archive["brain"]
+        return CanonicalBrain(Volume(voxels, grid.affine), mask, float(archive["scale"]))
 
 
 def require_some(accepted: Sequence[object], refused: Mapping[Path, str]) -> None:
@@ -147,7 +153,7 @@ def _key(scan: ScanFile, first: ScanFile, grid: Grid) -> str:
     saved = [file for one in (scan, first) if one.saved for file in one.saved.needed]
     parts = [_state(path) for path in [*files, *saved]]
     more = filter(None, [scan.scale, VERSION if saved else None])
-    decisive = (PREPARATION_FORMAT, parts, grid.shape, grid.affine.tolist(), *more)
+    decisive = (PREPARATION_FORMAT, _FILE_FORMAT, parts, grid.shape, grid.affine.tolist(), *more)
     return hashlib.sha256(repr(decisive).encode()).hexdigest()[:32]
 
 
@@ -259,5 +265,5 @@ def _prepare(group: Sequence[ScanFile], grid: Grid, files: Sequence[Path]) -> di
 
 def _save(prepared: PreparedScan, grid: Grid, file: Path) -> None:
     brain, mask = prepared.canonical(grid)
-    voxels = brain.voxels.astype(np.float16)
-    write_arrays(file, {"voxels": voxels, "mask": mask, "scale": prepared.scale})
+    inside = brain.voxels[mask].astype(np.float16)
+    write_arrays(file, {"brain": inside, "mask": np.packbits(mask), "scale": prepared.scale})

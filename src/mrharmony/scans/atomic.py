@@ -118,7 +118,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_arrays(path: Path, arrays: Mapping[str, ArrayLike]) -> None:
-    """Write arrays as compressed `.npz`, atomically.
+    """Write arrays as `.npz`, atomically; not compressed, which takes longer than most work on them.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def write_arrays(path: Path, arrays: Mapping[str, ArrayLike]) -> None:
         By the names that `np.load` gives them back by.
     """
     # numpy's stub takes the arrays for its flag.
-    _write(path, lambda stream: np.savez_compressed(stream, **arrays))  # type: ignore[arg-type]
+    _write(path, lambda stream: np.savez(stream, **arrays))  # type: ignore[arg-type]
 
 
 def _write(path: Path, write: Callable[[BinaryIO], object]) -> None:
