@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, gaussian_filter1d
 from scipy.special import ndtr
 
-from mrharmony.simulate._resample import grid_positions, sample
 from mrharmony.volume import BoolArray, FloatArray, MrharmonyError
 
 ITERATIONS = 15
@@ -59,7 +59,7 @@ def fit_mixture(voxels: FloatArray, mask: BoolArray, priors: FloatArray, zoom: f
     log_bias = np.zeros(voxels.shape, dtype=np.float32)
     for _ in range(ITERATIONS):
         flat = inside * np.exp(-log_bias[mask])
-        classes = _responsibilities(flat, prior, means, deviations)
+        classes = _responsibilities(_densities(flat, means, deviations), prior)
         pure, weights = classes[:3], classes[:3].sum(axis=1)
         means = pure @ flat / weights
         deviations = np.sqrt([p @ (flat - m) ** 2 / w for p, m, w in zip(pure, means, weights, strict=True)])
@@ -133,6 +133,7 @@ def tissue_shares(
         Shape (3, i, j, k), sum 1 in the mask and 0 outside.
     """
     flat = voxels[mask] * np.exp(-mixture.log_bias[mask])
+    densities = _densities(flat, mixture.means, mixture.deviations)
     shares = np.zeros((3, *voxels.shape), dtype=np.float32)
     prior = priors[:, mask]
     for asked in range(NEIGHBOUR_ROUNDS + 1):
@@ -140,17 +141,40 @@ def tissue_shares(
             around = gaussian_filter(shares, (0, *[NEIGHBOUR_BLUR_MM / zoom] * 3))[:, mask]
             prior = priors[:, mask] * np.exp(NEIGHBOUR_WEIGHT * around)
             prior /= prior.sum(axis=0)
-        classes = _responsibilities(flat, _class_priors(prior), mixture.means, mixture.deviations)
+        classes = _responsibilities(densities, _class_priors(prior))
         shares[:, mask] = _expected_shares(flat, classes, mixture.means)
     return shares
 
 
 def _refine(field: FloatArray, stride: int, shape: tuple[int, ...]) -> FloatArray:
     """Bring a smooth field from every `stride`-th voxel back to all voxels, trilinearly."""
-    steps = np.diag([1 / stride] * 3 + [1.0])
-    i, j, k = shape
-    values = sample(torch.from_numpy(field)[None], np.eye(4), grid_positions((i, j, k), steps), "border")
-    return np.asarray(values.numpy().reshape(shape))
+    return _along_axes(
+        field,
+        [
+            np.stack([np.interp(np.arange(to) / stride, np.arange(size), unit) for unit in np.eye(size)], 1)
+            for size, to in zip(field.shape, shape, strict=True)
+        ],
+    )
+
+
+def _blurred(field: FloatArray, sd: float) -> FloatArray:
+    """Return a field through a Gaussian that is wide beside the grid, so that whole matrices are quicker."""
+    return _along_axes(field, [_blur_matrix(size, sd) for size in field.shape])
+
+
+@lru_cache(maxsize=64)
+def _blur_matrix(size: int, sd: float) -> NDArray[np.float64]:
+    """Return what `gaussian_filter1d` does to a line of voxels, shape (size, size)."""
+    matrix = gaussian_filter1d(np.eye(size), sd, axis=0)
+    matrix.flags.writeable = False
+    return np.asarray(matrix)
+
+
+def _along_axes(field: FloatArray, matrices: Sequence[NDArray[np.float64]]) -> FloatArray:
+    """Return the field after a matrix along each axis."""
+    for axis, matrix in enumerate(matrices):
+        field = np.moveaxis(np.tensordot(matrix.astype(np.float32), field, (1, axis)), 0, axis)
+    return np.ascontiguousarray(field)
 
 
 def _first_guess(inside: FloatArray, priors: FloatArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -172,15 +196,13 @@ def _class_priors(priors: FloatArray) -> FloatArray:
     return np.asarray(classes / classes.sum(axis=0))
 
 
-def _responsibilities(
-    flat: FloatArray, prior: FloatArray, means: NDArray[np.float64], deviations: NDArray[np.float64]
-) -> FloatArray:
-    """Posterior of the six classes, shape (6, n).
+def _densities(flat: FloatArray, means: NDArray[np.float64], deviations: NDArray[np.float64]) -> FloatArray:
+    """Densities of the six classes at intensities without bias, shape (6, n).
 
     A mixed voxel's intensity is uniform between the two means, plus noise: the density is a difference of
     normal distribution functions.
     """
-    density = np.empty_like(prior)
+    density = np.empty((6, len(flat)), dtype=np.float32)
     for tissue in range(3):
         score = (flat - means[tissue]) / deviations[tissue]
         density[tissue] = np.exp(-0.5 * score**2) / (deviations[tissue] * np.sqrt(2 * np.pi))
@@ -191,7 +213,12 @@ def _responsibilities(
     # Far from every mean, the nearest end still decides.
     density[0][flat < means[0]] += 1e-6
     density[2][flat > means[2]] += 1e-6
-    joint = np.maximum(density, 1e-12) * prior
+    return np.maximum(density, 1e-12)
+
+
+def _responsibilities(densities: FloatArray, prior: FloatArray) -> FloatArray:
+    """Posterior of the six classes, shape (6, n)."""
+    joint = densities * prior
     return np.asarray(joint / joint.sum(axis=0))
 
 
@@ -215,5 +242,5 @@ def _log_residual(
     logs = np.log(np.maximum(flat, 1e-3))
     weighted[mask] = grey * (logs - np.log(means[1])) + white * (logs - np.log(means[2]))
     sd = BIAS_BLUR_MM / zoom
-    residual = gaussian_filter(weighted, sd)[mask] / np.maximum(gaussian_filter(weight, sd)[mask], 1e-6)
+    residual = _blurred(weighted, sd)[mask] / np.maximum(_blurred(weight, sd)[mask], 1e-6)
     return np.asarray(residual - residual.mean())
