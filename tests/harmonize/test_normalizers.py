@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from intensity_normalization import FCMNormalizer, LSQNormalizer
+from intensity_normalization import FCMNormalizer, KDENormalizer, LSQNormalizer, WhiteStripeNormalizer
 from intensity_normalization.adapters.images import NumpyImageAdapter
 from phantoms import NEW, A, B, changed, phantom, prepared
+from scipy.stats import gaussian_kde
 
 from mrharmony.harmonize.fitted import Fitted
-from mrharmony.harmonize.normalizers import LineRule, fit_levels, least_squares, scan_levels
+from mrharmony.harmonize.normalizers import LineRule, binned_density, fit_levels, least_squares, scan_levels
 from mrharmony.volume import MrharmonyError
 
 NAMES = ("zscore", "whitestripe", "fcm", "kde", "lsq")
@@ -77,6 +78,25 @@ def test_fcm_levels_are_those_of_the_package_on_all_voxels():
     normalized = FCMNormalizer().fit(image, ones).transform(image).get_data()
     ratio = image.get_data().max() / normalized.max()
     assert scan_levels("fcm", SCAN) == pytest.approx([0.0, ratio], rel=5e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "package"), [("kde", KDENormalizer), ("whitestripe", WhiteStripeNormalizer)]
+)
+@pytest.mark.parametrize("brain", [SCAN, *LOOK_B])
+def test_modes_from_a_histogram_are_those_of_the_package_on_all_voxels(name, package, brain):
+    image = NumpyImageAdapter(brain.volume.voxels[brain.mask])
+    fitted = package().fit(image, NumpyImageAdapter(np.ones(image.shape)))
+    intercept, unit = scan_levels(name, brain)
+    expected = fitted.transform(image).get_data()
+    assert (image.get_data() - intercept) / unit == pytest.approx(expected, rel=1e-4, abs=1e-4)
+
+
+def test_the_binned_density_is_that_of_all_intensities():
+    intensities = SCAN.volume.voxels[SCAN.mask]
+    grid, density = binned_density(intensities, 0.05)
+    exact = gaussian_kde(intensities.astype(np.float64), 0.05)(grid)
+    assert density == pytest.approx(exact, abs=1e-3 * exact.max())
 
 
 def test_the_least_squares_factor_is_that_of_the_package(tmp_path):
