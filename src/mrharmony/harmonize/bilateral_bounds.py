@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated
 
 import numpy as np
@@ -63,6 +64,7 @@ class LockSettings(BaseModel):
         return BilateralGrid.identity(self.nodes, self.knots, FIELD_OF_VIEW)
 
 
+@lru_cache(maxsize=16)
 def _difference(shape: tuple[int, ...], axis: int) -> sparse.csr_array:
     """Return the sparse matrix that takes differences of flattened values along an axis."""
     identity = sparse.eye_array(shape[axis], format="csr")
@@ -71,8 +73,10 @@ def _difference(shape: tuple[int, ...], axis: int) -> sparse.csr_array:
     return sparse.kron(sparse.kron(sparse.eye_array(before), step), sparse.eye_array(after), format="csr")
 
 
-def smoothness(grid: BilateralGrid, settings: LockSettings) -> sparse.csc_array:
-    """Return the quadratic form of the settings' regularisers, sparse (size, size)."""
+@lru_cache(maxsize=4)
+def smoothness(settings: LockSettings) -> sparse.csc_array:
+    """Return the quadratic form of the settings' regularisers on their lattice, sparse (size, size)."""
+    grid = settings.lattice()
     shape, size = grid.offsets.shape, grid.offsets.size
     pull = np.full(shape, settings.prior_pull / size)
     pull[..., 0] += settings.lift_pull * shape[3] / size

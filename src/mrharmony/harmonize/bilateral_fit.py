@@ -159,7 +159,7 @@ def _solve_once(
     start: BilateralGrid, voxels: _Voxels, trust: DoubleArray, settings: LockSettings
 ) -> DoubleArray:
     normal, pull = voxels.normal_equations(trust, start.offsets.size)
-    energy = normal + smoothness(start, settings)
+    energy = normal + smoothness(settings)
     free = np.ones(start.offsets.shape, dtype=bool)
     free[..., 0] = settings.lift > 0
     kept = np.flatnonzero(free)
