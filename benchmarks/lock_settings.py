@@ -27,11 +27,11 @@ from mrharmony.harmonize import (
     Accent,
     BilateralGrid,
     LockSettings,
-    fit_bilateral_grid,
     load_accents,
     scan_looks,
 )
 from mrharmony.harmonize.accents import ScanLooks
+from mrharmony.harmonize.gain_prior import fit_lock
 from mrharmony.harmonize.synthesis import RELATIVE_SHARE
 from mrharmony.prepare import PreparedScan
 from mrharmony.progress import track
@@ -174,7 +174,7 @@ class Fit:
         return transform.apply(scan.places, scan.inside)
 
     def _fitted(self, positions: FloatArray, before: FloatArray, after: FloatArray) -> BilateralGrid:
-        return fit_bilateral_grid(positions, before, after, settings=self.settings)
+        return fit_lock(positions, before, after, self.settings)
 
 
 def score(head: Head, source: str, target: str, fit: Fit) -> dict[str, float]:

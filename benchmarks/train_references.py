@@ -1,7 +1,7 @@
 """Train the shipped reference network and the accents of the shipped domains.
 
-`python benchmarks/train_references.py BIDS_DIR --domain LA --domain NSK --device cuda`; ten minutes on a GPU beside
-16 cores, which draw the virtual scans; on 2 cores most of a day. Resumable.
+`python benchmarks/train_references.py BIDS_DIR --domain LA --domain NSK --device cuda`; ten minutes on a
+GPU beside 16 cores, which draw the virtual scans; on 2 cores most of a day. Resumable.
 """
 
 import argparse

@@ -28,7 +28,7 @@ from mrharmony.harmonize.bilateral_grid import (
 from mrharmony.volume import FloatArray, MrharmonyError
 
 _CORNERS = np.array(list(np.ndindex(2, 2, 2, 2)))
-_HUBER = 1.345  # of the residual's standard deviation: 95 % efficient for Gaussian noise (Huber 1964)
+HUBER = 1.345  # of the residual's standard deviation: 95 % efficient for Gaussian noise (Huber 1964)
 
 
 def fit_bilateral_grid(
@@ -147,7 +147,7 @@ def _solve(start: BilateralGrid, voxels: _Voxels, settings: LockSettings) -> Dou
     change = _solve_once(start, voxels, trust, settings)
     for _ in range(settings.reweightings):
         misfit = np.abs(voxels.misfit(change))
-        limit = _HUBER * 1.4826 * np.median(misfit)  # 1.4826 · median |e| estimates the standard deviation
+        limit = HUBER * 1.4826 * np.median(misfit)  # 1.4826 · median |e| estimates the standard deviation
         if limit == 0:
             break
         trust = limit / np.maximum(misfit, limit)

@@ -135,15 +135,22 @@ class BilateralGrid:
         offsets[..., 0] = 0
         return BilateralGrid(self.field_of_view, self.knots, offsets)
 
-    def on_lattice(self, other: BilateralGrid) -> BilateralGrid:
-        """Return this transform sampled at the nodes and knots of another grid."""
+    @property
+    def node_positions(self) -> FloatArray:
+        """Where the nodes lie, template mm, shape (i · j · k, 3); a single node lies in the middle."""
         axes = [
             np.linspace(lower, upper, size) if size > 1 else np.array([(lower + upper) / 2])
-            for lower, upper, size in zip(*other.field_of_view, other.offsets.shape[:3], strict=True)
+            for lower, upper, size in zip(*self.field_of_view, self.offsets.shape[:3], strict=True)
         ]
-        lattice = np.meshgrid(*axes, other.knots, indexing="ij")
-        x, y, z, s = (grid.ravel().astype(np.float32) for grid in lattice)
-        offsets = self._interpolate(np.stack([x, y, z], axis=1), s).astype(np.float64)
+        places = np.meshgrid(*axes, indexing="ij")
+        return np.stack([place.ravel() for place in places], axis=1).astype(np.float32)
+
+    def on_lattice(self, other: BilateralGrid) -> BilateralGrid:
+        """Return this transform sampled at the nodes and knots of another grid."""
+        nodes = other.node_positions
+        places = np.repeat(nodes, other.knots.size, axis=0)
+        intensities = np.tile(other.knots, len(nodes)).astype(np.float32)
+        offsets = self._interpolate(places, intensities).astype(np.float64)
         return BilateralGrid(other.field_of_view, other.knots, offsets.reshape(other.offsets.shape))
 
     def blend(self, other: BilateralGrid, share: float) -> BilateralGrid:

@@ -20,7 +20,6 @@ from mrharmony.harmonize.accents import (
     scan_looks,
 )
 from mrharmony.harmonize.bilateral_bounds import LockSettings
-from mrharmony.harmonize.bilateral_fit import fit_bilateral_grid
 from mrharmony.harmonize.bilateral_grid import BilateralGrid
 from mrharmony.harmonize.detail import (
     Detail,
@@ -32,6 +31,7 @@ from mrharmony.harmonize.detail import (
     unchanged_detail,
 )
 from mrharmony.harmonize.fitted import Brains
+from mrharmony.harmonize.gain_prior import fit_lock
 from mrharmony.harmonize.locked import Extent, lock_of, render, through_lock
 from mrharmony.harmonize.per_scan import canonical_brain
 from mrharmony.harmonize.perturbed_looks import perturbed_looks
@@ -44,7 +44,7 @@ from mrharmony.volume import Domain, FloatArray, MrharmonyError
 
 SYNTHESIS = "synthesis"
 RELATIVE_SHARE = 0.5  # of the relative fit, where the source is known
-LOCK = LockSettings(spatial_smoothness=1e-3)  # from benchmarks/lock_settings.py
+LOCK = LockSettings(spatial_smoothness=1e-2)  # from benchmarks/lock_settings.py
 
 
 @dataclass(frozen=True)
@@ -175,10 +175,10 @@ class SynthesisHarmonizer:
     def _fit(self, looks: ScanLooks, origin: Accent | None, target: Accent) -> BilateralGrid:
         """Return the absolute fit, blended with the relative one where the origin is known."""
         wanted = target.look(looks)
-        absolute = fit_bilateral_grid(looks.positions, looks.intensities, wanted, settings=self.lock)
+        absolute = fit_lock(looks.positions, looks.intensities, wanted, self.lock)
         if origin is None:
             return absolute
-        relative = fit_bilateral_grid(looks.positions, origin.look(looks), wanted, settings=self.lock)
+        relative = fit_lock(looks.positions, origin.look(looks), wanted, self.lock)
         return absolute.blend(relative, RELATIVE_SHARE)
 
     def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
