@@ -22,11 +22,11 @@ import torch
 
 from mrharmony.harmonize import (
     SynthesisHarmonizer,
-    fit_bilateral_grid,
     load_statistics,
     load_synthesis,
     scan_looks,
 )
+from mrharmony.harmonize.gain_prior import fit_lock
 from mrharmony.latent import STATISTICS
 from mrharmony.prepare import PreparedScan
 from mrharmony.progress import track
@@ -41,7 +41,7 @@ SEED = 11
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the relative fit
 TARGETS = 2  # known scanners that each scan is brought to
 KNOWN, RANDOM = 2, 3  # scanners that each head goes to beside the targets
-LIMITS = (0.03, 0.04, 0.05, 0.06, 0.08, 0.1)  # canonical units
+LIMITS = (0.024, 0.027, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1)  # canonical units
 
 
 def main() -> None:
@@ -92,11 +92,11 @@ def case(
     psnr: dict[str, dict[str, list[float]]] = {}
     for target, truth in truths.items():
         wanted = accents[target].look(looks)
-        absolute = fit_bilateral_grid(looks.positions, looks.intensities, wanted, settings=harmonizer.lock)
+        absolute = fit_lock(looks.positions, looks.intensities, wanted, harmonizer.lock)
         psnr[target] = {"none": [ratio(inside, truth[mask])]}
         for name in taken:
             expected = accents[name].look(looks)
-            relative = fit_bilateral_grid(looks.positions, expected, wanted, settings=harmonizer.lock)
+            relative = fit_lock(looks.positions, expected, wanted, harmonizer.lock)
             psnr[target][name] = [
                 ratio(absolute.blend(relative, share).apply(places, inside), truth[mask]) for share in SHARES
             ]
