@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--domain", action="append", required=True, help="site whose anatomies are used")
     parser.add_argument("--output", type=Path, default=shipped_references())
     parser.add_argument("--model", type=Path, default=shipped_model(), help="gets new accents")
-    parser.add_argument("--steps", type=int, default=16_000)
+    parser.add_argument("--steps", type=int, default=SynthesisSettings.model_fields["steps"].default)
     parser.add_argument("--device", default="cpu")
     asked = parser.parse_args()
     settings = SynthesisSettings(references=REFERENCES, steps=asked.steps)

@@ -28,7 +28,7 @@ from mrharmony.harmonize.bilateral_grid import (
 from mrharmony.volume import FloatArray, MrharmonyError
 
 _CORNERS = np.array(list(np.ndindex(2, 2, 2, 2)))
-HUBER = 1.345  # of the residual's standard deviation: 95 % efficient for Gaussian noise (Huber 1964)
+_HUBER = 1.345  # of the residual's standard deviation: 95 % efficient for Gaussian noise (Huber 1964)
 
 
 def fit_bilateral_grid(
@@ -82,6 +82,13 @@ def fit_bilateral_grid(
         return start
     voxels = _Voxels.in_cells(start, positions[used], source[used], residuals, weights[used])
     return within_bounds(start, _solve(start, voxels, settings), settings)
+
+
+def huber_trust(misfit: DoubleArray) -> DoubleArray | None:
+    """Return weights that make the next least squares fit robust, shape (n,); None if half fit exactly."""
+    size = np.abs(misfit)
+    limit = _HUBER * 1.4826 * np.median(size)  # 1.4826 · median |e| estimates the standard deviation
+    return None if limit == 0 else np.asarray(limit / np.maximum(size, limit))
 
 
 @dataclass(frozen=True)
@@ -143,14 +150,11 @@ class _Voxels:
 
 def _solve(start: BilateralGrid, voxels: _Voxels, settings: LockSettings) -> DoubleArray:
     """Return the change of the starting offsets, same shape; robust by reweighting."""
-    trust = np.ones(len(voxels.residuals))
-    change = _solve_once(start, voxels, trust, settings)
+    change = _solve_once(start, voxels, np.ones(len(voxels.residuals)), settings)
     for _ in range(settings.reweightings):
-        misfit = np.abs(voxels.misfit(change))
-        limit = HUBER * 1.4826 * np.median(misfit)  # 1.4826 · median |e| estimates the standard deviation
-        if limit == 0:
+        trust = huber_trust(voxels.misfit(change))
+        if trust is None:
             break
-        trust = limit / np.maximum(misfit, limit)
         change = _solve_once(start, voxels, trust, settings)
     return change.reshape(start.offsets.shape)
 

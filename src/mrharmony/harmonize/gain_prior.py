@@ -11,14 +11,13 @@ from functools import lru_cache
 import numpy as np
 
 from mrharmony.harmonize.bilateral_bounds import DoubleArray, LockSettings, smoothness
-from mrharmony.harmonize.bilateral_fit import HUBER, fit_bilateral_grid
+from mrharmony.harmonize.bilateral_fit import fit_bilateral_grid, huber_trust
 from mrharmony.harmonize.bilateral_grid import BilateralGrid
 from mrharmony.volume import FloatArray
 
 GAIN_NODES = (3, 4, 3)
 _GAIN_SMOOTHNESS = 1e-3  # weight of the mean squared slope of the gain per 100 mm, in squared canonical units
 _VOXELS = 60_000  # enough for 36 unknowns
-_PASSES = 2  # the second gives less weight to voxels that fit badly (Huber)
 
 
 def fit_lock(
@@ -69,16 +68,14 @@ def _fitted_gain(positions: FloatArray, toned: DoubleArray, missing: DoubleArray
     """Return g - 1 at the gain's nodes, flat; exactly 0 where nothing is missing."""
     design = _hats(positions) * toned[:, None]
     stiff = _stiffness()
-    gain, trust = np.zeros(design.shape[1]), np.ones(len(missing))
-    for _ in range(_PASSES):
+
+    def solved(trust: DoubleArray) -> DoubleArray:
         weighted = design * (trust / trust.sum())[:, None]
-        gain = np.linalg.solve(weighted.T @ design + stiff, weighted.T @ missing)
-        misfit = np.abs(missing - design @ gain)
-        limit = HUBER * 1.4826 * np.median(misfit)
-        if limit == 0:
-            break
-        trust = limit / np.maximum(misfit, limit)
-    return gain
+        return np.asarray(np.linalg.solve(weighted.T @ design + stiff, weighted.T @ missing))
+
+    gain = solved(np.ones(len(missing)))
+    trust = huber_trust(missing - design @ gain)
+    return gain if trust is None else solved(trust)
 
 
 @lru_cache(maxsize=1)

@@ -44,7 +44,7 @@ from mrharmony.volume import Domain, FloatArray, MrharmonyError
 
 SYNTHESIS = "synthesis"
 RELATIVE_SHARE = 0.5  # of the relative fit, where the source is known
-LOCK = LockSettings(spatial_smoothness=1e-2)  # from benchmarks/lock_settings.py
+LOCK = LockSettings()  # the usual one, from benchmarks/lock_settings.py
 
 
 @dataclass(frozen=True)
