@@ -1,5 +1,6 @@
 """Virtual scans that several tests share: real files, made once a run."""
 
+import logging
 import sys
 from pathlib import Path
 
@@ -34,7 +35,11 @@ def scan(cohort: Path) -> Path:
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Run the command line in this process; returns status, standard output and standard error."""
+    """Run the command line in this process; returns status, standard output and standard error.
+
+    What it silences is heard again after the test.
+    """
+    monkeypatch.setattr(logging.root.manager, "disable", logging.NOTSET)
 
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["mrharmony", *map(str, arguments)])

@@ -63,6 +63,16 @@ def test_a_truncated_scan_is_told_with_status_3(run, scan: Path, broken: Path):
     assert not [finding for finding in findings[str(scan)] if finding["level"] == "error"]
 
 
+def test_what_nibabel_repairs_is_told_though_its_own_messages_are_silenced(run, scan: Path, tmp_path: Path):
+    image = nib.load(scan)
+    image.header["qform_code"] = 77
+    path = tmp_path / "sub-odd_T1w.nii"
+    path.write_bytes(image.to_bytes())
+    _, output, _ = run("check", path, "--json")
+    (record,) = json.loads(output)
+    assert "header-repaired" in {finding["code"] for finding in record["findings"]}
+
+
 def test_an_empty_folder_is_a_usage_error(run, tmp_path: Path):
     status, _, errors = run("check", tmp_path)
     assert status == 2

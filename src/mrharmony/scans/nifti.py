@@ -172,7 +172,8 @@ class _Recorder(logging.Handler):
 def _repair(raw: nib.Nifti1Header) -> tuple[nib.Nifti1Header, tuple[Finding, ...]]:
     """Let nibabel check and repair a copy; its errors are left to the checks of `layout`."""
     records: list[logging.LogRecord] = []
-    logger = logging.Logger(__name__)  # outside the hierarchy: nothing reaches the user's logs
+    logger = logging.Logger(__name__)  # outside the hierarchy: nothing reaches the user's logs,
+    logger.manager = logging.Manager(logging.RootLogger(logging.DEBUG))  # nor does `logging.disable` reach it
     logger.addHandler(_Recorder(records))
     repaired = raw.copy()
     repaired.check_fix(logger=logger, error_level=logging.CRITICAL)
