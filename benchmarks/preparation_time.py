@@ -23,12 +23,12 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from mrharmony.prepare import CANONICAL_GRID, PreparedScan, intensity_scale
-from mrharmony.prepare.bias_field import estimate_bias_field
 from mrharmony.prepare.brain_mask import locate_brain
 from mrharmony.prepare.figures import preparation_figures
 from mrharmony.prepare.mask_quality import mask_quality
 from mrharmony.prepare.posture import align_to_template
 from mrharmony.prepare.prepared_files import PreparedFiles
+from mrharmony.prepare.receive_field import receive_field
 from mrharmony.prepare.saved import write_prepared
 from mrharmony.prepare.voxel_order import array_from_ras, to_ras
 from mrharmony.report.preparation_page import preparation_page
@@ -79,11 +79,13 @@ def measured(path: Path, threads: int) -> dict[str, object]:
         with step("brain mask"):
             ras = to_ras(scan.volume)
             mask, stripped = locate_brain(ras)
-        with step("bias field"):
-            field = estimate_bias_field(ras, mask)
-        corrected = ras.with_voxels(ras.voxels / field)
         with step("posture"):
-            alignment = align_to_template(corrected, mask)
+            start = align_to_template(ras, mask).posture
+        with step("receive field"):
+            field = receive_field(ras, mask, start)
+        corrected = ras.with_voxels(ras.voxels / field)
+        with step("posture, refined"):
+            alignment = align_to_template(corrected, mask, near=start)
         with step("gates"):
             mask_quality(corrected, mask, alignment)
         native = scan.volume

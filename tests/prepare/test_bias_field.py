@@ -1,10 +1,28 @@
+"""Both estimates of the shading of a brain: N4's, and the one that knows the tissues."""
+
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from template_heads import on_grid
 
-from mrharmony.prepare import template
-from mrharmony.prepare.bias_field import estimate_bias_field
-from mrharmony.volume import Volume
+from mrharmony.prepare import Grid, template
+from mrharmony.prepare.bias_field import n4_bias_field
+from mrharmony.prepare.receive_field import receive_field
+from mrharmony.simulate import draw_scan, load_scanners, render, virtual_head
+from mrharmony.simulate.bias import bias_field
+from mrharmony.volume import FloatArray, Volume
+
+Estimate = Callable[[Volume, np.ndarray], FloatArray]
+
+
+def _known_tissues(volume: Volume, mask: np.ndarray) -> FloatArray:
+    return receive_field(volume, mask, np.eye(4))
+
+
+@pytest.fixture(scope="module", params=[n4_bias_field, _known_tissues])
+def estimate(request) -> Estimate:
+    return request.param
 
 
 @pytest.fixture(scope="module")
@@ -22,11 +40,11 @@ def true_log_field(even) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def estimates(even, true_log_field) -> tuple[np.ndarray, np.ndarray]:
+def estimates(estimate: Estimate, even, true_log_field) -> tuple[np.ndarray, np.ndarray]:
     """Estimated fields of the brain without and with a known bias."""
     volume, mask = even
     biased = volume.with_voxels(volume.voxels * np.exp(true_log_field))
-    return estimate_bias_field(volume, mask), estimate_bias_field(biased, mask)
+    return estimate(volume, mask), estimate(biased, mask)
 
 
 def test_a_known_bias_field_is_recovered(even, true_log_field, estimates):
@@ -50,20 +68,50 @@ def test_field_is_smooth_across_the_brains_border(estimates):
             assert np.abs(np.diff(np.log(field), axis=axis)).max() < 0.1  # per 2.5 mm
 
 
-def test_the_same_scan_gives_the_same_bytes(even, estimates):
-    np.testing.assert_array_equal(estimate_bias_field(*even), estimates[0])
+def test_the_same_scan_gives_the_same_bytes(estimate: Estimate, even, estimates):
+    np.testing.assert_array_equal(estimate(*even), estimates[0])
 
 
-def test_zeros_and_negatives_inside_the_brain_do_no_harm(even, estimates):
+def test_zeros_and_negatives_inside_the_brain_do_no_harm(estimate: Estimate, even, estimates):
     volume, mask = even
     rng = np.random.default_rng(0)
     broken = volume.voxels.copy()
     broken[mask & (rng.random(volume.shape) < 0.02)] = 0
     broken[mask & (rng.random(volume.shape) < 0.02)] = -300
-    field = estimate_bias_field(volume.with_voxels(broken), mask)
+    field = estimate(volume.with_voxels(broken), mask)
     assert np.abs(np.log(field[mask]) - np.log(estimates[0][mask])).max() < 0.3
 
 
-def test_a_brain_without_signal_has_no_bias(even):
+def test_a_brain_without_signal_has_no_bias(estimate: Estimate, even):
     volume, mask = even
-    np.testing.assert_allclose(estimate_bias_field(volume.with_voxels(-volume.voxels), mask), 1)
+    np.testing.assert_allclose(estimate(volume.with_voxels(-volume.voxels), mask), 1)
+
+
+@pytest.fixture(scope="module")
+def virtual():
+    """A virtual head on a scanner with a strong receive field, and the logarithm of that field."""
+    head, scanner = virtual_head(np.random.default_rng(3), Grid.working(2.0)), load_scanners()["spgr-3t"]
+    draw = draw_scan(scanner, np.random.default_rng(4))
+    scan = Volume(render(head, scanner, draw, np.random.default_rng(5)), head.affine)
+    return scan, head.brain_mask, np.log(bias_field(draw.bias, head.shape, head.affine))
+
+
+def _left(field: FloatArray, mask: np.ndarray, truth: FloatArray) -> float:
+    return float((truth - np.log(field))[mask].std())
+
+
+def test_who_knows_the_tissues_leaves_less_than_n4(virtual):
+    scan, mask, truth = virtual
+    known = _left(_known_tissues(scan, mask), mask, truth)
+    assert known < 0.03
+    assert known < 0.65 * _left(n4_bias_field(scan, mask), mask, truth)
+
+
+def test_a_lesion_is_no_field(virtual):
+    scan, mask, _ = virtual
+    x, y, z = np.moveaxis(Grid.working(2.0).positions(), -1, 0)
+    lesion = mask & ((x - 25) ** 2 + (y + 20) ** 2 + (z - 25) ** 2 < 15**2)
+    dark = scan.with_voxels(np.where(lesion, 0.4 * scan.voxels, scan.voxels))
+    change = np.log(_known_tissues(dark, mask) / _known_tissues(scan, mask))
+    assert np.abs(change[mask]).max() < 0.1
+    assert change[mask & ~lesion].std() < 0.01

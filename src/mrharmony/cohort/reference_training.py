@@ -17,6 +17,7 @@ from mrharmony.harmonize import (
     CanonicalBrain,
     Detail,
     fit_details,
+    fit_statistics,
     fit_synthesis,
     load_statistics,
     save_details,
@@ -131,10 +132,12 @@ def refit_accents(
 ) -> None:
     """Fit the accents of all domains of a model directory with the shipped network, and write them there.
 
+    The statistics of its real domains are taken anew.
+
     Parameters
     ----------
     model
-        Directory with a card and statistics, which stay.
+        Directory with a card and statistics; those of simulated scanners stay.
     bids_dir, only
         The scans of its real domains.
     heads
@@ -145,7 +148,8 @@ def refit_accents(
     index, grid = BidsIndex.open(bids_dir, "site"), Grid.working(STATISTICS_ZOOM)
     real = training_brains(index, only, None, grid, work_folder(model))
     seen = real.by_domain() | prepared_heads(heads, _scanners_of(model), seed)
-    fit_synthesis(seen, load_statistics(model / STATISTICS)).save(model)
+    statistics = load_statistics(model / STATISTICS) | fit_statistics(real.by_domain())
+    fit_synthesis(seen, statistics).save(model)
 
 
 def refit_detail(

@@ -191,7 +191,7 @@ def prepared_heads(
 ) -> dict[str, list[CanonicalBrain]]:
     """Return what each simulated scanner sees of some virtual heads, prepared as real scans are.
 
-    Preparation leaves its own traces, above all those of N4, and an accent has to know them.
+    Preparation leaves its own traces, above all in the shading, and an accent has to know them.
     """
     grid, sample = Grid.working(STATISTICS_ZOOM), heads[::5][:ACCENT_HEADS]
     prepared: dict[str, list[CanonicalBrain]] = {}

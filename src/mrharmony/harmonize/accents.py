@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrharmony.harmonize.bilateral_bounds import LockSettings
-from mrharmony.harmonize.bilateral_fit import fit_bilateral_grid
 from mrharmony.harmonize.bilateral_grid import BilateralGrid
 from mrharmony.harmonize.fitted import Brains, Fitted, load_fitted, require_brains, save_fitted
+from mrharmony.harmonize.gain_prior import fit_lock
 from mrharmony.harmonize.per_scan import PerScan, at_working_zoom, canonical_brain
 from mrharmony.harmonize.population import CanonicalBrain
 from mrharmony.prepare import PreparedScan
@@ -104,7 +104,8 @@ def fit_accent(scans: ScanLooks) -> Accent:
     normal = design @ design.T / design.shape[1] + _PULL * np.eye(len(design))
     pull = design @ (intensities - mean @ design) / design.shape[1]
     mixture = mean + np.linalg.solve(normal, pull)
-    return Accent(mixture, fit_bilateral_grid(positions, _mixed(mixture, references), intensities))
+    mixed = _mixed(mixture, references)
+    return Accent(mixture, fit_lock(positions, mixed, intensities, LockSettings()))
 
 
 def _mixed(mixture: NDArray[np.float64], references: FloatArray) -> FloatArray:

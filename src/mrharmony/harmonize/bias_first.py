@@ -1,7 +1,7 @@
 """N4 and then histogram matching: what many labs do before they pool scans.
 
-Preparation already corrects the bias field with N4. Here N4 runs once more on the corrected scan, where it
-takes what the first run left, and the quantiles are matched after it; training scans go the same way.
+Preparation already corrects the receive field. Here N4 runs on the corrected scan, where it takes what is
+left of the field, and the quantiles are matched after it; training scans go the same way.
 """
 
 from __future__ import annotations
@@ -17,10 +17,8 @@ from mrharmony.harmonize.per_scan import PerScan, brain_on_grid
 from mrharmony.harmonize.population import CanonicalBrain, DomainStatistics, brain_statistics
 from mrharmony.harmonize.tone_curves import global_curve
 from mrharmony.prepare import PreparedScan
-from mrharmony.prepare.bias_field import estimate_bias_field
+from mrharmony.prepare.bias_field import n4_bias_field
 from mrharmony.volume import Domain, FloatArray
-
-_TOLERANCE = 1e-3  # of the second N4, ITK's default: little is left to find
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ def fit_after_bias(domains: Brains) -> Fitted:
 
 def _corrected(brain: CanonicalBrain) -> CanonicalBrain:
     masked(brain)  # refuses what N4 would choke on
-    field = estimate_bias_field(brain.volume, brain.mask, tolerance=_TOLERANCE)
+    field = n4_bias_field(brain.volume, brain.mask)
     return brain._replace(volume=brain.volume.with_voxels(brain.volume.voxels / field))
 
 
@@ -80,7 +78,7 @@ def _correct(scan: PreparedScan) -> tuple[PreparedScan, DomainStatistics]:
 
 def _residual_field(scan: PreparedScan) -> NDArray[np.float32]:
     corrected = scan.native.with_voxels(scan.intensities())
-    return estimate_bias_field(corrected, scan.brain_mask, tolerance=_TOLERANCE)
+    return n4_bias_field(corrected, scan.brain_mask)
 
 
 _corrected_scan = PerScan(_correct)

@@ -43,7 +43,7 @@ from mrharmony.prepare import PreparedScan
 from mrharmony.volume import Domain, FloatArray, MrharmonyError
 
 SYNTHESIS = "synthesis"
-RELATIVE_SHARE = 0.5  # of the relative fit, where the source is known
+RELATIVE_SHARE = 0.25  # of the relative fit, where the source is known
 LOCK = LockSettings()  # the usual one, from benchmarks/lock_settings.py
 
 
@@ -90,7 +90,7 @@ class SynthesisHarmonizer:
     def transform(self, scan: PreparedScan, source: Domain | None, target: Domain) -> BilateralGrid:
         """Return the transform of a scan's canonical intensities.
 
-        It is the mean of two fits. Absolute: from the scan itself to its look in the target. Relative: from
+        It is a blend of two fits. Absolute: from the scan itself to its look in the target. Relative: from
         its look in the source to its look in the target, so that what the network gets wrong in both cancels.
         An unknown source is that of the domain that the scan looks like; where it looks like none, the
         absolute fit is alone. Where source and target are the same it is exactly the identity.

@@ -6,18 +6,18 @@ from dataclasses import replace
 
 import numpy as np
 
-from mrharmony.prepare.bias_field import estimate_bias_field
 from mrharmony.prepare.brain_mask import check_brain_mask, locate_brain, mask_findings
 from mrharmony.prepare.intensity import intensity_scale
 from mrharmony.prepare.mask_quality import MaskQuality, mask_quality
 from mrharmony.prepare.posture import align_to_template
 from mrharmony.prepare.prepared import PreparedScan
 from mrharmony.prepare.quality_gates import quality_findings
+from mrharmony.prepare.receive_field import receive_field
 from mrharmony.prepare.voxel_order import array_from_ras, array_to_ras, to_ras
 from mrharmony.volume import BoolArray, Matrix, MrharmonyError, Volume
 
-PREPARATION_FORMAT = "4"
-"""Changes when preparation changes between releases, so that older preparations are not taken up."""
+PREPARATION_FORMAT = "5"
+"""Changes when preparation or the reference network changes, so that older preparations are not taken up."""
 
 
 def prepare_scan(
@@ -57,10 +57,11 @@ def prepare_unjudged(
     ras = to_ras(volume)
     given = None if brain_mask is None else array_to_ras(check_brain_mask(volume, brain_mask), volume)
     mask, skull_stripped = locate_brain(ras, given)
-    bias_field = estimate_bias_field(ras, mask)
+    start = align_to_template(ras, mask, seed).posture if posture is None else posture
+    bias_field = receive_field(ras, mask, start)
     corrected = ras.with_voxels(ras.voxels / bias_field)
     scale = intensity_scale(corrected.voxels[mask])
-    alignment = align_to_template(corrected, mask, seed, posture)
+    alignment = align_to_template(corrected, mask, seed, start)
     prepared = PreparedScan(
         native=volume,
         brain_mask=array_from_ras(mask, volume),

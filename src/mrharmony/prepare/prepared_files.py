@@ -56,7 +56,7 @@ class PreparedFiles:
     @property
     def bias_field(self) -> Path:
         """The bias field on the scan's grid."""
-        return self._named("desc-n4_biasfield.nii.gz")
+        return self._named("desc-receive_biasfield.nii.gz")
 
     @property
     def transform(self) -> Path:

@@ -1,0 +1,142 @@
+"""The receive field of a scan: the smooth factor between the scan and what is known of its tissues.
+
+A scan is what its scanner's contrast makes of the head, times how brightly the coil sees each place. The
+looks of the head on reference scanners (`synthesis`) have no receive field, and some mixture of them has
+about the scan's contrast. N4 knows no tissues and takes their own shading for a field.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from nibabel.affines import apply_affine
+from numpy.typing import NDArray
+
+from mrharmony.prepare.bias_field import native_bias_field
+from mrharmony.prepare.grid import Grid
+from mrharmony.prepare.intensity import intensity_scale
+from mrharmony.prepare.resample import resample_brain
+from mrharmony.volume import BoolArray, FloatArray, Matrix, Volume
+
+_Array = NDArray[np.float64]
+
+_GRID = Grid.working(2.0)  # the reference network's
+_PASSES = 2  # the looks of a corrected scan are better ones
+_EVERY = 4  # coronal slices: a field of a few waves needs no more
+_VOXELS = 2  # every so many of a slice
+_STEPS = 5  # of a fit: the field, then the mixture, then the trust in each voxel
+_SHORTEST_WAVE = 90.0  # mm
+_SMOOTHNESS = 1e-3  # weight of the mean squared curvature of the log field, squared canonical units
+_PULL = 1e-3  # of the mixture to the plain mean of the looks, squared canonical units
+_TUNING = 1.345 * 1.4826  # Huber's constant times the deviation of a median absolute residual
+_TINY = 1e-6
+
+
+def receive_field(volume: Volume, brain_mask: BoolArray, posture: Matrix) -> FloatArray:
+    """Estimate the receive field of a T1w scan.
+
+    Minimises Σ ρ(s(x) - exp(b(x)·c) w·r(x)) over the field's coefficients c and the mixture's weights w,
+    where s is the scan, r are the looks, b cosines of at least 90 mm in template space, and ρ is Huber's: a
+    lesion that the looks do not show is no field. Twice: the second time with looks of the corrected scan.
+
+    Parameters
+    ----------
+    volume, brain_mask
+        The scan and its brain, shape (i, j, k).
+    posture
+        Native world mm to template world mm, shape (4, 4).
+
+    Returns
+    -------
+    The field as `native_bias_field` returns it; 1 everywhere where the brain has no signal.
+    """
+    in_template = Volume(volume.voxels, posture @ volume.affine)
+    brain, mask = resample_brain(in_template, brain_mask, _GRID.shape, _GRID.affine)
+    coefficients = _coefficients(brain, mask)
+
+    def log_field(coarse: Volume, _: BoolArray) -> FloatArray:
+        places = np.indices(coarse.shape).reshape(3, -1).T
+        values = _cosines(apply_affine(posture @ coarse.affine, places)) @ coefficients
+        return np.asarray(values.reshape(coarse.shape), np.float32)
+
+    return native_bias_field(volume, brain_mask, log_field)
+
+
+def _coefficients(brain: FloatArray, mask: BoolArray) -> _Array:
+    """Return the coefficients of the log field of a brain on the network's grid."""
+    from mrharmony.synthesis import reference_looks, shipped_network  # noqa: PLC0415 - imports torch
+
+    coefficients = np.zeros(len(_waves()))
+    if not mask.any() or np.percentile(brain[mask], 90) <= 0:
+        return coefficients
+    some = np.zeros_like(mask)
+    some[:, ::_EVERY] = mask[:, ::_EVERY]
+    scan = np.maximum(brain[some], 0)[::_VOXELS].astype(np.float64)
+    cosines = _cosines(_GRID.positions()[some][::_VOXELS])
+    everywhere = _cosines(_GRID.positions()[mask])
+    for _ in range(_PASSES):
+        log_field = everywhere @ coefficients
+        corrected = np.zeros_like(brain)
+        corrected[mask] = np.maximum(brain[mask], 0) / np.exp(log_field - log_field.mean())
+        scale = intensity_scale(corrected[mask])
+        looks = reference_looks(shipped_network(), corrected / np.float32(scale), mask, some)
+        coefficients = _fitted(scan / scale, looks[:, ::_VOXELS].astype(np.float64), cosines)
+    return coefficients
+
+
+def _fitted(scan: _Array, looks: _Array, cosines: _Array) -> _Array:
+    """Return the log field's coefficients, by Gauss-Newton steps between which the mixture is solved for.
+
+    Parameters
+    ----------
+    scan
+        Canonical intensities, shape (n,).
+    looks
+        Of the same voxels on the reference scanners, shape (references, n).
+    cosines
+        Shape (n, waves).
+    """
+    design = np.vstack([looks, np.ones_like(scan)])
+    mean = np.append(np.full(len(looks), 1 / len(looks)), 0)
+    stiff = np.diag(_SMOOTHNESS * (np.square(_waves() / (2 * _extent())).sum(axis=1) * 100**2) ** 2)
+    coefficients = np.zeros(cosines.shape[1])
+    trust = np.full(len(scan), 1 / len(scan))
+    for _ in range(_STEPS):
+        log_field = cosines @ coefficients
+        shaded = design * np.exp(log_field - log_field.mean())
+        pull = (shaded * trust) @ (scan - mean @ shaded)
+        normal = (shaded * trust) @ shaded.T + _PULL * np.eye(len(design))
+        told = np.maximum((mean + np.linalg.solve(normal, pull)) @ shaded, 0)
+        slopes = cosines * told[:, None]
+        weighted = slopes * trust[:, None]
+        missing = weighted.T @ (scan - told) - stiff @ coefficients
+        coefficients = coefficients + np.linalg.solve(weighted.T @ slopes + stiff, missing)
+        rest = np.abs(scan - told)
+        trust = np.minimum(1, (_TUNING * np.median(rest) + _TINY) / np.maximum(rest, _TINY))
+        trust /= trust.sum()
+    return coefficients
+
+
+@lru_cache(maxsize=1)
+def _waves() -> NDArray[np.int_]:
+    """Return each cosine's half waves along right, anterior, superior, shape (waves, 3); no constant."""
+    i, j, k = (int(most) + 1 for most in np.ceil(2 * _extent() / _SHORTEST_WAVE))
+    waves = np.indices((i, j, k)).reshape(3, -1).T[1:]
+    return np.asarray(waves[np.linalg.norm(waves / (2 * _extent()), axis=1) <= 1 / _SHORTEST_WAVE])
+
+
+def _cosines(positions: NDArray[np.floating]) -> _Array:
+    """Return the cosines at template positions in mm, shape (n, 3); shape (n, waves)."""
+    low = np.diag(_GRID.affine)[:3] / -2 + _GRID.affine[:3, 3]
+    share = (positions - low) / _extent()
+    axes = [
+        np.cos(np.pi * np.outer(share[:, axis], np.arange(_waves()[:, axis].max() + 1))) for axis in range(3)
+    ]
+    i, j, k = (axes[axis][:, _waves()[:, axis]] for axis in range(3))
+    return np.asarray(i * j * k)
+
+
+def _extent() -> _Array:
+    extent: _Array = np.array(_GRID.shape) * np.array(_GRID.zooms, np.float64)
+    return extent
