@@ -115,3 +115,20 @@ def test_a_lesion_is_no_field(virtual):
     change = np.log(_known_tissues(dark, mask) / _known_tissues(scan, mask))
     assert np.abs(change[mask]).max() < 0.1
     assert change[mask & ~lesion].std() < 0.01
+
+
+@pytest.mark.parametrize("kind", ["noise", "inverted", "flat", "one bright voxel", "halves"])
+def test_what_is_no_t1w_brain_gets_a_bounded_field(estimate: Estimate, even, kind: str):
+    volume, mask = even
+    rng = np.random.default_rng(1)
+    voxels = {
+        "noise": rng.exponential(100, volume.shape),
+        "inverted": volume.voxels.max() - volume.voxels,
+        "flat": np.full(volume.shape, 100.0),
+        "one bright voxel": np.where(volume.voxels == volume.voxels[mask].max(), 1e6, 1.0),
+        "halves": np.where(np.indices(volume.shape)[0] < volume.shape[0] / 2, 1.0, 1000.0),
+    }[kind]
+    field = estimate(volume.with_voxels(np.where(mask, voxels, 0).astype(np.float32)), mask)
+    assert np.isfinite(field).all()
+    assert field.min() > 0.2 - 1e-6  # bounds of the logarithm, rounded
+    assert field.max() < 5 + 1e-5

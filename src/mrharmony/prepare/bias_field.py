@@ -18,7 +18,7 @@ _ZOOM = 4.0  # mm; N4 on a native 1 mm grid takes minutes
 _SHRINK = 2
 _ITERATIONS = [50, 50, 50]
 _TOLERANCE = 1e-3  # change of the field from step to step at which a level of N4 ends early; ITK's default
-_LOG_LIMIT = float(np.log(5.0))
+LOG_LIMIT = float(np.log(5.0))  # of a field either way
 _TINY = float(np.finfo(np.float32).tiny)
 
 
@@ -42,7 +42,7 @@ def native_bias_field(volume: Volume, brain_mask: BoolArray, estimate: CoarseLog
     log_field = _continued(estimate(Volume(brain, affine), coarse_mask), coarse_mask)
     log_field = _on_native_grid(log_field, volume)
     log_field -= log_field[brain_mask].mean()
-    field: FloatArray = np.exp(np.clip(log_field, -_LOG_LIMIT, _LOG_LIMIT)).astype(np.float32)
+    field: FloatArray = np.exp(np.clip(log_field, -LOG_LIMIT, LOG_LIMIT)).astype(np.float32)
     return field
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 
-from mrharmony.prepare.bias_field import native_bias_field
+from mrharmony.prepare.bias_field import LOG_LIMIT, native_bias_field
 from mrharmony.prepare.grid import Grid
 from mrharmony.prepare.intensity import intensity_scale
 from mrharmony.prepare.resample import resample_brain
@@ -76,9 +76,8 @@ def _coefficients(brain: FloatArray, mask: BoolArray) -> _Array:
     cosines = _cosines(_GRID.positions()[some][::_VOXELS])
     everywhere = _cosines(_GRID.positions()[mask])
     for _ in range(_PASSES):
-        log_field = everywhere @ coefficients
         corrected = np.zeros_like(brain)
-        corrected[mask] = np.maximum(brain[mask], 0) / np.exp(log_field - log_field.mean())
+        corrected[mask] = np.maximum(brain[mask], 0) / _gain(everywhere @ coefficients)
         scale = intensity_scale(corrected[mask])
         looks = reference_looks(shipped_network(), corrected / np.float32(scale), mask, some)
         coefficients = _fitted(scan / scale, looks[:, ::_VOXELS].astype(np.float64), cosines)
@@ -103,8 +102,7 @@ def _fitted(scan: _Array, looks: _Array, cosines: _Array) -> _Array:
     coefficients = np.zeros(cosines.shape[1])
     trust = np.full(len(scan), 1 / len(scan))
     for _ in range(_STEPS):
-        log_field = cosines @ coefficients
-        shaded = design * np.exp(log_field - log_field.mean())
+        shaded = design * _gain(cosines @ coefficients)
         pull = (shaded * trust) @ (scan - mean @ shaded)
         normal = (shaded * trust) @ shaded.T + _PULL * np.eye(len(design))
         told = np.maximum((mean + np.linalg.solve(normal, pull)) @ shaded, 0)
@@ -116,6 +114,11 @@ def _fitted(scan: _Array, looks: _Array, cosines: _Array) -> _Array:
         trust = np.minimum(1, (_TUNING * np.median(rest) + _TINY) / np.maximum(rest, _TINY))
         trust /= trust.sum()
     return coefficients
+
+
+def _gain(log_field: _Array) -> _Array:
+    """Return a field, mean of its logarithm 0; bounded, for it runs away where scan and looks do not fit."""
+    return np.exp(np.clip(log_field - log_field.mean(), -LOG_LIMIT, LOG_LIMIT))
 
 
 @lru_cache(maxsize=1)
