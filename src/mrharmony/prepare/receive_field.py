@@ -118,7 +118,7 @@ def _fitted(scan: _Array, looks: _Array, cosines: _Array) -> _Array:
 
 def _gain(log_field: _Array) -> _Array:
     """Return a field, mean of its logarithm 0; bounded, for it runs away where scan and looks do not fit."""
-    return np.exp(np.clip(log_field - log_field.mean(), -LOG_LIMIT, LOG_LIMIT))
+    return np.asarray(np.exp(np.clip(log_field - log_field.mean(), -LOG_LIMIT, LOG_LIMIT)))
 
 
 @lru_cache(maxsize=1)
