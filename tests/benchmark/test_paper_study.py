@@ -187,6 +187,7 @@ def _judged_scans_have_no_say_and_nothing_is_made_twice(
 ) -> None:
     """Give the judged subject another tone: the search is the same, the scores are not."""
     times = {file: file.stat().st_mtime_ns for file in (output / "work").rglob("*.npz")}
+    images = list((output / "work" / "images").iterdir())
     name = before["about"]["slices"]["spgr15t to mprage3t"][0].split("_")[0]
     for file in (study / name).rglob("*_T1w.nii.gz"):
         image = nib.load(file)
@@ -197,7 +198,7 @@ def _judged_scans_have_no_say_and_nothing_is_made_twice(
     assert after["best"] == before["best"]
     assert after["rows"] != before["rows"]
     assert {file: file.stat().st_mtime_ns for file in times} == times
-    assert len(list((output / "work" / "images").iterdir())) < 60 + 2 * 9
+    assert len(list((output / "work" / "images").iterdir())) < len(images) + 2 * 9
 
 
 @pytest.mark.parametrize(

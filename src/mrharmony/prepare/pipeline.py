@@ -58,15 +58,17 @@ def prepare_unjudged(
     given = None if brain_mask is None else array_to_ras(check_brain_mask(volume, brain_mask), volume)
     mask, skull_stripped = locate_brain(ras, given)
     start = align_to_template(ras, mask, seed).posture if posture is None else posture
-    bias_field = receive_field(ras, mask, start)
+    roughly = ras.with_voxels(ras.voxels / receive_field(ras, mask, start, passes=1))
+    alignment = align_to_template(roughly, mask, seed, start)
+    posture = alignment.posture if posture is None else posture
+    bias_field = receive_field(ras, mask, posture)  # a function of the posture that is kept, whoever told it
     corrected = ras.with_voxels(ras.voxels / bias_field)
     scale = intensity_scale(corrected.voxels[mask])
-    alignment = align_to_template(corrected, mask, seed, start)
     prepared = PreparedScan(
         native=volume,
         brain_mask=array_from_ras(mask, volume),
         bias_field=array_from_ras(bias_field, volume),
-        posture=alignment.posture if posture is None else posture,
+        posture=posture,
         scale=scale,
         skull_stripped=skull_stripped,
         findings=mask_findings(mask),

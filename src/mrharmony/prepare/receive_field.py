@@ -22,7 +22,7 @@ from mrharmony.volume import BoolArray, FloatArray, Matrix, Volume
 _Array = NDArray[np.float64]
 
 _GRID = Grid.working(2.0)  # the reference network's
-_PASSES = 2  # the looks of a corrected scan are better ones
+PASSES = 2  # the looks of a corrected scan are better ones
 _EVERY = 4  # coronal slices: a field of a few waves needs no more
 _VOXELS = 2  # every so many of a slice
 _STEPS = 5  # of a fit: the field, then the mixture, then the trust in each voxel
@@ -33,7 +33,7 @@ _TUNING = 1.345 * 1.4826  # Huber's constant times the deviation of a median abs
 _TINY = 1e-6
 
 
-def receive_field(volume: Volume, brain_mask: BoolArray, posture: Matrix) -> FloatArray:
+def receive_field(volume: Volume, brain_mask: BoolArray, posture: Matrix, passes: int = PASSES) -> FloatArray:
     """Estimate the receive field of a T1w scan.
 
     Minimises Σ ρ(s(x) - exp(b(x)·c) w·r(x)) over the field's coefficients c and the mixture's weights w,
@@ -46,6 +46,8 @@ def receive_field(volume: Volume, brain_mask: BoolArray, posture: Matrix) -> Flo
         The scan and its brain, shape (i, j, k).
     posture
         Native world mm to template world mm, shape (4, 4).
+    passes
+        How often looks are taken; once is enough to align by.
 
     Returns
     -------
@@ -53,7 +55,7 @@ def receive_field(volume: Volume, brain_mask: BoolArray, posture: Matrix) -> Flo
     """
     in_template = Volume(volume.voxels, posture @ volume.affine)
     brain, mask = resample_brain(in_template, brain_mask, _GRID.shape, _GRID.affine)
-    coefficients = _coefficients(brain, mask)
+    coefficients = _coefficients(brain, mask, passes)
 
     def log_field(coarse: Volume, _: BoolArray) -> FloatArray:
         places = np.indices(coarse.shape).reshape(3, -1).T
@@ -63,7 +65,7 @@ def receive_field(volume: Volume, brain_mask: BoolArray, posture: Matrix) -> Flo
     return native_bias_field(volume, brain_mask, log_field)
 
 
-def _coefficients(brain: FloatArray, mask: BoolArray) -> _Array:
+def _coefficients(brain: FloatArray, mask: BoolArray, passes: int) -> _Array:
     """Return the coefficients of the log field of a brain on the network's grid."""
     from mrharmony.synthesis import reference_looks, shipped_network  # noqa: PLC0415 - imports torch
 
@@ -75,7 +77,7 @@ def _coefficients(brain: FloatArray, mask: BoolArray) -> _Array:
     scan = np.maximum(brain[some], 0)[::_VOXELS].astype(np.float64)
     cosines = _cosines(_GRID.positions()[some][::_VOXELS])
     everywhere = _cosines(_GRID.positions()[mask])
-    for _ in range(_PASSES):
+    for _ in range(passes):
         corrected = np.zeros_like(brain)
         corrected[mask] = np.maximum(brain[mask], 0) / _gain(everywhere @ coefficients)
         scale = intensity_scale(corrected[mask])
