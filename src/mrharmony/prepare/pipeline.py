@@ -57,12 +57,11 @@ def prepare_unjudged(
     ras = to_ras(volume)
     given = None if brain_mask is None else array_to_ras(check_brain_mask(volume, brain_mask), volume)
     mask, skull_stripped = locate_brain(ras, given)
-    start = align_to_template(ras, mask, seed).posture if posture is None else posture
-    roughly = ras.with_voxels(ras.voxels / receive_field(ras, mask, start, passes=1))
-    alignment = align_to_template(roughly, mask, seed, start)
-    posture = alignment.posture if posture is None else posture
-    bias_field = receive_field(ras, mask, posture)  # a function of the posture that is kept, whoever told it
+    if posture is None:
+        posture = _posture(ras, mask, seed)
+    bias_field = receive_field(ras, mask, posture)
     corrected = ras.with_voxels(ras.voxels / bias_field)
+    alignment = align_to_template(corrected, mask, seed, posture)
     scale = intensity_scale(corrected.voxels[mask])
     prepared = PreparedScan(
         native=volume,
@@ -75,6 +74,13 @@ def prepare_unjudged(
         size=alignment.size,
     )
     return prepared, mask_quality(corrected, mask, alignment)
+
+
+def _posture(volume: Volume, brain_mask: BoolArray, seed: int) -> Matrix:
+    """Return the posture of a brain whose receive field is not known: aligned with it, then roughly without."""
+    start = align_to_template(volume, brain_mask, seed).posture
+    even = volume.with_voxels(volume.voxels / receive_field(volume, brain_mask, start, passes=1))
+    return align_to_template(even, brain_mask, seed, start).posture
 
 
 def _refuse_unusable(volume: Volume) -> None:
