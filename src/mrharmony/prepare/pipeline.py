@@ -77,7 +77,7 @@ def prepare_unjudged(
 
 
 def _posture(volume: Volume, brain_mask: BoolArray, seed: int) -> Matrix:
-    """Return the posture of a brain whose receive field is not known: aligned with it, then roughly without."""
+    """Return a brain's posture, aligned with its receive field in it and then roughly without."""
     start = align_to_template(volume, brain_mask, seed).posture
     even = volume.with_voxels(volume.voxels / receive_field(volume, brain_mask, start, passes=1))
     return align_to_template(even, brain_mask, seed, start).posture
