@@ -132,3 +132,15 @@ def test_what_is_no_t1w_brain_gets_a_bounded_field(estimate: Estimate, even, kin
     assert np.isfinite(field).all()
     assert field.min() > 0.2 - 1e-6  # bounds of the logarithm, rounded
     assert field.max() < 5 + 1e-5
+
+
+@pytest.mark.parametrize("slices", [1, 2])
+def test_a_mask_of_a_slice_or_two_gets_a_bounded_field(even, slices: int):
+    volume, mask = even
+    for first in range(30, 36):
+        thin = np.zeros_like(mask)
+        thin[:, first : first + slices] = mask[:, first : first + slices]
+        field = _known_tissues(volume, thin)
+        assert np.isfinite(field).all()
+        assert field.min() > 0.2 - 1e-6
+        assert field.max() < 5 + 1e-5

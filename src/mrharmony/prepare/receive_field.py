@@ -51,7 +51,8 @@ def receive_field(volume: Volume, brain_mask: BoolArray, posture: Matrix, passes
 
     Returns
     -------
-    The field as `native_bias_field` returns it; 1 everywhere where the brain has no signal.
+    The field as `native_bias_field` returns it; 1 everywhere where the brain has no signal
+    or lies between the slices that are looked at.
     """
     in_template = Volume(volume.voxels, posture @ volume.affine)
     brain, mask = resample_brain(in_template, brain_mask, _GRID.shape, _GRID.affine)
@@ -70,10 +71,10 @@ def _coefficients(brain: FloatArray, mask: BoolArray, passes: int) -> _Array:
     from mrharmony.synthesis import reference_looks, shipped_network  # noqa: PLC0415 - imports torch
 
     coefficients = np.zeros(len(_waves()))
-    if not mask.any() or np.percentile(brain[mask], 90) <= 0:
-        return coefficients
     some = np.zeros_like(mask)
     some[:, ::_EVERY] = mask[:, ::_EVERY]
+    if not some.any() or np.percentile(brain[mask], 90) <= 0:
+        return coefficients
     scan = np.maximum(brain[some], 0)[::_VOXELS].astype(np.float64)
     cosines = _cosines(_GRID.positions()[some][::_VOXELS])
     everywhere = _cosines(_GRID.positions()[mask])
