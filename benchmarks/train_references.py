@@ -1,4 +1,4 @@
-"""Train the shipped reference network and the accents of the shipped domains.
+"""Train the shipped reference network; then the accents have to be fitted again (`train_accents.py`).
 
 `python benchmarks/train_references.py BIDS_DIR --domain LA --domain NSK --device cuda`; ten minutes on a
 GPU beside 16 cores, which draw the virtual scans; on 2 cores most of a day. Resumable.
@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
-from mrharmony.cohort.reference_training import refit_accents, train_references
+from mrharmony.cohort.reference_training import train_references
 from mrharmony.synthesis.training import SynthesisSettings
-from mrharmony.weights import shipped_model, shipped_references
+from mrharmony.weights import shipped_references
 
 REFERENCES = (
     "mprage-3t",
@@ -32,15 +32,12 @@ def main() -> None:
     parser.add_argument("bids_dir", type=Path)
     parser.add_argument("--domain", action="append", required=True, help="site whose anatomies are used")
     parser.add_argument("--output", type=Path, default=shipped_references())
-    parser.add_argument("--model", type=Path, default=shipped_model(), help="gets new accents")
     parser.add_argument("--steps", type=int, default=SynthesisSettings.model_fields["steps"].default)
     parser.add_argument("--device", default="cpu")
     asked = parser.parse_args()
     settings = SynthesisSettings(references=REFERENCES, steps=asked.steps)
     device = torch.device(asked.device)
-    heads = train_references(asked.bids_dir, asked.domain, settings, asked.output, device, LICENCE)
-    if asked.output == shipped_references():
-        refit_accents(asked.model, asked.bids_dir, asked.domain, heads)
+    train_references(asked.bids_dir, asked.domain, settings, asked.output, device, LICENCE)
 
 
 if __name__ == "__main__":

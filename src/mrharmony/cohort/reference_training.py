@@ -15,12 +15,10 @@ from mrharmony.cohort.workers import one_thread, usable_cores, worker_pool
 from mrharmony.harmonize import (
     STATISTICS_ZOOM,
     CanonicalBrain,
-    Detail,
-    fit_details,
+    SynthesisHarmonizer,
     fit_statistics,
     fit_synthesis,
     load_statistics,
-    save_details,
 )
 from mrharmony.latent import STATISTICS, read_card
 from mrharmony.prepare import Grid
@@ -33,8 +31,9 @@ from mrharmony.synthesis import save_network
 from mrharmony.synthesis.data import ReferenceSlices
 from mrharmony.synthesis.training import SynthesisSettings, train_reference_network
 
-ACCENT_SEED = 77  # of the simulated scans that accents are fitted on
-_DETAIL_HEADS = 16  # the first so many hold those that `prepared_heads` takes
+ACCENT_SEED = 77  # of the heads and simulated scans that accents are fitted on
+ACCENT_PEOPLE = 8  # of these heads, on real anatomies
+ACCENT_AVERAGES = 4  # and on the average anatomy
 PEOPLE = Population(age=(20, 88), patients=0.3)
 
 
@@ -45,7 +44,7 @@ def train_references(
     output: Path,
     device: torch.device,
     licence: str,
-) -> list[Anatomy]:
+) -> None:
     """Train the reference network and write it with its card; unfinished work is kept in `<output>.training`.
 
     Parameters
@@ -60,10 +59,6 @@ def train_references(
         Where to train.
     licence
         Of the weights and of the scans, a sentence for the card.
-
-    Returns
-    -------
-    The virtual heads that it was trained on.
 
     Raises
     ------
@@ -80,7 +75,6 @@ def train_references(
     network = train_reference_network(data, settings, _run(work, settings), device, usable_cores() - 1)
     save_network(network, output, settings.references)
     write_text(output / "README.md", _card(brains.counts(), len(heads), settings, licence))
-    return heads
 
 
 def _run(work: Path, settings: SynthesisSettings) -> Path:
@@ -88,9 +82,7 @@ def _run(work: Path, settings: SynthesisSettings) -> Path:
     return work / hashlib.sha256(settings.model_dump_json().encode()).hexdigest()[:12]
 
 
-def reference_heads(
-    brains: Sequence[CanonicalBrain], settings: SynthesisSettings, most: int | None = None
-) -> list[Anatomy]:
+def reference_heads(brains: Sequence[CanonicalBrain], settings: SynthesisSettings) -> list[Anatomy]:
     """Return new people: warps of the real anatomies, of all ages, some with lesions and large ventricles.
 
     Parameters
@@ -99,14 +91,27 @@ def reference_heads(
         The real anatomies.
     settings
         Seed, and how many people come from each brain.
-    most
-        Only the first so many people, who are the same as if all were made.
     """
-    count = settings.copies * len(brains)
-    people = draw_people(np.random.default_rng(settings.seed), PEOPLE, count)[:most]
+    return _new_people([*brains] * settings.copies, settings.seed)
+
+
+def accent_heads(brains: Sequence[CanonicalBrain], seed: int = ACCENT_SEED) -> list[Anatomy]:
+    """Return people whom the network has not learned from, to fit the accents of simulated scanners on.
+
+    Warps of real anatomies, taken evenly from all, and of the average one.
+    """
+    chosen = brains[:: max(1, len(brains) // ACCENT_PEOPLE)][:ACCENT_PEOPLE]
+    return _new_people([*chosen, *[None] * ACCENT_AVERAGES], seed)
+
+
+def _new_people(brains: Sequence[CanonicalBrain | None], seed: int) -> list[Anatomy]:
+    """Return a person's head for each brain, None for the average one; a brain is segmented once."""
+    people = draw_people(np.random.default_rng(seed), PEOPLE, len(brains))
+    once = {id(brain): brain for brain in brains if brain is not None}
     with worker_pool(usable_cores()) as pool:
-        bases = list(track(pool.map(_segmented, brains[:most]), "segmenting", len(brains[:most])))
-        jobs = [(settings.seed, number, bases[number % len(bases)]) for number in range(len(people))]
+        segmented = track(pool.map(_segmented, once.values()), "segmenting", len(once))
+        bases = dict(zip(once, segmented, strict=True))
+        jobs = [(seed, number, bases.get(id(brain))) for number, brain in enumerate(brains)]
         return list(track(pool.map(_reference_head, jobs, people), "making virtual heads", len(people)))
 
 
@@ -114,7 +119,7 @@ def _segmented(brain: CanonicalBrain) -> Anatomy:
     return segment_brain(brain.volume, brain.mask)
 
 
-def _reference_head(job: tuple[int, int, Anatomy], person: Person) -> Anatomy:
+def _reference_head(job: tuple[int, int, Anatomy | None], person: Person) -> Anatomy:
     """Return a person's head on the working grid; `job` is seed, number and the anatomy that is warped."""
     seed, number, base = job
     return virtual_head(
@@ -128,55 +133,31 @@ def _reference_head(job: tuple[int, int, Anatomy], person: Person) -> Anatomy:
 
 
 def refit_accents(
-    model: Path, bids_dir: Path, only: Sequence[str], heads: Sequence[Anatomy], seed: int = ACCENT_SEED
-) -> None:
-    """Fit the accents of all domains of a model directory with the shipped network, and write them there.
+    model: Path, bids_dir: Path, only: Sequence[str], work: Path, seed: int = ACCENT_SEED
+) -> SynthesisHarmonizer:
+    """Fit the accents and the detail of all domains of a model directory with the shipped network.
 
-    The statistics of its real domains are taken anew.
+    The statistics of its real domains are taken anew as well; all three are written there.
 
     Parameters
     ----------
     model
         Directory with a card and statistics; those of simulated scanners stay.
     bids_dir, only
-        The scans of its real domains.
-    heads
-        Virtual heads, on which the accents of its simulated scanners are fitted.
-    seed
-        Of the simulated scans.
-    """
-    index, grid = BidsIndex.open(bids_dir, "site"), Grid.working(STATISTICS_ZOOM)
-    real = training_brains(index, only, None, grid, work_folder(model))
-    seen = real.by_domain() | prepared_heads(heads, _scanners_of(model), seed)
-    statistics = load_statistics(model / STATISTICS) | fit_statistics(real.by_domain())
-    fit_synthesis(seen, statistics).save(model)
-
-
-def refit_detail(
-    model: Path,
-    bids_dir: Path,
-    only: Sequence[str],
-    settings: SynthesisSettings,
-    work: Path,
-    seed: int = ACCENT_SEED,
-) -> dict[str, Detail]:
-    """Take the detail of all domains of a model directory, on the scans of their accents; write it there.
-
-    Parameters
-    ----------
-    model, bids_dir, only, seed
-        As in `refit_accents`.
-    settings
-        Of the virtual heads.
+        The scans of its real domains, on whose anatomies the simulated scanners' heads are made as well.
     work
         Folder of the prepared brains, made if missing.
+    seed
+        Of these heads and their scans.
     """
     index, grid = BidsIndex.open(bids_dir, "site"), Grid.working(STATISTICS_ZOOM)
     real = training_brains(index, only, None, grid, work)
-    heads = reference_heads([brain for _, brain in real.kept], settings, _DETAIL_HEADS)
-    details = fit_details(real.by_domain() | prepared_heads(heads, _scanners_of(model), seed))
-    save_details(model, details)
-    return details
+    heads = accent_heads([brain for _, brain in real.kept], seed)
+    seen = real.by_domain() | prepared_heads(heads, _scanners_of(model), seed)
+    statistics = load_statistics(model / STATISTICS) | fit_statistics(real.by_domain())
+    fitted = fit_synthesis(seen, statistics)
+    fitted.save(model)
+    return fitted
 
 
 def _scanners_of(model: Path) -> list[Scanner]:

@@ -100,7 +100,8 @@ def train_on_bids(
         training_slices(brains, heads, scanners, settings), settings, run, only_cpu=on_cpu
     )
     card = model_card(brains.counts(), scanners, settings, bids_dir)
-    virtual = prepared_heads(heads, scanners, settings.seed)
+    some = heads[:: max(1, len(heads) // ACCENT_HEADS)][:ACCENT_HEADS]
+    virtual = prepared_heads(some, scanners, settings.seed)
     synthesis = fit_synthesis(brains.by_domain() | virtual, statistics)
     model = LatentModel(networks.autoencoder, networks.denoiser, networks.prompts, build_scheduler(), card)
     save_model(model, output, synthesis.save)
@@ -189,15 +190,15 @@ def scanned_heads(
 def prepared_heads(
     heads: Sequence[Anatomy], scanners: Sequence[Scanner], seed: int
 ) -> dict[str, list[CanonicalBrain]]:
-    """Return what each simulated scanner sees of some virtual heads, prepared as real scans are.
+    """Return what each simulated scanner sees of virtual heads, prepared as real scans are.
 
     Preparation leaves its own traces, above all in the shading, and an accent has to know them.
     """
-    grid, sample = Grid.working(STATISTICS_ZOOM), heads[::5][:ACCENT_HEADS]
+    grid = Grid.working(STATISTICS_ZOOM)
     prepared: dict[str, list[CanonicalBrain]] = {}
-    for scanner in track(scanners, "preparing virtual heads") if sample else ():
+    for scanner in track(scanners, "preparing virtual heads") if heads else ():
         prepared[scanner.name] = []
-        for number, head in enumerate(sample):
+        for number, head in enumerate(heads):
             rng = np.random.default_rng([seed, number, *scanner.name.encode()])
             scan = prepare_scan(scan_head(head, scanner, rng), brain_mask=head.brain_mask)
             prepared[scanner.name].append(CanonicalBrain(*scan.canonical(grid), scan.scale))

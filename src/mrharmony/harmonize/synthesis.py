@@ -43,7 +43,7 @@ from mrharmony.prepare import PreparedScan
 from mrharmony.volume import Domain, FloatArray, MrharmonyError
 
 SYNTHESIS = "synthesis"
-RELATIVE_SHARE = 0.25  # of the relative fit, where the source is known
+RELATIVE_SHARE = 0.5  # of the relative fit, where the source is known
 LOCK = LockSettings()  # the usual one, from benchmarks/lock_settings.py
 
 

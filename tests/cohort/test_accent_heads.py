@@ -1,0 +1,35 @@
+"""The people that the shipped accents are fitted on."""
+
+import numpy as np
+import pytest
+
+from mrharmony.cohort import reference_training
+from mrharmony.cohort.reference_training import accent_heads
+from mrharmony.harmonize import CanonicalBrain
+from mrharmony.latent import VirtualHead
+from mrharmony.prepare import Grid
+from mrharmony.simulate import Anatomy, load_scanners, virtual_head
+from mrharmony.volume import Volume
+
+
+@pytest.fixture(scope="module")
+def brain() -> CanonicalBrain:
+    head = VirtualHead.of(virtual_head(np.random.default_rng(5), Grid.working(2.0)))
+    voxels, scale = head.scan_whole(load_scanners()["mprage-3t"], np.random.default_rng(6))
+    return CanonicalBrain(Volume(voxels, head.anatomy.affine), voxels > 0, scale)
+
+
+def overlap(one: Anatomy, other: CanonicalBrain) -> float:
+    both = (one.brain_mask & other.mask).sum()
+    return float(2 * both / (one.brain_mask.sum() + other.mask.sum()))
+
+
+def test_they_are_warps_of_real_anatomies_and_of_the_average(
+    brain: CanonicalBrain, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(reference_training, "ACCENT_PEOPLE", 1)
+    monkeypatch.setattr(reference_training, "ACCENT_AVERAGES", 1)
+    real, average = accent_heads([brain] * 3, seed=1)
+    assert overlap(real, brain) > 0.9
+    assert overlap(average, brain) > 0.85
+    assert not np.array_equal(real.tissues, average.tissues)
