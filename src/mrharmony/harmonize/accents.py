@@ -22,12 +22,18 @@ from mrharmony.harmonize.per_scan import PerScan, at_working_zoom, canonical_bra
 from mrharmony.harmonize.population import CanonicalBrain
 from mrharmony.prepare import PreparedScan
 from mrharmony.progress import track
-from mrharmony.synthesis import network_hash, reference_looks, shipped_network
+from mrharmony.synthesis import (
+    fit_mixture,
+    mixed,
+    mixture_terms,
+    network_hash,
+    reference_looks,
+    shipped_network,
+)
 from mrharmony.volume import Domain, FloatArray, MrharmonyError
 
 ACCENTS = "synthesis.safetensors"
 ACCENT_SCANS = 12  # of a domain that are looked at: 1.5 s each
-_PULL = 1e-3  # of a mixture to the plain mean of the references, squared canonical units
 _VOXELS = 60_000  # of a domain, enough for 2,000 unknowns
 
 
@@ -80,7 +86,8 @@ class Accent:
 
     def look(self, scan: ScanLooks) -> FloatArray:
         """Return the look of a scan's head in the domain, canonical units, shape (n,)."""
-        return self.curves.apply(scan.positions, _mixed(self.mixture, scan.references))
+        told = mixed(self.mixture, mixture_terms(scan.references)).astype(np.float32)
+        return self.curves.apply(scan.positions, told)
 
     def distance(self, scan: ScanLooks) -> float:
         """Return the root mean square of scan minus its look in the domain, canonical units.
@@ -99,17 +106,10 @@ def fit_accent(scans: ScanLooks) -> Accent:
         Brain voxels of all scans of the domain, one after the other.
     """
     positions, intensities, references = scans
-    design = np.vstack([references, np.ones_like(intensities)]).astype(np.float64)
-    mean = np.append(np.full(len(references), 1 / len(references)), 0)
-    normal = design @ design.T / design.shape[1] + _PULL * np.eye(len(design))
-    pull = design @ (intensities - mean @ design) / design.shape[1]
-    mixture = mean + np.linalg.solve(normal, pull)
-    mixed = _mixed(mixture, references)
-    return Accent(mixture, fit_lock(positions, mixed, intensities, LockSettings()))
-
-
-def _mixed(mixture: NDArray[np.float64], references: FloatArray) -> FloatArray:
-    return np.asarray(np.maximum(mixture[:-1] @ references + mixture[-1], 0), np.float32)
+    terms = mixture_terms(references)
+    mixture = fit_mixture(terms, intensities)
+    told = mixed(mixture, terms).astype(np.float32)
+    return Accent(mixture, fit_lock(positions, told, intensities, LockSettings()))
 
 
 def fit_accents(domains: Brains) -> dict[str, Accent]:

@@ -28,7 +28,6 @@ _VOXELS = 2  # every so many of a slice
 _STEPS = 5  # of a fit: the field, then the mixture, then the trust in each voxel
 _SHORTEST_WAVE = 90.0  # mm
 _SMOOTHNESS = 1e-3  # weight of the mean squared curvature of the log field, squared canonical units
-_PULL = 1e-3  # of the mixture to the plain mean of the looks, squared canonical units
 _TUNING = 1.345 * 1.4826  # Huber's constant times the deviation of a median absolute residual
 _TINY = 1e-6
 
@@ -99,16 +98,15 @@ def _fitted(scan: _Array, looks: _Array, cosines: _Array) -> _Array:
     cosines
         Shape (n, waves).
     """
-    design = np.vstack([looks, np.ones_like(scan)])
-    mean = np.append(np.full(len(looks), 1 / len(looks)), 0)
+    from mrharmony.synthesis import fit_mixture, mixed, mixture_terms  # noqa: PLC0415 - imports torch
+
+    terms = mixture_terms(looks)
     stiff = np.diag(_SMOOTHNESS * (np.square(_waves() / (2 * _extent())).sum(axis=1) * 100**2) ** 2)
     coefficients = np.zeros(cosines.shape[1])
     trust = np.full(len(scan), 1 / len(scan))
     for _ in range(_STEPS):
-        shaded = design * _gain(cosines @ coefficients)
-        pull = (shaded * trust) @ (scan - mean @ shaded)
-        normal = (shaded * trust) @ shaded.T + _PULL * np.eye(len(design))
-        told = np.maximum((mean + np.linalg.solve(normal, pull)) @ shaded, 0)
+        shaded = terms * _gain(cosines @ coefficients)
+        told = mixed(fit_mixture(shaded, scan, trust), shaded)
         slopes = cosines * told[:, None]
         weighted = slopes * trust[:, None]
         missing = weighted.T @ (scan - told) - stiff @ coefficients
