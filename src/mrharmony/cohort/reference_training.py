@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mrharmony.cohort.training import prepared_heads, work_folder
+from mrharmony.cohort.training import evenly, prepared_heads, work_folder
 from mrharmony.cohort.training_brains import training_brains
 from mrharmony.cohort.workers import one_thread, usable_cores, worker_pool
 from mrharmony.harmonize import (
@@ -92,7 +92,7 @@ def reference_heads(brains: Sequence[CanonicalBrain], settings: SynthesisSetting
     settings
         Seed, and how many people come from each brain.
     """
-    return _new_people([*brains] * settings.copies, settings.seed)
+    return _new_people(_segmented(brains) * settings.copies, settings.seed)
 
 
 def accent_heads(brains: Sequence[CanonicalBrain], seed: int = ACCENT_SEED) -> list[Anatomy]:
@@ -100,23 +100,25 @@ def accent_heads(brains: Sequence[CanonicalBrain], seed: int = ACCENT_SEED) -> l
 
     Warps of real anatomies, taken evenly from all, and of the average one.
     """
-    chosen = brains[:: max(1, len(brains) // ACCENT_PEOPLE)][:ACCENT_PEOPLE]
-    return _new_people([*chosen, *[None] * ACCENT_AVERAGES], seed)
+    bases = _segmented(evenly(brains, ACCENT_PEOPLE))
+    return _new_people([*bases, *[None] * ACCENT_AVERAGES], seed)
 
 
-def _new_people(brains: Sequence[CanonicalBrain | None], seed: int) -> list[Anatomy]:
-    """Return a person's head for each brain, None for the average one; a brain is segmented once."""
-    people = draw_people(np.random.default_rng(seed), PEOPLE, len(brains))
-    once = {id(brain): brain for brain in brains if brain is not None}
+def _segmented(brains: Sequence[CanonicalBrain]) -> list[Anatomy]:
     with worker_pool(usable_cores()) as pool:
-        segmented = track(pool.map(_segmented, once.values()), "segmenting", len(once))
-        bases = dict(zip(once, segmented, strict=True))
-        jobs = [(seed, number, bases.get(id(brain))) for number, brain in enumerate(brains)]
-        return list(track(pool.map(_reference_head, jobs, people), "making virtual heads", len(people)))
+        return list(track(pool.map(_segment, brains), "segmenting", len(brains)))
 
 
-def _segmented(brain: CanonicalBrain) -> Anatomy:
+def _segment(brain: CanonicalBrain) -> Anatomy:
     return segment_brain(brain.volume, brain.mask)
+
+
+def _new_people(bases: Sequence[Anatomy | None], seed: int) -> list[Anatomy]:
+    """Return a person's head for each anatomy, None for the average one."""
+    people = draw_people(np.random.default_rng(seed), PEOPLE, len(bases))
+    jobs = [(seed, number, base) for number, base in enumerate(bases)]
+    with worker_pool(usable_cores()) as pool:
+        return list(track(pool.map(_reference_head, jobs, people), "making virtual heads", len(people)))
 
 
 def _reference_head(job: tuple[int, int, Anatomy | None], person: Person) -> Anatomy:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -45,6 +45,9 @@ from mrharmony.volume import MrharmonyError, Volume
 ACCENT_HEADS = 4  # virtual heads that a simulated scanner's accent is fitted on
 STATISTICS_HEADS = 24  # virtual heads that stand for a simulated scanner's population
 INTENSITY_CONVENTION = "bias-corrected intensity over the scan's robust brain scale; 0 stays 0"
+
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -100,12 +103,16 @@ def train_on_bids(
         training_slices(brains, heads, scanners, settings), settings, run, only_cpu=on_cpu
     )
     card = model_card(brains.counts(), scanners, settings, bids_dir)
-    some = heads[:: max(1, len(heads) // ACCENT_HEADS)][:ACCENT_HEADS]
-    virtual = prepared_heads(some, scanners, settings.seed)
+    virtual = prepared_heads(evenly(heads, ACCENT_HEADS), scanners, settings.seed)
     synthesis = fit_synthesis(brains.by_domain() | virtual, statistics)
     model = LatentModel(networks.autoencoder, networks.denoiser, networks.prompts, build_scheduler(), card)
     save_model(model, output, synthesis.save)
     return TrainingReport(output, brains.counts(), brains.refused)
+
+
+def evenly(items: Sequence[Item], most: int) -> Sequence[Item]:
+    """Return at most so many items, taken evenly from all."""
+    return items[:: max(1, len(items) // most)][:most]
 
 
 def work_folder(output: Path) -> Path:
