@@ -12,6 +12,7 @@ import pytest
 
 from mrharmony.cli import app
 from mrharmony.cli.app import MethodName
+from mrharmony.cli.models import TrainedMethod
 from mrharmony.harmonize import CYCLEGAN, FITTED_METHODS
 from sentences import sentences
 
@@ -43,6 +44,7 @@ def test_every_command_has_a_help_of_several_lines(run, command: str):
 
 def test_every_method_can_be_named():
     assert sorted(get_args(MethodName)) == sorted(["diffusion", "img2img", CYCLEGAN, *FITTED_METHODS])
+    assert sorted(get_args(TrainedMethod)) == sorted(["diffusion", CYCLEGAN, *FITTED_METHODS])
 
 
 def test_the_version_is_printed(run):

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mrharmony.cohort import HarmonizeJob, sidecar
+from mrharmony.cohort.devices import choose_device
 from mrharmony.cohort.workbench import open_job
 from mrharmony.evaluate import PairedScores, paired_scores
 from mrharmony.harmonize import SYNTHESIS, truth_fitted
@@ -107,7 +108,7 @@ class DemoResult:
         table.add_row(direction, LABELS.get(method, method), f"{psnr:.2f}", f"{ssim:.4f}", f"{mse:.5f}")
 
 
-def run_demo(out: Path, seed: int = 0) -> DemoResult:
+def run_demo(out: Path, seed: int = 0, device: str = "auto") -> DemoResult:
     """Simulate a cohort, harmonize it in every direction with every method, and score against the truth.
 
     Parameters
@@ -116,12 +117,15 @@ def run_demo(out: Path, seed: int = 0) -> DemoResult:
         Directory for the cohort, the harmonized scans and the contact sheet.
     seed
         Of the virtual heads, the scans and the looks.
+    device
+        Where the diffusion model runs: `auto`, `cpu` or `cuda`.
 
     Raises
     ------
     MrharmonyError
-        If the directory holds something else.
+        If the directory holds something else, or the device is not to be had.
     """
+    choose_device(device)
     write_cohort(out / "cohort", subjects=SUBJECTS, scanners=SCANNERS, seed=seed, zoom=ZOOM)
     index = BidsIndex.open(out / "cohort", "session")
     scans = [_prepare(entry) for entry in track(index.scans, "preparing")]
@@ -133,7 +137,7 @@ def run_demo(out: Path, seed: int = 0) -> DemoResult:
     bounds = [truth_fitted(one.prepared, other.prepared.intensities()) for one, other in pairs]
     looks: dict[str, list[FloatArray]] = {CEILING: bounds}
     for method in METHODS:
-        job = open_job(None, method, None, SCANNERS[0], seed=seed)
+        job = open_job(None, method, None, SCANNERS[0], seed=seed, device=device)
         looks[method] = [
             _harmonize(_toward(job, one.scanner, other.scanner), one, out / "harmonized")
             for one, other in track(pairs, f"harmonizing: {LABELS.get(method, method)}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Literal
 
@@ -72,6 +74,19 @@ class Domain:
 def same_name(one: str, other: str) -> bool:
     """Whether two names mean the same domain: case, hyphens, dots and spaces make no difference."""
     return _letters(one) == _letters(other)
+
+
+def require_distinct(names: Iterable[str]) -> None:
+    """Refuse names of different domains that mean the same.
+
+    Raises
+    ------
+    MrharmonyError
+        If two of the names are equal but for case, hyphens, dots or spaces.
+    """
+    for one, other in combinations(names, 2):
+        if same_name(one, other):
+            raise MrharmonyError(f"{other}: cannot be told from {one}. Rename one of the two domains.")
 
 
 def _letters(name: str) -> str:

@@ -11,7 +11,7 @@ from mrharmony.cohort.adapting import AdaptationReport, adapt_on_bids, new_domai
 from mrharmony.cohort.training import train_on_bids
 from mrharmony.cohort.workbench import open_job
 from mrharmony.harmonize import load_details, load_statistics
-from mrharmony.latent import AdaptationSettings, model_hash, read_card
+from mrharmony.latent import AdaptationSettings, TrainingSettings, model_hash, read_card
 from mrharmony.scans import BidsIndex
 from mrharmony.volume import MrharmonyError
 from mrharmony.weights import shipped_model
@@ -31,7 +31,8 @@ def base(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model that knows one of the cohort's two scanners."""
     folder = tmp_path_factory.mktemp("base")
     (folder / "tiny.yaml").write_text(TINY)
-    train_on_bids(cohort, folder / "model", "session", ["mprage3t"], str(folder / "tiny.yaml"), "cpu")
+    settings = TrainingSettings.preset(str(folder / "tiny.yaml"))
+    train_on_bids(cohort, folder / "model", "session", ["mprage3t"], settings, "cpu")
     return folder / "model"
 
 

@@ -69,11 +69,15 @@ def test_in_a_data_set_the_others_are_done_and_force_can_come_later(job, cohort:
     def run(job):
         return {o.scan.name: o for o in run_participants(index, tmp_path, None, job, card)}
 
-    first, forced, again = run(job), run(replace(job, force=True)), run(job)
+    first, forced = run(job), run(replace(job, force=True))
+    assert all(outcome.output.is_file() for outcome in forced.values())
+    again = run(job)
     assert {outcome.verdict == "fail" for outcome in first.values()} == {True, False}
     bad = next(name for name, outcome in first.items() if outcome.verdict == "fail")
     assert "spgr" in bad
     assert [name for name, outcome in first.items() if outcome.reason] == [bad]
     assert not any(outcome.reason for outcome in forced.values())
-    assert forced[bad].output.is_file()
     assert again[bad].reason == first[bad].reason
+    assert not forced[bad].output.exists()
+    assert sorted(o.output for o in again.values() if o.output) == sorted(tmp_path.rglob("*harmonized*.gz"))
+    assert (tmp_path / "participants.tsv").read_bytes() == (cohort / "participants.tsv").read_bytes()

@@ -8,6 +8,7 @@ import pytest
 from mrharmony.cohort import harmonize_scan
 from mrharmony.cohort.training import train_on_bids
 from mrharmony.cohort.workbench import open_job
+from mrharmony.latent import TrainingSettings
 from mrharmony.volume import MrharmonyError
 
 TINY = """
@@ -20,13 +21,15 @@ denoiser_stage: {steps: 4, batch: 4}
 
 
 @pytest.fixture(scope="module")
-def preset(tmp_path_factory: pytest.TempPathFactory) -> str:
+def preset(tmp_path_factory: pytest.TempPathFactory) -> TrainingSettings:
     file = tmp_path_factory.mktemp("preset") / "tiny.yaml"
     file.write_text(TINY)
-    return str(file)
+    return TrainingSettings.preset(str(file))
 
 
-def test_a_model_of_two_scanners_is_trained_and_used(cohort: Path, scan: Path, preset: str, tmp_path: Path):
+def test_a_model_of_two_scanners_is_trained_and_used(
+    cohort: Path, scan: Path, preset: TrainingSettings, tmp_path: Path
+):
     report = train_on_bids(cohort, tmp_path / "model", "session", None, preset, "cpu")
     assert report.domains == {"mprage3t": 1, "spgr15t": 1}
     assert not report.refused
@@ -38,7 +41,7 @@ def test_a_model_of_two_scanners_is_trained_and_used(cohort: Path, scan: Path, p
     assert (tmp_path / "out.json").is_file()
 
 
-def test_a_second_call_takes_up_the_prepared_brains(cohort: Path, preset: str, tmp_path: Path):
+def test_a_second_call_takes_up_the_prepared_brains(cohort: Path, preset: TrainingSettings, tmp_path: Path):
     train_on_bids(cohort, tmp_path / "model", "session", ["spgr15t"], preset, "cpu")
     brains = sorted((tmp_path / "model.training" / "brains").iterdir())
     times = [brain.stat().st_mtime_ns for brain in brains]
@@ -47,6 +50,8 @@ def test_a_second_call_takes_up_the_prepared_brains(cohort: Path, preset: str, t
     assert len(brains) == 1
 
 
-def test_an_unknown_domain_is_told_with_those_there_are(cohort: Path, preset: str, tmp_path: Path):
+def test_an_unknown_domain_is_told_with_those_there_are(
+    cohort: Path, preset: TrainingSettings, tmp_path: Path
+):
     with pytest.raises(MrharmonyError, match=r"mars.*mprage3t"):
         train_on_bids(cohort, tmp_path / "model", "session", ["mars"], preset, "cpu")

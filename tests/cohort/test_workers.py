@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -9,7 +10,8 @@ import time
 import pytest
 import torch
 
-from mrharmony.cohort.workers import worker_pool
+from mrharmony.cohort.workers import side_by_side, worker_pool
+from mrharmony.volume import MrharmonyError
 
 PARENT = """
 import itertools, sys, time
@@ -56,3 +58,13 @@ def is_still(file):
     before = file.read_text("utf-8")
     time.sleep(1)
     return file.read_text("utf-8") == before
+
+
+def test_a_process_that_is_ended_from_outside_is_told():
+    with pytest.raises(MrharmonyError, match="ended from outside"):
+        list(side_by_side(os._exit, [1, 1], 2))
+
+
+def test_jobs_come_back_from_processes_and_from_this_one():
+    for count in (1, 2):
+        assert sorted(side_by_side(abs, [-1, -2, 3], count)) == [1, 2, 3]

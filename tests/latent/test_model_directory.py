@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from mrharmony.latent import (
+    DomainCard,
     LatentModel,
     SamplingSettings,
     encode_brain,
@@ -13,7 +14,7 @@ from mrharmony.latent import (
     sample_look,
     save_model,
 )
-from mrharmony.volume import MrharmonyError, Volume
+from mrharmony.volume import MrharmonyError, Volume, require_distinct
 
 
 def _nothing_more(_: Path) -> None:
@@ -88,3 +89,13 @@ def test_a_failed_save_leaves_the_older_model_as_it_was(model: LatentModel, dire
         save_model(model, directory, fail)
     assert model_hash(directory) == before
     assert [path.name for path in directory.parent.iterdir()] == ["model"]
+
+
+def test_a_name_means_its_own_domain_before_one_that_is_like_it(model: LatentModel):
+    names = ("S1-2", "S12")
+    domains = tuple(DomainCard(name=name, prompt=name, scans=1) for name in names)
+    card = model.card.model_copy(update={"domains": domains})
+    assert [card.domain(name).name for name in (*names, "s1.2")] == ["S1-2", "S12", "S1-2"]
+    with pytest.raises(MrharmonyError, match="S12: cannot be told from S1-2"):
+        require_distinct(names)
+    require_distinct(("NSK", "LA"))

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mrharmony.simulate import CSF, WM, Anatomy, anatomies_of, load_scanners, scan_head, segment_brain
+from mrharmony.simulate import CSF, WM, Anatomy, load_scanners, scan_head, segment_brain
 from mrharmony.volume import MrharmonyError, Volume
 
 
@@ -14,8 +14,7 @@ def dice(one: np.ndarray, other: np.ndarray) -> float:
 @pytest.fixture(scope="module", params=["mprage-3t", "spgr-1.5t"])
 def segmented(request: pytest.FixtureRequest, head: Anatomy) -> Anatomy:
     scan = scan_head(head, load_scanners()[request.param], np.random.default_rng(0))
-    (anatomy,) = anatomies_of([(scan, head.brain_mask)])
-    return anatomy
+    return segment_brain(scan, head.brain_mask)
 
 
 def test_tissues_of_a_scan_are_found_again(segmented: Anatomy, head: Anatomy) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from mrharmony.cohort.data_set import open_data_set
 from mrharmony.cohort.preparing import ScanFile, by_position
 from mrharmony.scans import BidsIndex, BidsScan
 from mrharmony.scans.participants import SPLIT, shuffle_key
@@ -172,7 +173,7 @@ def make_plan(root: Path, domain_column: str, target: str | None, only: Sequence
     MrharmonyError
         If there are too few domains or subjects, a scan twice, or no such target.
     """
-    scans = _scans(BidsIndex.open(root, domain_column), only)
+    scans = _scans(open_data_set(root, domain_column), only)
     splits = {scan.participant.get(SPLIT) for scan in scans}
     folds = (_given_split(root, scans),) if splits & {"train", "test"} else _cross_validation(root, scans)
     known = folds[0].known

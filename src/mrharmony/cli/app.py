@@ -13,7 +13,7 @@ import typer
 from mrharmony import __version__
 from mrharmony.volume import MrharmonyError
 
-OK, UNEXPECTED, USAGE, REFUSED = 0, 1, 2, 3
+OK, UNEXPECTED, USAGE, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
 
 app = typer.Typer(
     name="mrharmony",
@@ -34,7 +34,9 @@ app = typer.Typer(
 )
 
 Seed = Annotated[int, typer.Option(min=0, help="Everything random comes from this number.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+Json = Annotated[
+    bool, typer.Option("--json", metavar="", help="Print the result as JSON on standard output.")
+]
 Model = Annotated[
     Path | None,
     typer.Option(help="Model directory; the one that ships with mrharmony if not given.", show_default=False),
@@ -42,7 +44,9 @@ Model = Annotated[
 AssumeRas = Annotated[
     bool,
     typer.Option(
-        "--assume-ras", help="Take scans whose header tells no orientation for RAS, at your own risk."
+        "--assume-ras",
+        metavar="",
+        help="Take scans whose header tells no orientation for RAS, at your own risk.",
     ),
 ]
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where diffusion models run.")]
@@ -74,11 +78,12 @@ Method = Annotated[
         "mrharmony train --method."
     ),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Write scans too whose verdict is fail.")]
+Force = Annotated[bool, typer.Option("--force", metavar="", help="Write scans too whose verdict is fail.")]
 Uncertainty = Annotated[
     bool,
     typer.Option(
         "--uncertainty",
+        metavar="",
         help="Write a map beside each scan of how far its intensities move over several seeds.",
     ),
 ]
@@ -86,12 +91,14 @@ Detail = Annotated[
     bool,
     typer.Option(
         "--detail",
+        metavar="",
         help="After the lock, filter sharpness and noise toward the target's, within bounds. Anatomy is then "
         "not locked in the strict sense.",
     ),
 ]
 Verbose = Annotated[
-    bool, typer.Option("-v", "--verbose", help="Show a traceback when something unexpected happens.")
+    bool,
+    typer.Option("-v", "--verbose", metavar="", help="Show a traceback when something unexpected happens."),
 ]
 DomainColumn = Annotated[
     str, typer.Option(help="Column of participants.tsv that names the domain, or `session`.")
@@ -118,7 +125,7 @@ Prepared = Annotated[
 
 @app.callback(invoke_without_command=True)
 def common(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    version: Annotated[bool, typer.Option("--version", metavar="", help="Print the version.")] = False,
     verbose: Verbose = False,
 ) -> None:
     """Take the options that belong to every command."""
@@ -154,9 +161,10 @@ def main() -> None:
     except MrharmonyError as error:
         print(f"mrharmony: {error}", file=sys.stderr)
         sys.exit(USAGE)
-    except KeyboardInterrupt:
-        print("mrharmony: interrupted. What is finished stays; call again to go on.", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            print("mrharmony: interrupted. What is finished stays; call again to go on.", file=sys.stderr)
+        raise
     except Exception as error:
         if verbose:
             raise

@@ -37,9 +37,9 @@ evaluate = typer.Typer(
         "With a truth (travelling subjects): `paired`. Without: `sites`, `anatomy`, `identity`, `biology`, "
         "`repeat`. `paper` repeats the paper's Table 2 and figures; `unlearning` is a rival that makes no "
         "images. Scans are prepared identically first, but for those that mrharmony harmonized, which are "
-        "taken as they are; `--prepared` takes them from a folder of `mrharmony prepare`. A scan that is "
-        "refused is left out where there are others. Every figure is explained in docs/evaluate.md. "
-        "`mrharmony benchmark` does all of it for all methods."
+        "taken as they are; `--prepared` takes them from a folder of `mrharmony prepare`. Of many scans, "
+        "one that is refused is left out. The figures are explained in docs/evaluate.md, "
+        "docs/evaluate-sites.md and docs/unlearning.md. `mrharmony benchmark` does all of it for all methods."
     ),
 )
 app.add_typer(evaluate, name="evaluate")
@@ -70,8 +70,8 @@ def paired(
 
     All on one voxel grid, data range 1 canonical unit. An output of mrharmony, with its JSON sidecar, is
     taken as it is. Any other output is prepared like the truth, which takes its bias field and its overall
-    brightness away: a wrong gain or shading of another program is then not seen. A `leaked_noise` above 0.4
-    says that the output holds noise that only the true scan has.
+    brightness away: a wrong gain or shading of another program is then not seen. With `--source`, a
+    `leaked_noise` above 0.4 says that the output holds noise that only the true scan has.
     """
     from mrharmony.cohort.evaluating import evaluate_paired
 
@@ -151,10 +151,10 @@ def sites(
     Classifiers are trained on the given scans and tested on held-out subjects; beside each stands the same
     with shuffled labels. Run it on the raw and on the harmonized data set. About 10 s of processor a scan.
     """
+    from mrharmony.cohort.data_set import open_data_set
     from mrharmony.cohort.evaluating import evaluate_sites
-    from mrharmony.scans import BidsIndex
 
-    index = BidsIndex.open(bids_dir, domain_column)
+    index = open_data_set(bids_dir, domain_column)
     _show(evaluate_sites(index, only or (), raw, workers, prepared), as_json)
 
 
@@ -165,7 +165,7 @@ def unlearning(
         str, typer.Option(help="Column of participants.tsv that is to be told: numbers, or two groups.")
     ] = "age",
     logarithm: Annotated[
-        bool, typer.Option("--log", help="Tell the factor's natural logarithm, as of a size.")
+        bool, typer.Option("--log", metavar="", help="Tell the factor's natural logarithm, as of a size.")
     ] = False,
     output: Annotated[Path | None, typer.Option(help="File for the result as JSON.")] = None,
     work: Annotated[
@@ -186,15 +186,16 @@ def unlearning(
     Subjects are split by the column `split` (`train`, `test`) if there is one, else in up to five folds.
     Scans without the factor (n/a) take part in the unlearning alone.
     """
+    from mrharmony.cohort.data_set import open_data_set
     from mrharmony.cohort.unlearning import UnlearningRequest
     from mrharmony.cohort.unlearning_record import evaluate_unlearning, unlearning_table
-    from mrharmony.scans import BidsIndex, write_json
+    from mrharmony.scans import write_json
     from mrharmony.weights import shipped_model
 
     request = UnlearningRequest(
         factor, logarithm, model or shipped_model(), tuple(only or ()), work, workers, prepared
     )
-    record = evaluate_unlearning(BidsIndex.open(bids_dir, domain_column), request)
+    record = evaluate_unlearning(open_data_set(bids_dir, domain_column), request)
     if output:
         write_json(output, record)
     _print(record, as_json, Markdown(unlearning_table(record)))
@@ -203,7 +204,7 @@ def unlearning(
 @evaluate.command()
 def biology(
     bids_dir: BidsDir,
-    to: Annotated[str, typer.Option(help="Domain whose scans the volumetry is made on.")],
+    to: Annotated[str, typer.Option(help="Site in this data set on whose scans the volumetry is made.")],
     factor: Annotated[str, typer.Option(help="Column of participants.tsv with numbers.")] = "age",
     group: Annotated[
         str | None, typer.Option(help="Column of participants.tsv with two groups to compare.")
@@ -221,9 +222,9 @@ def biology(
     `--factor` or `--group` (n/a) are left out.
     """
     from mrharmony.cohort.biology import evaluate_biology
-    from mrharmony.scans import BidsIndex
+    from mrharmony.cohort.data_set import open_data_set
 
-    index = BidsIndex.open(bids_dir, domain_column)
+    index = open_data_set(bids_dir, domain_column)
     _show(evaluate_biology(index, to, factor, group, only or (), workers, prepared), as_json)
 
 

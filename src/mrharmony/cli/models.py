@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
@@ -14,7 +14,6 @@ from mrharmony.cli.app import (
     Device,
     DomainColumn,
     Json,
-    MethodName,
     Model,
     Prepared,
     Seed,
@@ -25,6 +24,26 @@ from mrharmony.volume import MrharmonyError
 if TYPE_CHECKING:
     from mrharmony.cohort.adapting import AdaptationReport
     from mrharmony.cohort.training import TrainingReport
+
+TrainedMethod = Literal[
+    "synthesis",
+    "diffusion",
+    "regional",
+    "regional-scan",
+    "population",
+    "histogram",
+    "none",
+    "zscore",
+    "whitestripe",
+    "fcm",
+    "kde",
+    "lsq",
+    "nyul",
+    "n4-histogram",
+    "spectrum",
+    "combat",
+    "cyclegan",
+]
 
 
 @app.command()
@@ -58,9 +77,11 @@ def train(
         ),
     ] = None,
     method: Annotated[
-        MethodName,
+        TrainedMethod,
         typer.Option(
-            help="diffusion trains our model, cyclegan one a pair; the others are fitted in seconds."
+            help="synthesis fits the accents that the default of harmonize needs; diffusion also trains the "
+            "latent diffusion model (minutes to hours); cyclegan trains a network a pair; the others are "
+            "fitted in seconds. All prepare the scans first."
         ),
     ] = "diffusion",
     pair: Annotated[
@@ -70,6 +91,10 @@ def train(
         ),
     ] = None,
     prepared: Prepared = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, help="Everything random comes from this number; from the preset's if not given."),
+    ] = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -79,40 +104,29 @@ def train(
     arguments it goes on where it was: what is not finished lies in `MODEL.training`, TensorBoard logs too.
     `--preset quick` takes at most 20 minutes on 2 cores. Next: `mrharmony harmonize SCAN --model MODEL ...`.
     """
+    from mrharmony.cohort.cyclegan import train_pairs_on_bids
     from mrharmony.cohort.training import fit_on_bids, train_on_bids
+    from mrharmony.cyclegan import CycleGanSettings
+    from mrharmony.latent import TrainingSettings
 
     if pair and method != "cyclegan":
         raise MrharmonyError(
             f"{method}: knows all domains at once. Leave --pair out, or say --method cyclegan."
         )
+    seeded = {} if seed is None else {"seed": seed}
     if method == "diffusion":
-        report = train_on_bids(bids_dir, output, domain_column, only, preset or "quick", device, prepared)
+        settings = TrainingSettings.preset(preset or "quick").model_copy(update=seeded)
+        report = train_on_bids(bids_dir, output, domain_column, only, settings, device, prepared)
     elif method == "cyclegan":
         if only:
             raise MrharmonyError("cyclegan takes its domains from --pair. Leave --domain out.")
-        report = _train_pairs(
-            bids_dir, output, [pair] if pair else [], domain_column, preset, device, prepared
-        )
+        of_pairs = CycleGanSettings.preset(preset) if preset else CycleGanSettings()
+        of_pairs = of_pairs.model_copy(update=seeded)
+        pairs = [pair] if pair else []
+        report = train_pairs_on_bids(bids_dir, output, pairs, domain_column, of_pairs, device, prepared)
     else:
         report = fit_on_bids(bids_dir, output, method, domain_column, only, prepared)
     _finish(report, as_json)
-
-
-def _train_pairs(
-    bids_dir: Path,
-    output: Path,
-    pairs: list[tuple[str, str]],
-    domain_column: str,
-    preset: str | None,
-    device: str,
-    prepared: Path | None,
-) -> TrainingReport:
-    """Train a CycleGAN for each pair of domains."""
-    from mrharmony.cohort.cyclegan import train_pairs_on_bids
-    from mrharmony.cyclegan import CycleGanSettings
-
-    settings = CycleGanSettings.preset(preset) if preset else CycleGanSettings()
-    return train_pairs_on_bids(bids_dir, output, pairs, domain_column, settings, device, prepared)
 
 
 @app.command()
@@ -134,7 +148,9 @@ def adapt(
     ] = None,
     all_weights: Annotated[
         bool,
-        typer.Option("--all-weights", help="Fine-tune the whole denoiser instead of LoRA on its attention."),
+        typer.Option(
+            "--all-weights", metavar="", help="Fine-tune the whole denoiser instead of LoRA on its attention."
+        ),
     ] = False,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Training steps, 300 if not given.", show_default=False)
@@ -147,19 +163,26 @@ def adapt(
         ),
     ] = None,
     download: Annotated[
-        bool, typer.Option("--download", help="Stable Diffusion's weights may be fetched from the Hub.")
+        bool,
+        typer.Option(
+            "--download", metavar="", help="Stable Diffusion's weights may be fetched from the Hub."
+        ),
     ] = False,
     prepared: Prepared = None,
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Teach a model new sites from 1 to 20 scans each (DreamBooth); the sites that it knows stay.
+    """Teach a model new sites from 1 to 20 scans each; the sites that it knows stay.
 
-    Takes the domains of the data set that the base does not know, at most 20 scans of each. The new model
-    knows the old and the new ones, and is used like any other. Killed and called again with the same
-    arguments it goes on where it was: what is not finished lies in `MODEL.training`. Ends with how far the
-    looks of known domains moved.
+    Takes the domains of the data set that the base does not know, at most 20 scans of each. Fits the accents
+    of these domains (seconds a scan) and copies those of known ones: the default method, `synthesis`, uses
+    these alone. Also teaches the latent diffusion model (DreamBooth, minutes): tokens and LoRA, `--steps`,
+    `--all-weights` and the drift that is told at the end, how far the looks of known domains moved, concern
+    `--method diffusion` and `img2img` only. A model from a Stable Diffusion `--base` has no accents.
+
+    The new model knows the old and the new domains, and is used like any other. Killed and called again with
+    the same arguments it goes on where it was: what is not finished lies in `MODEL.training`.
 
     Example: `mrharmony adapt BIDS_DIR --output my-model`, then
     `mrharmony harmonize SCAN --to MY-SITE --model my-model --output harmonized/`

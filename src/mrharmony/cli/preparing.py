@@ -29,6 +29,7 @@ def prepare(
         bool,
         typer.Option(
             "--volume-corrected",
+            metavar="",
             help="Also write brains grown to the template's size, which takes the size of the head away.",
         ),
     ] = False,

@@ -86,7 +86,9 @@ def harmonize(
         bool | None,
         typer.Option(
             "--lock/--no-lock",
-            help="Without the lock the picture is the result. img2img has it if not given, cyclegan has not.",
+            metavar="",
+            help="Of img2img and cyclegan: whether their picture goes through the anatomy lock; without, the "
+            "picture is the result. img2img has it if not given, cyclegan has not. Others always have it.",
             show_default=False,
         ),
     ] = None,
@@ -105,7 +107,7 @@ def harmonize(
 
     Example: `mrharmony harmonize sub-01_T1w.nii.gz --to NSK --output harmonized/`
     """
-    from mrharmony.cohort import harmonize_scan, output_paths
+    from mrharmony.cohort import harmonize_scan, output_paths, refused_scan
     from mrharmony.cohort.dicom_input import convert_planned, plan_conversions
     from mrharmony.cohort.workbench import open_job
     from mrharmony.harmonize import inversion_domain
@@ -120,7 +122,7 @@ def harmonize(
     if looks.sampling and not from_:
         inversion_domain(looks.sampling, None)
     scans, conversions = plan_conversions(scans, output)
-    results = output_paths(scans, output)
+    results = output_paths(scans, output, mask)
     job = open_job(
         model,
         method,
@@ -135,9 +137,14 @@ def harmonize(
         detail=detail,
     )
     job = replace(job, prepared=prepared, force=force).with_uncertainty(uncertainty)
-    convert_planned(conversions, series)
+    lost = convert_planned(conversions, series)
     pairs = list(zip(scans, results, strict=True))
-    outcomes = [harmonize_scan(job, scan, result, mask) for scan, result in track(pairs, "harmonizing")]
+    outcomes = [
+        refused_scan(conversions[scan], lost[scan])
+        if scan in lost
+        else harmonize_scan(job, scan, result, mask)
+        for scan, result in track(pairs, "harmonizing")
+    ]
     _report_outcomes(outcomes, as_json)
 
 
@@ -172,16 +179,17 @@ def bids(
     verdict is fail is not written. `group` then writes `group.tsv`, a line a scan.
     """
     from mrharmony.cohort.bids_app import run_group, run_participants
+    from mrharmony.cohort.data_set import open_data_set
     from mrharmony.cohort.workbench import open_job
     from mrharmony.latent import read_card
-    from mrharmony.scans import BidsIndex
     from mrharmony.scans.bids import usual_column
     from mrharmony.weights import shipped_model
 
     if level == "group":
-        typer.echo(str(run_group(out_dir)))
+        table = str(run_group(out_dir))
+        typer.echo(json.dumps({"table": table}) if as_json else table)
         return
-    index = BidsIndex.open(bids_dir, domain_column or usual_column(bids_dir))
+    index = open_data_set(bids_dir, domain_column or usual_column(bids_dir))
     looks = look_options(translation, steps, prompt_weight, input_weight, seed)
     job = open_job(model, method, None, to, seed=seed, device=device, detail=detail, **looks._asdict())
     job = replace(job, prepared=prepared, force=force).with_uncertainty(uncertainty)

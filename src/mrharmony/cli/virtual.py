@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from mrharmony.cli.app import (
+    Device,
     Json,
     Prepared,
     Seed,
@@ -30,16 +31,18 @@ def demo(
         Path, typer.Argument(help="Directory for the cohort, the results and the picture.")
     ] = Path("demo-output"),
     seed: Seed = 0,
+    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Show the whole way: simulate travelling heads, harmonize them, compare with the truth.
 
-    Ends with a table (nothing, histogram, regional, ours: PSNR, SSIM, MSE for each direction) and a picture,
-    `contact-sheet.png`. Next: `mrharmony harmonize --help`.
+    Ends with a table of nothing, histogram, regional, diffusion, ours and, as the ceiling, the lock fitted to
+    the truth (PSNR, SSIM, MSE for each direction), and a picture, `contact-sheet.png`. Next:
+    `mrharmony harmonize --help`.
     """
     from mrharmony.demo import run_demo
 
-    result = run_demo(out, seed)
+    result = run_demo(out, seed, device)
     if as_json:
         typer.echo(json.dumps(result.record(), indent=2))
     else:

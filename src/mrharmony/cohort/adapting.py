@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from mrharmony.cohort.data_set import open_data_set
 from mrharmony.cohort.devices import choose_device
 from mrharmony.cohort.training import work_folder
 from mrharmony.cohort.training_brains import run_folder, training_brains
@@ -40,7 +40,7 @@ from mrharmony.latent import (
     save_model,
 )
 from mrharmony.scans import BidsIndex
-from mrharmony.volume import Domain, MrharmonyError, same_name
+from mrharmony.volume import Domain, MrharmonyError, require_distinct
 
 MOST_SCANS = 20  # of a domain; more do not help a few hundred steps
 DRIFT_SCANS = 2  # whose structure shows how far known domains drift
@@ -143,7 +143,7 @@ def adapt_on_bids(  # noqa: PLR0913 - everything that the command line lets choo
     require_new(output)
     if is_pipeline(str(base)):
         raise MrharmonyError(f"{base}: is a pipeline of diffusers; see mrharmony.cohort.stable.")
-    index = BidsIndex.open(bids_dir, domain_column)
+    index = open_data_set(bids_dir, domain_column)
     if (base / CARD).is_file():
         return _adapt_compact(index, base, output, only, settings, choose_device(device), prepared)
     raise MrharmonyError(f"{base}: not a model, there is no {CARD}. Name a model directory with --base.")
@@ -183,9 +183,7 @@ def new_domains(index: BidsIndex, card: ModelCard, only: Sequence[str] | None) -
             f"{index.root}: no domain that is new to the base (here: {', '.join(index.domains) or 'none'}). "
             "Say with --domain-column which column of participants.tsv names the new sites."
         )
-    for one, other in combinations(wanted, 2):
-        if same_name(one, other):
-            raise MrharmonyError(f"{other}: cannot be told from {one}. Rename one of the two domains.")
+    require_distinct(wanted)
     return wanted
 
 

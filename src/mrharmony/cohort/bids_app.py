@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import csv
-import json
-from collections.abc import Sequence
+import io
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from mrharmony import __version__
-from mrharmony.cohort.harmonizing import SUFFIX, HarmonizeJob, Outcome, harmonize_scan, uncertainty_path
+from mrharmony.cohort.harmonizing import (
+    SUFFIX,
+    HarmonizeJob,
+    Outcome,
+    discard_result,
+    harmonize_scan,
+    note_path,
+    uncertainty_path,
+)
 from mrharmony.cohort.preparing import ScanFile, saved_sha256
 from mrharmony.latent import ModelCard
+from mrharmony.prepare.saved import VERSION, file_sha256, read_note
 from mrharmony.progress import track
 from mrharmony.scans import BidsIndex, BidsScan, output_stem, write_json
+from mrharmony.scans.atomic import write_bytes, write_text
 from mrharmony.volume import MrharmonyError
 
 GROUP_TABLE = "group.tsv"
+TEXT_COLUMNS = ("source", "target", "method", "verdict")
 DRIFT_COLUMNS = (
     "edge_correlation",
     "csf_drift",
@@ -35,6 +45,9 @@ def run_participants(
 ) -> list[Outcome]:
     """Harmonize every scan of a data set; what an earlier run with the same settings finished is kept.
 
+    A result of an earlier run with others goes where its scan is refused now, so that all that is there is
+    of one kind.
+
     Parameters
     ----------
     index
@@ -47,14 +60,24 @@ def run_participants(
         The method and the target; each scan's source is its domain where the model knows it.
     card
         Of the model, for the domains that it knows.
+
+    Raises
+    ------
+    MrharmonyError
+        The directory is that of the scans, a label is unknown, or two scans have the same name.
     """
+    require_apart(index.root, out_dir)
     scans = wanted_scans(index, labels)
-    describe(out_dir, "mrharmony")
+    outputs = [_output(scan, out_dir) for scan in scans]
+    require_own_names([(scan.path, output) for scan, output in zip(scans, outputs, strict=True)])
+    describe(index.root, out_dir, "mrharmony")
     outcomes = []
-    for scan in track(scans, "harmonizing"):
+    for scan, output in track(list(zip(scans, outputs, strict=True)), "harmonizing"):
         own = replace(job, source=card.find(scan.domain) if scan.domain else None)
-        output = _output(scan, out_dir)
-        outcomes.append(_finished(scan.path, output, own) or harmonize_scan(own, scan.path, output))
+        outcome = _finished(scan.path, output, own) or harmonize_scan(own, scan.path, output)
+        if outcome.output is None and not _is_result(scan.path, output, own):
+            discard_result(output)
+        outcomes.append(outcome)
     return outcomes
 
 
@@ -69,16 +92,51 @@ def run_group(out_dir: Path) -> Path:
     sidecars = sorted(out_dir.glob("sub-*/**/*" + SUFFIX.replace(".nii.gz", ".json")))
     if not sidecars:
         raise MrharmonyError(f"{out_dir}: no harmonized scans here. Run the participant level first.")
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter="\t", lineterminator="\n")
+    writer.writerow(["scan", *TEXT_COLUMNS, *DRIFT_COLUMNS])
+    for path in sidecars:
+        note = read_note(path)
+        drift = note.get("Drift", {})
+        texts = [note.get(column.capitalize()) or "n/a" for column in TEXT_COLUMNS]
+        writer.writerow([path.stem, *texts, *(drift.get(column, "n/a") for column in DRIFT_COLUMNS)])
     table = out_dir / GROUP_TABLE
-    with table.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
-        writer.writerow(["scan", "source", "target", "method", "verdict", *DRIFT_COLUMNS])
-        for path in sidecars:
-            note = json.loads(path.read_text("utf-8"))
-            figures = [note["Drift"].get(column, "n/a") for column in DRIFT_COLUMNS]
-            source = note["Source"] or "n/a"
-            writer.writerow([path.stem, source, note["Target"], note["Method"], note["Verdict"], *figures])
+    write_text(table, text.getvalue())
     return table
+
+
+def require_apart(root: Path, out_dir: Path) -> None:
+    """Refuse to write derivatives among the scans.
+
+    Raises
+    ------
+    MrharmonyError
+        If both folders are the same.
+    """
+    if out_dir.resolve() == root.resolve():
+        raise MrharmonyError(
+            f"{out_dir}: holds the scans. Name another folder, such as {out_dir}/derivatives/mrharmony."
+        )
+
+
+def require_own_names(outputs: Sequence[tuple[Path, Hashable]]) -> None:
+    """Refuse scans that would share what is written of them.
+
+    Parameters
+    ----------
+    outputs
+        Each scan, and what is written of it.
+
+    Raises
+    ------
+    MrharmonyError
+        If two scans have the same.
+    """
+    owners: dict[Hashable, Path] = {}
+    for scan, output in outputs:
+        other = owners.setdefault(output, scan)
+        if other != scan:
+            raise MrharmonyError(f"{scan}: has the name of {other}. Remove or rename one of the two.")
 
 
 def wanted_scans(index: BidsIndex, labels: Sequence[str] | None) -> list[BidsScan]:
@@ -106,11 +164,22 @@ def _finished(scan: Path, output: Path, job: HarmonizeJob) -> Outcome | None:
 
     A scan that was written by force is done again without: it will be refused.
     """
-    note_path = output.with_name(output.name.replace(".nii.gz", ".json"))
-    wanted = [output, note_path, *([uncertainty_path(output)] if job.uncertainty else [])]
-    if not all(path.is_file() for path in wanted):
+    note, wanted = read_note(note_path(output)), [output]
+    if job.uncertainty:
+        wanted.append(uncertainty_path(output))
+    whole = all(path.is_file() for path in wanted) and ("MeanUncertainty" in note or not job.uncertainty)
+    refused = note.get("Verdict") == "fail" and not job.force
+    if refused or not whole or not _is_result(scan, output, job):
         return None
-    note: dict[str, Any] = json.loads(note_path.read_text("utf-8"))
+    return Outcome(scan, output, note["Verdict"], None, ())
+
+
+def _is_result(scan: Path, output: Path, job: HarmonizeJob) -> bool:
+    """Whether a sidecar says that its image was made of this very scan in this very way.
+
+    A scan that cannot be read any more counts as the same.
+    """
+    note = read_note(note_path(output))
     same = {
         "Source": job.source.name if job.source else None,
         "Target": job.target.name,
@@ -120,15 +189,31 @@ def _finished(scan: Path, output: Path, job: HarmonizeJob) -> Outcome | None:
         "Sampling": job.provenance["Sampling"],
         "DetailTransfer": job.provenance["DetailTransfer"],
         "Preparation": saved_sha256(ScanFile(scan, prepared=job.prepared)),
+        "ProgramVersion": VERSION,
+        "SourceSHA256": _sha256(scan) or note.get("SourceSHA256"),
     }
-    refused = note["Verdict"] == "fail" and not job.force
-    if refused or any(note.get(key) != value for key, value in same.items()):
+    return "Verdict" in note and all(note.get(key) == value for key, value in same.items())
+
+
+def _sha256(scan: Path) -> str | None:
+    try:
+        return file_sha256(scan)
+    except MrharmonyError:
         return None
-    return Outcome(scan, output, note["Verdict"], None, ())
 
 
-def describe(out_dir: Path, name: str) -> None:
-    """Write the `dataset_description.json` of a folder of derivatives; the folder is made where missing."""
+def describe(root: Path, out_dir: Path, name: str) -> None:
+    """Write what a folder of derivatives is, and copy the table that tells the domains.
+
+    Parameters
+    ----------
+    root
+        The data set.
+    out_dir
+        The folder; made where missing.
+    name
+        Of the derivatives.
+    """
     description = {
         "Name": name,
         "BIDSVersion": "1.10.0",
@@ -136,3 +221,6 @@ def describe(out_dir: Path, name: str) -> None:
         "GeneratedBy": [{"Name": "mrharmony", "Version": __version__}],
     }
     write_json(out_dir / "dataset_description.json", description)
+    for table in ("participants.tsv", "participants.json"):
+        if (root / table).is_file():
+            write_bytes(out_dir / table, (root / table).read_bytes())

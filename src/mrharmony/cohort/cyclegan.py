@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from mrharmony.cohort.data_set import open_data_set
 from mrharmony.cohort.devices import choose_device
 from mrharmony.cohort.training import TrainingReport, model_card, work_folder
 from mrharmony.cohort.training_brains import training_brains
@@ -12,7 +13,6 @@ from mrharmony.cyclegan import CycleGanSettings
 from mrharmony.harmonize import STATISTICS_ZOOM, require_pairs, train_cyclegan
 from mrharmony.latent import CARD, ModelCard, read_card, save_card
 from mrharmony.prepare import Grid
-from mrharmony.scans import BidsIndex
 from mrharmony.volume import MrharmonyError
 
 
@@ -48,7 +48,7 @@ def train_pairs_on_bids(
         If there is nothing to train on, or the directory belongs to other scans.
     """
     require_pairs(pairs)
-    index, place = BidsIndex.open(bids_dir, domain_column), choose_device(device)
+    index, place = open_data_set(bids_dir, domain_column), choose_device(device)
     names, work = list(dict.fromkeys(name for pair in pairs for name in pair)), work_folder(output)
     brains = training_brains(index, names, None, Grid.working(STATISTICS_ZOOM), work, prepared)
     card = _joined(output, model_card(brains.counts(), (), None, bids_dir), bids_dir)

@@ -5,17 +5,15 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from concurrent.futures import as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from mrharmony import __version__
-from mrharmony.cohort.bids_app import describe, wanted_scans
+from mrharmony.cohort.bids_app import describe, require_apart, require_own_names, wanted_scans
 from mrharmony.cohort.harmonizing import reason_of
-from mrharmony.cohort.workers import one_thread, usable_cores, worker_pool
+from mrharmony.cohort.workers import one_thread, side_by_side, usable_cores
 from mrharmony.prepare import prepare_scan
 from mrharmony.prepare.figures import PreparationFigures, preparation_figures
 from mrharmony.prepare.prepared_files import LOG_SUFFIX, PreparedFiles
@@ -31,7 +29,7 @@ from mrharmony.prepare.saved import (
 from mrharmony.progress import track
 from mrharmony.report.preparation_page import IndexRow, Verdict, index_page, preparation_page, thumbnail
 from mrharmony.scans import BidsIndex, finding_record, read_mask, read_scan, write_json
-from mrharmony.scans.atomic import write_bytes, write_text
+from mrharmony.scans.atomic import write_text
 from mrharmony.volume import Finding, MrharmonyError
 
 INDEX = "index.html"
@@ -136,10 +134,10 @@ def prepare_data_set(
         The folder is that of the scans, a label is unknown, two scans have the same name, or a worker
         process was ended from outside.
     """
+    require_apart(index.root, out_dir)
     jobs = _jobs(index, out_dir, labels, volume_corrected)
-    describe(out_dir, "mrharmony: prepared T1w scans")
+    describe(index.root, out_dir, "mrharmony: prepared T1w scans")
     write_text(out_dir / ".bidsignore", _NOT_BIDS)
-    _copy_participants(index.root, out_dir)
     earlier = {job.scan: _finished(job) for job in jobs}
     missing = [job for job in jobs if earlier[job.scan] is None or job.incomplete]
     try:
@@ -153,19 +151,11 @@ def prepare_data_set(
 def _jobs(
     index: BidsIndex, out_dir: Path, labels: Sequence[str] | None, volume_corrected: bool
 ) -> list[PrepareJob]:
-    if out_dir.resolve() == index.root.resolve():
-        raise MrharmonyError(
-            f"{out_dir}: holds the scans. Name another folder, such as {out_dir}/derivatives/mrharmony."
-        )
     jobs = [
         PrepareJob(scan.path, PreparedFiles.of(scan.path, out_dir), scan.domain, volume_corrected)
         for scan in wanted_scans(index, labels)
     ]
-    owners: dict[PreparedFiles, Path] = {}
-    for job in jobs:
-        other = owners.setdefault(job.files, job.scan)
-        if other != job.scan:
-            raise MrharmonyError(f"{job.scan}: has the name of {other}. Remove or rename one of the two.")
+    require_own_names([(job.scan, job.files) for job in jobs])
     return jobs
 
 
@@ -174,19 +164,7 @@ def _run(jobs: Sequence[PrepareJob], workers: int | None) -> Iterator[tuple[Path
     count = min(workers or usable_cores(), len(jobs))
     if count <= 1:
         one_thread()
-        yield from map(_prepare, jobs)
-        return
-    pool = worker_pool(count)
-    try:
-        for future in as_completed([pool.submit(_prepare, job) for job in jobs]):
-            yield future.result()
-    except BrokenProcessPool as failure:
-        raise MrharmonyError(
-            "a worker process was ended from outside, mostly for lack of memory: call again with fewer "
-            "--workers; what is finished stays."
-        ) from failure
-    finally:
-        pool.shutdown(cancel_futures=True)
+    return side_by_side(_prepare, jobs, count)
 
 
 def _prepare(job: PrepareJob) -> tuple[Path, Preparation]:
@@ -252,13 +230,6 @@ def _finished(job: PrepareJob) -> Preparation | None:
         return None
     findings = tuple(Finding(**record) for record in log["findings"])
     return Preparation(job.scan, log["verdict"], None, findings, PreparationFigures(**log["figures"]))
-
-
-def _copy_participants(root: Path, out_dir: Path) -> None:
-    """Copy the table, so that what follows knows the domains."""
-    for name in ("participants.tsv", "participants.json"):
-        if (root / name).is_file():
-            write_bytes(out_dir / name, (root / name).read_bytes())
 
 
 def _write_index(out_dir: Path) -> None:

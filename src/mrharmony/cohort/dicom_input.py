@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mrharmony.cohort.data_set import open_data_set
 from mrharmony.scans import BidsIndex
 from mrharmony.scans.bids import SESSION, usual_column
 from mrharmony.scans.dicom import convert_dicom, is_dicom_folder
@@ -37,7 +38,9 @@ def plan_conversions(paths: Sequence[Path], output: Path) -> tuple[list[Path], d
     return [names.get(path, path) for path in paths], {scan: path for path, scan in names.items()}
 
 
-def convert_planned(conversions: Mapping[Path, Path], series: int | None = None) -> None:
+def convert_planned(
+    conversions: Mapping[Path, Path], series: int | None = None
+) -> dict[Path, MrharmonyError]:
     """Convert DICOM folders as planned.
 
     Parameters
@@ -46,11 +49,25 @@ def convert_planned(conversions: Mapping[Path, Path], series: int | None = None)
         Scan files to make, and their DICOM folders.
     series
         Number of the T1w series where it cannot be told.
+
+    Returns
+    -------
+    What was wrong with those that could not be converted.
+
+    Raises
+    ------
+    MrharmonyError
+        If a series is chosen and there is no DICOM folder.
     """
     if series is not None and not conversions:
         raise MrharmonyError("--series chooses among the series of a DICOM folder, and none is given.")
+    lost = {}
     for scan, folder in conversions.items():
-        convert_dicom(folder, scan, series)
+        try:
+            convert_dicom(folder, scan, series)
+        except MrharmonyError as error:
+            lost[scan] = error
+    return lost
 
 
 def index_of(
@@ -78,7 +95,7 @@ def index_of(
     if not is_dicom_folder(source):
         if series is not None:
             raise MrharmonyError(f"{source}: is not a DICOM folder, so that --series chooses nothing.")
-        return BidsIndex.open(source, domain_column or usual_column(source))
+        return open_data_set(source, domain_column or usual_column(source))
     label = (labels[0] if labels else "01").removeprefix("sub-")
     if not (label.isascii() and label.isalnum()):
         raise MrharmonyError(f"{label!r}: BIDS labels have letters and digits only. Choose another label.")

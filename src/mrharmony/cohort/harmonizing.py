@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,10 @@ import numpy as np
 from mrharmony.cohort.preparing import ScanFile, prepared_scan, saved_sha256
 from mrharmony.harmonize import Evidence, HarmonizedVolume, Harmonizer, SeededHarmonizer, spread
 from mrharmony.prepare import PreparedScan
+from mrharmony.prepare.saved import VERSION, file_sha256, read_note
 from mrharmony.scans import Scan, finding_record, output_stem, read_scan, write_scan
+from mrharmony.scans.atomic import remove
+from mrharmony.scans.names import scan_stem
 from mrharmony.volume import Domain, Finding, MrharmonyError
 
 SUFFIX = "_desc-harmonized_T1w.nii.gz"
@@ -93,13 +97,21 @@ class Outcome:
         }
 
 
-def output_paths(scans: Sequence[Path], output: Path) -> list[Path]:
+def output_paths(scans: Sequence[Path], output: Path, mask: Path | None = None) -> list[Path]:
     """Return where each scan's result goes: into a directory, or the one file named.
+
+    Parameters
+    ----------
+    scans, mask
+        What is read.
+    output
+        A directory, or a file ending in `.nii.gz`.
 
     Raises
     ------
     MrharmonyError
-        If several scans share one result, a result would replace an input, or a file is not `.nii.gz`.
+        If several scans share one result, a result or its sidecar would replace an input or that of one, or
+        a file is not `.nii.gz`.
     """
     if output.name.endswith((".nii", ".mgz", ".mgh", ".img", ".hdr")):
         raise MrharmonyError(f"{output}: harmonized scans are written as .nii.gz. Name the output so.")
@@ -111,19 +123,30 @@ def output_paths(scans: Sequence[Path], output: Path) -> list[Path]:
         if output.exists() and not output.is_dir():
             raise MrharmonyError(f"{output}: is a file. Name a directory, or a file ending in .nii.gz.")
         results = [output / (output_stem(scan) + SUFFIX) for scan in scans]
-    inputs = {scan.resolve() for scan in scans}
+    images = [*scans, *([mask] if mask else [])]
+    inputs = {file.resolve() for image in images for file in (image, note_path(image))}
     for result in results:
         if results.count(result) > 1:
             raise MrharmonyError(f"{result}: several scans have this result's name. Harmonize them apart.")
-        if result.resolve() in inputs:
+        written = (result, note_path(result), uncertainty_path(result))
+        taken = next((file for file in written if file.resolve() in inputs), None)
+        if taken:
             raise MrharmonyError(
-                f"{result}: is an input. Results never replace scans; choose another output."
+                f"{taken}: belongs to an input. Results never replace scans; choose another output."
             )
     return results
 
 
+def note_path(image: Path) -> Path:
+    """Return where the sidecar of an image is."""
+    return image.with_name(f"{scan_stem(image)}.json")
+
+
 def harmonize_scan(job: HarmonizeJob, path: Path, output: Path, mask: Path | None = None) -> Outcome:
-    """Harmonize one scan file; what can be expected to go wrong becomes the outcome's reason."""
+    """Harmonize one scan file; whatever goes wrong becomes the outcome's reason.
+
+    An earlier result goes where the verdict is `fail` now; so does a map that is not of the new result.
+    """
     findings: tuple[Finding, ...] = ()
     try:
         scan = read_scan(path, assume_ras=job.assume_ras)
@@ -134,22 +157,46 @@ def harmonize_scan(job: HarmonizeJob, path: Path, output: Path, mask: Path | Non
         findings += harmonized.findings
         if harmonized.evidence.verdict == "fail":
             if not job.force:
+                discard_result(output)
                 return Outcome(path, None, "fail", refusal(path, harmonized.evidence), findings)
             findings += (forced(harmonized.evidence),)
         note = sidecar(job, scan, harmonized, findings, prepared.skull_stripped, output)
         if job.uncertainty:
             note["MeanUncertainty"] = _write_uncertainty(job, scan, prepared, harmonized.scale, output)
+        else:
+            _discard_uncertainty(output)
         write_scan(output, harmonized.volume.voxels, scan, note)
     except MrharmonyError as error:
-        findings = getattr(error, "findings", findings)
-        return Outcome(path, None, None, reason_of(error, path), findings)
+        return refused_scan(path, error, findings)
+    except Exception as error:  # a fault of ours in one scan leaves the others alone, and is told
+        logging.getLogger(__name__).warning("%s", path, exc_info=True)
+        reason = f"{path}: unexpected {type(error).__name__}: {error}. Use -v for details."
+        return Outcome(path, None, None, reason, findings)
     return Outcome(path, output, harmonized.evidence.verdict, None, findings)
+
+
+def refused_scan(path: Path, error: MrharmonyError, findings: tuple[Finding, ...] = ()) -> Outcome:
+    """Return the outcome of a scan that could not be harmonized."""
+    return Outcome(path, None, None, reason_of(error, path), getattr(error, "findings", findings))
 
 
 def uncertainty_path(output: Path) -> Path:
     """Return where the uncertainty map of a harmonized scan goes."""
     stem = output.name.removesuffix(".nii.gz").removesuffix(SUFFIX.removesuffix(".nii.gz"))
     return output.with_name(stem + UNCERTAINTY_SUFFIX)
+
+
+def discard_result(output: Path) -> None:
+    """Remove an earlier result with its sidecar and map; a file that is none of ours stays."""
+    if "IntensityScale" in read_note(note_path(output)):
+        _discard_uncertainty(output)
+        remove(note_path(output), output)
+
+
+def _discard_uncertainty(output: Path) -> None:
+    path = uncertainty_path(output)
+    if "MeanUncertainty" in read_note(note_path(path)):
+        remove(note_path(path), path)
 
 
 def _write_uncertainty(
@@ -227,7 +274,9 @@ def sidecar(
         "Detail": done.get("detail"),
         "IntensityScale": harmonized.scale,
         "Sources": [way_to(scan.path, output.parent)],
+        "SourceSHA256": file_sha256(scan.path),
         "Preparation": saved_sha256(ScanFile(scan.path, prepared=job.prepared)),
+        "ProgramVersion": VERSION,
         "SpatialReference": "orig",
         "Drift": harmonized.evidence.model_dump(mode="json", exclude={"verdict", "reasons"}),
         "Verdict": harmonized.evidence.verdict,

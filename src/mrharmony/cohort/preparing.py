@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from mrharmony.cohort.workers import usable_cores, worker_pool
+from mrharmony.cohort.workers import side_by_side, usable_cores
 from mrharmony.harmonize import CanonicalBrain
 from mrharmony.prepare import PREPARATION_FORMAT, Grid, PreparedScan, prepare_scan
 from mrharmony.prepare.prepared_files import PreparedFiles
@@ -54,6 +53,9 @@ class ScanFile:
     def saved(self) -> PreparedFiles | None:
         """Where the preparation lies that is taken; None where the scan is prepared here."""
         return PreparedFiles.of(self.origin or self.path, self.prepared) if self.prepared else None
+
+
+_Job = tuple[Sequence[ScanFile], Grid, Sequence[Path]]  # a group, and the file of each brain
 
 
 def prepare_brains(
@@ -108,7 +110,8 @@ def prepare_positions(
     files = {scan: cache / f"{_key(scan, group[0], grid)}.npz" for group in positions for scan in group}
     missing = [group for group in positions if not all(files[scan].is_file() for scan in group)]
     refused: dict[Path, str] = {}
-    outcomes = _prepare_all([(group, grid, [files[scan] for scan in group]) for group in missing], workers)
+    jobs: list[_Job] = [(group, grid, [files[scan] for scan in group]) for group in missing]
+    outcomes = side_by_side(_prepare, jobs, min(workers or usable_cores(), len(jobs)))
     for outcome in track(outcomes, "preparing", len(positions), len(positions) - len(missing)):
         refused |= outcome
     return {scan.path: file for scan, file in files.items() if scan.path not in refused}, refused
@@ -239,21 +242,9 @@ def on_one_grid(one: Volume, other: Volume) -> bool:
     return one.shape == other.shape and np.allclose(one.affine, other.affine, atol=1e-3)
 
 
-def _prepare_all(
-    jobs: Sequence[tuple[Sequence[ScanFile], Grid, Sequence[Path]]], workers: int | None
-) -> Iterator[dict[Path, str]]:
-    """Prepare groups of scans side by side; yields what was refused of each, as they are done."""
-    count = min(workers or usable_cores(), len(jobs))
-    if count <= 1:
-        yield from (_prepare(*job) for job in jobs)
-        return
-    with worker_pool(count) as pool:
-        for future in as_completed([pool.submit(_prepare, *job) for job in jobs]):
-            yield future.result()
-
-
-def _prepare(group: Sequence[ScanFile], grid: Grid, files: Sequence[Path]) -> dict[Path, str]:
+def _prepare(job: _Job) -> dict[Path, str]:
     """Prepare a group of scans into their files; returns the refused ones and why."""
+    group, grid, files = job
     refused: dict[Path, str] = {}
     for scan, file, prepared in zip(group, files, prepare_together(group), strict=True):
         if isinstance(prepared, MrharmonyError):

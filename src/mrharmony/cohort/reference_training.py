@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from mrharmony.cohort.data_set import open_data_set
 from mrharmony.cohort.training import evenly, prepared_heads, work_folder
 from mrharmony.cohort.training_brains import training_brains
 from mrharmony.cohort.workers import one_thread, usable_cores, worker_pool
@@ -23,7 +24,6 @@ from mrharmony.harmonize import (
 from mrharmony.latent import STATISTICS, read_card
 from mrharmony.prepare import Grid
 from mrharmony.progress import track
-from mrharmony.scans import BidsIndex
 from mrharmony.scans.atomic import write_text
 from mrharmony.simulate import Anatomy, Scanner, load_scanners, segment_brain, virtual_head
 from mrharmony.simulate.person import Person, Population, draw_people
@@ -66,7 +66,7 @@ def train_references(
         If there is nothing to train on.
     """
     work = work_folder(output)
-    index = BidsIndex.open(bids_dir, "site")
+    index = open_data_set(bids_dir, "site")
     brains = training_brains(index, only, None, Grid.working(STATISTICS_ZOOM), work)
     heads = reference_heads([brain for _, brain in brains.kept], settings)
     known = load_scanners()
@@ -152,7 +152,7 @@ def refit_accents(
     seed
         Of these heads and their scans.
     """
-    index, grid = BidsIndex.open(bids_dir, "site"), Grid.working(STATISTICS_ZOOM)
+    index, grid = open_data_set(bids_dir, "site"), Grid.working(STATISTICS_ZOOM)
     real = training_brains(index, only, None, grid, work)
     heads = accent_heads([brain for _, brain in real.kept], seed)
     seen = real.by_domain() | prepared_heads(heads, _scanners_of(model), seed)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from accelerate import PartialState
 
+from mrharmony.cohort.data_set import open_data_set
 from mrharmony.cohort.devices import choose_device, move_model
 from mrharmony.cohort.preparing import ScanFile, load_brain, prepare_positions, require_some
 from mrharmony.cohort.training import INTENSITY_CONVENTION, TrainingReport, work_folder
@@ -47,7 +48,7 @@ from mrharmony.latent.stable import (
     train_dreambooth,
 )
 from mrharmony.prepare import Grid
-from mrharmony.scans import BidsIndex, BidsScan
+from mrharmony.scans import BidsScan
 from mrharmony.volume import FloatArray, MrharmonyError
 
 Kept = Sequence[tuple[BidsScan, Path]]
@@ -103,7 +104,7 @@ def adapt_on_bids(job: AdaptationJob) -> TrainingReport:
     work = work_folder(job.output)
     state = PartialState(cpu=on_cpu)
     grid = Grid.working(job.settings.working_zoom)
-    scans = select_scans(BidsIndex.open(job.bids_dir, job.domain_column), job.only, None)
+    scans = select_scans(open_data_set(job.bids_dir, job.domain_column), job.only, None)
     positions = [(ScanFile(scan.path, prepared=job.prepared),) for scan in scans]
     with state.main_process_first():
         files, refused = prepare_positions(positions, grid, work / "brains")

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from mrharmony.cohort.data_set import open_data_set
 from mrharmony.cohort.devices import choose_device
 from mrharmony.cohort.training_brains import TrainingBrains, run_folder, training_brains
 from mrharmony.harmonize import (
@@ -38,9 +39,8 @@ from mrharmony.latent import (
 )
 from mrharmony.prepare import Grid, prepare_scan
 from mrharmony.progress import track
-from mrharmony.scans import BidsIndex
 from mrharmony.simulate import Anatomy, Scanner, load_scanners, scan_head, segment_brain, virtual_head
-from mrharmony.volume import MrharmonyError, Volume
+from mrharmony.volume import MrharmonyError, Volume, require_distinct
 
 ACCENT_HEADS = 4  # virtual heads that a simulated scanner's accent is fitted on
 STATISTICS_HEADS = 24  # virtual heads that stand for a simulated scanner's population
@@ -76,7 +76,7 @@ def train_on_bids(
     output: Path,
     domain_column: str,
     only: Sequence[str] | None,
-    preset: str,
+    settings: TrainingSettings,
     device: str,
     prepared: Path | None = None,
 ) -> TrainingReport:
@@ -89,13 +89,13 @@ def train_on_bids(
     MrharmonyError
         If there is nothing to train on, or the arguments do not fit.
     """
-    settings = TrainingSettings.preset(preset)
     on_cpu = choose_device(device).type == "cpu"
-    index, grid = BidsIndex.open(bids_dir, domain_column), Grid.working(settings.working_zoom)
+    index, grid = open_data_set(bids_dir, domain_column), Grid.working(settings.working_zoom)
     work = work_folder(output)
     brains = training_brains(index, only, settings.scans_per_domain, grid, work, prepared)
     heads = virtual_heads(settings, grid, [brain for _, brain in brains.kept])
     scanners = _scanners(settings) if heads else []
+    require_distinct([*brains.counts(), *(scanner.name for scanner in scanners)])
     seen = scanned_heads(heads, scanners, settings.seed)
     statistics = fit_statistics(brains.by_domain() | seen)
     run = run_folder(work, brains, settings.model_dump_json())
@@ -152,7 +152,7 @@ def fit_on_bids(
         If there is nothing to fit on, or the method cannot be fitted.
     """
     require_method(method)
-    index, grid = BidsIndex.open(bids_dir, domain_column), Grid.working(STATISTICS_ZOOM)
+    index, grid = open_data_set(bids_dir, domain_column), Grid.working(STATISTICS_ZOOM)
     brains = training_brains(index, only, None, grid, work_folder(output), prepared)
     fitted = fit_method(method, brains.by_domain())
     card = model_card(brains.counts(), (), None, bids_dir)

@@ -14,7 +14,7 @@ from mrharmony.cohort.preparing import prepare_brains, require_some
 from mrharmony.harmonize import CanonicalBrain
 from mrharmony.prepare import Grid
 from mrharmony.scans import BidsIndex, BidsScan
-from mrharmony.volume import MrharmonyError
+from mrharmony.volume import MrharmonyError, require_distinct
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,7 @@ def training_brains(
         If a domain is unknown, or every scan was refused.
     """
     scans = select_scans(index, only, most)
+    require_distinct(dict.fromkeys(str(scan.domain) for scan in scans))
     brains, refused = prepare_brains([scan.path for scan in scans], grid, work / "brains", prepared=prepared)
     kept = [(str(scan.domain), brains[scan.path]) for scan in scans if scan.path in brains]
     require_some(kept, refused)
@@ -108,5 +109,10 @@ def select_scans(index: BidsIndex, only: Sequence[str] | None, most: int | None)
     unknown = [name for name in wanted if name not in index.domains]
     if unknown:
         raise MrharmonyError(f"{unknown[0]}: no such domain here. Choose from: {', '.join(index.domains)}.")
+    if not wanted:
+        raise MrharmonyError(
+            f"{index.root}: no scan has a domain in the column {index.domain_column} of participants.tsv. "
+            "Check that its labels are those of the sub- folders, or name the column with --domain-column."
+        )
     scans = [[scan for scan in index.scans if scan.domain == name][:most] for name in wanted]
     return [scan for domain in scans for scan in domain]

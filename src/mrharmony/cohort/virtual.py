@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from mrharmony.cohort.data_set import open_data_set
 from mrharmony.cohort.preparing import prepare_brains, require_some
 from mrharmony.prepare import Grid
 from mrharmony.progress import track
-from mrharmony.scans import BidsIndex, BidsScan
+from mrharmony.scans import BidsScan
 from mrharmony.scans.bids import SESSION
 from mrharmony.scans.participants import shuffle_key
 from mrharmony.simulate import Anatomy, Recipe, segment_brain, write_recipe_cohort
@@ -81,7 +82,7 @@ def _first_scans(bids_dir: Path, only: Sequence[str]) -> list[BidsScan]:
 
     The first are for training, and folders are often sorted by site.
     """
-    index = BidsIndex.open(bids_dir) if only else BidsIndex.open(bids_dir, SESSION)
+    index = open_data_set(bids_dir, "site") if only else open_data_set(bids_dir, SESSION)
     first: dict[str, BidsScan] = {}
     for scan in index.scans:
         if not only or scan.domain in only:

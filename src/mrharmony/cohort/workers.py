@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from threading import Thread
+from typing import TypeVar
 
 import torch
 from threadpoolctl import threadpool_limits
+
+from mrharmony.volume import MrharmonyError
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
 
 
 def usable_cores() -> int:
@@ -43,6 +50,39 @@ def worker_pool(
     if preloaded:
         context.set_forkserver_preload(list(preloaded))
     return ProcessPoolExecutor(count, context, _begin, max_tasks_per_child=tasks_each)
+
+
+def side_by_side(work: Callable[[Job], Result], jobs: Sequence[Job], count: int) -> Iterator[Result]:
+    """Yield what becomes of each job as it is done; what has not begun when one fails is left alone.
+
+    Parameters
+    ----------
+    work
+        What is done with a job, in another process if `count` is more than 1.
+    jobs
+        Each is sent to its process.
+    count
+        How many at a time.
+
+    Raises
+    ------
+    MrharmonyError
+        A process was ended from outside.
+    """
+    if count <= 1:
+        yield from map(work, jobs)
+        return
+    pool = worker_pool(count)
+    try:
+        for future in as_completed([pool.submit(work, job) for job in jobs]):
+            yield future.result()
+    except BrokenProcessPool as failure:
+        raise MrharmonyError(
+            "a worker process was ended from outside, mostly for lack of memory: call again with fewer "
+            "--workers, or with less beside it; what is finished stays."
+        ) from failure
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _begin() -> None:

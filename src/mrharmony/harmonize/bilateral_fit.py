@@ -25,10 +25,10 @@ from mrharmony.harmonize.bilateral_grid import (
     locate,
     require_finite,
 )
+from mrharmony.robust import huber_trust
 from mrharmony.volume import FloatArray, MrharmonyError
 
 _CORNERS = np.array(list(np.ndindex(2, 2, 2, 2)))
-_HUBER = 1.345  # of the residual's standard deviation: 95 % efficient for Gaussian noise (Huber 1964)
 
 
 def fit_bilateral_grid(
@@ -82,13 +82,6 @@ def fit_bilateral_grid(
         return start
     voxels = _Voxels.in_cells(start, positions[used], source[used], residuals, weights[used])
     return within_bounds(start, _solve(start, voxels, settings), settings)
-
-
-def huber_trust(misfit: DoubleArray) -> DoubleArray | None:
-    """Return weights that make the next least squares fit robust, shape (n,); None if half fit exactly."""
-    size = np.abs(misfit)
-    limit = _HUBER * 1.4826 * np.median(size)  # 1.4826 · median |e| estimates the standard deviation
-    return None if limit == 0 else np.asarray(limit / np.maximum(size, limit))
 
 
 @dataclass(frozen=True)

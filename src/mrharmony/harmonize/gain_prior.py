@@ -11,8 +11,9 @@ from functools import lru_cache
 import numpy as np
 
 from mrharmony.harmonize.bilateral_bounds import DoubleArray, LockSettings, smoothness
-from mrharmony.harmonize.bilateral_fit import fit_bilateral_grid, huber_trust
+from mrharmony.harmonize.bilateral_fit import fit_bilateral_grid
 from mrharmony.harmonize.bilateral_grid import BilateralGrid
+from mrharmony.robust import huber_trust
 from mrharmony.volume import FloatArray
 
 GAIN_NODES = (3, 4, 3)

@@ -50,8 +50,9 @@ class ModelCard(Settings):
     dreambooth: DreamBoothSettings | None = None  # how a Stable Diffusion model was fine-tuned
 
     def find(self, name: str) -> Domain | None:
-        """Return the domain of that name, or None; case, hyphens and dots make no difference."""
-        for card in self.domains:
+        """Return the domain of that name, or else one that differs in case, hyphens or dots; else None."""
+        exact = [card for card in self.domains if card.name == name]
+        for card in (*exact, *self.domains):
             if same_name(card.name, name):
                 return Domain(card.name, card.prompt)
         return None

@@ -16,7 +16,7 @@ from mrharmony.prepare.receive_field import receive_field
 from mrharmony.prepare.voxel_order import array_from_ras, array_to_ras, to_ras
 from mrharmony.volume import BoolArray, Matrix, MrharmonyError, Volume
 
-PREPARATION_FORMAT = "5"
+PREPARATION_FORMAT = "6"
 """Changes when preparation or the reference network changes, so that older preparations are not taken up."""
 
 

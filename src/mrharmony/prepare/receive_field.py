@@ -17,6 +17,7 @@ from mrharmony.prepare.bias_field import LOG_LIMIT, native_bias_field
 from mrharmony.prepare.grid import Grid
 from mrharmony.prepare.intensity import intensity_scale
 from mrharmony.prepare.resample import resample_brain
+from mrharmony.robust import huber_trust
 from mrharmony.volume import BoolArray, FloatArray, Matrix, Volume
 
 _Array = NDArray[np.float64]
@@ -26,17 +27,16 @@ PASSES = 2  # the looks of a corrected scan are better ones
 _EVERY = 4  # coronal slices: a field of a few waves needs no more
 _VOXELS = 2  # every so many of a slice
 _STEPS = 5  # of a fit: the field, then the mixture, then the trust in each voxel
-_SHORTEST_WAVE = 90.0  # mm
+_SHORTEST_WAVE = 120.0  # mm
+_MARGIN = 1.6  # times the grid's extent: a cosine is flat where its box ends, which a coil's field is not
 _SMOOTHNESS = 1e-3  # weight of the mean squared curvature of the log field, squared canonical units
-_TUNING = 1.345 * 1.4826  # Huber's constant times the deviation of a median absolute residual
-_TINY = 1e-6
 
 
 def receive_field(volume: Volume, brain_mask: BoolArray, posture: Matrix, passes: int = PASSES) -> FloatArray:
     """Estimate the receive field of a T1w scan.
 
     Minimises Σ ρ(s(x) - exp(b(x)·c) w·r(x)) over the field's coefficients c and the mixture's weights w,
-    where s is the scan, r are the looks, b cosines of at least 90 mm in template space, and ρ is Huber's: a
+    where s is the scan, r are the looks, b cosines of at least 120 mm in template space, and ρ is Huber's: a
     lesion that the looks do not show is no field. Twice: the second time with looks of the corrected scan.
 
     Parameters
@@ -111,9 +111,10 @@ def _fitted(scan: _Array, looks: _Array, cosines: _Array) -> _Array:
         weighted = slopes * trust[:, None]
         missing = weighted.T @ (scan - told) - stiff @ coefficients
         coefficients = coefficients + np.linalg.solve(weighted.T @ slopes + stiff, missing)
-        rest = np.abs(scan - told)
-        trust = np.minimum(1, (_TUNING * np.median(rest) + _TINY) / np.maximum(rest, _TINY))
-        trust /= trust.sum()
+        robust = huber_trust(scan - told)
+        if robust is None:
+            break
+        trust = robust / robust.sum()
     return coefficients
 
 
@@ -132,8 +133,8 @@ def _waves() -> NDArray[np.int_]:
 
 def _cosines(positions: NDArray[np.floating]) -> _Array:
     """Return the cosines at template positions in mm, shape (n, 3); shape (n, waves)."""
-    low = np.diag(_GRID.affine)[:3] / -2 + _GRID.affine[:3, 3]
-    share = (positions - low) / _extent()
+    centre = _GRID.affine[:3, 3] + (np.array(_GRID.shape) - 1) / 2 * np.diag(_GRID.affine)[:3]
+    share = (positions - centre) / _extent() + 0.5
     axes = [
         np.cos(np.pi * np.outer(share[:, axis], np.arange(_waves()[:, axis].max() + 1))) for axis in range(3)
     ]
@@ -142,5 +143,6 @@ def _cosines(positions: NDArray[np.floating]) -> _Array:
 
 
 def _extent() -> _Array:
-    extent: _Array = np.array(_GRID.shape) * np.array(_GRID.zooms, np.float64)
+    """Return the size of the cosines' box, mm, shape (3,)."""
+    extent: _Array = _MARGIN * np.array(_GRID.shape) * np.array(_GRID.zooms, np.float64)
     return extent

@@ -2,7 +2,7 @@
 
 from mrharmony.scans.atomic import write_json
 from mrharmony.scans.bids import BidsIndex, BidsScan
-from mrharmony.scans.findings import finding_line, finding_record
+from mrharmony.scans.findings import finding_record
 from mrharmony.scans.names import SCAN_SUFFIXES, find_scans, output_stem, scan_suffix
 from mrharmony.scans.reading import check_scan, read_mask, read_scan
 from mrharmony.scans.scan import Scan
@@ -15,7 +15,6 @@ __all__ = [
     "Scan",
     "check_scan",
     "find_scans",
-    "finding_line",
     "finding_record",
     "output_stem",
     "read_mask",

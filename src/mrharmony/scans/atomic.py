@@ -89,6 +89,24 @@ def _failures(target: Path) -> Iterator[None]:
         ) from failure
 
 
+def remove(*files: Path) -> None:
+    """Remove files, those that are there.
+
+    Raises
+    ------
+    MrharmonyError
+        The operating system refuses.
+    """
+    for file in files:
+        try:
+            file.unlink(missing_ok=True)
+        except OSError as failure:
+            reason = failure.strerror or failure
+            raise MrharmonyError(
+                f"{file}: cannot be removed ({reason}). Check permissions of its folder."
+            ) from failure
+
+
 def json_bytes(record: dict[str, Any]) -> bytes:
     """Return a record as indented UTF-8 JSON; NaN and infinity raise `ValueError`."""
     return (json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()

@@ -16,6 +16,9 @@ from mrharmony.volume import Finding, MrharmonyError
 SESSION = "session"
 """The domain column that stands for the label of the scan's `ses-` folder."""
 
+OWN_MAPS = frozenset({"desc-uncertainty", "desc-canonical", "desc-volumecorrected"})
+"""Entities of T1w images that are written beside scans and are none themselves."""
+
 _NAMED_AT_MOST = 5
 
 
@@ -124,7 +127,8 @@ def _find_scans(root: Path) -> Iterator[Path]:
     folders = [*root.glob("sub-*/anat"), *root.glob("sub-*/ses-*/anat")]
     paths = [path for folder in folders for path in folder.glob("*_T1w.nii*")]
     for path in sorted(paths):
-        if path.name.endswith(("_T1w.nii", "_T1w.nii.gz")) and not path.name.startswith("."):
+        named = path.name.endswith(("_T1w.nii", "_T1w.nii.gz")) and not path.name.startswith(".")
+        if named and not OWN_MAPS & entities(scan_stem(path)):
             yield path
 
 
@@ -159,21 +163,23 @@ def _check_scans(root: Path, scans: Iterable[BidsScan]) -> Iterator[Finding]:
 
 
 def _check_domains(scans: tuple[BidsScan, ...], participants: dict[str, dict[str, str]]) -> Iterator[Finding]:
-    """Find scans whose domain is not known."""
+    """Find scans whose domain is not known, in a folder where that of others is."""
     lost = [scan for scan in scans if scan.domain is None]
+    if len(lost) == len(scans):
+        return
     unlisted = sorted({scan.subject for scan in lost if participants and scan.subject not in participants})
     unnamed = sorted({scan.subject for scan in lost} - set(unlisted))
     if unlisted:
         yield warning(
             "bids-unlisted",
             f"participants.tsv does not list {_some(unlisted)}: their domain is not known.",
-            "Add them to the table, or name the domain with --from.",
+            "Add them to the table; labels there are those of the folders.",
         )
     if unnamed:
         yield warning(
             "bids-no-domain",
             f"No domain is given for {_some(unnamed)}.",
-            "Fill in the domain column (or the ses- folder), or name the domain with --from.",
+            "Fill in the domain column, or give the session a ses- folder.",
         )
 
 

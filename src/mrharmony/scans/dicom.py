@@ -15,6 +15,7 @@ import nibabel as nib
 
 from mrharmony.scans.names import scan_suffix
 from mrharmony.scans.reading import read_scan
+from mrharmony.scans.scan import Scan
 from mrharmony.scans.t1w_series import likely_t1w
 from mrharmony.scans.writing import write_scan
 from mrharmony.volume import MrharmonyError
@@ -112,7 +113,7 @@ def convert_dicom(folder: Path, output: Path, series: int | None = None) -> Path
     """
     with TemporaryDirectory(prefix="mrharmony-") as temporary:
         chosen = choose_series(folder, _convert_all(folder, Path(temporary)), series)
-        scan = read_scan(chosen.path)
+        scan = _read(folder, chosen)
         sidecar = {key: chosen.sidecar[key] for key in KEPT_KEYS if key in chosen.sidecar}
         if not output.exists():
             write_scan(output, scan.volume.voxels, scan, sidecar)
@@ -122,6 +123,14 @@ def convert_dicom(folder: Path, output: Path, series: int | None = None) -> Path
         if again.read_bytes() != output.read_bytes():
             raise MrharmonyError(f"{output}: is another scan than that of {folder}. Name another output.")
     return output
+
+
+def _read(folder: Path, series: DicomSeries) -> Scan:
+    try:
+        return read_scan(series.path)
+    except MrharmonyError as error:
+        reason = str(error).removeprefix(f"{series.path}: ")
+        raise MrharmonyError(f"{folder}: series {series.number}: {reason}") from error
 
 
 def choose_series(folder: Path, found: Sequence[DicomSeries], number: int | None) -> DicomSeries:

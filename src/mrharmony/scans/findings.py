@@ -57,8 +57,3 @@ def proceed(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
 def finding_record(finding: Finding) -> dict[str, str]:
     """Return a finding as a JSON object with the keys `level`, `code`, `message` and `fix`."""
     return asdict(finding)
-
-
-def finding_line(finding: Finding) -> str:
-    """Return a finding as one line of text: level, code, message and fix."""
-    return f"{finding.level} [{finding.code}] {finding.message} {finding.fix}"

@@ -88,6 +88,8 @@ def _check_header(path: Path, header: list[str]) -> None:
 
 
 def _row(path: Path, header: list[str], values: list[str]) -> dict[str, str]:
+    if any("\n" in value for value in values):
+        raise MrharmonyError(f"{path}: a quotation mark is not closed in {values[0]!r}. Remove or close it.")
     if len(values) > len(header):
         raise MrharmonyError(f"{path}: the row {values} has more fields than the header. Check its tabs.")
     pairs = zip(header, map(str.strip, values), strict=False)

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 import nibabel as nib
 import numpy as np
 
-from mrharmony.scans.atomic import json_bytes, staged
+from mrharmony.scans.atomic import json_bytes, remove, staged
 from mrharmony.scans.names import scan_stem, scan_suffix
 from mrharmony.scans.scan import Scan
 from mrharmony.volume import FloatArray, MrharmonyError
@@ -51,7 +51,7 @@ def write_scan(path: Path | str, voxels: FloatArray, like: Scan, sidecar: dict[s
         image_file.fill(lambda stream: _write_gzip(stream, image))
         if note is not None:
             note_file.fill(lambda stream: stream.write(note))
-        note_path.unlink(missing_ok=True)
+        remove(note_path)
         image_file.commit()
         if note is not None:
             note_file.commit()

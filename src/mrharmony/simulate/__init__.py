@@ -18,7 +18,7 @@ from mrharmony.simulate.recipe_cohort import write_recipe_cohort
 from mrharmony.simulate.recipe_subjects import Subject, plan_subjects
 from mrharmony.simulate.scanner import Scanner, load_scanners
 from mrharmony.simulate.scanning import ScanDraw, draw_scan, render, scan_coronal, scan_head
-from mrharmony.simulate.segment import anatomies_of, segment_brain
+from mrharmony.simulate.segment import segment_brain
 from mrharmony.simulate.signal import Mprage, SpoiledGradientEcho, tissue_signal
 from mrharmony.simulate.tissues import TISSUE_PARAMETERS, TISSUES
 
@@ -40,7 +40,6 @@ __all__ = [
     "Scanner",
     "SpoiledGradientEcho",
     "Subject",
-    "anatomies_of",
     "contrast",
     "draw_people",
     "draw_person",

@@ -52,7 +52,7 @@ def write_recipe_cohort(
     pose
         Whether heads lie a little rotated and shifted in the scanner, as people do.
     anatomies
-        Real people's anatomies (`anatomies_of`) to base the heads on, at least two: the first 60 % in turn
+        Real people's anatomies (`segment_brain`) to base the heads on, at least two: the first 60 % in turn
         for training, the others for testing. The average if empty.
 
     Returns

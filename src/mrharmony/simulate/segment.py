@@ -7,14 +7,12 @@ Ashburner and Friston 2005, NeuroImage 26:839), with classes for voxels that two
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import lru_cache
 
 import numpy as np
 import torch
 from scipy.ndimage import find_objects, gaussian_filter
 
-from mrharmony.progress import track
 from mrharmony.simulate._resample import grid_positions, sample
 from mrharmony.simulate.anatomy import Anatomy
 from mrharmony.simulate.mixture import fit_brain_mixture, require_whole_brain, tissue_shares
@@ -53,22 +51,6 @@ def segment_brain(brain: Volume, brain_mask: BoolArray) -> Anatomy:
     mixture = fit_brain_mixture(brain.voxels, brain_mask, priors, brain.zooms[0], FIT_ZOOM_MM)
     shares = tissue_shares(brain.voxels, brain_mask, priors, mixture, brain.zooms[0])
     return _anatomy(shares, to_template, brain.affine)
-
-
-def anatomies_of(brains: Iterable[tuple[Volume, BoolArray]]) -> list[Anatomy]:
-    """Segment prepared brains, so that cohorts have real people's anatomies.
-
-    Parameters
-    ----------
-    brains
-        Brains and masks, as `segment_brain` takes them.
-
-    Raises
-    ------
-    MrharmonyError
-        If one of them cannot be segmented.
-    """
-    return [segment_brain(brain, mask) for brain, mask in track(brains, "segmenting")]
 
 
 def _anatomy(shares: FloatArray, to_template: Matrix, affine: Matrix) -> Anatomy:

@@ -1,0 +1,192 @@
+"""What lies in an output folder is of one kind and of these scans; what is the user's stays."""
+
+import gzip
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from dicom_files import write_series
+from mrharmony.cli import main
+from mrharmony.cohort import harmonizing
+from mrharmony.scans import BidsIndex
+from mrharmony.volume import Volume
+from sentences import sentences
+
+QUICK = ("--to", "LA", "--method", "none")
+
+
+@pytest.fixture(scope="module")
+def finished(scan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `study`, a data set of one scan with a table and a description, harmonized into `out`."""
+    folder = tmp_path_factory.mktemp("finished")
+    path = folder / "study" / "sub-7" / "anat" / "sub-7_T1w.nii.gz"
+    path.parent.mkdir(parents=True)
+    shutil.copy(scan, path)
+    (folder / "study" / "participants.tsv").write_text("participant_id\tsite\nsub-7\tHere\n")
+    (folder / "study" / "dataset_description.json").write_text('{"Name": "ours"}')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logging.root.manager, "disable", logging.NOTSET)
+        arguments = ["bids", folder / "study", folder / "out", "participant", *QUICK]
+        patch.setattr("sys.argv", ["mrharmony", *map(str, arguments)])
+        with pytest.raises(SystemExit, match="0"):
+            main()
+    return folder
+
+
+@pytest.fixture
+def study(finished: Path, tmp_path: Path) -> Path:
+    """A data set of its own for each test."""
+    return shutil.copytree(finished / "study", tmp_path / "study")
+
+
+@pytest.fixture
+def out(finished: Path, tmp_path: Path) -> Path:
+    """What was made of the data set."""
+    return shutil.copytree(finished / "out", tmp_path / "out")
+
+
+def scan_of(study: Path) -> Path:
+    return study / "sub-7" / "anat" / "sub-7_T1w.nii.gz"
+
+
+def test_a_data_set_never_becomes_its_own_derivative(run, study: Path):
+    status, _, errors = run("bids", study, study, "participant", *QUICK)
+    assert status == 2
+    assert "holds the scans" in errors
+    assert (study / "dataset_description.json").read_text() == '{"Name": "ours"}'
+    assert len(list(study.rglob("*.nii.gz"))) == 1
+
+
+def test_derivatives_can_be_judged_and_maps_are_no_scans(out: Path):
+    (result,) = BidsIndex.open(out, "site").scans
+    assert (result.subject, result.domain) == ("7", "Here")
+    for name in ("desc-uncertainty", "space-MNI152NLin2009aSym_res-1_desc-canonical"):
+        shutil.copy(result.path, result.path.with_name(f"sub-7_{name}_T1w.nii.gz"))
+    assert [scan.path for scan in BidsIndex.open(out, "site").scans] == [result.path]
+
+
+def test_a_scan_that_changed_is_done_again_and_its_old_map_goes(run, study: Path, out: Path):
+    arguments = ("bids", study, out, "participant", *QUICK)
+    result = next(out.rglob("*desc-harmonized_T1w.nii.gz"))
+    uncertainty = result.with_name(result.name.replace("harmonized", "uncertainty"))
+    note = uncertainty.with_name(uncertainty.name.replace(".nii.gz", ".json"))
+    uncertainty.write_bytes(b"of an earlier result")
+    note.write_text('{"MeanUncertainty": 1.0}')
+    before = result.read_bytes()
+    assert run(*arguments)[0] == 0
+    assert uncertainty.exists()
+    image = nib.load(scan_of(study))
+    nib.save(nib.Nifti1Image(image.get_fdata() * 2, image.affine), scan_of(study))
+    assert run(*arguments)[0] == 0
+    assert result.read_bytes() != before
+    assert not uncertainty.exists()
+    assert not note.exists()
+
+
+def test_a_scan_that_cannot_be_read_any_more_keeps_its_result(run, study: Path, out: Path):
+    arguments = ("bids", study, out, "participant", *QUICK)
+    result = next(out.rglob("*desc-harmonized_T1w.nii.gz"))
+    content = scan_of(study).read_bytes()
+    scan_of(study).unlink()
+    scan_of(study).symlink_to("nowhere")
+    status, _, errors = run(*arguments)
+    assert status == 0
+    assert "not here" in errors
+    assert result.is_file()
+    scan_of(study).unlink()
+    scan_of(study).write_bytes(content[:5000])
+    assert run(*arguments)[0] == 3
+    assert not result.exists()  # it was of another scan
+
+
+def test_scans_that_would_share_a_result_are_refused(run, study: Path, tmp_path: Path):
+    scan_of(study).with_name("sub-7_T1w.nii").touch()
+    status, _, errors = run("bids", study, tmp_path / "out", "participant", *QUICK)
+    assert status == 2
+    assert "has the name of" in errors
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_broken_sidecar_is_a_row_that_says_nothing(run, study: Path, out: Path):
+    next(out.rglob("*_desc-harmonized_T1w.json")).write_text("{")
+    status, output, _ = run("bids", study, out, "group", "--to", "LA", "--json")
+    assert status == 0
+    table = Path(json.loads(output)["table"]).read_text().splitlines()
+    assert table[1].split("\t")[1:] == ["n/a"] * (len(table[0].split("\t")) - 1)
+
+
+@pytest.mark.parametrize("option", ["--output", "--mask"])
+def test_sidecars_and_masks_of_inputs_are_never_replaced(run, study: Path, option: str):
+    scan = scan_of(study)
+    raw = scan.with_name("sub-7_T1w.nii")
+    raw.write_bytes(gzip.decompress(scan.read_bytes()))
+    scan.unlink()
+    image = nib.load(raw)
+    note = raw.with_suffix(".json")
+    note.write_text('{"EchoTime": 0.003}')
+    mask = raw.with_name("mask.nii.gz")
+    nib.save(nib.Nifti1Image((image.get_fdata() > 0).astype(np.uint8), image.affine), mask)
+    before = mask.read_bytes()
+    taken = {"--output": ("--output", scan), "--mask": ("--mask", mask, "--output", mask)}[option]
+    status, _, errors = run("harmonize", raw, *QUICK, *taken)
+    assert status == 2
+    assert "never replace" in errors
+    assert note.read_text() == '{"EchoTime": 0.003}'
+    assert mask.read_bytes() == before
+    assert not scan.exists()
+
+
+def test_a_fault_of_ours_in_one_scan_leaves_the_others_alone(run, scan: Path, tmp_path: Path, monkeypatch):
+    other = tmp_path / "sub-odd_T1w.nii.gz"
+    shutil.copy(scan, other)
+    ours = harmonizing.prepared_scan
+
+    def faulty(file, read):
+        if file.path == other:
+            raise ZeroDivisionError("of ours")
+        return ours(file, read)
+
+    monkeypatch.setattr(harmonizing, "prepared_scan", faulty)
+    status, output, errors = run("harmonize", other, scan, *QUICK, "--output", tmp_path / "out", "--json")
+    assert status == 3
+    assert [bool(record["output"]) for record in json.loads(output)] == [False, True]
+    assert sentences(errors) == [
+        f"refused: {other}: unexpected ZeroDivisionError: of ours. Use -v for details."
+    ]
+
+
+def test_an_examination_that_cannot_be_converted_leaves_the_others_done(run, scan: Path, tmp_path: Path):
+    odd = Volume(np.random.default_rng(0).random((8, 8, 8), np.float32), np.eye(4))
+    for number in (4, 7):
+        write_series(tmp_path / "exam", odd, number)
+    status, output, errors = run(
+        "harmonize", tmp_path / "exam", scan, *QUICK, "--output", tmp_path / "out", "--json"
+    )
+    assert status == 3
+    assert [bool(record["output"]) for record in json.loads(output)] == [False, True]
+    assert str(tmp_path / "exam") in errors
+    assert "Traceback" not in errors
+
+
+def test_training_where_no_label_fits_says_so(run, study: Path, tmp_path: Path):
+    (study / "participants.tsv").write_text("participant_id\tsite\n007\tHere\n")
+    status, _, errors = run("train", study, "--method", "synthesis", "--output", tmp_path / "model")
+    assert status == 2
+    assert "no scan has a domain in the column site" in errors
+    assert "does not list" in errors or "labels" in errors
+    assert not (tmp_path / "model").exists()
+
+
+def test_interrupting_says_that_what_is_finished_stays(run, scan: Path, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mrharmony.scans.check_scan", interrupted)
+    status, _, errors = run("check", scan)
+    assert status == 130
+    assert "What is finished stays" in errors
