@@ -24,11 +24,10 @@ from mrharmony.cyclegan import (
 from mrharmony.harmonize.bilateral_bounds import LockSettings
 from mrharmony.harmonize.bilateral_fit import fit_bilateral_grid
 from mrharmony.harmonize.bilateral_grid import BilateralGrid
-from mrharmony.harmonize.evidence import scan_evidence
 from mrharmony.harmonize.fitted import Brains, require_brains
 from mrharmony.harmonize.grid_change import filled_outward, require_grid
 from mrharmony.harmonize.image_to_image import at_native_voxels
-from mrharmony.harmonize.locked import output_scale, through_lock
+from mrharmony.harmonize.locked import in_target_units, through_lock
 from mrharmony.harmonize.per_scan import STATISTICS_ZOOM, brain_intensities, canonical_brain, on_brain
 from mrharmony.harmonize.population import (
     CanonicalBrain,
@@ -36,7 +35,6 @@ from mrharmony.harmonize.population import (
     fit_statistics,
     load_statistics,
     save_statistics,
-    target_statistics,
 )
 from mrharmony.harmonize.protocol import HarmonizedVolume
 from mrharmony.latent import STATISTICS
@@ -101,15 +99,9 @@ class CycleGanHarmonizer:
             done = through_lock(scan, transform, self.name, source, target, self.statistics)
             provenance = {**done.provenance, "lock": True}
             return HarmonizedVolume(done.volume, done.scale, done.evidence, provenance)
-        scale = output_scale(scan, source, target, self.statistics)
-        volume = scan.native.with_voxels(self.intensities(scan, source, target) * np.float32(scale))
-        provenance = {"method": self.name, "extent": "brain", "lock": self.lock is not None}
-        return HarmonizedVolume(
-            volume,
-            scale,
-            scan_evidence(scan, volume, scale, target_statistics(self.statistics, target)),
-            provenance,
-        )
+        voxels = self.intensities(scan, source, target)
+        provenance = {"method": self.name, "lock": self.lock is not None}
+        return in_target_units(scan, voxels, source, target, self.statistics, provenance)
 
     def save(self, directory: Path) -> None:
         """Write statistics and pairs; pairs and domains that the directory holds already stay."""

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 from scipy.ndimage import map_coordinates
 
 from mrharmony.harmonize.bilateral_bounds import LockSettings
 from mrharmony.harmonize.bilateral_fit import fit_bilateral_grid
-from mrharmony.harmonize.evidence import scan_evidence
-from mrharmony.harmonize.locked import output_scale, through_lock
+from mrharmony.harmonize.locked import in_target_units, through_lock
 from mrharmony.harmonize.per_scan import on_brain
 from mrharmony.harmonize.population import DomainStatistics, target_statistics
 from mrharmony.harmonize.protocol import HarmonizedVolume
@@ -93,16 +91,9 @@ class ImageToImageHarmonizer:
     def _raw(
         self, scan: PreparedScan, picture: Volume, source: Domain | None, target: Domain
     ) -> HarmonizedVolume:
-        scale = output_scale(scan, source, target, self.statistics)
-        canonical = at_native_voxels(scan, picture, self.grid)
-        volume = scan.native.with_voxels(canonical * np.float32(scale))
-        provenance: dict[str, object] = {"method": self.name, "extent": "brain", **self._about()}
-        return HarmonizedVolume(
-            volume,
-            scale,
-            scan_evidence(scan, volume, scale, target_statistics(self.statistics, target)),
-            provenance,
-        )
+        voxels = at_native_voxels(scan, picture, self.grid)
+        provenance = {"method": self.name, **self._about()}
+        return in_target_units(scan, voxels, source, target, self.statistics, provenance)
 
     def _locked(
         self, scan: PreparedScan, before: Volume, picture: Volume, source: Domain | None, target: Domain

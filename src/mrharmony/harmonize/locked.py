@@ -66,6 +66,38 @@ def through_lock(
     )
 
 
+def in_target_units(
+    scan: PreparedScan,
+    intensities: FloatArray,
+    source: Domain | None,
+    target: Domain,
+    statistics: Mapping[str, DomainStatistics],
+    provenance: dict[str, object],
+) -> HarmonizedVolume:
+    """Return what a method without the lock made of a scan's brain, with evidence.
+
+    Parameters
+    ----------
+    scan
+        The prepared scan.
+    intensities
+        Canonical units, shape (i, j, k), 0 outside the brain.
+    source, target, statistics
+        As of `through_lock`.
+    provenance
+        Name of the method, and what else is to be known.
+
+    Raises
+    ------
+    MrharmonyError
+        If the target domain is unknown.
+    """
+    scale = output_scale(scan, source, target, statistics)
+    volume = scan.native.with_voxels(intensities * np.float32(scale))
+    evidence = scan_evidence(scan, volume, scale, target_statistics(statistics, target))
+    return HarmonizedVolume(volume, scale, evidence, {**provenance, "extent": "brain"})
+
+
 def truth_fitted(scan: PreparedScan, truth: FloatArray) -> FloatArray:
     """Return a scan through the lock that is fitted to its truth: the best that any look could give.
 

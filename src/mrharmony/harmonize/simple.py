@@ -7,12 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-
-from mrharmony.harmonize.evidence import scan_evidence
 from mrharmony.harmonize.fitted import Fitted, save_fitted
-from mrharmony.harmonize.locked import output_scale
-from mrharmony.harmonize.population import DomainStatistics, save_statistics, target_statistics
+from mrharmony.harmonize.locked import in_target_units
+from mrharmony.harmonize.population import DomainStatistics, save_statistics
 from mrharmony.harmonize.protocol import HarmonizedVolume
 from mrharmony.latent import STATISTICS
 from mrharmony.prepare import PreparedScan
@@ -68,15 +65,8 @@ class SimpleHarmonizer:
         MrharmonyError
             If the target domain is unknown, or the method cannot work from that source.
         """
-        scale = output_scale(scan, source, target, self.statistics)
-        volume = scan.native.with_voxels(self.intensities(scan, source, target) * np.float32(scale))
-        provenance: dict[str, object] = {"method": self.name, "extent": "brain"}
-        return HarmonizedVolume(
-            volume,
-            scale,
-            scan_evidence(scan, volume, scale, target_statistics(self.statistics, target)),
-            provenance,
-        )
+        voxels = self.intensities(scan, source, target)
+        return in_target_units(scan, voxels, source, target, self.statistics, {"method": self.name})
 
     def save(self, directory: Path) -> None:
         """Write `statistics.safetensors`, which all methods share, and the method's own file."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
 import json
@@ -21,12 +20,11 @@ from mrharmony.prepare.prepared import PreparedScan
 from mrharmony.prepare.prepared_files import SPACE, PreparedFiles
 from mrharmony.scans import Scan, finding_record, read_mask, write_json
 from mrharmony.scans.atomic import write_bytes
+from mrharmony.scans.writing import write_gzip
 from mrharmony.volume import Finding, FloatArray, MrharmonyError
 
 VERSION = f"{__version__}/{PREPARATION_FORMAT}"
 """Program and format of preparations; the second changes when preparation changes between releases."""
-
-_COMPRESSION_LEVEL = 1  # fields and floats hardly compress, whatever the effort
 
 
 def write_prepared(files: PreparedFiles, scan: Scan, prepared: PreparedScan, details: dict[str, Any]) -> None:
@@ -238,8 +236,7 @@ def _gzipped(header: nib.Nifti1Header, voxels: FloatArray | NDArray[np.uint8]) -
     kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
     image = kind(voxels, header.get_best_affine(), header)
     content = io.BytesIO()
-    with gzip.GzipFile("", "wb", _COMPRESSION_LEVEL, content, mtime=0) as compressed:
-        image.to_stream(compressed)
+    write_gzip(content, image)
     return content.getvalue()
 
 

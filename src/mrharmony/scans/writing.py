@@ -48,7 +48,7 @@ def write_scan(path: Path | str, voxels: FloatArray, like: Scan, sidecar: dict[s
     note_path = path.with_name(f"{scan_stem(path)}.json")
     note = None if sidecar is None else json_bytes(sidecar)
     with staged(path) as image_file, staged(note_path) as note_file:
-        image_file.fill(lambda stream: _write_gzip(stream, image))
+        image_file.fill(lambda stream: write_gzip(stream, image))
         if note is not None:
             note_file.fill(lambda stream: stream.write(note))
         remove(note_path)
@@ -77,7 +77,7 @@ def _image(voxels: FloatArray, like: Scan) -> nib.Nifti1Image:
     return kind(intensities, header.get_best_affine(), header)
 
 
-def _write_gzip(stream: BinaryIO, image: nib.Nifti1Image) -> None:
+def write_gzip(stream: BinaryIO, image: nib.Nifti1Image, level: int = COMPRESSION_LEVEL) -> None:
     """Compress without name and time, which would make equal scans differ."""
-    with gzip.GzipFile("", "wb", COMPRESSION_LEVEL, stream, mtime=0) as compressed:
+    with gzip.GzipFile("", "wb", level, stream, mtime=0) as compressed:
         image.to_stream(compressed)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 import nibabel as nib
 import numpy as np
@@ -14,10 +12,12 @@ from numpy.typing import NDArray
 import mrharmony
 from mrharmony.scans import write_json
 from mrharmony.scans.atomic import staged, write_text
+from mrharmony.scans.writing import write_gzip
 from mrharmony.simulate.scanner import Scanner
 from mrharmony.simulate.tissues import TISSUES
 from mrharmony.volume import Matrix
 
+COMPRESSION_LEVEL = 3  # labels and zeros compress well
 DESCRIPTION = "dataset_description.json"
 LABELS = (*TISSUES, "WM lesion")
 TRUTH = Path("derivatives", "truth")
@@ -84,12 +84,8 @@ def write_nifti(path: Path, voxels: NDArray[np.generic], affine: Matrix) -> None
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=1)
 
-    def write(stream: BinaryIO) -> None:
-        with gzip.GzipFile("", "wb", 3, stream, mtime=0) as compressed:
-            image.to_stream(compressed)
-
     with staged(path) as file:
-        file.fill(write)
+        file.fill(lambda stream: write_gzip(stream, image, COMPRESSION_LEVEL))
         file.commit()
 
 
