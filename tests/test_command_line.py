@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from mrharmony.cli import app
-from mrharmony.cli.app import MethodName
-from mrharmony.cli.models import TrainedMethod
+from mrharmony.cli.app import MethodName, TrainedMethod
 from mrharmony.harmonize import CYCLEGAN, FITTED_METHODS
 from sentences import sentences
 

@@ -50,10 +50,9 @@ AssumeRas = Annotated[
     ),
 ]
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where diffusion models run.")]
-MethodName = Literal[
+TrainedMethod = Literal[
     "synthesis",
     "diffusion",
-    "img2img",
     "regional",
     "regional-scan",
     "population",
@@ -70,6 +69,7 @@ MethodName = Literal[
     "combat",
     "cyclegan",
 ]
+MethodName = Literal[TrainedMethod, "img2img"]
 Method = Annotated[
     MethodName,
     typer.Option(

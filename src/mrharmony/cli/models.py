@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -17,6 +17,7 @@ from mrharmony.cli.app import (
     Model,
     Prepared,
     Seed,
+    TrainedMethod,
     app,
 )
 from mrharmony.volume import MrharmonyError
@@ -24,26 +25,6 @@ from mrharmony.volume import MrharmonyError
 if TYPE_CHECKING:
     from mrharmony.cohort.adapting import AdaptationReport
     from mrharmony.cohort.training import TrainingReport
-
-TrainedMethod = Literal[
-    "synthesis",
-    "diffusion",
-    "regional",
-    "regional-scan",
-    "population",
-    "histogram",
-    "none",
-    "zscore",
-    "whitestripe",
-    "fcm",
-    "kde",
-    "lsq",
-    "nyul",
-    "n4-histogram",
-    "spectrum",
-    "combat",
-    "cyclegan",
-]
 
 
 @app.command()
