@@ -15,7 +15,6 @@ from mrharmony.cohort.harmonizing import (
     Outcome,
     discard_result,
     harmonize_scan,
-    note_path,
     uncertainty_path,
 )
 from mrharmony.cohort.preparing import ScanFile, saved_sha256
@@ -24,6 +23,7 @@ from mrharmony.prepare.saved import VERSION, file_sha256, read_note
 from mrharmony.progress import track
 from mrharmony.scans import BidsIndex, BidsScan, output_stem, write_json
 from mrharmony.scans.atomic import write_bytes, write_text
+from mrharmony.scans.names import sidecar_path
 from mrharmony.volume import MrharmonyError
 
 GROUP_TABLE = "group.tsv"
@@ -164,7 +164,7 @@ def _finished(scan: Path, output: Path, job: HarmonizeJob) -> Outcome | None:
 
     A scan that was written by force is done again without: it will be refused.
     """
-    note, wanted = read_note(note_path(output)), [output]
+    note, wanted = read_note(sidecar_path(output)), [output]
     if job.uncertainty:
         wanted.append(uncertainty_path(output))
     whole = all(path.is_file() for path in wanted) and ("MeanUncertainty" in note or not job.uncertainty)
@@ -179,7 +179,9 @@ def _is_result(scan: Path, output: Path, job: HarmonizeJob) -> bool:
 
     A scan that cannot be read any more counts as the same.
     """
-    note = read_note(note_path(output))
+    note = read_note(sidecar_path(output))
+    if "Verdict" not in note:
+        return False
     same = {
         "Source": job.source.name if job.source else None,
         "Target": job.target.name,
@@ -192,7 +194,7 @@ def _is_result(scan: Path, output: Path, job: HarmonizeJob) -> bool:
         "ProgramVersion": VERSION,
         "SourceSHA256": _sha256(scan) or note.get("SourceSHA256"),
     }
-    return "Verdict" in note and all(note.get(key) == value for key, value in same.items())
+    return all(note.get(key) == value for key, value in same.items())
 
 
 def _sha256(scan: Path) -> str | None:

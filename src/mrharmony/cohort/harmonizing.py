@@ -17,7 +17,7 @@ from mrharmony.prepare import PreparedScan
 from mrharmony.prepare.saved import VERSION, file_sha256, read_note
 from mrharmony.scans import Scan, finding_record, output_stem, read_scan, write_scan
 from mrharmony.scans.atomic import remove
-from mrharmony.scans.names import scan_stem
+from mrharmony.scans.names import sidecar_path
 from mrharmony.volume import Domain, Finding, MrharmonyError
 
 SUFFIX = "_desc-harmonized_T1w.nii.gz"
@@ -124,22 +124,17 @@ def output_paths(scans: Sequence[Path], output: Path, mask: Path | None = None) 
             raise MrharmonyError(f"{output}: is a file. Name a directory, or a file ending in .nii.gz.")
         results = [output / (output_stem(scan) + SUFFIX) for scan in scans]
     images = [*scans, *([mask] if mask else [])]
-    inputs = {file.resolve() for image in images for file in (image, note_path(image))}
+    inputs = {file.resolve() for image in images for file in (image, sidecar_path(image))}
     for result in results:
         if results.count(result) > 1:
             raise MrharmonyError(f"{result}: several scans have this result's name. Harmonize them apart.")
-        written = (result, note_path(result), uncertainty_path(result))
+        written = (result, sidecar_path(result), uncertainty_path(result))
         taken = next((file for file in written if file.resolve() in inputs), None)
         if taken:
             raise MrharmonyError(
                 f"{taken}: belongs to an input. Results never replace scans; choose another output."
             )
     return results
-
-
-def note_path(image: Path) -> Path:
-    """Return where the sidecar of an image is."""
-    return image.with_name(f"{scan_stem(image)}.json")
 
 
 def harmonize_scan(job: HarmonizeJob, path: Path, output: Path, mask: Path | None = None) -> Outcome:
@@ -188,15 +183,15 @@ def uncertainty_path(output: Path) -> Path:
 
 def discard_result(output: Path) -> None:
     """Remove an earlier result with its sidecar and map; a file that is none of ours stays."""
-    if "IntensityScale" in read_note(note_path(output)):
+    if "IntensityScale" in read_note(sidecar_path(output)):
         _discard_uncertainty(output)
-        remove(note_path(output), output)
+        remove(sidecar_path(output), output)
 
 
 def _discard_uncertainty(output: Path) -> None:
     path = uncertainty_path(output)
-    if "MeanUncertainty" in read_note(note_path(path)):
-        remove(note_path(path), path)
+    if "MeanUncertainty" in read_note(sidecar_path(path)):
+        remove(sidecar_path(path), path)
 
 
 def _write_uncertainty(

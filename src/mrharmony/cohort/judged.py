@@ -21,8 +21,9 @@ from mrharmony.cohort.preparing import (
 from mrharmony.harmonize import CanonicalBrain
 from mrharmony.prepare import Grid, PreparedScan
 from mrharmony.prepare.saved import read_note
-from mrharmony.scans import BidsIndex, BidsScan, output_stem, scan_suffix
+from mrharmony.scans import BidsIndex, BidsScan, output_stem
 from mrharmony.scans.bids import SESSION
+from mrharmony.scans.names import sidecar_path
 from mrharmony.simulate import true_brain
 from mrharmony.volume import MrharmonyError
 
@@ -132,8 +133,7 @@ def evaluated_file(scan: Path, mask: Path | None = None, prepared: Path | None =
 
 def _harmonization(scan: Path) -> dict[str, Any]:
     """Return the sidecar of a scan that mrharmony harmonized, nothing for any other scan."""
-    stem = scan.name.removesuffix(scan_suffix(scan) or "")
-    note = read_note(scan.with_name(f"{stem}.json"))
+    note = read_note(sidecar_path(scan))
     return note if "Method" in note else {}
 
 

@@ -78,14 +78,14 @@ def staged(target: Path) -> Iterator[StagedFile]:
 
 
 @contextmanager
-def _failures(target: Path) -> Iterator[None]:
+def _failures(target: Path, done: str = "written") -> Iterator[None]:
     """Tell failures of the operating system in the user's words."""
     try:
         yield
     except OSError as failure:
         reason = failure.strerror or failure
         raise MrharmonyError(
-            f"{target}: cannot be written ({reason}). Check free space and permissions of its folder."
+            f"{target}: cannot be {done} ({reason}). Check free space and permissions of its folder."
         ) from failure
 
 
@@ -98,13 +98,8 @@ def remove(*files: Path) -> None:
         The operating system refuses.
     """
     for file in files:
-        try:
+        with _failures(file, "removed"):
             file.unlink(missing_ok=True)
-        except OSError as failure:
-            reason = failure.strerror or failure
-            raise MrharmonyError(
-                f"{file}: cannot be removed ({reason}). Check permissions of its folder."
-            ) from failure
 
 
 def json_bytes(record: dict[str, Any]) -> bytes:

@@ -25,6 +25,11 @@ def scan_stem(path: Path | str) -> str:
     return name[: len(name) - len(scan_suffix(path) or "")]
 
 
+def sidecar_path(image: Path) -> Path:
+    """Return where the JSON sidecar of an image is: beside it, under the same stem."""
+    return image.with_name(f"{scan_stem(image)}.json")
+
+
 def output_stem(path: Path | str) -> str:
     """Return the name that outputs of a scan start with.
 

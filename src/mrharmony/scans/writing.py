@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 
 from mrharmony.scans.atomic import json_bytes, remove, staged
-from mrharmony.scans.names import scan_stem, scan_suffix
+from mrharmony.scans.names import scan_suffix, sidecar_path
 from mrharmony.scans.scan import Scan
 from mrharmony.volume import FloatArray, MrharmonyError
 
@@ -45,7 +45,7 @@ def write_scan(path: Path | str, voxels: FloatArray, like: Scan, sidecar: dict[s
     path = Path(path)
     _refuse_path(path, like.path)
     image = _image(voxels, like)
-    note_path = path.with_name(f"{scan_stem(path)}.json")
+    note_path = sidecar_path(path)
     note = None if sidecar is None else json_bytes(sidecar)
     with staged(path) as image_file, staged(note_path) as note_file:
         image_file.fill(lambda stream: write_gzip(stream, image))

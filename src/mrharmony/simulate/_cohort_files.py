@@ -72,11 +72,6 @@ def _labels_path(root: Path, label: str) -> Path:
     return root / TRUTH / label / "anat" / f"{label}_dseg.nii.gz"
 
 
-def sidecar_path(path: Path) -> Path:
-    """Return where the JSON beside an image lies."""
-    return path.with_name(path.name.replace(".nii.gz", ".json"))
-
-
 def write_nifti(path: Path, voxels: NDArray[np.generic], affine: Matrix) -> None:
     """Write a volume atomically, in scanner coordinates; the same voxels give the same bytes."""
     image = nib.Nifti1Image(voxels, affine)

@@ -12,7 +12,8 @@ import numpy as np
 
 import mrharmony
 from mrharmony.scans import write_json
-from mrharmony.simulate._cohort_files import DESCRIPTION, scan_path, sidecar_path, truth_path, write_nifti
+from mrharmony.scans.names import sidecar_path
+from mrharmony.simulate._cohort_files import DESCRIPTION, scan_path, truth_path, write_nifti
 from mrharmony.simulate._cohort_records import scan_sidecar, truth_record
 from mrharmony.simulate.anatomy import Anatomy
 from mrharmony.simulate.scanner import Scanner
