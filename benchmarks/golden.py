@@ -38,9 +38,9 @@ from safetensors.numpy import load_file
 
 RENAMED: dict[str, str] = {}  # names in A -> names in B, of whole parts of a key: {"Drift": "Evidence"}
 RESULT = "_desc-harmonized_T1w.nii.gz"
-LEFT_OUT = re.compile(  # versions, places, and hashes of what is said of them
+LEFT_OUT = re.compile(  # versions, places, times, and hashes of files that hold such
     r"Versions|GeneratedBy|ModelSHA256|Preparation|ProgramVersion|Sources|SHA256|MaskSHA256|BiasFieldSHA256"
-    r"|scan|seconds"
+    r"|scan|seconds|core_minutes"
 )
 SENTENCES = re.compile(r"(^|\.)(message|fix|reason|Description|VerdictReasons|remark)(\.\d+)?$")
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d+)?")
@@ -334,10 +334,10 @@ def figures(values: NDArray[Any]) -> Flat:
 
 
 def flat(value: object, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the leaves of a JSON value by dotted keys, without versions, places and hashes of such."""
+    """Yield the leaves of a JSON value by dotted keys, without what is left out."""
     if LEFT_OUT.fullmatch(key.rsplit(".", 1)[-1]):
         return
-    if isinstance(value, Mapping | list):
+    if isinstance(value, Mapping | list) and value:
         items = value.items() if isinstance(value, Mapping) else enumerate(value)
         for name, part in items:
             yield from flat(part, f"{key}.{name}" if key else str(name))
