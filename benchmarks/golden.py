@@ -377,12 +377,17 @@ def differences(one: Flat, other: Flat) -> Iterator[str]:
         a, b = one.get(key, "(missing)"), other.get(key, "(missing)")
         if a == b and type(a) is type(b):
             continue
-        if SENTENCES.search(key) and NUMBER.findall(str(a)) == NUMBER.findall(str(b)):
+        if key in one and key in other and SENTENCES.search(key) and numbers_in(a) == numbers_in(b):
             yield f"wording: {key}: {a!r} -> {b!r}"
         elif isinstance(a, int | float) and isinstance(b, int | float):
             yield f"{key}: {a!r} -> {b!r} (by {b - a:.3g})"
         else:
             yield f"{key}: {a!r} -> {b!r}"
+
+
+def numbers_in(value: object) -> list[str]:
+    """Return the numbers that a sentence tells."""
+    return NUMBER.findall(str(value))
 
 
 def distance(one: Path, other: Path) -> str:
