@@ -21,25 +21,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from mrharmony.evaluate import bootstrap_estimate, bootstrap_interval
-from mrharmony.harmonize import (
-    ClassicalHarmonizer,
-    SynthesisHarmonizer,
-    fit_statistics,
-    fit_synthesis,
-    load_statistics,
-    load_synthesis,
-    truth_fitted,
-)
-from mrharmony.harmonize.per_scan import brain_on_grid
-from mrharmony.latent import STATISTICS
-from mrharmony.prepare import PreparedScan
-from mrharmony.progress import track
-from mrharmony.scans import write_json
-from mrharmony.scans.atomic import write_bytes
-from mrharmony.simulate import Anatomy, Scanner, load_scanners
-from mrharmony.synthesis import reference_names
-from mrharmony.volume import Domain, MrharmonyError
+from mrharmony.core.atomic import write_bytes, write_json
+from mrharmony.core.progress import track
+from mrharmony.core.volume import Domain, MrharmonyError
+from mrharmony.domains.statistics import fit_statistics, load_statistics
+from mrharmony.evaluate.bootstrap import bootstrap_estimate, bootstrap_interval
+from mrharmony.methods.rendering import truth_fitted
+from mrharmony.methods.synthesis import SynthesisHarmonizer, fit_synthesis, load_synthesis
+from mrharmony.methods.tone_curves import ClassicalHarmonizer
+from mrharmony.networks.diffusion.model import STATISTICS
+from mrharmony.networks.reference.network import reference_names
+from mrharmony.prepare.canonical import brain_on_grid
+from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.simulate.anatomy import Anatomy
+from mrharmony.simulate.scanner import Scanner, load_scanners
 from mrharmony.weights import shipped_model
 from virtual_people import people, ratio, seen
 

@@ -19,10 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from mrharmony.cohort.workers import usable_cores
-from mrharmony.harmonize import load_accents
-from mrharmony.scans import BidsIndex, read_scan, write_json
-from mrharmony.scans.atomic import write_bytes
+from mrharmony.core.atomic import write_bytes, write_json
+from mrharmony.core.workers import usable_cores
+from mrharmony.domains.contrast import load_accents
+from mrharmony.scans.bids import BidsIndex
+from mrharmony.scans.reading import read_scan
 from mrharmony.weights import shipped_model
 
 STEPS = {  # what a step writes, in the folder of unfinished work

@@ -24,16 +24,19 @@ import torch
 from scipy.stats import wasserstein_distance
 
 from mrharmony.benchmark.plan import BenchmarkScan, make_plan
-from mrharmony.cohort.preparing import ScanFile, load_brain, prepare_positions
-from mrharmony.cyclegan import CycleGanSettings, train_pair, translate_brain
-from mrharmony.evaluate import peak_ratio
-from mrharmony.harmonize import CanonicalBrain, fit_bilateral_grid, fit_statistics
-from mrharmony.harmonize.tone_curves import regional_curves
-from mrharmony.prepare import Grid
-from mrharmony.scans import write_json
-from mrharmony.scans.atomic import write_text
-from mrharmony.simulate import true_brain
-from mrharmony.volume import FloatArray, Volume
+from mrharmony.core.atomic import write_json, write_text
+from mrharmony.core.volume import FloatArray, Volume
+from mrharmony.domains.statistics import fit_statistics
+from mrharmony.evaluate.paired import peak_ratio
+from mrharmony.jobs.brains import ScanFile, load_brain, prepare_positions
+from mrharmony.lock.fit import fit_bilateral_grid
+from mrharmony.methods.tone_curves import regional_curves
+from mrharmony.networks.cyclegan.networks import CycleGanSettings
+from mrharmony.networks.cyclegan.pair import translate_brain
+from mrharmony.networks.cyclegan.training import train_pair
+from mrharmony.prepare.canonical import CanonicalBrain
+from mrharmony.simulate.cohort_files import true_brain
+from mrharmony.space.grid import Grid
 
 GRID, COARSE = Grid.working(2.0), Grid.working(4.0)
 LEVELS = np.linspace(0.005, 0.995, 199)

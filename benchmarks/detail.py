@@ -24,24 +24,23 @@ import torch
 
 from mrharmony.benchmark.contenders import as_prepared
 from mrharmony.benchmark.plan import BenchmarkScan, make_plan
-from mrharmony.cohort.preparing import load_brain, prepare_brains, prepare_positions
-from mrharmony.evaluate import (
-    PairedTruth,
-    TissueSegmentation,
-    compare_anatomy,
-    probe_inputs,
-    probe_sites,
-    segment_tissues,
-    site_distances,
-)
-from mrharmony.evaluate.site_classifiers import ProbeName
-from mrharmony.harmonize import CanonicalBrain, HarmonizedVolume, SynthesisHarmonizer, fit_method
-from mrharmony.harmonize.detail_spectrum import log_spectrum
-from mrharmony.prepare import Grid
-from mrharmony.progress import track
-from mrharmony.scans import BidsIndex, write_json
-from mrharmony.scans.atomic import write_text
-from mrharmony.volume import Domain, FloatArray
+from mrharmony.core.atomic import write_json, write_text
+from mrharmony.core.progress import track
+from mrharmony.core.volume import Domain, FloatArray
+from mrharmony.evaluate.anatomy import compare_anatomy
+from mrharmony.evaluate.paired import PairedTruth
+from mrharmony.evaluate.site_classifiers import ProbeName, probe_inputs
+from mrharmony.evaluate.site_distances import site_distances
+from mrharmony.evaluate.site_probe import probe_sites
+from mrharmony.evaluate.tissues import TissueSegmentation, segment_tissues
+from mrharmony.jobs.brains import load_brain, prepare_brains, prepare_positions
+from mrharmony.methods.detail_filter import log_spectrum
+from mrharmony.methods.protocol import HarmonizedVolume
+from mrharmony.methods.registry import fit_method
+from mrharmony.methods.synthesis import SynthesisHarmonizer
+from mrharmony.prepare.canonical import CanonicalBrain
+from mrharmony.scans.bids import BidsIndex
+from mrharmony.space.grid import Grid
 
 GRID = Grid.working(2.0)
 SITES = ("NSK", "LA", "HH")

@@ -11,20 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
-from mrharmony.cohort.preparing import prepare_brains
-from mrharmony.prepare import Grid
-from mrharmony.simulate import (
-    Anatomy,
-    Population,
-    Scanner,
-    draw_people,
-    load_scanners,
-    segment_brain,
-    virtual_head,
-)
-from mrharmony.simulate._cohort_plan import crop_to_head, field_of_view
-from mrharmony.simulate.pose import random_pose
-from mrharmony.simulate.recipe_subjects import TRAINING_SHARE
+from mrharmony.jobs.brains import prepare_brains
+from mrharmony.simulate.anatomy import Anatomy
+from mrharmony.simulate.cohort import crop_to_head, field_of_view
+from mrharmony.simulate.heads import virtual_head
+from mrharmony.simulate.motion import random_pose
+from mrharmony.simulate.person import Population, draw_people
+from mrharmony.simulate.recipe import TRAINING_SHARE
+from mrharmony.simulate.scanner import Scanner, load_scanners
+from mrharmony.simulate.segmentation import segment_brain
+from mrharmony.space.grid import Grid
 from virtual_people import scans_in_turn
 
 SEED = 23

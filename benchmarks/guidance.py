@@ -26,33 +26,22 @@ from scipy.ndimage import binary_erosion
 
 from guidance_tables import draw, markdown
 from mrharmony.benchmark.contenders import as_prepared
-from mrharmony.cohort.preparing import prepare_brains
-from mrharmony.cohort.workbench import open_method
-from mrharmony.evaluate import PairedTruth, tone_distance, tone_quantiles
-from mrharmony.evaluate.anatomy import edge_correspondence
-from mrharmony.evaluate.same_contrast import in_contrast_of
-from mrharmony.harmonize import (
-    CanonicalBrain,
-    DiffusionHarmonizer,
-    Looks,
-    evidence,
-    load_statistics,
-    lock_of,
-    truth_fitted,
-)
-from mrharmony.latent import (
-    STATISTICS,
-    LatentModel,
-    SamplingSettings,
-    load_model,
-    read_card,
-    sample_look,
-)
-from mrharmony.progress import track
-from mrharmony.scans import write_json
-from mrharmony.scans.atomic import write_text
-from mrharmony.simulate import load_scanners
-from mrharmony.volume import Domain, FloatArray
+from mrharmony.core.atomic import write_json, write_text
+from mrharmony.core.progress import track
+from mrharmony.core.volume import Domain, FloatArray
+from mrharmony.domains.statistics import load_statistics
+from mrharmony.evaluate.anatomy import edge_correspondence, in_contrast_of
+from mrharmony.evaluate.paired import PairedTruth
+from mrharmony.evaluate.paper import tone_distance, tone_quantiles
+from mrharmony.evidence.drift import evidence
+from mrharmony.jobs.brains import prepare_brains
+from mrharmony.jobs.opening import open_method
+from mrharmony.methods.diffusion import DiffusionHarmonizer, Looks
+from mrharmony.methods.rendering import lock_of, truth_fitted
+from mrharmony.networks.diffusion.model import STATISTICS, LatentModel, load_model, read_card
+from mrharmony.networks.diffusion.sampling import SamplingSettings, sample_look
+from mrharmony.prepare.canonical import CanonicalBrain
+from mrharmony.simulate.scanner import load_scanners
 from mrharmony.weights import shipped_model
 from virtual_people import GRID, chosen_scans, people, ratio, seen
 

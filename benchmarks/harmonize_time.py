@@ -19,9 +19,8 @@ from tempfile import TemporaryDirectory
 import nibabel as nib
 from nibabel.processing import conform
 
-from mrharmony.cohort.workers import usable_cores
-from mrharmony.scans import write_json
-from mrharmony.scans.atomic import write_text
+from mrharmony.core.atomic import write_json, write_text
+from mrharmony.core.workers import usable_cores
 
 SHAPE = (176, 256, 256)
 METHODS = ("none", "histogram", "regional-scan", "diffusion", "synthesis")

@@ -27,16 +27,16 @@ from mrharmony.benchmark.contenders import CEILING, DIFFUSION, open_contender
 from mrharmony.benchmark.folder import BenchmarkFolder
 from mrharmony.benchmark.harmonizing import FITTED
 from mrharmony.benchmark.plan import BenchmarkPlan, BenchmarkScan, make_plan
-from mrharmony.cohort.preparing import ScanFile, prepare_together
-from mrharmony.cohort.workers import one_thread
-from mrharmony.evaluate import Estimate, bootstrap_estimate, bootstrap_interval
-from mrharmony.harmonize import truth_fitted
-from mrharmony.prepare import PreparedScan
-from mrharmony.progress import track
-from mrharmony.scans import write_json
-from mrharmony.scans.atomic import write_text
-from mrharmony.simulate import LESION_LABEL, true_brain
-from mrharmony.volume import Domain, FloatArray, MrharmonyError
+from mrharmony.core.atomic import write_json, write_text
+from mrharmony.core.progress import track
+from mrharmony.core.volume import Domain, FloatArray, MrharmonyError
+from mrharmony.core.workers import one_thread
+from mrharmony.evaluate.bootstrap import Estimate, bootstrap_estimate, bootstrap_interval
+from mrharmony.jobs.brains import ScanFile, prepare_together
+from mrharmony.methods.rendering import truth_fitted
+from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.simulate.anatomy import LESION_LABEL
+from mrharmony.simulate.cohort_files import true_brain
 from mrharmony.weights import shipped_model
 
 Labels = NDArray[np.uint8]

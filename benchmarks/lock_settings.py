@@ -22,24 +22,20 @@ import numpy as np
 import torch
 from scipy.ndimage import distance_transform_edt
 
-from mrharmony.evaluate import bootstrap_interval
-from mrharmony.harmonize import (
-    Accent,
-    BilateralGrid,
-    LockSettings,
-    fit_bilateral_grid,
-    load_accents,
-    scan_looks,
-)
-from mrharmony.harmonize.accents import ScanLooks
-from mrharmony.harmonize.gain_prior import fit_lock
-from mrharmony.harmonize.synthesis import RELATIVE_SHARE
-from mrharmony.prepare import PreparedScan
-from mrharmony.progress import track
-from mrharmony.scans import write_json
-from mrharmony.scans.atomic import write_arrays, write_bytes
-from mrharmony.simulate import Anatomy, load_scanners, random_scanner
-from mrharmony.volume import FloatArray
+from mrharmony.core.atomic import write_arrays, write_bytes, write_json
+from mrharmony.core.progress import track
+from mrharmony.core.volume import FloatArray
+from mrharmony.domains.contrast import Accent, ScanLooks, load_accents, scan_looks
+from mrharmony.evaluate.bootstrap import bootstrap_interval
+from mrharmony.lock.bilateral_grid import BilateralGrid
+from mrharmony.lock.bounds import LockSettings
+from mrharmony.lock.fit import fit_bilateral_grid
+from mrharmony.lock.gain_prior import fit_lock
+from mrharmony.methods.synthesis import RELATIVE_SHARE
+from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.simulate.anatomy import Anatomy
+from mrharmony.simulate.random_physics import random_scanner
+from mrharmony.simulate.scanner import load_scanners
 from mrharmony.weights import shipped_model
 from virtual_people import people, ratio, seen
 

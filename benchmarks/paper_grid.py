@@ -17,12 +17,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from mrharmony.benchmark.paper import Cell, PaperRequest, draw_grid, evaluate_paper, measure_grid, open_study
-from mrharmony.benchmark.paper.grid import best_cell, score_images
-from mrharmony.benchmark.paper.study import Study, cell_record
-from mrharmony.latent import TranslationSettings
-from mrharmony.scans import write_json
-from mrharmony.scans.atomic import write_text
+from mrharmony.benchmark.paper.figures import draw_grid
+from mrharmony.benchmark.paper.grid import Cell, best_cell, measure_grid, score_images
+from mrharmony.benchmark.paper.study import PaperRequest, Study, cell_record, evaluate_paper, open_study
+from mrharmony.core.atomic import write_json, write_text
+from mrharmony.networks.diffusion.translation import TranslationSettings
 from mrharmony.weights import shipped_model
 
 

@@ -21,22 +21,21 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mrharmony.harmonize import (
-    ClassicalHarmonizer,
-    SynthesisHarmonizer,
-    fit_bilateral_grid,
-    fit_statistics,
-)
-from mrharmony.harmonize.accents import fit_accents
-from mrharmony.harmonize.gain_prior import fit_lock
-from mrharmony.harmonize.per_scan import brain_on_grid
-from mrharmony.harmonize.synthesis import LOCK
-from mrharmony.prepare import PreparedScan, intensity_scale
-from mrharmony.progress import track
-from mrharmony.scans import write_json
-from mrharmony.scans.atomic import write_bytes
-from mrharmony.simulate import Anatomy, Scanner, draw_scan, load_scanners, render
-from mrharmony.volume import Domain, FloatArray
+from mrharmony.core.atomic import write_bytes, write_json
+from mrharmony.core.progress import track
+from mrharmony.core.volume import Domain, FloatArray
+from mrharmony.domains.contrast import fit_accents
+from mrharmony.domains.statistics import fit_statistics
+from mrharmony.lock.fit import fit_bilateral_grid
+from mrharmony.lock.gain_prior import fit_lock
+from mrharmony.methods.synthesis import LOCK, SynthesisHarmonizer
+from mrharmony.methods.tone_curves import ClassicalHarmonizer
+from mrharmony.prepare.canonical import brain_on_grid
+from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.simulate.anatomy import Anatomy
+from mrharmony.simulate.scanner import Scanner, load_scanners
+from mrharmony.simulate.scanning import draw_scan, render
+from mrharmony.space.intensity import intensity_scale
 from virtual_people import people, ratio, seen
 
 SEED = 6

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from mrharmony.prepare import PreparedScan
-from mrharmony.simulate import WM, Anatomy
-from mrharmony.volume import FloatArray
+from mrharmony.core.volume import FloatArray
+from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.simulate.anatomy import WM, Anatomy
 
 LEAST_LESIONS_ML = 2.0  # of heads whose lesions are erased
 

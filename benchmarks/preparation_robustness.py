@@ -25,13 +25,13 @@ from nibabel.affines import apply_affine
 from scipy.ndimage import affine_transform
 from scipy.spatial.transform import Rotation
 
-from mrharmony.prepare import PreparedScan
+from mrharmony.core.atomic import staged, write_bytes, write_json
+from mrharmony.core.progress import track
+from mrharmony.core.volume import BoolArray, Matrix, MrharmonyError, Volume
+from mrharmony.prepare.alignment import volume_corrected
 from mrharmony.prepare.pipeline import prepare_unjudged
-from mrharmony.prepare.posture import volume_corrected
-from mrharmony.progress import track
-from mrharmony.scans import read_scan, write_json
-from mrharmony.scans.atomic import staged, write_bytes
-from mrharmony.volume import BoolArray, Matrix, MrharmonyError, Volume
+from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.scans.reading import read_scan
 from robustness_table import PARTS, markdown, summary
 from scan_variants import KINDS, VOXEL_SIZES, Head, Variant
 

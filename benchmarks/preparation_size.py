@@ -19,14 +19,14 @@ import numpy as np
 import torch
 from nibabel.affines import apply_affine
 
+from mrharmony.core.atomic import write_json, write_text
+from mrharmony.core.progress import track
+from mrharmony.core.volume import MrharmonyError, Volume
 from mrharmony.prepare.pipeline import prepare_unjudged
-from mrharmony.progress import track
-from mrharmony.scans import BidsIndex, read_mask, read_scan, write_json
-from mrharmony.scans.atomic import write_text
-from mrharmony.scans.bids import SESSION
+from mrharmony.scans.bids import SESSION, BidsIndex
 from mrharmony.scans.participants import SPLIT
-from mrharmony.simulate import true_brain
-from mrharmony.volume import MrharmonyError, Volume
+from mrharmony.scans.reading import read_mask, read_scan
+from mrharmony.simulate.cohort_files import true_brain
 from preparation_robustness import CENTRE, HEADS, Reference, reference
 
 SEED = 7

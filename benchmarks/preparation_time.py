@@ -22,18 +22,19 @@ from tempfile import TemporaryDirectory
 import torch
 from threadpoolctl import threadpool_limits
 
-from mrharmony.prepare import CANONICAL_GRID, PreparedScan, intensity_scale
+from mrharmony.core.atomic import write_bytes, write_json
+from mrharmony.prepare.alignment import align_to_template
 from mrharmony.prepare.brain_mask import locate_brain
-from mrharmony.prepare.figures import preparation_figures
-from mrharmony.prepare.mask_quality import mask_quality
-from mrharmony.prepare.posture import align_to_template
+from mrharmony.prepare.prepared import PreparedScan
 from mrharmony.prepare.prepared_files import PreparedFiles
+from mrharmony.prepare.quality import mask_quality, preparation_figures
 from mrharmony.prepare.receive_field import receive_field
 from mrharmony.prepare.saved import write_prepared
-from mrharmony.prepare.voxel_order import array_from_ras, to_ras
 from mrharmony.report.preparation_page import preparation_page
-from mrharmony.scans import read_scan, write_json
-from mrharmony.scans.atomic import write_bytes
+from mrharmony.scans.reading import read_scan
+from mrharmony.space.grid import CANONICAL_GRID
+from mrharmony.space.intensity import intensity_scale
+from mrharmony.space.voxel_order import array_from_ras, to_ras
 
 
 def main() -> None:

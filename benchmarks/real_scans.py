@@ -18,10 +18,9 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from mrharmony.harmonize import load_statistics
-from mrharmony.harmonize.population import LANDMARKS
-from mrharmony.latent import STATISTICS
-from mrharmony.report import Panel, contact_sheet
+from mrharmony.domains.statistics import LANDMARKS, load_statistics
+from mrharmony.networks.diffusion.model import STATISTICS
+from mrharmony.report.contact_sheet import Panel, contact_sheet
 from mrharmony.weights import shipped_model
 
 PLANES = ("sagittal", "coronal", "axial")

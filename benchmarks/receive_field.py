@@ -19,16 +19,19 @@ import numpy as np
 import torch
 from scipy.ndimage import binary_erosion
 
-from mrharmony.prepare import PreparedScan, prepare_scan
+from mrharmony.core.atomic import write_bytes, write_json
+from mrharmony.core.progress import track
+from mrharmony.core.volume import BoolArray, FloatArray, Matrix, Volume
 from mrharmony.prepare.bias_field import n4_bias_field
+from mrharmony.prepare.pipeline import prepare_scan
+from mrharmony.prepare.prepared import PreparedScan
 from mrharmony.prepare.receive_field import receive_field
-from mrharmony.progress import track
-from mrharmony.scans import read_scan, write_json
-from mrharmony.scans.atomic import write_bytes
-from mrharmony.simulate import Anatomy, Scanner, draw_scan, load_scanners, render, segment_brain
-from mrharmony.simulate.anatomy import WM
+from mrharmony.scans.reading import read_scan
+from mrharmony.simulate.anatomy import WM, Anatomy
 from mrharmony.simulate.bias import BIAS_TERMS, bias_field
-from mrharmony.volume import BoolArray, FloatArray, Matrix, Volume
+from mrharmony.simulate.scanner import Scanner, load_scanners
+from mrharmony.simulate.scanning import draw_scan, render
+from mrharmony.simulate.segmentation import segment_brain
 from virtual_people import GRID, people, scans_in_turn
 
 SEED = 21

@@ -15,12 +15,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 from mrharmony.benchmark.run import ZOOM
-from mrharmony.cohort.preparing import ScanFile, load_brain, prepare_positions
-from mrharmony.evaluate import RepeatFloor, repeat_floor
-from mrharmony.harmonize import CanonicalBrain
-from mrharmony.prepare import Grid
-from mrharmony.simulate import load_recipe, load_scanners, true_brain, write_cohort
-from mrharmony.simulate.scanner import Scanner
+from mrharmony.evaluate.consistency import RepeatFloor, repeat_floor
+from mrharmony.jobs.brains import ScanFile, load_brain, prepare_positions
+from mrharmony.prepare.canonical import CanonicalBrain
+from mrharmony.simulate.cohort import write_cohort
+from mrharmony.simulate.cohort_files import true_brain
+from mrharmony.simulate.recipe import load_recipe
+from mrharmony.simulate.scanner import Scanner, load_scanners
+from mrharmony.space.grid import Grid
 
 Pair = tuple[CanonicalBrain, CanonicalBrain]
 GRID = Grid.working(ZOOM)

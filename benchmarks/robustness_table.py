@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from mrharmony.prepare.mask_quality import MaskQuality
-from mrharmony.prepare.quality_gates import quality_findings
-from mrharmony.volume import MrharmonyError
+from mrharmony.core.volume import MrharmonyError
+from mrharmony.prepare.quality import MaskQuality, quality_findings
 from scan_variants import KINDS, REFUSED_KINDS, VOXEL_SIZES
 
 Record = dict[str, Any]

@@ -21,11 +21,13 @@ import numpy as np
 from mrharmony.benchmark.folder import BenchmarkFolder
 from mrharmony.benchmark.plan import BenchmarkScan, make_plan
 from mrharmony.benchmark.run import ZOOM
-from mrharmony.cohort.preparing import ScanFile, load_brain, prepare_positions
-from mrharmony.evaluate import peak_ratio
-from mrharmony.harmonize import BilateralGrid, CanonicalBrain, fit_bilateral_grid
-from mrharmony.prepare import Grid
-from mrharmony.simulate import true_brain
+from mrharmony.evaluate.paired import peak_ratio
+from mrharmony.jobs.brains import ScanFile, load_brain, prepare_positions
+from mrharmony.lock.bilateral_grid import BilateralGrid
+from mrharmony.lock.fit import fit_bilateral_grid
+from mrharmony.prepare.canonical import CanonicalBrain
+from mrharmony.simulate.cohort_files import true_brain
+from mrharmony.space.grid import Grid
 
 Head = dict[str, CanonicalBrain]
 STEP = 4  # every fourth voxel of a head is enough to fit a fixed transform

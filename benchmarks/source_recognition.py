@@ -20,20 +20,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from mrharmony.harmonize import (
-    SynthesisHarmonizer,
-    load_statistics,
-    load_synthesis,
-    scan_looks,
-)
-from mrharmony.harmonize.gain_prior import fit_lock
-from mrharmony.latent import STATISTICS
-from mrharmony.prepare import PreparedScan
-from mrharmony.progress import track
-from mrharmony.scans import write_json
-from mrharmony.scans.atomic import write_bytes
-from mrharmony.simulate import Anatomy, load_scanners, random_scanner
-from mrharmony.volume import FloatArray
+from mrharmony.core.atomic import write_bytes, write_json
+from mrharmony.core.progress import track
+from mrharmony.core.volume import FloatArray
+from mrharmony.domains.contrast import scan_looks
+from mrharmony.domains.statistics import load_statistics
+from mrharmony.lock.gain_prior import fit_lock
+from mrharmony.methods.synthesis import SynthesisHarmonizer, load_synthesis
+from mrharmony.networks.diffusion.model import STATISTICS
+from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.simulate.anatomy import Anatomy
+from mrharmony.simulate.random_physics import random_scanner
+from mrharmony.simulate.scanner import load_scanners
 from mrharmony.weights import shipped_model
 from virtual_people import people, ratio, seen
 

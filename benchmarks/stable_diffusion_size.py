@@ -26,14 +26,12 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from mrharmony.latent import DreamBoothSettings, TranslationSettings, translate_slices
-from mrharmony.latent.stable import (
-    SliceSet,
-    StableDiffusion,
-    load_stable_diffusion,
-    save_stable_diffusion,
-    train_dreambooth,
-)
+from mrharmony.networks.diffusion.translation import TranslationSettings, translate_slices
+from mrharmony.networks.stable.data import SliceSet
+from mrharmony.networks.stable.loading import load_stable_diffusion, save_stable_diffusion
+from mrharmony.networks.stable.model import StableDiffusion
+from mrharmony.networks.stable.settings import DreamBoothSettings
+from mrharmony.networks.stable.training import train_dreambooth
 
 SLICE = (160, 160)  # a coronal slice of the canonical grid, 1 mm
 TRANSLATION = TranslationSettings(num_inference_steps=5, strength=0.8, guidance_scale=7.5)

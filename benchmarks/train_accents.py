@@ -7,7 +7,7 @@ model; WORK keeps prepared brains. A quarter of an hour on two cores.
 import argparse
 from pathlib import Path
 
-from mrharmony.cohort.reference_training import refit_accents
+from mrharmony.jobs.reference_training import refit_accents
 from mrharmony.weights import shipped_model
 
 

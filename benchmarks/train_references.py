@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from mrharmony.cohort.reference_training import train_references
-from mrharmony.synthesis.training import SynthesisSettings
+from mrharmony.jobs.reference_training import train_references
+from mrharmony.networks.reference.training import SynthesisSettings
 from mrharmony.weights import shipped_references
 
 REFERENCES = (

@@ -24,16 +24,18 @@ from scipy.ndimage import gaussian_filter
 from scipy.stats import spearmanr
 
 from development_heads import SEED, SIDES, ZOOMS, DevelopmentHeads, scanners_of, targets_of
-from mrharmony.harmonize import SynthesisHarmonizer, load_statistics, load_synthesis, scan_looks
-from mrharmony.harmonize.per_scan import canonical_brain
-from mrharmony.harmonize.spread import SEEDS
-from mrharmony.latent import STATISTICS
-from mrharmony.prepare import PreparedScan
-from mrharmony.progress import track
-from mrharmony.scans import write_json
-from mrharmony.scans.atomic import write_arrays, write_text
-from mrharmony.simulate import load_scanners, random_scanner
-from mrharmony.volume import BoolArray, Domain, FloatArray
+from mrharmony.core.atomic import write_arrays, write_json, write_text
+from mrharmony.core.progress import track
+from mrharmony.core.volume import BoolArray, Domain, FloatArray
+from mrharmony.domains.contrast import scan_looks
+from mrharmony.domains.statistics import load_statistics
+from mrharmony.evidence.uncertainty import SEEDS
+from mrharmony.methods.synthesis import SynthesisHarmonizer, load_synthesis
+from mrharmony.networks.diffusion.model import STATISTICS
+from mrharmony.prepare.canonical import canonical_brain
+from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.simulate.random_physics import random_scanner
+from mrharmony.simulate.scanner import load_scanners
 from mrharmony.weights import shipped_model
 from virtual_people import seen
 

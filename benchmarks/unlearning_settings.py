@@ -17,11 +17,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mrharmony.cohort.unlearning import UnlearningRequest, unlearning_data
-from mrharmony.cohort.unlearning_record import mean_figures
-from mrharmony.evaluate.unlearning import UnlearningSettings, unlearning_study
-from mrharmony.scans import BidsIndex, BidsScan, write_json
-from mrharmony.scans.atomic import write_text
+from mrharmony.core.atomic import write_json, write_text
+from mrharmony.evaluate.unlearning.study import unlearning_study
+from mrharmony.evaluate.unlearning.training import UnlearningSettings
+from mrharmony.jobs.unlearning import UnlearningRequest, mean_figures, unlearning_data
+from mrharmony.scans.bids import BidsIndex, BidsScan
 from mrharmony.scans.participants import SPLIT
 from mrharmony.weights import shipped_model
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from development_heads import SIDES
-from mrharmony.harmonize import Limit
+from mrharmony.evidence.verdict import Limit
 
 Case = dict[str, Any]
 LEAST = ("edge_correlation", "rank_correlation")  # 1 at their best; all others are 0 at their best

@@ -26,24 +26,22 @@ from scipy import ndimage
 from skimage.filters import threshold_otsu
 
 from development_heads import SEED, SIDES, DevelopmentHeads, scanners_of, targets_of
-from mrharmony.harmonize import (
-    ClassicalHarmonizer,
-    Evidence,
-    HarmonizedVolume,
-    Harmonizer,
-    SynthesisHarmonizer,
-    evidence,
-    load_statistics,
-    load_synthesis,
-)
-from mrharmony.latent import STATISTICS
-from mrharmony.prepare import PreparedScan, prepare_scan
-from mrharmony.progress import track
-from mrharmony.scans import BidsIndex, BidsScan, read_scan, write_json
-from mrharmony.scans.atomic import write_text
+from mrharmony.core.atomic import write_json, write_text
+from mrharmony.core.progress import track
+from mrharmony.core.volume import BoolArray, Domain, FloatArray, MrharmonyError
+from mrharmony.domains.statistics import load_statistics
+from mrharmony.evidence.drift import Evidence, evidence
+from mrharmony.methods.protocol import HarmonizedVolume, Harmonizer
+from mrharmony.methods.synthesis import SynthesisHarmonizer, load_synthesis
+from mrharmony.methods.tone_curves import ClassicalHarmonizer
+from mrharmony.networks.diffusion.model import STATISTICS
+from mrharmony.prepare.pipeline import prepare_scan
+from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.scans.bids import BidsIndex, BidsScan
 from mrharmony.scans.participants import shuffle_key
-from mrharmony.simulate import Anatomy, random_scanner
-from mrharmony.volume import BoolArray, Domain, FloatArray, MrharmonyError
+from mrharmony.scans.reading import read_scan
+from mrharmony.simulate.anatomy import Anatomy
+from mrharmony.simulate.random_physics import random_scanner
 from mrharmony.weights import shipped_model
 from planted_faults import FAULTS, SoundOutput, possible
 from verdict_tables import markdown, summary

@@ -7,21 +7,20 @@ from pathlib import Path
 
 import numpy as np
 
-from mrharmony.cohort.preparing import prepare_brains
-from mrharmony.evaluate import peak_ratio
-from mrharmony.prepare import Grid, PreparedScan, prepare_scan
-from mrharmony.scans import BidsIndex
+from mrharmony.core.volume import FloatArray
+from mrharmony.evaluate.paired import peak_ratio
+from mrharmony.jobs.brains import prepare_brains
+from mrharmony.prepare.pipeline import prepare_scan
+from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.scans.bids import BidsIndex
 from mrharmony.scans.participants import shuffle_key
-from mrharmony.simulate import (
-    Anatomy,
-    Population,
-    Scanner,
-    draw_people,
-    scan_head,
-    segment_brain,
-    virtual_head,
-)
-from mrharmony.volume import FloatArray
+from mrharmony.simulate.anatomy import Anatomy
+from mrharmony.simulate.heads import virtual_head
+from mrharmony.simulate.person import Population, draw_people
+from mrharmony.simulate.scanner import Scanner
+from mrharmony.simulate.scanning import scan_head
+from mrharmony.simulate.segmentation import segment_brain
+from mrharmony.space.grid import Grid
 
 GRID = Grid.working(2.0)
 

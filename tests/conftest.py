@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mrharmony.cli import main
-from mrharmony.simulate import write_cohort
+from mrharmony.cli.app import main
+from mrharmony.simulate.cohort import write_cohort
 
 SCANNERS = ("mprage-3t", "spgr-1.5t")
 

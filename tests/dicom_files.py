@@ -8,7 +8,7 @@ import numpy as np
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
-from mrharmony.volume import Volume
+from mrharmony.core.volume import Volume
 
 PATIENT = "Doe^Jane"
 MPRAGE = {

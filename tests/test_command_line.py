@@ -10,9 +10,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from mrharmony.cli import app
-from mrharmony.cli.app import MethodName, TrainedMethod
-from mrharmony.harmonize import CYCLEGAN, FITTED_METHODS
+from mrharmony.cli.app import MethodName, TrainedMethod, app
+from mrharmony.methods.cyclegan import CYCLEGAN
+from mrharmony.methods.registry import FITTED_METHODS
 from sentences import sentences
 
 COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands]

@@ -7,9 +7,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from mrharmony.cohort.cyclegan import train_pairs_on_bids
-from mrharmony.cyclegan import CycleGanSettings
-from mrharmony.volume import MrharmonyError
+from mrharmony.core.volume import MrharmonyError
+from mrharmony.jobs.cyclegan import train_pairs_on_bids
+from mrharmony.networks.cyclegan.networks import CycleGanSettings
 
 TINY = "channels: 4\nblocks: 0\ndiscriminator_channels: 4\nsteps: 3\n"
 

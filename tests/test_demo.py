@@ -5,8 +5,8 @@ import pytest
 from matplotlib.image import imread
 from rich.console import Console
 
-from mrharmony import demo
-from mrharmony.volume import MrharmonyError
+from mrharmony.core.volume import MrharmonyError
+from mrharmony.jobs import demo
 
 
 @pytest.fixture(scope="module")

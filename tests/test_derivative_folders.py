@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from dicom_files import write_series
-from mrharmony.cli import main
-from mrharmony.cohort import harmonizing
-from mrharmony.scans import BidsIndex
-from mrharmony.volume import Volume
+from mrharmony.cli.app import main
+from mrharmony.core.volume import Volume
+from mrharmony.jobs import harmonizing
+from mrharmony.scans.bids import BidsIndex
 from sentences import sentences
 
 QUICK = ("--to", "LA", "--method", "none")
@@ -186,7 +186,7 @@ def test_interrupting_says_that_what_is_finished_stays(run, scan: Path, monkeypa
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mrharmony.scans.check_scan", interrupted)
+    monkeypatch.setattr("mrharmony.scans.reading.check_scan", interrupted)
     status, _, errors = run("check", scan)
     assert status == 130
     assert "What is finished stays" in errors

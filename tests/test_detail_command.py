@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from mrharmony.harmonize import DETAIL, load_details
+from mrharmony.methods.detail import DETAIL, load_details
 from mrharmony.weights import shipped_model
 
 

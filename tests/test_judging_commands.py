@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from mrharmony.cli.evaluating import evaluate
-from mrharmony.scans import read_scan, write_scan
-from mrharmony.simulate import write_cohort
+from mrharmony.scans.reading import read_scan
+from mrharmony.scans.writing import write_scan
+from mrharmony.simulate.cohort import write_cohort
 from sentences import sentences
 
 COMMANDS = [command.name or command.callback.__name__ for command in evaluate.registered_commands]

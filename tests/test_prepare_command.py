@@ -10,8 +10,8 @@ import pytest
 from pydicom import dcmread
 
 from dicom_files import PATIENT, write_series
-from mrharmony.scans import read_scan
-from mrharmony.volume import Volume
+from mrharmony.core.volume import Volume
+from mrharmony.scans.reading import read_scan
 from sentences import sentences
 
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from mrharmony.cohort import harmonize_scan
-from mrharmony.cohort.reporting import write_report
-from mrharmony.cohort.workbench import open_job
-from mrharmony.volume import MrharmonyError
+from mrharmony.core.volume import MrharmonyError
+from mrharmony.jobs.harmonizing import harmonize_scan
+from mrharmony.jobs.opening import open_job
+from mrharmony.jobs.reporting import write_report
 from sound_html import assert_balanced
 
 PICTURE = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=]+)")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mrharmony.simulate import Recipe, write_recipe_cohort
+from mrharmony.simulate.cohort import write_recipe_cohort
+from mrharmony.simulate.recipe import Recipe
 from sentences import sentences
 
 RECIPE = Recipe(

@@ -1,3 +1,5 @@
 """mrharmony: make T1-weighted brain scans of any scanner look as if another had taken them."""
 
-__version__ = "0.1.0"
+from mrharmony.core.version import __version__
+
+__all__ = ["__version__"]

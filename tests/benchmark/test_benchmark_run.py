@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from mrharmony.benchmark import BenchmarkRequest, run_benchmark
-from mrharmony.simulate import Recipe, write_recipe_cohort
-from mrharmony.volume import MrharmonyError
+from mrharmony.benchmark.run import BenchmarkRequest, run_benchmark
+from mrharmony.core.volume import MrharmonyError
+from mrharmony.simulate.cohort import write_recipe_cohort
+from mrharmony.simulate.recipe import Recipe
 from mrharmony.weights import shipped_model
 
 RECIPE = Recipe(

@@ -15,11 +15,15 @@ from mrharmony.benchmark.contenders import (
     open_contender,
     training_minutes,
 )
-from mrharmony.cyclegan import CycleGanSettings
-from mrharmony.harmonize import CYCLEGAN, CanonicalBrain
-from mrharmony.prepare import Grid, intensity_scale
-from mrharmony.simulate import load_scanners, scan_head, template_anatomy
-from mrharmony.volume import Domain, MrharmonyError
+from mrharmony.core.volume import Domain, MrharmonyError
+from mrharmony.methods.cyclegan import CYCLEGAN
+from mrharmony.networks.cyclegan.networks import CycleGanSettings
+from mrharmony.prepare.canonical import CanonicalBrain
+from mrharmony.simulate.heads import template_anatomy
+from mrharmony.simulate.scanner import load_scanners
+from mrharmony.simulate.scanning import scan_head
+from mrharmony.space.grid import Grid
+from mrharmony.space.intensity import intensity_scale
 from mrharmony.weights import shipped_model
 
 SESSIONS = {"mprage3t": "mprage-3t", "spgr15t": "spgr-1.5t", "elsewhere": "tfe-1.5t"}

@@ -8,29 +8,30 @@ import numpy as np
 import pytest
 import torch
 
-from mrharmony.benchmark.paper import GUIDANCES, STRENGTHS, PaperScan, PaperSlices, best_cell
-from mrharmony.benchmark.paper.grid import Cell, Direction, DirectionScores
-from mrharmony.benchmark.paper.pictures import PictureFolder
-from mrharmony.benchmark.paper.study import way_back
-from mrharmony.evaluate import SliceScores
-from mrharmony.harmonize import CanonicalBrain, fit_method, fit_statistics, save_statistics
-from mrharmony.latent import (
-    STATISTICS,
-    CompactPictures,
-    DomainCard,
-    LatentModel,
-    ModelCard,
-    RealSlices,
-    TrainingSettings,
-    TranslationSettings,
-    build_scheduler,
-    save_model,
-    train_networks,
-    translate_slices,
+from mrharmony.benchmark.paper.grid import (
+    GUIDANCES,
+    STRENGTHS,
+    Cell,
+    Direction,
+    DirectionScores,
+    PictureFolder,
+    best_cell,
 )
-from mrharmony.prepare import Grid
-from mrharmony.simulate import write_cohort
-from mrharmony.volume import Volume
+from mrharmony.benchmark.paper.slices import PaperScan, PaperSlices
+from mrharmony.benchmark.paper.study import way_back
+from mrharmony.core.volume import Volume
+from mrharmony.domains.statistics import fit_statistics, save_statistics
+from mrharmony.evaluate.paper import SliceScores
+from mrharmony.methods.registry import fit_method
+from mrharmony.networks.diffusion.data import RealSlices
+from mrharmony.networks.diffusion.model import STATISTICS, DomainCard, LatentModel, ModelCard, save_model
+from mrharmony.networks.diffusion.networks import build_scheduler
+from mrharmony.networks.diffusion.training import train_networks
+from mrharmony.networks.diffusion.translation import CompactPictures, TranslationSettings, translate_slices
+from mrharmony.networks.settings import TrainingSettings
+from mrharmony.prepare.canonical import CanonicalBrain
+from mrharmony.simulate.cohort import write_cohort
+from mrharmony.space.grid import Grid
 from sentences import sentences
 
 ZOOM = 4.0

@@ -4,8 +4,7 @@ import csv
 import json
 from pathlib import Path
 
-from mrharmony.benchmark.figure import draw_figure
-from mrharmony.benchmark.table import markdown, write_tables
+from mrharmony.benchmark.table import draw_figure, markdown, write_tables
 
 ROWS = [
     {

@@ -3,13 +3,15 @@
 import numpy as np
 import pytest
 
-from mrharmony.cohort import reference_training
-from mrharmony.cohort.reference_training import accent_heads
-from mrharmony.harmonize import CanonicalBrain
-from mrharmony.latent import VirtualHead
-from mrharmony.prepare import Grid
-from mrharmony.simulate import Anatomy, load_scanners, virtual_head
-from mrharmony.volume import Volume
+from mrharmony.core.volume import Volume
+from mrharmony.jobs import reference_training
+from mrharmony.jobs.reference_training import accent_heads
+from mrharmony.networks.diffusion.data import VirtualHead
+from mrharmony.prepare.canonical import CanonicalBrain
+from mrharmony.simulate.anatomy import Anatomy
+from mrharmony.simulate.heads import virtual_head
+from mrharmony.simulate.scanner import load_scanners
+from mrharmony.space.grid import Grid
 
 
 @pytest.fixture(scope="module")

@@ -6,14 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mrharmony.cohort import harmonize_scan
-from mrharmony.cohort.adapting import AdaptationReport, adapt_on_bids, new_domains
-from mrharmony.cohort.training import train_on_bids
-from mrharmony.cohort.workbench import open_job
-from mrharmony.harmonize import load_details, load_statistics
-from mrharmony.latent import AdaptationSettings, TrainingSettings, model_hash, read_card
-from mrharmony.scans import BidsIndex
-from mrharmony.volume import MrharmonyError
+from mrharmony.core.volume import MrharmonyError
+from mrharmony.domains.statistics import load_statistics
+from mrharmony.jobs.adapting import AdaptationReport, adapt_on_bids, new_domains
+from mrharmony.jobs.harmonizing import harmonize_scan
+from mrharmony.jobs.opening import open_job
+from mrharmony.jobs.training import train_on_bids
+from mrharmony.methods.detail import load_details
+from mrharmony.networks.diffusion.model import model_hash, read_card
+from mrharmony.networks.settings import AdaptationSettings, TrainingSettings
+from mrharmony.scans.bids import BidsIndex
 from mrharmony.weights import shipped_model
 
 TINY = """

@@ -8,15 +8,17 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from mrharmony.cohort import derivatives
-from mrharmony.cohort.derivatives import INDEX, Preparation, prepare_data_set
-from mrharmony.cohort.harmonizing import HarmonizeJob, harmonize_scan
-from mrharmony.harmonize import ClassicalHarmonizer, load_statistics
-from mrharmony.latent import STATISTICS
+from mrharmony.core.volume import Domain, MrharmonyError
+from mrharmony.domains.statistics import load_statistics
+from mrharmony.jobs import preparing as derivatives
+from mrharmony.jobs.harmonizing import HarmonizeJob, harmonize_scan
+from mrharmony.jobs.preparing import INDEX, Preparation, prepare_data_set
+from mrharmony.methods.tone_curves import ClassicalHarmonizer
+from mrharmony.networks.diffusion.model import STATISTICS
 from mrharmony.prepare.prepared_files import PreparedFiles
 from mrharmony.prepare.saved import read_note, read_prepared
-from mrharmony.scans import BidsIndex, read_scan
-from mrharmony.volume import Domain, MrharmonyError
+from mrharmony.scans.bids import BidsIndex
+from mrharmony.scans.reading import read_scan
 from mrharmony.weights import shipped_model
 
 

@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mrharmony.cohort import HarmonizeJob, harmonize_scan
-from mrharmony.cohort.bids_app import run_participants
-from mrharmony.harmonize import HarmonizedVolume, load_statistics, scan_evidence
-from mrharmony.latent import STATISTICS, read_card
-from mrharmony.scans import BidsIndex
-from mrharmony.volume import Domain
+from mrharmony.core.volume import Domain
+from mrharmony.domains.statistics import load_statistics
+from mrharmony.evidence.drift import scan_evidence
+from mrharmony.jobs.bids_app import run_participants
+from mrharmony.jobs.harmonizing import HarmonizeJob, harmonize_scan
+from mrharmony.methods.protocol import HarmonizedVolume
+from mrharmony.networks.diffusion.model import STATISTICS, read_card
+from mrharmony.scans.bids import BidsIndex
 from mrharmony.weights import shipped_model
 from sentences import sentences
 

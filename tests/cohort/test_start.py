@@ -11,8 +11,8 @@ SLOW = {"diffusers", "transformers", "accelerate", "peft", "ants", "deepbet", "n
 def test_opening_a_method_imports_nothing_slow():
     script = (
         "import sys\n"
-        "from mrharmony.cohort import harmonize_scan\n"
-        "from mrharmony.cohort.workbench import open_job\n"
+        "from mrharmony.jobs.harmonizing import harmonize_scan\n"
+        "from mrharmony.jobs.opening import open_job\n"
         "open_job(None, 'synthesis', None, 'NSK')\n"
         "print(*sys.modules)"
     )

@@ -10,20 +10,23 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from mrharmony.benchmark import BenchmarkRequest
 from mrharmony.benchmark.folder import BenchmarkFolder
 from mrharmony.benchmark.plan import BenchmarkPlan, BenchmarkScan, Fold
-from mrharmony.cohort import preparing
-from mrharmony.cohort.harmonizing import way_to
-from mrharmony.cohort.judged import judged_scans, prepared_alone, prepared_on_one_grid
-from mrharmony.cohort.preparing import ScanFile, load_brain, prepare_brains, prepare_positions, saved_sha256
-from mrharmony.cohort.training_brains import run_folder, training_brains
-from mrharmony.prepare import Grid, PreparedScan
+from mrharmony.benchmark.run import BenchmarkRequest
+from mrharmony.core.volume import MrharmonyError
+from mrharmony.jobs import brains as preparing
+from mrharmony.jobs.brains import ScanFile, load_brain, prepare_brains, prepare_positions, saved_sha256
+from mrharmony.jobs.evaluation_inputs import judged_scans, prepared_alone, prepared_on_one_grid
+from mrharmony.jobs.harmonizing import way_to
+from mrharmony.jobs.training_brains import run_folder, training_brains
+from mrharmony.prepare.prepared import PreparedScan
 from mrharmony.prepare.prepared_files import PreparedFiles
 from mrharmony.prepare.saved import discard_prepared, read_prepared, write_prepared
-from mrharmony.scans import BidsIndex, read_mask, read_scan, write_scan
-from mrharmony.simulate import true_brain
-from mrharmony.volume import MrharmonyError
+from mrharmony.scans.bids import BidsIndex
+from mrharmony.scans.reading import read_mask, read_scan
+from mrharmony.scans.writing import write_scan
+from mrharmony.simulate.cohort_files import true_brain
+from mrharmony.space.grid import Grid
 
 GRID = Grid.working(4)
 
@@ -112,7 +115,7 @@ def test_a_method_is_fitted_on_them_from_the_command_line(run, cohort: Path, sav
 
 
 def test_evaluators_judge_the_saved_brains(index: BidsIndex, saved: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("mrharmony.cohort.judged.ZOOM", 4.0)
+    monkeypatch.setattr("mrharmony.jobs.evaluation_inputs.ZOOM", 4.0)
     judged = judged_scans(index, index.scans, workers=1, prepared=saved)
     for entry, brain in zip(judged.scans, judged.brains, strict=True):
         np.testing.assert_array_equal(brain.volume.voxels, canonical(entry.path, saved)[0])

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from mrharmony.cohort import harmonize_scan
-from mrharmony.cohort.training import train_on_bids
-from mrharmony.cohort.workbench import open_job
-from mrharmony.latent import TrainingSettings
-from mrharmony.volume import MrharmonyError
+from mrharmony.core.volume import MrharmonyError
+from mrharmony.jobs.harmonizing import harmonize_scan
+from mrharmony.jobs.opening import open_job
+from mrharmony.jobs.training import train_on_bids
+from mrharmony.networks.settings import TrainingSettings
 
 TINY = """
 working_zoom: 4

@@ -10,13 +10,13 @@ import time
 import pytest
 import torch
 
-from mrharmony.cohort.workers import side_by_side, worker_pool
-from mrharmony.volume import MrharmonyError
+from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.workers import side_by_side, worker_pool
 
 PARENT = """
 import itertools, sys, time
 from pathlib import Path
-from mrharmony.cohort.workers import worker_pool
+from mrharmony.core.workers import worker_pool
 
 
 def beat(file):
@@ -31,7 +31,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("preloaded", [(), ("mrharmony.cohort.workers",)])
+@pytest.mark.parametrize("preloaded", [(), ("mrharmony.core.workers",)])
 def test_a_worker_ends_when_its_parent_is_killed(tmp_path, preloaded):
     script, beats = tmp_path / "parent.py", tmp_path / "beats"
     script.write_text(PARENT.format(preloaded=preloaded), "utf-8")

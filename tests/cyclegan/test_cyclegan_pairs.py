@@ -9,23 +9,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mrharmony.cyclegan import (
-    CycleGanSettings,
-    TrainedPair,
-    join_pairs,
-    load_pairs,
-    save_pairs,
-    train_pair,
-    translate_brain,
-)
-from mrharmony.cyclegan.data import UnpairedSlices
-from mrharmony.cyclegan.located import OUTSIDE, from_units, to_units
-from mrharmony.cyclegan.losses import CycleGan
-from mrharmony.cyclegan.pool import ImagePool
-from mrharmony.cyclegan.training import rate_share
-from mrharmony.prepare import Grid, intensity_scale
-from mrharmony.simulate import load_scanners, scan_head, virtual_head
-from mrharmony.volume import MrharmonyError
+from mrharmony.core.volume import MrharmonyError
+from mrharmony.networks.cyclegan.networks import OUTSIDE, CycleGanSettings, from_units, to_units
+from mrharmony.networks.cyclegan.pair import TrainedPair, join_pairs, load_pairs, save_pairs, translate_brain
+from mrharmony.networks.cyclegan.training import CycleGan, ImagePool, UnpairedSlices, rate_share, train_pair
+from mrharmony.simulate.heads import virtual_head
+from mrharmony.simulate.scanner import load_scanners
+from mrharmony.simulate.scanning import scan_head
+from mrharmony.space.grid import Grid
+from mrharmony.space.intensity import intensity_scale
 
 GRID, CPU = Grid.working(4.0), torch.device("cpu")
 SCANNERS = ("mprage-3t", "spgr-1.5t")

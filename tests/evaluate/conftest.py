@@ -5,10 +5,11 @@ import pytest
 from site_people import people
 from virtual_study import SCANNER_A, SCANNER_B, Study, canonical_scan, confounded_study
 
-from mrharmony.evaluate import TissueSegmentation, segment_tissues
-from mrharmony.harmonize import CanonicalBrain
-from mrharmony.prepare import Grid
-from mrharmony.simulate import Anatomy, virtual_head
+from mrharmony.evaluate.tissues import TissueSegmentation, segment_tissues
+from mrharmony.prepare.canonical import CanonicalBrain
+from mrharmony.simulate.anatomy import Anatomy
+from mrharmony.simulate.heads import virtual_head
+from mrharmony.space.grid import Grid
 
 
 @pytest.fixture(scope="session")

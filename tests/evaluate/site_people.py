@@ -9,9 +9,13 @@ from functools import cache
 import numpy as np
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from mrharmony.harmonize import CanonicalBrain
-from mrharmony.prepare import Grid, intensity_scale
-from mrharmony.simulate import Anatomy, load_scanners, scan_head, template_anatomy
+from mrharmony.prepare.canonical import CanonicalBrain
+from mrharmony.simulate.anatomy import Anatomy
+from mrharmony.simulate.heads import template_anatomy
+from mrharmony.simulate.scanner import load_scanners
+from mrharmony.simulate.scanning import scan_head
+from mrharmony.space.grid import Grid
+from mrharmony.space.intensity import intensity_scale
 
 GRID = Grid.working(4.0)
 PEOPLE = 24

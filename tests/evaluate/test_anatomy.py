@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 from virtual_study import with_voxels
 
-from mrharmony.evaluate import compare_anatomy
-from mrharmony.evaluate.anatomy import dice_by_tissue, edge_correspondence
-from mrharmony.evaluate.displacement import block_displacements
-from mrharmony.evaluate.same_contrast import in_contrast_of
-from mrharmony.volume import MrharmonyError, Volume
+from mrharmony.core.volume import MrharmonyError, Volume
+from mrharmony.evaluate.anatomy import (
+    block_displacements,
+    compare_anatomy,
+    dice_by_tissue,
+    edge_correspondence,
+    in_contrast_of,
+)
 
 CURVES = {
     "gamma below 1": lambda s: s**0.6,

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from virtual_study import Study
 
-from mrharmony.evaluate import TargetVolumetry, biology_scores, cohort_biology
-from mrharmony.evaluate.biology import cohens_d, without_site_means
-from mrharmony.volume import MrharmonyError
+from mrharmony.core.volume import MrharmonyError
+from mrharmony.evaluate.biology import biology_scores, cohens_d, cohort_biology, without_site_means
+from mrharmony.evaluate.tissues import TargetVolumetry
 
 FACTOR = np.linspace(-1, 1, 12)
 TRUTH = np.exp(3 + 0.8 * FACTOR + 0.05 * np.cos(9 * FACTOR))

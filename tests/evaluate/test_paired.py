@@ -11,7 +11,7 @@ from skimage.metrics import mean_squared_error as reference_mse
 from skimage.metrics import peak_signal_noise_ratio as reference_psnr
 from skimage.metrics import structural_similarity as reference_ssim
 
-from mrharmony.evaluate import masked_ssim, mean_squared_error, paired_scores, peak_ratio, room_share
+from mrharmony.evaluate.paired import masked_ssim, mean_squared_error, paired_scores, peak_ratio, room_share
 
 SHAPE = (30, 26, 28)
 WINDOW_RADIUS = 5  # voxels, of the Gaussian window

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from skimage.metrics import structural_similarity
 
-from mrharmony.evaluate import (
+from mrharmony.core.volume import MrharmonyError
+from mrharmony.evaluate.paper import (
     PaperRow,
     as_picture,
     image_scores,
@@ -14,7 +15,6 @@ from mrharmony.evaluate import (
     tone_distance,
     tone_quantiles,
 )
-from mrharmony.volume import MrharmonyError
 
 
 @pytest.fixture

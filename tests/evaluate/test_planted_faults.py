@@ -5,17 +5,13 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from virtual_study import through, truth_fitted, with_voxels
 
-from mrharmony.evaluate import (
-    TargetVolumetry,
-    biology_scores,
-    compare_anatomy,
-    identity_scores,
-    leak_suspected,
-    leaked_noise,
-    paired_scores,
-    summarize_identity,
-)
-from mrharmony.harmonize import brain_statistics, fit_statistics, global_curve, regional_curves
+from mrharmony.domains.statistics import brain_statistics, fit_statistics
+from mrharmony.evaluate.anatomy import compare_anatomy
+from mrharmony.evaluate.biology import biology_scores
+from mrharmony.evaluate.consistency import identity_scores, summarize_identity
+from mrharmony.evaluate.paired import leak_suspected, leaked_noise, paired_scores
+from mrharmony.evaluate.tissues import TargetVolumetry
+from mrharmony.methods.tone_curves import global_curve, regional_curves
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,8 @@
 
 import pytest
 
-from mrharmony.evaluate import repeat_floor
-from mrharmony.volume import MrharmonyError
+from mrharmony.core.volume import MrharmonyError
+from mrharmony.evaluate.consistency import repeat_floor
 
 
 def test_the_floor_of_two_scans_of_one_head(scan_at_a, rescan_at_a):

@@ -4,9 +4,14 @@ import numpy as np
 import pytest
 from site_people import SITES, SUBJECTS, at_second_site
 
-from mrharmony.evaluate import site_distances
-from mrharmony.evaluate.site_distances import cubic_kernel, frechet_distance, rbf_kernel, squared_discrepancy
-from mrharmony.volume import MrharmonyError
+from mrharmony.core.volume import MrharmonyError
+from mrharmony.evaluate.site_distances import (
+    cubic_kernel,
+    frechet_distance,
+    rbf_kernel,
+    site_distances,
+    squared_discrepancy,
+)
 
 
 @pytest.fixture(scope="module")

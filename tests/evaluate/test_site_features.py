@@ -6,12 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter1d
 
-from mrharmony.evaluate.site_features import QUANTILES, site_features
-from mrharmony.evaluate.site_filters import slice_features
-from mrharmony.evaluate.site_slices import site_slices
-from mrharmony.harmonize import CanonicalBrain
-from mrharmony.prepare import Grid
-from mrharmony.volume import MrharmonyError, Volume
+from mrharmony.core.volume import MrharmonyError, Volume
+from mrharmony.evaluate.site_classifiers import site_slices
+from mrharmony.evaluate.site_features import QUANTILES, site_features, slice_features
+from mrharmony.prepare.canonical import CanonicalBrain
+from mrharmony.space.grid import Grid
 
 GRID = Grid.working(4.0)
 REGIONS = 36

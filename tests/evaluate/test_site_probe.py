@@ -5,10 +5,10 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from site_people import SITES, SUBJECTS, altered, at_second_site, people
 
-from mrharmony.evaluate import cross_fit_probe, fit_probe, frozen_probe, probe_sites
-from mrharmony.evaluate.site_slices import site_slices
-from mrharmony.harmonize import CanonicalBrain
-from mrharmony.volume import MrharmonyError, Volume
+from mrharmony.core.volume import MrharmonyError, Volume
+from mrharmony.evaluate.site_classifiers import site_slices
+from mrharmony.evaluate.site_probe import cross_fit_probe, fit_probe, frozen_probe, probe_sites
+from mrharmony.prepare.canonical import CanonicalBrain
 
 QUICK = {"seeds": (0,), "folds": 2}  # for the network
 

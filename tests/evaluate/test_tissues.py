@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from virtual_study import canonical_scan, with_voxels
 
-from mrharmony.evaluate import segment_tissues
+from mrharmony.core.volume import MrharmonyError
 from mrharmony.evaluate.anatomy import dice_by_tissue
-from mrharmony.simulate import CSF, DEEP_GM, load_scanners
-from mrharmony.volume import MrharmonyError
+from mrharmony.evaluate.tissues import segment_tissues
+from mrharmony.simulate.anatomy import CSF, DEEP_GM
+from mrharmony.simulate.scanner import load_scanners
 
 LEAST_DICE = {"csf": 0.82, "grey": 0.92, "white": 0.95}
 

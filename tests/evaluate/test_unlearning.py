@@ -9,18 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from site_people import PEOPLE, SITES, SUBJECTS, at_second_site
 
-from mrharmony.evaluate.unlearning import (
-    UnlearningData,
+from mrharmony.core.volume import MrharmonyError
+from mrharmony.evaluate.unlearning.splits import UnlearningData, latent_features, require_splits
+from mrharmony.evaluate.unlearning.study import UnlearningStudy, unlearning_study
+from mrharmony.evaluate.unlearning.training import (
     UnlearningSettings,
-    UnlearningStudy,
-    latent_features,
-    require_splits,
+    confusion_loss,
+    task_loss,
     train_unlearning,
-    unlearning_study,
 )
-from mrharmony.evaluate.unlearning.network import confusion_loss, task_loss
-from mrharmony.latent import LatentModel, load_model
-from mrharmony.volume import MrharmonyError
+from mrharmony.networks.diffusion.model import LatentModel, load_model
 from mrharmony.weights import shipped_model
 
 QUICK = UnlearningSettings(components=8, pretraining_steps=100, unlearning_steps=100, site_steps=3)

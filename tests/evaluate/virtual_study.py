@@ -6,10 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mrharmony.harmonize import BilateralGrid, CanonicalBrain, fit_bilateral_grid
-from mrharmony.prepare import Grid, intensity_scale
-from mrharmony.simulate import Anatomy, Scanner, load_scanners, scan_head, virtual_head
-from mrharmony.volume import Volume
+from mrharmony.core.volume import Volume
+from mrharmony.lock.bilateral_grid import BilateralGrid
+from mrharmony.lock.fit import fit_bilateral_grid
+from mrharmony.prepare.canonical import CanonicalBrain
+from mrharmony.simulate.anatomy import Anatomy
+from mrharmony.simulate.heads import virtual_head
+from mrharmony.simulate.scanner import Scanner, load_scanners
+from mrharmony.simulate.scanning import scan_head
+from mrharmony.space.grid import Grid
+from mrharmony.space.intensity import intensity_scale
 
 SCANNER_A, SCANNER_B = (load_scanners()[name] for name in ("mprage-1.5t", "mprage-3t"))
 

@@ -2,10 +2,14 @@
 
 import numpy as np
 
-from mrharmony.harmonize import CanonicalBrain
-from mrharmony.prepare import Grid, PreparedScan, intensity_scale
-from mrharmony.simulate import load_scanners, scan_head, virtual_head
-from mrharmony.volume import Domain, Volume
+from mrharmony.core.volume import Domain, Volume
+from mrharmony.prepare.canonical import CanonicalBrain
+from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.simulate.heads import virtual_head
+from mrharmony.simulate.scanner import load_scanners
+from mrharmony.simulate.scanning import scan_head
+from mrharmony.space.grid import Grid
+from mrharmony.space.intensity import intensity_scale
 
 GRID = Grid.working(2.0)
 A, B, NEW = Domain("A", "a"), Domain("B", "b"), Domain("NEW", "new")

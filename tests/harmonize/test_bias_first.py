@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from phantoms import NEW, A, B, changed, phantom, prepared
 
-from mrharmony.harmonize.bias_first import BiasFirstRule, fit_after_bias
-from mrharmony.harmonize.methods import fit_method
-from mrharmony.volume import MrharmonyError
+from mrharmony.core.volume import MrharmonyError
+from mrharmony.methods.bias_first import BiasFirstRule, fit_after_bias
+from mrharmony.methods.registry import fit_method
 
 LOOKS = {"A": [phantom(1)], "B": [phantom(3, 1.8)]}
 

@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import lsq_linear
 
-from mrharmony.harmonize import FIELD_OF_VIEW, BilateralGrid, LockSettings, fit_bilateral_grid
-from mrharmony.volume import MrharmonyError
+from mrharmony.core.volume import MrharmonyError
+from mrharmony.lock.bilateral_grid import FIELD_OF_VIEW, BilateralGrid
+from mrharmony.lock.bounds import LockSettings
+from mrharmony.lock.fit import fit_bilateral_grid
 
 LOWER, UPPER = np.array(FIELD_OF_VIEW)
 COARSE = LockSettings(nodes=(3, 3, 3), knots=(0.0, 0.3, 0.6, 0.9, 1.2))

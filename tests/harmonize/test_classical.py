@@ -3,17 +3,14 @@
 import numpy as np
 import pytest
 
-from mrharmony.harmonize import (
-    BilateralGrid,
-    CanonicalBrain,
-    ClassicalHarmonizer,
-    fit_statistics,
-    output_scale,
-    render,
-    scan_statistics,
-)
-from mrharmony.prepare import Grid, PreparedScan
-from mrharmony.volume import Domain, MrharmonyError, Volume
+from mrharmony.core.volume import Domain, MrharmonyError, Volume
+from mrharmony.domains.statistics import fit_statistics
+from mrharmony.lock.bilateral_grid import BilateralGrid
+from mrharmony.methods.rendering import output_scale, render
+from mrharmony.methods.tone_curves import ClassicalHarmonizer, scan_statistics
+from mrharmony.prepare.canonical import CanonicalBrain
+from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.space.grid import Grid
 
 METHODS = ("none", "histogram", "population", "regional", "regional-scan")
 A, B, NEW = Domain("A", "a"), Domain("B", "b"), Domain("NEW", "new")

@@ -7,8 +7,8 @@ from neuroCombat import neuroCombat as package
 from neuroCombat import neuroCombatFromTraining
 from phantoms import NEW, A, B, changed, phantom, prepared
 
-from mrharmony.harmonize.combat import SCALES_FROM, CombatRule, _smoothed_voxels, fit_combat
-from mrharmony.volume import MrharmonyError
+from mrharmony.core.volume import MrharmonyError
+from mrharmony.methods.combat import SCALES_FROM, CombatRule, _smoothed_voxels, fit_combat
 
 
 def person(seed, shift=0.0, spread=1.0):

@@ -7,10 +7,13 @@ import pytest
 import torch
 from phantoms import NEW, A, B, changed, phantom, prepared
 
-from mrharmony.cyclegan import CycleGanSettings, load_pairs
-from mrharmony.harmonize import CYCLEGAN, LockSettings, load_cyclegan, load_method, train_cyclegan
-from mrharmony.prepare import PreparedScan
-from mrharmony.volume import Domain, MrharmonyError, Volume
+from mrharmony.core.volume import Domain, MrharmonyError, Volume
+from mrharmony.lock.bounds import LockSettings
+from mrharmony.methods.cyclegan import CYCLEGAN, load_cyclegan, train_cyclegan
+from mrharmony.methods.registry import load_method
+from mrharmony.networks.cyclegan.networks import CycleGanSettings
+from mrharmony.networks.cyclegan.pair import load_pairs
+from mrharmony.prepare.prepared import PreparedScan
 
 CPU, C = torch.device("cpu"), Domain("C", "c")
 

@@ -11,12 +11,23 @@ from phantoms import GRID, A, B, prepared, virtual_brain, virtual_people
 from safetensors.numpy import load_file, save_file
 from scipy.ndimage import gaussian_filter
 
-from mrharmony.harmonize import DETAIL, CanonicalBrain, brain_statistics, fit_details, fit_method, load_method
-from mrharmony.harmonize.detail import GAINS, Detail, detail_of, load_details, save_details, transfer_detail
-from mrharmony.harmonize.detail_spectrum import BINS, log_spectrum
-from mrharmony.harmonize.locked import through_lock
-from mrharmony.harmonize.synthesis import LOCK
-from mrharmony.volume import Domain, MrharmonyError, Volume
+from mrharmony.core.volume import Domain, MrharmonyError, Volume
+from mrharmony.domains.statistics import brain_statistics
+from mrharmony.methods.detail import (
+    DETAIL,
+    GAINS,
+    Detail,
+    detail_of,
+    fit_details,
+    load_details,
+    save_details,
+    transfer_detail,
+)
+from mrharmony.methods.detail_filter import BINS, log_spectrum
+from mrharmony.methods.registry import fit_method, load_method
+from mrharmony.methods.rendering import through_lock
+from mrharmony.methods.synthesis import LOCK
+from mrharmony.prepare.canonical import CanonicalBrain
 
 LATTICE = (BINS,) * 3
 levels = arrays(np.float64, LATTICE, elements=st.floats(-12, 2))

@@ -6,9 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from mrharmony.harmonize.detail import GAINS
-from mrharmony.harmonize.detail_filter import filter_brain, frequencies, gain_at
-from mrharmony.harmonize.detail_spectrum import BINS
+from mrharmony.methods.detail import GAINS
+from mrharmony.methods.detail_filter import BINS, filter_brain, frequencies, gain_at
 
 SHAPE = (22, 26, 20)
 PLACES = np.stack(np.meshgrid(*[np.arange(n) - (n - 1) / 2 for n in SHAPE], indexing="ij"))

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, shift
 
-from mrharmony.harmonize import LIMITS, DomainStatistics, evidence, judge
-from mrharmony.harmonize.population import LANDMARKS
+from mrharmony.domains.statistics import LANDMARKS, DomainStatistics
+from mrharmony.evidence.drift import evidence
+from mrharmony.evidence.verdict import LIMITS, judge
 
 SHAPE = (56, 64, 56)
 ZOOMS = (2.0, 2.0, 2.0)

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mrharmony.harmonize.bilateral_bounds import LockSettings
-from mrharmony.harmonize.bilateral_fit import fit_bilateral_grid
-from mrharmony.harmonize.bilateral_grid import FIELD_OF_VIEW
-from mrharmony.harmonize.gain_prior import fit_lock, gain_prior
-from mrharmony.volume import FloatArray
+from mrharmony.core.volume import FloatArray
+from mrharmony.lock.bilateral_grid import FIELD_OF_VIEW
+from mrharmony.lock.bounds import LockSettings
+from mrharmony.lock.fit import fit_bilateral_grid
+from mrharmony.lock.gain_prior import fit_lock, gain_prior
 
 LOCK = LockSettings()
 

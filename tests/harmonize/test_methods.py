@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from phantoms import NEW, SCANNERS, A, B, prepared, virtual_brain, virtual_people
 
-from mrharmony.harmonize import ClassicalMethod, fit_statistics
-from mrharmony.harmonize.methods import FITTED_METHODS, SIMPLE_METHODS, fit_method, load_method
-from mrharmony.prepare import Grid, PreparedScan
-from mrharmony.volume import MrharmonyError, Volume
+from mrharmony.core.volume import MrharmonyError, Volume
+from mrharmony.domains.statistics import fit_statistics
+from mrharmony.methods.registry import FITTED_METHODS, SIMPLE_METHODS, fit_method, load_method
+from mrharmony.methods.tone_curves import ClassicalMethod
+from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.space.grid import Grid
 
 WHITE_MATTER_ONLY = {"whitestripe", "fcm", "kde"}  # one level: other tissues may end anywhere
 

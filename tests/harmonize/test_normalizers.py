@@ -9,9 +9,9 @@ from intensity_normalization.adapters.images import NumpyImageAdapter
 from phantoms import NEW, A, B, changed, phantom, prepared
 from scipy.stats import gaussian_kde
 
-from mrharmony.harmonize.fitted import Fitted
-from mrharmony.harmonize.normalizers import LineRule, binned_density, fit_levels, least_squares, scan_levels
-from mrharmony.volume import MrharmonyError
+from mrharmony.core.volume import MrharmonyError
+from mrharmony.domains.fitted import Fitted
+from mrharmony.methods.normalizers import LineRule, binned_density, fit_levels, least_squares, scan_levels
 
 NAMES = ("zscore", "whitestripe", "fcm", "kde", "lsq")
 SCAN, LOOK_A, LOOK_B = phantom(0), [phantom(1), phantom(2)], [phantom(3, 1.8), phantom(4, 1.8)]

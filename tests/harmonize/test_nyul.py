@@ -6,8 +6,8 @@ from intensity_normalization import NyulNormalizer
 from intensity_normalization.adapters.images import NumpyImageAdapter
 from phantoms import NEW, A, B, changed, phantom, prepared
 
-from mrharmony.harmonize.nyul import NyulRule, fit_scales
-from mrharmony.volume import MrharmonyError
+from mrharmony.core.volume import MrharmonyError
+from mrharmony.methods.nyul import NyulRule, fit_scales
 
 SCAN, LOOK_B = phantom(0), [phantom(3, 1.8), phantom(4, 1.8)]
 

@@ -4,16 +4,17 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from mrharmony.harmonize import (
-    CanonicalBrain,
+from mrharmony.core.volume import Domain, MrharmonyError, Volume
+from mrharmony.domains.statistics import (
+    LANDMARKS,
+    REGIONS,
     brain_statistics,
     fit_statistics,
     load_statistics,
     save_statistics,
     target_statistics,
 )
-from mrharmony.harmonize.population import LANDMARKS, REGIONS
-from mrharmony.volume import Domain, MrharmonyError, Volume
+from mrharmony.prepare.canonical import CanonicalBrain
 
 AFFINE = np.diag([4.0, 4.0, 4.0, 1.0])
 AFFINE[:3, 3] = (-78, -127, -76)

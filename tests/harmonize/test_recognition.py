@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from phantoms import SCANNERS, A, B, changed, prepared, virtual_brain, virtual_people
 
-from mrharmony.harmonize import fit_method
-from mrharmony.harmonize.accents import scan_looks
-from mrharmony.harmonize.recognition import STRANGE, recognise
-from mrharmony.volume import Domain
+from mrharmony.core.volume import Domain
+from mrharmony.domains.contrast import scan_looks
+from mrharmony.domains.recognition import STRANGE, recognise
+from mrharmony.methods.registry import fit_method
 
 
 @pytest.fixture(scope="module")

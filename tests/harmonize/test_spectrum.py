@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 from phantoms import NEW, A, B, changed, phantom, prepared
 
-from mrharmony.harmonize import CanonicalBrain
-from mrharmony.harmonize.low_frequencies import BETAS
-from mrharmony.harmonize.spectrum import SpectrumRule, fit_spectra
-from mrharmony.prepare import Grid
-from mrharmony.volume import MrharmonyError, Volume
+from mrharmony.core.volume import MrharmonyError, Volume
+from mrharmony.methods.spectrum import BETAS, SpectrumRule, fit_spectra
+from mrharmony.prepare.canonical import CanonicalBrain
+from mrharmony.space.grid import Grid
 
 SCAN = phantom(0)
 LOOKS = {"A": [phantom(1), phantom(2)], "B": [phantom(3, 1.8), phantom(4, 1.8)]}

@@ -5,8 +5,10 @@ import pytest
 from phantoms import SCANNERS, A, B, prepared, virtual_brain, virtual_people
 from safetensors.numpy import load_file, save_file
 
-from mrharmony.harmonize import ACCENTS, fit_method, load_method, spread
-from mrharmony.volume import Domain, MrharmonyError
+from mrharmony.core.volume import Domain, MrharmonyError
+from mrharmony.domains.contrast import ACCENTS
+from mrharmony.evidence.uncertainty import spread
+from mrharmony.methods.registry import fit_method, load_method
 
 UNSEEN = "tfe-1.5t"  # by the network
 

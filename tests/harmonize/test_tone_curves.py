@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mrharmony.harmonize import DomainStatistics, global_curve, regional_curves
-from mrharmony.harmonize.population import LANDMARKS, REGIONS
+from mrharmony.domains.statistics import LANDMARKS, REGIONS, DomainStatistics
+from mrharmony.methods.tone_curves import global_curve, regional_curves
 
 
 def statistics(seed, ties=False):

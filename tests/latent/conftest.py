@@ -5,16 +5,12 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from mrharmony.latent import (
-    DomainCard,
-    LatentModel,
-    ModelCard,
-    RealSlices,
-    TrainingSettings,
-    build_scheduler,
-    train_networks,
-)
-from mrharmony.prepare import Grid
+from mrharmony.networks.diffusion.data import RealSlices
+from mrharmony.networks.diffusion.model import DomainCard, LatentModel, ModelCard
+from mrharmony.networks.diffusion.networks import build_scheduler
+from mrharmony.networks.diffusion.training import train_networks
+from mrharmony.networks.settings import TrainingSettings
+from mrharmony.space.grid import Grid
 
 ZOOM = 4.0
 

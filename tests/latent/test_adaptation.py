@@ -13,27 +13,16 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from mrharmony.latent import (
-    AdaptationSettings,
-    DomainCard,
-    LatentModel,
-    RealSlices,
-    SamplingSettings,
-    as_saved,
-    encode_brain,
-    load_model,
-    look_drift,
-    sample_look,
-    save_model,
-)
-from mrharmony.latent.adaptation import AdaptedNetworks, adapt_networks
-from mrharmony.latent.autoencoder import shrink_factor
-from mrharmony.latent.class_images import class_images
-from mrharmony.latent.config import StageSettings
-from mrharmony.latent.denoiser import build_denoiser
-from mrharmony.latent.prompts import PromptEncoder
-from mrharmony.latent.training import Stage, denoiser_loss
-from mrharmony.volume import Domain, MrharmonyError, Volume
+from mrharmony.core.volume import Domain, MrharmonyError, Volume
+from mrharmony.networks.diffusion.adaptation import AdaptedNetworks, adapt_networks
+from mrharmony.networks.diffusion.data import RealSlices
+from mrharmony.networks.diffusion.model import DomainCard, LatentModel, as_saved, load_model, save_model
+from mrharmony.networks.diffusion.networks import build_denoiser, shrink_factor
+from mrharmony.networks.diffusion.preservation import class_images, look_drift
+from mrharmony.networks.diffusion.prompts import PromptEncoder
+from mrharmony.networks.diffusion.sampling import SamplingSettings, encode_brain, sample_look
+from mrharmony.networks.diffusion.training import Stage, denoiser_loss
+from mrharmony.networks.settings import AdaptationSettings, StageSettings
 from mrharmony.weights import shipped_model
 
 QUICK = AdaptationSettings(steps=6, batch=4, class_images=2, checkpoint_every=2)
@@ -44,8 +33,10 @@ RUN = """
 import sys
 from pathlib import Path
 import numpy as np, torch
-from mrharmony.latent import AdaptationSettings, RealSlices, load_model
-from mrharmony.latent.adaptation import adapt_networks
+from mrharmony.networks.diffusion.data import RealSlices
+from mrharmony.networks.diffusion.model import load_model
+from mrharmony.networks.settings import AdaptationSettings
+from mrharmony.networks.diffusion.adaptation import adapt_networks
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])
 data = RealSlices(np.load(folder / "brains.npy"), ["dim", "vivid"])

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from mrharmony.latent import CompactPictures, LatentModel, TranslationSettings, translate_brain
-from mrharmony.volume import Volume
+from mrharmony.core.volume import Volume
+from mrharmony.networks.diffusion.model import LatentModel
+from mrharmony.networks.diffusion.translation import CompactPictures, TranslationSettings, translate_brain
 
 
 @pytest.fixture(scope="module")

@@ -4,20 +4,20 @@ import numpy as np
 import pytest
 import torch
 
-from mrharmony.harmonize import Looks
-from mrharmony.latent import (
+from mrharmony.core.volume import Domain, MrharmonyError, Volume
+from mrharmony.methods.diffusion import Looks
+from mrharmony.networks.diffusion.model import LatentModel, load_model
+from mrharmony.networks.diffusion.sampling import (
     EncodedBrain,
-    LatentModel,
     SamplingSettings,
+    encode_brain,
     invert_brain,
-    load_model,
+    invert_latents,
+    round_trip,
     sample_look,
 )
-from mrharmony.latent.inversion import invert_latents
-from mrharmony.latent.noise_schedule import NoiseSchedule
-from mrharmony.latent.sampling import encode_brain, round_trip
-from mrharmony.prepare import PreparedScan
-from mrharmony.volume import Domain, MrharmonyError, Volume
+from mrharmony.networks.diffusion.schedule import NoiseSchedule
+from mrharmony.prepare.prepared import PreparedScan
 from mrharmony.weights import shipped_model
 
 PLACES = (20, 28)  # coronal slices that hold brain

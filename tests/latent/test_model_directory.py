@@ -4,17 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from mrharmony.latent import (
-    DomainCard,
-    LatentModel,
-    SamplingSettings,
-    encode_brain,
-    load_model,
-    model_hash,
-    sample_look,
-    save_model,
-)
-from mrharmony.volume import MrharmonyError, Volume, require_distinct
+from mrharmony.core.volume import MrharmonyError, Volume, require_distinct
+from mrharmony.networks.diffusion.model import DomainCard, LatentModel, load_model, model_hash, save_model
+from mrharmony.networks.diffusion.sampling import SamplingSettings, encode_brain, sample_look
 
 
 def _nothing_more(_: Path) -> None:

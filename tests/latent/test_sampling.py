@@ -4,17 +4,18 @@ import numpy as np
 import pytest
 import torch
 
-from mrharmony.latent import (
+from mrharmony.core.volume import MrharmonyError, Volume
+from mrharmony.networks.diffusion.model import LatentModel
+from mrharmony.networks.diffusion.sampling import (
     EncodedBrain,
-    LatentModel,
     SamplingSettings,
     encode_brain,
+    guided_velocity,
     round_trip,
+    sample_latents,
     sample_look,
+    shared_noise,
 )
-from mrharmony.latent.guidance import guided_velocity
-from mrharmony.latent.sampling import sample_latents, shared_noise
-from mrharmony.volume import MrharmonyError, Volume
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mrharmony.latent.structure import TONE_RANGE, apply_structure_look, draw_structure_look
+from mrharmony.networks.diffusion.data import TONE_RANGE, apply_structure_look, draw_structure_look
 
 
 def _slices(seed: int) -> torch.Tensor:

@@ -9,15 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from mrharmony.latent import RealSlices, TrainingSettings, train_networks
-from mrharmony.latent.training import round_trip_error
-from mrharmony.volume import MrharmonyError
+from mrharmony.core.volume import MrharmonyError
+from mrharmony.networks.diffusion.data import RealSlices
+from mrharmony.networks.diffusion.training import round_trip_error, train_networks
+from mrharmony.networks.settings import TrainingSettings
 
 RUN = """
 import sys
 from pathlib import Path
 import numpy as np, torch
-from mrharmony.latent import RealSlices, TrainingSettings, train_networks
+from mrharmony.networks.diffusion.data import RealSlices
+from mrharmony.networks.diffusion.training import train_networks
+from mrharmony.networks.settings import TrainingSettings
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])
 data = RealSlices(np.load(folder / "brains.npy"), ["bright", "bright", "dark", "dark"])

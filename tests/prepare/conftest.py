@@ -7,8 +7,8 @@ import pytest
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 from template_heads import MARKER, on_grid
 
-from mrharmony.prepare import template, template_brain_mask
-from mrharmony.volume import BoolArray, Volume
+from mrharmony.core.volume import BoolArray, Volume
+from mrharmony.space.template import template, template_brain_mask
 
 
 @pytest.fixture(scope="session")

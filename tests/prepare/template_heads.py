@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import affine_transform, gaussian_filter
 
-from mrharmony.prepare import template
-from mrharmony.volume import Matrix, Volume
+from mrharmony.core.volume import Matrix, Volume
+from mrharmony.space.template import template
 
 MARKER = (-40.0, -20.0, 15.0)  # template mm: deep in the left hemisphere
 

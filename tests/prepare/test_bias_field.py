@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 from template_heads import on_grid
 
-from mrharmony.prepare import Grid, template
+from mrharmony.core.volume import FloatArray, Volume
 from mrharmony.prepare.bias_field import n4_bias_field
 from mrharmony.prepare.receive_field import receive_field
-from mrharmony.simulate import draw_scan, load_scanners, render, virtual_head
 from mrharmony.simulate.bias import bias_field
-from mrharmony.volume import FloatArray, Volume
+from mrharmony.simulate.heads import virtual_head
+from mrharmony.simulate.scanner import load_scanners
+from mrharmony.simulate.scanning import draw_scan, render
+from mrharmony.space.grid import Grid
+from mrharmony.space.template import template
 
 Estimate = Callable[[Volume, np.ndarray], FloatArray]
 

@@ -5,10 +5,10 @@ from nibabel.affines import apply_affine, from_matvec
 from scipy.ndimage import affine_transform
 from scipy.spatial.transform import Rotation
 
-from mrharmony.prepare import prepare_scan
-from mrharmony.prepare.mask_quality import dice
-from mrharmony.prepare.upright import mask_from_upright, upright
-from mrharmony.volume import Volume
+from mrharmony.core.volume import Volume
+from mrharmony.prepare.brain_mask import mask_from_upright, upright
+from mrharmony.prepare.pipeline import prepare_scan
+from mrharmony.prepare.quality import dice
 
 CENTRE = np.array([0, -17.0, 5.0])
 

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nibabel.affines import apply_affine
 
-from mrharmony.prepare import CANONICAL_GRID, Grid, template, template_brain_mask
+from mrharmony.space.grid import CANONICAL_GRID, Grid
+from mrharmony.space.template import template, template_brain_mask
 
 coordinate = st.floats(-100, 100, allow_nan=False, width=32)
 

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mrharmony.prepare import intensity_scale
-from mrharmony.volume import MrharmonyError
+from mrharmony.core.volume import MrharmonyError
+from mrharmony.space.intensity import intensity_scale
 
 
 @pytest.fixture(scope="module")

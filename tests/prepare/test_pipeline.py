@@ -13,9 +13,11 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 from template_heads import MARKER, marker_position
 
-from mrharmony.prepare import Grid, PreparedScan, prepare_scan
+from mrharmony.core.volume import MrharmonyError, Volume
 from mrharmony.prepare.brain_mask import locate_brain
-from mrharmony.volume import MrharmonyError, Volume
+from mrharmony.prepare.pipeline import prepare_scan
+from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.space.grid import Grid
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 

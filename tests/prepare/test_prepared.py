@@ -11,9 +11,10 @@ from nibabel.orientations import apply_orientation, inv_ornt_aff
 from scipy.spatial.transform import Rotation
 from template_heads import MARKER, marker_position
 
-from mrharmony.prepare import CANONICAL_GRID, Grid, PreparedScan
-from mrharmony.prepare.voxel_order import array_from_ras, array_to_ras, to_ras
-from mrharmony.volume import Volume
+from mrharmony.core.volume import Volume
+from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.space.grid import CANONICAL_GRID, Grid
+from mrharmony.space.voxel_order import array_from_ras, array_to_ras, to_ras
 
 ORDERS = [
     np.column_stack([axes, flips])

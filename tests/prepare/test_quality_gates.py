@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation, binary_erosion
 
-from mrharmony.prepare.mask_quality import MaskQuality, mask_quality
-from mrharmony.prepare.posture import Alignment, align_to_template
-from mrharmony.prepare.quality_gates import quality_findings
-from mrharmony.volume import BoolArray, MrharmonyError, Volume
+from mrharmony.core.volume import BoolArray, MrharmonyError, Volume
+from mrharmony.prepare.alignment import Alignment, align_to_template
+from mrharmony.prepare.quality import MaskQuality, mask_quality, quality_findings
 
 AS_IT_LIES = Alignment(np.eye(4), 1.0, 0.97)
 

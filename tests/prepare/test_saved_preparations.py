@@ -10,10 +10,11 @@ from nibabel.affines import apply_affine, from_matvec
 from scipy.ndimage import binary_erosion
 from scipy.spatial.transform import Rotation
 
-from mrharmony.prepare import CANONICAL_GRID, PreparedScan
-from mrharmony.prepare.figures import preparation_figures
-from mrharmony.prepare.itk_transform import itk_transform
-from mrharmony.prepare.prepared_files import PreparedFiles
+from mrharmony.core.atomic import StagedFile
+from mrharmony.core.volume import Finding, Matrix, MrharmonyError
+from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.prepare.prepared_files import PreparedFiles, itk_transform
+from mrharmony.prepare.quality import preparation_figures
 from mrharmony.prepare.saved import (
     discard_prepared,
     manual_mask,
@@ -23,9 +24,9 @@ from mrharmony.prepare.saved import (
     write_prepared,
     write_volume_corrected,
 )
-from mrharmony.scans import Scan, read_scan
-from mrharmony.scans.atomic import StagedFile
-from mrharmony.volume import Finding, Matrix, MrharmonyError
+from mrharmony.scans.reading import read_scan
+from mrharmony.scans.scan import Scan
+from mrharmony.space.grid import CANONICAL_GRID
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 import numpy as np
 
-from mrharmony.prepare import template, template_brain_mask
+from mrharmony.space.template import template, template_brain_mask
 
 
 def test_template_is_the_symmetric_one_and_its_left_is_left():

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.image import imread
 
-from mrharmony.report import Panel, contact_sheet
+from mrharmony.report.contact_sheet import Panel, contact_sheet
 
 
 def test_a_sheet_shows_first_axis_to_the_right_and_second_axis_up(tmp_path: Path):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from mrharmony.prepare import PreparedScan
-from mrharmony.prepare.figures import preparation_figures
+from mrharmony.core.volume import Finding, Volume
+from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.prepare.quality import preparation_figures
 from mrharmony.report.preparation_page import IndexRow, index_page, preparation_page, thumbnail
-from mrharmony.volume import Finding, Volume
 from sound_html import assert_balanced
 
 FINDING = Finding("warning", "a-code", "The brain <is> cut.", "Look at it.")

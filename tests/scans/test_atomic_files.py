@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mrharmony.scans.atomic import write_arrays, write_text
-from mrharmony.volume import MrharmonyError
+from mrharmony.core.atomic import write_arrays, write_text
+from mrharmony.core.volume import MrharmonyError
 
 
 def test_arrays_come_back_under_their_names(tmp_path: Path):

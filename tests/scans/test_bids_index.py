@@ -5,9 +5,8 @@ import os
 
 import pytest
 
-from mrharmony.scans import BidsIndex
-from mrharmony.scans.bids import SESSION, usual_column
-from mrharmony.volume import MrharmonyError
+from mrharmony.core.volume import MrharmonyError
+from mrharmony.scans.bids import SESSION, BidsIndex, usual_column
 
 TABLE = "participant_id\tsite\tage\nsub-01\tA\t30\n02\tB\tn/a\n"
 

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from dicom_files import PATIENT, write_series
-from mrharmony.scans import read_scan
-from mrharmony.scans.dicom import KEPT_KEYS, convert_dicom, is_dicom_folder
-from mrharmony.scans.t1w_series import likely_t1w
-from mrharmony.volume import MrharmonyError, Volume
+from mrharmony.core.volume import MrharmonyError, Volume
+from mrharmony.scans.dicom import KEPT_KEYS, convert_dicom, is_dicom_folder, likely_t1w
+from mrharmony.scans.reading import read_scan
 
 T2 = {"SeriesDescription": "t2_space_sag", "ScanningSequence": "SE", "EchoTime": "400"}
 

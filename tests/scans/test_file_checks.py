@@ -5,9 +5,9 @@ import os
 import nibabel as nib
 import pytest
 
-from mrharmony.scans import check_scan, read_scan
-from mrharmony.scans.file_checks import unreadable
-from mrharmony.volume import ScanRefused
+from mrharmony.core.volume import ScanRefused
+from mrharmony.scans.reading import check_scan, read_scan
+from mrharmony.scans.stream import unreadable
 
 
 def only_error(path):

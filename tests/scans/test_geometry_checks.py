@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from mrharmony.scans import check_scan, read_scan
+from mrharmony.core.volume import ScanRefused
 from mrharmony.scans.geometry import form_difference
-from mrharmony.volume import ScanRefused
+from mrharmony.scans.reading import check_scan, read_scan
 
 
 def turned(affine, degrees):

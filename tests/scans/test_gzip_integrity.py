@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mrharmony.scans import check_scan, read_scan
-from mrharmony.scans.findings import ScanFault
-from mrharmony.scans.gzip_integrity import PIECE_BYTES, decompress
+from mrharmony.core.findings import ScanFault
+from mrharmony.scans.reading import check_scan, read_scan
+from mrharmony.scans.stream import PIECE_BYTES, decompress
 
 
 def content(data: bytes):

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from mrharmony.scans import check_scan, read_scan, write_scan
+from mrharmony.scans.reading import check_scan, read_scan
+from mrharmony.scans.writing import write_scan
 
 
 @pytest.mark.parametrize("name", ["scan.mgz", "scan.mgh"])

@@ -13,7 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mrharmony.scans import BidsIndex, check_scan, finding_record, read_scan
+from mrharmony.core.findings import finding_record
+from mrharmony.scans.bids import BidsIndex
+from mrharmony.scans.reading import check_scan, read_scan
 
 STORED = [np.uint8, np.int8, np.int16, np.uint16, np.int32, np.uint32, np.float32, np.float64]
 
@@ -89,7 +91,7 @@ def test_a_whole_head_is_read_within_three_seconds(make):
 
 LITTLE_MEMORY = """
 import resource, sys
-from mrharmony.scans import check_scan
+from mrharmony.scans.reading import check_scan
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, used + 2**28))
 print([finding.code for finding in check_scan(sys.argv[1])])

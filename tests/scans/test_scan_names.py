@@ -2,7 +2,7 @@
 
 import pytest
 
-from mrharmony.scans import output_stem, scan_suffix
+from mrharmony.scans.names import output_stem, scan_suffix
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mrharmony.scans import check_scan, read_scan, write_scan
-from mrharmony.volume import ScanRefused
+from mrharmony.core.volume import ScanRefused
+from mrharmony.scans.reading import check_scan, read_scan
+from mrharmony.scans.writing import write_scan
 
 NAMES = ["fuzz.nii", "fuzz.nii.gz", "fuzz.mgh", "fuzz.mgz"]
 HEADER_BYTES = 360

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mrharmony.scans import check_scan, read_scan
+from mrharmony.scans.reading import check_scan, read_scan
 
 
 def with_values(make, *values):

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from mrharmony.scans import read_scan, write_scan
-from mrharmony.scans.atomic import StagedFile
-from mrharmony.volume import MrharmonyError
+from mrharmony.core.atomic import StagedFile
+from mrharmony.core.volume import MrharmonyError
+from mrharmony.scans.reading import read_scan
+from mrharmony.scans.writing import write_scan
 
 ORDERS = [
     (order, flips)

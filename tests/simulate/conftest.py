@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mrharmony.prepare import Grid
-from mrharmony.simulate import Anatomy, virtual_head
+from mrharmony.simulate.anatomy import Anatomy
+from mrharmony.simulate.heads import virtual_head
+from mrharmony.space.grid import Grid
 
 
 @pytest.fixture(scope="session")

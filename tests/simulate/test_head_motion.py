@@ -5,17 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mrharmony.prepare import Grid
-from mrharmony.simulate import (
-    Anatomy,
-    draw_scan,
-    load_scanners,
-    render,
-    scan_coronal,
-    scan_head,
-    virtual_head,
-)
+from mrharmony.simulate.anatomy import Anatomy
+from mrharmony.simulate.heads import virtual_head
 from mrharmony.simulate.motion import HeadMotion, Motion, draw_motion, move
+from mrharmony.simulate.scanner import load_scanners
+from mrharmony.simulate.scanning import draw_scan, render, scan_coronal, scan_head
+from mrharmony.space.grid import Grid
 
 SCANNER = load_scanners()["irspgr-3t-motion"]
 QUIET = SCANNER.model_copy(update={"noise": 0.0})

@@ -5,21 +5,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from mrharmony.prepare import Grid
-from mrharmony.simulate import (
-    CORTICAL_GM,
-    CSF,
-    DEEP_GM,
-    LESION_LABEL,
-    WM,
-    Anatomy,
-    load_scanners,
-    scan_head,
-    virtual_head,
-)
-from mrharmony.simulate.cortex import thin_cortex
-from mrharmony.simulate.lesions import add_lesions, random_blobs
-from mrharmony.volume import MrharmonyError
+from mrharmony.core.volume import MrharmonyError
+from mrharmony.simulate.anatomy import CORTICAL_GM, CSF, DEEP_GM, LESION_LABEL, WM, Anatomy
+from mrharmony.simulate.heads import virtual_head
+from mrharmony.simulate.known_factors import add_lesions, random_blobs, thin_cortex
+from mrharmony.simulate.scanner import load_scanners
+from mrharmony.simulate.scanning import scan_head
+from mrharmony.space.grid import Grid
 
 SEED = 8
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mrharmony.simulate.point_spread import box_weights, thick_slices, truncate_kspace
+from mrharmony.simulate.scanning import box_weights, thick_slices, truncate_kspace
 
 SHARES = st.floats(0.2, 1)
 

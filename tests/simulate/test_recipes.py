@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mrharmony.simulate import Recipe, load_recipe, plan_subjects
-from mrharmony.simulate.recipe import parse_recipe
-from mrharmony.volume import MrharmonyError
+from mrharmony.core.volume import MrharmonyError
+from mrharmony.simulate.recipe import Recipe, load_recipe, parse_recipe, plan_subjects
 
 NAMES = ("clean", "confounded", "new-source", "scan-to-scan")
 

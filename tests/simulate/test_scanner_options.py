@@ -3,18 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mrharmony.prepare import Grid
-from mrharmony.simulate import (
-    CORTICAL_GM,
-    WM,
-    Anatomy,
-    Scanner,
-    load_scanners,
-    render,
-    scan_head,
-    virtual_head,
-)
-from mrharmony.simulate.scanning import draw_scan
+from mrharmony.simulate.anatomy import CORTICAL_GM, WM, Anatomy
+from mrharmony.simulate.heads import virtual_head
+from mrharmony.simulate.scanner import Scanner, load_scanners
+from mrharmony.simulate.scanning import draw_scan, render, scan_head
+from mrharmony.space.grid import Grid
 
 SCANNERS = load_scanners()
 ARRAY = SCANNERS["mprage-3t-array"].model_copy(update={"jitter": SCANNERS["mprage-3t"].jitter})

@@ -6,18 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from mrharmony.simulate import (
-    CORTICAL_GM,
-    CSF,
-    DEEP_GM,
-    WM,
-    Scanner,
-    load_scanners,
-    random_scanner,
-    scanner_of_session,
-    tissue_signals,
-)
-from mrharmony.volume import MrharmonyError
+from mrharmony.core.volume import MrharmonyError
+from mrharmony.simulate.anatomy import CORTICAL_GM, CSF, DEEP_GM, WM
+from mrharmony.simulate.cohort import scanner_of_session
+from mrharmony.simulate.contrast import tissue_signals
+from mrharmony.simulate.random_physics import random_scanner
+from mrharmony.simulate.scanner import Scanner, load_scanners
 
 SCANNERS = load_scanners()
 

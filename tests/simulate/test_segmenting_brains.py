@@ -3,8 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mrharmony.simulate import CSF, WM, Anatomy, load_scanners, scan_head, segment_brain
-from mrharmony.volume import MrharmonyError, Volume
+from mrharmony.core.volume import MrharmonyError, Volume
+from mrharmony.simulate.anatomy import CSF, WM, Anatomy
+from mrharmony.simulate.scanner import load_scanners
+from mrharmony.simulate.scanning import scan_head
+from mrharmony.simulate.segmentation import segment_brain
 
 
 def dice(one: np.ndarray, other: np.ndarray) -> float:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from mrharmony.simulate import TISSUE_PARAMETERS, Mprage, SpoiledGradientEcho, tissue_signal
+from mrharmony.simulate.signal import TISSUE_PARAMETERS, Mprage, SpoiledGradientEcho, tissue_signal
 
 T1 = st.floats(300, 4500)
 

@@ -8,8 +8,10 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from tiny_stable_diffusion import tiny_pipeline, write_tokenizer
 
-from mrharmony.latent.dreambooth_settings import DreamBoothSettings
-from mrharmony.latent.stable import SliceSet, StableDiffusion, load_stable_diffusion
+from mrharmony.networks.stable.data import SliceSet
+from mrharmony.networks.stable.loading import load_stable_diffusion
+from mrharmony.networks.stable.model import StableDiffusion
+from mrharmony.networks.stable.settings import DreamBoothSettings
 
 
 @pytest.fixture(autouse=True)

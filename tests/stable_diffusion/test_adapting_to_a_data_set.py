@@ -7,12 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mrharmony.cohort.preparing import load_brain
-from mrharmony.cohort.stable import AdaptationJob, adapt_on_bids, open_image_to_image
-from mrharmony.harmonize import load_statistics, save_statistics
-from mrharmony.latent import CARD, STATISTICS, DreamBoothSettings, TranslationSettings, load_model, read_card
-from mrharmony.prepare import Grid, PreparedScan
-from mrharmony.volume import MrharmonyError
+from mrharmony.core.volume import MrharmonyError
+from mrharmony.domains.statistics import load_statistics, save_statistics
+from mrharmony.jobs.brains import load_brain
+from mrharmony.jobs.stable import AdaptationJob, adapt_on_bids, open_image_to_image
+from mrharmony.networks.diffusion.model import CARD, STATISTICS, load_model, read_card
+from mrharmony.networks.diffusion.translation import TranslationSettings
+from mrharmony.networks.stable.settings import DreamBoothSettings
+from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.space.grid import Grid
 
 GRID = Grid.working(4.0)
 TINY = DreamBoothSettings(

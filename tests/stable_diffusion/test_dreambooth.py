@@ -8,22 +8,15 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionImg2ImgPipeline, StableDiffusionInstructPix2PixPipeline
 from safetensors import safe_open
 
-from mrharmony.latent import DreamBoothSettings, TranslationSettings, translate_slices
-from mrharmony.latent.noise_schedule import NoiseSchedule
-from mrharmony.latent.stable import (
-    SliceSet,
-    StableDiffusion,
-    choose_slices,
-    instance_prompts,
-    load_stable_diffusion,
-    save_stable_diffusion,
-    train_dreambooth,
-)
-from mrharmony.latent.stable.adapting import widen
-from mrharmony.latent.stable.class_pictures import class_picture_files, load_picture
-from mrharmony.latent.stable.passes import dreambooth_loss
-from mrharmony.latent.stable.tokens import add_tokens
-from mrharmony.volume import MrharmonyError
+from mrharmony.core.volume import MrharmonyError
+from mrharmony.networks.diffusion.schedule import NoiseSchedule
+from mrharmony.networks.diffusion.translation import TranslationSettings, translate_slices
+from mrharmony.networks.stable.adapting import add_tokens, instance_prompts, widen
+from mrharmony.networks.stable.data import SliceSet, choose_slices, class_picture_files, load_picture
+from mrharmony.networks.stable.loading import load_stable_diffusion, save_stable_diffusion
+from mrharmony.networks.stable.model import StableDiffusion
+from mrharmony.networks.stable.settings import DreamBoothSettings
+from mrharmony.networks.stable.training import dreambooth_loss, train_dreambooth
 
 
 def train(base: Path, data: SliceSet, settings: DreamBoothSettings, folder: Path) -> StableDiffusion:

@@ -10,11 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_stable_diffusion import SD15_SCHEDULE
 
-from mrharmony.latent import TranslationSettings, translate_brain, translate_slices
-from mrharmony.latent.noise_schedule import NoiseSchedule, sampling_times
-from mrharmony.latent.stable.pictures import to_pictures, to_slices
-from mrharmony.latent.translation import WHITE, image_noise, select_images
-from mrharmony.volume import MrharmonyError, Volume
+from mrharmony.core.volume import MrharmonyError, Volume
+from mrharmony.networks.diffusion.schedule import NoiseSchedule, sampling_times
+from mrharmony.networks.diffusion.translation import (
+    WHITE,
+    TranslationSettings,
+    image_noise,
+    select_images,
+    translate_brain,
+    translate_slices,
+)
+from mrharmony.networks.stable.model import to_pictures, to_slices
 
 V15_BETAS = {key: SD15_SCHEDULE[key] for key in ("beta_start", "beta_end", "beta_schedule")}
 QUICK = TranslationSettings(num_inference_steps=4, strength=0.5)

@@ -3,10 +3,14 @@
 import numpy as np
 import pytest
 
-from mrharmony.harmonize import CanonicalBrain, ImageToImageHarmonizer, LockSettings, fit_statistics
-from mrharmony.latent import TranslationSettings
-from mrharmony.prepare import Grid, PreparedScan
-from mrharmony.volume import Domain, MrharmonyError, Volume
+from mrharmony.core.volume import Domain, MrharmonyError, Volume
+from mrharmony.domains.statistics import fit_statistics
+from mrharmony.lock.bounds import LockSettings
+from mrharmony.methods.image_to_image import ImageToImageHarmonizer
+from mrharmony.networks.diffusion.translation import TranslationSettings
+from mrharmony.prepare.canonical import CanonicalBrain
+from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.space.grid import Grid
 
 GRID = Grid.working(4.0)
 BRIGHT, DARK = Domain("bright", "ADNI2"), Domain("dark", "ADNI3")

@@ -7,8 +7,8 @@ import pytest
 import torch
 from diffusers import StableDiffusionImg2ImgPipeline
 
-from mrharmony.latent.stable import load_stable_diffusion, resolve_source, save_stable_diffusion
-from mrharmony.volume import MrharmonyError
+from mrharmony.core.volume import MrharmonyError
+from mrharmony.networks.stable.loading import load_stable_diffusion, resolve_source, save_stable_diffusion
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mrharmony.synthesis import fit_mixture, mixed, mixture_terms
+from mrharmony.networks.reference.contrasts import fit_mixture, mixed, mixture_terms
 
 LOOKS = np.random.default_rng(0).uniform(0, 1, (3, 4000))
 MEAN = [1 / 3, 1 / 3, 1 / 3, 0]

@@ -6,13 +6,19 @@ import numpy as np
 import pytest
 import torch
 
-from mrharmony.prepare import Grid
-from mrharmony.simulate import Anatomy, load_scanners, virtual_head
-from mrharmony.synthesis import ReferenceNetwork, reference_looks, save_network
-from mrharmony.synthesis.data import ReferenceSlices
-from mrharmony.synthesis.shipped import load_network
-from mrharmony.synthesis.training import SynthesisSettings, reference_loss, train_reference_network
-from mrharmony.volume import MrharmonyError
+from mrharmony.core.volume import MrharmonyError
+from mrharmony.networks.reference.contrasts import reference_looks
+from mrharmony.networks.reference.network import ReferenceNetwork, load_network, save_network
+from mrharmony.networks.reference.training import (
+    ReferenceSlices,
+    SynthesisSettings,
+    reference_loss,
+    train_reference_network,
+)
+from mrharmony.simulate.anatomy import Anatomy
+from mrharmony.simulate.heads import virtual_head
+from mrharmony.simulate.scanner import load_scanners
+from mrharmony.space.grid import Grid
 
 REFERENCES = ("mprage-3t", "spgr-1.5t")
 CPU = torch.device("cpu")

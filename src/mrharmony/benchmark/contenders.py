@@ -10,26 +10,19 @@ from typing import Protocol
 
 import numpy as np
 
-from mrharmony.cohort.devices import choose_device
-from mrharmony.cohort.workbench import open_method
-from mrharmony.cyclegan import WEIGHTS, CycleGanSettings, load_pairs
-from mrharmony.harmonize import (
-    CYCLEGAN,
-    FITTED_METHODS,
-    SYNTHESIS,
-    CanonicalBrain,
-    DiffusionHarmonizer,
-    fit_method,
-    fit_statistics,
-    load_method,
-    load_statistics,
-    save_statistics,
-    train_cyclegan,
-)
-from mrharmony.harmonize.per_scan import PerScan, on_brain
-from mrharmony.latent import STATISTICS, ModelCard, read_card
-from mrharmony.prepare import PreparedScan
-from mrharmony.volume import Domain, FloatArray, MrharmonyError
+from mrharmony.core.volume import Domain, FloatArray, MrharmonyError
+from mrharmony.domains.statistics import fit_statistics, load_statistics, save_statistics
+from mrharmony.jobs.opening import open_method
+from mrharmony.methods.cyclegan import CYCLEGAN, train_cyclegan
+from mrharmony.methods.diffusion import DiffusionHarmonizer
+from mrharmony.methods.registry import FITTED_METHODS, fit_method, load_method
+from mrharmony.methods.synthesis import SYNTHESIS
+from mrharmony.networks.cyclegan.networks import CycleGanSettings
+from mrharmony.networks.cyclegan.pair import WEIGHTS, load_pairs
+from mrharmony.networks.devices import choose_device
+from mrharmony.networks.diffusion.model import STATISTICS, ModelCard, read_card
+from mrharmony.prepare.canonical import CanonicalBrain, PerScan, on_brain
+from mrharmony.prepare.prepared import PreparedScan
 
 OURS = SYNTHESIS
 DIFFUSION = "diffusion"

@@ -10,8 +10,9 @@ import numpy as np
 
 from mrharmony.benchmark.contenders import CEILING
 from mrharmony.benchmark.plan import BenchmarkScan
-from mrharmony.evaluate import Estimate, bootstrap_interval, peak_ratio, room_share
-from mrharmony.harmonize import SIMPLE_METHODS
+from mrharmony.evaluate.bootstrap import Estimate, bootstrap_interval
+from mrharmony.evaluate.paired import peak_ratio, room_share
+from mrharmony.methods.registry import SIMPLE_METHODS
 
 NOTHING = "none"
 PAIRED = ("psnr", "ssim", "mse")

@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 
 from mrharmony.benchmark.plan import BenchmarkScan
-from mrharmony.evaluate import TissueSegmentation, TissueVolumes, segment_tissues
-from mrharmony.harmonize import CanonicalBrain
-from mrharmony.scans import write_json
-from mrharmony.scans.atomic import write_arrays
-from mrharmony.volume import BoolArray, FloatArray, MrharmonyError
+from mrharmony.core.atomic import write_arrays, write_json
+from mrharmony.core.volume import BoolArray, FloatArray, MrharmonyError
+from mrharmony.evaluate.tissues import TissueSegmentation, TissueVolumes, segment_tissues
+from mrharmony.prepare.canonical import CanonicalBrain
 
 SETTINGS = "benchmark-settings.json"
 FORMAT = 2  # of the files in `work`: the voxels of the brain alone

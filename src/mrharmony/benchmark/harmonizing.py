@@ -11,21 +11,17 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from mrharmony.benchmark.contenders import (
-    CEILING,
-    Contender,
-    as_prepared,
-    fit_contender,
-    open_contender,
-)
+from mrharmony.benchmark.contenders import CEILING, Contender, as_prepared, fit_contender, open_contender
 from mrharmony.benchmark.folder import BenchmarkFolder
 from mrharmony.benchmark.plan import BenchmarkPlan, BenchmarkScan, Fold
-from mrharmony.cohort.preparing import load_brain
-from mrharmony.evaluate import PairedTruth
-from mrharmony.harmonize import CanonicalBrain, truth_fitted
-from mrharmony.prepare import Grid, PreparedScan
-from mrharmony.scans import write_json
-from mrharmony.volume import Domain, FloatArray, MrharmonyError
+from mrharmony.core.atomic import write_json
+from mrharmony.core.volume import Domain, FloatArray, MrharmonyError
+from mrharmony.evaluate.paired import PairedTruth
+from mrharmony.jobs.brains import load_brain
+from mrharmony.methods.rendering import truth_fitted
+from mrharmony.prepare.canonical import CanonicalBrain
+from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.space.grid import Grid
 
 FITTED = "fitted.json"  # beside a fitted method: how long it took
 

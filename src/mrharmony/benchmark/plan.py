@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from mrharmony.cohort.data_set import open_data_set
-from mrharmony.cohort.preparing import ScanFile, by_position
-from mrharmony.scans import BidsIndex, BidsScan
+from mrharmony.core.volume import MrharmonyError, same_name
+from mrharmony.jobs.brains import ScanFile, by_position
+from mrharmony.jobs.inputs import open_data_set
+from mrharmony.scans.bids import BidsIndex, BidsScan
 from mrharmony.scans.participants import SPLIT, shuffle_key
-from mrharmony.simulate import true_brain
-from mrharmony.volume import MrharmonyError, same_name
+from mrharmony.simulate.cohort_files import true_brain
 
 FOLDS = 5
 TRAINING_LEAST = 2  # subjects of a domain that must be left to fit on

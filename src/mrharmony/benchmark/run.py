@@ -1,22 +1,24 @@
-"""A benchmark from a BIDS folder to its table and figure."""
+"""What a run takes: seconds on the clock, and seconds of processor over all processes.
+
+A benchmark from a BIDS folder to its table and figure.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import platform
-from collections.abc import Mapping, Sequence
+import resource
+import time
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 import numpy as np
 
-from mrharmony import __version__
-from mrharmony.benchmark.clock import Clock, processor_seconds
-from mrharmony.benchmark.cohort_figures import figure_method, segment_scan
-from mrharmony.benchmark.columns import cohort_columns
+from mrharmony.benchmark.cohort_figures import cohort_columns, figure_method, segment_scan
 from mrharmony.benchmark.contenders import (
     CEILING,
     DEFAULT_METHODS,
@@ -27,25 +29,57 @@ from mrharmony.benchmark.contenders import (
     training_minutes,
 )
 from mrharmony.benchmark.directions import Scoreboard, identity_means, paired_cells
-from mrharmony.benchmark.figure import draw_figure
 from mrharmony.benchmark.folder import FORMAT, BenchmarkFolder
 from mrharmony.benchmark.harmonizing import FITTED, Contest, is_finished, read_records, run_method
 from mrharmony.benchmark.plan import BenchmarkPlan, BenchmarkScan, make_plan
-from mrharmony.benchmark.table import write_tables
-from mrharmony.cohort.preparing import (
-    ScanFile,
-    prepare_positions,
-    require_some,
-    saved_sha256,
-)
-from mrharmony.cohort.workers import usable_cores, worker_pool
-from mrharmony.cyclegan import CycleGanSettings
-from mrharmony.harmonize import CYCLEGAN
-from mrharmony.latent import model_hash, read_card
-from mrharmony.prepare import Grid
-from mrharmony.progress import track
-from mrharmony.synthesis import network_hash, reference_names
-from mrharmony.volume import MrharmonyError
+from mrharmony.benchmark.table import draw_figure, write_tables
+from mrharmony.core.progress import track
+from mrharmony.core.version import __version__
+from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.workers import usable_cores, worker_pool
+from mrharmony.jobs.brains import ScanFile, prepare_positions, require_some, saved_sha256
+from mrharmony.methods.cyclegan import CYCLEGAN
+from mrharmony.networks.cyclegan.networks import CycleGanSettings
+from mrharmony.networks.diffusion.model import model_hash, read_card
+from mrharmony.networks.reference.network import network_hash, reference_names
+from mrharmony.space.grid import Grid
+
+Arguments = ParamSpec("Arguments")
+
+
+class Clock:
+    """Counts from when it is made.
+
+    Own processor time and that of ended child processes it finds itself. What workers took that are another
+    process's children is added as they report it (`processor_seconds`).
+    """
+
+    def __init__(self) -> None:
+        self._wall, self._processor, self._reported = time.perf_counter(), _own_seconds(), 0.0
+
+    def add(self, seconds: float) -> None:
+        """Count processor time that a worker reports."""
+        self._reported += seconds
+
+    def read(self) -> dict[str, float]:
+        """Return `wall` and `processor` seconds."""
+        processor = _own_seconds() - self._processor + self._reported
+        return {"wall": time.perf_counter() - self._wall, "processor": processor}
+
+
+def processor_seconds(
+    task: Callable[Arguments, object], *arguments: Arguments.args, **named: Arguments.kwargs
+) -> float:
+    """Do a task and return the processor seconds that it took in this process."""
+    start = time.process_time()
+    task(*arguments, **named)
+    return time.process_time() - start
+
+
+def _own_seconds() -> float:
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
 
 ZOOM = 2.0  # mm
 _PRELOADED = (__name__, "ants", "nilearn.datasets")  # so that no method's time has imports in it

@@ -27,7 +27,7 @@ from mrharmony.cli.app import (
     app,
     require_one,
 )
-from mrharmony.volume import MrharmonyError
+from mrharmony.core.volume import MrharmonyError
 
 evaluate = typer.Typer(
     no_args_is_help=True,
@@ -73,7 +73,7 @@ def paired(
     brightness away: a wrong gain or shading of another program is then not seen. With `--source`, a
     `leaked_noise` above 0.4 says that the output holds noise that only the true scan has.
     """
-    from mrharmony.cohort.evaluating import evaluate_paired
+    from mrharmony.jobs.evaluating import evaluate_paired
 
     require_one(mask, prepared)
     _show(evaluate_paired(output, truth, source, mask, prepared), as_json)
@@ -91,7 +91,7 @@ def anatomy(
 
     By a three-tissue segmentation that no harmonizer uses. `mrharmony evaluate repeat` gives the noise floor.
     """
-    from mrharmony.cohort.evaluating import evaluate_anatomy
+    from mrharmony.jobs.evaluating import evaluate_anatomy
 
     require_one(mask, prepared)
     _show(evaluate_anatomy(before, after, mask, prepared), as_json)
@@ -106,7 +106,7 @@ def repeat(
     as_json: Json = False,
 ) -> None:
     """Measure the scan-rescan noise floor that all other figures stand beside."""
-    from mrharmony.cohort.evaluating import evaluate_repeat
+    from mrharmony.jobs.evaluating import evaluate_repeat
 
     require_one(mask, prepared)
     _show(evaluate_repeat(first, second, mask, prepared), as_json)
@@ -124,8 +124,8 @@ def identity(
     as_json: Json = False,
 ) -> None:
     """Harmonize scans to their own domain: nothing should change."""
-    from mrharmony.cohort.evaluating import evaluate_identity
-    from mrharmony.cohort.workbench import open_job
+    from mrharmony.jobs.evaluating import evaluate_identity
+    from mrharmony.jobs.opening import open_job
 
     job = replace(open_job(model, method, domain, domain, seed=seed, device=device), prepared=prepared)
     _show(evaluate_identity(job, scans), as_json)
@@ -151,8 +151,8 @@ def sites(
     Classifiers are trained on the given scans and tested on held-out subjects; beside each stands the same
     with shuffled labels. Run it on the raw and on the harmonized data set. About 10 s of processor a scan.
     """
-    from mrharmony.cohort.data_set import open_data_set
-    from mrharmony.cohort.evaluating import evaluate_sites
+    from mrharmony.jobs.evaluating import evaluate_sites
+    from mrharmony.jobs.inputs import open_data_set
 
     index = open_data_set(bids_dir, domain_column)
     _show(evaluate_sites(index, only or (), raw, workers, prepared), as_json)
@@ -186,10 +186,9 @@ def unlearning(
     Subjects are split by the column `split` (`train`, `test`) if there is one, else in up to five folds.
     Scans without the factor (n/a) take part in the unlearning alone.
     """
-    from mrharmony.cohort.data_set import open_data_set
-    from mrharmony.cohort.unlearning import UnlearningRequest
-    from mrharmony.cohort.unlearning_record import evaluate_unlearning, unlearning_table
-    from mrharmony.scans import write_json
+    from mrharmony.core.atomic import write_json
+    from mrharmony.jobs.inputs import open_data_set
+    from mrharmony.jobs.unlearning import UnlearningRequest, evaluate_unlearning, unlearning_table
     from mrharmony.weights import shipped_model
 
     request = UnlearningRequest(
@@ -221,8 +220,8 @@ def biology(
     study that was made on that scanner. Run it on the raw and on the harmonized data set. Scans without
     `--factor` or `--group` (n/a) are left out.
     """
-    from mrharmony.cohort.biology import evaluate_biology
-    from mrharmony.cohort.data_set import open_data_set
+    from mrharmony.jobs.evaluating import evaluate_biology
+    from mrharmony.jobs.inputs import open_data_set
 
     index = open_data_set(bids_dir, domain_column)
     _show(evaluate_biology(index, to, factor, group, only or (), workers, prepared), as_json)
@@ -256,7 +255,7 @@ def paper(
     target to target, on scans that nothing was chosen on, beside the paper's numbers. As in the paper by
     default: 100 images, 1000 steps, most of an hour of one core a slice; fewer of both take minutes.
     """
-    from mrharmony.benchmark.paper import PaperRequest, evaluate_paper
+    from mrharmony.benchmark.paper.study import PaperRequest, evaluate_paper
     from mrharmony.weights import shipped_model
 
     request = PaperRequest(

@@ -20,17 +20,17 @@ from mrharmony.cli.app import (
     TrainedMethod,
     app,
 )
-from mrharmony.volume import MrharmonyError
+from mrharmony.core.volume import MrharmonyError
 
 if TYPE_CHECKING:
-    from mrharmony.cohort.adapting import AdaptationReport
-    from mrharmony.cohort.training import TrainingReport
+    from mrharmony.jobs.adapting import AdaptationReport
+    from mrharmony.jobs.training import TrainingReport
 
 
 @app.command()
 def domains(model: Model = None, as_json: Json = False) -> None:
     """List the domains that a model knows: what `--to` and `--from` accept."""
-    from mrharmony.latent import read_card
+    from mrharmony.networks.diffusion.model import read_card
     from mrharmony.weights import shipped_model
 
     card = read_card(model or shipped_model())
@@ -85,10 +85,10 @@ def train(
     arguments it goes on where it was: what is not finished lies in `MODEL.training`, TensorBoard logs too.
     `--preset quick` takes at most 20 minutes on 2 cores. Next: `mrharmony harmonize SCAN --model MODEL ...`.
     """
-    from mrharmony.cohort.cyclegan import train_pairs_on_bids
-    from mrharmony.cohort.training import fit_on_bids, train_on_bids
-    from mrharmony.cyclegan import CycleGanSettings
-    from mrharmony.latent import TrainingSettings
+    from mrharmony.jobs.cyclegan import train_pairs_on_bids
+    from mrharmony.jobs.training import fit_on_bids, train_on_bids
+    from mrharmony.networks.cyclegan.networks import CycleGanSettings
+    from mrharmony.networks.settings import TrainingSettings
 
     if pair and method != "cyclegan":
         raise MrharmonyError(
@@ -168,8 +168,8 @@ def adapt(
     Example: `mrharmony adapt BIDS_DIR --output my-model`, then
     `mrharmony harmonize SCAN --to MY-SITE --model my-model --output harmonized/`
     """
-    from mrharmony.cohort.adapting import adapt_on_bids, is_pipeline, require_new
-    from mrharmony.latent import AdaptationSettings
+    from mrharmony.jobs.adapting import adapt_on_bids, is_pipeline, require_new
+    from mrharmony.networks.settings import AdaptationSettings
     from mrharmony.weights import shipped_model
 
     require_new(output)
@@ -218,8 +218,8 @@ def _adapt_pipeline(
     as_json: bool,
 ) -> None:
     """Teach Stable Diffusion the domains of a data set: the paper's system."""
-    from mrharmony.cohort.stable import AdaptationJob, adapt_on_bids
-    from mrharmony.latent import DreamBoothSettings
+    from mrharmony.jobs.stable import AdaptationJob, adapt_on_bids
+    from mrharmony.networks.stable.settings import DreamBoothSettings
 
     settings = DreamBoothSettings.preset(preset)
     job = AdaptationJob(bids_dir, output, base, settings, domain_column, only, device, download, prepared)

@@ -1,4 +1,7 @@
-"""Commands on scans: check, harmonize, bids, report."""
+"""Commands that prepare: prepare.
+
+Commands on scans: check, harmonize, bids, report.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +33,59 @@ from mrharmony.cli.app import (
     app,
     require_one,
 )
-from mrharmony.cli.looks import InputWeight, PromptWeight, Steps, Translation, look_options
-from mrharmony.volume import MrharmonyError
+from mrharmony.cli.sampling_options import InputWeight, PromptWeight, Steps, Translation, look_options
+from mrharmony.core.volume import MrharmonyError
+
+
+@app.command()
+def prepare(
+    bids_dir: Annotated[Path, typer.Argument(help="BIDS data set, or a folder of DICOM files of one head.")],
+    out_dir: Annotated[Path, typer.Argument(help="Folder for the derivatives; resumed if begun.")],
+    participant_label: Annotated[
+        list[str] | None, typer.Option(help="Only this participant, with or without sub-; may be repeated.")
+    ] = None,
+    domain_column: UsualColumn = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Scans at a time; as many as there are cores if not given.")
+    ] = None,
+    volume_corrected: Annotated[
+        bool,
+        typer.Option(
+            "--volume-corrected",
+            metavar="",
+            help="Also write brains grown to the template's size, which takes the size of the head away.",
+        ),
+    ] = False,
+    series: Series = None,
+    as_json: Json = False,
+) -> None:
+    """Find brains, bias fields and postures once: BIDS derivatives, and a page to look at for each scan.
+
+    Then look at `OUT_DIR/index.html`. Where a mask is wrong, correct `*_desc-brain_mask.nii.gz` in place and
+    call again: a mask that you edited (or put there for a refused scan) is taken as given. Finished scans
+    are kept. Next: `mrharmony harmonize SCAN --prepared OUT_DIR --to DOMAIN --output RESULTS`.
+    """
+    from mrharmony.jobs.inputs import index_of
+    from mrharmony.jobs.preparing import INDEX, prepare_data_set
+
+    labels = participant_label or []
+    index = index_of(bids_dir, out_dir, labels, domain_column, series)
+    results = prepare_data_set(index, out_dir, labels, workers, volume_corrected=volume_corrected)
+    if as_json:
+        typer.echo(json.dumps([result.record() for result in results], indent=2))
+    else:
+        table = Table("scan", "verdict", "brain", "correlation with the template")
+        for result in results:
+            if figures := result.figures:
+                correlation = f"{figures.template_correlation:.3f}"
+                table.add_row(result.scan.name, result.verdict, f"{figures.brain_ml:.0f} ml", correlation)
+        if table.row_count:
+            Console().print(table)
+        typer.echo(f"Look at every mask: {out_dir / INDEX}")
+    for result in results:
+        if result.reason:
+            print(f"refused: {result.reason}", file=sys.stderr)
+    raise typer.Exit(REFUSED if any(result.reason for result in results) else OK)
 
 
 @app.command()
@@ -45,7 +99,9 @@ def check(
     Reads every file to its last byte. Errors mean that a scan would be refused; warnings deserve a look.
     Exit status 3 if any scan has an error.
     """
-    from mrharmony.scans import check_scan, find_scans, finding_record
+    from mrharmony.core.findings import finding_record
+    from mrharmony.scans.names import find_scans
+    from mrharmony.scans.reading import check_scan
 
     findings = {path: check_scan(path, assume_ras=assume_ras) for path in find_scans(paths)}
     if as_json:
@@ -107,11 +163,11 @@ def harmonize(
 
     Example: `mrharmony harmonize sub-01_T1w.nii.gz --to NSK --output harmonized/`
     """
-    from mrharmony.cohort import harmonize_scan, output_paths, refused_scan
-    from mrharmony.cohort.dicom_input import convert_planned, plan_conversions
-    from mrharmony.cohort.workbench import open_job
-    from mrharmony.harmonize import inversion_domain
-    from mrharmony.progress import track
+    from mrharmony.core.progress import track
+    from mrharmony.jobs.harmonizing import harmonize_scan, output_paths, refused_scan
+    from mrharmony.jobs.inputs import convert_planned, plan_conversions
+    from mrharmony.jobs.opening import open_job
+    from mrharmony.methods.diffusion import inversion_domain
 
     if mask and len(scans) > 1:
         raise MrharmonyError(
@@ -178,10 +234,10 @@ def bids(
     and the model knows it. Elsewhere the source is unknown. Finished scans are not done again; a scan whose
     verdict is fail is not written. `group` then writes `group.tsv`, a line a scan.
     """
-    from mrharmony.cohort.bids_app import run_group, run_participants
-    from mrharmony.cohort.data_set import open_data_set
-    from mrharmony.cohort.workbench import open_job
-    from mrharmony.latent import read_card
+    from mrharmony.jobs.bids_app import run_group, run_participants
+    from mrharmony.jobs.inputs import open_data_set
+    from mrharmony.jobs.opening import open_job
+    from mrharmony.networks.diffusion.model import read_card
     from mrharmony.scans.bids import usual_column
     from mrharmony.weights import shipped_model
 
@@ -210,7 +266,7 @@ def report(
 
     Example: `mrharmony harmonize SCAN --to NSK --output out/`, then `mrharmony report out/`
     """
-    from mrharmony.cohort.reporting import write_report
+    from mrharmony.jobs.reporting import write_report
 
     written = write_report(out_dir)
     if as_json:

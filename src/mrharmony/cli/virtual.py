@@ -10,17 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from mrharmony.cli.app import (
-    Device,
-    Json,
-    Prepared,
-    Seed,
-    app,
-)
-from mrharmony.volume import MrharmonyError
+from mrharmony.cli.app import Device, Json, Prepared, Seed, app
+from mrharmony.core.volume import MrharmonyError
 
 if TYPE_CHECKING:
-    from mrharmony.simulate import Anatomy
+    from mrharmony.simulate.anatomy import Anatomy
+
 
 SUBJECTS, SCANNERS, ZOOM, SEED = 4, "3", 2.0, 0
 
@@ -40,7 +35,7 @@ def demo(
     the truth (PSNR, SSIM, MSE for each direction), and a picture, `contact-sheet.png`. Next:
     `mrharmony harmonize --help`.
     """
-    from mrharmony.demo import run_demo
+    from mrharmony.jobs.demo import run_demo
 
     result = run_demo(out, seed, device)
     if as_json:
@@ -105,8 +100,10 @@ def simulate(
     Next: `mrharmony harmonize OUT/sub-*/ses-*/anat/*_T1w.nii.gz --to SCANNER --output RESULTS`, or
     `mrharmony benchmark OUT --domain-column session --output RESULTS`.
     """
-    from mrharmony.cohort.virtual import simulate_recipes
-    from mrharmony.simulate import load_recipe, load_scanners, write_cohort
+    from mrharmony.jobs.virtual import simulate_recipes
+    from mrharmony.simulate.cohort import write_cohort
+    from mrharmony.simulate.recipe import load_recipe
+    from mrharmony.simulate.scanner import load_scanners
 
     if recipe and (subjects is not None or scanners is not None):
         raise MrharmonyError(
@@ -143,7 +140,7 @@ def simulate(
 
 def _anatomies(bids_dir: Path, only: Sequence[str], cache: Path, prepared: Path | None) -> list[Anatomy]:
     """Return the anatomies of a data set, and say which of its scans were left out."""
-    from mrharmony.cohort.virtual import anatomies_of_bids
+    from mrharmony.jobs.virtual import anatomies_of_bids
 
     anatomies, refused = anatomies_of_bids(bids_dir, only, cache, prepared)
     for scan, reason in refused.items():

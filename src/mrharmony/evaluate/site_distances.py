@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 from scipy.stats import wasserstein_distance
 
-from mrharmony.evaluate.site_features import site_features
-from mrharmony.evaluate.site_filters import slice_features
+from mrharmony.core.volume import FloatArray, Matrix, MrharmonyError
+from mrharmony.evaluate.site_features import site_features, slice_features
 from mrharmony.evaluate.site_folds import Labels, site_labels, usable_folds
 from mrharmony.evaluate.tissues import TISSUE_NAMES, segment_tissues
-from mrharmony.harmonize import CanonicalBrain
-from mrharmony.volume import FloatArray, Matrix, MrharmonyError
+from mrharmony.prepare.canonical import CanonicalBrain
 
 TissueLabels = NDArray[np.uint8]
 _BIN_EDGES = np.linspace(0, 2, 401)  # canonical units; brighter voxels count as 2

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mrharmony.core.volume import FloatArray, MrharmonyError
 from mrharmony.evaluate.site_classifiers import (
     Classifier,
     ProbeName,
@@ -22,8 +23,7 @@ from mrharmony.evaluate.site_folds import (
     subject_folds,
     usable_folds,
 )
-from mrharmony.harmonize import CanonicalBrain
-from mrharmony.volume import FloatArray, MrharmonyError
+from mrharmony.prepare.canonical import CanonicalBrain
 
 SEEDS = (0, 1, 2)
 FOLDS = 5

@@ -1,24 +1,116 @@
-"""Three tissues of a canonical brain, by a segmentation that no harmonizer uses.
+"""Where a brain lies in the ICBM152 template, and what the template expects there.
+
+Three tissues of a canonical brain, by a segmentation that no harmonizer uses.
 
 A Gaussian mixture with spatial priors of the ICBM152 template, adapted to each scan's own contrast and to
 what is left of its bias field: Van Leemput et al. (1999), IEEE TMI 18:897; with classes for voxels that two
 tissues share: Laidlaw et al. (1998), IEEE TMI 17:74. The mixture is that of the simulator's `segment_brain`;
 priors and place in the template are not.
+
+Volumetry as a study trains it on one scanner: intensity classes of the target domain, for any scan.
+
+An analysis that adapts itself to each scan hardly sees what a monotone curve does. One that was made on the
+target domain does, and to use such an analysis is what people harmonize for.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache, lru_cache
 
 import numpy as np
 from nibabel.affines import from_matvec
 from numpy.typing import NDArray
-from scipy.ndimage import find_objects
+from scipy.ndimage import affine_transform, find_objects, gaussian_filter
 
-from mrharmony.evaluate.template_space import match_template, tissue_priors
-from mrharmony.harmonize import CanonicalBrain
-from mrharmony.simulate.mixture import fit_brain_mixture, require_whole_brain, tissue_shares
+from mrharmony.core.volume import BoolArray, FloatArray, Matrix, MrharmonyError
+from mrharmony.prepare.canonical import CanonicalBrain
+from mrharmony.simulate.segmentation import fit_brain_mixture, require_whole_brain, tissue_shares
 from mrharmony.simulate.template import ventricle_region
+from mrharmony.space.template import template, template_brain_mask
+
+_PRIOR_ZOOM = 2  # mm
+_PRIOR_BLUR_MM = 3.0  # a person's folds lie elsewhere than the average's
+_PRIOR_FLOOR = 0.03
+
+
+def match_template(brain_mask: BoolArray, affine: Matrix) -> Matrix:
+    """Return voxel indices to template mm, so that centre and extent of the brain are the template's.
+
+    The first and second moments of the masks along each axis agree; posture is taken as it is.
+
+    Parameters
+    ----------
+    brain_mask
+        Shape (i, j, k), not empty.
+    affine
+        Its voxel indices to mm in template posture, axis-aligned, shape (4, 4).
+    """
+    centre, spread = _moments(brain_mask, affine)
+    wanted_centre, wanted_spread = _template_moments()
+    stretch = wanted_spread / spread
+    matching = np.diag([*stretch, 1.0])
+    matching[:3, 3] = wanted_centre - stretch * centre
+    return np.asarray(matching @ affine)
+
+
+def tissue_priors(shape: tuple[int, int, int], to_template: Matrix) -> FloatArray:
+    """Return prior shares of CSF, grey and white matter on a grid, shape (3, i, j, k), sum 1.
+
+    Parameters
+    ----------
+    shape
+        Of the grid.
+    to_template
+        Its voxel indices to template mm, from `match_template`.
+    """
+    return _priors(shape, tuple(map(tuple, to_template)))
+
+
+@lru_cache(maxsize=16)
+def _priors(shape: tuple[int, int, int], to_template: tuple[tuple[float, ...], ...]) -> FloatArray:
+    """Return the priors of `tissue_priors`, kept for the heads that are segmented again and again."""
+    maps, affine = _soft_template()
+    pull = np.linalg.inv(affine) @ np.array(to_template)
+    sampled = [affine_transform(tissue, pull, output_shape=shape, order=1) for tissue in maps]
+    priors = np.stack(sampled) + np.float32(_PRIOR_FLOOR)
+    # Where the template's brain has ended, a real one's may hold CSF.
+    priors[0] += np.maximum(1 - priors.sum(axis=0), 0)
+    priors /= priors.sum(axis=0)
+    priors.flags.writeable = False
+    return priors
+
+
+def _moments(brain_mask: BoolArray, affine: Matrix) -> tuple[Matrix, Matrix]:
+    """Return mean and standard deviation of a mask's voxels along each axis in mm, shapes (3,)."""
+    centres, spreads = [], []
+    for axis in range(3):
+        others = tuple(other for other in range(3) if other != axis)
+        counts = brain_mask.sum(axis=others)
+        places = affine[axis, axis] * np.arange(len(counts)) + affine[axis, 3]
+        centre = np.average(places, weights=counts)
+        centres.append(centre)
+        spreads.append(np.sqrt(np.average((places - centre) ** 2, weights=counts)))
+    return np.array(centres), np.array(spreads)
+
+
+@cache
+def _template_moments() -> tuple[Matrix, Matrix]:
+    return _moments(template_brain_mask(), template().affine)
+
+
+@cache
+def _soft_template() -> tuple[FloatArray, Matrix]:
+    """Return blurred shares of CSF, grey and white matter of the template, and their affine."""
+    brain, grey, white = template_brain_mask().astype(np.float32), template("gm"), template("wm")
+    csf = np.maximum(brain - grey.voxels - white.voxels, 0)
+    maps = np.stack([csf, grey.voxels * brain, white.voxels * brain])
+    every = (slice(None, None, _PRIOR_ZOOM),) * 3
+    blurred = gaussian_filter(maps, (0, *[_PRIOR_BLUR_MM] * 3))[:, *every]
+    affine = template().affine @ np.diag([_PRIOR_ZOOM] * 3 + [1])
+    return np.ascontiguousarray(blurred), affine
+
 
 TISSUE_NAMES = ("csf", "grey", "white")
 _FIT_ZOOM = 4.0  # mm: every voxel in four of these is enough to know six numbers and a smooth field
@@ -86,3 +178,63 @@ def segment_tissues(brain: CanonicalBrain) -> TissueSegmentation:
 def voxel_ml(brain: CanonicalBrain) -> float:
     """Return the volume of one voxel of a brain's grid in ml."""
     return abs(float(np.linalg.det(brain.volume.affine[:3, :3]))) / 1000
+
+
+@dataclass(frozen=True)
+class TargetVolumetry:
+    """Tissue volumes by two fixed borders between the classes of a target domain.
+
+    Parameters
+    ----------
+    csf_border
+        Canonical intensity below which a voxel counts as CSF.
+    white_border
+        Canonical intensity from which a voxel counts as white matter.
+    """
+
+    csf_border: float
+    white_border: float
+
+    @classmethod
+    def fit(cls, training_brains: Iterable[CanonicalBrain]) -> TargetVolumetry:
+        """Learn the borders from the target domain's own training scans.
+
+        The classes' means and standard deviations are those of the tissues that `segment_tissues` finds,
+        averaged over scans; a border lies where |s - μ| / σ of two classes is equal.
+
+        Raises
+        ------
+        MrharmonyError
+            If there is no training scan, or one cannot be segmented.
+        """
+        classes = np.array([_class_moments(brain) for brain in training_brains])
+        if not len(classes):
+            raise MrharmonyError("volumetry of a target domain needs at least one of its training scans")
+        means, deviations = classes[..., 0].mean(axis=0), classes[..., 1].mean(axis=0)
+        weighted = means[:-1] * deviations[1:] + means[1:] * deviations[:-1]
+        csf_border, white_border = weighted / (deviations[1:] + deviations[:-1])
+        return cls(float(csf_border), float(white_border))
+
+    def measure(self, brain: CanonicalBrain) -> TissueVolumes:
+        """Return the volumes in a brain in the target domain's look, scan or harmonized.
+
+        Ventricles are the CSF in the template's region of lateral and third ventricles.
+        """
+        shape, affine = brain.volume.shape, brain.volume.affine
+        csf = brain.mask & (brain.volume.voxels < self.csf_border)
+        white = brain.mask & (brain.volume.voxels >= self.white_border)
+        ventricles = ventricle_region(shape, match_template(brain.mask, affine))[csf]
+        each = voxel_ml(brain)
+        return TissueVolumes(
+            float(csf.sum()) * each,
+            float((brain.mask & ~csf & ~white).sum()) * each,
+            float(white.sum()) * each,
+            float(ventricles.sum(dtype=np.float64)) * each,
+        )
+
+
+def _class_moments(brain: CanonicalBrain) -> list[tuple[float, float]]:
+    """Return mean and standard deviation of CSF, grey and white matter in a scan."""
+    labels = segment_tissues(brain).labels
+    tissues = [brain.volume.voxels[labels == label] for label in (1, 2, 3)]
+    return [(float(voxels.mean()), float(voxels.std())) for voxels in tissues]

@@ -8,8 +8,8 @@ import numpy as np
 from scipy.interpolate import make_interp_spline
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
-from mrharmony.prepare.resample import resample_brain
-from mrharmony.volume import BoolArray, FloatArray, Matrix, Volume
+from mrharmony.core.volume import BoolArray, FloatArray, Matrix, Volume
+from mrharmony.space.resampling import resample_brain
 
 CoarseLogField = Callable[[Volume, BoolArray], FloatArray]
 """From a brain on a grid of 4 mm and its mask to the log field there; only inside the mask it counts."""

@@ -1,13 +1,173 @@
-"""Where the brain is: given, recognised because the scan is already stripped, or found by a network."""
+"""A head set upright, for programs that know heads only as they usually lie.
+
+The search for the brain: a network on the head as it lies, and again on the head set upright.
+
+Where the brain is: given, recognised because the scan is already stripped, or found by a network.
+"""
 
 from __future__ import annotations
 
-import numpy as np
-from scipy.ndimage import binary_fill_holes, distance_transform_edt, label
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
 
-from mrharmony.prepare.brain_search import search_brain
-from mrharmony.prepare.mask_quality import dice
-from mrharmony.volume import BoolArray, Finding, FloatArray, MrharmonyError, Volume
+import numpy as np
+from nibabel.affines import from_matvec
+from scipy.ndimage import affine_transform, binary_fill_holes, distance_transform_edt, gaussian_filter, label
+from scipy.spatial.transform import Rotation
+
+from mrharmony.core.volume import BoolArray, Finding, FloatArray, Matrix, MrharmonyError, Volume
+from mrharmony.prepare.alignment import align_to_template
+from mrharmony.prepare.quality import MaskQuality, dice, mask_quality
+
+if TYPE_CHECKING:
+    from deepbet import BrainExtraction
+
+
+# Template mm: the template's head with room for larger ones, and a little neck.
+_LOW, _HIGH = np.array([-110.0, -140.0, -130.0]), np.array([110.0, 110.0, 110.0])
+_FINEST, _COARSEST = 1.0, 2.0  # mm
+_FWHM_PER_SIGMA = 2.3548
+
+
+def upright(volume: Volume, posture: Matrix) -> Volume:
+    """Resample a head to a level grid around the template's place.
+
+    Parameters
+    ----------
+    volume
+        Scan, shape (i, j, k).
+    posture
+        Native world mm to template world mm, shape (4, 4), rigid.
+
+    Returns
+    -------
+    The head in template space with cubic voxels of 1 to 2 mm, like the scan's finest; what the scan does not
+    hold has its lowest intensity.
+    """
+    zoom = float(np.clip(min(volume.zooms), _FINEST, _COARSEST))
+    i, j, k = (int(n) for n in np.ceil((_HIGH - _LOW) / zoom))
+    affine = from_matvec(np.diag([zoom] * 3), _LOW)
+    sigma = np.sqrt(np.maximum((zoom / np.array(volume.zooms)) ** 2 - 1, 0)) / _FWHM_PER_SIGMA
+    voxels = _resampled(gaussian_filter(volume.voxels, sigma), volume.affine, (i, j, k), _to(posture, affine))
+    return Volume(voxels, affine)
+
+
+def mask_from_upright(brain_mask: BoolArray, copy: Volume, volume: Volume, posture: Matrix) -> BoolArray:
+    """Return a mask found on `upright(volume, posture)` on the scan's own grid, shape (i, j, k)."""
+    there = posture @ volume.affine
+    return _resampled(brain_mask.astype(np.float32), copy.affine, volume.shape, there) > 0.5
+
+
+def _to(posture: Matrix, affine: Matrix) -> Matrix:
+    """Return the affine of a template grid in the native world."""
+    native: Matrix = np.linalg.inv(posture) @ affine
+    return native
+
+
+def _resampled(voxels: FloatArray, affine: Matrix, shape: tuple[int, int, int], wanted: Matrix) -> FloatArray:
+    there = np.linalg.inv(affine) @ wanted
+    lowest = float(voxels.min())
+    return np.asarray(
+        affine_transform(voxels, there[:3, :3], there[:3, 3], shape, order=1, cval=lowest), np.float32
+    )
+
+
+_SMALLEST_FIELD_OF_VIEW = 90.0  # mm
+# A head turned farther is searched again. Measured on two heads turned by 38° to 45°, six ways each: the
+# first mask overlaps that of the head as it lay by a Dice of 0.953 to 0.988, the second by 0.985 to 0.992.
+_LYING_STRAIGHT = 25.0  # degrees
+_GOOD_BORDER = 0.8
+_GOOD_SIMILARITY = 0.94
+
+
+@dataclass(frozen=True)
+class _Try:
+    brain_mask: BoolArray
+    posture: Matrix
+    quality: MaskQuality
+
+    @classmethod
+    def of(cls, volume: Volume, brain_mask: BoolArray) -> _Try:
+        alignment = align_to_template(volume, brain_mask)
+        return cls(brain_mask, alignment.posture, mask_quality(volume, brain_mask, alignment))
+
+    @property
+    def plausible(self) -> bool:
+        turn = np.degrees(Rotation.from_matrix(self.posture[:3, :3]).magnitude())
+        good = self.quality.border_contrast > _GOOD_BORDER and self.quality.similarity > _GOOD_SIMILARITY
+        return bool(turn < _LYING_STRAIGHT and good)
+
+    @property
+    def score(self) -> float:
+        return self.quality.symmetry + self.quality.border_contrast + self.quality.template_dice
+
+
+def search_brain(volume: Volume) -> BoolArray:
+    """Find the brain, from a second posture where the first is far from upright or what it gave implausible.
+
+    Parameters
+    ----------
+    volume
+        T1w head or stripped brain in RAS voxel order, shape (i, j, k), finite.
+
+    Returns
+    -------
+    Brain mask, shape (i, j, k), not empty.
+
+    Raises
+    ------
+    MrharmonyError
+        Where the field of view is too small for a brain, or the network finds none.
+    """
+    first = _Try.of(volume, find_brain(volume))
+    if first.plausible:
+        return first.brain_mask
+    copy = upright(volume, first.posture)
+    try:
+        second_mask = mask_from_upright(find_brain(copy), copy, volume, first.posture)
+    except MrharmonyError:
+        return first.brain_mask
+    if not second_mask.any():
+        return first.brain_mask
+    return max(first, _Try.of(volume, second_mask), key=lambda found: found.score).brain_mask
+
+
+def find_brain(volume: Volume) -> BoolArray:
+    """Find the brain with deepbet's network (Fisch et al. 2024, Human Brain Mapping 45(10)).
+
+    Parameters
+    ----------
+    volume
+        T1w head or stripped brain in RAS voxel order, shape (i, j, k), finite.
+
+    Raises
+    ------
+    MrharmonyError
+        Where the field of view is too small for a brain, or the network finds none.
+    """
+    extent = (np.array(volume.shape) * volume.zooms).min()
+    if extent < _SMALLEST_FIELD_OF_VIEW:
+        raise MrharmonyError(
+            f"the field of view is {extent:.0f} mm at its narrowest, too small for a brain: "
+            "give a scan of the whole head."
+        )
+    network = _network()
+    try:
+        mask = network.postprocess(network.run_model(volume.voxels.copy()) > 0.5)
+    except (AssertionError, ValueError) as error:  # deepbet's ways to say that it found nothing
+        raise MrharmonyError(
+            "no brain was found: check that the scan is a T1w image of a whole head, or give a brain mask."
+        ) from error
+    return np.asarray(mask, dtype=bool)
+
+
+@cache
+def _network() -> BrainExtraction:
+    from deepbet import BrainExtraction  # noqa: PLC0415 - takes seconds to import
+
+    return BrainExtraction(no_gpu=True)
+
 
 _PLAUSIBLE_ML = (600.0, 2500.0)
 # Measured: the foreground of stripped scans of five scanners overlaps the brain that deepbet finds in them

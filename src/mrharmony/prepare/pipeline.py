@@ -6,15 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 
+from mrharmony.core.volume import BoolArray, Matrix, MrharmonyError, Volume
+from mrharmony.prepare.alignment import align_to_template
 from mrharmony.prepare.brain_mask import check_brain_mask, locate_brain, mask_findings
-from mrharmony.prepare.intensity import intensity_scale
-from mrharmony.prepare.mask_quality import MaskQuality, mask_quality
-from mrharmony.prepare.posture import align_to_template
 from mrharmony.prepare.prepared import PreparedScan
-from mrharmony.prepare.quality_gates import quality_findings
+from mrharmony.prepare.quality import MaskQuality, mask_quality, quality_findings
 from mrharmony.prepare.receive_field import receive_field
-from mrharmony.prepare.voxel_order import array_from_ras, array_to_ras, to_ras
-from mrharmony.volume import BoolArray, Matrix, MrharmonyError, Volume
+from mrharmony.space.intensity import intensity_scale
+from mrharmony.space.voxel_order import array_from_ras, array_to_ras, to_ras
 
 PREPARATION_FORMAT = "6"
 """Changes when preparation or the reference network changes, so that older preparations are not taken up."""

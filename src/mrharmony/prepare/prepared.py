@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mrharmony.prepare.grid import Grid
-from mrharmony.prepare.posture import volume_corrected
-from mrharmony.prepare.resample import resample_brain
-from mrharmony.volume import BoolArray, Finding, FloatArray, Matrix, Volume
+from mrharmony.core.volume import BoolArray, Finding, FloatArray, Matrix, Volume
+from mrharmony.prepare.alignment import volume_corrected
+from mrharmony.space.grid import Grid
+from mrharmony.space.resampling import resample_brain
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""What the files of a prepared scan are called: BIDS derivatives."""
+"""What the files of a prepared scan are called: BIDS derivatives.
+
+Postures as ITK transform files, which ANTs, SimpleITK, ITK-SNAP and 3D Slicer read.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from mrharmony.scans import output_stem
+import numpy as np
+
+from mrharmony.core.volume import Matrix
+from mrharmony.scans.names import output_stem
 
 SPACE = "MNI152NLin2009aSym"
-"""BIDS' name of the space of the template that nilearn ships (`mrharmony.prepare.template`)."""
+"""BIDS' name of the space of the template that nilearn ships (`mrharmony.space.template`)."""
 
 LOG_SUFFIX = "_desc-preparation_log.json"
 
@@ -111,3 +117,32 @@ def _entity(scan: Path, key: str) -> str | None:
     """Return `sub-01` for `sub-`, or None where neither the name nor a folder above has it."""
     names = [*output_stem(scan).split("_"), *(folder.name for folder in scan.parents)]
     return next((name for name in names if name.startswith(key)), None)
+
+
+_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def itk_transform(posture: Matrix) -> str:
+    """Return a posture as ITK's text format: applied to the native scan, it gives the scan in the template.
+
+    ITK resamples an image by asking for each point of the new grid where it came from, so the file holds
+    the inverse of the posture, template to native; and ITK's world axes run to the left, posterior and
+    superior.
+
+    Parameters
+    ----------
+    posture
+        Native world mm to template world mm (RAS+), shape (4, 4); it may change the size too.
+    """
+    matrix = _RAS_TO_LPS @ np.linalg.inv(posture) @ _RAS_TO_LPS
+    numbers = [*matrix[:3, :3].ravel(), *matrix[:3, 3]]
+    return "\n".join(
+        [
+            "#Insight Transform File V1.0",
+            "#Transform 0",
+            "Transform: AffineTransform_double_3_3",
+            "Parameters: " + " ".join(repr(float(number)) for number in numbers),
+            "FixedParameters: 0 0 0",
+            "",
+        ]
+    )

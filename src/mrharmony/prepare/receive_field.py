@@ -13,12 +13,12 @@ import numpy as np
 from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 
+from mrharmony.core.robust import huber_trust
+from mrharmony.core.volume import BoolArray, FloatArray, Matrix, Volume
 from mrharmony.prepare.bias_field import LOG_LIMIT, native_bias_field
-from mrharmony.prepare.grid import Grid
-from mrharmony.prepare.intensity import intensity_scale
-from mrharmony.prepare.resample import resample_brain
-from mrharmony.robust import huber_trust
-from mrharmony.volume import BoolArray, FloatArray, Matrix, Volume
+from mrharmony.space.grid import Grid
+from mrharmony.space.intensity import intensity_scale
+from mrharmony.space.resampling import resample_brain
 
 _Array = NDArray[np.float64]
 
@@ -67,7 +67,8 @@ def receive_field(volume: Volume, brain_mask: BoolArray, posture: Matrix, passes
 
 def _coefficients(brain: FloatArray, mask: BoolArray, passes: int) -> _Array:
     """Return the coefficients of the log field of a brain on the network's grid."""
-    from mrharmony.synthesis import reference_looks, shipped_network  # noqa: PLC0415 - imports torch
+    from mrharmony.networks.reference.contrasts import reference_looks  # noqa: PLC0415 - imports torch
+    from mrharmony.networks.reference.network import shipped_network  # noqa: PLC0415 - imports torch
 
     coefficients = np.zeros(len(_waves()))
     some = np.zeros_like(mask)
@@ -98,7 +99,7 @@ def _fitted(scan: _Array, looks: _Array, cosines: _Array) -> _Array:
     cosines
         Shape (n, waves).
     """
-    from mrharmony.synthesis import fit_mixture, mixed, mixture_terms  # noqa: PLC0415 - imports torch
+    from mrharmony.networks.reference.contrasts import fit_mixture, mixed, mixture_terms  # noqa: PLC0415 - imports torch
 
     terms = mixture_terms(looks)
     stiff = np.diag(_SMOOTHNESS * (np.square(_waves() / (2 * _extent())).sum(axis=1) * 100**2) ** 2)

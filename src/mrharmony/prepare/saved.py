@@ -12,16 +12,17 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from mrharmony import __version__
-from mrharmony.prepare.grid import CANONICAL_GRID
-from mrharmony.prepare.itk_transform import itk_transform
+from mrharmony.core.atomic import write_bytes, write_json
+from mrharmony.core.findings import finding_record
+from mrharmony.core.version import __version__
+from mrharmony.core.volume import Finding, FloatArray, MrharmonyError
 from mrharmony.prepare.pipeline import PREPARATION_FORMAT
 from mrharmony.prepare.prepared import PreparedScan
-from mrharmony.prepare.prepared_files import SPACE, PreparedFiles
-from mrharmony.scans import Scan, finding_record, read_mask, write_json
-from mrharmony.scans.atomic import write_bytes
+from mrharmony.prepare.prepared_files import SPACE, PreparedFiles, itk_transform
+from mrharmony.scans.reading import read_mask
+from mrharmony.scans.scan import Scan
 from mrharmony.scans.writing import write_gzip
-from mrharmony.volume import Finding, FloatArray, MrharmonyError
+from mrharmony.space.grid import CANONICAL_GRID
 
 VERSION = f"{__version__}/{PREPARATION_FORMAT}"
 """Program and format of preparations; the second changes when preparation changes between releases."""

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from mrharmony.volume import FloatArray
+from mrharmony.core.volume import FloatArray
 
 DIFFERENCE_LIMIT = 0.3  # canonical units at which a difference is full red or blue
 BRIGHTEST = 1.3  # canonical units shown white

@@ -11,9 +11,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mrharmony.core.volume import BoolArray, FloatArray
 from mrharmony.report.contact_sheet import BRIGHTEST, DIFFERENCE_LIMIT
 from mrharmony.report.page import PLANES, document, mark, picture_data, slice_places
-from mrharmony.volume import BoolArray, FloatArray
 
 _COLOURS = {"pass": "#2e9e4f", "warn": "#d99000", "fail": "#d03030"}
 _OTHER_COLOUR = "#666"

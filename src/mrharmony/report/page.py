@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from mrharmony.volume import BoolArray
+from mrharmony.core.volume import BoolArray
 
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}  # and the RAS axis that each of them is a slice of
 

@@ -12,12 +12,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mrharmony.prepare import CANONICAL_GRID, PreparedScan, template, template_brain_mask
-from mrharmony.prepare.figures import PreparationFigures
-from mrharmony.prepare.resample import resample_brain
-from mrharmony.prepare.voxel_order import array_to_ras, to_ras
+from mrharmony.core.volume import BoolArray, Finding, FloatArray, Volume
+from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.prepare.quality import PreparationFigures
 from mrharmony.report.page import PLANES, document, mark, picture_data, slice_places
-from mrharmony.volume import BoolArray, Finding, FloatArray, Volume
+from mrharmony.space.grid import CANONICAL_GRID
+from mrharmony.space.resampling import resample_brain
+from mrharmony.space.template import template, template_brain_mask
+from mrharmony.space.voxel_order import array_to_ras, to_ras
 
 Verdict = Literal["passed", "warned", "refused"]
 

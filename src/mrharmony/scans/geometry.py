@@ -1,15 +1,21 @@
-"""Where a scan says that its voxels lie: the two forms of NIfTI, and how far they are apart."""
+"""Where a scan says that its voxels lie: the two forms of NIfTI, and how far they are apart.
+
+What can be wrong with where a scan says that its voxels lie.
+"""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from nibabel.affines import from_matvec
+from nibabel.affines import from_matvec, obliquity, voxel_sizes
+from numpy.typing import NDArray
 
-from mrharmony.volume import Matrix
+from mrharmony.core.findings import error, info, warning
+from mrharmony.core.volume import Finding, Matrix
 
 FORMS_TOLERANCE_MM = 0.1
 """Forms that differ less than this anywhere in the field of view agree: it is rounding."""
@@ -112,3 +118,141 @@ def assumed_ras(geometry: Geometry) -> Matrix:
     centre = (np.array(geometry.shape) - 1) / 2
     zooms = np.array(geometry.zooms)
     return np.asarray(from_matvec(np.diag(zooms), -zooms * centre))
+
+
+MIN_ZOOM_MM, MAX_ZOOM_MM = 0.1, 10.0
+ZOOM_TOLERANCE = 0.01
+ANISOTROPY = 2.0
+OBLIQUE_DEGREES = 0.1
+SHEAR_DEGREES = 0.5
+
+
+def check_affine(geometry: Geometry) -> Iterator[Finding]:
+    """Find an affine that is not finite or maps the voxels onto a plane, a line or a point."""
+    affine = geometry.affine
+    if affine is None:
+        return
+    if not np.isfinite(affine).all():
+        yield error("non-finite-affine", "The affine contains NaN or infinity, or is no rotation.", _GEOMETRY)
+    elif not is_invertible(affine):
+        yield error("singular-affine", "The affine is singular: voxel axes coincide or vanish.", _GEOMETRY)
+
+
+def check_forms(geometry: Geometry) -> Iterator[Finding]:
+    """Find an sform and a qform that place the scan differently."""
+    sform, qform = geometry.sform, geometry.qform
+    if sform is None or qform is None or not is_invertible(sform) or forms_agree(geometry):
+        return
+    if not is_invertible(qform):
+        yield warning("bad-qform", "The qform makes no sense; the sform is used.", _REWRITTEN)
+        return
+    difference = form_difference(sform, qform, geometry.shape)
+    turn = "they mirror each other" if difference.mirrored else f"turned by {difference.degrees:.2f}°"
+    yield warning(
+        "forms-disagree",
+        f"sform and qform place the scan up to {difference.millimetres:.2f} mm apart ({turn}); "
+        "the sform is used.",
+        f"Check left and right in a viewer. {_REWRITTEN}" if difference.mirrored else _REWRITTEN,
+    )
+
+
+def check_zooms(geometry: Geometry) -> Iterator[Finding]:
+    """Find voxel sizes that no head scan has, and zooms that contradict the affine."""
+    header = np.array(geometry.zooms)
+    if not _plausible(header):
+        yield error(
+            "bad-zooms",
+            f"The header's voxel size is {_sizes(header)} {geometry.units}, outside "
+            f"{MIN_ZOOM_MM:g} to {MAX_ZOOM_MM:g} mm.",
+            _GEOMETRY,
+        )
+    if geometry.sound_affine is None:
+        return
+    zooms = voxel_sizes(geometry.sound_affine)
+    if not _plausible(zooms):
+        yield error("bad-zooms", f"The affine's voxel size is {_sizes(zooms)} mm.", _GEOMETRY)
+    elif _plausible(header) and not np.allclose(zooms, header, rtol=ZOOM_TOLERANCE, atol=0):
+        yield warning(
+            "zooms-mismatch",
+            f"The header's voxel size is {_sizes(header)} mm, the affine's {_sizes(zooms)} mm.",
+            "The affine is used, the header's zooms are kept; check which tool wrote the header.",
+        )
+
+
+def check_units(geometry: Geometry) -> Iterator[Finding]:
+    """Find headers in metres or micrometres."""
+    if geometry.units not in ("mm", "unknown"):
+        yield warning(
+            "odd-units",
+            f"The header gives its unit of length as {geometry.units}; its numbers are read as millimetres.",
+            "Check the voxel size that is reported.",
+        )
+
+
+def check_isotropy(geometry: Geometry) -> Iterator[Finding]:
+    """Find voxels much longer than wide."""
+    if geometry.sound_affine is None:
+        return
+    zooms = voxel_sizes(geometry.sound_affine)
+    if zooms.max() > ANISOTROPY * zooms.min():
+        yield warning(
+            "anisotropic",
+            f"Voxels of {_sizes(zooms)} mm: slices are much thicker than pixels.",
+            "It is processed, but fine anatomy across slices is not in the scan.",
+        )
+
+
+def check_axes(geometry: Geometry) -> Iterator[Finding]:
+    """Find axes that are oblique in the world, or not at right angles to each other."""
+    affine = geometry.sound_affine
+    if affine is None:
+        return
+    axes = affine[:3, :3] / voxel_sizes(affine)
+    cosines = np.abs(axes.T @ axes)[np.triu_indices(3, 1)]
+    shear = float(np.degrees(np.arcsin(min(1.0, cosines.max()))))
+    if shear > SHEAR_DEGREES:
+        yield warning(
+            "sheared-affine",
+            f"The voxel axes are up to {shear:.1f}° away from right angles.",
+            "Gantry tilt and affine registration do that; give the scan before it, if you can.",
+        )
+    angle = float(np.degrees(obliquity(affine)).max())
+    if angle > OBLIQUE_DEGREES:
+        yield info("oblique", f"The voxel axes are up to {angle:.1f}° oblique; that is kept exactly.")
+
+
+def check_orientation(assume_ras: bool) -> Callable[[Geometry], Iterable[Finding]]:
+    """Return the check for scans that do not say how they lie.
+
+    Parameters
+    ----------
+    assume_ras
+        Whether the user vouches that voxel axes run to the right, anterior and superior.
+    """
+    level = warning if assume_ras else error
+    message = "The header does not say which way the voxel axes run (sform and qform are not set)."
+    fix = (
+        "They are assumed to run to the right, anterior and superior; the output's header is as silent."
+        if assume_ras
+        else "Convert the scan again, or say --assume-ras if they run to the right, anterior and superior."
+    )
+
+    def check(geometry: Geometry) -> Iterator[Finding]:
+        if geometry.affine is None:
+            yield level("missing-affine", message, fix)
+
+    return check
+
+
+def _plausible(zooms: NDArray[np.float64]) -> bool:
+    return bool(np.all((zooms >= MIN_ZOOM_MM) & (zooms <= MAX_ZOOM_MM)))
+
+
+def _sizes(zooms: NDArray[np.float64]) -> str:
+    return "×".join(f"{zoom:.4g}" for zoom in zooms)
+
+
+_GEOMETRY = "Convert the scan again from its source, for instance with `dcm2niix`."
+_REWRITTEN = "Outputs get both forms, the qform made from the sform."
+
+GEOMETRY_CHECKS = (check_affine, check_forms, check_zooms, check_units, check_isotropy, check_axes)

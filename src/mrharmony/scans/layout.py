@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from mrharmony.scans.findings import error, info, warning
-from mrharmony.volume import Finding
+from mrharmony.core.findings import error, info, warning
+from mrharmony.core.volume import Finding
 
 MAX_VOXELS = 2**29
 """Largest scan that is read (2 GiB of float32). A whole head at 0.25 mm, 880×880×640, still fits."""

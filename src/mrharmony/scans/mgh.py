@@ -10,12 +10,12 @@ import numpy as np
 from nibabel.freesurfer import mghformat
 from numpy.typing import NDArray
 
-from mrharmony.scans.byte_source import ByteSource
-from mrharmony.scans.findings import ScanFault, error
+from mrharmony.core.findings import ScanFault, error
+from mrharmony.core.volume import Finding, Matrix
 from mrharmony.scans.geometry import Geometry
 from mrharmony.scans.layout import Layout
-from mrharmony.scans.output_header import blank_header, with_both_forms
-from mrharmony.volume import Finding, Matrix
+from mrharmony.scans.nifti import blank_header, with_both_forms
+from mrharmony.scans.stream import ByteSource
 
 _VERSION = 1
 _SCANNER = 1

@@ -1,4 +1,7 @@
-"""The NIfTI-1 and NIfTI-2 header: parsed with nibabel and repaired as nibabel does."""
+"""NIfTI headers for outputs: the geometry of the input to the bit, and nothing else.
+
+The NIfTI-1 and NIfTI-2 header: parsed with nibabel and repaired as nibabel does.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,57 @@ import nibabel as nib
 import numpy as np
 from nibabel.spatialimages import HeaderDataError
 
-from mrharmony.scans.byte_source import ByteSource
-from mrharmony.scans.file_checks import GZIP_MAGIC
-from mrharmony.scans.findings import ScanFault, error, info, warning
-from mrharmony.scans.geometry import Geometry
+from mrharmony.core.findings import ScanFault, error, info, warning
+from mrharmony.core.volume import Finding, Matrix
+from mrharmony.scans.geometry import Geometry, forms_agree
 from mrharmony.scans.layout import Layout
-from mrharmony.scans.output_header import blank_header, with_both_forms
-from mrharmony.volume import Finding, Matrix
+from mrharmony.scans.stream import GZIP_MAGIC, ByteSource
+
+
+def blank_header(kind: type[nib.Nifti1Header], shape: tuple[int, int, int]) -> nib.Nifti1Header:
+    """Return a little-endian header for unscaled float32 voxels that says nothing of where they lie."""
+    header = kind(endianness="<")
+    header.set_data_dtype(np.float32)
+    header.set_data_shape(shape)
+    header["scl_slope"], header["scl_inter"] = 1, 0
+    return header
+
+
+def with_both_forms(header: nib.Nifti1Header, geometry: Geometry) -> nib.Nifti1Header:
+    """Add the form that is missing, or replace the qform that disagrees, where the affine keeps every bit.
+
+    Parameters
+    ----------
+    header
+        Holds the forms of the input.
+    geometry
+        What the input says of itself.
+
+    Returns
+    -------
+    nib.Nifti1Header
+        With both forms; with the single form of the input where the other cannot express the same
+        affine (a qform has no shears, an sform rounds to float32).
+    """
+    if geometry.affine is None or forms_agree(geometry):
+        return header
+    complete = header.copy()
+    if geometry.sform is None:
+        complete.set_sform(geometry.affine, int(header["qform_code"]))
+        exact = np.array_equal(complete.get_sform(), header.get_qform())
+        return complete if exact else header
+    _set_qform(complete, geometry.sform, int(header["sform_code"]))
+    shape, zooms = geometry.shape, geometry.zooms
+    written = Geometry(shape, zooms, geometry.units, geometry.sform, np.asarray(complete.get_qform()))
+    return complete if geometry.qform is not None or forms_agree(written) else header
+
+
+def _set_qform(header: nib.Nifti1Header, affine: Matrix, code: int) -> None:
+    """Set the qform and keep the zooms, which nibabel would compute anew from the affine."""
+    zooms = header["pixdim"][1:4].copy()
+    header.set_qform(affine, code)
+    header["pixdim"][1:4] = zooms
+
 
 _CLASSES = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 _SINGLE_MAGICS = (b"n+1", b"n+2")

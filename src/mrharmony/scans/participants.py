@@ -8,7 +8,7 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
-from mrharmony.volume import MrharmonyError
+from mrharmony.core.volume import MrharmonyError
 
 ID_COLUMN = "participant_id"
 SPLIT = "split"  # column with `train` and `test`

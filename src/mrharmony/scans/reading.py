@@ -7,21 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from mrharmony.scans.byte_source import ByteSource, open_scan
-from mrharmony.scans.file_checks import check_file, unreadable
-from mrharmony.scans.findings import ScanFault, error, has_error, proceed, run_checks, warning
-from mrharmony.scans.geometry import Geometry, assumed_ras
-from mrharmony.scans.geometry_checks import GEOMETRY_CHECKS, check_orientation
-from mrharmony.scans.gzip_integrity import MAX_RATIO
+from mrharmony.core.findings import ScanFault, error, has_error, proceed, run_checks, warning
+from mrharmony.core.volume import BoolArray, Finding, MrharmonyError, ScanRefused, Volume
+from mrharmony.scans.geometry import GEOMETRY_CHECKS, Geometry, assumed_ras, check_orientation
 from mrharmony.scans.layout import LAYOUT_CHECKS, Layout
 from mrharmony.scans.mgh import MghHeader
 from mrharmony.scans.names import COMPRESSED_SUFFIXES, MGH_SUFFIXES, scan_suffix
 from mrharmony.scans.nifti import NiftiHeader
-from mrharmony.scans.scan import Scan
-from mrharmony.scans.scan_header import ScanHeader
-from mrharmony.scans.voxel_checks import VOXEL_CHECKS, check_finite
-from mrharmony.scans.voxels import StoredVoxels, read_voxels
-from mrharmony.volume import BoolArray, Finding, MrharmonyError, ScanRefused, Volume
+from mrharmony.scans.scan import Scan, ScanHeader
+from mrharmony.scans.stream import MAX_RATIO, ByteSource, check_file, open_scan, unreadable
+from mrharmony.scans.voxels import VOXEL_CHECKS, StoredVoxels, check_finite, read_voxels
 
 VoxelChecks = tuple[Callable[[StoredVoxels], Iterable[Finding]], ...]
 

@@ -9,10 +9,10 @@ from typing import Any, BinaryIO
 import nibabel as nib
 import numpy as np
 
-from mrharmony.scans.atomic import json_bytes, remove, staged
+from mrharmony.core.atomic import json_bytes, remove, staged
+from mrharmony.core.volume import FloatArray, MrharmonyError
 from mrharmony.scans.names import scan_suffix, sidecar_path
 from mrharmony.scans.scan import Scan
-from mrharmony.volume import FloatArray, MrharmonyError
 
 COMPRESSION_LEVEL = 1
 """Float intensities hardly compress; higher levels cost a third more time for one per cent."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mrharmony.volume import BoolArray, FloatArray, Matrix
+from mrharmony.core.volume import BoolArray, FloatArray, Matrix
 
 CSF, CORTICAL_GM, WM, DEEP_GM = range(4)
 LESION_LABEL = 5

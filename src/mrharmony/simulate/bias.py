@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from mrharmony.volume import FloatArray, Matrix
+from mrharmony.core.volume import FloatArray, Matrix
 
 # Powers of x, y, z of every monomial up to degree 3: enough for a head coil, whose field is smooth.
 BIAS_TERMS = tuple(

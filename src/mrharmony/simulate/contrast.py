@@ -5,11 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mrharmony.simulate.mp2rage import Mp2rage, uniform_image
+from mrharmony.core.volume import FloatArray
 from mrharmony.simulate.scanner import Scanner
-from mrharmony.simulate.signal import Sequence, tissue_signal
-from mrharmony.simulate.tissues import TISSUE_PARAMETERS
-from mrharmony.volume import FloatArray
+from mrharmony.simulate.signal import TISSUE_PARAMETERS, Mp2rage, PulseSequence, tissue_signal, uniform_image
 
 # T1 of each tissue shortens by this share from myelination 0 to 1: cortex and WM vary by a few percent
 # between regions (Lutti et al. 2014, NeuroImage 93:176).
@@ -64,7 +62,7 @@ def acquired_images(
     return signal
 
 
-def reconstruct(sequence: Sequence, images: NDArray[np.generic]) -> FloatArray:
+def reconstruct(sequence: PulseSequence, images: NDArray[np.generic]) -> FloatArray:
     """Make the image that is stored of those acquired: the uniform image of MP2RAGE, else the magnitude.
 
     Parameters

@@ -11,8 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFlo
 
 from mrharmony.simulate.bias import BiasPattern
 from mrharmony.simulate.motion import Motion
-from mrharmony.simulate.signal import Sequence
-from mrharmony.simulate.tissues import FieldStrength
+from mrharmony.simulate.signal import FieldStrength, PulseSequence
 
 Millimetres = tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat]
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -83,7 +82,7 @@ class Scanner(BaseModel):
     name: str = Field(pattern=r"^[a-z0-9]+([.-][a-z0-9]+)*$")
     description: str
     field_strength: FieldStrength
-    sequence: Sequence
+    sequence: PulseSequence
     bias: BiasPattern = BiasPattern()
     blur_fwhm_mm: Millimetres = (0.0, 0.0, 0.0)
     slice_profile_mm: Millimetres = (0.0, 0.0, 0.0)

@@ -10,7 +10,7 @@ import math
 import numpy as np
 from scipy.ndimage import find_objects, gaussian_filter
 
-from mrharmony.volume import FloatArray, Matrix
+from mrharmony.core.volume import FloatArray, Matrix
 
 # Deep grey nuclei of the right hemisphere as ellipsoids in MNI mm: centre, semi-axes, turn in the axial plane
 # (degrees, anterior end toward the midline). Read off the ICBM152 T1 template; the left ones mirror them.

@@ -15,9 +15,9 @@ import torch
 from scipy.ndimage import distance_transform_edt, find_objects, gaussian_filter
 from torch import Tensor
 
-from mrharmony.simulate._resample import grid_positions, sample
+from mrharmony.core.volume import FloatArray, Matrix, MrharmonyError
 from mrharmony.simulate.bias import HEAD_CENTRE_MM
-from mrharmony.volume import FloatArray, Matrix, MrharmonyError
+from mrharmony.space.sampling import grid_positions, sample
 
 LATTICE_MM = 3.0
 LATTICE_SHAPE = (72, 88, 72)

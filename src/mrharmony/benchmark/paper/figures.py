@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 
 from mrharmony.benchmark.paper.grid import Cell, Direction
 from mrharmony.benchmark.paper.methods import PaperMethod
-from mrharmony.report import Panel, contact_sheet
-from mrharmony.volume import MrharmonyError
+from mrharmony.core.volume import MrharmonyError
+from mrharmony.report.contact_sheet import Panel, contact_sheet
 
 
 def draw_directions(path: Path, title: str, rows: Sequence[tuple[Direction, Sequence[PaperMethod]]]) -> None:

@@ -1,19 +1,125 @@
-"""Strength × guidance: what image-to-image does between and within domains, and which setting is best."""
+"""Image-to-image of slices, kept part by part: a study that is killed goes on where it was.
+
+Strength × guidance: what image-to-image does between and within domains, and which setting is best.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from mrharmony.benchmark.paper.pictures import PictureFolder
 from mrharmony.benchmark.paper.slices import PaperSlices
-from mrharmony.evaluate import SliceScores, as_picture, image_scores, tone_distance
-from mrharmony.latent import TranslationSettings
-from mrharmony.volume import FloatArray
+from mrharmony.core.atomic import write_arrays
+from mrharmony.core.progress import track
+from mrharmony.core.volume import FloatArray, MrharmonyError
+from mrharmony.evaluate.paper import SliceScores, as_picture, image_scores, tone_distance
+from mrharmony.networks.diffusion.model import ModelCard
+from mrharmony.networks.diffusion.translation import PictureModel, TranslationSettings, translate_slices
+
+IMAGES_AT_ONCE = 4  # of each slice, between two files
+
+
+class Pictures(NamedTuple):
+    """Images of slices.
+
+    Parameters
+    ----------
+    images
+        Canonical intensities, shape (images, n, h, w).
+    seconds
+        Wall time that one image of one slice took.
+    processor_seconds
+        Processor time of the same.
+    """
+
+    images: FloatArray
+    seconds: float
+    processor_seconds: float
+
+
+@dataclass(frozen=True)
+class PictureFolder:
+    """A folder of finished images.
+
+    Parameters
+    ----------
+    root
+        The folder, made where missing.
+    model
+        What makes the images.
+    card
+        Of the model; it knows the prompts.
+    model_sha256
+        Of its files.
+    """
+
+    root: Path
+    model: PictureModel
+    card: ModelCard
+    model_sha256: str
+
+    def translate(self, slices: PaperSlices, target: str, settings: TranslationSettings) -> Pictures:
+        """Return all images of slices under a domain's prompt; what an earlier call has made is read.
+
+        Image n starts from the noise of seed + n, so that parts made apart are those made together.
+
+        Raises
+        ------
+        MrharmonyError
+            If the model does not know the target, or an image is not finite.
+        """
+        prompt = self.card.domain(target).prompt
+        wanted = settings.num_images_per_prompt
+        what = f"strength {settings.strength:g}, guidance {settings.guidance_scale:g}"
+        parts = [
+            self._part(slices, prompt, settings, first, min(IMAGES_AT_ONCE, wanted - first))
+            for first in track(range(0, wanted, IMAGES_AT_ONCE), what)
+        ]
+        count = wanted * len(slices.places)
+        return Pictures(
+            np.concatenate([part.images for part in parts]),
+            sum(part.seconds for part in parts) / count,
+            sum(part.processor_seconds for part in parts) / count,
+        )
+
+    def _part(
+        self, slices: PaperSlices, prompt: str, settings: TranslationSettings, first: int, count: int
+    ) -> Pictures:
+        """Return images first, first + 1, …; the seconds are those of the whole part."""
+        own = settings.model_copy(
+            update={"seed": settings.seed + first, "num_images_per_prompt": count, "select": "all"}
+        )
+        file = self.root / f"{self._key(slices, prompt, own)}.npz"
+        if not file.is_file():
+            write_arrays(file, self._translate(slices, prompt, own)._asdict())
+        with np.load(file, allow_pickle=False) as archive:
+            seconds, processor = float(archive["seconds"]), float(archive["processor_seconds"])
+            return Pictures(archive["images"].astype(np.float32), seconds, processor)
+
+    def _translate(self, slices: PaperSlices, prompt: str, settings: TranslationSettings) -> Pictures:
+        given = torch.from_numpy(slices.inputs)[:, None]
+        wall, processor = time.perf_counter(), time.process_time()
+        made = translate_slices(self.model, given, slices.positions(), prompt, settings)
+        spent = time.perf_counter() - wall, time.process_time() - processor
+        if not made.isfinite().all():
+            raise MrharmonyError(
+                f"strength {settings.strength:g}, guidance {settings.guidance_scale:g}: the images are not "
+                "finite. Lower the guidance."
+            )
+        return Pictures(made[:, :, 0].numpy().astype(np.float16), *spent)
+
+    def _key(self, slices: PaperSlices, prompt: str, settings: TranslationSettings) -> str:
+        decisive = f"{self.model_sha256} {prompt} {settings.model_dump_json()} {slices.places.tolist()}"
+        return hashlib.sha256(decisive.encode() + slices.inputs.tobytes()).hexdigest()[:32]
+
 
 STRENGTHS = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 GUIDANCES = (1.0, 2.0, 7.5, 20.0, 100.0)

@@ -10,11 +10,13 @@ from typing import NamedTuple
 import numpy as np
 
 from mrharmony.benchmark.contenders import as_prepared
-from mrharmony.benchmark.paper.grid import Direction
-from mrharmony.benchmark.paper.pictures import PictureFolder
-from mrharmony.harmonize import SYNTHESIS, FittedMethod, load_method, load_statistics
-from mrharmony.latent import STATISTICS, TranslationSettings
-from mrharmony.volume import Domain, FloatArray, MrharmonyError, same_name
+from mrharmony.benchmark.paper.grid import Direction, PictureFolder
+from mrharmony.core.volume import Domain, FloatArray, MrharmonyError, same_name
+from mrharmony.domains.statistics import load_statistics
+from mrharmony.methods.registry import FittedMethod, load_method
+from mrharmony.methods.synthesis import SYNTHESIS
+from mrharmony.networks.diffusion.model import STATISTICS
+from mrharmony.networks.diffusion.translation import TranslationSettings
 
 ALWAYS = ("none", "histogram", SYNTHESIS)
 ROUND_TRIP = "autoencoder round trip"

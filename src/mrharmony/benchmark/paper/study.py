@@ -7,27 +7,26 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mrharmony import __version__
 from mrharmony.benchmark.paper.figures import draw_directions, draw_grid
 from mrharmony.benchmark.paper.grid import (
     Cell,
     Direction,
     DirectionScores,
+    PictureFolder,
     best_cell,
     measure_grid,
     score_images,
 )
 from mrharmony.benchmark.paper.methods import PaperMethod, fitted_methods, translations
-from mrharmony.benchmark.paper.pictures import PictureFolder
-from mrharmony.benchmark.paper.scans import StudyScans, study_scans
-from mrharmony.benchmark.paper.slices import PaperScan, PaperSlices
-from mrharmony.cohort.stable import open_image_to_image
-from mrharmony.evaluate import PaperRow, SliceScores, as_picture, image_scores, paper_table
-from mrharmony.latent import TranslationSettings, model_hash, read_card
-from mrharmony.progress import track
-from mrharmony.scans import write_json
-from mrharmony.scans.atomic import write_text
-from mrharmony.volume import MrharmonyError
+from mrharmony.benchmark.paper.slices import PaperScan, PaperSlices, StudyScans, study_scans
+from mrharmony.core.atomic import write_json, write_text
+from mrharmony.core.progress import track
+from mrharmony.core.version import __version__
+from mrharmony.core.volume import MrharmonyError
+from mrharmony.evaluate.paper import PaperRow, SliceScores, as_picture, image_scores, paper_table
+from mrharmony.jobs.stable import open_image_to_image
+from mrharmony.networks.diffusion.model import model_hash, read_card
+from mrharmony.networks.diffusion.translation import TranslationSettings
 
 SEARCH_STEPS = 25
 SEARCH_SLICES = 4  # of each direction

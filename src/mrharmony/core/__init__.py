@@ -1,0 +1,1 @@
+"""What every room shares: volumes, findings and errors, atomic files, progress, workers."""

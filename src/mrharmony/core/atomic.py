@@ -1,0 +1,150 @@
+"""Write files so that a reader sees the old content or the new, never half of one."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mrharmony.core.volume import MrharmonyError
+
+
+@dataclass(frozen=True)
+class StagedFile:
+    """New content for a file, in a temporary neighbour until it is committed.
+
+    Parameters
+    ----------
+    temporary
+        Where the content is written; in the same folder, so that renaming cannot fail halfway.
+    target
+        The file that it will replace.
+    """
+
+    temporary: Path
+    target: Path
+
+    def fill(self, write: Callable[[BinaryIO], object]) -> None:
+        """Let `write` write the content, and bring it to the disk."""
+        with _failures(self.target), self.temporary.open("xb") as stream:
+            write(stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    def commit(self) -> None:
+        """Rename over the target, and bring the folder to the disk."""
+        with _failures(self.target):
+            self.temporary.replace(self.target)
+            _sync_folder(self.target.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def staged(target: Path) -> Iterator[StagedFile]:
+    """Prepare the replacement of a file; what is not committed at the end is removed.
+
+    Parameters
+    ----------
+    target
+        The file to write or replace; its folder is made where missing.
+
+    Raises
+    ------
+    MrharmonyError
+        The operating system refuses: disk full, no permission, a folder in the way.
+    """
+    with _failures(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".mrharmony-{secrets.token_hex(8)}.tmp")
+    try:
+        yield StagedFile(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _failures(target: Path, done: str = "written") -> Iterator[None]:
+    """Tell failures of the operating system in the user's words."""
+    try:
+        yield
+    except OSError as failure:
+        reason = failure.strerror or failure
+        raise MrharmonyError(
+            f"{target}: cannot be {done} ({reason}). Check free space and permissions of its folder."
+        ) from failure
+
+
+def remove(*files: Path) -> None:
+    """Remove files, those that are there.
+
+    Raises
+    ------
+    MrharmonyError
+        The operating system refuses.
+    """
+    for file in files:
+        with _failures(file, "removed"):
+            file.unlink(missing_ok=True)
+
+
+def json_bytes(record: dict[str, Any]) -> bytes:
+    """Return a record as indented UTF-8 JSON; NaN and infinity raise `ValueError`."""
+    return (json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def write_json(path: Path, record: dict[str, Any]) -> None:
+    """Write a record as JSON, atomically.
+
+    Parameters
+    ----------
+    path
+        The file; its folder is made where missing.
+    record
+        Keys and values that JSON knows; NaN and infinity raise `ValueError`.
+    """
+    write_bytes(path, json_bytes(record))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file atomically; its folder is made where missing."""
+    _write(path, lambda stream: stream.write(content))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically, in UTF-8; its folder is made where missing."""
+    write_bytes(path, text.encode())
+
+
+def write_arrays(path: Path, arrays: Mapping[str, ArrayLike]) -> None:
+    """Write arrays as `.npz`, atomically; not compressed, which takes longer than most work on them.
+
+    Parameters
+    ----------
+    path
+        The file; its folder is made where missing.
+    arrays
+        By the names that `np.load` gives them back by.
+    """
+    # numpy's stub takes the arrays for its flag.
+    _write(path, lambda stream: np.savez(stream, **arrays))  # type: ignore[arg-type]
+
+
+def _write(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    with staged(path) as file:
+        file.fill(write)
+        file.commit()

@@ -1,0 +1,1 @@
+"""What is learned of a domain from its scans: statistics, contrast models, recognition."""

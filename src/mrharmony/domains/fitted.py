@@ -1,0 +1,97 @@
+"""What a fitted method has learned of its domains, and its file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from mrharmony.core.volume import Domain, FloatArray, MrharmonyError
+from mrharmony.prepare.canonical import CanonicalBrain
+
+Brains = Mapping[str, Sequence[CanonicalBrain]]
+
+
+class Fitted(NamedTuple):
+    """What a method has learned of its domains.
+
+    Parameters
+    ----------
+    domains
+        Their names, in the order of the arrays' rows where an array has a row a domain.
+    arrays
+        The method's own numbers, by name.
+    """
+
+    domains: tuple[str, ...]
+    arrays: Mapping[str, NDArray[np.generic]]
+
+    def row(self, domain: Domain) -> int:
+        """Return a domain's row.
+
+        Raises
+        ------
+        MrharmonyError
+            If the method was not fitted on that domain.
+        """
+        if domain.name not in self.domains:
+            known = ", ".join(sorted(self.domains))
+            raise MrharmonyError(f"Unknown domain {domain.name}; choose one of: {known}.")
+        return self.domains.index(domain.name)
+
+
+def require_brains(domains: Brains, least: int = 1) -> None:
+    """Refuse a fit without domains or with too few scans of one.
+
+    Raises
+    ------
+    MrharmonyError
+        If there is no domain, or one has fewer than `least` scans.
+    """
+    if not domains:
+        raise MrharmonyError("No domains to fit a method on; give training scans of at least one.")
+    for name, brains in domains.items():
+        if len(brains) < least:
+            raise MrharmonyError(f"Domain {name} has {len(brains)} training scans; give {least} or more.")
+
+
+def masked(brain: CanonicalBrain) -> FloatArray:
+    """Return a brain's intensities, shape (n,).
+
+    Raises
+    ------
+    MrharmonyError
+        If the mask is empty or an intensity in it is not finite.
+    """
+    intensities = brain.volume.voxels[brain.mask]
+    if intensities.size == 0 or not np.isfinite(intensities).all():
+        raise MrharmonyError("No finite brain intensities to harmonize; look at the brain mask.")
+    return intensities
+
+
+def save_fitted(path: Path, fitted: Fitted) -> None:
+    """Write what a method has learned into a safetensors file."""
+    arrays = {name: np.ascontiguousarray(array) for name, array in fitted.arrays.items()}
+    save_file(arrays, path, metadata={"domains": json.dumps(fitted.domains)})
+
+
+def load_fitted(path: Path) -> Fitted:
+    """Read what `save_fitted` wrote.
+
+    Raises
+    ------
+    MrharmonyError
+        If the file is missing, damaged or of another kind.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            domains = json.loads(file.metadata()["domains"])
+            return Fitted(tuple(domains), {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise MrharmonyError(f"{path}: not a fitted method ({error}); fit the method again.") from error

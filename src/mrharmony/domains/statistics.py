@@ -1,0 +1,176 @@
+"""What the brains of a domain look like on average: quantiles of intensity, whole brain and by region.
+
+Quantile functions averaged over scans are the landmarks of Nyúl, Udupa and Zhang (2000), "New variants of a
+method of MRI scale standardization"; here they are also kept for overlapping regions of template space.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from mrharmony.core.volume import Domain, FloatArray, MrharmonyError
+from mrharmony.lock.bilateral_grid import FIELD_OF_VIEW, BilateralGrid, corner_strides, locate
+from mrharmony.prepare.canonical import CanonicalBrain
+
+LANDMARKS = np.linspace(0.01, 0.99, 33)
+REGIONS = (4, 5, 4)
+_BIN_WIDTH = 0.005  # canonical units; far below the noise of a scan
+_BINS = 600  # up to 3 canonical units, brighter voxels count as 3
+_BORROWED_MM3 = 2_000.0  # brain of average composition that every region gets, so that none is empty
+
+
+@dataclass(frozen=True)
+class DomainStatistics:
+    """The average look of one domain's brains, in canonical units.
+
+    Parameters
+    ----------
+    scale
+        Native intensity that 1 canonical unit typically is: the median over the scans.
+    quantiles
+        Intensities at the probabilities `LANDMARKS` in the whole brain, shape (33,).
+    regional
+        The same in each region of template space, shape (4, 5, 4, 33).
+    scans
+        How many scans were averaged.
+    """
+
+    scale: float
+    quantiles: NDArray[np.float64]
+    regional: NDArray[np.float64]
+    scans: int
+
+
+def region_lattice() -> BilateralGrid:
+    """Return the identity on the regions: a node at each centre, windows that reach the next centres.
+
+    Centres lie in the middle of the cells of a regular division of the field of view.
+    """
+    lower, upper = np.array(FIELD_OF_VIEW)
+    margin = (upper - lower) / np.array(REGIONS) / 2
+    centres = np.stack([lower + margin, upper - margin])
+    return BilateralGrid(centres, np.array([0.0, 1.0]), np.zeros((*REGIONS, 2)))
+
+
+def brain_statistics(brain: CanonicalBrain) -> DomainStatistics:
+    """Return the statistics of a single scan.
+
+    Raises
+    ------
+    MrharmonyError
+        If the mask is empty or an intensity in it is not finite.
+    """
+    intensities = brain.volume.voxels[brain.mask]
+    if intensities.size == 0 or not np.isfinite(intensities).all():
+        raise MrharmonyError("No finite brain intensities to take statistics of; look at the brain mask.")
+    voxel_mm3 = abs(float(np.linalg.det(brain.volume.affine[:3, :3])))
+    histograms = _regional_histograms(brain.positions(), intensities) * voxel_mm3
+    whole = histograms.sum(axis=0)
+    shrunk = histograms + whole * (_BORROWED_MM3 / whole.sum())
+    regional = np.array([_quantiles(histogram) for histogram in shrunk])
+    return DomainStatistics(brain.scale, _quantiles(whole), regional.reshape(*REGIONS, -1), 1)
+
+
+def fit_statistics(domains: Mapping[str, Iterable[CanonicalBrain]]) -> dict[str, DomainStatistics]:
+    """Return each domain's statistics, averaged over its scans; scans are taken one at a time.
+
+    Raises
+    ------
+    MrharmonyError
+        If a domain has no scan.
+    """
+    return {
+        name: _average(name, [brain_statistics(brain) for brain in brains])
+        for name, brains in domains.items()
+    }
+
+
+def target_statistics(statistics: Mapping[str, DomainStatistics], target: Domain) -> DomainStatistics:
+    """Return a target domain's statistics.
+
+    Raises
+    ------
+    MrharmonyError
+        If there are none of that name.
+    """
+    if target.name not in statistics:
+        known = ", ".join(sorted(statistics))
+        raise MrharmonyError(f"Unknown target domain {target.name}; choose one of: {known}.")
+    return statistics[target.name]
+
+
+def save_statistics(path: Path, statistics: Mapping[str, DomainStatistics]) -> None:
+    """Write the statistics of several domains into one safetensors file."""
+    tensors, notes = {}, {}
+    for name, domain in statistics.items():
+        tensors[f"{name}/quantiles"] = np.ascontiguousarray(domain.quantiles)
+        tensors[f"{name}/regional"] = np.ascontiguousarray(domain.regional)
+        notes[name] = {"scale": domain.scale, "scans": domain.scans}
+    save_file(tensors, path, metadata={"domains": json.dumps(notes, sort_keys=True)})
+
+
+def load_statistics(path: Path) -> dict[str, DomainStatistics]:
+    """Read what `save_statistics` wrote.
+
+    Raises
+    ------
+    MrharmonyError
+        If the file is missing, damaged or of another kind.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            notes = json.loads(file.metadata()["domains"])
+            return {
+                name: DomainStatistics(
+                    note["scale"],
+                    file.get_tensor(f"{name}/quantiles"),
+                    file.get_tensor(f"{name}/regional"),
+                    note["scans"],
+                )
+                for name, note in notes.items()
+            }
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise MrharmonyError(
+            f"{path}: not a file of domain statistics ({error}); train the model again or fetch it anew."
+        ) from error
+
+
+def _regional_histograms(positions: FloatArray, intensities: FloatArray) -> NDArray[np.float64]:
+    """Return voxel counts by region and intensity bin, each voxel shared by the regions around it."""
+    lattice = region_lattice()
+    cells, fractions = locate(lattice, positions, intensities)
+    strides = corner_strides(lattice.offsets.shape)
+    bins = np.clip(intensities / _BIN_WIDTH, 0, _BINS - 1).astype(np.intp)
+    counts = np.zeros(int(np.prod(REGIONS)) * _BINS)
+    for corner in np.ndindex(2, 2, 2):
+        share = np.prod([f if up else 1 - f for up, f in zip(corner, fractions[:3], strict=True)], axis=0)
+        regions = (cells + np.dot(corner, strides[:3])) // lattice.knots.size
+        counts += np.bincount(regions * _BINS + bins, share, counts.size)
+    return counts.reshape(-1, _BINS)
+
+
+def _quantiles(histogram: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the intensities at `LANDMARKS`, linear within a bin."""
+    reached = np.concatenate([[0.0], np.cumsum(histogram)])
+    edges = np.arange(_BINS + 1) * _BIN_WIDTH
+    increasing = reached / reached[-1] + 1e-9 * np.arange(_BINS + 1)  # empty bins would leave it undefined
+    return np.asarray(np.interp(LANDMARKS, increasing, edges))
+
+
+def _average(name: str, scans: list[DomainStatistics]) -> DomainStatistics:
+    if not scans:
+        raise MrharmonyError(f"Domain {name} has no scans to take statistics of.")
+    return DomainStatistics(
+        scale=float(np.median([scan.scale for scan in scans])),
+        quantiles=np.mean([scan.quantiles for scan in scans], axis=0),
+        regional=np.mean([scan.regional for scan in scans], axis=0),
+        scans=len(scans),
+    )

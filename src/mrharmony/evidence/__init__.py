@@ -1,0 +1,1 @@
+"""What harmonization did to one scan: drift figures, structure, uncertainty, a verdict."""

@@ -1,0 +1,189 @@
+"""What harmonization did to one scan: drift figures from source to output, and a verdict on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from scipy import ndimage
+from scipy.stats import spearmanr
+from skimage.filters import threshold_multiotsu
+
+from mrharmony.core.volume import BoolArray, FloatArray, Volume
+from mrharmony.domains.statistics import LANDMARKS, DomainStatistics
+from mrharmony.evidence.structure import structure_change
+from mrharmony.evidence.verdict import LIMITS, Verdict, judge
+from mrharmony.prepare.prepared import PreparedScan
+
+_STRONG_EDGES = 0.10  # the steepest tenth of the output's voxels
+_RANKED_VOXELS = 200_000
+_BINS = 256
+
+
+class Evidence(BaseModel):
+    """Drift from source to output inside the brain mask.
+
+    Parameters
+    ----------
+    edge_correlation
+        Rank correlation of the gradient magnitudes; 1 if the same edges are the strongest.
+    new_edge_share
+        Share of the strong edges of the output (steepest tenth) where the source's gradient is below its
+        median.
+    rank_correlation
+        Rank correlation of the intensities; 1 if the order of all grey values is kept.
+    csf_drift, grey_drift, white_drift
+        Relative change of the volume of the dark, middle and bright class, (after - before) / before, where
+        the classes' borders follow the change of contrast.
+    clipped_share
+        Share of voxels that tie at the least or greatest output intensity but not in the source.
+    new_structure, lost_structure
+        What the output has within a few millimetres that the source does not explain, and the other way
+        round, in the worst thousandth of the brain; shares of the output's 90th percentile.
+    mean_change
+        Mean absolute difference, in canonical units.
+    target_distance
+        Mean absolute difference of the output's quantile function from the target's, in canonical units; None
+        where there is no target to compare with.
+    verdict
+        `fail` if any figure passes its second threshold, `warn` if any passes its first.
+    reasons
+        The figures and findings that decided the verdict.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    edge_correlation: float
+    new_edge_share: float
+    rank_correlation: float
+    csf_drift: float
+    grey_drift: float
+    white_drift: float
+    clipped_share: float
+    new_structure: float
+    lost_structure: float
+    mean_change: float
+    target_distance: float | None
+    verdict: Verdict
+    reasons: tuple[str, ...]
+
+    def doubted(self, reasons: Sequence[str]) -> Evidence:
+        """Return the evidence with more reasons to look at the scan: `warn` at least, if there are any."""
+        if not reasons:
+            return self
+        verdict = "fail" if self.verdict == "fail" else "warn"
+        return self.model_copy(update={"verdict": verdict, "reasons": (*self.reasons, *reasons)})
+
+    def faults(self) -> str:
+        """Return the figures that fail the scan, with values and thresholds, for a sentence."""
+        figures = self.model_dump(include=set(LIMITS) & set(self.reasons))
+        return ", ".join(LIMITS[name].fault(name, figure) for name, figure in figures.items())
+
+
+def scan_evidence(scan: PreparedScan, output: Volume, scale: float, target: DomainStatistics) -> Evidence:
+    """Return the evidence for a scan's output whose canonical unit is the native intensity `scale`."""
+    box = _box(scan.brain_mask)
+    canonical = output.voxels[box] / np.float32(scale)
+    return evidence(scan.intensities(box), canonical, scan.brain_mask[box], scan.native.zooms, target)
+
+
+def _box(mask: BoolArray) -> tuple[slice, ...]:
+    """Return the smallest box that holds a mask which is not empty."""
+    return tuple(ndimage.find_objects(mask.astype(np.uint8))[0])
+
+
+def evidence(
+    source: FloatArray,
+    output: FloatArray,
+    mask: BoolArray,
+    zooms: tuple[float, float, float],
+    target: DomainStatistics | None = None,
+) -> Evidence:
+    """Compare source and output.
+
+    Parameters
+    ----------
+    source, output
+        Canonical units, shape (i, j, k).
+    mask
+        Brain mask, shape (i, j, k), not empty.
+    zooms
+        Voxel size, mm.
+    target
+        Of the domain that the output shall look like, if it is known.
+    """
+    box = _box(mask)
+    source, output, mask = source[box], output[box], mask[box]
+    before, after = source[mask], output[mask]
+    edges, new_edges = _edge_figures(source, output, mask)
+    new_structure, lost_structure = structure_change(source, output, mask, zooms)
+    drifts = _volume_drifts(before, after)
+    figures = {
+        "edge_correlation": edges,
+        "new_edge_share": new_edges,
+        "rank_correlation": _rank_correlation(before, after),
+        "csf_drift": float(drifts[0]),
+        "grey_drift": float(drifts[1]),
+        "white_drift": float(drifts[2]),
+        "clipped_share": max(0.0, _tied_at_the_ends(after) - _tied_at_the_ends(before)),
+        "new_structure": new_structure,
+        "lost_structure": lost_structure,
+        "mean_change": float(np.abs(after - before).mean()),
+    }
+    if target is not None:
+        figures["target_distance"] = _quantile_distance(after, target)
+    verdict, reasons = judge(figures)
+    given = {"target_distance": None, **figures}
+    return Evidence.model_validate({**given, "verdict": verdict, "reasons": reasons})
+
+
+def _quantile_distance(intensities: FloatArray, domain: DomainStatistics) -> float:
+    return float(np.abs(np.quantile(intensities, LANDMARKS) - domain.quantiles).mean())
+
+
+def _edge_figures(source: FloatArray, output: FloatArray, mask: BoolArray) -> tuple[float, float]:
+    """Return edge correlation and share of new edges, away from the rim that masking makes."""
+    inner = ndimage.binary_erosion(mask, iterations=3)
+    inner = inner if inner.any() else mask
+    steep_before = ndimage.gaussian_gradient_magnitude(source, 1, truncate=2)[inner]
+    steep_after = ndimage.gaussian_gradient_magnitude(output, 1, truncate=2)[inner]
+    strong = steep_after > np.quantile(steep_after, 1 - _STRONG_EDGES)
+    new = strong & (steep_before < np.median(steep_before))
+    return _rank_correlation(steep_before, steep_after), float(new.sum() / max(int(strong.sum()), 1))
+
+
+def _rank_correlation(first: FloatArray, second: FloatArray) -> float:
+    """Return Spearman's correlation over evenly spaced voxels; 1 where both are constant, else 0."""
+    stride = max(1, len(first) // _RANKED_VOXELS)
+    first, second = first[::stride], second[::stride]
+    constant = np.ptp(first) == 0, np.ptp(second) == 0
+    if any(constant):
+        return float(all(constant))
+    return float(spearmanr(first, second).statistic)
+
+
+def _tied_at_the_ends(intensities: FloatArray) -> float:
+    ends = (intensities == intensities.min()) | (intensities == intensities.max())
+    return float(ends.mean()) if np.ptp(intensities) > 0 else 1.0
+
+
+def _volume_drifts(before: FloatArray, after: FloatArray) -> NDArray[np.float64]:
+    """Return the relative change of the dark, middle and bright class's volume, shape (3,).
+
+    The source's classes are parted by Otsu's two thresholds. In the output each threshold is what source
+    intensities around it became (the median over 2 % of the voxels), so a new contrast alone moves nothing.
+    """
+    levels = np.histogram(before, bins=_BINS)
+    if np.count_nonzero(levels[0]) < 3:
+        return np.zeros(3)
+    order = np.argsort(before, kind="stable")
+    reach = max(1, len(before) // 100)
+    dark_shares = [np.array([0.0, 0.0])]
+    for threshold in threshold_multiotsu(hist=(levels[0], (levels[1][1:] + levels[1][:-1]) / 2)):
+        rank = int(np.searchsorted(before[order], threshold))
+        became = np.median(after[order[max(rank - reach, 0) : rank + reach]])
+        dark_shares.append(np.array([rank / len(before), float(np.mean(after < became))]))
+    shares = np.diff([*dark_shares, np.array([1.0, 1.0])], axis=0)
+    return np.asarray(shares[:, 1] / np.maximum(shares[:, 0], 1e-6) - 1)

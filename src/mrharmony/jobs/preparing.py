@@ -1,0 +1,250 @@
+"""`mrharmony prepare`: a BIDS data set into prepared scans, in parallel, resumable, with a page for each."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from mrharmony.core.atomic import write_json, write_text
+from mrharmony.core.findings import finding_record
+from mrharmony.core.progress import track
+from mrharmony.core.version import __version__
+from mrharmony.core.volume import Finding, MrharmonyError
+from mrharmony.core.workers import one_thread, side_by_side, usable_cores
+from mrharmony.jobs.bids_app import describe, require_apart, require_own_names, wanted_scans
+from mrharmony.jobs.harmonizing import reason_of
+from mrharmony.prepare.pipeline import prepare_scan
+from mrharmony.prepare.prepared_files import LOG_SUFFIX, PreparedFiles
+from mrharmony.prepare.quality import PreparationFigures, preparation_figures
+from mrharmony.prepare.saved import (
+    discard_prepared,
+    manual_mask,
+    read_note,
+    read_prepared,
+    why_not_usable,
+    write_prepared,
+    write_volume_corrected,
+)
+from mrharmony.report.preparation_page import IndexRow, Verdict, index_page, preparation_page, thumbnail
+from mrharmony.scans.bids import BidsIndex
+from mrharmony.scans.reading import read_mask, read_scan
+
+INDEX = "index.html"
+LIBRARIES = ("nibabel", "antspyx", "deepbet", "numpy", "scipy", "torch")
+_NOT_BIDS = "*_biasfield.nii.gz\n*_xfm.txt\n*_log.json\n*.html\n.mrharmony-*\n"
+
+
+@dataclass(frozen=True)
+class PrepareJob:
+    """One scan to prepare.
+
+    Parameters
+    ----------
+    scan, files
+        The file, and where its preparation goes.
+    domain
+        The scan's, if that is known.
+    volume_corrected
+        Whether the brain is written grown to the template's size too.
+    """
+
+    scan: Path
+    files: PreparedFiles
+    domain: str | None
+    volume_corrected: bool
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether the brain grown to the template's size is wanted and missing."""
+        return self.volume_corrected and not self.files.volume_corrected.is_file()
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What became of one scan.
+
+    Parameters
+    ----------
+    scan
+        The file.
+    verdict
+        `passed`, `warned` (a finding deserves a look) or `refused`.
+    reason
+        Why it was refused, else None.
+    findings
+        What was noticed.
+    figures
+        What it is judged by; None where it was refused.
+    """
+
+    scan: Path
+    verdict: Verdict
+    reason: str | None
+    findings: tuple[Finding, ...]
+    figures: PreparationFigures | None
+
+    def record(self) -> dict[str, Any]:
+        """Return it for `--json` and for the log."""
+        return {
+            "scan": str(self.scan),
+            "verdict": self.verdict,
+            "reason": self.reason,
+            "findings": [finding_record(finding) for finding in self.findings],
+            "figures": asdict(self.figures) if self.figures else None,
+        }
+
+
+def prepare_data_set(
+    index: BidsIndex,
+    out_dir: Path,
+    labels: Sequence[str] | None = None,
+    workers: int | None = None,
+    *,
+    volume_corrected: bool = False,
+) -> list[Preparation]:
+    """Prepare the scans of a data set into BIDS derivatives.
+
+    Each scan gets its mask, bias field, transform and canonical brain (`write_prepared`), a page, and a log;
+    the folder gets an index of all. Scans that an earlier run finished are kept; those it refused are tried
+    again. A mask that a person put in place or edited is taken as given.
+
+    Parameters
+    ----------
+    index
+        The data set.
+    out_dir
+        Folder of the derivatives.
+    labels
+        Only these participants, with or without `sub-`; all if empty.
+    workers
+        Processes of one thread each; as many as there are usable cores if not given.
+    volume_corrected
+        Whether brains are written grown to the template's size too; what is finished gets them added.
+
+    Returns
+    -------
+    What became of the scans, in the order of the index.
+
+    Raises
+    ------
+    MrharmonyError
+        The folder is that of the scans, a label is unknown, two scans have the same name, or a worker
+        process was ended from outside.
+    """
+    require_apart(index.root, out_dir)
+    jobs = _jobs(index, out_dir, labels, volume_corrected)
+    describe(index.root, out_dir, "mrharmony: prepared T1w scans")
+    write_text(out_dir / ".bidsignore", _NOT_BIDS)
+    earlier = {job.scan: _finished(job) for job in jobs}
+    missing = [job for job in jobs if earlier[job.scan] is None or job.incomplete]
+    try:
+        fresh = dict(track(_run(missing, workers), "preparing", len(jobs), len(jobs) - len(missing)))
+    finally:
+        _write_index(out_dir)
+    done = {**earlier, **fresh}
+    return [result for job in jobs if (result := done[job.scan])]
+
+
+def _jobs(
+    index: BidsIndex, out_dir: Path, labels: Sequence[str] | None, volume_corrected: bool
+) -> list[PrepareJob]:
+    jobs = [
+        PrepareJob(scan.path, PreparedFiles.of(scan.path, out_dir), scan.domain, volume_corrected)
+        for scan in wanted_scans(index, labels)
+    ]
+    require_own_names([(job.scan, job.files) for job in jobs])
+    return jobs
+
+
+def _run(jobs: Sequence[PrepareJob], workers: int | None) -> Iterator[tuple[Path, Preparation]]:
+    """Prepare scans side by side; yields each as it is done."""
+    count = min(workers or usable_cores(), len(jobs))
+    if count <= 1:
+        one_thread()
+    return side_by_side(_prepare, jobs, count)
+
+
+def _prepare(job: PrepareJob) -> tuple[Path, Preparation]:
+    """Prepare one scan and write all that is told of it; whatever goes wrong becomes the reason."""
+    fault = {}
+    try:
+        return job.scan, _completed(job) or _write(job)
+    except MrharmonyError as error:
+        reason, findings = reason_of(error, job.scan), getattr(error, "findings", ())
+    except Exception as error:  # a fault of ours in one scan leaves the others alone, and is told
+        reason, findings = f"{job.scan}: unexpected {type(error).__name__}: {error}. See {job.files.log}.", ()
+        fault = {"traceback": traceback.format_exc()}
+    discard_prepared(job.files)
+    job.files.page.unlink(missing_ok=True)
+    result = Preparation(job.scan, "refused", reason, findings, None)
+    write_json(job.files.log, {**result.record(), **fault})
+    return job.scan, result
+
+
+def _completed(job: PrepareJob) -> Preparation | None:
+    """Add what is missing to what an earlier run wrote of a scan; None where that does not hold."""
+    finished = _finished(job)
+    if finished and job.incomplete:
+        prepared = read_prepared(job.files, read_scan(job.scan))
+        write_volume_corrected(job.files, job.scan, prepared)
+    return finished
+
+
+def _write(job: PrepareJob) -> Preparation:
+    """Prepare one scan into its files; the sidecar that makes it count comes last."""
+    files, start = job.files, time.monotonic()
+    discard_prepared(files)
+    scan = read_scan(job.scan)
+    manual = manual_mask(files)
+    prepared = prepare_scan(scan.volume, brain_mask=read_mask(manual, scan) if manual else None)
+    figures = preparation_figures(prepared)
+    findings = scan.findings + prepared.findings
+    verdict: Verdict = "warned" if any(finding.level == "warning" for finding in findings) else "passed"
+    result = Preparation(job.scan, verdict, None, findings, figures)
+    page = preparation_page(job.scan.name, prepared, figures, verdict, findings)
+    write_text(files.page, page)
+    seconds = round(time.monotonic() - start, 1)
+    write_json(files.log, {**result.record(), "seconds": seconds, "thumbnail": thumbnail(prepared)})
+    details = {
+        "Domain": job.domain,
+        "Verdict": verdict,
+        "Figures": asdict(figures),
+        "GeneratedBy": [{"Name": "mrharmony", "Version": __version__}],
+        "Versions": {library: version(library) for library in LIBRARIES},
+    }
+    write_prepared(files, scan, prepared, details)
+    if job.volume_corrected:
+        write_volume_corrected(files, job.scan, prepared)
+    return result
+
+
+def _finished(job: PrepareJob) -> Preparation | None:
+    """Return what an earlier run wrote of a scan if that still holds."""
+    log = read_note(job.files.log)
+    if not job.scan.is_file() or why_not_usable(job.files, job.scan) or log.get("verdict") == "refused":
+        return None
+    if not (log and job.files.page.is_file()):
+        return None
+    findings = tuple(Finding(**record) for record in log["findings"])
+    return Preparation(job.scan, log["verdict"], None, findings, PreparationFigures(**log["figures"]))
+
+
+def _write_index(out_dir: Path) -> None:
+    """List every scan that any run has prepared or refused in a folder."""
+    logs = sorted(out_dir.glob(f"sub-*/**/*{LOG_SUFFIX}"))
+    rows = [row for log in logs if (row := _row(log, out_dir))]
+    write_text(out_dir / INDEX, index_page("Prepared scans", rows))
+
+
+def _row(path: Path, out_dir: Path) -> IndexRow | None:
+    files, log = PreparedFiles(path.parent, path.name.removesuffix(LOG_SUFFIX)), read_note(path)
+    if not log or (log["verdict"] != "refused" and not files.note.is_file()):
+        return None  # being prepared, or killed on the way
+    reason = log["reason"] or " ".join(f["message"] for f in log["findings"] if f["level"] == "warning")
+    link = files.page.relative_to(out_dir).as_posix() if files.page.is_file() else None
+    return IndexRow(Path(log["scan"]).name, log["verdict"], reason, link, log.get("thumbnail"))

@@ -1,0 +1,228 @@
+"""Stable Diffusion on data sets: from a BIDS folder to an adapted model, and that model as a method."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from accelerate import PartialState
+
+from mrharmony.core.volume import FloatArray, MrharmonyError
+from mrharmony.domains.statistics import DomainStatistics, fit_statistics, load_statistics, save_statistics
+from mrharmony.jobs.brains import ScanFile, load_brain, prepare_positions, require_some
+from mrharmony.jobs.inputs import open_data_set
+from mrharmony.jobs.training import INTENSITY_CONVENTION, TrainingReport, work_folder
+from mrharmony.jobs.training_brains import select_scans
+from mrharmony.lock.bounds import LockSettings
+from mrharmony.methods.image_to_image import ImageToImageHarmonizer
+from mrharmony.networks.devices import choose_device, move_model
+from mrharmony.networks.diffusion.model import (
+    CARD,
+    STATISTICS,
+    DomainCard,
+    ModelCard,
+    load_model,
+    model_hash,
+    read_card,
+    write_directory,
+)
+from mrharmony.networks.diffusion.translation import CompactPictures, TranslationSettings
+from mrharmony.networks.stable.adapting import instance_prompts
+from mrharmony.networks.stable.data import SliceSet, choose_slices, join_domains
+from mrharmony.networks.stable.loading import (
+    load_adapted,
+    load_stable_diffusion,
+    resolve_source,
+    save_stable_diffusion,
+)
+from mrharmony.networks.stable.model import StableDiffusion
+from mrharmony.networks.stable.settings import DreamBoothSettings
+from mrharmony.networks.stable.training import train_dreambooth
+from mrharmony.scans.bids import BidsScan
+from mrharmony.space.grid import Grid
+
+Kept = Sequence[tuple[BidsScan, Path]]
+
+
+@dataclass(frozen=True)
+class AdaptationJob:
+    """What Stable Diffusion is taught, and where the result goes.
+
+    Parameters
+    ----------
+    bids_dir
+        BIDS data set with `participants.tsv`.
+    output
+        Model directory to write; unfinished work is kept in `<output>.training`.
+    base
+        Directory of a Stable Diffusion v1.x model, or its id on the Hub. It may have been adapted before: the
+        domains that it knows stay in its card.
+    settings
+        Of the training.
+    domain_column, only
+        Column that tells the domain, and the domains to use; all of them if None.
+    device
+        `auto`, `cpu` or `cuda`.
+    network
+        Whether the base may be downloaded.
+    prepared
+        Folder of `mrharmony prepare` with the scans in it; they are prepared here if None.
+    """
+
+    bids_dir: Path
+    output: Path
+    base: str
+    settings: DreamBoothSettings
+    domain_column: str = "site"
+    only: Sequence[str] | None = None
+    device: str = "auto"
+    network: bool = False
+    prepared: Path | None = None
+
+
+def adapt_on_bids(job: AdaptationJob) -> TrainingReport:
+    """Teach Stable Diffusion the domains of a data set by DreamBooth; killed and called again it goes on.
+
+    Raises
+    ------
+    MrharmonyError
+        If there is nothing to train on, the base is not to be had, or the arguments do not fit.
+    """
+    on_cpu = choose_device(job.device).type == "cpu"
+    source = resolve_source(job.base, job.network)
+    known = _known_domains(source, job.settings)
+    work = work_folder(job.output)
+    state = PartialState(cpu=on_cpu)
+    grid = Grid.working(job.settings.working_zoom)
+    scans = select_scans(open_data_set(job.bids_dir, job.domain_column), job.only, None)
+    positions = [(ScanFile(scan.path, prepared=job.prepared),) for scan in scans]
+    with state.main_process_first():
+        files, refused = prepare_positions(positions, grid, work / "brains")
+    kept = [(scan, files[scan.path]) for scan in scans if scan.path in files]
+    require_some(kept, refused)
+    names = list(dict.fromkeys(str(scan.domain) for scan, _ in kept))
+    prompts = instance_prompts(names, job.settings.prompt)
+    model = train_dreambooth(
+        load_stable_diffusion(source),
+        _slice_set(kept, grid, job.settings),
+        prompts,
+        job.settings,
+        work,
+        base=model_hash(source),
+        only_cpu=on_cpu,
+    )
+    counts = {name: sum(scan.domain == name for scan, _ in kept) for name in names}
+    if state.is_main_process:
+        card = _card(job, counts, prompts, known)
+        statistics = _base_statistics(source) | _statistics(kept, grid)
+        write_directory(job.output, lambda folder: _write(folder, model, card, statistics))
+    state.wait_for_everyone()
+    return TrainingReport(job.output, counts, refused)
+
+
+def open_image_to_image(
+    directory: Path, settings: TranslationSettings, lock: bool, device: str = "auto"
+) -> ImageToImageHarmonizer:
+    """Return image-to-image with the model of a directory: an adapted Stable Diffusion, or a compact model.
+
+    Parameters
+    ----------
+    directory
+        What `adapt_on_bids` or `train_on_bids` wrote.
+    settings
+        Strength, steps, weights, images and seed.
+    lock
+        Whether the anatomy lock stands between picture and result; without it the result is the paper's.
+    device
+        `auto`, `cpu` or `cuda`.
+    """
+    card, place = read_card(directory), choose_device(device)
+    statistics = load_statistics(directory / STATISTICS)
+    locked = LockSettings() if lock else None
+    grid = Grid.working(card.working_zoom)
+    if card.dreambooth is None:
+        compact = CompactPictures(move_model(load_model(directory), place))
+        return ImageToImageHarmonizer(compact, grid, statistics, settings, locked)
+    model = load_adapted(directory)[0].to(place)
+    return ImageToImageHarmonizer(model, grid, statistics, settings, locked)
+
+
+def _known_domains(source: Path, settings: DreamBoothSettings) -> tuple[DomainCard, ...]:
+    """Return the domains that an adapted base knows; refuse to show it pictures of another kind."""
+    if not (source / CARD).is_file():
+        return ()
+    card = read_card(source)
+    before = card.dreambooth
+    if before is None:
+        raise MrharmonyError(f"{source}: holds no Stable Diffusion model. Name one as the base.")
+    shape = ("axis", "working_zoom", "enlarge")
+    if any(getattr(before, name) != getattr(settings, name) for name in shape):
+        used = ", ".join(f"{name} {getattr(before, name)}" for name in shape)
+        raise MrharmonyError(f"{source}: was adapted with {used}. Use the same.")
+    return card.domains
+
+
+def _slice_set(kept: Kept, grid: Grid, settings: DreamBoothSettings) -> SliceSet:
+    return join_domains([(str(scan.domain), _slices(scan, file, grid, settings)) for scan, file in kept])
+
+
+def _slices(scan: BidsScan, file: Path, grid: Grid, settings: DreamBoothSettings) -> FloatArray:
+    """Return a scan's slices; which ones is decided by the seed and the scan's name alone."""
+    rng = np.random.default_rng([settings.seed, *scan.path.name.encode()])
+    brain = load_brain(file, grid).volume.voxels
+    return choose_slices(brain, settings.sliced_axis, settings.slices_per_scan, rng)
+
+
+def _statistics(kept: Kept, grid: Grid) -> dict[str, DomainStatistics]:
+    names = dict.fromkeys(str(scan.domain) for scan, _ in kept)
+    return fit_statistics(
+        {name: (load_brain(file, grid) for scan, file in kept if scan.domain == name) for name in names}
+    )
+
+
+def _base_statistics(source: Path) -> dict[str, DomainStatistics]:
+    return load_statistics(source / STATISTICS) if (source / CARD).is_file() else {}
+
+
+def _card(
+    job: AdaptationJob,
+    counts: Mapping[str, int],
+    prompts: Mapping[str, str],
+    known: Sequence[DomainCard],
+) -> ModelCard:
+    new = [DomainCard(name=name, prompt=prompts[name], scans=count) for name, count in counts.items()]
+    return ModelCard(
+        domains=(*(domain for domain in known if domain.name not in counts), *new),
+        working_zoom=job.settings.working_zoom,
+        intensity_convention=INTENSITY_CONVENTION,
+        training_data=f"{sum(counts.values())} scans of the data set {job.bids_dir.resolve().name}",
+        licence="those of the base model and of the training data",
+        pipeline=Path(job.base).name,
+        dreambooth=job.settings,
+    )
+
+
+def _write(
+    folder: Path, model: StableDiffusion, card: ModelCard, statistics: Mapping[str, DomainStatistics]
+) -> None:
+    save_stable_diffusion(model, folder)
+    save_statistics(folder / STATISTICS, statistics)
+    (folder / CARD).write_text(card.model_dump_json(indent=2) + "\n", "utf-8")
+    (folder / "README.md").write_text(_card_text(card), "utf-8")
+
+
+def _card_text(card: ModelCard) -> str:
+    rows = "\n".join(f"| {d.name} | `{d.prompt}` | {d.scans} |" for d in card.domains)
+    return (
+        f"# Stable Diffusion of T1-weighted brain MR, adapted from {card.pipeline}\n\n"
+        "DreamBooth by mrharmony, in diffusers' layout. Research use only.\n\n"
+        f"| domain | prompt | training scans |\n|---|---|---|\n{rows}\n\n"
+        f"- Pictures: slices of {card.working_zoom:g} mm of aligned, skull-stripped brains; superior up; "
+        "-1 is 0 and 1 is 1.25 canonical units.\n"
+        f"- Intensities: {card.intensity_convention}\n"
+        f"- Training data: {card.training_data}\n"
+        f"- Licence: {card.licence}\n"
+        "- Limits: pictures are generated; without the anatomy lock nothing keeps a person's anatomy.\n"
+    )

@@ -1,0 +1,242 @@
+"""What unlearning learns from: a data set's columns are checked, then its scans are prepared and encoded.
+
+Unlearning of the site on a data set: main task and site before and after, as a record and as a table.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mrharmony.core.progress import track
+from mrharmony.core.version import __version__
+from mrharmony.core.volume import BoolArray, FloatArray, MrharmonyError
+from mrharmony.evaluate.unlearning.splits import UnlearningData, latent_features, require_splits
+from mrharmony.evaluate.unlearning.study import UnlearningScores, unlearning_study
+from mrharmony.evaluate.unlearning.training import UnlearningSettings
+from mrharmony.jobs.brains import by_position, load_brain, prepare_positions, require_some
+from mrharmony.jobs.evaluating import column_entries, column_groups, column_number
+from mrharmony.jobs.evaluation_inputs import ZOOM, judged_file, scans_of
+from mrharmony.networks.diffusion.model import LatentModel, load_model, model_hash
+from mrharmony.scans.bids import BidsIndex, BidsScan
+from mrharmony.scans.participants import SPLIT
+from mrharmony.space.grid import Grid
+
+
+@dataclass(frozen=True)
+class UnlearningRequest:
+    """What to unlearn the site for.
+
+    Parameters
+    ----------
+    factor
+        Column of participants.tsv: numbers, or two groups.
+    logarithm
+        Whether the factor's natural logarithm is learned instead.
+    model
+        Directory of the latent diffusion model whose encoder is used.
+    only
+        Use only these domains; all if empty.
+    work
+        Folder that keeps the prepared brains; none are kept if None.
+    workers
+        Processes that prepare scans; as many as there are usable cores if None.
+    prepared
+        Folder of `mrharmony prepare` with the scans in it; they are prepared here if None.
+    """
+
+    factor: str
+    logarithm: bool
+    model: Path
+    only: tuple[str, ...] = ()
+    work: Path | None = None
+    workers: int | None = None
+    prepared: Path | None = None
+
+
+def unlearning_data(index: BidsIndex, request: UnlearningRequest) -> tuple[UnlearningData, dict[str, str]]:
+    """Prepare and encode a data set; returns what can be learned from, and what was refused and why.
+
+    Scans whose factor is not known are kept, for the unlearning alone. Scans that are refused are left out.
+
+    Raises
+    ------
+    MrharmonyError
+        Before anything is prepared, if the columns or the splits do not allow it; afterwards, if nothing is
+        left.
+    """
+    chosen = scans_of(index, request.only)
+    require_splits(_data(chosen, request, np.zeros((len(chosen), 1), np.float32)))
+    model = load_model(request.model)
+    if model.card.working_zoom != ZOOM:
+        raise MrharmonyError(
+            f"{request.model}: works at {model.card.working_zoom:g} mm. Name one of {ZOOM:g} mm."
+        )
+    pooled, refused = _pooled(index, chosen, request, model)
+    require_some(list(pooled), refused)
+    scans = [scan for scan in chosen if scan.path in pooled]
+    data = _data(scans, request, np.stack([pooled[scan.path] for scan in scans]))
+    return data, {path.name: reason for path, reason in refused.items()}
+
+
+def _pooled(
+    index: BidsIndex, scans: Sequence[BidsScan], request: UnlearningRequest, model: LatentModel
+) -> tuple[dict[Path, FloatArray], dict[Path, str]]:
+    """Return the pooled latents of each scan, and those that were refused and why.
+
+    The scans of a virtual head get one posture, as in the benchmark, so that it does not tell the scanner.
+    """
+    files = (judged_file(index.root, scan, request.prepared) for scan in scans)
+    positions = by_position(zip((scan.subject for scan in scans), files, strict=True))
+    grid = Grid.working(ZOOM)
+    with tempfile.TemporaryDirectory() as scratch:
+        work = request.work or Path(scratch)
+        brains, refused = prepare_positions(positions, grid, work, request.workers)
+        pooled = {
+            path: latent_features(model, load_brain(file, grid))
+            for path, file in track(list(brains.items()), "encoding")
+        }
+    return pooled, refused
+
+
+def _data(scans: Sequence[BidsScan], request: UnlearningRequest, pooled: FloatArray) -> UnlearningData:
+    task, groups = _task(scans, request)
+    sites, subjects = [str(scan.domain) for scan in scans], [scan.subject for scan in scans]
+    return UnlearningData(pooled, task, groups, sites, subjects, _training(scans))
+
+
+def _task(scans: Sequence[BidsScan], request: UnlearningRequest) -> tuple[FloatArray, tuple[str, str] | None]:
+    """Return what the main task is to find of each scan, and the names of the groups if they are two."""
+    entries = column_entries(scans, request.factor)
+    if all(_is_number(text) for text in entries.values()):
+        numbers = {path: column_number(text, request.factor) for path, text in entries.items()}
+        return _filled(scans, _logarithms(numbers, request) if request.logarithm else numbers), None
+    if request.logarithm:
+        raise MrharmonyError(f"participants.tsv: {request.factor} holds words. Leave --log out.")
+    groups = column_groups(scans, request.factor)
+    first, second = sorted(set(groups.values()))
+    return _filled(scans, {path: float(name == second) for path, name in groups.items()}), (first, second)
+
+
+def _logarithms(numbers: dict[Path, float], request: UnlearningRequest) -> dict[Path, float]:
+    if min(numbers.values()) <= 0:
+        raise MrharmonyError(
+            f"participants.tsv: {request.factor} has no logarithm where it is 0 or less. Leave --log out."
+        )
+    return {path: math.log(number) for path, number in numbers.items()}
+
+
+def _filled(scans: Sequence[BidsScan], known: dict[Path, float]) -> FloatArray:
+    return np.array([known.get(scan.path, math.nan) for scan in scans], dtype=np.float32)
+
+
+def _training(scans: Sequence[BidsScan]) -> BoolArray | None:
+    """Return which scans the table gives to the training; None where it has no split."""
+    splits = [scan.participant.get(SPLIT) for scan in scans]
+    if not {"train", "test"} & set(splits):
+        return None
+    odd = next((s for s, split in zip(scans, splits, strict=True) if split not in ("train", "test")), None)
+    if odd:
+        raise MrharmonyError(
+            f"participants.tsv: sub-{odd.subject} is neither train nor test. Fill in {SPLIT}."
+        )
+    if "test" not in splits or "train" not in splits:
+        raise MrharmonyError(f"participants.tsv: {SPLIT} must give scans to train and to test. Fill it in.")
+    return np.array([split == "train" for split in splits])
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+FEATURES_ONLY = "Unlearning returns features, not images: no scan is harmonized by it."
+MISLEADING = (
+    "The frozen site head misleads: it was trained against and fooled on purpose. "
+    "Judge by the classifiers that were trained anew."
+)
+
+
+def evaluate_unlearning(index: BidsIndex, request: UnlearningRequest) -> dict[str, Any]:
+    """Return main task and site, before and after unlearning, on held-out subjects.
+
+    Raises
+    ------
+    MrharmonyError
+        If the data set does not allow it: see `unlearning_data` and `unlearning_study`.
+    """
+    data, refused = unlearning_data(index, request)
+    settings = UnlearningSettings()
+    study = unlearning_study(data, settings)
+    return {
+        "returns": FEATURES_ONLY,
+        "factor": f"log {request.factor}" if request.logarithm else request.factor,
+        "groups": list(data.groups) if data.groups else None,
+        "scans": {site: list(data.sites).count(site) for site in sorted(set(data.sites))},
+        "split": "participants.tsv" if data.training is not None else f"{study.folds} folds by subject",
+        "held_out_scans": study.tested[0],
+        "held_out_scans_with_factor": study.tested[1],
+        "chance": study.chance,
+        "before": _figures(study.before),
+        "after": _figures(study.after),
+        "frozen": MISLEADING,
+        "settings": settings.model_dump(),
+        "seeds": list(study.seeds),
+        "model": request.model.name,
+        "model_sha256": model_hash(request.model),
+        "version": __version__,
+        "refused": refused,
+    }
+
+
+def unlearning_table(record: dict[str, Any]) -> str:
+    """Return a record's figures before and after as a Markdown table, with what they are of."""
+    before, after = (record[phase]["mean"] for phase in ("before", "after"))
+    rows = [f"| {name} | {value:.3f} | {after[name]:.3f} |" for name, value in before.items()]
+    return "\n".join(
+        [
+            f"Main task: {record['factor']}. {record['held_out_scans']} held-out scans, "
+            f"{record['held_out_scans_with_factor']} with a known factor; split: {record['split']}. "
+            f"Site by chance: {record['chance']:.3f}.",
+            "",
+            "| figure, held-out subjects | before | after unlearning |",
+            "|---|---|---|",
+            *rows,
+            "",
+            record["frozen"],
+            "",
+            record["returns"],
+        ]
+    )
+
+
+def _figures(scores: UnlearningScores) -> dict[str, dict[str, Any]]:
+    """Return the mean over seeds of each figure, and its values a seed."""
+    known = _values(scores)
+    return {"mean": mean_figures(scores), "by_seed": {name: list(value) for name, value in known.items()}}
+
+
+def mean_figures(scores: UnlearningScores) -> dict[str, float]:
+    """Return the mean over seeds of each figure."""
+    return {name: float(np.mean(value)) for name, value in _values(scores).items()}
+
+
+def _values(scores: UnlearningScores) -> dict[str, tuple[float, ...]]:
+    values = {
+        **{f"task {name.replace('_', ' ')}": value for name, value in scores.task.items()},
+        "site, linear probe retrained": scores.linear,
+        "site, network probe retrained": scores.network,
+        "site, linear probe, shuffled labels": scores.linear_control,
+        "site, network probe, shuffled labels": scores.network_control,
+        "site, linear probe trained on held-out subjects": scores.unseen,
+        "site, frozen site head": scores.frozen,
+    }
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,96 @@
+"""Virtual cohorts by recipe, on the anatomies of real people where there are any."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mrharmony.core.progress import track
+from mrharmony.core.volume import MrharmonyError
+from mrharmony.jobs.brains import prepare_brains, require_some
+from mrharmony.jobs.inputs import open_data_set
+from mrharmony.scans.bids import SESSION, BidsScan
+from mrharmony.scans.participants import shuffle_key
+from mrharmony.simulate.anatomy import Anatomy
+from mrharmony.simulate.cohort import write_recipe_cohort
+from mrharmony.simulate.recipe import Recipe
+from mrharmony.simulate.segmentation import segment_brain
+from mrharmony.space.grid import Grid
+
+ZOOM = 2.0  # mm, of the anatomies
+
+
+def simulate_recipes(
+    out: Path, recipes: Sequence[Recipe], seed: int | None, zoom: float | None, anatomies: Sequence[Anatomy]
+) -> list[Path]:
+    """Write a cohort for each recipe: into `out` itself if there is one, else into folders of their names.
+
+    Parameters
+    ----------
+    out
+        New or empty folder, or one that the same call began.
+    recipes
+        At least one.
+    seed, zoom
+        Instead of the recipes' own.
+    anatomies
+        As in `write_recipe_cohort`.
+    """
+    folders = [out] if len(recipes) == 1 else [out / recipe.name for recipe in recipes]
+    for recipe, folder in zip(recipes, folders, strict=True):
+        write_recipe_cohort(folder, recipe, seed=seed, zoom=zoom, anatomies=anatomies)
+    return folders
+
+
+def anatomies_of_bids(
+    bids_dir: Path, only: Sequence[str], cache: Path, prepared: Path | None = None
+) -> tuple[list[Anatomy], dict[Path, str]]:
+    """Prepare and segment each subject's first scan; prepared brains are kept in `cache`.
+
+    Parameters
+    ----------
+    bids_dir
+        The data set; its table needs a column `site` only where `only` names some.
+    only
+        Use only these sites; all if empty.
+    cache
+        Folder of prepared brains.
+    prepared
+        Folder of `mrharmony prepare` with the scans in it; they are prepared here if None.
+
+    Returns
+    -------
+    The anatomies, and the scans that could not be prepared or segmented with their reasons.
+
+    Raises
+    ------
+    MrharmonyError
+        If no scan could be used.
+    """
+    scans = [scan.path for scan in _first_scans(bids_dir, only)]
+    brains, refused = prepare_brains(scans, Grid.working(ZOOM), cache, prepared=prepared)
+    anatomies = []
+    for scan in track([scan for scan in scans if scan in brains], "segmenting"):
+        try:
+            anatomies.append(segment_brain(brains[scan].volume, brains[scan].mask))
+        except MrharmonyError as error:
+            refused[scan] = str(error)
+    require_some(anatomies, refused)
+    return anatomies, refused
+
+
+def _first_scans(bids_dir: Path, only: Sequence[str]) -> list[BidsScan]:
+    """Return one scan a subject, in an order that is at random but always alike.
+
+    The first are for training, and folders are often sorted by site.
+    """
+    index = open_data_set(bids_dir, "site") if only else open_data_set(bids_dir, SESSION)
+    first: dict[str, BidsScan] = {}
+    for scan in index.scans:
+        if not only or scan.domain in only:
+            first.setdefault(scan.subject, scan)
+    if not first:
+        raise MrharmonyError(
+            f"{bids_dir}: no scans of {', '.join(only)}. Its sites: {', '.join(index.domains)}."
+        )
+    return sorted(first.values(), key=lambda scan: shuffle_key(scan.subject))

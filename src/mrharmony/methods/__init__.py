@@ -1,0 +1,1 @@
+"""Harmonization methods: one file a method, one registry of all."""

@@ -1,0 +1,84 @@
+"""N4 and then histogram matching: what many labs do before they pool scans.
+
+Preparation already corrects the receive field. Here N4 runs on the corrected scan, where it takes what is
+left of the field, and the quantiles are matched after it; training scans go the same way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrharmony.core.volume import Domain, FloatArray
+from mrharmony.domains.fitted import Brains, Fitted, masked, require_brains
+from mrharmony.domains.statistics import DomainStatistics, brain_statistics
+from mrharmony.methods.rendering import render
+from mrharmony.methods.tone_curves import global_curve
+from mrharmony.prepare.bias_field import n4_bias_field
+from mrharmony.prepare.canonical import CanonicalBrain, PerScan, brain_on_grid
+from mrharmony.prepare.prepared import PreparedScan
+
+
+@dataclass(frozen=True)
+class BiasFirstRule:
+    """The scan without its residual bias field, its quantiles matched to the target's.
+
+    Parameters
+    ----------
+    fitted
+        `quantiles` of each domain's corrected training scans at `LANDMARKS`, a row a domain.
+    """
+
+    fitted: Fitted
+
+    def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
+        """Return canonical intensities in the target's look; the source is not needed.
+
+        Raises
+        ------
+        MrharmonyError
+            If the target domain is unknown.
+        """
+        del source
+        wanted = np.asarray(self.fitted.arrays["quantiles"][self.fitted.row(target)])
+        corrected, before = _corrected_scan(scan)
+        return render(corrected, global_curve(before, replace(before, quantiles=wanted)), 1.0).voxels
+
+
+def fit_after_bias(domains: Brains) -> Fitted:
+    """Return the mean quantiles of each domain's training scans after another N4.
+
+    Raises
+    ------
+    MrharmonyError
+        If a domain has no scan.
+    """
+    require_brains(domains)
+    quantiles = [
+        np.mean([brain_statistics(_corrected(brain)).quantiles for brain in brains], axis=0)
+        for brains in domains.values()
+    ]
+    return Fitted(tuple(domains), {"quantiles": np.array(quantiles)})
+
+
+def _corrected(brain: CanonicalBrain) -> CanonicalBrain:
+    masked(brain)  # refuses what N4 would choke on
+    field = n4_bias_field(brain.volume, brain.mask)
+    return brain._replace(volume=brain.volume.with_voxels(brain.volume.voxels / field))
+
+
+def _correct(scan: PreparedScan) -> tuple[PreparedScan, DomainStatistics]:
+    """Return the scan with the residual bias added to its bias field, and its statistics then."""
+    residual = _residual_field(scan)
+    corrected = replace(scan, bias_field=scan.bias_field * residual)
+    return corrected, brain_statistics(brain_on_grid(corrected))
+
+
+def _residual_field(scan: PreparedScan) -> NDArray[np.float32]:
+    corrected = scan.native.with_voxels(scan.intensities())
+    return n4_bias_field(corrected, scan.brain_mask)
+
+
+_corrected_scan = PerScan(_correct)

@@ -1,0 +1,211 @@
+"""CycleGAN pseudo-scanner standardization (Arai et al. 2021): a model for each pair of domains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mrharmony.core.volume import Domain, FloatArray, MrharmonyError
+from mrharmony.domains.fitted import Brains, require_brains
+from mrharmony.domains.statistics import DomainStatistics, fit_statistics, load_statistics, save_statistics
+from mrharmony.lock.bilateral_grid import BilateralGrid
+from mrharmony.lock.bounds import LockSettings
+from mrharmony.lock.fit import fit_bilateral_grid
+from mrharmony.methods.image_to_image import at_native_voxels
+from mrharmony.methods.protocol import HarmonizedVolume
+from mrharmony.methods.rendering import filled_outward, in_target_units, require_grid, through_lock
+from mrharmony.networks.cyclegan.networks import CycleGanSettings, Generator
+from mrharmony.networks.cyclegan.pair import (
+    WEIGHTS,
+    TrainedPair,
+    join_pairs,
+    load_pairs,
+    save_pairs,
+    translate_brain,
+)
+from mrharmony.networks.cyclegan.training import train_pair
+from mrharmony.networks.diffusion.model import STATISTICS
+from mrharmony.prepare.canonical import (
+    STATISTICS_ZOOM,
+    CanonicalBrain,
+    brain_intensities,
+    canonical_brain,
+    on_brain,
+)
+from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.space.grid import Grid
+
+CYCLEGAN = "cyclegan"
+
+
+@dataclass(frozen=True)
+class CycleGanHarmonizer:
+    """Generators between pairs of domains; a domain is served from those that it has been trained with.
+
+    Parameters
+    ----------
+    statistics
+        Of the pairs' domains, by name; they give the output its units.
+    pairs
+        Trained.
+    lock
+        Of the fit from scan to generated image; None gives the image itself, which is Arai et al.: it is
+        resampled from 2 mm to the native grid and nothing keeps its anatomy.
+    """
+
+    statistics: Mapping[str, DomainStatistics]
+    pairs: tuple[TrainedPair, ...]
+    lock: LockSettings | None = None
+    name: str = CYCLEGAN
+
+    def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
+        """Return canonical intensities in the target's look, shape (i, j, k), 0 outside the brain.
+
+        A scan that stays in its domain is left as it is.
+
+        Raises
+        ------
+        MrharmonyError
+            If the source is unknown, or has no pair with the target.
+        """
+        generator = self._generator(source, target)
+        if generator is None:
+            return on_brain(scan, brain_intensities(scan))
+        if self.lock is not None:
+            positions = scan.positions(scan.brain_mask)
+            transform = self._transform(scan, generator, self.lock)
+            return on_brain(scan, transform.apply(positions, brain_intensities(scan)))
+        brain = canonical_brain(scan)
+        image = filled_outward(_image(scan, generator), brain.mask)
+        return at_native_voxels(scan, brain.volume.with_voxels(image), Grid.working(STATISTICS_ZOOM))
+
+    def harmonize(self, scan: PreparedScan, source: Domain | None, target: Domain) -> HarmonizedVolume:
+        """Return the harmonized scan with evidence.
+
+        Raises
+        ------
+        MrharmonyError
+            If the source is unknown, or has no pair with the target.
+        """
+        generator = self._generator(source, target)
+        if self.lock is not None and generator is not None:
+            transform = self._transform(scan, generator, self.lock)
+            done = through_lock(scan, transform, self.name, source, target, self.statistics)
+            provenance = {**done.provenance, "lock": True}
+            return HarmonizedVolume(done.volume, done.scale, done.evidence, provenance)
+        voxels = self.intensities(scan, source, target)
+        provenance = {"method": self.name, "lock": self.lock is not None}
+        return in_target_units(scan, voxels, source, target, self.statistics, provenance)
+
+    def save(self, directory: Path) -> None:
+        """Write statistics and pairs; pairs and domains that the directory holds already stay."""
+        directory.mkdir(parents=True, exist_ok=True)
+        earlier = load_pairs(directory) if (directory / WEIGHTS).is_file() else ()
+        known = load_statistics(directory / STATISTICS) if (directory / STATISTICS).is_file() else {}
+        save_statistics(directory / STATISTICS, {**known, **self.statistics})
+        save_pairs(directory, join_pairs(earlier, self.pairs))
+
+    def _generator(self, source: Domain | None, target: Domain) -> Generator | None:
+        """Return the generator of a direction, None from a domain to itself."""
+        if source is None:
+            raise MrharmonyError(
+                f"cyclegan must know which domain the scan comes from: say --from. {self._known()}"
+            )
+        if source.name == target.name and any(target.name in pair.record.domains for pair in self.pairs):
+            return None
+        found = (pair.toward(source.name, target.name) for pair in self.pairs)
+        generator = next((generator for generator in found if generator is not None), None)
+        if generator is None:
+            raise MrharmonyError(
+                f"cyclegan is not trained for the pair {source.name} and {target.name}. {self._known()}"
+            )
+        return generator
+
+    def _known(self) -> str:
+        pairs = ", ".join(" and ".join(pair.record.domains) for pair in self.pairs)
+        return f"Trained pairs: {pairs}; mrharmony train --method cyclegan --pair A B adds one."
+
+    def _transform(self, scan: PreparedScan, generator: Generator, lock: LockSettings) -> BilateralGrid:
+        brain = canonical_brain(scan)
+        scanned = np.maximum(brain.volume.voxels[brain.mask], 0)
+        image = _image(scan, generator)[brain.mask]
+        return fit_bilateral_grid(brain.positions(), scanned, image, settings=lock)
+
+
+def train_cyclegan(
+    domains: Brains,
+    pairs: Sequence[tuple[str, str]],
+    settings: CycleGanSettings,
+    work: Path,
+    device: torch.device,
+) -> CycleGanHarmonizer:
+    """Return the method with one model for each of the pairs; an interrupted call is taken up.
+
+    Parameters
+    ----------
+    domains
+        Training scans by domain, on the 2 mm template grid.
+    pairs
+        Names of domains, two by two; the order within a pair makes no difference in use.
+    settings
+        Of each training.
+    work
+        Folder of the checkpoints.
+    device
+        Where to train.
+
+    Raises
+    ------
+    MrharmonyError
+        If there is no pair of two domains, or a domain of one has no scans.
+    """
+    require_pairs(pairs)
+    used = {name: domains.get(name, ()) for pair in pairs for name in pair}
+    require_brains(used)
+    trained = tuple(
+        train_pair((one, other), (_stack(used[one]), _stack(used[other])), settings, work, device)
+        for one, other in pairs
+    )
+    return CycleGanHarmonizer(fit_statistics(used), trained)
+
+
+def require_pairs(pairs: Sequence[tuple[str, str]]) -> None:
+    """Refuse pairs that cannot be trained whatever the scans are.
+
+    Raises
+    ------
+    MrharmonyError
+        If there is none, or a domain is paired with itself.
+    """
+    if not pairs:
+        raise MrharmonyError("cyclegan is trained for pairs of domains; name one: --pair A B.")
+    for one, other in pairs:
+        if one == other:
+            raise MrharmonyError(f"{one}: a pair needs two different domains; name another one.")
+
+
+def load_cyclegan(directory: Path) -> CycleGanHarmonizer:
+    """Return the method with the pairs that `save` wrote to a directory.
+
+    Raises
+    ------
+    MrharmonyError
+        If its files are missing or damaged.
+    """
+    return CycleGanHarmonizer(load_statistics(directory / STATISTICS), load_pairs(directory))
+
+
+def _stack(brains: Sequence[CanonicalBrain]) -> NDArray[np.float16]:
+    for brain in brains:
+        require_grid(brain.volume.shape, brain.volume.affine)
+    return np.stack([np.where(brain.mask, brain.volume.voxels, 0).astype(np.float16) for brain in brains])
+
+
+def _image(scan: PreparedScan, generator: Generator) -> FloatArray:
+    brain = canonical_brain(scan)
+    return translate_brain(generator, brain.volume.voxels, brain.mask)

@@ -1,0 +1,194 @@
+"""The looks of one scan: sampled when first asked for, then kept, so that many targets share the work.
+
+The latent diffusion model gives the look, the anatomy lock keeps the scan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from mrharmony.core.volume import Domain, MrharmonyError, Volume
+from mrharmony.domains.statistics import DomainStatistics, brain_statistics, target_statistics
+from mrharmony.lock.bilateral_grid import BilateralGrid
+from mrharmony.lock.bounds import LockSettings
+from mrharmony.lock.fit import fit_bilateral_grid
+from mrharmony.methods.protocol import HarmonizedVolume
+from mrharmony.methods.rendering import Extent, through_lock
+from mrharmony.methods.tone_curves import regional_curves
+from mrharmony.networks.diffusion.model import LatentModel
+from mrharmony.networks.diffusion.sampling import (
+    SamplingSettings,
+    encode_brain,
+    invert_brain,
+    round_trip,
+    sample_look,
+)
+from mrharmony.prepare.canonical import CanonicalBrain
+from mrharmony.prepare.prepared import PreparedScan
+
+
+class Looks:
+    """A scan's looks in the domains of a model.
+
+    Parameters
+    ----------
+    model
+        The compact model.
+    scan
+        The prepared scan.
+    settings
+        Of the sampling.
+    """
+
+    def __init__(self, model: LatentModel, scan: PreparedScan, settings: SamplingSettings) -> None:
+        brain, self.mask = scan.canonical(model.grid)
+        self.positions = model.grid.positions()[self.mask]
+        self.encoded = encode_brain(model, brain)
+        self._model = model
+        self._settings = settings
+        self._sampled: dict[tuple[str, str | None], Volume] = {}
+        self._noises: dict[str, torch.Tensor] = {}
+        self._round_trip: Volume | None = None
+
+    def of(self, domain: Domain, source: Domain | None = None) -> Volume:
+        """Return the look in a domain that the model knows, on the model's grid, canonical units.
+
+        The source tells only DDIB anything: the scan is inverted under its prompt.
+
+        Raises
+        ------
+        MrharmonyError
+            If DDIB is not told the source.
+        """
+        inverted = inversion_domain(self._settings, source)
+        key = domain.name, inverted.name if inverted else None
+        if key not in self._sampled:
+            start = self._noise(inverted) if inverted else None
+            self._sampled[key] = sample_look(self._model, self.encoded, domain, self._settings, start)
+        return self._sampled[key]
+
+    def round_trip(self) -> Volume:
+        """Return the scan itself as the autoencoder gives it back, on the model's grid."""
+        if self._round_trip is None:
+            self._round_trip = round_trip(self._model, self.encoded)
+        return self._round_trip
+
+    def _noise(self, source: Domain) -> torch.Tensor:
+        if source.name not in self._noises:
+            self._noises[source.name] = invert_brain(self._model, self.encoded, source, self._settings)
+        return self._noises[source.name]
+
+
+def inversion_domain(settings: SamplingSettings, source: Domain | None) -> Domain | None:
+    """Return the domain under whose prompt a scan is inverted; None where looks start from drawn noise.
+
+    Raises
+    ------
+    MrharmonyError
+        If there is to be an inversion and the source is unknown.
+    """
+    if not settings.ddib:
+        return None
+    if source is None:
+        raise MrharmonyError(
+            "DDIB must know the domain that a scan comes from. Name it with --from, or leave ddib out."
+        )
+    return source
+
+
+@dataclass(frozen=True)
+class DiffusionHarmonizer:
+    """Looks of the compact model, drawn to the regional population curve, through the lock.
+
+    Parameters
+    ----------
+    model
+        The compact latent diffusion model.
+    statistics
+        Of the model's domains, by name; they give the output its units.
+    sampling
+        Steps, guidance weights and seed of the looks.
+    lock
+        Lattice, smoothness and bounds of the fit.
+    extent
+        `brain` or `head`; see `render`.
+    population_weight
+        Share of the regional population curve in the look that the lock is fitted to, 0..1.
+    """
+
+    model: LatentModel
+    statistics: Mapping[str, DomainStatistics]
+    sampling: SamplingSettings
+    lock: LockSettings
+    extent: Extent = "brain"
+    population_weight: float = 0.75
+    name: str = "diffusion"
+
+    def looks(self, scan: PreparedScan) -> Looks:
+        """Return the looks of a scan, none of them sampled yet."""
+        return Looks(self.model, scan, self.sampling)
+
+    def transform(
+        self, scan: PreparedScan, source: Domain | None, target: Domain, looks: Looks | None = None
+    ) -> BilateralGrid:
+        """Return the transform of a scan's canonical intensities.
+
+        With a known source the fit is relative, from the source domain's look to the target's look of the
+        same structure: errors that both looks share cancel, and source = target is exactly the identity.
+        DDIB takes both looks from the scan's own noise, inverted under the source's prompt.
+        Without one it is absolute, from the scan itself, as the autoencoder sees it, to the target's look.
+
+        Parameters
+        ----------
+        scan
+            The prepared scan.
+        source, target
+            Domains that the model knows; `source` is None where the scan's domain is unknown.
+        looks
+            The scan's looks where some may have been sampled already.
+
+        Raises
+        ------
+        MrharmonyError
+            If the model has no statistics of a domain, or DDIB is not told the source.
+        """
+        looks = looks or self.looks(scan)
+        made = looks.of(target, source)
+        start = looks.round_trip() if source is None else looks.of(source, source)
+        before, look = (np.maximum(volume.voxels[looks.mask], 0) for volume in (start, made))
+        if source is None:
+            known = brain_statistics(CanonicalBrain(looks.encoded.brain, looks.mask, scan.scale))
+        else:
+            known = target_statistics(self.statistics, source)
+        curves = regional_curves(known, target_statistics(self.statistics, target))
+        wanted = look + np.float32(self.population_weight) * (curves.apply(looks.positions, before) - look)
+        return fit_bilateral_grid(looks.positions, before, wanted, settings=self.lock)
+
+    def transforms(
+        self, scan: PreparedScan, source: Domain | None, target: Domain, seeds: Sequence[int]
+    ) -> Iterator[BilateralGrid]:
+        """Yield the transforms that follow from other noise, one a seed.
+
+        Raises
+        ------
+        MrharmonyError
+            If the model does not know a domain.
+        """
+        for seed in seeds:
+            sampling = self.sampling.model_copy(update={"seed": seed})
+            yield replace(self, sampling=sampling).transform(scan, source, target)
+
+    def harmonize(self, scan: PreparedScan, source: Domain | None, target: Domain) -> HarmonizedVolume:
+        """Return the harmonized scan, with evidence.
+
+        Raises
+        ------
+        MrharmonyError
+            If the model does not know a domain, or DDIB is not told the source.
+        """
+        transform = self.transform(scan, source, target)
+        return through_lock(scan, transform, self.name, source, target, self.statistics, self.extent)

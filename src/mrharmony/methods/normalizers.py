@@ -1,0 +1,243 @@
+"""Intensity normalization with one line per scan, directed at a domain: z-score, WhiteStripe, FCM, KDE, LSQ.
+
+A scan's own levels are estimated by the `intensity-normalization` package (Reinhold et al. 2019, "Evaluating
+the impact of intensity normalization on MR image synthesis", SPIE 10949). The package brings every scan to
+a standard of its own; here the scan's levels are brought to the target's, their mean over its training scans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+from intensity_normalization import (
+    FCMNormalizer,
+    KDENormalizer,
+    TissueType,
+    WhiteStripeNormalizer,
+    ZScoreNormalizer,
+)
+from intensity_normalization.adapters.images import NumpyImageAdapter
+from intensity_normalization.domain.exceptions import NormalizationError
+from numpy.typing import NDArray
+
+from mrharmony.core.volume import Domain, FloatArray, MrharmonyError
+from mrharmony.domains.fitted import Brains, Fitted, masked, require_brains
+from mrharmony.prepare.canonical import CanonicalBrain, PerScan, brain_intensities, canonical_brain, on_brain
+from mrharmony.prepare.prepared import PreparedScan
+
+NormalizerName = Literal["zscore", "whitestripe", "fcm", "kde", "lsq"]
+Levels = NDArray[np.float64]
+_CLUSTERED_VOXELS = 10_000  # 9 times faster than all; the white matter mean moves by 0.1 %, fluid by 1 %
+
+_DENSITY_POINTS = 80  # as in the package
+_DENSITY_BINS = 4096  # narrow beside any bandwidth
+
+
+class Line(NamedTuple):
+    """T(s) = slope · s + intercept, in canonical units."""
+
+    slope: float
+    intercept: float
+
+
+class _Normalizer(NamedTuple):
+    levels: Callable[[FloatArray], Levels]
+    line: Callable[[Levels, Levels], Line]
+
+
+@dataclass(frozen=True)
+class LineRule:
+    """The line from the scan's levels to the target's.
+
+    Parameters
+    ----------
+    name
+        `zscore`: mean and standard deviation of the brain.
+        `whitestripe`: mean and standard deviation of the white stripe (Shinohara et al. 2014).
+        `fcm`: mean of white matter by fuzzy c-means clustering.
+        `kde`: mode of white matter in a kernel density estimate.
+        `lsq`: means of the three tissues by fuzzy c-means, one factor in the least squares sense.
+    fitted
+        `levels`, a row a domain.
+    """
+
+    name: NormalizerName
+    fitted: Fitted
+
+    def line(self, scan: PreparedScan, target: Domain) -> Line:
+        """Return the line that takes the scan to the target.
+
+        Raises
+        ------
+        MrharmonyError
+            If the target domain is unknown or the scan's levels cannot be estimated.
+        """
+        wanted = self.fitted.arrays["levels"][self.fitted.row(target)]
+        return _NORMALIZERS[self.name].line(_SCAN_LEVELS[self.name](scan), np.asarray(wanted, np.float64))
+
+    def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
+        """Return canonical intensities in the target's look; the source is not needed."""
+        del source
+        slope, intercept = self.line(scan, target)
+        return on_brain(scan, slope * brain_intensities(scan) + intercept)
+
+
+def fit_levels(name: NormalizerName, domains: Brains) -> Fitted:
+    """Return the mean levels of each domain's training scans.
+
+    Raises
+    ------
+    MrharmonyError
+        If a domain has no scan, or the levels of one cannot be estimated.
+    """
+    require_brains(domains)
+    levels = [np.mean([scan_levels(name, brain) for brain in brains], axis=0) for brains in domains.values()]
+    return Fitted(tuple(domains), {"levels": np.array(levels)})
+
+
+def scan_levels(name: NormalizerName, brain: CanonicalBrain) -> Levels:
+    """Return a brain's levels: intercept and unit of the normalization, or the means of CSF, GM and WM.
+
+    Raises
+    ------
+    MrharmonyError
+        If the package finds none, in a constant image for instance.
+    """
+    try:
+        levels = _NORMALIZERS[name].levels(masked(brain))
+    except NormalizationError as error:
+        raise MrharmonyError(
+            f"{name} finds no levels in a scan ({error}); look at its brain mask."
+        ) from error
+    if not np.isfinite(levels).all() or levels[-1] <= 0:
+        raise MrharmonyError(f"{name} finds no white matter level above 0 in a scan; look at its brain mask.")
+    return levels
+
+
+def shift_and_scale(before: Levels, after: Levels) -> Line:
+    """Return the line that takes one intercept and unit to another."""
+    slope = float(after[1] / before[1])
+    return Line(slope, float(after[0] - slope * before[0]))
+
+
+def least_squares(before: Levels, after: Levels) -> Line:
+    """Return the factor a that minimises ‖a · before - after‖² over the tissues' means."""
+    return Line(float(before @ after / (before @ before)), 0.0)
+
+
+def _standard_levels(normalizer: KDENormalizer | WhiteStripeNormalizer | ZScoreNormalizer) -> Levels:
+    """Return o and u of a fitted normalizer's z = (s - o) / u."""
+    at_0, at_1 = normalizer.transform(NumpyImageAdapter(np.array([0.0, 1.0]))).get_data()
+    unit = 1 / (float(at_1) - float(at_0))
+    return np.array([-float(at_0) * unit, unit])
+
+
+def _individual(
+    kind: type[KDENormalizer | WhiteStripeNormalizer | ZScoreNormalizer],
+) -> Callable[[FloatArray], Levels]:
+    def levels(intensities: FloatArray) -> Levels:
+        normalizer = kind()
+        normalizer.fit(NumpyImageAdapter(intensities), _everywhere(intensities))
+        return _standard_levels(normalizer)
+
+    return levels
+
+
+class _BinnedKDE(KDENormalizer):
+    """The package's normalizer with its density taken from a fine histogram: the same, 20 times faster."""
+
+    def _smooth_histogram(self, image_data: NDArray[np.floating]) -> tuple[Levels, Levels]:
+        return binned_density(image_data, float(image_data.max()) / _DENSITY_POINTS)
+
+
+class _BinnedWhiteStripe(WhiteStripeNormalizer):
+    """As `_BinnedKDE`, with the bandwidth of Scott's rule."""
+
+    def _smooth_histogram(self, image_data: NDArray[np.floating]) -> tuple[Levels, Levels]:
+        return binned_density(image_data, image_data.size**-0.2)
+
+
+def binned_density(intensities: NDArray[np.floating], factor: float) -> tuple[Levels, Levels]:
+    """Return `scipy.stats.gaussian_kde(intensities, factor)` at 80 intensities, from a fine histogram.
+
+    Parameters
+    ----------
+    intensities
+        Shape (n,).
+    factor
+        Bandwidth over the intensities' standard deviation.
+
+    Returns
+    -------
+    grid, density
+        From the least to the greatest intensity, each of shape (80,).
+
+    Raises
+    ------
+    NormalizationError
+        If all intensities are equal, or the factor is not above 0.
+    """
+    least, greatest = float(intensities.min()), float(intensities.max())
+    bandwidth = factor * float(np.std(intensities, ddof=1, dtype=np.float64))
+    if not bandwidth > 0:
+        raise NormalizationError("no spread of intensities")
+    width = (greatest - least) / _DENSITY_BINS
+    bins = ((intensities - least) / width).astype(np.intp)
+    counts = np.bincount(np.minimum(bins, _DENSITY_BINS - 1), minlength=_DENSITY_BINS)
+    centres = least + width * (np.arange(_DENSITY_BINS) + 0.5)
+    grid = np.linspace(least, greatest, _DENSITY_POINTS)
+    kernel = np.exp(-0.5 * ((grid[:, None] - centres) / bandwidth) ** 2)
+    return grid, kernel @ counts / (intensities.size * bandwidth * np.sqrt(2 * np.pi))
+
+
+def _white_matter(intensities: FloatArray) -> Levels:
+    return np.array([0.0, _tissue_mean(intensities, TissueType.WM)])
+
+
+def _tissue_means(intensities: FloatArray) -> Levels:
+    return np.array([_tissue_mean(intensities, tissue) for tissue in _TISSUES])
+
+
+def _tissue_mean(intensities: FloatArray, tissue: TissueType) -> float:
+    """Return the mean of a tissue, weighted by membership, as `FCMNormalizer.transform` takes it."""
+    some = intensities[:: max(1, intensities.size // _CLUSTERED_VOXELS)]
+    normalizer = FCMNormalizer(tissue_type=tissue)
+    with _same_random_start():
+        normalizer.fit(NumpyImageAdapter(some), _everywhere(some))
+    return float(np.average(some, weights=normalizer.tissue_membership))
+
+
+def _everywhere(intensities: FloatArray) -> NumpyImageAdapter:
+    return NumpyImageAdapter(np.ones(intensities.shape))
+
+
+@contextmanager
+def _same_random_start() -> Iterator[None]:
+    """Start the clustering alike every time: scikit-fuzzy draws its start from NumPy's global state."""
+    state = np.random.get_state()  # noqa: NPY002
+    np.random.seed(0)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
+
+
+_TISSUES = (TissueType.CSF, TissueType.GM, TissueType.WM)
+_NORMALIZERS: dict[NormalizerName, _Normalizer] = {
+    "zscore": _Normalizer(_individual(ZScoreNormalizer), shift_and_scale),
+    "whitestripe": _Normalizer(_individual(_BinnedWhiteStripe), shift_and_scale),
+    "fcm": _Normalizer(_white_matter, shift_and_scale),
+    "kde": _Normalizer(_individual(_BinnedKDE), shift_and_scale),
+    "lsq": _Normalizer(_tissue_means, least_squares),
+}
+
+
+def _scan_levels_of(name: NormalizerName) -> PerScan[Levels]:
+    return PerScan(lambda scan: scan_levels(name, canonical_brain(scan)))
+
+
+_SCAN_LEVELS = {name: _scan_levels_of(name) for name in _NORMALIZERS}

@@ -1,0 +1,158 @@
+"""Monotone curves from one set of quantiles to another, as bilateral grids: quantile matching.
+
+Methods without learning, behind the same protocol: the baselines, and the rival to beat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrharmony.core.volume import Domain, FloatArray
+from mrharmony.domains.statistics import (
+    DomainStatistics,
+    brain_statistics,
+    region_lattice,
+    save_statistics,
+    target_statistics,
+)
+from mrharmony.lock.bilateral_grid import FIELD_OF_VIEW, BilateralGrid
+from mrharmony.methods.protocol import HarmonizedVolume
+from mrharmony.methods.rendering import Extent, render, through_lock
+from mrharmony.networks.diffusion.model import STATISTICS
+from mrharmony.prepare.canonical import PerScan, canonical_brain
+from mrharmony.prepare.prepared import PreparedScan
+
+_KNOTS = np.linspace(0, 1.6, 65)
+_LEAST_GAP = 1e-4  # canonical units between landmarks, so that a curve is defined where intensities tie
+_BLACK = 0.01  # canonical units: landmarks below are those of voxels without signal
+_GREATEST_SLOPE = 5.0  # a steeper curve would show the noise, not the tissue
+
+
+def global_curve(source: DomainStatistics, target: DomainStatistics) -> BilateralGrid:
+    """Return the one curve that takes the source's quantiles to the target's, the same at every position."""
+    offsets = _offsets(source.quantiles, target.quantiles)
+    return BilateralGrid(np.array(FIELD_OF_VIEW), _KNOTS, offsets[None, None, None])
+
+
+def regional_curves(source: DomainStatistics, target: DomainStatistics) -> BilateralGrid:
+    """Return a curve a region of template space, blended linearly between the regions' centres."""
+    offsets = np.apply_along_axis(
+        lambda pair: _offsets(*np.split(pair, 2)),
+        3,
+        np.concatenate([source.regional, target.regional], axis=3),
+    )
+    return BilateralGrid(region_lattice().field_of_view, _KNOTS, offsets)
+
+
+def _offsets(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return T(s) - s at the knots for the curve through black and the landmarks; exactly 0 if they agree.
+
+    Black stays black unless landmarks of the source are black, as CSF's are in an MP2RAGE image. Above the
+    last landmark the curve goes on with slope one.
+    """
+    tied = source < _BLACK
+    black = float((target - source)[tied].mean()) if tied.any() else 0.0
+    separation = _LEAST_GAP * np.arange(len(source) + 1)
+    landmarks = np.concatenate([[0.0], source]) + separation
+    changes = np.concatenate([[black], target - source])
+    offsets: NDArray[np.float64] = np.interp(_KNOTS, landmarks, changes)
+    rises = np.diff(offsets) / np.diff(_KNOTS)
+    bounded = np.clip(rises, -1, _GREATEST_SLOPE - 1)
+    if np.array_equal(rises, bounded):
+        return offsets
+    return np.append(black, black + np.cumsum(bounded * np.diff(_KNOTS)))
+
+
+ClassicalMethod = Literal["none", "histogram", "population", "regional", "regional-scan"]
+Curves = Callable[[DomainStatistics, DomainStatistics], BilateralGrid]
+_CURVES: dict[ClassicalMethod, Curves] = {
+    "none": lambda source, target: BilateralGrid.identity(),
+    "histogram": global_curve,
+    "population": global_curve,
+    "regional": regional_curves,
+    "regional-scan": regional_curves,
+}
+_KNOWS_THE_SOURCE = ("population", "regional")
+
+
+@dataclass(frozen=True)
+class ClassicalHarmonizer:
+    """Quantile matching, of the whole brain or of overlapping regions.
+
+    Parameters
+    ----------
+    name
+        `none`: prepared alike but not harmonized, the baseline.
+        `histogram`: the scan's own quantiles to the target domain's.
+        `population`: the source domain's quantiles to the target domain's, one curve for all its scans.
+        `regional`: the same in each region of template space.
+        `regional-scan`: the scan's own regions to the target domain's.
+        Where the source domain is unknown, `population` and `regional` use the scan's own quantiles.
+    statistics
+        Of every known domain, by name.
+    extent
+        `brain` or `head`; see `render`.
+    """
+
+    name: ClassicalMethod
+    statistics: Mapping[str, DomainStatistics]
+    extent: Extent = "brain"
+
+    def harmonize(self, scan: PreparedScan, source: Domain | None, target: Domain) -> HarmonizedVolume:
+        """Return the harmonized scan; `source` is None where the scan's domain is unknown.
+
+        Raises
+        ------
+        MrharmonyError
+            If the target domain is unknown.
+        """
+        transform = self.transform(scan, source, target)
+        return through_lock(scan, transform, self.name, source, target, self.statistics, self.extent)
+
+    def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
+        """Return canonical intensities in the target's look, shape (i, j, k), 0 outside the brain.
+
+        The part of `harmonize` that is the method's own; it takes no evidence.
+
+        Raises
+        ------
+        MrharmonyError
+            If the target domain is unknown.
+        """
+        return render(scan, self.transform(scan, source, target), 1.0).voxels
+
+    def save(self, directory: Path) -> None:
+        """Write `statistics.safetensors`, which all methods share."""
+        directory.mkdir(parents=True, exist_ok=True)
+        save_statistics(directory / STATISTICS, self.statistics)
+
+    def transform(self, scan: PreparedScan, source: Domain | None, target: Domain) -> BilateralGrid:
+        """Return the transform of the scan's canonical intensities.
+
+        Raises
+        ------
+        MrharmonyError
+            If the target domain is unknown.
+        """
+        domain = self.statistics.get(source.name) if source and self.name in _KNOWS_THE_SOURCE else None
+        before = domain or scan_statistics(scan)
+        curves = _CURVES[self.name](before, target_statistics(self.statistics, target))
+        return curves if self.extent == "brain" else curves.grounded()
+
+
+def _statistics(scan: PreparedScan) -> DomainStatistics:
+    return brain_statistics(canonical_brain(scan))
+
+
+_scan_statistics = PerScan(_statistics)
+
+
+def scan_statistics(scan: PreparedScan) -> DomainStatistics:
+    """Return the statistics of one scan, on the 2 mm grid that domains' statistics are taken on."""
+    return _scan_statistics(scan)

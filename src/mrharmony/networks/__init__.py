@@ -1,0 +1,1 @@
+"""Neural networks, their training and their checkpoints."""

@@ -1,0 +1,175 @@
+"""A whole brain through a generator, slice by slice.
+
+A trained pair of domains: two generators, and the record of how they came to be; and their file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from mrharmony.core.atomic import write_bytes, write_json
+from mrharmony.core.volume import BoolArray, FloatArray, MrharmonyError
+from mrharmony.networks.cyclegan.networks import CycleGanSettings, Generator, from_units, located, to_units
+from mrharmony.networks.settings import Settings
+
+_AT_ONCE = 8  # slices: more are no quicker on a CPU
+
+
+@torch.inference_mode()
+def translate_brain(generator: Generator, brain: FloatArray, mask: BoolArray) -> FloatArray:
+    """Return a brain as the other domain's scanner may have seen it.
+
+    A generator of three neighbouring slices gives every slice three times; their mean is taken, so that
+    slices go together.
+
+    Parameters
+    ----------
+    generator
+        Trained.
+    brain
+        Canonical intensities on the working grid, shape (i, j, k).
+    mask
+        The brain.
+
+    Returns
+    -------
+    Canonical intensities ≥ 0, shape (i, j, k), 0 outside the brain.
+
+    Raises
+    ------
+    MrharmonyError
+        If the mask is empty or an intensity in it is not finite.
+    """
+    if not mask.any() or not np.isfinite(brain[mask]).all():
+        raise MrharmonyError("No finite brain intensities to harmonize; look at the brain mask.")
+    slices, reach = generator.slices, generator.slices // 2
+    margin = ((0, 0), (reach, reach), (0, 0))
+    inside = np.pad(mask, margin)
+    padded = np.pad(np.where(mask, np.maximum(brain, 0), 0).astype(np.float32), margin)
+    made = np.zeros_like(padded)
+    rows = np.flatnonzero(mask.any(axis=(0, 2)))
+    for part in np.array_split(rows, -(-len(rows) // _AT_ONCE)):
+        near, there = (
+            torch.from_numpy(np.stack([np.moveaxis(whole[:, row : row + slices], 1, 0) for row in part]))
+            for whole in (padded, inside)
+        )
+        seen = to_units(near)
+        if generator.positions:
+            seen = located(seen, part.tolist(), mask.shape[1])
+        found = from_units(generator(seen, there)[:, :slices]).numpy()
+        for row, pictures in zip(part, found, strict=True):
+            made[:, row : row + slices] += np.moveaxis(pictures, 0, 1)
+    filled = np.zeros(padded.shape[1], np.float32)
+    for row in rows:
+        filled[row : row + slices] += 1
+    mean = made / np.maximum(filled, 1)[:, None]
+    return np.where(mask, mean[:, reach : padded.shape[1] - reach], 0).astype(np.float32)
+
+
+WEIGHTS = "cyclegan.safetensors"
+RECORD = "cyclegan.json"
+
+
+class PairRecord(Settings):
+    """What is said of a trained pair."""
+
+    first: str
+    second: str
+    scans: tuple[int, int]  # of both domains
+    settings: CycleGanSettings
+    generator_parameters: int = Field(ge=1)  # of each of the two
+    discriminator_parameters: int = Field(ge=1)  # of each of the two, which are not kept
+    core_minutes: float = Field(ge=0)  # processor time of training, over all runs that it took
+
+    @property
+    def domains(self) -> tuple[str, str]:
+        """The two domains."""
+        return self.first, self.second
+
+
+@dataclass(frozen=True)
+class TrainedPair:
+    """Generators between two domains.
+
+    Parameters
+    ----------
+    record
+        Which domains, on how many scans, how and how long.
+    to_first, to_second
+        Trained, on the CPU.
+    """
+
+    record: PairRecord
+    to_first: Generator
+    to_second: Generator
+
+    def toward(self, source: str, target: str) -> Generator | None:
+        """Return the generator from one domain to another; None if this pair does not serve it."""
+        if (source, target) == self.record.domains:
+            return self.to_second
+        return self.to_first if (target, source) == self.record.domains else None
+
+
+def join_pairs(earlier: Sequence[TrainedPair], new: Sequence[TrainedPair]) -> tuple[TrainedPair, ...]:
+    """Return all pairs; a new one takes the place of an earlier one of the same domains."""
+    known = {frozenset(pair.record.domains): pair for pair in (*earlier, *new)}
+    return tuple(known.values())
+
+
+def save_pairs(directory: Path, pairs: Sequence[TrainedPair]) -> None:
+    """Write all pairs of a directory: weights with their records, and the records again for people."""
+    tensors: dict[str, torch.Tensor] = {}
+    for number, pair in enumerate(pairs):
+        for direction, generator in (("to_first", pair.to_first), ("to_second", pair.to_second)):
+            weights = generator.state_dict().items()
+            tensors |= {f"{number}/{direction}/{name}": weight.contiguous() for name, weight in weights}
+    records = [pair.record.model_dump(mode="json") for pair in pairs]
+    write_bytes(directory / WEIGHTS, save(tensors, metadata={"pairs": json.dumps(records)}))
+    write_json(directory / RECORD, {"method": "cyclegan", "pairs": records})
+
+
+def load_pairs(directory: Path) -> tuple[TrainedPair, ...]:
+    """Read what `save_pairs` wrote; ready to use.
+
+    Raises
+    ------
+    MrharmonyError
+        If the file is missing, damaged or of another kind.
+    """
+    path = directory / WEIGHTS
+    try:
+        with safe_open(path, framework="pt") as file:
+            records = [PairRecord.model_validate(record) for record in json.loads(file.metadata()["pairs"])]
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return tuple(_restored(record, tensors, number) for number, record in enumerate(records))
+    except (
+        OSError,
+        SafetensorError,
+        KeyError,
+        TypeError,
+        ValueError,
+        ValidationError,
+        RuntimeError,
+    ) as error:
+        raise MrharmonyError(f"{path}: no trained pairs of domains ({error}); train them again.") from error
+
+
+def _restored(record: PairRecord, tensors: dict[str, torch.Tensor], number: int) -> TrainedPair:
+    generators = []
+    for direction in ("to_first", "to_second"):
+        prefix = f"{number}/{direction}/"
+        generator = Generator(record.settings)
+        generator.load_state_dict(
+            {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        )
+        generators.append(generator.requires_grad_(False).eval())
+    return TrainedPair(record, *generators)

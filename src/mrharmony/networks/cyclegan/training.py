@@ -1,0 +1,321 @@
+"""Slices of two domains' scans, of different people: what a CycleGAN learns from.
+
+Slices generated in earlier steps, shown to a discriminator again (Shrivastava et al. 2017, 2.3).
+
+The three losses of a CycleGAN (Zhu et al. 2017, section 3), with least squares for the adversarial one.
+
+Training a CycleGAN for a pair of domains; a run that was killed and resumed is the run that was not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mrharmony.core.progress import track
+from mrharmony.core.volume import FloatArray, MrharmonyError
+from mrharmony.networks.checkpoint import load_checkpoint, save_checkpoint
+from mrharmony.networks.cyclegan.networks import (
+    OUTSIDE,
+    CycleGanSettings,
+    Discriminator,
+    Generator,
+    channels_of,
+    located,
+    to_units,
+)
+from mrharmony.networks.cyclegan.pair import PairRecord, TrainedPair
+from mrharmony.networks.diffusion.data import numpy_generator, shifted, worthwhile_slices
+from mrharmony.networks.diffusion.training import step_generator
+
+Brains = NDArray[np.float16]
+
+
+class UnpairedBatch(NamedTuple):
+    """Slices of both domains as the networks see them, each of shape (batch, channels, i, k)."""
+
+    first: Tensor
+    second: Tensor
+
+
+class UnpairedSlices:
+    """Slices of the canonical brains of two domains; every scan is drawn equally often.
+
+    Parameters
+    ----------
+    first, second
+        Brains on the working grid, 0 outside the brain, shape (scans, i, j, k).
+    settings
+        How many neighbours go together, and whether it is said where they lie.
+    """
+
+    def __init__(self, first: Brains, second: Brains, settings: CycleGanSettings) -> None:
+        self._domains = tuple(_Domain(brains, settings) for brains in (first, second))
+        self.shape = (channels_of(settings), first.shape[1], first.shape[3])
+
+    def batch(self, size: int, generator: torch.Generator) -> UnpairedBatch:
+        """Draw `size` slices of each domain, mirrored and moved; the same generator state, the same batch."""
+        rng = numpy_generator(generator)
+        return UnpairedBatch(*(domain.batch(size, rng) for domain in self._domains))
+
+
+class _Domain:
+    """The scans of one domain and which of their slices are worth learning from."""
+
+    def __init__(self, brains: Brains, settings: CycleGanSettings) -> None:
+        self._brains, self._reach, self._positions = brains, settings.slices // 2, settings.positions
+        last = brains.shape[2] - 1 - self._reach
+        found = (worthwhile_slices(brain > 0) for brain in brains)
+        self._rows = [rows[(rows >= self._reach) & (rows <= last)] for rows in found]
+
+    def batch(self, size: int, rng: np.random.Generator) -> Tensor:
+        drawn = [self._slices(rng) for _ in range(size)]
+        slices = to_units(shifted(torch.from_numpy(np.stack([found for found, _ in drawn])), rng))
+        if not self._positions:
+            return slices
+        return located(slices, [row for _, row in drawn], self._brains.shape[2])
+
+    def _slices(self, rng: np.random.Generator) -> tuple[FloatArray, int]:
+        scan = int(rng.integers(len(self._brains)))
+        row = int(rng.choice(self._rows[scan]))
+        near = self._brains[scan][:, row - self._reach : row + self._reach + 1]
+        upright = np.moveaxis(near, 1, 0).astype(np.float32)
+        return (upright[:, ::-1] if rng.random() < 0.5 else upright), row
+
+
+class ImagePool(nn.Module):
+    """A pool that is part of the training's state, so that a resumed run goes on with the same one.
+
+    Parameters
+    ----------
+    size
+        How many images it holds; one of 0 shows the new ones alone.
+    shape
+        Of an image.
+    """
+
+    images: Tensor
+    held: Tensor
+
+    def __init__(self, size: int, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.register_buffer("images", torch.zeros(size, *shape))
+        self.register_buffer("held", torch.zeros((), dtype=torch.int64))
+
+    def exchange(self, made: Tensor, generator: torch.Generator) -> Tensor:
+        """Put new images in; return as many, half of them, once the pool is full, from earlier steps.
+
+        Parameters
+        ----------
+        made
+            Generated images, shape (batch, ...); no gradient goes through the result.
+        generator
+            Of the chances.
+        """
+        shown = made.detach().clone()
+        for number, image in enumerate(made.detach()):
+            place, size = int(self.held), len(self.images)
+            if place < size:
+                self.images[place] = image
+                self.held += 1
+            elif size and float(torch.rand((), generator=generator)) < 0.5:
+                place = int(torch.randint(size, (), generator=generator))
+                shown[number] = self.images[place]
+                self.images[place] = image
+        return shown
+
+
+class CycleGan(nn.Module):
+    """All that a training run changes, so that its checkpoint is the whole of it.
+
+    Parameters
+    ----------
+    settings
+        The whole configuration.
+    shape
+        Of the slices that go together, (channels, i, k).
+    """
+
+    seconds: Tensor
+
+    def __init__(self, settings: CycleGanSettings, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.settings = settings
+        self.to_first, self.to_second = Generator(settings), Generator(settings)
+        self.judge_first, self.judge_second = Discriminator(settings), Discriminator(settings)
+        self.pool_first, self.pool_second = (ImagePool(settings.pool, shape) for _ in range(2))
+        # Processor time so far; a double, or a long sum would lose the short steps.
+        self.register_buffer("seconds", torch.zeros((), dtype=torch.float64))
+
+    def generators(self) -> list[nn.Parameter]:
+        """Return the parameters of both generators."""
+        return [*self.to_first.parameters(), *self.to_second.parameters()]
+
+    def loss(self, batch: UnpairedBatch, generator: torch.Generator) -> Tensor:
+        """Return the sum of what generators and discriminators each have to lower.
+
+        Each is blind to the other's part of it, so one step lowers both, as alternating steps on the same
+        slices would.
+
+        Parameters
+        ----------
+        batch
+            Slices of both domains.
+        generator
+            Of the pools' chances.
+        """
+        first, second = batch
+        made_second, made_first = _made(self.to_second, first, first), _made(self.to_first, second, second)
+        with _frozen(self.judge_first, self.judge_second):
+            fooling = _verdict(self.judge_second, made_second, 1) + _verdict(self.judge_first, made_first, 1)
+        there_and_back = _difference(self.to_first, made_second, first)
+        there_and_back = there_and_back + _difference(self.to_second, made_first, second)
+        loss: Tensor = fooling + self.settings.cycle_weight * there_and_back
+        if self.settings.identity_weight:
+            own = _difference(self.to_second, second, second) + _difference(self.to_first, first, first)
+            loss = loss + self.settings.identity_weight * own
+        shown_first = self.pool_first.exchange(made_first, generator)
+        shown_second = self.pool_second.exchange(made_second, generator)
+        judging = _judging(self.judge_first, first, shown_first)
+        return loss + judging + _judging(self.judge_second, second, shown_second)
+
+
+def _verdict(judge: Discriminator, slices: Tensor, wanted: float) -> Tensor:
+    verdict: Tensor = (judge(slices) - wanted).square().mean()
+    return verdict
+
+
+def _judging(judge: Discriminator, real: Tensor, made: Tensor) -> Tensor:
+    """Return half the sum, so that discriminators learn more slowly (Zhu et al. 2017, section 4)."""
+    return (_verdict(judge, real, 1) + _verdict(judge, made, 0)) / 2
+
+
+def _made(generator: Generator, slices: Tensor, brain: Tensor) -> Tensor:
+    """Return slices in the other look; `brain` are slices that show where the brain is."""
+    made: Tensor = generator(slices, brain[:, : generator.slices] > OUTSIDE)
+    return made
+
+
+def _difference(generator: Generator, slices: Tensor, wanted: Tensor) -> Tensor:
+    """Return the mean absolute difference of translated slices to what they should be."""
+    count = generator.slices
+    return (_made(generator, slices, wanted) - wanted)[:, :count].abs().mean()
+
+
+@contextmanager
+def _frozen(*judges: nn.Module) -> Iterator[None]:
+    """Let gradients pass through networks without reaching their weights."""
+    for judge in judges:
+        judge.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for judge in judges:
+            judge.requires_grad_(True)
+
+
+NAME = "cyclegan"
+_BETA1 = 0.5  # of Adam, Zhu et al. 2017
+
+
+def train_pair(
+    names: tuple[str, str],
+    brains: tuple[Brains, Brains],
+    settings: CycleGanSettings,
+    work: Path,
+    device: torch.device,
+) -> TrainedPair:
+    """Train both directions of a pair, or take up where an earlier run on the same scans stopped.
+
+    Parameters
+    ----------
+    names
+        Of the two domains.
+    brains
+        Their canonical brains on the working grid, 0 outside the brain, each of shape (scans, i, j, k).
+    settings
+        The whole configuration.
+    work
+        Holds the checkpoint, under a name that changes with pair, scans and settings.
+    device
+        Where to train.
+
+    Returns
+    -------
+    The generators with averaged weights (EMA), on the CPU.
+
+    Raises
+    ------
+    MrharmonyError
+        If a domain has no scans.
+    """
+    from diffusers.training_utils import EMAModel  # noqa: PLC0415 - takes seconds to import
+
+    _require_scans(names, brains)
+    torch.manual_seed(settings.seed)
+    data = UnpairedSlices(*brains, settings)
+    state = CycleGan(settings, data.shape).to(device).train()
+    betas = _BETA1, settings.beta2
+    optimizer = torch.optim.Adam(state.parameters(), lr=settings.learning_rate, betas=betas)
+    average = EMAModel(state.generators(), decay=settings.ema_decay, use_ema_warmup=True, power=3 / 4)
+    average.to(device)
+    checkpoint = work / f"{NAME}-{_digest(names, brains, settings)}.safetensors"
+    first = load_checkpoint(checkpoint, state, average, optimizer)
+    steps = track(range(first, settings.steps), f"training {' and '.join(names)}", settings.steps, first)
+    for step in steps:
+        start = time.process_time()
+        for group in optimizer.param_groups:
+            group["lr"] = settings.learning_rate * rate_share(step, settings)
+        generator = step_generator(settings.seed, NAME, step)
+        batch = data.batch(settings.batch, generator)
+        state.loss(UnpairedBatch(*(part.to(device) for part in batch)), generator).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        optimizer.zero_grad()
+        average.step(state.generators())
+        state.seconds += time.process_time() - start
+        if (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps:
+            save_checkpoint(checkpoint, step + 1, state, average, optimizer)
+    average.copy_to(state.generators())
+    return _trained(names, brains, state.requires_grad_(False).eval().cpu())
+
+
+def rate_share(step: int, settings: CycleGanSettings) -> float:
+    """Return the share of the learning rate at a step: all of it, then linearly to 0 (Zhu et al. 2017)."""
+    left = (settings.steps - step) / settings.steps
+    return min(1.0, left / settings.decay_share) if settings.decay_share else 1.0
+
+
+def _require_scans(names: tuple[str, str], brains: tuple[Brains, Brains]) -> None:
+    for name, scans in zip(names, brains, strict=True):
+        if not len(scans):
+            raise MrharmonyError(f"{name}: has no scans to train on; give at least one.")
+
+
+def _digest(names: tuple[str, str], brains: tuple[Brains, Brains], settings: CycleGanSettings) -> str:
+    """Return a name that changes with all that decides the weights."""
+    digest = hashlib.sha256(repr((names, settings.model_dump_json())).encode())
+    for scans in brains:
+        digest.update(scans.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _trained(names: tuple[str, str], brains: tuple[Brains, Brains], state: CycleGan) -> TrainedPair:
+    record = PairRecord(
+        first=names[0],
+        second=names[1],
+        scans=(len(brains[0]), len(brains[1])),
+        settings=state.settings,
+        generator_parameters=sum(part.numel() for part in state.to_first.parameters()),
+        discriminator_parameters=sum(part.numel() for part in state.judge_first.parameters()),
+        core_minutes=float(state.seconds) / 60,
+    )
+    return TrainedPair(record, state.to_first, state.to_second)

@@ -1,0 +1,258 @@
+"""The compact latent diffusion model as one value: networks, schedule and the card that describes them.
+
+A model on disk: diffusers' layout, `mrharmony.json` and a model card; safetensors only, never pickles.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from pydantic import Field, ValidationError
+
+from mrharmony.core.volume import Domain, MrharmonyError, same_name
+from mrharmony.networks.settings import AdaptationSettings, Settings, TrainingSettings
+from mrharmony.networks.stable.settings import DreamBoothSettings
+from mrharmony.space.grid import Grid
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+
+    from mrharmony.networks.diffusion.prompts import PromptEncoder
+
+
+class DomainCard(Settings):
+    """A domain that a model knows, and how many scans it learned it from (0 for a simulated one)."""
+
+    name: str
+    prompt: str
+    scans: int = Field(0, ge=0)
+
+
+class BaseCard(Settings):
+    """The model that another one was adapted from, and how."""
+
+    model: str
+    sha256: str
+    domains: tuple[str, ...]  # that were new
+    adaptation: AdaptationSettings
+
+
+class ModelCard(Settings):
+    """What `mrharmony.json` says of a model: its domains, its grid, its data and its licence."""
+
+    format_version: int = 1
+    domains: tuple[DomainCard, ...]
+    working_zoom: float = Field(gt=0)  # mm
+    intensity_convention: str
+    training_data: str
+    licence: str
+    training: TrainingSettings | None = None  # None where nothing was trained, only statistics taken
+    base: BaseCard | None = None  # None where the model was trained from scratch
+    pipeline: str | None = None  # the Stable Diffusion model that was fine-tuned
+    dreambooth: DreamBoothSettings | None = None  # how a Stable Diffusion model was fine-tuned
+
+    def find(self, name: str) -> Domain | None:
+        """Return the domain of that name, or else one that differs in case, hyphens or dots; else None."""
+        exact = [card for card in self.domains if card.name == name]
+        for card in (*exact, *self.domains):
+            if same_name(card.name, name):
+                return Domain(card.name, card.prompt)
+        return None
+
+    def domain(self, name: str) -> Domain:
+        """Return the domain of that name as `find` does, or say which ones there are."""
+        found = self.find(name)
+        if found is not None:
+            return found
+        known = ", ".join(card.name for card in self.domains)
+        raise MrharmonyError(f"{name}: the model does not know this domain. Choose one of: {known}.")
+
+
+@dataclass(frozen=True)
+class LatentModel:
+    """Autoencoder, denoiser and prompts, with their noise schedule and card."""
+
+    autoencoder: AutoencoderKL
+    denoiser: UNet2DConditionModel
+    prompts: PromptEncoder
+    scheduler: DDIMScheduler
+    card: ModelCard
+
+    @property
+    def grid(self) -> Grid:
+        """The grid in template space on which this model works."""
+        return Grid.working(self.card.working_zoom)
+
+
+CARD = "mrharmony.json"
+STATISTICS = "statistics.safetensors"  # population statistics of the domains, for the classical methods
+
+
+def save_model(model: LatentModel, directory: Path, also: Callable[[Path], None]) -> None:
+    """Write a model's directory; it appears complete or not at all.
+
+    Parameters
+    ----------
+    model
+        The networks, the schedule and the card.
+    directory
+        Where the model goes; an older model there is replaced.
+    also
+        Writes what else belongs to the model into the directory that it is given.
+
+    Raises
+    ------
+    MrharmonyError
+        If something that is not a model stands at `directory`.
+    """
+
+    def write(staging: Path) -> None:
+        _write_parts(model, staging)
+        also(staging)
+
+    write_directory(directory, write)
+
+
+def write_directory(directory: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a new directory, then put it in the place of an older model or of nothing.
+
+    Raises
+    ------
+    MrharmonyError
+        If something that is not a model stands at `directory`.
+    """
+    if directory.exists() and not (directory / CARD).is_file() and any(directory.iterdir()):
+        raise MrharmonyError(
+            f"{directory}: holds something else than a model. Choose another output directory."
+        )
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+    try:
+        write(staging)
+        if directory.exists():
+            shutil.rmtree(directory)
+        staging.chmod(0o755)
+        staging.rename(directory)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def as_saved(model: LatentModel) -> LatentModel:
+    """Return a copy of a model with the weights that its directory will hold."""
+    networks = (model.autoencoder, model.denoiser, model.prompts)
+    autoencoder, denoiser, prompts = (copy.deepcopy(network).half().float() for network in networks)
+    return LatentModel(autoencoder, denoiser, prompts, model.scheduler, model.card)
+
+
+def _write_parts(model: LatentModel, directory: Path) -> None:
+    """Write networks in half precision (half the size; looks change by less than a scan's noise)."""
+    for name, network in (("vae", model.autoencoder), ("unet", model.denoiser), ("prompts", model.prompts)):
+        copy.deepcopy(network).half().save_pretrained(directory / name)
+    model.scheduler.save_pretrained(directory / "scheduler")
+    (directory / CARD).write_text(model.card.model_dump_json(indent=2) + "\n", "utf-8")
+    (directory / "README.md").write_text(model_card_text(model.card), "utf-8")
+
+
+def save_card(card: ModelCard, directory: Path) -> None:
+    """Describe a directory of fitted methods, so that it can be named as a model.
+
+    Raises
+    ------
+    MrharmonyError
+        If a latent diffusion model stands there.
+    """
+    if (directory / "unet").is_dir():
+        raise MrharmonyError(f"{directory}: holds a trained model. Choose another output directory.")
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / CARD).write_text(card.model_dump_json(indent=2) + "\n", "utf-8")
+
+
+def load_model(directory: Path) -> LatentModel:
+    """Read a model's directory without touching the network.
+
+    Raises
+    ------
+    MrharmonyError
+        If the directory or one of its parts is missing, damaged or of a newer format.
+    """
+    card = read_card(directory)
+    if card.dreambooth is not None:
+        raise MrharmonyError(f"{directory}: holds a Stable Diffusion model. Say --method img2img.")
+    if card.training is None:
+        raise MrharmonyError(
+            f"{directory}: holds fitted methods, no diffusion model. Say --method, or name a model."
+        )
+    try:
+        model = _read_parts(directory, card)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise MrharmonyError(
+            f"{directory}: the model is incomplete or damaged ({reason}). Restore it."
+        ) from error
+    for network in (model.autoencoder, model.denoiser, model.prompts):
+        network.eval().requires_grad_(False)
+    return model
+
+
+def _read_parts(directory: Path, card: ModelCard) -> LatentModel:
+    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel  # noqa: PLC0415 - takes seconds to import
+
+    from mrharmony.networks.diffusion.prompts import PromptEncoder  # noqa: PLC0415 - takes seconds to import
+
+    kinds = {"vae": AutoencoderKL, "unet": UNet2DConditionModel, "prompts": PromptEncoder}
+    networks = {
+        name: kind.from_pretrained(directory / name, local_files_only=True, torch_dtype=torch.float32)
+        for name, kind in kinds.items()
+    }
+    scheduler = DDIMScheduler.from_pretrained(directory / "scheduler", local_files_only=True)
+    return LatentModel(networks["vae"], networks["unet"], networks["prompts"], scheduler, card)
+
+
+def read_card(directory: Path) -> ModelCard:
+    """Read and validate `mrharmony.json`."""
+    try:
+        return ModelCard.model_validate(json.loads((directory / CARD).read_text("utf-8")))
+    except (OSError, UnicodeDecodeError) as error:
+        raise MrharmonyError(
+            f"{directory}: not a model, {CARD} cannot be read. Name a model directory."
+        ) from error
+    except (ValidationError, json.JSONDecodeError) as error:
+        raise MrharmonyError(
+            f"{directory / CARD}: not a valid model description. Restore the file."
+        ) from error
+
+
+def model_hash(directory: Path) -> str:
+    """Return the SHA-256 over the names and contents of all files that decide a model's results."""
+    digest = hashlib.sha256()
+    for path in sorted(directory.rglob("*")):
+        if path.suffix in {".json", ".safetensors"} and path.is_file():
+            digest.update(path.relative_to(directory).as_posix().encode() + b"\0")
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def model_card_text(card: ModelCard) -> str:
+    """Return the model card beside the weights, in Markdown."""
+    rows = "\n".join(f"| {d.name} | {d.scans or 'simulated'} |" for d in card.domains)
+    base = f"- Adapted from: {card.base.model}, SHA-256 {card.base.sha256}.\n" if card.base else ""
+    return (
+        "# mrharmony compact model\n\n"
+        "Structure-conditioned latent diffusion model for T1-weighted brain MR. Research use only.\n\n"
+        f"| domain | training scans |\n|---|---|\n{rows}\n\n"
+        f"- Working grid: {card.working_zoom:g} mm, coronal slices of aligned, skull-stripped brains.\n"
+        f"- Intensities: {card.intensity_convention}\n"
+        f"- Training data: {card.training_data}\n"
+        f"- Licence: {card.licence}\n"
+        f"{base}"
+        "- Limits: adult T1-weighted scans; not for children, contrast agents, other sequences, diagnosis.\n"
+    )

@@ -1,0 +1,126 @@
+"""The noise schedule of a diffusion model as plain numbers, and the DDIM step on it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from mrharmony.core.volume import MrharmonyError
+
+if TYPE_CHECKING:
+    from diffusers import DDIMScheduler
+
+
+PREDICTIONS = ("epsilon", "v_prediction")
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseSchedule:
+    """How much of the picture and of the noise there is at each training time.
+
+    Parameters
+    ----------
+    alphas
+        Cumulative products, named α̅ in Ho et al. 2020, shape (times,), falling from near 1.
+    last_alpha
+        α̅ after the last step of sampling.
+    prediction
+        What the network predicts: `epsilon`, the noise, or `v_prediction`, v = √α̅ ε - √(1-α̅) x₀.
+    """
+
+    alphas: torch.Tensor
+    last_alpha: float
+    prediction: str
+
+    @classmethod
+    def of(cls, scheduler: DDIMScheduler) -> NoiseSchedule:
+        """Return the schedule that a DDIM scheduler of diffusers holds.
+
+        Raises
+        ------
+        MrharmonyError
+            If the model predicts something else than noise or v.
+        """
+        prediction = scheduler.config.prediction_type
+        if prediction not in PREDICTIONS:
+            raise MrharmonyError(
+                f"The model predicts {prediction}; only {' and '.join(PREDICTIONS)} are known here."
+            )
+        return cls(scheduler.alphas_cumprod.double(), float(scheduler.final_alpha_cumprod), prediction)
+
+    def noisy(self, clean: torch.Tensor, noise: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+        """Return √α̅ x₀ + √(1-α̅) ε, shape of `clean`, at one time each, shape (batch,)."""
+        signal, spread = self._shares(times, clean)
+        return signal * clean + spread * noise
+
+    def target(self, clean: torch.Tensor, noise: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+        """Return what the network should predict, shape of `clean`."""
+        if self.prediction == "epsilon":
+            return noise
+        signal, spread = self._shares(times, clean)
+        return signal * noise - spread * clean
+
+    def step(
+        self, predicted: torch.Tensor, latents: torch.Tensor, time: int, following: int | None
+    ) -> torch.Tensor:
+        """Go from one time to the following one, or to the end where that is None.
+
+        DDIM with η = 0 (Song et al. 2021, equation 12), for any two times.
+        """
+        alpha = float(self.alphas[time])
+        signal, spread = math.sqrt(alpha), math.sqrt(1 - alpha)
+        if self.prediction == "epsilon":
+            clean, noise = (latents - spread * predicted) / signal, predicted
+        else:
+            clean, noise = signal * latents - spread * predicted, signal * predicted + spread * latents
+        next_alpha = self.last_alpha if following is None else float(self.alphas[following])
+        return math.sqrt(next_alpha) * clean + math.sqrt(1 - next_alpha) * noise
+
+    def step_back(
+        self, predicted: torch.Tensor, reached: torch.Tensor, time: int, following: int | None
+    ) -> torch.Tensor:
+        """Return the latents that `step` takes to `reached`, if the network predicts `predicted` for them.
+
+        A step is linear: a · latents + b · predicted. From pure noise to the end, a is 0 and nothing is told.
+        """
+        kept = float(self.step(torch.zeros(()), torch.ones(()), time, following))
+        return (reached - self.step(predicted, torch.zeros_like(predicted), time, following)) / kept
+
+    def snr_weights(self, times: torch.Tensor, gamma: float | None) -> torch.Tensor:
+        """Return the weight of each picture's squared error, shape (batch,), float32.
+
+        min(SNR, γ) / SNR for noise, min(SNR, γ) / (SNR + 1) for v (Hang et al. 2023, 3.4); 1 for γ None.
+        """
+        if gamma is None:
+            return torch.ones(len(times))
+        alpha = self.alphas[times.cpu()]
+        snr = (alpha / (1 - alpha)).clamp_min(1e-8)  # 0 where the schedule ends in pure noise
+        divisor = snr if self.prediction == "epsilon" else snr + 1
+        return (snr.clamp_max(gamma) / divisor).float()
+
+    def _shares(self, times: torch.Tensor, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        alpha = self.alphas[times.cpu()][:, None, None, None]
+        return alpha.sqrt().to(like), (1 - alpha).sqrt().to(like)
+
+
+def sampling_times(steps: int, strength: float, training_times: int) -> list[int]:
+    """Return the times that image-to-image passes through, falling.
+
+    The steps divide the whole schedule evenly, its last time among them (Lin et al. 2024, section 3.3); of
+    these the last round(steps · strength) are taken: at least one unless the strength is 0.
+
+    Parameters
+    ----------
+    steps
+        Of the whole schedule, 1 to `training_times`.
+    strength
+        Share of the schedule that is run, 0 to 1.
+    training_times
+        Of the schedule.
+    """
+    spaced = [round(training_times * (steps - n) / steps) - 1 for n in range(steps)]
+    count = max(math.floor(steps * strength + 0.5), 1 if strength > 0 else 0)
+    return spaced[steps - count :]

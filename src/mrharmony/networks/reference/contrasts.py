@@ -1,0 +1,89 @@
+"""The looks of a whole scan on the reference scanners, slice by slice.
+
+The mixture of reference looks that is nearest to a scan's contrast.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mrharmony.core.volume import BoolArray, FloatArray, MrharmonyError
+from mrharmony.networks.reference.network import ReferenceNetwork, slice_coordinates
+
+_AT_ONCE = 8  # slices: more are no quicker on a CPU
+
+
+@torch.inference_mode()
+def reference_looks(
+    network: ReferenceNetwork, brain: FloatArray, mask: BoolArray, wanted: BoolArray | None = None
+) -> FloatArray:
+    """Return what the reference scanners would have seen, without noise and receive field.
+
+    Parameters
+    ----------
+    network
+        Trained.
+    brain
+        Canonical intensities on the working grid, shape (i, j, k), 0 outside the brain.
+    mask
+        The brain.
+    wanted
+        The voxels of it that are asked for, all by default; coronal slices without any cost nothing.
+
+    Returns
+    -------
+    Canonical intensities of the wanted voxels, shape (references, n).
+
+    Raises
+    ------
+    MrharmonyError
+        If the mask is empty or an intensity in it is not finite.
+    """
+    if not mask.any() or not np.isfinite(brain[mask]).all():
+        raise MrharmonyError("No finite brain intensities to harmonize; look at the brain mask.")
+    inside = np.where(mask, np.maximum(brain, 0), 0).astype(np.float32)
+    padded = np.pad(inside, ((0, 0), (1, 1), (0, 0)))
+    wanted = mask if wanted is None else wanted & mask
+    places = np.flatnonzero(wanted.any(axis=(0, 2)))
+    looks = np.zeros((mask.shape[1], network.references, mask.shape[0], mask.shape[2]), np.float32)
+    for part in np.array_split(places, -(-len(places) // _AT_ONCE)):
+        slices = np.stack([np.moveaxis(padded[:, place : place + 3], 1, 0) for place in part])
+        where = np.stack([slice_coordinates(brain.shape, int(place)) for place in part])
+        looks[part] = network(torch.from_numpy(slices), torch.from_numpy(where)).numpy()
+    return np.ascontiguousarray(np.moveaxis(looks, 0, 2)[:, wanted])
+
+
+_Array = NDArray[np.float64]
+
+_PULL = 1e-3  # of a mixture to the plain mean of the looks, squared canonical units
+
+
+def mixture_terms(looks: FloatArray | _Array) -> _Array:
+    """Return what a mixture is made of: the looks, shape (references, n), and a constant below them."""
+    return np.vstack([looks, np.ones_like(looks[:1])]).astype(np.float64)
+
+
+def fit_mixture(terms: _Array, wanted: FloatArray | _Array, trust: _Array | None = None) -> _Array:
+    """Return the weight of each term that gives wanted intensities best; ridge regression to the looks' mean.
+
+    Parameters
+    ----------
+    terms
+        Of `mixture_terms`, or these times a gain, shape (references + 1, n).
+    wanted
+        Canonical units, shape (n,).
+    trust
+        Weight of each voxel, sum 1, shape (n,); alike by default.
+    """
+    references = len(terms) - 1
+    mean = np.append(np.full(references, 1 / references), 0)
+    weighted = terms / terms.shape[1] if trust is None else terms * trust
+    normal = weighted @ terms.T + _PULL * np.eye(len(terms))
+    return np.asarray(mean + np.linalg.solve(normal, weighted @ (wanted - mean @ terms)))
+
+
+def mixed(weights: _Array, terms: _Array) -> _Array:
+    """Return the mixture, at least 0, shape (n,)."""
+    return np.asarray(np.maximum(weights @ terms, 0))

@@ -1,0 +1,180 @@
+"""The reference network: a coronal slice as any scanner saw it, to that slice on the reference scanners.
+
+A U-Net (Ronneberger et al. 2015). Trained on random physics, it learns which tissue is where, whatever the
+contrast, as SynthSR does (Iglesias et al. 2021, NeuroImage 237:118206).
+
+The reference network that ships with the package, and its file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from mrharmony.core.atomic import write_bytes
+from mrharmony.core.volume import FloatArray, MrharmonyError
+from mrharmony.weights import shipped_references
+
+NEIGHBOURS = 3  # slices that the network sees: the one in question between its neighbours
+COORDINATES = 3  # where each pixel lies in the template, -1..1 along right, anterior, superior
+CHANNELS = (48, 96, 144, 192)  # a level each; every level but the first halves the picture
+SHUFFLE = 2  # pixels along each edge that enter as one, so that the finest level costs a quarter
+_GROUPS = 8
+INTENSITY_CENTRE, INTENSITY_SPREAD = 0.6, 0.3  # of canonical brains: brings intensities to about mean 0, sd 1
+
+
+class _Block(nn.Module):
+    """Two 3×3 convolutions around a shortcut (He et al. 2016)."""
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        self.convolutions = nn.Sequential(
+            nn.Conv2d(before, after, 3, padding=1, bias=False),
+            nn.GroupNorm(_GROUPS, after),
+            nn.SiLU(),
+            nn.Conv2d(after, after, 3, padding=1, bias=False),
+            nn.GroupNorm(_GROUPS, after),
+        )
+        self.shortcut = nn.Conv2d(before, after, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return features of the same height and width."""
+        return nn.functional.silu(self.convolutions(features) + self.shortcut(features))
+
+
+class ReferenceNetwork(nn.Module):
+    """U-Net from one scanner's slices to noise-free slices of the reference scanners.
+
+    Parameters
+    ----------
+    references
+        How many reference scanners there are.
+    channels
+        Features of each level.
+    """
+
+    def __init__(self, references: int, channels: tuple[int, ...] = CHANNELS) -> None:
+        super().__init__()
+        self.references, self.channels = references, channels
+        pixels = SHUFFLE**2
+        self.first = nn.Conv2d(NEIGHBOURS * pixels + COORDINATES, channels[0], 3, padding=1)
+        pairs = list(zip((channels[0], *channels), channels, strict=False))
+        self.down = nn.ModuleList(_Block(before, after) for before, after in pairs)
+        self.up = nn.ModuleList(
+            _Block(deep + shallow, shallow)
+            for deep, shallow in zip(channels[:0:-1], channels[-2::-1], strict=True)
+        )
+        self.last = nn.Conv2d(channels[0], references * pixels, 1)
+
+    def forward(self, slices: Tensor, coordinates: Tensor) -> Tensor:
+        """Return canonical intensities on the reference scanners, shape (batch, references, h, w).
+
+        Parameters
+        ----------
+        slices
+            Canonical intensities of the slice between its neighbours, shape (batch, 3, h, w); h and w are
+            multiples of 16. Where there is no brain, 0.
+        coordinates
+            Shape (batch, 3, h / 2, w / 2).
+        """
+        inside = (slices != 0).to(slices.dtype)
+        standard = (slices - INTENSITY_CENTRE) / INTENSITY_SPREAD * inside
+        features = self.first(torch.cat([nn.functional.pixel_unshuffle(standard, SHUFFLE), coordinates], 1))
+        levels = []
+        for number, block in enumerate(self.down):
+            features = block(nn.functional.avg_pool2d(features, 2) if number else features)
+            levels.append(features)
+        for block, finer in zip(self.up, levels[-2::-1], strict=True):
+            wide = nn.functional.interpolate(features, scale_factor=2.0, mode="nearest")
+            features = block(torch.cat([wide, finer], 1))
+        looks = nn.functional.pixel_shuffle(self.last(features), SHUFFLE)
+        return looks * INTENSITY_SPREAD + INTENSITY_CENTRE
+
+
+def slice_coordinates(shape: tuple[int, int, int], place: int) -> FloatArray:
+    """Return where the pixels of coronal slice `place` of a grid lie, -1..1, shape (3, i / 2, k / 2).
+
+    The working grid is centred on the template, so the first runs from left to right.
+    """
+    i, j, k = shape
+    right, superior = (np.linspace(-1, 1, size // SHUFFLE, dtype=np.float32) for size in (i, k))
+    anterior = np.float32(2 * place / (j - 1) - 1)
+    grid = np.meshgrid(right, anterior, superior, indexing="ij")
+    return np.stack([part[:, 0] for part in grid]).astype(np.float32)
+
+
+NETWORK = "network.safetensors"
+
+
+def save_network(network: ReferenceNetwork, directory: Path, references: tuple[str, ...]) -> None:
+    """Write a trained network in half precision.
+
+    Parameters
+    ----------
+    network, directory
+        What to write, and where.
+    references
+        Names of its reference scanners.
+    """
+    tensors = {name: tensor.half().contiguous() for name, tensor in network.state_dict().items()}
+    about = {"references": json.dumps(references), "channels": json.dumps(network.channels)}
+    write_bytes(directory / NETWORK, save(tensors, metadata=about))
+
+
+def load_network(directory: Path) -> ReferenceNetwork:
+    """Read what `save_network` wrote; ready to use, in single precision.
+
+    Raises
+    ------
+    MrharmonyError
+        If the file is missing, damaged or of another kind.
+    """
+    path = directory / NETWORK
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata()
+            network = ReferenceNetwork(
+                len(json.loads(about["references"])), tuple(json.loads(about["channels"]))
+            )
+            network.load_state_dict({name: file.get_tensor(name).float() for name in file.keys()})  # noqa: SIM118
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise MrharmonyError(
+            f"{path}: not a reference network ({error}); install the package again."
+        ) from error
+    return network.requires_grad_(False).eval()
+
+
+@lru_cache(maxsize=1)
+def shipped_network() -> ReferenceNetwork:
+    """Return the shipped network; read once."""
+    return load_network(shipped_references())
+
+
+@lru_cache(maxsize=1)
+def network_hash() -> str:
+    """Return the SHA-256 of the shipped network's file, hexadecimal.
+
+    Raises
+    ------
+    MrharmonyError
+        If the file is missing.
+    """
+    path = shipped_references() / NETWORK
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise MrharmonyError(f"{path}: cannot be read ({error}); install the package again.") from error
+
+
+def reference_names() -> tuple[str, ...]:
+    """Return the names of the shipped network's reference scanners."""
+    with safe_open(shipped_references() / NETWORK, framework="pt") as file:
+        return tuple(json.loads(file.metadata()["references"]))

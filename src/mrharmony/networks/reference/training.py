@@ -1,0 +1,262 @@
+"""Training slices of the reference network: a random scanner's view, and the truth on the references.
+
+Training the reference network; a run that was killed and resumed is the run that was not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers.training_utils import EMAModel
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from mrharmony.core.progress import track
+from mrharmony.core.volume import BoolArray, FloatArray
+from mrharmony.networks.checkpoint import load_checkpoint, save_checkpoint
+from mrharmony.networks.diffusion.data import (
+    VirtualHead,
+    apply_structure_look,
+    draw_structure_look,
+    numpy_generator,
+    shifted,
+)
+from mrharmony.networks.diffusion.training import schedule_share, step_generator
+from mrharmony.networks.reference.network import CHANNELS, NEIGHBOURS, ReferenceNetwork, slice_coordinates
+from mrharmony.networks.settings import Settings
+from mrharmony.simulate.anatomy import Anatomy
+from mrharmony.simulate.contrast import contrast
+from mrharmony.simulate.random_physics import random_scanner
+from mrharmony.simulate.scanner import Scanner
+from mrharmony.simulate.scanning import draw_scan, render
+from mrharmony.space.intensity import intensity_scale
+
+BIAS_LEFT = (0.0, 0.5)  # share of the log receive field that bias correction leaves behind
+RANDOM_SHARE = 0.6  # of the inputs, seen by a scanner that need not exist; the others by a reference
+LOOK_SHARE = 0.5  # of the inputs, which also get a random tone curve, bias, blur and noise
+_GAIN_SD = 0.04  # of the logarithm: how exactly a prepared scan's scale is known
+
+
+@dataclass(frozen=True)
+class ReferenceBatch:
+    """A batch of coronal slices to learn from.
+
+    Parameters
+    ----------
+    slices
+        As a scanner saw them, between their neighbours, canonical intensities, shape (batch, 3, i, k).
+    truths
+        On the reference scanners, without noise, receive field and blur, shape (batch, references, i, k);
+        0 outside the brain.
+    coordinates
+        Where each pixel lies in the template, shape (batch, 3, i / 2, k / 2).
+    """
+
+    slices: Tensor
+    truths: Tensor
+    coordinates: Tensor
+
+    def to(self, device: torch.device) -> ReferenceBatch:
+        """Return the batch on a device."""
+        return ReferenceBatch(*(part.to(device) for part in (self.slices, self.truths, self.coordinates)))
+
+
+class ReferenceSlices:
+    """Slices of virtual heads, every batch scanned afresh.
+
+    Parameters
+    ----------
+    heads
+        Anatomies on the working grid.
+    references
+        The reference scanners.
+    """
+
+    def __init__(self, heads: Sequence[Anatomy], references: Sequence[Scanner]) -> None:
+        self._heads = [_Head.of(head, references) for head in heads]
+        self._references = tuple(references)
+
+    def batch(self, size: int, generator: torch.Generator) -> ReferenceBatch:
+        """Draw a batch of `size` slices; the same generator state gives the same batch."""
+        rng = numpy_generator(generator)
+        slices, truths, places = [], [], []
+        for _ in range(size):
+            head = self._heads[rng.integers(len(self._heads))]
+            place = int(rng.choice(head.places))
+            scanner = self._scanner(rng)
+            slices.append(head.seen(place, scanner, rng))
+            truths.append(head.truths[:, :, place].astype(np.float32))
+            places.append(slice_coordinates(head.mask.shape, place))
+        seen = _with_looks(torch.from_numpy(np.stack(slices)), generator)
+        parts = shifted(torch.cat([seen, torch.from_numpy(np.stack(truths))], 1), rng)
+        if rng.random() < 0.5:
+            parts = parts.flip(2)
+        return ReferenceBatch(
+            parts[:, :NEIGHBOURS], parts[:, NEIGHBOURS:], torch.from_numpy(np.stack(places))
+        )
+
+    def _scanner(self, rng: np.random.Generator) -> Scanner:
+        if rng.random() < RANDOM_SHARE:
+            return random_scanner(rng)
+        return self._references[rng.integers(len(self._references))]
+
+
+@dataclass(frozen=True)
+class _Head:
+    """An anatomy with what a batch needs of it again and again.
+
+    Parameters
+    ----------
+    head
+        The head on the working grid.
+    mask
+        Its brain, shape (i, j, k).
+    places
+        Coronal slices worth learning from, those at the border of the grid left out.
+    truths
+        The head on the reference scanners, canonical units, half precision, shape (references, i, j, k).
+    """
+
+    head: VirtualHead
+    mask: BoolArray
+    places: NDArray[np.int64]
+    truths: NDArray[np.float16]
+
+    @classmethod
+    def of(cls, anatomy: Anatomy, references: Sequence[Scanner]) -> _Head:
+        head, mask = VirtualHead.of(anatomy), anatomy.brain_mask
+        truths = np.zeros((len(references), *mask.shape), np.float16)
+        for truth, scanner in zip(truths, references, strict=True):
+            signal = contrast(anatomy.tissues[:, mask], anatomy.myelination[mask], scanner)
+            truth[mask] = signal / intensity_scale(signal)
+        inner = head.slices[(head.slices > 0) & (head.slices < anatomy.shape[1] - 1)]
+        return cls(head, mask, inner, truths)
+
+    def seen(self, place: int, scanner: Scanner, rng: np.random.Generator) -> FloatArray:
+        """Return a slice between its neighbours as a scanner sees them, canonical, shape (3, i, k)."""
+        draw = draw_scan(scanner, rng)
+        draw = replace(draw, bias=draw.bias * rng.uniform(*BIAS_LEFT))
+        scale = (
+            draw.gain * self.head.scale(scanner, draw.flip_scale) * np.exp(_GAIN_SD * rng.standard_normal())
+        )
+        margin = 1 + int(np.ceil(1.5 * scanner.blur_fwhm_mm[1] / self.head.anatomy.zooms[1]))
+        first = max(place - margin, 0)
+        slab = self.head.anatomy.crop(slice(None), slice(first, place + margin + 1), slice(None))
+        near = slice(place - first - 1, place - first + 2)
+        seen = render(slab, scanner, draw, rng)[:, near] * self.mask[:, place - 1 : place + 2]
+        return np.asarray(np.moveaxis(seen, 1, 0) / scale, np.float32)
+
+
+def _with_looks(slices: Tensor, generator: torch.Generator) -> Tensor:
+    """Give a share of the inputs a random tone curve, bias, blur and noise, alike for neighbouring slices."""
+    count, neighbours, height, width = slices.shape
+    look = draw_structure_look(torch.Size((count, 1, height, width)), generator)
+    given = torch.rand(count, 1, 1, 1, generator=generator) < LOOK_SHARE
+    changed = torch.cat(
+        [apply_structure_look(slices[:, n : n + 1].clamp_min(0), look) for n in range(neighbours)], 1
+    )
+    return torch.where(given, changed, slices)
+
+
+NAME = "reference-network"
+
+
+class SynthesisSettings(Settings):
+    """A training run of the reference network."""
+
+    references: tuple[str, ...]  # simulated scanners, whose look the network gives
+    channels: tuple[int, ...] = CHANNELS  # features of each level
+    copies: int = Field(4, ge=1)  # virtual heads from each real anatomy
+    steps: int = Field(16000, ge=1)
+    batch: int = Field(32, ge=1)  # slices a step
+    learning_rate: float = Field(2e-3, gt=0)
+    ema_decay: float = Field(0.999, ge=0, lt=1)
+    checkpoint_every: int = Field(200, ge=1)  # steps
+    seed: int = 0
+
+
+def train_reference_network(
+    data: ReferenceSlices,
+    settings: SynthesisSettings,
+    directory: Path,
+    device: torch.device,
+    workers: int = 0,
+) -> ReferenceNetwork:
+    """Train, or take up where an earlier run into the same directory stopped.
+
+    Parameters
+    ----------
+    data
+        Where the slices come from.
+    settings
+        The whole configuration.
+    directory
+        Holds the checkpoint.
+    device
+        Where to train.
+    workers
+        Processes that draw batches ahead, which does not change them; with 0 this one draws its own.
+
+    Returns
+    -------
+    The network with averaged weights (EMA), on the CPU.
+    """
+    torch.manual_seed(settings.seed)
+    network = ReferenceNetwork(len(settings.references), settings.channels).to(device).train()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=1e-4)
+    average = EMAModel(network.parameters(), decay=settings.ema_decay, use_ema_warmup=True, power=3 / 4)
+    average.to(device)
+    checkpoint = directory / f"{NAME}.safetensors"
+    first = load_checkpoint(checkpoint, network, average, optimizer)
+    coming = _coming(data, settings, first, workers)
+    batches = track(coming, "training the network", settings.steps, first)
+    for step, batch in enumerate(batches, start=first):
+        for group in optimizer.param_groups:
+            group["lr"] = settings.learning_rate * schedule_share(step, settings.steps)
+        reference_loss(network, batch.to(device)).backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        average.step(network.parameters())
+        if (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps:
+            save_checkpoint(checkpoint, step + 1, network, average, optimizer)
+    average.copy_to(network.parameters())
+    return network.requires_grad_(False).eval().cpu()
+
+
+def reference_loss(network: ReferenceNetwork, batch: ReferenceBatch) -> Tensor:
+    """Return the mean squared error in the brain; its minimum is the expected look."""
+    inside = (batch.truths > 0).float()
+    looks: Tensor = network(batch.slices, batch.coordinates)
+    return ((looks - batch.truths).square() * inside).sum() / inside.sum()
+
+
+def _coming(
+    data: ReferenceSlices, settings: SynthesisSettings, first: int, workers: int
+) -> DataLoader[ReferenceBatch]:
+    """Return the batches of the steps that are left, in their order; workers share the heads' gigabytes."""
+    return DataLoader(
+        _Batches(data, settings),
+        batch_size=None,
+        sampler=range(first, settings.steps),
+        num_workers=workers,
+        multiprocessing_context="fork" if workers else None,
+        collate_fn=lambda batch: batch,
+    )
+
+
+@dataclass(frozen=True)
+class _Batches(Dataset[ReferenceBatch]):
+    """The batch of every step."""
+
+    data: ReferenceSlices
+    settings: SynthesisSettings
+
+    def __getitem__(self, step: int) -> ReferenceBatch:
+        return self.data.batch(self.settings.batch, step_generator(self.settings.seed, NAME, step))

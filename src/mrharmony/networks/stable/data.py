@@ -1,0 +1,184 @@
+"""The slices that Stable Diffusion learns from: some of every scan, each domain drawn equally often.
+
+Prior preservation: pictures of the class, made once by the untouched model and kept as floats.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from mrharmony.core.atomic import staged
+from mrharmony.core.progress import track
+from mrharmony.core.volume import FloatArray
+from mrharmony.networks.diffusion.data import (
+    SMALLEST_SLICE,
+    apply_structure_look,
+    draw_structure_look,
+    numpy_generator,
+)
+from mrharmony.networks.diffusion.schedule import sampling_times
+from mrharmony.networks.diffusion.translation import image_noise
+from mrharmony.networks.settings import NO_PROMPT
+from mrharmony.networks.stable.model import StableDiffusion
+from mrharmony.networks.stable.settings import DreamBoothSettings
+
+
+class InstanceBatch(NamedTuple):
+    """Slices to learn from.
+
+    Parameters
+    ----------
+    slices
+        Canonical intensities, shape (batch, 1, i, k).
+    structures
+        The same anatomy with a random contrast, same shape.
+    domains
+        Name of each slice's domain.
+    """
+
+    slices: torch.Tensor
+    structures: torch.Tensor
+    domains: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class SliceSet:
+    """Slices by domain.
+
+    Parameters
+    ----------
+    slices
+        Canonical intensities of each domain's slices, shape (n, i, k), float16 or float32; all of one
+        i and k.
+    """
+
+    slices: Mapping[str, NDArray[np.floating]]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns of a slice."""
+        rows, columns = next(iter(self.slices.values())).shape[1:]
+        return rows, columns
+
+    def digest(self) -> str:
+        """Return a name that changes with the slices."""
+        digest = hashlib.sha256(repr(list(self.slices)).encode())
+        for slices in self.slices.values():
+            digest.update(slices.tobytes())
+        return digest.hexdigest()[:16]
+
+    def batch(self, count: int, generator: torch.Generator) -> InstanceBatch:
+        """Draw slices; the same generator state gives the same batch."""
+        rng = numpy_generator(generator)
+        names = tuple(self.slices)
+        domains = tuple(names[n] for n in rng.integers(len(names), size=count))
+        chosen = [self.slices[name][rng.integers(len(self.slices[name]))] for name in domains]
+        slices = torch.from_numpy(np.stack(chosen).astype(np.float32))[:, None]
+        structures = apply_structure_look(slices, draw_structure_look(slices.shape, generator))
+        return InstanceBatch(slices, structures, domains)
+
+
+def choose_slices(brain: FloatArray, axis: int, count: int, rng: np.random.Generator) -> FloatArray:
+    """Return random slices of a canonical brain, shape (count or fewer, rows, columns).
+
+    Only slices with enough brain are taken: fewer than `count` where there are not so many.
+    """
+    stack = np.moveaxis(brain, axis, 0)
+    filled = np.flatnonzero((stack > 0).sum(axis=(1, 2)) >= SMALLEST_SLICE)
+    chosen = np.sort(rng.choice(filled, min(count, len(filled)), replace=False))
+    return np.ascontiguousarray(stack[chosen])
+
+
+def join_domains(scans: Sequence[tuple[str, FloatArray]]) -> SliceSet:
+    """Return the slices of scans, each with its domain's name, as one set."""
+    names = dict.fromkeys(name for name, _ in scans)
+    return SliceSet(
+        {name: np.concatenate([part for domain, part in scans if domain == name]) for name in names}
+    )
+
+
+def class_picture_files(
+    model: StableDiffusion, size: tuple[int, int], settings: DreamBoothSettings, directory: Path, base: str
+) -> list[Path]:
+    """Make the class pictures that are not there yet.
+
+    Parameters
+    ----------
+    model
+        The model before training.
+    size
+        Rows and columns of the slices that it will learn from; the pictures get the same padded size.
+    settings
+        Class prompt, number, steps and guidance.
+    directory
+        Where they are kept, one safetensors file each; a file of another prompt or model is made anew.
+    base
+        What identifies the model.
+    """
+    height, width = model.pictures(torch.zeros(1, 1, *size)).shape[-2:]
+    recipe = {
+        "base": base,
+        "prompt": settings.class_prompt,
+        "size": [height, width],
+        "steps": settings.class_steps,
+        "guidance": settings.class_guidance,
+        "seed": settings.seed,
+    }
+    note = json.dumps(recipe, sort_keys=True)
+    files = [directory / f"{number:05d}.safetensors" for number in range(settings.class_images)]
+    missing = [number for number, file in enumerate(files) if _note(file) != note]
+    for number in track(missing, "class pictures", len(files), len(files) - len(missing)):
+        picture = generate_picture(model, (height, width), settings, number)
+        content = save({"picture": picture}, metadata={"recipe": note})
+        with staged(files[number]) as file:
+            file.fill(lambda stream, content=content: stream.write(content))  # type: ignore[misc]
+            file.commit()
+    return files
+
+
+def load_picture(file: Path) -> torch.Tensor:
+    """Read a class picture, shape (3, height, width), -1..1."""
+    with safe_open(file, framework="pt") as archive:
+        picture: torch.Tensor = archive.get_tensor("picture")
+    return picture
+
+
+@torch.inference_mode()
+def generate_picture(
+    model: StableDiffusion, size: tuple[int, int], settings: DreamBoothSettings, number: int
+) -> torch.Tensor:
+    """Return a picture of the class prompt from pure noise, shape (3, height, width), -1..1, float32.
+
+    Picture `number` has its own noise, that of the seed + its number.
+    """
+    factor = 2 ** (len(model.vae.config.block_out_channels) - 1)
+    shape = torch.Size((model.vae.config.latent_channels, size[0] // factor, size[1] // factor))
+    latents = image_noise(shape, settings.seed, [number]).to(model.device)
+    prompt, nothing = (model.embed(text, torch.zeros(1)) for text in (settings.class_prompt, NO_PROMPT))
+    schedule = model.schedule
+    times = sampling_times(settings.class_steps, 1.0, len(schedule.alphas))
+    for time, following in zip(times, [*times[1:], None], strict=True):
+        plain = model.predict(latents, None, time, nothing)
+        guided = plain + settings.class_guidance * (model.predict(latents, None, time, prompt) - plain)
+        latents = schedule.step(guided, latents, time, following)
+    return model.decode_pictures(latents)[0].clamp(-1, 1).cpu().contiguous()
+
+
+def _note(file: Path) -> str | None:
+    try:
+        with safe_open(file, framework="pt") as archive:
+            note: str | None = (archive.metadata() or {}).get("recipe")
+    except (OSError, SafetensorError):
+        return None
+    return note

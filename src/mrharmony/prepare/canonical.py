@@ -1,0 +1,107 @@
+"""A brain on a grid in template millimetres, ready for statistics.
+
+What a fitted method asks of a scan, once a scan.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Generic, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrharmony.core.volume import BoolArray, FloatArray, Volume
+from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.space.grid import Grid
+from mrharmony.space.resampling import resample_brain
+
+
+class CanonicalBrain(NamedTuple):
+    """A scan ready for statistics.
+
+    Parameters
+    ----------
+    volume
+        Brain in canonical units on a grid in template mm.
+    mask
+        Its brain mask on the same grid.
+    scale
+        Native intensity that became 1 (`PreparedScan.scale`).
+    """
+
+    volume: Volume
+    mask: BoolArray
+    scale: float
+
+    def positions(self) -> FloatArray:
+        """Return where the brain's voxels lie, template mm, shape (n, 3)."""
+        affine = self.volume.affine
+        return np.asarray(np.argwhere(self.mask) @ affine[:3, :3].T + affine[:3, 3], np.float32)
+
+
+STATISTICS_ZOOM = 2.0  # mm
+_Result = TypeVar("_Result")
+
+
+class PerScan(Generic[_Result]):
+    """A function of a scan that remembers its last result: one scan goes to many targets in a row.
+
+    Parameters
+    ----------
+    function
+        From a prepared scan, which is immutable, to the result.
+    """
+
+    def __init__(self, function: Callable[[PreparedScan], _Result]) -> None:
+        self._function = function
+        self._last: tuple[weakref.ref[PreparedScan], _Result] | None = None
+
+    def __call__(self, scan: PreparedScan) -> _Result:
+        """Return the function's result for the scan."""
+        last = self._last
+        if last is None or last[0]() is not scan:
+            last = weakref.ref(scan), self._function(scan)
+            self._last = last
+        return last[1]
+
+
+def brain_on_grid(scan: PreparedScan) -> CanonicalBrain:
+    """Return a scan on the 2 mm grid that domains are fitted on; its own voxels where they are the grid's."""
+    grid = Grid.working(STATISTICS_ZOOM)
+    if lies_on(scan, grid):
+        volume = Volume(np.where(scan.brain_mask, scan.intensities(), 0), grid.affine)
+        return CanonicalBrain(volume, scan.brain_mask, scan.scale)
+    return CanonicalBrain(*scan.canonical(grid), scan.scale)
+
+
+def at_working_zoom(brain: CanonicalBrain) -> CanonicalBrain:
+    """Return a brain on the 2 mm grid that domains are fitted on; resampled where it lies on another."""
+    grid = Grid.working(STATISTICS_ZOOM)
+    if brain.volume.shape == grid.shape and np.allclose(brain.volume.affine, grid.affine):
+        return brain
+    voxels, mask = resample_brain(brain.volume, brain.mask, grid.shape, grid.affine)
+    return CanonicalBrain(Volume(voxels, grid.affine), mask, brain.scale)
+
+
+canonical_brain = PerScan(brain_on_grid)
+brain_positions = PerScan(lambda scan: scan.positions(scan.brain_mask))
+
+
+def lies_on(scan: PreparedScan, grid: Grid) -> bool:
+    """Return whether a scan's native voxels are the grid's, so that nothing has to be resampled."""
+    return scan.native.shape == grid.shape and np.allclose(scan.posture @ scan.native.affine, grid.affine)
+
+
+def on_brain(scan: PreparedScan, values: NDArray[np.floating]) -> FloatArray:
+    """Return a volume on the native grid with these values in the brain, shape (n,), and 0 outside."""
+    voxels = np.zeros(scan.native.shape, dtype=np.float32)
+    voxels[scan.brain_mask] = values
+    return voxels
+
+
+def brain_intensities(scan: PreparedScan) -> FloatArray:
+    """Return the canonical intensities of the native brain voxels, shape (n,)."""
+    corrected = scan.native.voxels[scan.brain_mask] / scan.bias_field[scan.brain_mask]
+    return np.asarray(corrected / np.float32(scan.scale), dtype=np.float32)

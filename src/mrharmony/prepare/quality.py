@@ -1,0 +1,274 @@
+"""How much a brain that was found is like a brain, in figures.
+
+Gates: which figures of a brain deserve a look, and which refuse it.
+
+What a preparation is judged by, in figures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from nibabel.affines import apply_affine, from_matvec
+from scipy.ndimage import binary_erosion, find_objects, gaussian_filter, label
+from scipy.spatial.transform import Rotation
+
+from mrharmony.core.volume import BoolArray, Finding, FloatArray, Matrix, MrharmonyError, Volume
+from mrharmony.prepare.alignment import Alignment
+from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.space.grid import CANONICAL_GRID, Grid
+from mrharmony.space.resampling import resample_brain
+from mrharmony.space.template import template, template_brain_mask
+
+_GRID = Grid.working(4.0)  # compares shapes, not folds
+_RIM = 3.0  # mm, standard deviation of the neighbourhood in which both sides of the border are compared
+_RIM_REACH = 9.0  # mm of the head around the brain that are looked at
+_SURELY_WHITE, _SURELY_GREY = 0.8, 0.6  # probability in the template's maps, at 4 mm
+
+
+@dataclass(frozen=True)
+class MaskQuality:
+    """What speaks for or against a brain mask.
+
+    Parameters
+    ----------
+    millilitres
+        Volume.
+    one_piece
+        Share of the mask in its largest piece, voxels joined by their faces; 1 is one piece.
+    symmetry
+        Overlap of the aligned mask with its mirror image, Dice, on a 4 mm grid.
+    border_contrast
+        Share of the mask's border at which the brain is brighter than what lies outside, both averaged with a
+        Gaussian of 3 mm. The rim of a T1w brain is grey matter, then dark fluid and skull.
+    template_dice, template_correlation
+        Overlap of the mask, and Pearson correlation of the brain, background included, with the template's;
+        the brain grown to the template's volume, on a 4 mm grid.
+    similarity
+        That of the alignment.
+    white_to_grey
+        Median intensity where the template has white matter, as a multiple of that where it has grey matter:
+        above 1 in T1w contrast.
+    """
+
+    millilitres: float
+    one_piece: float
+    symmetry: float
+    border_contrast: float
+    template_dice: float
+    template_correlation: float
+    similarity: float
+    white_to_grey: float
+
+
+def mask_quality(volume: Volume, brain_mask: BoolArray, alignment: Alignment) -> MaskQuality:
+    """Return the figures of a brain mask.
+
+    Parameters
+    ----------
+    volume, brain_mask
+        The bias-corrected scan and its brain, shape (i, j, k).
+    alignment
+        Of that brain.
+    """
+    wanted, wanted_mask = template_on_grid()
+    brain, mask = brain_on_template(volume, brain_mask, alignment.posture)
+    white, grey = (float(np.median(brain[mask & tissue])) for tissue in _tissues())
+    return MaskQuality(
+        millilitres=millilitres(volume, brain_mask),
+        one_piece=_one_piece(brain_mask),
+        symmetry=dice(mask, mask[::-1]),
+        border_contrast=_border_contrast(volume, brain_mask),
+        template_dice=dice(mask, wanted_mask),
+        template_correlation=float(np.corrcoef(brain.ravel(), wanted.ravel())[0, 1]),
+        similarity=alignment.similarity,
+        white_to_grey=white / grey if grey > 0 else 0.0,
+    )
+
+
+def millilitres(volume: Volume, brain_mask: BoolArray) -> float:
+    """Return the volume of a mask on a volume's grid, ml."""
+    return float(brain_mask.sum() * abs(np.linalg.det(volume.affine[:3, :3])) / 1000)
+
+
+def dice(one: BoolArray, other: BoolArray) -> float:
+    """Return the overlap of two masks, 2 |A ∩ B| / (|A| + |B|); 0 where both are empty."""
+    return float(2 * (one & other).sum() / max(one.sum() + other.sum(), 1))
+
+
+def _one_piece(brain_mask: BoolArray) -> float:
+    (box,) = find_objects(brain_mask.astype(np.uint8))
+    pieces, _ = label(brain_mask[box])
+    sizes = np.bincount(pieces.ravel())[1:]
+    return float(sizes.max() / sizes.sum())
+
+
+def _border_contrast(volume: Volume, brain_mask: BoolArray) -> float:
+    sigma = _RIM / np.array(volume.zooms)
+    reach = np.ceil(_RIM_REACH / np.array(volume.zooms)).astype(int)
+    (tight,) = find_objects(brain_mask.astype(np.uint8))
+    box = tuple(slice(max(s.start - r, 0), s.stop + r) for s, r in zip(tight, reach, strict=True))
+    mask, voxels = brain_mask[box], volume.voxels[box]
+    border = mask & ~binary_erosion(mask, border_value=1)  # a face of the field of view is no border
+
+    def mean_where(side: BoolArray) -> FloatArray:
+        weight = gaussian_filter(side.astype(np.float32), sigma)
+        total = gaussian_filter(np.where(side, voxels, 0), sigma)
+        means: FloatArray = total[border] / np.maximum(weight[border], np.finfo(np.float32).tiny)
+        return means
+
+    return float((mean_where(mask) > mean_where(~mask)).mean()) if border.any() else 0.0
+
+
+def brain_on_template(volume: Volume, brain_mask: BoolArray, posture: Matrix) -> tuple[FloatArray, BoolArray]:
+    """Return an aligned brain and its mask on a 4 mm grid, grown to the template's volume.
+
+    Parameters
+    ----------
+    volume, brain_mask
+        The scan and its brain, shape (i, j, k).
+    posture
+        Native world mm to template world mm, shape (4, 4), rigid.
+    """
+    growth = (millilitres(template(), template_brain_mask()) / millilitres(volume, brain_mask)) ** (1 / 3)
+    _, wanted = template_on_grid()
+    centre = apply_affine(_GRID.affine, np.argwhere(wanted).mean(axis=0))
+    grown = from_matvec(np.eye(3) * growth, centre * (1 - growth)) @ posture
+    return resample_brain(Volume(volume.voxels, grown @ volume.affine), brain_mask, _GRID.shape, _GRID.affine)
+
+
+@cache
+def template_on_grid() -> tuple[FloatArray, BoolArray]:
+    """Return the template's brain and its mask on the grid of `brain_on_template`."""
+    return resample_brain(template(), template_brain_mask(), _GRID.shape, _GRID.affine)
+
+
+@cache
+def _tissues() -> tuple[BoolArray, BoolArray]:
+    """Return where the template is white and where it is grey matter."""
+    maps = (
+        resample_brain(template(which), template_brain_mask(), _GRID.shape, _GRID.affine)[0]
+        for which in ("wm", "gm")
+    )
+    white, grey = maps
+    return white > _SURELY_WHITE, grey > _SURELY_GREY
+
+
+# Measured: 68 brains of five scanners 0.949 to 0.989; virtual old people's MP2RAGE images, whose fluid is as
+# black as air, from 0.895; ellipsoids 0.92 to 0.93; half heads and brains upside down up to 0.877.
+_LOWEST_SIMILARITY = 0.885
+_USUAL_SIMILARITY = 0.94
+_LOWEST_WHITE_TO_GREY = 1.0
+_USUAL_BORDER = 0.75
+_USUAL_SYMMETRY = 0.93
+_USUAL_TEMPLATE_DICE = 0.90
+_USUAL_ONE_PIECE = 0.98
+
+
+def quality_findings(quality: MaskQuality) -> tuple[Finding, ...]:
+    """Return warnings for a brain that is unlike one.
+
+    Raises
+    ------
+    MrharmonyError
+        Where what was found is no brain, or not in T1w contrast.
+    """
+    if quality.similarity < _LOWEST_SIMILARITY:
+        raise MrharmonyError(
+            f"what was found is unlike a brain (correlation {quality.similarity:.2f} with the template): "
+            "check that the scan is a T1w image of a whole head the right way up, or give a brain mask."
+        )
+    if quality.white_to_grey < _LOWEST_WHITE_TO_GREY:
+        raise MrharmonyError(
+            f"white matter is darker than grey matter ({quality.white_to_grey:.2f} of it): "
+            "check that the scan is a T1w image and not another contrast, inverted or upside down."
+        )
+    return tuple(_warnings(quality))
+
+
+def _warnings(quality: MaskQuality) -> list[Finding]:
+    gates = (
+        (
+            "unlike-template",
+            quality.similarity,
+            _USUAL_SIMILARITY,
+            "correlation of the brain with the template",
+        ),
+        (
+            "unlike-template-shape",
+            quality.template_dice,
+            _USUAL_TEMPLATE_DICE,
+            "overlap with the template's brain",
+        ),
+        ("lopsided-mask", quality.symmetry, _USUAL_SYMMETRY, "overlap of the mask with its mirror image"),
+        (
+            "unclear-border",
+            quality.border_contrast,
+            _USUAL_BORDER,
+            "share of the border that is brighter inside",
+        ),
+        ("scattered-mask", quality.one_piece, _USUAL_ONE_PIECE, "share of the mask in one piece"),
+    )
+    return [
+        Finding(
+            level="warning",
+            code=code,
+            message=f"the {what} is {value:.2f} only (usual: at least {usual:.2f}).",
+            fix="Look at the brain mask and at the canonical brain.",
+        )
+        for code, value, usual, what in gates
+        if value < usual
+    ]
+
+
+@dataclass(frozen=True)
+class PreparationFigures:
+    """How a prepared scan compares with the template, and how it lay.
+
+    Parameters
+    ----------
+    brain_ml
+        Volume of the brain mask, ml.
+    template_correlation, template_dice
+        Pearson correlation with the template's brain on a 4 mm grid, background included, and overlap of the
+        masks there, 2 |A ∩ B| / (|A| + |B|); both of the brain grown to the template's volume, at most 1.
+    rotation_degrees, shift_mm
+        How the head was turned, and how far the template's centre lay from its place.
+    size
+        Edge of the head as a multiple of the template's.
+    scale
+        The bias-corrected intensity that is 1 in canonical units.
+    """
+
+    brain_ml: float
+    template_correlation: float
+    template_dice: float
+    rotation_degrees: float
+    shift_mm: float
+    size: float
+    scale: float
+
+
+def preparation_figures(prepared: PreparedScan) -> PreparationFigures:
+    """Return the figures of a prepared scan."""
+    native, mask = prepared.native, prepared.brain_mask
+    wanted, wanted_mask = template_on_grid()
+    corrected = native.with_voxels(prepared.intensities())
+    brain, aligned_mask = brain_on_template(corrected, mask, prepared.posture)
+    return PreparationFigures(
+        brain_ml=millilitres(native, mask),
+        template_correlation=float(np.corrcoef(brain.ravel(), wanted.ravel())[0, 1]),
+        template_dice=dice(aligned_mask, wanted_mask),
+        rotation_degrees=float(np.degrees(Rotation.from_matrix(prepared.posture[:3, :3]).magnitude())),
+        shift_mm=_shift(prepared.posture),
+        size=prepared.size,
+        scale=prepared.scale,
+    )
+
+
+def _shift(posture: Matrix) -> float:
+    """Return how far the head is moved at the centre of the field of view, where turning does not count."""
+    centre = CANONICAL_GRID.affine @ [*(np.array(CANONICAL_GRID.shape) - 1) / 2, 1]
+    return float(np.linalg.norm((np.linalg.inv(posture) @ centre - centre)[:3]))

@@ -1,0 +1,269 @@
+"""What can be wrong with a scan before its first byte is understood: path, suffix, compression.
+
+Decompress gzip to its very last byte, so that checksum and length of every member are verified.
+
+The content of a scan file as one forward stream of bytes, decompressed where the file is.
+"""
+
+from __future__ import annotations
+
+import stat
+import zlib
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+from mrharmony.core.findings import ScanFault, error, warning
+from mrharmony.core.volume import Finding
+from mrharmony.scans.names import COMPRESSED_SUFFIXES, SCAN_SUFFIXES, scan_suffix
+
+GZIP_MAGIC = b"\x1f\x8b"
+SPLIT_SUFFIXES = (".hdr", ".img", ".hdr.gz", ".img.gz")
+_POINTERS = (b"version https://git-lfs", b"/annex/objects/", b"../.git/annex/", b".git/annex/")
+
+
+def check_file(path: Path) -> Iterator[Finding]:
+    """Find why a path cannot be a scan at all: absent, not a file, empty, or of an unknown kind."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as failure:
+        yield _stat_finding(path, failure)
+        return
+    if stat.S_ISDIR(status.st_mode):
+        yield error("is-directory", "This is a folder, not a scan.", "Name the scans inside it.")
+    elif not stat.S_ISREG(status.st_mode):
+        yield error("not-a-file", "This is a device or a pipe, not a file.", "Store the scan in a file.")
+    elif status.st_size == 0:
+        yield error("empty-file", "The file is empty.", "Copy or convert it again.")
+    else:
+        yield from _check_suffix(path)
+
+
+def _stat_finding(path: Path, failure: Exception) -> Finding:
+    if isinstance(failure, FileNotFoundError) and path.is_symlink():
+        return error(
+            "broken-link",
+            "The link points to a file that is not here.",
+            "Fetch the content first (DataLad: `datalad get`).",
+        )
+    if isinstance(failure, FileNotFoundError | NotADirectoryError | ValueError):
+        return error("missing-file", "There is no such file.", "Check the path for a typing mistake.")
+    return unreadable(failure)
+
+
+def unreadable(failure: Exception) -> Finding:
+    """Return the finding for a file that the operating system does not let us read."""
+    if isinstance(failure, PermissionError):
+        return error(
+            "unreadable", "You are not permitted to read it.", "Ask its owner, or `chmod +r` the file."
+        )
+    reason = getattr(failure, "strerror", None) or failure
+    return error("unreadable", f"It cannot be read ({reason}).", "Check the disk, or copy the file again.")
+
+
+def _check_suffix(path: Path) -> Iterator[Finding]:
+    if scan_suffix(path) is not None:
+        return
+    if path.name.lower().endswith(SPLIT_SUFFIXES):
+        yield error(
+            "split-image",
+            "Header and voxels are in two files (.hdr and .img).",
+            "Convert the pair to one .nii.gz, for instance with `mrconvert` or nibabel.",
+        )
+    else:
+        yield error(
+            "unknown-suffix",
+            f"The file name ends in none of {', '.join(SCAN_SUFFIXES)}.",
+            "Convert it first: DICOM with `dcm2niix`, other formats with `mrconvert`.",
+        )
+
+
+def check_first_bytes(path: Path, start: bytes) -> None:
+    """Raise `ScanFault` where the file's first bytes belie its name.
+
+    Parameters
+    ----------
+    path
+        A file whose name ends in one of `SCAN_SUFFIXES`.
+    start
+        Its first bytes, 64 or fewer.
+    """
+    if start.startswith(_POINTERS):
+        raise ScanFault(
+            error(
+                "content-missing",
+                "The file is a git-annex or Git LFS pointer; the scan itself is not here.",
+                "Fetch the content first (`datalad get` or `git lfs pull`).",
+            )
+        )
+    suffix = scan_suffix(path)
+    compressed = start.startswith(GZIP_MAGIC)
+    if compressed == (suffix in COMPRESSED_SUFFIXES):
+        return
+    twin = {".nii": ".nii.gz", ".nii.gz": ".nii", ".mgh": ".mgz", ".mgz": ".mgh"}[suffix or ".nii"]
+    state = "is gzip-compressed" if compressed else "is not gzip-compressed"
+    raise ScanFault(
+        error(
+            "compression-mismatch",
+            f"The name ends in {suffix}, but the content {state}.",
+            f"If it is a scan, rename it to end in {twin}; otherwise copy it again.",
+        )
+    )
+
+
+CHUNK_BYTES = 1 << 16
+"""Read at once. Small, because each member's end copies what was read beyond it."""
+
+PIECE_BYTES = 1 << 20
+"""Decompressed at most at once, whatever the compression ratio: a bomb cannot fill the memory."""
+
+MAX_RATIO = 1032
+"""The highest compression ratio of deflate (zlib technical details: one bit for 129 bytes)."""
+
+
+def decompress(stream: BinaryIO, findings: list[Finding]) -> Generator[bytes, None, None]:
+    """Yield the content of a gzip stream in pieces of at most `PIECE_BYTES`.
+
+    Several members, one after the other, are one content (RFC 1952, section 2.2); zero padding after
+    the last is ignored, as gzip does.
+
+    Parameters
+    ----------
+    stream
+        Opened at the first gzip member.
+    findings
+        Where a harmless fault is noted: foreign bytes after the last member.
+
+    Raises
+    ------
+    ScanFault
+        The stream ends early, or its content contradicts its checksum or length.
+    """
+    rest = yield from _decompress_member(b"", stream)
+    while rest := _skip_padding(rest, stream):
+        if not GZIP_MAGIC.startswith(rest[:2]):
+            findings.append(
+                warning(
+                    "gzip-trailing-bytes",
+                    "Foreign bytes follow the compressed data, which itself is complete.",
+                    "Copy the file again if you did not expect that.",
+                )
+            )
+            return
+        rest = yield from _decompress_member(rest, stream)
+
+
+def _skip_padding(rest: bytes, stream: BinaryIO) -> bytes:
+    """Return what follows the zero bytes, or nothing at the end of the file."""
+    rest = rest.lstrip(b"\0")
+    while not rest and (more := stream.read(CHUNK_BYTES)):
+        rest = more.lstrip(b"\0")
+    return rest
+
+
+def _decompress_member(pending: bytes, stream: BinaryIO) -> Generator[bytes, None, bytes]:
+    """Yield one member's content; return the bytes that were read beyond its end."""
+    inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    while not inflater.eof:
+        pending = pending or stream.read(CHUNK_BYTES)
+        if not pending:
+            raise ScanFault(
+                error(
+                    "truncated-gzip",
+                    "The compressed file ends too early: it was cut off.",
+                    "Copy or download it again.",
+                )
+            )
+        try:
+            piece = inflater.decompress(pending, PIECE_BYTES)
+        except zlib.error as failure:
+            raise ScanFault(
+                error(
+                    "corrupt-gzip",
+                    f"The compressed data are damaged ({_reason(failure)}).",
+                    "Copy or download it again.",
+                )
+            ) from failure
+        pending = inflater.unconsumed_tail
+        if piece:
+            yield piece
+    return inflater.unused_data
+
+
+def _reason(failure: zlib.error) -> str:
+    """Return zlib's own words without its error number: `incorrect data check`."""
+    return str(failure).rpartition(": ")[2]
+
+
+class ByteSource:
+    """Bytes that are read once, from first to last."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        """Take the content in order, in non-empty pieces."""
+        self._pieces = pieces
+        self._rest = memoryview(b"")
+        self.position = 0
+
+    def read(self, size: int) -> bytes:
+        """Return the next `size` bytes, or raise `ScanFault` where the content has fewer."""
+        parts: list[memoryview] = []
+        missing = size
+        while missing:
+            part = self._next_part(missing)
+            if not part:
+                raise ScanFault(
+                    error(
+                        "truncated-data",
+                        f"The content ends after {self.position:,} bytes, before all voxels were read.",
+                        "Copy, download or convert the scan again.",
+                    )
+                )
+            parts.append(part)
+            missing -= len(part)
+        return b"".join(parts)
+
+    def skip_to(self, position: int) -> None:
+        """Read on to an offset from the start of the content, and forget what lies between."""
+        while self.position < position:
+            self.read(min(PIECE_BYTES, position - self.position))
+
+    def drain(self, limit: int) -> int:
+        """Read on to the end, or until more than `limit` bytes came; return how many bytes came."""
+        start = self.position
+        while self.position - start <= limit and self._next_part(PIECE_BYTES):
+            pass
+        return self.position - start
+
+    def _next_part(self, size: int) -> memoryview:
+        """Return up to `size` bytes, or nothing at the end."""
+        self._rest = self._rest or memoryview(next(self._pieces, b""))
+        part, self._rest = self._rest[:size], self._rest[size:]
+        self.position += len(part)
+        return part
+
+
+@contextmanager
+def open_scan(path: Path, findings: list[Finding]) -> Iterator[ByteSource]:
+    """Open a scan file for one pass over its content.
+
+    Parameters
+    ----------
+    path
+        A file whose name ends in one of `SCAN_SUFFIXES`.
+    findings
+        Where harmless faults of the compression are noted while the content is read.
+
+    Raises
+    ------
+    ScanFault
+        The first bytes belie the name; or, while reading, the compressed data are damaged.
+    """
+    with path.open("rb") as stream:
+        check_first_bytes(path, stream.read(64))
+        stream.seek(0)
+        if scan_suffix(path) in COMPRESSED_SUFFIXES:
+            yield ByteSource(decompress(stream, findings))
+        else:
+            yield ByteSource(iter(partial(stream.read, PIECE_BYTES), b""))

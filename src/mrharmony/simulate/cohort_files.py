@@ -1,0 +1,299 @@
+"""Files of a virtual cohort (BIDS): where they lie, and how they are written.
+
+What is written beside the images of a virtual cohort: sidecars, truth, columns of tables.
+
+Write a virtual cohort so that an interrupted run continues where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from mrharmony.core.atomic import staged, write_json, write_text
+from mrharmony.core.version import __version__
+from mrharmony.core.volume import Matrix, MrharmonyError
+from mrharmony.scans.names import sidecar_path
+from mrharmony.scans.writing import write_gzip
+from mrharmony.simulate.anatomy import Anatomy
+from mrharmony.simulate.known_factors import GREY_SHARE
+from mrharmony.simulate.scanner import Scanner
+from mrharmony.simulate.scanning import scan_head
+from mrharmony.simulate.signal import TISSUES, Mprage, PulseSequence, SpoiledGradientEcho
+
+COMPRESSION_LEVEL = 3  # labels and zeros compress well
+DESCRIPTION = "dataset_description.json"
+LABELS = (*TISSUES, "WM lesion")
+TRUTH = Path("derivatives", "truth")
+README = """Virtual heads, simulated by mrharmony.
+
+{what}
+
+Scans are skull-stripped brains: intensities outside the brain are 0. `derivatives/truth` holds each head's
+tissue labels (on the grid of its scans), tissue volumes, known factors (ventricle scale, cortical thinning,
+white-matter lesions), and the rigid transform from the scanner's millimetres to the template's. A session's
+label is the scanner's name without punctuation; its name is in the sidecar (`Scanner`) and in
+`sub-*_sessions.tsv`.
+"""
+
+
+def subject_label(index: int) -> str:
+    """Return the label of subject number `index` ≥ 0: `sub-001`, …"""
+    return f"sub-{index + 1:03d}"
+
+
+def scan_path(root: Path, index: int, scanner: Scanner) -> Path:
+    """Return where a subject's scan on a scanner lies."""
+    subject, session = subject_label(index), f"ses-{scanner.session}"
+    return root / subject / session / "anat" / f"{subject}_{session}_T1w.nii.gz"
+
+
+def truth_path(root: Path, index: int) -> Path:
+    """Return where a subject's tissue labels lie."""
+    return _labels_path(root, subject_label(index))
+
+
+def true_brain(root: Path, subject: str) -> Path | None:
+    """Return the file of a virtual head's true tissues, which is its brain mask too.
+
+    Parameters
+    ----------
+    root
+        A BIDS folder, virtual or not.
+    subject
+        Label of the subject, without `sub-`.
+
+    Returns
+    -------
+    Path or None
+        None for a real subject.
+    """
+    path = _labels_path(root, f"sub-{subject}")
+    return path if path.is_file() else None
+
+
+def _labels_path(root: Path, label: str) -> Path:
+    return root / TRUTH / label / "anat" / f"{label}_dseg.nii.gz"
+
+
+def write_nifti(path: Path, voxels: NDArray[np.generic], affine: Matrix) -> None:
+    """Write a volume atomically, in scanner coordinates; the same voxels give the same bytes."""
+    image = nib.Nifti1Image(voxels, affine)
+    image.header.set_xyzt_units("mm", "sec")
+    image.set_sform(affine, code=1)
+    image.set_qform(affine, code=1)
+
+    with staged(path) as file:
+        file.fill(lambda stream: write_gzip(stream, image, COMPRESSION_LEVEL))
+        file.commit()
+
+
+def write_tables(
+    root: Path, rows: Sequence[dict[str, str]], visits: Sequence[Sequence[Scanner]], what: str
+) -> None:
+    """Write the tables and descriptions of a finished cohort.
+
+    Parameters
+    ----------
+    root
+        The cohort's folder.
+    rows
+        Of `participants.tsv`, one a subject.
+    visits
+        The scanners that each subject visited.
+    what
+        A sentence for the README: who was scanned where.
+    """
+    write_tsv(root / "participants.tsv", rows)
+    for row, scanners in zip(rows, visits, strict=True):
+        subject = row["participant_id"]
+        sessions = [{"session_id": f"ses-{s.session}", "scanner": s.name} for s in scanners]
+        write_tsv(root / subject / f"{subject}_sessions.tsv", sessions)
+    labels = [{"index": str(number), "name": name} for number, name in enumerate(LABELS, start=1)]
+    write_tsv(root / TRUTH / "dseg.tsv", labels)
+    write_text(root / "README", README.format(what=what))
+    write_json(
+        root / TRUTH / DESCRIPTION,
+        {
+            "Name": "Truth of the virtual heads",
+            "BIDSVersion": "1.10.0",
+            "DatasetType": "derivative",
+            "GeneratedBy": [{"Name": "mrharmony", "Version": __version__}],
+        },
+    )
+
+
+def write_tsv(path: Path, rows: Sequence[dict[str, str]]) -> None:
+    """Write rows with the same keys as a tab-separated table, atomically."""
+    lines = [list(rows[0]), *(list(row.values()) for row in rows)]
+    write_text(path, "".join("\t".join(line) + "\n" for line in lines))
+
+
+def scan_sidecar(scanner: Scanner) -> dict[str, Any]:
+    """Return a scan's JSON sidecar; times in seconds as BIDS has them."""
+    sequence = scanner.sequence
+    sidecar: dict[str, Any] = {
+        "Modality": "MR",
+        "Scanner": scanner.name,
+        "ScannerDescription": scanner.description,
+        "MagneticFieldStrength": scanner.field_strength,
+        "MRAcquisitionType": "3D",
+        "EchoTime": sequence.echo_time_ms / 1000,
+        "SkullStripped": True,
+        "Simulated": True,
+    }
+    return sidecar | _timing(sequence)
+
+
+def _timing(sequence: PulseSequence) -> dict[str, Any]:
+    if isinstance(sequence, SpoiledGradientEcho):
+        return {
+            "ScanningSequence": "GR",
+            "FlipAngle": sequence.flip_angle_deg,
+            "RepetitionTimeExcitation": sequence.repetition_time_ms / 1000,
+        }
+    prepared = {
+        "ScanningSequence": "GR_IR",
+        "RepetitionTimePreparation": sequence.repetition_time_ms / 1000,
+        "RepetitionTimeExcitation": sequence.echo_spacing_ms / 1000,
+        "NumberShots": sequence.excitations,
+    }
+    if isinstance(sequence, Mprage):
+        times: dict[str, Any] = {
+            "FlipAngle": sequence.flip_angle_deg,
+            "InversionTime": sequence.inversion_time_ms / 1000,
+        }
+    else:
+        # One image of two inversion times: as arrays, since BIDS knows them of the two images apart.
+        times = {
+            "FlipAngle": list(sequence.flip_angles_deg),
+            "InversionTime": [time / 1000 for time in sequence.inversion_times_ms],
+        }
+    return prepared | times
+
+
+def truth_record(head: Anatomy, pose: Matrix) -> dict[str, Any]:
+    """Return what is known of a head beside its labels, as JSON; `pose` is scanner mm to template mm."""
+    csf, cortex, white, deep = (
+        float(share) * head.voxel_ml for share in head.tissues.sum((1, 2, 3), np.float64)
+    )
+    # Lesions are made of cortical GM and WM for the scanner's sake only.
+    lesions = head.lesions_ml
+    return {
+        "VentricleScale": head.ventricle_scale,
+        "CorticalThinning": head.cortical_thinning,
+        "VolumesMl": {
+            "Ventricles": head.ventricle_volume_ml,
+            "CSF": csf,
+            "CorticalGM": cortex - GREY_SHARE * lesions,
+            "WM": white - (1 - GREY_SHARE) * lesions,
+            "DeepGM": deep,
+            "Lesions": lesions,
+        },
+        "ScannerToTemplate": pose.tolist(),
+    }
+
+
+def volume_columns(truth: dict[str, Any]) -> dict[str, str]:
+    """Return the true volumes as columns of `participants.tsv`."""
+    volumes = truth["VolumesMl"]
+    return {
+        "ventricles_ml": f"{volumes['Ventricles']:.2f}",
+        "csf_ml": f"{volumes['CSF']:.1f}",
+        "cortical_gm_ml": f"{volumes['CorticalGM']:.1f}",
+        "wm_ml": f"{volumes['WM']:.1f}",
+        "deep_gm_ml": f"{volumes['DeepGM']:.1f}",
+    }
+
+
+def claim(root: Path, simulation: dict[str, Any]) -> None:
+    """Begin the data set, or recognise it as begun by the same call.
+
+    Parameters
+    ----------
+    root
+        New or empty folder, or one that the same simulation began.
+    simulation
+        All that decides what the files contain, as JSON.
+
+    Raises
+    ------
+    MrharmonyError
+        If the folder holds something else.
+    """
+    path = root / DESCRIPTION
+    record = {
+        "Name": "Virtual travelling heads",
+        "BIDSVersion": "1.10.0",
+        "DatasetType": "raw",
+        "GeneratedBy": [{"Name": "mrharmony", "Version": __version__}],
+        "Simulation": simulation,
+    }
+    if root.exists() and not root.is_dir():
+        raise MrharmonyError(f"{root}: is a file; name a new or empty folder for the cohort")
+    # A run killed at its very start may have left a hidden temporary file.
+    if root.exists() and any(not entry.name.startswith(".") for entry in root.iterdir()):
+        if _read_json(path) != json.loads(json.dumps(record)):
+            raise MrharmonyError(
+                f"{root}: is not empty and is not this cohort unfinished; name a new or empty folder"
+            )
+        return
+    write_json(path, record)
+
+
+def write_subject(
+    root: Path,
+    seed: int,
+    index: int,
+    scanners: Sequence[Scanner],
+    make_head: Callable[[int], tuple[Anatomy, Matrix]],
+) -> dict[str, Any]:
+    """Write what is missing of a subject's scans and truth.
+
+    Parameters
+    ----------
+    root
+        The cohort's folder.
+    seed, index
+        Of the cohort, and the subject's number ≥ 0.
+    scanners
+        Where the subject is scanned.
+    make_head
+        The subject's number to its head, and scanner mm to template mm; only called if something is missing.
+
+    Returns
+    -------
+    dict
+        The subject's `truth_record`.
+    """
+    truth = truth_path(root, index)
+    record = _read_json(sidecar_path(truth))
+    todo = [s for s in scanners if _read_json(sidecar_path(scan_path(root, index, s))) is None]
+    if todo or record is None:
+        head, pose = make_head(index)
+        for scanner in todo:
+            # The scanner's own name seeds its noise, so that its scans do not depend on which others ran.
+            rng = np.random.default_rng([seed, index, zlib.crc32(scanner.name.encode())])
+            volume = scan_head(head, scanner, rng)
+            path = scan_path(root, index, scanner)
+            write_nifti(path, volume.voxels, volume.affine)
+            write_json(sidecar_path(path), scan_sidecar(scanner))
+        record = truth_record(head, pose)
+        write_nifti(truth, head.labels(), head.affine)
+        write_json(sidecar_path(truth), record)
+    return record
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) else None

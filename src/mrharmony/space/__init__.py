@@ -1,0 +1,1 @@
+"""Where things lie: the template, working grids, resampling, voxel order, the intensity scale."""

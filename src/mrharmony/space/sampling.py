@@ -1,0 +1,54 @@
+"""Trilinear sampling of maps at positions in template millimetres, with torch on all cores."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import grid_sample
+
+from mrharmony.core.volume import Matrix
+
+
+def sample(maps: Tensor, affine: Matrix, positions: Tensor, padding: str = "zeros") -> Tensor:
+    """Read maps at arbitrary positions.
+
+    Parameters
+    ----------
+    maps
+        Shape (c, i, j, k), float32.
+    affine
+        Their voxel indices to mm.
+    positions
+        In mm, shape (n, 3).
+    padding
+        `zeros` or `border`: what lies outside of the maps.
+
+    Returns
+    -------
+    Tensor
+        Shape (c, n).
+    """
+    inverse = torch.from_numpy(np.linalg.inv(affine).astype(np.float32))
+    scale = 2 / (torch.tensor(maps.shape[1:], dtype=torch.float32) - 1)
+    # grid_sample wants -1..1 from the first voxel's centre to the last one's, the last axis first.
+    matrix = (inverse[:3, :3] * scale[:, None]).flip(0)
+    coordinates = torch.addmm((inverse[:3, 3] * scale - 1).flip(0), positions, matrix.T)
+    sampled = grid_sample(
+        maps[None], coordinates[None, None, None], mode="bilinear", padding_mode=padding, align_corners=True
+    )
+    return sampled[0, :, 0, 0]
+
+
+def voxel_positions(affine: Matrix, voxels: tuple[NDArray[np.intp], ...]) -> Tensor:
+    """Centres of voxels in mm, shape (n, 3), float32, from their indices along i, j, k, each (n,)."""
+    matrix = torch.from_numpy(affine.astype(np.float32))
+    indices = torch.from_numpy(np.stack(voxels, axis=-1).astype(np.float32))
+    return torch.addmm(matrix[:3, 3], indices, matrix[:3, :3].T)
+
+
+def grid_positions(shape: tuple[int, int, int], affine: Matrix) -> Tensor:
+    """Centres of all voxels of a grid in mm, shape (i * j * k, 3), float32."""
+    i, j, k = np.indices(shape).reshape(3, -1)
+    return voxel_positions(affine, (i, j, k))
