@@ -2,7 +2,7 @@
 
 python benchmarks/adaptation.py BIDS_DIR OUT --domain HH [--heads 4]
 
-Ten virtual people on real anatomies go to scanners that nothing was trained on, and an accent is fitted on
+Ten virtual people on real anatomies go to scanners that nothing was trained on, and a contrast model is fitted on
 their prepared scans, as `mrharmony adapt` does. Other people, on other anatomies, travel to these and
 to known scanners. Each scan is brought to and from a new scanner, and to and from known ones, from the same
 sources and to the same targets, and compared with the true scan. OUT/fitted and OUT/cases hold what is
@@ -100,9 +100,9 @@ def kit(scanners: Sequence[Scanner], count: int, fitted: Path) -> Kit:
     folders = [fitted / f"{scanner.name}-{count}" for scanner in scanners] if count else []
     parts = [load_synthesis(f, load_statistics(f / STATISTICS)) for f in (shipped_model(), *folders)]
     statistics = {name: own for part in parts for name, own in part.statistics.items()}
-    accents = {name: own for part in parts for name, own in part.accents.items()}
+    contrast_models = {name: own for part in parts for name, own in part.contrast_models.items()}
     return {
-        "synthesis": SynthesisHarmonizer(statistics, accents),
+        "synthesis": SynthesisHarmonizer(statistics, contrast_models),
         "regional": ClassicalHarmonizer("regional", statistics),
         "histogram": ClassicalHarmonizer("histogram", statistics),
     }

@@ -21,7 +21,7 @@ import numpy as np
 
 from mrharmony.core.atomic import write_bytes, write_json
 from mrharmony.core.workers import usable_cores
-from mrharmony.domains.contrast import load_accents
+from mrharmony.domains.contrast import load_contrast_models
 from mrharmony.scans.bids import BidsIndex
 from mrharmony.scans.reading import read_scan
 from mrharmony.weights import shipped_model
@@ -69,13 +69,13 @@ def adapted(folder: Path, domain: str) -> dict[str, Any]:
     for step, pattern in STEPS.items():
         written = max(file.stat().st_mtime for file in (folder / "model.training").glob(pattern))
         seconds[step], last = written - last, written
-    seconds |= {"drift, accents, model": end - last, "all": end - begin}
+    seconds |= {"drift, contrast models, model": end - last, "all": end - begin}
     report = json.loads(done.stdout)
-    before, after = load_accents(shipped_model()), load_accents(model)
+    before, after = load_contrast_models(shipped_model()), load_contrast_models(model)
     same = [
-        np.array_equal(accent.mixture, after[name].mixture)
-        and np.array_equal(accent.curves.offsets, after[name].curves.offsets)
-        for name, accent in before.items()
+        np.array_equal(contrast_model.mixture, after[name].mixture)
+        and np.array_equal(contrast_model.curves.offsets, after[name].curves.offsets)
+        for name, contrast_model in before.items()
     ]
     return {
         "domain": domain,
@@ -96,7 +96,7 @@ def markdown(row: dict[str, Any]) -> str:
         "",
         f"- Command: `python benchmarks/adaptation_time.py BIDS_DIR OUT --domain {row['domain']}`",
         f"- {row['scans']} raw scans of {row['domain']}, the first {row['first']}; {row['cores']} cores",
-        f"- Accents of known domains the same to the bit: {row['accents_unchanged']} of {row['accents']}",
+        f"- Contrast models of known domains the same to the bit: {row['accents_unchanged']} of {row['accents']}",
         f"- Drift of the diffusion model's looks of {len(drift)} known domains, canonical units: "
         f"mean {np.mean(drift):.4f}, greatest {max(drift):.4f}",
         "",

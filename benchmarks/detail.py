@@ -2,7 +2,7 @@
 
 python benchmarks/detail.py BIDS_DIR COHORT WORK --to NSK --output benchmarks/results/detail
 
-BIDS_DIR holds real scans of several sites (column `site`). Of each site every other scan fits accents and
+BIDS_DIR holds real scans of several sites (column `site`). Of each site every other scan fits contrast models and
 detail; the others are harmonized to the target, with and without detail, and judged. COHORT is a virtual
 study whose test subjects travelled (`mrharmony simulate --recipe clean`): PSNR against the truth. Writes
 detail.json and detail.md; WORK keeps prepared brains and the figures of each part that is finished.

@@ -36,10 +36,10 @@ from mrharmony.evaluate.paper import tone_distance, tone_quantiles
 from mrharmony.evidence.drift import evidence
 from mrharmony.jobs.brains import prepare_brains
 from mrharmony.jobs.opening import open_method
-from mrharmony.methods.diffusion import DiffusionHarmonizer, Looks
+from mrharmony.methods.diffusion import DiffusionHarmonizer, SampledContrasts
 from mrharmony.methods.rendering import lock_of, truth_fitted
 from mrharmony.networks.diffusion.model import STATISTICS, LatentModel, load_model, read_card
-from mrharmony.networks.diffusion.sampling import SamplingSettings, sample_look
+from mrharmony.networks.diffusion.sampling import SamplingSettings, sample_contrast
 from mrharmony.prepare.canonical import CanonicalBrain
 from mrharmony.simulate.scanner import load_scanners
 from mrharmony.weights import shipped_model
@@ -87,14 +87,16 @@ def main() -> None:
 
 
 def travelling_heads(bids_dir: Path, domain: str, count: int, cache: Path) -> list[Head]:
-    """Return the brains of each head by scanner, voxel on voxel: in the posture of the first scan."""
+    """Return the brains of each head by scanner, voxel on voxel: in the alignment of the first scan."""
     scanners, heads = load_scanners(), []
     for number, anatomy in enumerate(people(bids_dir, domain, range(count), cache, SEED)):
         scans = {name: seen(anatomy, scanners[name], (SEED, number)) for name in SCANNERS}
-        posture = scans[SCANNERS[0]].posture
+        rigid_to_template = scans[SCANNERS[0]].rigid_to_template
         heads.append(
             {
-                name: CanonicalBrain(*replace(scan, posture=posture).canonical(GRID), scan.scale)
+                name: CanonicalBrain(
+                    *replace(scan, rigid_to_template=rigid_to_template).canonical(GRID), scan.scale
+                )
                 for name, scan in scans.items()
             }
         )
@@ -146,23 +148,23 @@ def directions(
     statistics = load_statistics(shipped_model() / STATISTICS)
     harmonizer = DiffusionHarmonizer(model, statistics, settings, lock_of("brain"))
     scan = as_prepared(brains[source])
-    looks, own = harmonizer.looks(scan), domain(source)
-    identity = scores(brains[source], brains[source], at_least_black(looks, own, own))
+    contrasts, own = harmonizer.contrasts(scan), domain(source)
+    identity = scores(brains[source], brains[source], at_least_black(contrasts, own, own))
     found: dict[str, list[Scores]] = {"identity": [identity], "look": [], "lock": [], "method": []}
-    places, voxels = looks.positions, brains[source].volume.voxels[brains[source].mask]
+    places, voxels = contrasts.positions, brains[source].volume.voxels[brains[source].mask]
     for name in targets:
         target, truth = domain(name), brains[name]
-        found["look"].append(scores(brains[source], truth, at_least_black(looks, target, own)))
+        found["look"].append(scores(brains[source], truth, at_least_black(contrasts, target, own)))
         for what, share in (("lock", 0.0), ("method", harmonizer.population_weight)):
-            locked = replace(harmonizer, population_weight=share).transform(scan, own, target, looks)
+            locked = replace(harmonizer, population_weight=share).transform(scan, own, target, contrasts)
             made = np.zeros_like(truth.volume.voxels)
             made[truth.mask] = locked.apply(places, voxels)
             found[what].append(scores(brains[source], truth, made))
     return found
 
 
-def at_least_black(looks: Looks, target: Domain, source: Domain) -> FloatArray:
-    return np.maximum(looks.of(target, source).voxels, 0)
+def at_least_black(contrasts: SampledContrasts, target: Domain, source: Domain) -> FloatArray:
+    return np.maximum(contrasts.of(target, source).voxels, 0)
 
 
 def rivals(head: Head, source: str, targets: list[str]) -> dict[str, list[Scores]]:
@@ -217,7 +219,7 @@ def edges_kept(scan: CanonicalBrain, made: CanonicalBrain, filled: np.ndarray) -
 
 def ceiling(model: LatentModel, brain: CanonicalBrain) -> Scores:
     """Return what the autoencoder alone leaves of a whole brain."""
-    back = Looks(model, as_prepared(brain), SamplingSettings()).round_trip().voxels
+    back = SampledContrasts(model, as_prepared(brain), SamplingSettings()).round_trip().voxels
     found = PairedTruth(brain.volume.voxels, brain.mask).scores(np.where(brain.mask, back, 0))
     thin = thinned(brain, EVERY)
     return {"ssim": found.ssim} | scores(thin, thin, back) | {"psnr": found.psnr}
@@ -250,13 +252,13 @@ def mean_scores(rows: list[Scores]) -> Scores:
 
 def evaluation_seconds(model: LatentModel, brain: CanonicalBrain) -> dict[str, float]:
     """Return the processor seconds of one evaluation of the denoiser on all slices of a brain."""
-    looks = Looks(model, as_prepared(brain), SamplingSettings())
+    contrasts = SampledContrasts(model, as_prepared(brain), SamplingSettings())
     marks = []
     for steps in (1, 6):
         start = time.process_time()
-        sample_look(model, looks.encoded, domain(SCANNERS[0]), SamplingSettings(steps=steps))
+        sample_contrast(model, contrasts.encoded, domain(SCANNERS[0]), SamplingSettings(steps=steps))
         marks.append(time.process_time() - start)
-    slices = len(looks.encoded.filled)
+    slices = len(contrasts.encoded.filled)
     return {"slices": slices, "evaluation": (marks[1] - marks[0]) / 5, "one step with decoding": marks[0]}
 
 

@@ -75,7 +75,7 @@ def midpoint(plan: BenchmarkPlan) -> float:
 
 
 def prepared_heads(plan: BenchmarkPlan, scans: Sequence[BenchmarkScan]) -> list[PreparedScan]:
-    """Return scans of one head, prepared in one posture."""
+    """Return scans of one head, prepared in one alignment."""
     files = [ScanFile(scan.path, true_brain(plan.root, scan.subject)) for scan in scans]
     prepared = []
     for found in prepare_together(files):

@@ -25,7 +25,7 @@ from scipy.ndimage import distance_transform_edt
 from mrharmony.core.atomic import write_arrays, write_bytes, write_json
 from mrharmony.core.progress import track
 from mrharmony.core.volume import FloatArray
-from mrharmony.domains.contrast import Accent, ScanLooks, load_accents, scan_looks
+from mrharmony.domains.contrast import ContrastModel, ScanContrasts, load_contrast_models, scan_contrasts
 from mrharmony.evaluate.bootstrap import bootstrap_interval
 from mrharmony.lock.bilateral_grid import BilateralGrid
 from mrharmony.lock.bounds import LockSettings
@@ -62,7 +62,7 @@ def variants() -> dict[str, dict[str, Any]]:
 class Seen:
     """A scan: its looks, and its own brain voxels with their distance to the mask's border."""
 
-    looks: ScanLooks
+    contrasts: ScanContrasts
     places: FloatArray  # template mm, shape (n, 3)
     inside: FloatArray  # canonical units, shape (n,)
     depth: FloatArray  # mm, shape (n,)
@@ -71,7 +71,7 @@ class Seen:
     def of(cls, scan: PreparedScan) -> Seen:
         mask = scan.brain_mask
         depth = distance_transform_edt(mask, scan.native.zooms)[mask].astype(np.float32)
-        return cls(scan_looks(scan), scan.positions(mask), scan.intensities()[mask], depth)
+        return cls(scan_contrasts(scan), scan.positions(mask), scan.intensities()[mask], depth)
 
 
 Head = dict[str, Seen]  # by scanner; `<name>+noise` is the same scan with noise added
@@ -85,15 +85,17 @@ def main() -> None:
     parser.add_argument("--heads", type=int, default=8)
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    accents = load_accents(shipped_model())
-    heads = make_heads(asked.bids_dir, asked.domain, asked.heads, asked.out, accents)
-    results = {name: result(name, changes, heads, accents, asked.out) for name, changes in variants().items()}
+    contrast_models = load_contrast_models(shipped_model())
+    heads = make_heads(asked.bids_dir, asked.domain, asked.heads, asked.out, contrast_models)
+    results = {
+        name: result(name, changes, heads, contrast_models, asked.out) for name, changes in variants().items()
+    }
     write_json(asked.out / "lock.json", results)
     write_bytes(asked.out / "lock.md", markdown(results, asked.heads).encode())
 
 
 def make_heads(
-    bids_dir: Path, domain: str, count: int, out: Path, accents: Mapping[str, Accent]
+    bids_dir: Path, domain: str, count: int, out: Path, contrast_models: Mapping[str, ContrastModel]
 ) -> list[Head]:
     """Return the heads' scans, from files where they are there."""
     files = [out / "heads" / f"{number:02d}.npz" for number in range(count)]
@@ -101,13 +103,13 @@ def make_heads(
         everyone = people(bids_dir, domain, range(count), out / "brains", SEED)
         for number, file in track(list(enumerate(files)), "heads", count):
             if not file.is_file():
-                write_head(file, scans_of(everyone[number], number, accents))
+                write_head(file, scans_of(everyone[number], number, contrast_models))
     return [read_head(file) for file in files]
 
 
-def scans_of(head: Anatomy, number: int, accents: Mapping[str, Accent]) -> Head:
+def scans_of(head: Anatomy, number: int, contrast_models: Mapping[str, ContrastModel]) -> Head:
     rng = np.random.default_rng([SEED, number, 1])
-    known = [scanner for name, scanner in load_scanners().items() if name in accents]
+    known = [scanner for name, scanner in load_scanners().items() if name in contrast_models]
     chosen = [known[place] for place in rng.permutation(len(known))[:KNOWN]]
     scans = {s.name: seen(head, s, (SEED, number)) for s in [*chosen, random_scanner(rng)]}
     noisy = {f"{name}+noise": with_noise(scan, rng) for name, scan in scans.items()}
@@ -121,7 +123,7 @@ def with_noise(scan: PreparedScan, rng: np.random.Generator) -> PreparedScan:
 
 def write_head(file: Path, head: Head) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    parts = ((name, (*scan.looks, scan.places, scan.inside, scan.depth)) for name, scan in head.items())
+    parts = ((name, (*scan.contrasts, scan.places, scan.inside, scan.depth)) for name, scan in head.items())
     write_arrays(file, {f"{name}/{n}": array for name, arrays in parts for n, array in enumerate(arrays)})
 
 
@@ -129,7 +131,7 @@ def read_head(file: Path) -> Head:
     with np.load(file) as arrays:
         names = dict.fromkeys(key.split("/")[0] for key in arrays)
         found = {name: [arrays[f"{name}/{n}"] for n in range(6)] for name in names}
-    return {name: Seen(ScanLooks(*parts[:3]), *parts[3:]) for name, parts in found.items()}
+    return {name: Seen(ScanContrasts(*parts[:3]), *parts[3:]) for name, parts in found.items()}
 
 
 def directions(head: Head) -> Iterator[tuple[str, str]]:
@@ -140,12 +142,16 @@ def directions(head: Head) -> Iterator[tuple[str, str]]:
 
 
 def result(
-    name: str, changes: Mapping[str, Any], heads: list[Head], accents: Mapping[str, Accent], out: Path
+    name: str,
+    changes: Mapping[str, Any],
+    heads: list[Head],
+    contrast_models: Mapping[str, ContrastModel],
+    out: Path,
 ) -> dict[str, Any]:
     """Return a setting's scores, a list of directions a head, from its file where that is there."""
     file = out / "settings" / f"{name.replace(', ', '-').replace(' ', '-')}.json"
     if not file.is_file():
-        fit = Fit(accents, LockSettings(**changes), plain=name.endswith(PLAIN))
+        fit = Fit(contrast_models, LockSettings(**changes), plain=name.endswith(PLAIN))
         scores = [[score(head, *pair, fit) for pair in directions(head)] for head in heads]
         write_json(file, {"changes": dict(changes), "heads": scores})
         print(name, *(round(float(figure(scores, key).mean()), 3) for key in scores[0][0]), flush=True)
@@ -157,17 +163,19 @@ def result(
 class Fit:
     """How a scan gets through the lock."""
 
-    accents: Mapping[str, Accent]
+    contrast_models: Mapping[str, ContrastModel]
     settings: LockSettings
     plain: bool
 
     def __call__(self, scan: Seen, source: str, target: str) -> FloatArray:
         """Return a scan through the lock, as `synthesis` fits it; a random scanner is an unknown source."""
-        looks = scan.looks
-        wanted = self.accents[target].look(looks)
-        transform = self._fitted(looks.positions, looks.intensities, wanted)
-        if source in self.accents:
-            relative = self._fitted(looks.positions, self.accents[source].look(looks), wanted)
+        contrasts = scan.contrasts
+        wanted = self.contrast_models[target].contrast(contrasts)
+        transform = self._fitted(contrasts.positions, contrasts.intensities, wanted)
+        if source in self.contrast_models:
+            relative = self._fitted(
+                contrasts.positions, self.contrast_models[source].contrast(contrasts), wanted
+            )
             transform = transform.blend(relative, RELATIVE_SHARE)
         return transform.apply(scan.places, scan.inside)
 

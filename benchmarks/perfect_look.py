@@ -3,7 +3,7 @@
 python benchmarks/perfect_look.py BIDS_DIR OUT --domain HH
 
 Virtual people on anatomies that trained nothing and test nothing go to the six scanners of the cohorts and
-are prepared; the first fit the accents and the regional curves, the last are harmonized in all directions.
+are prepared; the first fit the contrast models and the regional curves, the last are harmonized in all directions.
 *Perfect look*: what the target would have seen of the very head in that session, without noise and receive
 field, through the lock: no harmonizer can know more of head and scanner. *Session's shading*: the same after
 the lock was fitted from it to the true scan, so that it has what correction left of that session's receive
@@ -24,7 +24,7 @@ import torch
 from mrharmony.core.atomic import write_bytes, write_json
 from mrharmony.core.progress import track
 from mrharmony.core.volume import Domain, FloatArray
-from mrharmony.domains.contrast import fit_accents
+from mrharmony.domains.contrast import fit_contrast_models
 from mrharmony.domains.statistics import fit_statistics
 from mrharmony.lock.fit import fit_bilateral_grid
 from mrharmony.lock.gain_prior import fit_lock
@@ -59,7 +59,7 @@ def main() -> None:
     ]
     brains = {name: [brain_on_grid(scan[name]) for scan in scans[:FITTING]] for name in SCANNERS}
     statistics = fit_statistics(brains)
-    ours = SynthesisHarmonizer(statistics, fit_accents(brains))
+    ours = SynthesisHarmonizer(statistics, fit_contrast_models(brains))
     regional = ClassicalHarmonizer("regional", statistics, "brain")
     rows = []
     for number in track(range(FITTING, FITTING + TESTED), "harmonizing"):
@@ -83,8 +83,8 @@ def perfect_look(head: Anatomy, scanner: Scanner, seed: Sequence[int]) -> FloatA
     draw = draw_scan(scanner, np.random.default_rng([*seed, *scanner.name.encode()]))
     even = replace(draw, bias=np.zeros_like(draw.bias))
     quiet = scanner.model_copy(update={"noise": 0.0})
-    look = render(head, quiet, even, np.random.default_rng(0))[head.brain_mask]
-    return np.asarray(look / intensity_scale(look), np.float32)
+    contrast = render(head, quiet, even, np.random.default_rng(0))[head.brain_mask]
+    return np.asarray(contrast / intensity_scale(contrast), np.float32)
 
 
 def judged(

@@ -1,4 +1,4 @@
-"""Prepare variants of real heads and compare with the heads themselves: masks, postures, gates, seconds.
+"""Prepare variants of real heads and compare with the heads themselves: masks, alignments, gates, seconds.
 
 python benchmarks/preparation_robustness.py BIDS_DIR OUT [--voxel-sizes] [--first N]
 
@@ -122,7 +122,7 @@ def measure(bids_dir: Path, out: Path, draw: Draw) -> dict[str, Any]:
     except MrharmonyError as refusal:
         return {**record, **_cost(start, cpu), "reason": str(refusal)}
     cost = _cost(start, cpu)
-    degrees, millimetres = posture_error(prepared.posture, variant.moved, whole.posture)
+    degrees, millimetres = rigid_error(prepared.rigid_to_template, variant.moved, whole.rigid_to_template)
     return {
         **record,
         **cost,
@@ -144,17 +144,17 @@ def _cost(start: float, cpu: float) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Reference:
-    """A head as it is: the scan, its own mask in the same voxel order, its posture and its size."""
+    """A head as it is: the scan, its own mask in the same voxel order, its alignment and its size."""
 
     native: Volume
     brain_mask: BoolArray
-    posture: Matrix
+    rigid_to_template: Matrix
     size: float
 
     @property
     def volume_corrected(self) -> Matrix:
         """Native world mm to template world mm, the size taken away."""
-        return volume_corrected(self.posture, self.size)
+        return volume_corrected(self.rigid_to_template, self.size)
 
 
 def reference(bids_dir: Path, out: Path, head: str) -> Reference:
@@ -167,7 +167,10 @@ def reference(bids_dir: Path, out: Path, head: str) -> Reference:
         with staged(kept) as file:
             file.fill(
                 lambda stream: np.savez_compressed(
-                    stream, mask=prepared.brain_mask, posture=prepared.posture, size=prepared.size
+                    stream,
+                    mask=prepared.brain_mask,
+                    rigid_to_template=prepared.rigid_to_template,
+                    size=prepared.size,
                 )
             )
             file.commit()
@@ -190,9 +193,9 @@ def _inside(volume: Volume, there: Matrix, shape: tuple[int, ...]) -> BoolArray:
     return np.asarray(((places > -0.5) & (places < np.array(shape) - 0.5)).all(axis=-1))
 
 
-def posture_error(posture: Matrix, moved: Matrix, wanted: Matrix) -> tuple[float, float]:
-    """Return how far a variant's posture is from that of the head: degrees, and mm at the brain's centre."""
-    error = posture @ moved @ np.linalg.inv(wanted)
+def rigid_error(rigid_to_template: Matrix, moved: Matrix, wanted: Matrix) -> tuple[float, float]:
+    """Return how far a variant's alignment is from that of the head: degrees, and mm at the brain's centre."""
+    error = rigid_to_template @ moved @ np.linalg.inv(wanted)
     turn = np.degrees(Rotation.from_matrix(error[:3, :3]).magnitude())
     return float(turn), float(np.linalg.norm(apply_affine(error, CENTRE) - CENTRE))
 

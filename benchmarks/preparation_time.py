@@ -81,16 +81,16 @@ def measured(path: Path, threads: int) -> dict[str, object]:
             ras = to_ras(scan.volume)
             mask, stripped = locate_brain(ras)
         with step("posture"):
-            start = align_to_template(ras, mask).posture
+            start = align_to_template(ras, mask).rigid_to_template
         with step("receive field"):
             field = receive_field(ras, mask, start)
         corrected = ras.with_voxels(ras.voxels / field)
-        with step("posture, refined"):
+        with step("alignment, refined"):
             alignment = align_to_template(corrected, mask, near=start)
         with step("gates"):
             mask_quality(corrected, mask, alignment)
         native = scan.volume
-        arrays = (array_from_ras(mask, native), array_from_ras(field, native), alignment.posture)
+        arrays = (array_from_ras(mask, native), array_from_ras(field, native), alignment.rigid_to_template)
         prepared = PreparedScan(native, *arrays, intensity_scale(corrected.voxels[mask]), stripped, ())
         with step("canonical brain"):
             prepared.canonical(CANONICAL_GRID)

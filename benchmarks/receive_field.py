@@ -58,12 +58,12 @@ def main() -> None:
     write_bytes(asked.out / "receive_field.md", markdown(virtual, real).encode())
 
 
-def estimates(volume: Volume, mask: BoolArray, posture: Matrix) -> dict[str, FloatArray]:
+def estimates(volume: Volume, mask: BoolArray, rigid_to_template: Matrix) -> dict[str, FloatArray]:
     """Return the logarithm of the brain's field by each method, shape (n,)."""
     return {
         "nothing": np.zeros(int(mask.sum()), np.float32),
         "N4": np.log(n4_bias_field(volume, mask)[mask]),
-        "ours": np.log(receive_field(volume, mask, posture)[mask]),
+        "ours": np.log(receive_field(volume, mask, rigid_to_template)[mask]),
     }
 
 
@@ -101,12 +101,12 @@ def real_row(site: str, path: Path) -> dict[str, object]:
 
 
 def on_working_grid(scan: PreparedScan) -> tuple[Volume, BoolArray]:
-    """Return the brain as the scanner gave it, in its posture, on the 2 mm grid."""
+    """Return the brain as the scanner gave it, in its alignment, on the 2 mm grid."""
     flat = PreparedScan(
         scan.native,
         scan.brain_mask,
         np.ones_like(scan.bias_field),
-        scan.posture,
+        scan.rigid_to_template,
         scan.scale,
         scan.skull_stripped,
         (),

@@ -1,4 +1,4 @@
-"""The table of a robustness run: masks, postures and gates by kind of variant, and the gates on new ones."""
+"""The table of a robustness run: masks, alignments and gates by kind of variant, and the gates on new ones."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def markdown(table: Record, about: Sequence[str]) -> str:
 
 _EXPLANATION = (
     "Dice: mask of the variant against that of the head as it is, on the head's own grid, where the variant "
-    "has voxels. Degrees and mm: posture of the variant against that of the head as it is, the known motion "
+    "has voxels. Degrees and mm: alignment of the variant against that of the head as it is, the known motion "
     "taken out; mm at the centre of the brain. Variants refused for their volume count by verdict only. "
     f"Bad: Dice below {GOOD_DICE}, more than {GOOD_DEGREES:.0f}° or {GOOD_MM:.0f} mm, or any inverted or "
     "overturned head. Wanted: bad, or a brain that the field of view cuts. Silent: bad, and no gate warned."

@@ -83,21 +83,21 @@ def scores(head: Head, fixed: dict[tuple[str, str], BilateralGrid]) -> list[dict
     places, rows = positions(head), []
     for target, truth in head.items():
         told = {name: fixed[name, target].apply(places, brain(head[name])) for name in head if name != target}
-        look = np.mean(list(told.values()), axis=0)
+        contrast = np.mean(list(told.values()), axis=0)
         for source, transformed in told.items():
             scan, true = brain(head[source]), brain(truth)
             made = {
                 "nothing": scan,
                 "fixed transform of the pair": transformed,
-                "lock fitted to the other scanners' look": locked(places, scan, look),
+                "lock fitted to the other scanners' look": locked(places, scan, contrast),
                 "lock fitted to the truth": locked(places, scan, true),
             }
             rows.append({name: peak_ratio(float(np.mean((out - true) ** 2))) for name, out in made.items()})
     return rows
 
 
-def locked(places: np.ndarray, scan: np.ndarray, look: np.ndarray) -> np.ndarray:
-    return fit_bilateral_grid(places, scan, look).apply(places, scan)
+def locked(places: np.ndarray, scan: np.ndarray, contrast: np.ndarray) -> np.ndarray:
+    return fit_bilateral_grid(places, scan, contrast).apply(places, scan)
 
 
 def positions(head: Head) -> np.ndarray:

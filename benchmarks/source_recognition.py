@@ -23,7 +23,7 @@ import torch
 from mrharmony.core.atomic import write_bytes, write_json
 from mrharmony.core.progress import track
 from mrharmony.core.volume import FloatArray
-from mrharmony.domains.contrast import scan_looks
+from mrharmony.domains.contrast import scan_contrasts
 from mrharmony.domains.statistics import load_statistics
 from mrharmony.lock.gain_prior import fit_lock
 from mrharmony.methods.synthesis import SynthesisHarmonizer, load_synthesis
@@ -68,7 +68,7 @@ def cases(harmonizer: SynthesisHarmonizer, head: Anatomy, number: int) -> list[d
     """Return what came of a head's scans."""
     rng = np.random.default_rng([SEED, number, 1])
     scanners = load_scanners()
-    known = [scanners[name] for name in harmonizer.accents if name in scanners]
+    known = [scanners[name] for name in harmonizer.contrast_models if name in scanners]
     order = rng.permutation(len(known))
     targets = [known[place] for place in order[:TARGETS]]
     sources = [known[place] for place in order[TARGETS : TARGETS + KNOWN]]
@@ -81,20 +81,20 @@ def case(
     harmonizer: SynthesisHarmonizer, scan: PreparedScan, source: str, truths: dict[str, FloatArray]
 ) -> dict[str, Any]:
     """Return the distance of a scan to every domain, and its PSNR toward each target by relative share."""
-    looks, accents = scan_looks(scan), harmonizer.accents
-    distances = {name: accent.distance(looks) for name, accent in accents.items()}
+    contrasts, contrast_models = scan_contrasts(scan), harmonizer.contrast_models
+    distances = {name: contrast_model.distance(contrasts) for name, contrast_model in contrast_models.items()}
     taken = [min(distances, key=lambda name: distances[name])]
-    taken += [source] if source in accents and source != taken[0] else []
+    taken += [source] if source in contrast_models and source != taken[0] else []
     mask, inside = scan.brain_mask, scan.intensities()[scan.brain_mask]
     places = scan.positions(mask)
     psnr: dict[str, dict[str, list[float]]] = {}
     for target, truth in truths.items():
-        wanted = accents[target].look(looks)
-        absolute = fit_lock(looks.positions, looks.intensities, wanted, harmonizer.lock)
+        wanted = contrast_models[target].contrast(contrasts)
+        absolute = fit_lock(contrasts.positions, contrasts.intensities, wanted, harmonizer.lock)
         psnr[target] = {"none": [ratio(inside, truth[mask])]}
         for name in taken:
-            expected = accents[name].look(looks)
-            relative = fit_lock(looks.positions, expected, wanted, harmonizer.lock)
+            expected = contrast_models[name].contrast(contrasts)
+            relative = fit_lock(contrasts.positions, expected, wanted, harmonizer.lock)
             psnr[target][name] = [
                 ratio(absolute.blend(relative, share).apply(places, inside), truth[mask]) for share in SHARES
             ]

@@ -1,4 +1,4 @@
-"""Train the shipped reference network; then the accents have to be fitted again (`train_accents.py`).
+"""Train the shipped reference network; then the contrast models have to be fitted again (`train_accents.py`).
 
 `python benchmarks/train_references.py BIDS_DIR --domain LA --domain NSK --device cuda`; ten minutes on a
 GPU beside 16 cores, which draw the virtual scans; on 2 cores most of a day. Resumable.

@@ -27,7 +27,7 @@ from development_heads import SEED, SIDES, ZOOMS, DevelopmentHeads, scanners_of,
 from mrharmony.core.atomic import write_arrays, write_json, write_text
 from mrharmony.core.progress import track
 from mrharmony.core.volume import BoolArray, Domain, FloatArray
-from mrharmony.domains.contrast import scan_looks
+from mrharmony.domains.contrast import scan_contrasts
 from mrharmony.domains.statistics import load_statistics
 from mrharmony.evidence.uncertainty import SEEDS
 from mrharmony.methods.synthesis import SynthesisHarmonizer, load_synthesis
@@ -83,7 +83,7 @@ def cases(method: SynthesisHarmonizer, heads: DevelopmentHeads, number: int) -> 
     side, head, every = heads.side(number), heads.head(number), load_scanners()
     known = scanners_of(side)
     scanners = [known[rng.integers(len(known))], *(random_scanner(rng) for _ in range(SCANS - 1))]
-    domains = [name for name in targets_of(side, list(method.accents)) if name in every]
+    domains = [name for name in targets_of(side, list(method.contrast_models)) if name in every]
     for scanner in scanners:
         name = str(rng.choice([name for name in domains if name != scanner.name]))
         yield case(method, seen(head, scanner, (SEED, number)), seen(head, every[name], (SEED, number)), name)
@@ -91,19 +91,22 @@ def cases(method: SynthesisHarmonizer, heads: DevelopmentHeads, number: int) -> 
 
 def case(method: SynthesisHarmonizer, scan: PreparedScan, truth: PreparedScan, name: str) -> Arrays:
     """Return the error of a harmonized scan, and what may foretell it, on the template grid of 2 mm."""
-    looks, brain, target = scan_looks(scan), canonical_brain(scan), Domain(name, name)
-    nearest = sorted(method.accents, key=lambda known: method.accents[known].distance(looks))[:2]
+    contrasts, brain, target = scan_contrasts(scan), canonical_brain(scan), Domain(name, name)
+    nearest = sorted(
+        method.contrast_models, key=lambda known: method.contrast_models[known].distance(contrasts)
+    )[:2]
     ways = [Domain("unknown", ""), *(Domain(known, known) for known in nearest if known != name)]
     fits = [method.transform(scan, None, target), *(method.transform(scan, way, target) for way in ways)]
     fits += method.transforms(scan, None, target, range(SEEDS))
-    made, *others = (fit.apply(looks.positions, looks.intensities) for fit in fits)
+    made, *others = (fit.apply(contrasts.positions, contrasts.intensities) for fit in fits)
     return {
         "mask": brain.mask,
-        "error": made - canonical_brain(replace(truth, posture=scan.posture)).volume.voxels[brain.mask],
+        "error": made
+        - canonical_brain(replace(truth, rigid_to_template=scan.rigid_to_template)).volume.voxels[brain.mask],
         "ways": np.stack(others[: len(ways)]),
         "seeds": np.stack(others[len(ways) :]),
-        "misfit": method.accents[name].look(looks) - made,
-        "distance": np.array(method.accents[nearest[0]].distance(looks)),
+        "misfit": method.contrast_models[name].contrast(contrasts) - made,
+        "distance": np.array(method.contrast_models[nearest[0]].distance(contrasts)),
     }
 
 

@@ -4,7 +4,7 @@ python benchmarks/verdicts.py BIDS_DIR WORK --domain HH --output FOLDER
 
 Writes FOLDER/verdicts.md and .json. Sound: virtual people on real anatomies that no result is reported on,
 seen by known, unknown and random scanners, and real scans of every site of BIDS_DIR; harmonized by synthesis
-and by regional curves. Planted faults: what a method may commit (planted_faults.py), a mask, a posture, a
+and by regional curves. Planted faults: what a method may commit (planted_faults.py), a mask, a alignment, a
 target or a source that is wrong. Half of the subjects, scanners and targets set the thresholds, the others
 check them.
 WORK/cases keeps the figures of each head: killed and called again, the script goes on where it was.
@@ -91,7 +91,7 @@ def virtual_cases(
     """Yield the figures of a virtual head: two scanners, two targets each, faults with the last of them."""
     rng = np.random.default_rng([SEED, number, 1])
     side, head = heads.side(number), heads.head(number)
-    domains = targets_of(side, list(methods[0].accents))
+    domains = targets_of(side, list(methods[0].contrast_models))
     scanners = [scanners_of(side)[rng.integers(len(scanners_of(side)))], random_scanner(rng)]
     for scanner in scanners[:: 1 - 2 * (number % 2)]:
         scan = seen(head, scanner, (SEED, number))
@@ -148,11 +148,11 @@ def wrong_preparations(scan: PreparedScan) -> Iterator[tuple[str, Callable[[], P
     missing = mask & (front > np.quantile(front[mask], 1 / 3))
     grown = ndimage.distance_transform_edt(~mask, sampling=scan.native.zooms) <= 8
     shrunk = ndimage.distance_transform_edt(mask, sampling=scan.native.zooms) > 8
-    turned = np.diag([-1.0, -1, 1, 1]) @ scan.posture
+    turned = np.diag([-1.0, -1, 1, 1]) @ scan.rigid_to_template
     yield "mask lacks a third", partial(prepare_scan, scan.native, brain_mask=missing)
     yield "mask 8 mm too large", partial(prepare_scan, scan.native, brain_mask=grown)
     yield "mask 8 mm too small", partial(prepare_scan, scan.native, brain_mask=shrunk)
-    yield "front taken for back", partial(replace, scan, posture=turned)
+    yield "front taken for back", partial(replace, scan, rigid_to_template=turned)
 
 
 def outcome(

@@ -1,11 +1,11 @@
-"""The people that the shipped accents are fitted on."""
+"""The people that the shipped contrast models are fitted on."""
 
 import numpy as np
 import pytest
 
 from mrharmony.core.volume import Volume
 from mrharmony.jobs import reference_training
-from mrharmony.jobs.reference_training import accent_heads
+from mrharmony.jobs.reference_training import contrast_heads
 from mrharmony.networks.diffusion.data import VirtualHead
 from mrharmony.prepare.canonical import CanonicalBrain
 from mrharmony.simulate.anatomy import Anatomy
@@ -31,7 +31,7 @@ def test_they_are_warps_of_real_anatomies_and_of_the_average(
 ):
     monkeypatch.setattr(reference_training, "ACCENT_PEOPLE", 1)
     monkeypatch.setattr(reference_training, "ACCENT_AVERAGES", 1)
-    real, average = accent_heads([brain] * 3, seed=1)
+    real, average = contrast_heads([brain] * 3, seed=1)
     assert overlap(real, brain) > 0.9
     assert overlap(average, brain) > 0.85
     assert not np.array_equal(real.tissues, average.tissues)

@@ -38,16 +38,16 @@ def index(cohort: Path) -> BidsIndex:
 
 @pytest.fixture(scope="module")
 def saved_once(index: BidsIndex, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Preparations that no program would find: masks cut by hand, another posture and scale for each scan."""
+    """Preparations that no program would find: masks cut by hand, alignment and scale changed for each scan."""
     folder = tmp_path_factory.mktemp("saved")
     for number, entry in enumerate(index.scans):
         scan = read_scan(entry.path)
         mask = read_mask(true_brain(index.root, entry.subject), scan)
         mask[: np.flatnonzero(mask.any(axis=(1, 2)))[3 + number]] = False
-        posture = np.eye(4)
-        posture[:3, 3] = 4 * number + 3
+        rigid_to_template = np.eye(4)
+        rigid_to_template[:3, 3] = 4 * number + 3
         field = np.full(mask.shape, 1 + number / 10, np.float32)
-        prepared = PreparedScan(scan.volume, mask, field, posture, 300.0 + number, False, (), 0.9)
+        prepared = PreparedScan(scan.volume, mask, field, rigid_to_template, 300.0 + number, False, (), 0.9)
         write_prepared(PreparedFiles.of(entry.path, folder), scan, prepared, {})
     return folder
 
@@ -124,7 +124,7 @@ def test_evaluators_judge_the_saved_brains(index: BidsIndex, saved: Path, monkey
     first, second = prepared_on_one_grid([one, other], None, saved)
     assert (first.scale, second.scale) == (300, 301)
     np.testing.assert_array_equal(first.brain_mask, second.brain_mask)
-    np.testing.assert_array_equal(first.posture, second.posture)
+    np.testing.assert_array_equal(first.rigid_to_template, second.rigid_to_template)
 
 
 def test_scans_of_a_virtual_head_share_mask_and_posture_of_the_first(
@@ -152,7 +152,7 @@ def test_a_harmonized_scan_takes_the_preparation_of_the_scan_it_was_made_of(
     alone = prepared_on_one_grid([made], None, saved)[0]
     for prepared in (after, alone):
         np.testing.assert_array_equal(prepared.brain_mask, before.brain_mask)
-        np.testing.assert_array_equal(prepared.posture, before.posture)
+        np.testing.assert_array_equal(prepared.rigid_to_template, before.rigid_to_template)
         assert prepared.scale == 500
         np.testing.assert_allclose(prepared.intensities(), scan.volume.voxels * 2 / 500, rtol=1e-6)
 

@@ -43,8 +43,8 @@ def through(transform: BilateralGrid, brain: CanonicalBrain) -> CanonicalBrain:
 
 def truth_fitted(brain: CanonicalBrain, truth: CanonicalBrain) -> CanonicalBrain:
     """The brain through the lock that was fitted to its true target scan: the ceiling."""
-    look = truth.volume.voxels[brain.mask]
-    return through(fit_bilateral_grid(_positions(brain), brain.volume.voxels[brain.mask], look), brain)
+    contrast = truth.volume.voxels[brain.mask]
+    return through(fit_bilateral_grid(_positions(brain), brain.volume.voxels[brain.mask], contrast), brain)
 
 
 def _positions(brain: CanonicalBrain) -> np.ndarray:

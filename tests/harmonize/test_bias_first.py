@@ -8,12 +8,12 @@ from mrharmony.core.volume import MrharmonyError
 from mrharmony.methods.bias_first import BiasFirstRule, fit_after_bias
 from mrharmony.methods.registry import fit_method
 
-LOOKS = {"A": [phantom(1)], "B": [phantom(3, 1.8)]}
+CONTRASTS = {"A": [phantom(1)], "B": [phantom(3, 1.8)]}
 
 
 @pytest.fixture(scope="module")
 def rule():
-    return BiasFirstRule(fit_after_bias(LOOKS))
+    return BiasFirstRule(fit_after_bias(CONTRASTS))
 
 
 def test_a_bias_field_that_preparation_left_is_taken_out_before_matching(rule):
@@ -21,7 +21,7 @@ def test_a_bias_field_that_preparation_left_is_taken_out_before_matching(rule):
     shade = np.exp(0.02 * (np.indices(truth.mask.shape)[0] - 40)).astype(np.float32)
     shaded = prepared(changed(phantom(5), lambda s: s * shade))
     with_n4 = rule.intensities(shaded, None, B)
-    without = fit_method("histogram", LOOKS).intensities(shaded, None, B)
+    without = fit_method("histogram", CONTRASTS).intensities(shaded, None, B)
     errors = [np.abs(v - truth.volume.voxels)[truth.mask].mean() for v in (with_n4, without)]
     assert errors[0] < 0.7 * errors[1]
     assert not with_n4[~truth.mask].any()

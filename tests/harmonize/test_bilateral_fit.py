@@ -29,11 +29,16 @@ def smooth_transform(positions, source):
     return (source**1.4 * sensitivity + 0.05 * source * np.cos(positions[:, 0] / 50)).astype(np.float32)
 
 
-def adversarial_looks(seed, positions, source):
+def adversarial_contrasts(seed, positions, source):
     """A look that no transform of intensities explains: reversed, discontinuous, noisy, out of range."""
     rng = np.random.default_rng(seed)
-    looks = [1 - source, 9 * source, rng.standard_normal(len(source)), np.where(positions[:, 0] > 0, 0, 2)]
-    return np.asarray(rng.dirichlet(np.ones(4)) @ np.stack(looks), dtype=np.float32)
+    contrasts = [
+        1 - source,
+        9 * source,
+        rng.standard_normal(len(source)),
+        np.where(positions[:, 0] > 0, 0, 2),
+    ]
+    return np.asarray(rng.dirichlet(np.ones(4)) @ np.stack(contrasts), dtype=np.float32)
 
 
 def test_known_smooth_transform_is_recovered_from_noisy_data():
@@ -73,7 +78,9 @@ def test_where_no_voxel_speaks_the_prior_stays():
 def test_bounds_hold_for_any_look(seed, least, bound):
     positions, source = brain_like(4000, seed)
     wanted = COARSE.model_copy(update={"slopes": (least, 4.0), "change_per_mm": bound})
-    grid = fit_bilateral_grid(positions, source, adversarial_looks(seed, positions, source), settings=wanted)
+    grid = fit_bilateral_grid(
+        positions, source, adversarial_contrasts(seed, positions, source), settings=wanted
+    )
     lowest, highest = grid.slope_range
     assert lowest >= least - 1e-9
     assert highest <= 4.0 + 1e-9
@@ -101,11 +108,15 @@ def test_black_stays_black_where_there_must_be_no_lift():
 def test_black_becomes_grey_where_the_brain_has_black_in_it():
     positions, source = brain_like(5000)
     source[::5] = 0
-    look = np.where(source == 0, np.float32(0.2), source)
-    lifted = fit_bilateral_grid(positions, source, look, settings=COARSE).apply(positions, source)
+    contrast = np.where(source == 0, np.float32(0.2), source)
+    lifted = fit_bilateral_grid(positions, source, contrast, settings=COARSE).apply(positions, source)
     assert lifted[::5] == pytest.approx(0.2, abs=0.04)
     never = COARSE.model_copy(update={"lift": 0.0})
-    assert not fit_bilateral_grid(positions, source, look, settings=never).apply(positions, source)[::5].any()
+    assert (
+        not fit_bilateral_grid(positions, source, contrast, settings=never)
+        .apply(positions, source)[::5]
+        .any()
+    )
 
 
 @settings(max_examples=10, deadline=None)
@@ -121,7 +132,7 @@ def test_black_is_never_below_black_nor_above_the_greatest_lift(seed, wanted):
 
 def test_bounded_solution_is_the_least_squares_optimum():
     positions, source = brain_like(5000)
-    look = np.where(source < 0.6, 1.2 - source, source).astype(np.float32)
+    contrast = np.where(source < 0.6, 1.2 - source, source).astype(np.float32)
     one_curve = LockSettings(
         nodes=(1, 1, 1),
         knots=COARSE.knots,
@@ -131,11 +142,11 @@ def test_bounded_solution_is_the_least_squares_optimum():
         lift=0,
         reweightings=0,
     )
-    fitted = fit_bilateral_grid(positions, source, look, settings=one_curve)
+    fitted = fit_bilateral_grid(positions, source, contrast, settings=one_curve)
     knots = np.array(COARSE.knots)
     ramps = np.clip(source[:, None] - knots[:-1], 0, np.diff(knots))
-    optimum = lsq_linear(ramps, look, bounds=(0.0, 3.0))
-    error = np.mean((fitted.apply(positions, source) - look) ** 2)
+    optimum = lsq_linear(ramps, contrast, bounds=(0.0, 3.0))
+    error = np.mean((fitted.apply(positions, source) - contrast) ** 2)
     assert error == pytest.approx(2 * optimum.cost / len(source), rel=2e-3)
 
 
@@ -158,28 +169,28 @@ def test_a_few_gross_outliers_change_little():
 
 def test_a_voxel_of_weight_zero_has_no_say():
     positions, source = brain_like(5000)
-    look = smooth_transform(positions, source)
+    contrast = smooth_transform(positions, source)
     weights = np.ones_like(source)
     weights[::2] = 0
-    spoiled = np.where(weights > 0, look, 7).astype(np.float32)
+    spoiled = np.where(weights > 0, contrast, 7).astype(np.float32)
     kept = weights > 0
     weighted = fit_bilateral_grid(positions, source, spoiled, weights=weights, settings=COARSE)
-    alone = fit_bilateral_grid(positions[kept], source[kept], look[kept], settings=COARSE)
+    alone = fit_bilateral_grid(positions[kept], source[kept], contrast[kept], settings=COARSE)
     np.testing.assert_array_equal(weighted.offsets, alone.offsets)
 
 
 def test_same_input_gives_the_same_bytes():
     positions, source = brain_like(20_000)
-    look = smooth_transform(positions, source)
-    first, second = (fit_bilateral_grid(positions, source, look).offsets.tobytes() for _ in range(2))
+    contrast = smooth_transform(positions, source)
+    first, second = (fit_bilateral_grid(positions, source, contrast).offsets.tobytes() for _ in range(2))
     assert first == second
 
 
 def test_half_a_million_voxels_are_fitted_within_seconds():
     positions, source = brain_like(500_000)
-    look = smooth_transform(positions, source)
+    contrast = smooth_transform(positions, source)
     start = time.process_time()
-    fit_bilateral_grid(positions, source, look)
+    fit_bilateral_grid(positions, source, contrast)
     assert time.process_time() - start < 6  # about 1 s alone on one core
 
 

@@ -46,9 +46,12 @@ def canonical_brain(scan):
 
 @pytest.fixture(scope="module")
 def statistics():
-    looks = {"A": (1.0, 100.0), "B": (1.8, 400.0)}
+    contrasts = {"A": (1.0, 100.0), "B": (1.8, 400.0)}
     return fit_statistics(
-        {name: [canonical_brain(prepared(seed, *look)) for seed in (1, 2)] for name, look in looks.items()}
+        {
+            name: [canonical_brain(prepared(seed, *contrast)) for seed in (1, 2)]
+            for name, contrast in contrasts.items()
+        }
     )
 
 

@@ -27,7 +27,7 @@ def some_brain(seed):
     return np.where(MASK, 0.7 + 0.2 * rng.standard_normal(SHAPE), 0).astype(np.float32)
 
 
-def some_posture(seed):
+def some_rigid_motion(seed):
     rng = np.random.default_rng(seed)
     matrix = np.eye(4)
     matrix[:3, :3] = Rotation.random(random_state=seed % 2**31).as_matrix() @ np.diag(rng.uniform(0.8, 3, 3))
@@ -36,17 +36,17 @@ def some_posture(seed):
 
 @few
 @given(seeds, seeds, st.floats(0.01, 1000))
-def test_a_constant_brain_stays_what_it_is(gains, posture, level):
+def test_a_constant_brain_stays_what_it_is(gains, rigid_to_template, level):
     brain = np.where(MASK, np.float32(level), np.float32(0))
-    made = filter_brain(brain, MASK, some_posture(posture), some_gains(gains))
+    made = filter_brain(brain, MASK, some_rigid_motion(rigid_to_template), some_gains(gains))
     assert np.allclose(made, brain, rtol=1e-5, atol=0)
 
 
 @few
 @given(seeds, seeds, seeds)
-def test_what_is_made_is_finite_0_outside_and_not_below_what_was(brain, posture, gains):
+def test_what_is_made_is_finite_0_outside_and_not_below_what_was(brain, rigid_to_template, gains):
     voxels = some_brain(brain)
-    made = filter_brain(voxels, MASK, some_posture(posture), some_gains(gains))
+    made = filter_brain(voxels, MASK, some_rigid_motion(rigid_to_template), some_gains(gains))
     assert made.dtype == voxels.dtype
     assert made.shape == voxels.shape
     assert np.isfinite(made).all()
@@ -86,8 +86,8 @@ def test_the_order_and_direction_of_voxel_axes_make_no_difference(brain, gains):
 
 @few
 @given(seeds, seeds)
-def test_gains_stay_between_1_and_the_bounds_and_are_symmetric(gains, posture):
-    frequency = frequencies([9, 15, 11], some_posture(posture))
+def test_gains_stay_between_1_and_the_bounds_and_are_symmetric(gains, rigid_to_template):
+    frequency = frequencies([9, 15, 11], some_rigid_motion(rigid_to_template))
     found = gain_at(frequency, some_gains(gains))
     assert (found >= GAINS[0] - 1e-6).all()
     assert (found <= GAINS[1] + 1e-6).all()

@@ -27,20 +27,20 @@ def test_nothing_to_explain_is_the_identity_to_the_bit():
 
 def test_a_curve_times_a_gain_is_found_again():
     places, source = voxels()
-    look = (1 + 0.002 * places[:, 0]) * (0.2 + 0.7 * source)
-    found = gain_prior(places, source, look, LOCK).apply(places, source)
-    assert np.abs(found - look).mean() < 0.006
-    assert np.abs(found - look).mean() < 0.1 * np.abs(source - look).mean()
+    contrast = (1 + 0.002 * places[:, 0]) * (0.2 + 0.7 * source)
+    found = gain_prior(places, source, contrast, LOCK).apply(places, source)
+    assert np.abs(found - contrast).mean() < 0.006
+    assert np.abs(found - contrast).mean() < 0.1 * np.abs(source - contrast).mean()
 
 
 def test_what_one_place_lacks_is_told_by_the_others():
     places, source = voxels()
-    look = ((1 + 0.003 * places[:, 1]) * source**0.8).astype(np.float32)
+    contrast = ((1 + 0.003 * places[:, 1]) * source**0.8).astype(np.float32)
     unseen = (places[:, 1] > 20) & (source > 0.6)
     errors = []
     for fit in (fit_lock, lambda *parts: fit_bilateral_grid(*parts[:3], settings=parts[3])):
-        lock = fit(places[~unseen], source[~unseen], look[~unseen], LOCK)
-        errors.append(np.abs(lock.apply(places, source) - look)[unseen].mean())
+        lock = fit(places[~unseen], source[~unseen], contrast[~unseen], LOCK)
+        errors.append(np.abs(lock.apply(places, source) - contrast)[unseen].mean())
     assert errors[0] < 0.6 * errors[1]
 
 
@@ -48,8 +48,8 @@ def test_what_one_place_lacks_is_told_by_the_others():
 @given(power=st.floats(0.4, 2.5), tilt=st.floats(-0.004, 0.004), seed=st.integers(0, 99))
 def test_the_lock_keeps_its_bounds_from_any_prior(power: float, tilt: float, seed: int):
     places, source = voxels(4000, seed)
-    look = ((1 + tilt * places[:, 2]) * source**power).astype(np.float32)
-    lock = fit_lock(places, source, look, LOCK)
+    contrast = ((1 + tilt * places[:, 2]) * source**power).astype(np.float32)
+    lock = fit_lock(places, source, contrast, LOCK)
     assert lock.slope_range[0] >= LOCK.slopes[0] - 1e-6
     assert lock.slope_range[1] <= LOCK.slopes[1] + 1e-6
     assert lock.change_per_mm <= LOCK.change_per_mm + 1e-9

@@ -14,12 +14,12 @@ from mrharmony.domains.fitted import Fitted
 from mrharmony.methods.normalizers import LineRule, binned_density, fit_levels, least_squares, scan_levels
 
 NAMES = ("zscore", "whitestripe", "fcm", "kde", "lsq")
-SCAN, LOOK_A, LOOK_B = phantom(0), [phantom(1), phantom(2)], [phantom(3, 1.8), phantom(4, 1.8)]
+SCAN, CONTRAST_A, CONTRAST_B = phantom(0), [phantom(1), phantom(2)], [phantom(3, 1.8), phantom(4, 1.8)]
 
 
 @pytest.fixture(scope="module", params=NAMES)
 def rule(request):
-    return LineRule(request.param, fit_levels(request.param, {"A": LOOK_A, "B": LOOK_B}))
+    return LineRule(request.param, fit_levels(request.param, {"A": CONTRAST_A, "B": CONTRAST_B}))
 
 
 def harmonized(rule, brain, target=B):
@@ -83,7 +83,7 @@ def test_fcm_levels_are_those_of_the_package_on_all_voxels():
 @pytest.mark.parametrize(
     ("name", "package"), [("kde", KDENormalizer), ("whitestripe", WhiteStripeNormalizer)]
 )
-@pytest.mark.parametrize("brain", [SCAN, *LOOK_B])
+@pytest.mark.parametrize("brain", [SCAN, *CONTRAST_B])
 def test_modes_from_a_histogram_are_those_of_the_package_on_all_voxels(name, package, brain):
     image = NumpyImageAdapter(brain.volume.voxels[brain.mask])
     fitted = package().fit(image, NumpyImageAdapter(np.ones(image.shape)))
@@ -118,6 +118,6 @@ def test_a_scan_without_contrast_is_refused(name):
 
 def test_a_domain_without_scans_and_an_unknown_target_are_refused_by_name(rule):
     with pytest.raises(MrharmonyError, match="EMPTY"):
-        fit_levels("zscore", {"A": LOOK_A, "EMPTY": []})
+        fit_levels("zscore", {"A": CONTRAST_A, "EMPTY": []})
     with pytest.raises(MrharmonyError, match="NEW"):
         rule.intensities(prepared(SCAN), A, NEW)

@@ -9,16 +9,16 @@ from phantoms import NEW, A, B, changed, phantom, prepared
 from mrharmony.core.volume import MrharmonyError
 from mrharmony.methods.nyul import NyulRule, fit_scales
 
-SCAN, LOOK_B = phantom(0), [phantom(3, 1.8), phantom(4, 1.8)]
+SCAN, CONTRAST_B = phantom(0), [phantom(3, 1.8), phantom(4, 1.8)]
 
 
 @pytest.fixture(scope="module")
 def rule():
-    return NyulRule(fit_scales({"A": [phantom(1)], "B": LOOK_B}))
+    return NyulRule(fit_scales({"A": [phantom(1)], "B": CONTRAST_B}))
 
 
 def test_the_curve_is_that_of_the_package(rule):
-    values = [brain.volume.voxels[brain.mask] for brain in LOOK_B]
+    values = [brain.volume.voxels[brain.mask] for brain in CONTRAST_B]
     low, high = np.mean([np.percentile(v, [1, 99]) for v in values], axis=0)
     package = NyulNormalizer(output_min_value=low, output_max_value=high)
     ones = [NumpyImageAdapter(np.ones(v.shape)) for v in values]

@@ -5,7 +5,7 @@ import pytest
 from phantoms import SCANNERS, A, B, changed, prepared, virtual_brain, virtual_people
 
 from mrharmony.core.volume import Domain
-from mrharmony.domains.contrast import scan_looks
+from mrharmony.domains.contrast import scan_contrasts
 from mrharmony.domains.recognition import STRANGE, recognise
 from mrharmony.methods.registry import fit_method
 
@@ -33,7 +33,7 @@ def scan(brain):
 
 
 def test_a_scan_of_a_known_scanner_is_recognised_and_served_as_if_told(fitted, scan):
-    found = recognise(fitted.accents, scan_looks(scan))
+    found = recognise(fitted.contrast_models, scan_contrasts(scan))
     assert found.name == "A"
     assert found.distance < STRANGE
     told = fitted.transform(scan, A, B)

@@ -10,18 +10,18 @@ from mrharmony.prepare.canonical import CanonicalBrain
 from mrharmony.space.grid import Grid
 
 SCAN = phantom(0)
-LOOKS = {"A": [phantom(1), phantom(2)], "B": [phantom(3, 1.8), phantom(4, 1.8)]}
+CONTRASTS = {"A": [phantom(1), phantom(2)], "B": [phantom(3, 1.8), phantom(4, 1.8)]}
 
 
 @pytest.fixture(scope="module")
 def rule():
-    return SpectrumRule(fit_spectra(LOOKS))
+    return SpectrumRule(fit_spectra(CONTRASTS))
 
 
 def test_the_harmonized_scan_has_nearly_the_targets_mean(rule):
     before = SCAN.volume.voxels[SCAN.mask].mean()
     after = rule.intensities(prepared(SCAN), None, B)[SCAN.mask].mean()
-    wanted = np.mean([brain.volume.voxels[brain.mask].mean() for brain in LOOKS["B"]])
+    wanted = np.mean([brain.volume.voxels[brain.mask].mean() for brain in CONTRASTS["B"]])
     assert abs(after - wanted) < 0.1 * abs(before - wanted)
 
 
@@ -44,14 +44,14 @@ def test_only_frequencies_up_to_beta_change(rule):
 
 def test_scans_of_one_look_choose_few_frequencies():
     same = {"A": [phantom(seed) for seed in (1, 2)], "B": [phantom(seed) for seed in (3, 4)]}
-    few, many = (float(fit_spectra(domains).arrays["beta"]) for domains in (same, LOOKS))
+    few, many = (float(fit_spectra(domains).arrays["beta"]) for domains in (same, CONTRASTS))
     assert few == min(BETAS)
     assert few < many <= max(BETAS)
 
 
 def test_one_scan_a_domain_and_a_foreign_grid_are_refused():
     with pytest.raises(MrharmonyError, match="A has 1 training scans"):
-        fit_spectra({"A": LOOKS["A"][:1]})
+        fit_spectra({"A": CONTRASTS["A"][:1]})
     grid = Grid.working(4.0)
     coarse = CanonicalBrain(Volume(np.ones(grid.shape), grid.affine), np.ones(grid.shape, bool), 1.0)
     with pytest.raises(MrharmonyError, match="2 mm template grid"):

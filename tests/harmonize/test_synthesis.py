@@ -1,4 +1,4 @@
-"""Synthesis: accents from a scan or two, identity to the bit, no anatomy learned with the contrast."""
+"""Synthesis: contrast models from a scan or two, identity to the bit, no anatomy learned with it."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from phantoms import SCANNERS, A, B, prepared, virtual_brain, virtual_people
 from safetensors.numpy import load_file, save_file
 
 from mrharmony.core.volume import Domain, MrharmonyError
-from mrharmony.domains.contrast import ACCENTS
+from mrharmony.domains.contrast import CONTRAST_MODELS
 from mrharmony.evidence.uncertainty import spread
 from mrharmony.methods.registry import fit_method, load_method
 
@@ -78,7 +78,7 @@ def test_the_uncertainty_map_is_small_in_the_brain_and_0_outside_and_follows_the
 
 def test_accents_of_another_network_are_refused(from_one_scan, tmp_path):
     from_one_scan.save(tmp_path)
-    path = tmp_path / ACCENTS
+    path = tmp_path / CONTRAST_MODELS
     arrays = load_file(path)
     arrays["network"] = np.zeros_like(arrays["network"])
     save_file(arrays, path, metadata={"domains": '["A", "B"]'})
@@ -88,11 +88,11 @@ def test_accents_of_another_network_are_refused(from_one_scan, tmp_path):
 
 def test_damaged_accents_are_refused_in_a_sentence(from_one_scan, tmp_path):
     from_one_scan.save(tmp_path)
-    path = tmp_path / ACCENTS
+    path = tmp_path / CONTRAST_MODELS
     arrays = load_file(path)
     arrays["offsets"] = arrays["offsets"][:, :3].copy()
     save_file(arrays, path, metadata={"domains": '["A", "B"]'})
-    with pytest.raises(MrharmonyError, match="not accents of domains"):
+    with pytest.raises(MrharmonyError, match="not contrast models of domains"):
         load_method("synthesis", tmp_path)
 
 

@@ -18,9 +18,9 @@ from mrharmony.networks.diffusion.adaptation import AdaptedNetworks, adapt_netwo
 from mrharmony.networks.diffusion.data import RealSlices
 from mrharmony.networks.diffusion.model import DomainCard, LatentModel, as_saved, load_model, save_model
 from mrharmony.networks.diffusion.networks import build_denoiser, shrink_factor
-from mrharmony.networks.diffusion.preservation import class_images, look_drift
+from mrharmony.networks.diffusion.preservation import class_images, contrast_drift
 from mrharmony.networks.diffusion.prompts import PromptEncoder
-from mrharmony.networks.diffusion.sampling import SamplingSettings, encode_brain, sample_look
+from mrharmony.networks.diffusion.sampling import SamplingSettings, encode_brain, sample_contrast
 from mrharmony.networks.diffusion.training import Stage, denoiser_loss
 from mrharmony.networks.settings import AdaptationSettings, StageSettings
 from mrharmony.weights import shipped_model
@@ -113,20 +113,20 @@ def test_a_new_domain_is_learned_and_known_ones_stay(
 
     freely = LONGER.model_copy(update={"prior_weight": 0.0})
     free = _joined(trained, adapt_networks(trained, slices, freely, tmp_path / "free", only_cpu=True))
-    drift, free_drift = (look_drift(trained, m, [volume], KNOWN) for m in (model, free))
+    drift, free_drift = (contrast_drift(trained, m, [volume], KNOWN) for m in (model, free))
     apart = np.abs(_look(trained, "bright", volume) - _look(trained, "dark", volume)).mean()
     assert max(drift.values()) < 0.25 * apart
     assert all(drift[name] < 0.85 * free_drift[name] for name in drift)
 
 
 def _look(model: LatentModel, domain: str, brain: Volume) -> np.ndarray:
-    look = sample_look(model, encode_brain(model, brain), Domain(domain, domain), SamplingSettings())
-    return look.voxels[brain.voxels > 0]
+    contrast = sample_contrast(model, encode_brain(model, brain), Domain(domain, domain), SamplingSettings())
+    return contrast.voxels[brain.voxels > 0]
 
 
 def test_a_model_does_not_drift_from_itself(model: LatentModel, new_brains: np.ndarray):
     volume = Volume(new_brains[0].astype(np.float32), model.grid.affine)
-    assert look_drift(model, model, [volume], KNOWN) == {"bright": 0.0, "dark": 0.0}
+    assert contrast_drift(model, model, [volume], KNOWN) == {"bright": 0.0, "dark": 0.0}
 
 
 def test_only_attention_and_new_tokens_learn(model: LatentModel, adapted: AdaptedNetworks):

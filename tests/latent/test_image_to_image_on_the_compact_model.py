@@ -19,15 +19,15 @@ def brain(model: LatentModel, brains: np.ndarray) -> Volume:
 @pytest.mark.parametrize("strength", [0.3, 1.0])
 def test_the_loop_runs_with_and_without_structure(model, brain: Volume, input_weight, strength: float):
     settings = TranslationSettings(num_inference_steps=4, strength=strength, input_weight=input_weight)
-    (look,) = translate_brain(CompactPictures(model), brain, "dark", settings)
-    assert np.isfinite(look.voxels).all()
-    assert look.voxels[:, 25:29].std() > 0
-    assert not look.voxels[:, :25].any()
+    (contrast,) = translate_brain(CompactPictures(model), brain, "dark", settings)
+    assert np.isfinite(contrast.voxels).all()
+    assert contrast.voxels[:, 25:29].std() > 0
+    assert not contrast.voxels[:, :25].any()
 
 
 def test_prompts_structure_and_strength_all_tell(model, brain: Volume):
     start = TranslationSettings(num_inference_steps=2)
-    looks = [
+    contrasts = [
         translate_brain(CompactPictures(model), brain, prompt, start.model_copy(update=changes))[0].voxels
         for prompt, changes in (
             ("dark", {}),
@@ -36,4 +36,4 @@ def test_prompts_structure_and_strength_all_tell(model, brain: Volume):
             ("dark", {"strength": 0.5}),
         )
     ]
-    assert all(np.abs(looks[0] - look).max() > 1e-4 for look in looks[1:])
+    assert all(np.abs(contrasts[0] - contrast).max() > 1e-4 for contrast in contrasts[1:])

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mrharmony.core.volume import Domain, MrharmonyError, Volume
-from mrharmony.methods.diffusion import Looks
+from mrharmony.methods.diffusion import SampledContrasts
 from mrharmony.networks.diffusion.model import LatentModel, load_model
 from mrharmony.networks.diffusion.sampling import (
     EncodedBrain,
@@ -14,7 +14,7 @@ from mrharmony.networks.diffusion.sampling import (
     invert_brain,
     invert_latents,
     round_trip,
-    sample_look,
+    sample_contrast,
 )
 from mrharmony.networks.diffusion.schedule import NoiseSchedule
 from mrharmony.prepare.prepared import PreparedScan
@@ -42,8 +42,8 @@ def bridged(steps: int, refinements: int) -> SamplingSettings:
 def way_back(model: LatentModel, encoded: EncodedBrain, domain: Domain, settings: SamplingSettings) -> float:
     """Return the root mean square between a scan's round trip and its look in its own domain."""
     start = invert_brain(model, encoded, domain, settings)
-    look = sample_look(model, encoded, domain, settings, start)
-    return float(np.sqrt(np.mean((look.voxels - round_trip(model, encoded).voxels) ** 2)))
+    contrast = sample_contrast(model, encoded, domain, settings, start)
+    return float(np.sqrt(np.mean((contrast.voxels - round_trip(model, encoded).voxels) ** 2)))
 
 
 def test_with_refinement_the_own_prompt_gives_the_scan_back_far_better():
@@ -69,8 +69,8 @@ def test_another_prompt_leads_elsewhere(model: LatentModel, encoded: EncodedBrai
     bright, dark = (model.card.domain(name) for name in ("bright", "dark"))
     settings = bridged(4, 2)
     start = invert_brain(model, encoded, bright, settings)
-    looks = [sample_look(model, encoded, domain, settings, start).voxels for domain in (bright, dark)]
-    assert np.abs(looks[0] - looks[1]).max() > 1e-3
+    contrasts = [sample_contrast(model, encoded, domain, settings, start).voxels for domain in (bright, dark)]
+    assert np.abs(contrasts[0] - contrasts[1]).max() > 1e-3
 
 
 def test_every_slice_is_inverted_on_its_own(model: LatentModel, encoded: EncodedBrain):
@@ -101,7 +101,7 @@ def test_ddib_in_a_single_step_is_refused():
 def test_ddib_of_an_unknown_source_is_refused(model: LatentModel, brain: Volume):
     mask = brain.voxels > 0
     scan = PreparedScan(brain, mask, np.ones(mask.shape, np.float32), np.eye(4), 1.0, True, ())
-    looks = Looks(model, scan, bridged(2, 0))
+    contrasts = SampledContrasts(model, scan, bridged(2, 0))
     with pytest.raises(MrharmonyError, match="--from"):
-        looks.of(model.card.domain("dark"))
-    assert looks.of(model.card.domain("dark"), model.card.domain("bright")).voxels.any()
+        contrasts.of(model.card.domain("dark"))
+    assert contrasts.of(model.card.domain("dark"), model.card.domain("bright")).voxels.any()

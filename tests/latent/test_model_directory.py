@@ -6,7 +6,7 @@ import torch
 
 from mrharmony.core.volume import MrharmonyError, Volume, require_distinct
 from mrharmony.networks.diffusion.model import DomainCard, LatentModel, load_model, model_hash, save_model
-from mrharmony.networks.diffusion.sampling import SamplingSettings, encode_brain, sample_look
+from mrharmony.networks.diffusion.sampling import SamplingSettings, encode_brain, sample_contrast
 
 
 def _nothing_more(_: Path) -> None:
@@ -25,7 +25,7 @@ def test_a_saved_model_samples_the_same_looks_but_for_half_precision(
     brain = Volume(brains[2].astype(np.float32), model.grid.affine)
     loaded = load_model(directory)
     one, other = (
-        sample_look(m, encode_brain(m, brain), m.card.domain("dark"), SamplingSettings())
+        sample_contrast(m, encode_brain(m, brain), m.card.domain("dark"), SamplingSettings())
         for m in (model, loaded)
     )
     assert np.abs(one.voxels - other.voxels).max() < 0.01

@@ -12,8 +12,8 @@ from mrharmony.networks.diffusion.sampling import (
     encode_brain,
     guided_velocity,
     round_trip,
+    sample_contrast,
     sample_latents,
-    sample_look,
     shared_noise,
 )
 
@@ -30,13 +30,13 @@ def encoded(model: LatentModel, brain: Volume) -> EncodedBrain:
 
 def test_the_same_seed_gives_the_same_looks_to_the_bit(model: LatentModel, encoded: EncodedBrain):
     domain = model.card.domain("bright")
-    first, second = (sample_look(model, encoded, domain, SamplingSettings(seed=3)) for _ in range(2))
+    first, second = (sample_contrast(model, encoded, domain, SamplingSettings(seed=3)) for _ in range(2))
     assert np.array_equal(first.voxels, second.voxels)
 
 
 def test_different_prompts_give_different_looks(model: LatentModel, encoded: EncodedBrain):
     bright, dark = (
-        sample_look(model, encoded, model.card.domain(name), SamplingSettings())
+        sample_contrast(model, encoded, model.card.domain(name), SamplingSettings())
         for name in ("bright", "dark")
     )
     assert np.abs(bright.voxels - dark.voxels).max() > 0
@@ -46,8 +46,8 @@ def test_different_prompts_give_different_looks(model: LatentModel, encoded: Enc
 def test_any_number_of_steps_stays_finite(model: LatentModel, brain: Volume, steps: int):
     thin = Volume(np.where(np.arange(brain.shape[1])[None, :, None] == 28, brain.voxels, 0), brain.affine)
     settings = SamplingSettings(steps=steps)
-    look = sample_look(model, encode_brain(model, thin), model.card.domain("dark"), settings)
-    assert np.isfinite(look.voxels).all()
+    contrast = sample_contrast(model, encode_brain(model, thin), model.card.domain("dark"), settings)
+    assert np.isfinite(contrast.voxels).all()
 
 
 @pytest.mark.parametrize("weights", [{"prompt_weight": 2.0}, {"input_weight": 1.5}])
@@ -55,8 +55,8 @@ def test_guidance_weights_change_the_look(
     model: LatentModel, encoded: EncodedBrain, weights: dict[str, float]
 ):
     domain = model.card.domain("bright")
-    plain = sample_look(model, encoded, domain, SamplingSettings(steps=1))
-    guided = sample_look(model, encoded, domain, SamplingSettings.model_validate({"steps": 1} | weights))
+    plain = sample_contrast(model, encoded, domain, SamplingSettings(steps=1))
+    guided = sample_contrast(model, encoded, domain, SamplingSettings.model_validate({"steps": 1} | weights))
     assert np.abs(plain.voxels - guided.voxels).max() > 1e-4
 
 
@@ -86,11 +86,11 @@ def test_the_sampler_is_diffusers_ddim(model: LatentModel, encoded: EncodedBrain
 def test_empty_slices_stay_empty(model: LatentModel, encoded: EncodedBrain):
     empty = ~(encoded.brain.voxels > 0).any(axis=(0, 2))
     assert empty.any()
-    for look in (
-        sample_look(model, encoded, model.card.domain("dark"), SamplingSettings()),
+    for contrast in (
+        sample_contrast(model, encoded, model.card.domain("dark"), SamplingSettings()),
         round_trip(model, encoded),
     ):
-        assert (look.voxels[:, empty] == 0).all()
+        assert (contrast.voxels[:, empty] == 0).all()
 
 
 def test_every_slice_starts_from_the_same_noise():

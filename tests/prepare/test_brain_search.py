@@ -29,17 +29,17 @@ def test_a_head_turned_by_40_degrees_is_found_and_set_upright(head):
     volume, mask, motion = turned(*head, 40, (-1, 1, 1))
     scan = prepare_scan(volume)
     assert dice(scan.brain_mask, mask) > 0.95
-    left = scan.posture @ motion
+    left = scan.rigid_to_template @ motion
     assert np.degrees(Rotation.from_matrix(left[:3, :3]).magnitude()) < 2
     assert np.linalg.norm(apply_affine(left, CENTRE) - CENTRE) < 2
 
 
 def test_a_mask_found_upright_comes_back_to_the_scans_own_grid(head):
     volume, mask, motion = turned(*head, 35, (1, 2, 1))
-    posture = np.linalg.inv(motion)
-    copy = upright(volume, posture)
-    masked = upright(Volume(mask, volume.affine), posture)
+    rigid_to_template = np.linalg.inv(motion)
+    copy = upright(volume, rigid_to_template)
+    masked = upright(Volume(mask, volume.affine), rigid_to_template)
     assert copy.shape == masked.shape
-    back = mask_from_upright(masked.voxels > 0.5, copy, volume, posture)
+    back = mask_from_upright(masked.voxels > 0.5, copy, volume, rigid_to_template)
     assert back.shape == mask.shape
     assert dice(back, mask) > 0.98

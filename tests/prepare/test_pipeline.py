@@ -39,7 +39,7 @@ def test_the_brain_of_a_whole_head_is_found(head, prepared_head):
 
 def test_the_canonical_brain_lies_on_the_template(head, prepared_head):
     centre = np.array([0, -17, 5.0])
-    np.testing.assert_allclose(apply_affine(prepared_head.posture, centre), centre, atol=2)
+    np.testing.assert_allclose(apply_affine(prepared_head.rigid_to_template, centre), centre, atol=2)
     canonical, mask = prepared_head.canonical(Grid.working(4))
     assert canonical.orientation == "RAS"
     assert np.percentile(canonical.voxels[mask], 90) == pytest.approx(1, abs=0.05)
@@ -88,7 +88,7 @@ def test_left_stays_left_through_the_whole_chain(brain, codes):
     stored = Volume(apply_orientation(volume.voxels, order), affine)
     scan = prepare_scan(stored, brain_mask=apply_orientation(mask, order))
 
-    np.testing.assert_allclose(scan.posture @ world, np.eye(4), atol=1.5)
+    np.testing.assert_allclose(scan.rigid_to_template @ world, np.eye(4), atol=1.5)
     canonical, _ = scan.canonical(Grid.working(4))
     np.testing.assert_allclose(marker_position(canonical), MARKER, atol=3)
     right = volume.affine[0, 0] * np.indices(mask.shape)[0] + volume.affine[0, 3]
@@ -108,7 +108,7 @@ def test_every_voxel_order_gives_the_same_bytes(brain):
     second = prepare_scan(stored, brain_mask=apply_orientation(mask, order))
     assert second.scale == first.scale
     np.testing.assert_array_equal(second.bias_field, apply_orientation(first.bias_field, order))
-    np.testing.assert_allclose(second.posture, first.posture, atol=1e-6)
+    np.testing.assert_allclose(second.rigid_to_template, first.rigid_to_template, atol=1e-6)
 
 
 def test_a_brain_at_the_border_of_the_field_of_view_is_said(brain):

@@ -1,4 +1,4 @@
-"""The way to the canonical brain and back, with a given posture and mask."""
+"""The way to the canonical brain and back, with a given alignment and mask."""
 
 import itertools
 
@@ -30,9 +30,18 @@ def rigid(angle, shift=(0, 0, 0)):
     return from_matvec(Rotation.from_euler("xyz", angle, degrees=True).as_matrix(), shift)
 
 
-def prepared(volume, mask, posture=None, size=1.0):
+def prepared(volume, mask, rigid_to_template=None, size=1.0):
     field = np.ones(volume.shape, np.float32)
-    return PreparedScan(volume, mask, field, np.eye(4) if posture is None else posture, 400.0, True, (), size)
+    return PreparedScan(
+        volume,
+        mask,
+        field,
+        np.eye(4) if rigid_to_template is None else rigid_to_template,
+        400.0,
+        True,
+        (),
+        size,
+    )
 
 
 def reordered(volume, mask, order):
@@ -88,7 +97,9 @@ def test_positions_lead_back_to_the_very_voxels(angle, shift, oblique, zooms, se
     mask = np.random.default_rng(seed).random((9, 7, 8)) < 0.3
     affine = rigid(oblique, (-30, 20, 10)) @ np.diag([*zooms, 1.0])
     scan = prepared(Volume(np.ones(mask.shape, np.float32), affine), mask, rigid(angle, shift))
-    back = apply_affine(np.linalg.inv(scan.posture @ affine), scan.positions(mask).astype(np.float64))
+    back = apply_affine(
+        np.linalg.inv(scan.rigid_to_template @ affine), scan.positions(mask).astype(np.float64)
+    )
     in_millimetres = (back - np.argwhere(mask)) * zooms
     assert np.abs(in_millimetres).max(initial=0) < 1e-4
 
@@ -112,12 +123,14 @@ def test_canonical_points_come_back_through_native_voxels_of_any_order(
     scan = prepared(stored, everywhere, rigid(angle, shift), size)
     points = np.random.default_rng(seed).uniform([-80, -129, -75], [80, 95, 85], (20, 3))
     canonical = apply_affine(CANONICAL_GRID.affine, CANONICAL_GRID.voxel_of(points))
-    for to_template in (scan.posture, scan.volume_corrected):
+    for to_template in (scan.rigid_to_template, scan.volume_corrected):
         to_native = np.linalg.inv(to_template @ stored.affine)
         back = apply_affine(to_template @ stored.affine, apply_affine(to_native, canonical))
         np.testing.assert_allclose(back, points, atol=1e-4)
     # A voxel keeps its place in the template in whatever order it is stored.
-    expected = prepared(ras, everywhere, scan.posture).positions(np.ones(shape, bool)).reshape(*shape, 3)
+    expected = (
+        prepared(ras, everywhere, scan.rigid_to_template).positions(np.ones(shape, bool)).reshape(*shape, 3)
+    )
     places = scan.positions(everywhere).reshape(*stored.shape, 3)
     for axis in range(3):
         np.testing.assert_allclose(

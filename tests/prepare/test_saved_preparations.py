@@ -30,20 +30,20 @@ from mrharmony.space.grid import CANONICAL_GRID
 
 
 @pytest.fixture(scope="module")
-def posture() -> Matrix:
+def rigid_to_template() -> Matrix:
     """A turn about an oblique axis, and a shift in all directions."""
-    posture = np.eye(4)
-    posture[:3, :3] = Rotation.from_rotvec(np.radians([12, -7, 20])).as_matrix()
-    posture[:3, 3] = (6.1, -14.3, 9.7)
-    return posture
+    rigid_to_template = np.eye(4)
+    rigid_to_template[:3, :3] = Rotation.from_rotvec(np.radians([12, -7, 20])).as_matrix()
+    rigid_to_template[:3, 3] = (6.1, -14.3, 9.7)
+    return rigid_to_template
 
 
 @pytest.fixture(scope="module")
-def prepared_brain(brain, posture: Matrix, tmp_path_factory) -> tuple[Scan, PreparedScan]:
+def prepared_brain(brain, rigid_to_template: Matrix, tmp_path_factory) -> tuple[Scan, PreparedScan]:
     """The template's brain as a scan file in LAS order, turned, with values that have no short decimals."""
     volume, mask = brain
     mirror = from_matvec(np.diag([-1.0, 1, 1]), (volume.shape[0] - 1, 0, 0))
-    affine = np.linalg.inv(posture) @ volume.affine @ mirror
+    affine = np.linalg.inv(rigid_to_template) @ volume.affine @ mirror
     path = tmp_path_factory.mktemp("scans") / "sub-01" / "ses-a" / "anat" / "sub-01_ses-a_T1w.nii.gz"
     path.parent.mkdir(parents=True)
     nib.save(nib.Nifti1Image(volume.voxels[::-1], affine), path)
@@ -52,7 +52,7 @@ def prepared_brain(brain, posture: Matrix, tmp_path_factory) -> tuple[Scan, Prep
     finding = Finding("warning", "a-code", "Something.", "Look.")
     bias = np.exp(rng.normal(0, 0.1, mask.shape)).astype(np.float32)
     prepared = PreparedScan(
-        scan.volume, mask[::-1].copy(), bias, posture, 1000 / 3, True, findings=(finding,), size=0.9
+        scan.volume, mask[::-1].copy(), bias, rigid_to_template, 1000 / 3, True, findings=(finding,), size=0.9
     )
     return scan, prepared
 
@@ -79,7 +79,7 @@ def test_what_is_read_back_is_what_was_written_to_the_bit(prepared_brain, files:
     assert np.array_equal(again.brain_mask, prepared.brain_mask)
     assert again.bias_field.dtype == np.float32
     assert again.bias_field.tobytes() == prepared.bias_field.tobytes()
-    assert again.posture.tobytes() == prepared.posture.tobytes()
+    assert again.rigid_to_template.tobytes() == prepared.rigid_to_template.tobytes()
     assert (again.scale, again.skull_stripped, again.findings) == (1000 / 3, True, prepared.findings)
     assert again.size == 0.9
     assert np.array_equal(again.native.voxels, scan.volume.voxels)

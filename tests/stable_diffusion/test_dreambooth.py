@@ -128,7 +128,7 @@ def test_structure_widens_the_first_convolution_and_is_used(base, model, data, s
     save_stable_diffusion(trained, tmp_path / "model")
     again = load_stable_diffusion(tmp_path / "model")
     slices = data.batch(2, torch.Generator().manual_seed(0)).slices
-    looks = [
+    contrasts = [
         translate_slices(
             again,
             slices,
@@ -138,8 +138,8 @@ def test_structure_widens_the_first_convolution_and_is_used(base, model, data, s
         )
         for weight in (None, 1.0, 2.0)
     ]
-    assert (looks[0] - looks[1]).abs().max() > 1e-6
-    assert (looks[1] - looks[2]).abs().max() > 1e-6
+    assert (contrasts[0] - contrasts[1]).abs().max() > 1e-6
+    assert (contrasts[1] - contrasts[2]).abs().max() > 1e-6
     pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(
         tmp_path / "model", local_files_only=True
     )

@@ -206,9 +206,9 @@ def test_a_volume_is_translated_along_any_axis_and_empty_slices_stay_empty(model
     voxels[3:8, 4:9, 5:10] = 0.8
     brain = Volume(voxels, np.eye(4))
     along = type(model)(model.tokenizer, model.text_encoder, model.vae, model.unet, model.scheduler, axis)
-    (look,) = translate_brain(along, brain, "ADNI2", QUICK)
+    (contrast,) = translate_brain(along, brain, "ADNI2", QUICK)
     filled = (voxels > 0).any(axis=tuple({0, 1, 2} - {axis}))
-    stack = np.moveaxis(look.voxels, axis, 0)
+    stack = np.moveaxis(contrast.voxels, axis, 0)
     assert not stack[~filled].any()
     assert (stack[filled].reshape(filled.sum(), -1).std(axis=1) > 0).all()
 

@@ -70,7 +70,7 @@ def test_without_the_lock_the_result_is_the_picture(raw, scan):
 
 def test_with_the_lock_a_constant_region_gets_no_edges(raw, locked, scan):
     flat = scan.native.with_voxels(np.where(scan.brain_mask, 40, 0))
-    constant = PreparedScan(flat, scan.brain_mask, scan.bias_field, scan.posture, 70.0, True, ())
+    constant = PreparedScan(flat, scan.brain_mask, scan.bias_field, scan.rigid_to_template, 70.0, True, ())
     steps = [
         np.abs(np.diff(method.harmonize(constant, None, DARK).volume.voxels[8:18, 13, 8])).max() / 300
         for method in (raw, locked)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mrharmony.core.volume import MrharmonyError
-from mrharmony.networks.reference.contrasts import reference_looks
+from mrharmony.networks.reference.contrasts import reference_contrasts
 from mrharmony.networks.reference.network import ReferenceNetwork, load_network, save_network
 from mrharmony.networks.reference.training import (
     ReferenceSlices,
@@ -103,9 +103,11 @@ def test_looks_cover_the_mask_and_do_not_depend_on_what_is_outside(head: Anatomy
     mask = head.brain_mask
     rng = np.random.default_rng(0)
     brain = rng.random(mask.shape, dtype=np.float32)
-    looks = reference_looks(network, brain, mask)
-    assert looks.shape == (2, mask.sum())
-    assert np.array_equal(looks, reference_looks(network, np.where(mask, brain, 7).astype(np.float32), mask))
+    contrasts = reference_contrasts(network, brain, mask)
+    assert contrasts.shape == (2, mask.sum())
+    assert np.array_equal(
+        contrasts, reference_contrasts(network, np.where(mask, brain, 7).astype(np.float32), mask)
+    )
 
 
 def test_a_network_is_read_as_it_was_written_and_a_damaged_one_refused(tmp_path: Path):

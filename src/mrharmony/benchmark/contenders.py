@@ -56,7 +56,7 @@ class Diffusion:
         self.harmonizer = harmonizer
         self._card = card
         self._names = names
-        self._looks = PerScan(harmonizer.looks)
+        self._contrasts = PerScan(harmonizer.contrasts)
 
     def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
         """Return the scan's harmonized canonical intensities on its own grid, 0 outside the brain."""
@@ -67,7 +67,7 @@ class Diffusion:
             scan,
             self._card.domain(self._names[source.name]) if source is not None and known else None,
             self._card.domain(self._names[target.name]),
-            self._looks(scan),
+            self._contrasts(scan),
         )
         mask = scan.brain_mask
         return on_brain(scan, transform.apply(scan.positions(mask), scan.intensities(mask)))
@@ -152,7 +152,7 @@ def as_prepared(brain: CanonicalBrain) -> PreparedScan:
         native=brain.volume.with_voxels(brain.volume.voxels * np.float32(brain.scale)),
         brain_mask=brain.mask,
         bias_field=np.ones(brain.mask.shape, np.float32),
-        posture=np.eye(4),
+        rigid_to_template=np.eye(4),
         scale=brain.scale,
         skull_stripped=True,
         findings=(),

@@ -107,7 +107,7 @@ class BenchmarkRequest:
         Of everything random.
     prepared
         Folder of `mrharmony prepare` with the scans in it; they are prepared here if None. The scans of a
-        virtual head then share mask and posture of the first.
+        virtual head then share mask and alignment of the first.
     """
 
     bids_dir: Path

@@ -60,7 +60,7 @@ def train(
     method: Annotated[
         TrainedMethod,
         typer.Option(
-            help="synthesis fits the accents that the default of harmonize needs; diffusion also trains the "
+            help="synthesis fits the contrast models that harmonize uses by default; diffusion also trains the "
             "latent diffusion model (minutes to hours); cyclegan trains a network a pair; the others are "
             "fitted in seconds. All prepare the scans first."
         ),
@@ -156,11 +156,12 @@ def adapt(
 ) -> None:
     """Teach a model new sites from 1 to 20 scans each; the sites that it knows stay.
 
-    Takes the domains of the data set that the base does not know, at most 20 scans of each. Fits the accents
+    Takes the domains of the data set that the base does not know, at most 20 scans of each. Fits the contrast
+    models
     of these domains (seconds a scan) and copies those of known ones: the default method, `synthesis`, uses
     these alone. Also teaches the latent diffusion model (DreamBooth, minutes): tokens and LoRA, `--steps`,
     `--all-weights` and the drift that is told at the end, how far the looks of known domains moved, concern
-    `--method diffusion` and `img2img` only. A model from a Stable Diffusion `--base` has no accents.
+    `--method diffusion` and `img2img` only. A model from a Stable Diffusion `--base` has no contrast models.
 
     The new model knows the old and the new domains, and is used like any other. Killed and called again with
     the same arguments it goes on where it was: what is not finished lies in `MODEL.training`.

@@ -47,20 +47,20 @@ InputWeight = Annotated[
 ]
 
 
-class LookOptions(NamedTuple):
+class SamplingOptions(NamedTuple):
     """Settings of `diffusion` and of `img2img`, each None where none of its options is given."""
 
     sampling: SamplingSettings | None
     translation: TranslationSettings | None
 
 
-def look_options(
+def sampling_options(
     translation: str | None,
     steps: int | None,
     prompt_weight: float | None,
     input_weight: float | None,
     seed: int,
-) -> LookOptions:
+) -> SamplingOptions:
     """Return what the options say.
 
     Raises
@@ -74,7 +74,7 @@ def look_options(
     ddib = translation == DDIB
     given = {"steps": steps, "prompt_weight": prompt_weight, "input_weight": input_weight}
     sampled = ddib or any(value is not None for value in given.values())
-    return LookOptions(
+    return SamplingOptions(
         SamplingSettings.chosen(ddib, seed=seed, **given) if sampled else None,
         read_translation(translation) if translation and not ddib else None,
     )

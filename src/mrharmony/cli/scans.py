@@ -33,7 +33,7 @@ from mrharmony.cli.app import (
     app,
     require_one,
 )
-from mrharmony.cli.sampling_options import InputWeight, PromptWeight, Steps, Translation, look_options
+from mrharmony.cli.sampling_options import InputWeight, PromptWeight, Steps, Translation, sampling_options
 from mrharmony.core.volume import MrharmonyError
 
 
@@ -59,7 +59,7 @@ def prepare(
     series: Series = None,
     as_json: Json = False,
 ) -> None:
-    """Find brains, bias fields and postures once: BIDS derivatives, and a page to look at for each scan.
+    """Find brains, bias fields and alignments once: BIDS derivatives, and a page to look at for each scan.
 
     Then look at `OUT_DIR/index.html`. Where a mask is wrong, correct `*_desc-brain_mask.nii.gz` in place and
     call again: a mask that you edited (or put there for a refused scan) is taken as given. Finished scans
@@ -174,9 +174,9 @@ def harmonize(
             f"{mask}: one mask cannot serve {len(scans)} scans. Harmonize them one at a time."
         )
     require_one(mask, prepared)
-    looks = look_options(translation, steps, prompt_weight, input_weight, seed)
-    if looks.sampling and not from_:
-        inversion_domain(looks.sampling, None)
+    contrasts = sampling_options(translation, steps, prompt_weight, input_weight, seed)
+    if contrasts.sampling and not from_:
+        inversion_domain(contrasts.sampling, None)
     scans, conversions = plan_conversions(scans, output)
     results = output_paths(scans, output, mask)
     job = open_job(
@@ -188,7 +188,7 @@ def harmonize(
         extent=extent,
         device=device,
         assume_ras=assume_ras,
-        **looks._asdict(),
+        **contrasts._asdict(),
         lock=lock,
         detail=detail,
     )
@@ -246,8 +246,8 @@ def bids(
         typer.echo(json.dumps({"table": table}) if as_json else table)
         return
     index = open_data_set(bids_dir, domain_column or usual_column(bids_dir))
-    looks = look_options(translation, steps, prompt_weight, input_weight, seed)
-    job = open_job(model, method, None, to, seed=seed, device=device, detail=detail, **looks._asdict())
+    contrasts = sampling_options(translation, steps, prompt_weight, input_weight, seed)
+    job = open_job(model, method, None, to, seed=seed, device=device, detail=detail, **contrasts._asdict())
     job = replace(job, prepared=prepared, force=force).with_uncertainty(uncertainty)
     outcomes = run_participants(index, out_dir, participant_label, job, read_card(model or shipped_model()))
     _report_outcomes(outcomes, as_json)

@@ -1,6 +1,7 @@
-"""Accents: how a domain's scans follow from the looks of the same heads on the reference scanners.
+"""Contrast models: how a domain's scans follow from the looks of the same heads on the reference scanners.
 
-Scan and looks show one head, so an accent is fitted on pairs, needs a scan or two, and does not depend on who
+Scan and contrasts show one head, so a contrast model is fitted on pairs, needs a scan or two, and does not depend
+on who
 was scanned.
 """
 
@@ -20,17 +21,17 @@ from mrharmony.domains.fitted import Brains, Fitted, load_fitted, require_brains
 from mrharmony.lock.bilateral_grid import BilateralGrid
 from mrharmony.lock.bounds import LockSettings
 from mrharmony.lock.gain_prior import fit_lock
-from mrharmony.networks.reference.contrasts import fit_mixture, mixed, mixture_terms, reference_looks
+from mrharmony.networks.reference.contrasts import fit_mixture, mixed, mixture_terms, reference_contrasts
 from mrharmony.networks.reference.network import network_hash, shipped_network
 from mrharmony.prepare.canonical import CanonicalBrain, PerScan, at_working_zoom, canonical_brain
 from mrharmony.prepare.prepared import PreparedScan
 
-ACCENTS = "synthesis.safetensors"
-ACCENT_SCANS = 12  # of a domain that are looked at: 1.5 s each
+CONTRAST_MODELS = "synthesis.safetensors"
+CONTRAST_SCANS = 12  # of a domain that are looked at: 1.5 s each
 _VOXELS = 60_000  # of a domain, enough for 2,000 unknowns
 
 
-class ScanLooks(NamedTuple):
+class ScanContrasts(NamedTuple):
     """A scan's brain voxels on the network's grid, as they are and as the reference scanners would see them.
 
     Parameters
@@ -48,14 +49,14 @@ class ScanLooks(NamedTuple):
     references: FloatArray
 
     @classmethod
-    def of(cls, brain: CanonicalBrain) -> ScanLooks:
+    def of(cls, brain: CanonicalBrain) -> ScanContrasts:
         """Let the shipped network look at a brain on its grid."""
-        references = reference_looks(shipped_network(), brain.volume.voxels, brain.mask)
+        references = reference_contrasts(shipped_network(), brain.volume.voxels, brain.mask)
         return cls(brain.positions(), np.maximum(brain.volume.voxels[brain.mask], 0), references)
 
-    def every(self, step: int) -> ScanLooks:
+    def every(self, step: int) -> ScanContrasts:
         """Return every so many voxels."""
-        return ScanLooks(
+        return ScanContrasts(
             self.positions[::step].copy(),
             self.intensities[::step].copy(),
             self.references[:, ::step].copy(),
@@ -63,7 +64,7 @@ class ScanLooks(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Accent:
+class ContrastModel:
     """How a domain's scans follow from the reference looks of the same heads.
 
     Parameters
@@ -77,21 +78,21 @@ class Accent:
     mixture: NDArray[np.float64]
     curves: BilateralGrid
 
-    def look(self, scan: ScanLooks) -> FloatArray:
+    def contrast(self, scan: ScanContrasts) -> FloatArray:
         """Return the look of a scan's head in the domain, canonical units, shape (n,)."""
         told = mixed(self.mixture, mixture_terms(scan.references)).astype(np.float32)
         return self.curves.apply(scan.positions, told)
 
-    def distance(self, scan: ScanLooks) -> float:
+    def distance(self, scan: ScanContrasts) -> float:
         """Return the root mean square of scan minus its look in the domain, canonical units.
 
         It is small, noise and little else, where the domain's scanner has taken the scan.
         """
-        return float(np.sqrt(np.mean((scan.intensities - self.look(scan)) ** 2)))
+        return float(np.sqrt(np.mean((scan.intensities - self.contrast(scan)) ** 2)))
 
 
-def fit_accent(scans: ScanLooks) -> Accent:
-    """Return the accent that best gives a domain's intensities from the reference looks, least squares.
+def fit_contrast_model(scans: ScanContrasts) -> ContrastModel:
+    """Return the least-squares model of a domain's intensities, given the reference contrasts.
 
     Parameters
     ----------
@@ -102,11 +103,11 @@ def fit_accent(scans: ScanLooks) -> Accent:
     terms = mixture_terms(references)
     mixture = fit_mixture(terms, intensities)
     told = mixed(mixture, terms).astype(np.float32)
-    return Accent(mixture, fit_lock(positions, told, intensities, LockSettings()))
+    return ContrastModel(mixture, fit_lock(positions, told, intensities, LockSettings()))
 
 
-def fit_accents(domains: Brains) -> dict[str, Accent]:
-    """Return the accents of domains, each fitted on its first scans; one scan is enough.
+def fit_contrast_models(domains: Brains) -> dict[str, ContrastModel]:
+    """Return the contrast models of domains, each fitted on its first scans; one scan is enough.
 
     Parameters
     ----------
@@ -120,30 +121,32 @@ def fit_accents(domains: Brains) -> dict[str, Accent]:
     """
     require_brains(domains)
     return {
-        name: fit_accent(_some_voxels(brains[:ACCENT_SCANS]))
-        for name, brains in track(domains.items(), "fitting accents", len(domains))
+        name: fit_contrast_model(_some_voxels(brains[:CONTRAST_SCANS]))
+        for name, brains in track(domains.items(), "fitting contrast models", len(domains))
     }
 
 
-def save_accents(directory: Path, accents: Mapping[str, Accent]) -> None:
+def save_contrast_models(directory: Path, contrast_models: Mapping[str, ContrastModel]) -> None:
     """Write `synthesis.safetensors`."""
     arrays: dict[str, NDArray[Any]] = {
-        "mixtures": np.stack([accent.mixture for accent in accents.values()]),
-        "offsets": np.stack([accent.curves.offsets for accent in accents.values()]).astype(np.float32),
+        "mixtures": np.stack([contrast_model.mixture for contrast_model in contrast_models.values()]),
+        "offsets": np.stack(
+            [contrast_model.curves.offsets for contrast_model in contrast_models.values()]
+        ).astype(np.float32),
         "network": np.frombuffer(bytes.fromhex(network_hash()), np.uint8),
     }
-    save_fitted(directory / ACCENTS, Fitted(tuple(accents), arrays))
+    save_fitted(directory / CONTRAST_MODELS, Fitted(tuple(contrast_models), arrays))
 
 
-def load_accents(directory: Path) -> dict[str, Accent]:
-    """Return the accents that `save_accents` wrote.
+def load_contrast_models(directory: Path) -> dict[str, ContrastModel]:
+    """Return the contrast models that `save_contrast_models` wrote.
 
     Raises
     ------
     MrharmonyError
         If there are none, they are damaged, or belong to another network than the shipped one.
     """
-    path = directory / ACCENTS
+    path = directory / CONTRAST_MODELS
     fitted, lattice = load_fitted(path), LockSettings().lattice()
     try:
         if bytes(fitted.arrays["network"]).hex() != network_hash():
@@ -157,42 +160,44 @@ def load_accents(directory: Path) -> dict[str, Accent]:
             len(curves), shipped_network().references + 1
         )
         return {
-            name: Accent(mixture, curve)
+            name: ContrastModel(mixture, curve)
             for name, mixture, curve in zip(fitted.domains, mixtures, curves, strict=True)
         }
     except (KeyError, ValueError, TypeError) as error:
-        raise MrharmonyError(f"{path}: not accents of domains ({error}); fit the method again.") from error
+        raise MrharmonyError(
+            f"{path}: not contrast models of domains ({error}); fit the method again."
+        ) from error
 
 
-def accent_of(accents: Mapping[str, Accent], target: Domain) -> Accent:
-    """Return a target domain's accent.
+def contrast_model_of(contrast_models: Mapping[str, ContrastModel], target: Domain) -> ContrastModel:
+    """Return a target domain's contrast model.
 
     Raises
     ------
     MrharmonyError
         If there is none of that name.
     """
-    if target.name not in accents:
+    if target.name not in contrast_models:
         raise MrharmonyError(
-            f"Unknown target domain {target.name}: it has no accent here. Choose one of: "
-            f"{', '.join(sorted(accents))}; or --method diffusion, if the model knows it."
+            f"Unknown target domain {target.name}: it has no contrast model here. Choose one of: "
+            f"{', '.join(sorted(contrast_models))}; or --method diffusion, if the model knows it."
         )
-    return accents[target.name]
+    return contrast_models[target.name]
 
 
-def _some_voxels(brains: Sequence[CanonicalBrain]) -> ScanLooks:
+def _some_voxels(brains: Sequence[CanonicalBrain]) -> ScanContrasts:
     """Return every few voxels of a domain's scans, as many as are needed."""
     step = max(1, sum(int(brain.mask.sum()) for brain in brains) // _VOXELS)
-    parts = [ScanLooks.of(brain).every(step) for brain in map(at_working_zoom, brains)]
-    return ScanLooks(
+    parts = [ScanContrasts.of(brain).every(step) for brain in map(at_working_zoom, brains)]
+    return ScanContrasts(
         np.concatenate([part.positions for part in parts]),
         np.concatenate([part.intensities for part in parts]),
         np.concatenate([part.references for part in parts], axis=1),
     )
 
 
-def _of_scan(scan: PreparedScan) -> ScanLooks:
-    return ScanLooks.of(canonical_brain(scan))
+def _of_scan(scan: PreparedScan) -> ScanContrasts:
+    return ScanContrasts.of(canonical_brain(scan))
 
 
-scan_looks = PerScan(_of_scan)  # of a prepared scan; the last ones are kept
+scan_contrasts = PerScan(_of_scan)  # of a prepared scan; the last ones are kept

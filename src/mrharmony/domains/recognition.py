@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from mrharmony.core.volume import Domain, Finding
-from mrharmony.domains.contrast import Accent, ScanLooks
+from mrharmony.domains.contrast import ContrastModel, ScanContrasts
 
 # Canonical units; from benchmarks/source_recognition.py.
 ALIKE = 0.027  # the look of a domain that is nearer serves as that of an unknown source
@@ -33,9 +33,9 @@ class Recognition(NamedTuple):
         return self.distance < ALIKE
 
 
-def recognise(accents: Mapping[str, Accent], scan: ScanLooks) -> Recognition:
+def recognise(contrast_models: Mapping[str, ContrastModel], scan: ScanContrasts) -> Recognition:
     """Return the domain that a scan looks most like."""
-    distances = {name: accent.distance(scan) for name, accent in accents.items()}
+    distances = {name: contrast_model.distance(scan) for name, contrast_model in contrast_models.items()}
     name = min(distances, key=lambda known: distances[known])
     return Recognition(name, distances[name])
 

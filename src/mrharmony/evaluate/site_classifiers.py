@@ -80,7 +80,9 @@ def site_slices(brain: CanonicalBrain) -> FloatArray:
 def _filled(image: FloatArray, inside: BoolArray, region: BoolArray) -> FloatArray:
     """Return a standardised slice, its gaps closed by their nearest neighbours."""
     if not inside.any():
-        raise MrharmonyError("A brain has none of itself in a central slice; check its posture and its mask.")
+        raise MrharmonyError(
+            "A brain has none of itself in a central slice; check its alignment and its mask."
+        )
     nearest = distance_transform_edt(~inside, return_distances=False, return_indices=True)
     return np.where(region, (image[tuple(nearest)] - _TYPICAL) / _SPREAD, 0)
 

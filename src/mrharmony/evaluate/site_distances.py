@@ -181,5 +181,7 @@ def _histograms(brain: CanonicalBrain, labels: TissueLabels) -> NDArray[np.float
     totals = counts.sum(axis=1, keepdims=True)
     if (totals == 0).any():
         missing = TISSUE_NAMES[int(totals[:, 0].argmin())]
-        raise MrharmonyError(f"A scan has no voxel that labelled {missing}; check its mask and its posture.")
+        raise MrharmonyError(
+            f"A scan has no voxel that labelled {missing}; check its mask and its alignment."
+        )
     return np.asarray(counts / totals)

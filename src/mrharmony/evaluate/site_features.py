@@ -190,7 +190,7 @@ def _responses(volume: Volume, inside: BoolArray) -> NDArray[np.float64]:
     inner = (indices >= 0) & (indices < volume.shape[1])
     if not inner.all() or (inside[:, indices].sum(axis=(0, 2)) < least).any():
         raise MrharmonyError(
-            "A brain does not reach from y = -72 to 40 mm in template space; check its posture and its mask."
+            "A brain does not reach from y = -72 to 40 mm in template space; check its alignment and mask."
         )
     zooms = (volume.zooms[0], volume.zooms[2])
     return np.array([_slice_response(volume.voxels[:, y], inside[:, y], zooms) for y in indices])

@@ -38,14 +38,14 @@ _PRIOR_FLOOR = 0.03
 def match_template(brain_mask: BoolArray, affine: Matrix) -> Matrix:
     """Return voxel indices to template mm, so that centre and extent of the brain are the template's.
 
-    The first and second moments of the masks along each axis agree; posture is taken as it is.
+    The first and second moments of the masks along each axis agree; alignment is taken as it is.
 
     Parameters
     ----------
     brain_mask
         Shape (i, j, k), not empty.
     affine
-        Its voxel indices to mm in template posture, axis-aligned, shape (4, 4).
+        Its voxel indices to mm in template alignment, axis-aligned, shape (4, 4).
     """
     centre, spread = _moments(brain_mask, affine)
     wanted_centre, wanted_spread = _template_moments()

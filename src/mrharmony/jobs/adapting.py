@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from mrharmony.core.volume import Domain, MrharmonyError, require_distinct
-from mrharmony.domains.contrast import ACCENTS, Accent, load_accents
+from mrharmony.domains.contrast import CONTRAST_MODELS, ContrastModel, load_contrast_models
 from mrharmony.domains.statistics import fit_statistics, load_statistics
 from mrharmony.jobs.inputs import open_data_set
 from mrharmony.jobs.training import work_folder
@@ -33,7 +33,7 @@ from mrharmony.networks.diffusion.model import (
     read_card,
     save_model,
 )
-from mrharmony.networks.diffusion.preservation import look_drift
+from mrharmony.networks.diffusion.preservation import contrast_drift
 from mrharmony.networks.settings import AdaptationSettings
 from mrharmony.scans.bids import BidsIndex
 
@@ -196,7 +196,7 @@ def _adapt_compact(
 
     wanted = new_domains(index, read_card(base_dir), only)
     base, work = load_model(base_dir), work_folder(output)
-    accents = _accents(base_dir)
+    contrast_models = _contrast_models(base_dir)
     brains = training_brains(index, wanted, MOST_SCANS, base.grid, work, prepared)
     _require_a_scan_of_each(wanted, brains.counts())
     sha256 = model_hash(base_dir)
@@ -217,21 +217,25 @@ def _adapt_compact(
         for n in np.unique(np.linspace(0, len(brains.kept) - 1, DRIFT_SCANS, dtype=int))
     ]
     known = [Domain(domain.name, domain.prompt) for domain in base.card.domains]
-    drift = look_drift(base, model, measured, known)
+    drift = contrast_drift(base, model, measured, known)
     statistics = load_statistics(base_dir / STATISTICS) | fit_statistics(brains.by_domain())
     new = fit_synthesis(brains.by_domain(), statistics)
     details = load_details(base_dir) | dict(new.details)
-    save_model(model, output, replace(new, accents={**accents, **new.accents}, details=details).save)
+    save_model(
+        model,
+        output,
+        replace(new, contrast_models={**contrast_models, **new.contrast_models}, details=details).save,
+    )
     names = {domain.prompt: domain.name for domain in base.card.domains}
     nearest = {name: names[prompt] for name, prompt in adapted.nearest.items()}
     return AdaptationReport(output, base_dir, counts, nearest, drift, brains.refused)
 
 
-def _accents(base: Path) -> dict[str, Accent]:
-    """Return the accents of the base's domains; none where it has none."""
-    if not (base / ACCENTS).is_file():
+def _contrast_models(base: Path) -> dict[str, ContrastModel]:
+    """Return the contrast models of the base's domains; none where it has none."""
+    if not (base / CONTRAST_MODELS).is_file():
         return {}
-    return load_accents(base)
+    return load_contrast_models(base)
 
 
 def adapted_card(base: ModelCard, counts: dict[str, int], origin: BaseCard, bids_dir: Path) -> ModelCard:

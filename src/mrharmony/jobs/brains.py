@@ -101,7 +101,7 @@ def prepare_positions(
     ----------
     positions
         Groups of scans. Scans of a group show the same head in the same place: those on the grid of the
-        group's first scan get its posture and brain mask, so that their brains lie voxel on voxel.
+        group's first scan get its alignment and brain mask, so that their brains lie voxel on voxel.
     grid, cache, workers
         As in `prepare_brains`.
 
@@ -171,7 +171,7 @@ def _state(path: Path) -> tuple[object, ...]:
         return (path,)
 
 
-def prepared_scan(file: ScanFile, scan: Scan, posture: Matrix | None = None) -> PreparedScan:
+def prepared_scan(file: ScanFile, scan: Scan, rigid_to_template: Matrix | None = None) -> PreparedScan:
     """Take a scan's preparation from where it is saved, or else prepare the scan.
 
     Every command that needs a prepared scan goes this way.
@@ -180,7 +180,7 @@ def prepared_scan(file: ScanFile, scan: Scan, posture: Matrix | None = None) -> 
     ----------
     file, scan
         The scan, and as it was read.
-    posture
+    alignment
         Where the head lies, if another scan of it in the same place has told; for scans prepared here.
 
     Raises
@@ -190,7 +190,7 @@ def prepared_scan(file: ScanFile, scan: Scan, posture: Matrix | None = None) -> 
     """
     if file.saved is None:
         mask = read_mask(file.mask, scan) if file.mask else None
-        return prepare_scan(scan.volume, brain_mask=mask, posture=posture)
+        return prepare_scan(scan.volume, brain_mask=mask, rigid_to_template=rigid_to_template)
     if file.origin is None:
         return read_prepared(file.saved, scan)
     saved = read_prepared(file.saved, read_scan(file.origin))
@@ -210,7 +210,7 @@ def saved_sha256(file: ScanFile) -> str | None:
 def prepare_together(group: Sequence[ScanFile]) -> Iterator[PreparedScan | MrharmonyError]:
     """Prepare scans of one head in one place.
 
-    Those on the grid of the first get the first's posture, size and brain mask.
+    Those on the grid of the first get the first's alignment, size and brain mask.
 
     Yields each prepared scan, or why it was refused.
     """
@@ -228,13 +228,15 @@ def prepare_together(group: Sequence[ScanFile]) -> Iterator[PreparedScan | Mrhar
 
 
 def _prepare_beside(first: PreparedScan | None, scan: ScanFile, read: Scan) -> PreparedScan:
-    """Prepare a scan, in the posture of the first on its grid; one of known scale needs no more than that."""
+    """Prepare a scan, aligned as the first on its grid; one of known scale needs no more than that."""
     if first and scan.scale:
         bias_field = np.ones_like(first.bias_field)
         return replace(first, native=read.volume, bias_field=bias_field, scale=scan.scale)
-    prepared = prepared_scan(scan, read, first.posture if first else None)
+    prepared = prepared_scan(scan, read, first.rigid_to_template if first else None)
     if first:
-        prepared = replace(prepared, posture=first.posture, size=first.size, brain_mask=first.brain_mask)
+        prepared = replace(
+            prepared, rigid_to_template=first.rigid_to_template, size=first.size, brain_mask=first.brain_mask
+        )
     if scan.scale:
         prepared = replace(prepared, bias_field=np.ones_like(prepared.bias_field), scale=scan.scale)
     return prepared

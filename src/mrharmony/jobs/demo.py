@@ -140,15 +140,15 @@ def run_demo(out: Path, seed: int = 0, device: str = "auto") -> DemoResult:
         if one.subject == other.subject and one.scanner != other.scanner
     ]
     bounds = [truth_fitted(one.prepared, other.prepared.intensities()) for one, other in pairs]
-    looks: dict[str, list[FloatArray]] = {CEILING: bounds}
+    contrasts: dict[str, list[FloatArray]] = {CEILING: bounds}
     for method in METHODS:
         job = open_job(None, method, None, SCANNERS[0], seed=seed, device=device)
-        looks[method] = [
+        contrasts[method] = [
             _harmonize(_toward(job, one.scanner, other.scanner), one, out / "harmonized")
             for one, other in track(pairs, f"harmonizing: {LABELS.get(method, method)}")
         ]
-    _write_sheet(pairs, looks, out / SHEET)
-    return DemoResult(tuple(_rows(pairs, looks)), _identity(scans, seed), out)
+    _write_sheet(pairs, contrasts, out / SHEET)
+    return DemoResult(tuple(_rows(pairs, contrasts)), _identity(scans, seed), out)
 
 
 def _prepare(entry: BidsScan) -> TravellingScan:
@@ -183,7 +183,7 @@ def _scores(output: FloatArray, one: TravellingScan, other: TravellingScan) -> P
 
 
 def _rows(
-    pairs: Sequence[tuple[TravellingScan, TravellingScan]], looks: Mapping[str, Sequence[FloatArray]]
+    pairs: Sequence[tuple[TravellingScan, TravellingScan]], contrasts: Mapping[str, Sequence[FloatArray]]
 ) -> list[DemoRow]:
     """Return the mean scores of every direction and method."""
     rows = []
@@ -191,7 +191,7 @@ def _rows(
         for method in (*METHODS, CEILING):
             scores = [
                 _scores(output, one, other)
-                for output, (one, other) in zip(looks[method], pairs, strict=True)
+                for output, (one, other) in zip(contrasts[method], pairs, strict=True)
                 if (one.scanner, other.scanner) == (source, target)
             ]
             means = (
@@ -215,7 +215,7 @@ def _identity(scans: Sequence[TravellingScan], seed: int) -> float:
 
 def _write_sheet(
     pairs: Sequence[tuple[TravellingScan, TravellingScan]],
-    looks: Mapping[str, Sequence[FloatArray]],
+    contrasts: Mapping[str, Sequence[FloatArray]],
     path: Path,
 ) -> None:
     """Write the contact sheet: a row for each direction of the first head."""
@@ -225,7 +225,7 @@ def _write_sheet(
             place = one.scan.volume.shape[1] // 2
             mask = one.prepared.brain_mask[:, place]
             source, truth = (scan.prepared.intensities()[:, place] * mask for scan in (one, other))
-            ours = looks[SYNTHESIS][number][:, place]
+            ours = contrasts[SYNTHESIS][number][:, place]
             panels = [
                 Panel("source", source),
                 Panel("harmonized", ours),

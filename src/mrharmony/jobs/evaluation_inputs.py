@@ -79,7 +79,7 @@ def judged_scans(
         The data set, and which of its scans. Virtual heads are cut out by their true brain mask.
     raw
         The data set that was harmonized into this one, to prepare the scans before harmonization too. Each
-        gives its harmonized scan the posture and the brain mask.
+        gives its harmonized scan the alignment and the brain mask.
     workers
         Processes; as many as there are usable cores if not given.
     prepared
@@ -113,7 +113,7 @@ def evaluated_file(scan: Path, mask: Path | None = None, prepared: Path | None =
     """Return a scan as an evaluation prepares it; one that mrharmony harmonized is known by its sidecar.
 
     The intensities of such a scan are taken as they are, so that no wrong gain or shading of the method is
-    taken away before it is scored; mask and posture are those of the scan that it was made of.
+    taken away before it is scored; mask and alignment are those of the scan that it was made of.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ def prepared_alone(file: ScanFile) -> PreparedScan:
 def prepared_on_one_grid(
     paths: Sequence[Path], mask: Path | None, prepared: Path | None = None
 ) -> list[PreparedScan]:
-    """Prepare scans of one head on one grid, all with posture and brain mask of the first.
+    """Prepare scans of one head on one grid, all with alignment and brain mask of the first.
 
     Parameters
     ----------

@@ -9,7 +9,7 @@ from typing import Any, cast, get_args
 
 from mrharmony.core.version import __version__
 from mrharmony.core.volume import Domain, MrharmonyError
-from mrharmony.domains.contrast import ACCENTS
+from mrharmony.domains.contrast import CONTRAST_MODELS
 from mrharmony.domains.statistics import load_statistics
 from mrharmony.jobs.harmonizing import HarmonizeJob
 from mrharmony.methods.cyclegan import CYCLEGAN, CycleGanHarmonizer
@@ -122,7 +122,7 @@ def open_method(
         return ClassicalHarmonizer(
             cast(ClassicalMethod, method), load_statistics(directory / STATISTICS), extent
         )
-    if method == SYNTHESIS and (directory / ACCENTS).is_file():
+    if method == SYNTHESIS and (directory / CONTRAST_MODELS).is_file():
         return load_synthesis(directory, load_statistics(directory / STATISTICS), extent)
     if extent != "brain" and method != SYNTHESIS:
         raise MrharmonyError(f"{method}: knows only the brain. Leave --extent {extent} out.")

@@ -28,9 +28,9 @@ from mrharmony.simulate.scanner import Scanner, load_scanners
 from mrharmony.simulate.segmentation import segment_brain
 from mrharmony.space.grid import Grid
 
-ACCENT_SEED = 77  # of the heads and simulated scans that accents are fitted on
-ACCENT_PEOPLE = 8  # of these heads, on real anatomies
-ACCENT_AVERAGES = 4  # and on the average anatomy
+CONTRAST_SEED = 77  # of the heads and simulated scans that contrast models are fitted on
+CONTRAST_PEOPLE = 8  # of these heads, on real anatomies
+CONTRAST_AVERAGES = 4  # and on the average anatomy
 PEOPLE = Population(age=(20, 88), patients=0.3)
 
 
@@ -92,13 +92,13 @@ def reference_heads(brains: Sequence[CanonicalBrain], settings: SynthesisSetting
     return _new_people(_segmented(brains) * settings.copies, settings.seed)
 
 
-def accent_heads(brains: Sequence[CanonicalBrain], seed: int = ACCENT_SEED) -> list[Anatomy]:
-    """Return people whom the network has not learned from, to fit the accents of simulated scanners on.
+def contrast_heads(brains: Sequence[CanonicalBrain], seed: int = CONTRAST_SEED) -> list[Anatomy]:
+    """Return people who did not train the network, to fit the contrast models of simulated scanners.
 
     Warps of real anatomies, taken evenly from all, and of the average one.
     """
-    bases = _segmented(evenly(brains, ACCENT_PEOPLE))
-    return _new_people([*bases, *[None] * ACCENT_AVERAGES], seed)
+    bases = _segmented(evenly(brains, CONTRAST_PEOPLE))
+    return _new_people([*bases, *[None] * CONTRAST_AVERAGES], seed)
 
 
 def _segmented(brains: Sequence[CanonicalBrain]) -> list[Anatomy]:
@@ -131,10 +131,10 @@ def _reference_head(job: tuple[int, int, Anatomy | None], person: Person) -> Ana
     )
 
 
-def refit_accents(
-    model: Path, bids_dir: Path, only: Sequence[str], work: Path, seed: int = ACCENT_SEED
+def refit_contrast_models(
+    model: Path, bids_dir: Path, only: Sequence[str], work: Path, seed: int = CONTRAST_SEED
 ) -> SynthesisHarmonizer:
-    """Fit the accents and the detail of all domains of a model directory with the shipped network.
+    """Fit the contrast models and the detail of all domains of a model directory with the shipped network.
 
     The statistics of its real domains are taken anew as well; all three are written there.
 
@@ -151,7 +151,7 @@ def refit_accents(
     """
     index, grid = open_data_set(bids_dir, "site"), Grid.working(STATISTICS_ZOOM)
     real = training_brains(index, only, None, grid, work)
-    heads = accent_heads([brain for _, brain in real.kept], seed)
+    heads = contrast_heads([brain for _, brain in real.kept], seed)
     seen = real.by_domain() | prepared_heads(heads, _scanners_of(model), seed)
     statistics = load_statistics(model / STATISTICS) | fit_statistics(real.by_domain())
     fitted = fit_synthesis(seen, statistics)

@@ -39,7 +39,7 @@ from mrharmony.simulate.scanning import scan_head
 from mrharmony.simulate.segmentation import segment_brain
 from mrharmony.space.grid import Grid
 
-ACCENT_HEADS = 4  # virtual heads that a simulated scanner's accent is fitted on
+CONTRAST_HEADS = 4  # virtual heads that a simulated scanner's contrast model is fitted on
 STATISTICS_HEADS = 24  # virtual heads that stand for a simulated scanner's population
 INTENSITY_CONVENTION = "bias-corrected intensity over the scan's robust brain scale; 0 stays 0"
 
@@ -100,7 +100,7 @@ def train_on_bids(
         training_slices(brains, heads, scanners, settings), settings, run, only_cpu=on_cpu
     )
     card = model_card(brains.counts(), scanners, settings, bids_dir)
-    virtual = prepared_heads(evenly(heads, ACCENT_HEADS), scanners, settings.seed)
+    virtual = prepared_heads(evenly(heads, CONTRAST_HEADS), scanners, settings.seed)
     synthesis = fit_synthesis(brains.by_domain() | virtual, statistics)
     model = LatentModel(networks.autoencoder, networks.denoiser, networks.prompts, build_scheduler(), card)
     save_model(model, output, synthesis.save)
@@ -196,7 +196,7 @@ def prepared_heads(
 ) -> dict[str, list[CanonicalBrain]]:
     """Return what each simulated scanner sees of virtual heads, prepared as real scans are.
 
-    Preparation leaves its own traces, above all in the shading, and an accent has to know them.
+    Preparation leaves its own traces, above all in the shading, and a contrast model has to know them.
     """
     grid = Grid.working(STATISTICS_ZOOM)
     prepared: dict[str, list[CanonicalBrain]] = {}

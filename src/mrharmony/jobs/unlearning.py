@@ -90,7 +90,7 @@ def _pooled(
 ) -> tuple[dict[Path, FloatArray], dict[Path, str]]:
     """Return the pooled latents of each scan, and those that were refused and why.
 
-    The scans of a virtual head get one posture, as in the benchmark, so that it does not tell the scanner.
+    The scans of a virtual head get one alignment, as in the benchmark, so that it does not tell the scanner.
     """
     files = (judged_file(index.root, scan, request.prepared) for scan in scans)
     positions = by_position(zip((scan.subject for scan in scans), files, strict=True))

@@ -23,7 +23,7 @@ _CORNERS = np.array(list(np.ndindex(2, 2, 2, 2)))
 def fit_bilateral_grid(
     positions: FloatArray,
     source: FloatArray,
-    look: FloatArray,
+    contrast: FloatArray,
     *,
     weights: FloatArray | None = None,
     prior: BilateralGrid | None = None,
@@ -58,7 +58,7 @@ def fit_bilateral_grid(
     """
     settings = settings or LockSettings()
     weights = np.ones(len(source), dtype=np.float32) if weights is None else weights
-    for what, values in (("source intensities", source), ("look", look), ("weights of the fit", weights)):
+    for what, values in (("source intensities", source), ("look", contrast), ("weights of the fit", weights)):
         require_finite(what, values)
     if np.any(weights < 0):
         raise MrharmonyError("The weights of the fit must not be negative; give 0 to leave a voxel out.")
@@ -66,7 +66,7 @@ def fit_bilateral_grid(
     used = (weights > 0) & (source >= start.knots[0]) & (source <= start.knots[-1])
     if not used.any():
         raise MrharmonyError("No voxel to fit the lock to: the mask is empty or the scan is not scaled.")
-    residuals = look[used].astype(np.float64) - start.apply(positions[used], source[used])
+    residuals = contrast[used].astype(np.float64) - start.apply(positions[used], source[used])
     if not residuals.any():
         return start
     voxels = _Voxels.in_cells(start, positions[used], source[used], residuals, weights[used])

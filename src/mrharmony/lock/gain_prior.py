@@ -22,18 +22,18 @@ _VOXELS = 60_000  # enough for 36 unknowns
 
 
 def fit_lock(
-    positions: FloatArray, source: FloatArray, look: FloatArray, settings: LockSettings
+    positions: FloatArray, source: FloatArray, contrast: FloatArray, settings: LockSettings
 ) -> BilateralGrid:
     """Return the lock from `source` to `look`, its lattice fitted from the gain prior on.
 
     Parameters and errors are those of `fit_bilateral_grid`; so is the identity where nothing is to explain.
     """
-    prior = gain_prior(positions, source, look, settings)
-    return fit_bilateral_grid(positions, source, look, prior=prior, settings=settings)
+    prior = gain_prior(positions, source, contrast, settings)
+    return fit_bilateral_grid(positions, source, contrast, prior=prior, settings=settings)
 
 
 def gain_prior(
-    positions: FloatArray, source: FloatArray, look: FloatArray, settings: LockSettings
+    positions: FloatArray, source: FloatArray, contrast: FloatArray, settings: LockSettings
 ) -> BilateralGrid:
     """Return T(x, s) = g(x) · t(s) on the settings' lattice, g trilinear on 3×4×3 nodes.
 
@@ -54,10 +54,10 @@ def gain_prior(
         As `fit_bilateral_grid`.
     """
     single = settings.model_copy(update={"nodes": (1, 1, 1)})
-    curve = fit_bilateral_grid(positions, source, look, settings=single)
+    curve = fit_bilateral_grid(positions, source, contrast, settings=single)
     some = slice(None, None, max(1, len(source) // _VOXELS))
     toned = curve.apply(positions[some], source[some]).astype(np.float64)
-    gain = _fitted_gain(positions[some], toned, look[some] - toned)
+    gain = _fitted_gain(positions[some], toned, contrast[some] - toned)
     lattice = settings.lattice()
     at_nodes = 1 + _hats(lattice.node_positions) @ gain
     levels = lattice.knots + curve.offsets[0, 0, 0]

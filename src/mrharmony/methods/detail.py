@@ -172,7 +172,7 @@ def transfer_detail(
         return _noted(locked, gains, "within the spread of the target's scans", None)
     if locked.evidence.verdict == "fail":
         return _noted(locked, gains, "the verdict is fail without it", None)
-    to_template = scan.posture @ scan.native.affine
+    to_template = scan.rigid_to_template @ scan.native.affine
     voxels = filter_brain(locked.volume.voxels, scan.brain_mask, to_template, gains)
     volume = locked.volume.with_voxels(voxels)
     evidence = scan_evidence(scan, volume, locked.scale, statistics)

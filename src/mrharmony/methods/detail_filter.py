@@ -6,7 +6,7 @@ is tapered away, so the way a brain was cut out does not tell.
 A filter of real, symmetric gains: it changes sharpness and noise and moves no edge.
 
 The gains lie on a coarse lattice over (|fx|, |fy|, |fz|), cycles per mm along the axes of the template, so
-one lattice serves every grid and posture.
+one lattice serves every grid and alignment.
 """
 
 from __future__ import annotations

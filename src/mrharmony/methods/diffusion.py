@@ -25,13 +25,13 @@ from mrharmony.networks.diffusion.sampling import (
     encode_brain,
     invert_brain,
     round_trip,
-    sample_look,
+    sample_contrast,
 )
 from mrharmony.prepare.canonical import CanonicalBrain
 from mrharmony.prepare.prepared import PreparedScan
 
 
-class Looks:
+class SampledContrasts:
     """A scan's looks in the domains of a model.
 
     Parameters
@@ -68,7 +68,7 @@ class Looks:
         key = domain.name, inverted.name if inverted else None
         if key not in self._sampled:
             start = self._noise(inverted) if inverted else None
-            self._sampled[key] = sample_look(self._model, self.encoded, domain, self._settings, start)
+            self._sampled[key] = sample_contrast(self._model, self.encoded, domain, self._settings, start)
         return self._sampled[key]
 
     def round_trip(self) -> Volume:
@@ -128,12 +128,16 @@ class DiffusionHarmonizer:
     population_weight: float = 0.75
     name: str = "diffusion"
 
-    def looks(self, scan: PreparedScan) -> Looks:
+    def contrasts(self, scan: PreparedScan) -> SampledContrasts:
         """Return the looks of a scan, none of them sampled yet."""
-        return Looks(self.model, scan, self.sampling)
+        return SampledContrasts(self.model, scan, self.sampling)
 
     def transform(
-        self, scan: PreparedScan, source: Domain | None, target: Domain, looks: Looks | None = None
+        self,
+        scan: PreparedScan,
+        source: Domain | None,
+        target: Domain,
+        contrasts: SampledContrasts | None = None,
     ) -> BilateralGrid:
         """Return the transform of a scan's canonical intensities.
 
@@ -148,7 +152,7 @@ class DiffusionHarmonizer:
             The prepared scan.
         source, target
             Domains that the model knows; `source` is None where the scan's domain is unknown.
-        looks
+        contrasts
             The scan's looks where some may have been sampled already.
 
         Raises
@@ -156,17 +160,19 @@ class DiffusionHarmonizer:
         MrharmonyError
             If the model has no statistics of a domain, or DDIB is not told the source.
         """
-        looks = looks or self.looks(scan)
-        made = looks.of(target, source)
-        start = looks.round_trip() if source is None else looks.of(source, source)
-        before, look = (np.maximum(volume.voxels[looks.mask], 0) for volume in (start, made))
+        contrasts = contrasts or self.contrasts(scan)
+        made = contrasts.of(target, source)
+        start = contrasts.round_trip() if source is None else contrasts.of(source, source)
+        before, contrast = (np.maximum(volume.voxels[contrasts.mask], 0) for volume in (start, made))
         if source is None:
-            known = brain_statistics(CanonicalBrain(looks.encoded.brain, looks.mask, scan.scale))
+            known = brain_statistics(CanonicalBrain(contrasts.encoded.brain, contrasts.mask, scan.scale))
         else:
             known = target_statistics(self.statistics, source)
         curves = regional_curves(known, target_statistics(self.statistics, target))
-        wanted = look + np.float32(self.population_weight) * (curves.apply(looks.positions, before) - look)
-        return fit_bilateral_grid(looks.positions, before, wanted, settings=self.lock)
+        wanted = contrast + np.float32(self.population_weight) * (
+            curves.apply(contrasts.positions, before) - contrast
+        )
+        return fit_bilateral_grid(contrasts.positions, before, wanted, settings=self.lock)
 
     def transforms(
         self, scan: PreparedScan, source: Domain | None, target: Domain, seeds: Sequence[int]

@@ -49,7 +49,7 @@ class Spectrum(NamedTuple):
     voxels: int
 
 
-class Look(NamedTuple):
+class Amplitudes(NamedTuple):
     """The average of several brains: mean intensity, and amplitudes of a box of frequencies."""
 
     mean: float
@@ -80,13 +80,13 @@ def cut(spectrum: Spectrum, beta: float) -> Spectrum:
     return spectrum._replace(low=spectrum.low[np.ix_(*kept)])
 
 
-def mean_look(spectra: Sequence[Spectrum]) -> Look:
+def mean_amplitudes(spectra: Sequence[Spectrum]) -> Amplitudes:
     """Return the average of at least one spectrum."""
     amplitudes = np.mean([np.abs(spectrum.low) for spectrum in spectra], axis=0)
-    return Look(float(np.mean([spectrum.mean for spectrum in spectra])), amplitudes)
+    return Amplitudes(float(np.mean([spectrum.mean for spectrum in spectra])), amplitudes)
 
 
-def swap_change(spectrum: Spectrum, wanted: Look, beta: float) -> FloatArray:
+def swap_change(spectrum: Spectrum, wanted: Amplitudes, beta: float) -> FloatArray:
     """Return what a brain gains where its mean and amplitudes become those wanted and its phases stay.
 
     Parameters
@@ -150,7 +150,7 @@ class SpectrumRule:
         del source
         row = self.fitted.row(target)
         means, amplitudes = (np.asarray(self.fitted.arrays[name]) for name in ("means", "amplitudes"))
-        wanted = Look(float(means[row]), amplitudes[row])
+        wanted = Amplitudes(float(means[row]), amplitudes[row])
         return add_change(scan, swap_change(cut(_scan_spectrum(scan), self.beta), wanted, self.beta))
 
 
@@ -169,25 +169,28 @@ def fit_spectra(domains: Brains) -> Fitted:
     require_brains(domains, least=2)
     spectra = {name: [brain_spectrum(brain) for brain in brains] for name, brains in domains.items()}
     beta = min(BETAS, key=lambda candidate: _training_error(domains, spectra, candidate))
-    looks = [mean_look([cut(spectrum, beta) for spectrum in domain]) for domain in spectra.values()]
-    means, amplitudes = [look.mean for look in looks], [look.amplitudes for look in looks]
+    contrasts = [mean_amplitudes([cut(spectrum, beta) for spectrum in domain]) for domain in spectra.values()]
+    means, amplitudes = (
+        [contrast.mean for contrast in contrasts],
+        [contrast.amplitudes for contrast in contrasts],
+    )
     arrays = {"means": np.array(means), "amplitudes": np.array(amplitudes), "beta": np.array(beta)}
     return Fitted(tuple(domains), arrays)
 
 
 def _training_error(domains: Brains, spectra: Mapping[str, list[Spectrum]], beta: float) -> float:
     low = {name: [cut(spectrum, beta) for spectrum in domain] for name, domain in spectra.items()}
-    looks = {name: mean_look(domain) for name, domain in low.items()}
+    contrasts = {name: mean_amplitudes(domain) for name, domain in low.items()}
     quantiles = {name: _mean_quantiles(brains) for name, brains in domains.items()}
-    look_errors, identity_errors = [], []
+    contrast_errors, identity_errors = [], []
     for name, brains in domains.items():
         for index, brain in enumerate(brains[:_SCANS_TRIED]):
-            own, others = low[name][index], mean_look(low[name][:index] + low[name][index + 1 :])
+            own, others = low[name][index], mean_amplitudes(low[name][:index] + low[name][index + 1 :])
             identity_errors.append(np.mean(swap_change(own, others, beta)[brain.mask] ** 2))
             for target in sorted(domains.keys() - {name}):
-                sent = masked(brain) + swap_change(own, looks[target], beta)[brain.mask]
-                look_errors.append(np.mean((_quantiles(sent) - quantiles[target]) ** 2))
-    return float(np.mean(identity_errors) + (np.mean(look_errors) if look_errors else 0))
+                sent = masked(brain) + swap_change(own, contrasts[target], beta)[brain.mask]
+                contrast_errors.append(np.mean((_quantiles(sent) - quantiles[target]) ** 2))
+    return float(np.mean(identity_errors) + (np.mean(contrast_errors) if contrast_errors else 0))
 
 
 def _mean_quantiles(brains: Sequence[CanonicalBrain]) -> NDArray[np.float64]:

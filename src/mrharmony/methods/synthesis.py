@@ -6,7 +6,7 @@ the mirror image, shows how sure it is (test-time augmentation; Wang et al. 2019
 Synthesis: what the target's scanner would have seen of this head, through the anatomy lock.
 
 A network gives the scan's looks on a few reference scanners; it knows tissues, whatever the contrast. A
-domain is its accent (`accents`): how its scans differ from mixtures of their own reference looks.
+domain is its contrast model: how its scans differ from mixtures of their own reference contrasts.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ import numpy as np
 
 from mrharmony.core.volume import Domain, FloatArray, MrharmonyError
 from mrharmony.domains.contrast import (
-    Accent,
-    ScanLooks,
-    accent_of,
-    fit_accents,
-    load_accents,
-    save_accents,
-    scan_looks,
+    ContrastModel,
+    ScanContrasts,
+    contrast_model_of,
+    fit_contrast_models,
+    load_contrast_models,
+    save_contrast_models,
+    scan_contrasts,
 )
 from mrharmony.domains.fitted import Brains
 from mrharmony.domains.recognition import Recognition, recognise, source_findings
@@ -45,7 +45,7 @@ from mrharmony.methods.detail import (
 from mrharmony.methods.protocol import HarmonizedVolume
 from mrharmony.methods.rendering import Extent, lock_of, render, through_lock
 from mrharmony.networks.diffusion.model import STATISTICS
-from mrharmony.networks.reference.contrasts import reference_looks
+from mrharmony.networks.reference.contrasts import reference_contrasts
 from mrharmony.networks.reference.network import shipped_network
 from mrharmony.prepare.canonical import CanonicalBrain, canonical_brain
 from mrharmony.prepare.prepared import PreparedScan
@@ -56,26 +56,26 @@ BIAS = 0.05  # of the logarithm of the bias at the borders of the grid, along ea
 _DARKEST = 1e-3  # of the brain, which the network tells from air by not being 0
 
 
-def perturbed_looks(brain: CanonicalBrain, looks: ScanLooks, seed: int) -> ScanLooks:
+def perturbed_contrasts(brain: CanonicalBrain, contrasts: ScanContrasts, seed: int) -> ScanContrasts:
     """Return a scan with the reference looks of a perturbed copy of it; copies of odd seeds are mirrored.
 
     Parameters
     ----------
     brain
         The scan on the network's grid, whose middle is that of the template.
-    looks
+    contrasts
         Its own looks: positions and intensities stay what they are.
     seed
         Of the perturbation, at least 0.
     """
     mask, voxels = brain.mask, _perturbed(brain, np.random.default_rng([seed, 1]))
     if seed % 2 == 0:
-        return looks._replace(references=reference_looks(shipped_network(), voxels, mask))
+        return contrasts._replace(references=reference_contrasts(shipped_network(), voxels, mask))
     mirrored = mask[::-1]
-    found = reference_looks(shipped_network(), voxels[::-1], mirrored)
+    found = reference_contrasts(shipped_network(), voxels[::-1], mirrored)
     references = np.zeros((len(found), *mask.shape), np.float32)
     references[:, mirrored] = found
-    return looks._replace(references=np.ascontiguousarray(references[:, ::-1][:, mask]))
+    return contrasts._replace(references=np.ascontiguousarray(references[:, ::-1][:, mask]))
 
 
 def _perturbed(brain: CanonicalBrain, rng: np.random.Generator) -> FloatArray:
@@ -105,7 +105,7 @@ class SynthesisHarmonizer:
     ----------
     statistics
         Of every known domain, by name; they give the output its units.
-    accents
+    contrast_models
         Of every known domain, by name.
     lock
         Lattice, smoothness and bounds of the fit.
@@ -118,7 +118,7 @@ class SynthesisHarmonizer:
     """
 
     statistics: Mapping[str, DomainStatistics]
-    accents: Mapping[str, Accent]
+    contrast_models: Mapping[str, ContrastModel]
     lock: LockSettings = LOCK
     extent: Extent = "brain"
     name: str = SYNTHESIS
@@ -150,11 +150,11 @@ class SynthesisHarmonizer:
         MrharmonyError
             If the target domain is unknown.
         """
-        accent = accent_of(self.accents, target)
+        contrast_model = contrast_model_of(self.contrast_models, target)
         if source is not None and source.name == target.name:
             return self.lock.lattice()
-        looks = scan_looks(scan)
-        return self._fit(looks, self._origin(looks, source), accent)
+        contrasts = scan_contrasts(scan)
+        return self._fit(contrasts, self._origin(contrasts, source), contrast_model)
 
     def transforms(
         self, scan: PreparedScan, source: Domain | None, target: Domain, seeds: Sequence[int]
@@ -166,12 +166,14 @@ class SynthesisHarmonizer:
         MrharmonyError
             If the target domain is unknown.
         """
-        accent = accent_of(self.accents, target)
+        contrast_model = contrast_model_of(self.contrast_models, target)
         if source is not None and source.name == target.name:
             return [self.lock.lattice()] * len(seeds)
-        looks, brain = scan_looks(scan), canonical_brain(scan)
-        origin = self._origin(looks, source)
-        return [self._fit(perturbed_looks(brain, looks, seed), origin, accent) for seed in seeds]
+        contrasts, brain = scan_contrasts(scan), canonical_brain(scan)
+        origin = self._origin(contrasts, source)
+        return [
+            self._fit(perturbed_contrasts(brain, contrasts, seed), origin, contrast_model) for seed in seeds
+        ]
 
     def harmonize(self, scan: PreparedScan, source: Domain | None, target: Domain) -> HarmonizedVolume:
         """Return the harmonized scan with evidence; `source` is None where the scan's domain is unknown.
@@ -183,16 +185,20 @@ class SynthesisHarmonizer:
         MrharmonyError
             If the target domain is unknown.
         """
-        accent, looks, told = accent_of(self.accents, target), scan_looks(scan), self._told(source)
-        nearest = recognise(self.accents, looks)
+        contrast_model, contrasts, told = (
+            contrast_model_of(self.contrast_models, target),
+            scan_contrasts(scan),
+            self._told(source),
+        )
+        nearest = recognise(self.contrast_models, contrasts)
         if source is not None and source.name == target.name:
             transform = self.lock.lattice()
         else:
-            transform = self._fit(looks, told or self._alike(nearest), accent)
+            transform = self._fit(contrasts, told or self._alike(nearest), contrast_model)
         done = through_lock(scan, transform, self.name, source, target, self.statistics, self.extent)
         if self.transfers_detail:
             done = self._detailed(scan, done, source, target)
-        distance = told.distance(looks) if told else nearest.distance
+        distance = told.distance(contrasts) if told else nearest.distance
         findings = source_findings(source if told else None, distance)
         return replace(
             done,
@@ -210,25 +216,27 @@ class SynthesisHarmonizer:
             return unchanged_detail(done)
         return transfer_detail(scan, done, detail, target_statistics(self.statistics, target))
 
-    def _origin(self, looks: ScanLooks, source: Domain | None) -> Accent | None:
-        """Return the accent of the source that was told, else of the domain that the scan looks like."""
-        return self._told(source) or self._alike(recognise(self.accents, looks))
+    def _origin(self, contrasts: ScanContrasts, source: Domain | None) -> ContrastModel | None:
+        """Return the contrast model of the given source, else of the domain that the scan resembles."""
+        return self._told(source) or self._alike(recognise(self.contrast_models, contrasts))
 
-    def _told(self, source: Domain | None) -> Accent | None:
-        """Return the accent of a source that was told and is known."""
-        return self.accents.get(source.name) if source else None
+    def _told(self, source: Domain | None) -> ContrastModel | None:
+        """Return the contrast model of a source that was told and is known."""
+        return self.contrast_models.get(source.name) if source else None
 
-    def _alike(self, nearest: Recognition) -> Accent | None:
-        """Return the accent of the nearest domain; None where the scan looks like no domain."""
-        return self.accents[nearest.name] if nearest.is_alike else None
+    def _alike(self, nearest: Recognition) -> ContrastModel | None:
+        """Return the contrast model of the nearest domain; None where the scan looks like no domain."""
+        return self.contrast_models[nearest.name] if nearest.is_alike else None
 
-    def _fit(self, looks: ScanLooks, origin: Accent | None, target: Accent) -> BilateralGrid:
+    def _fit(
+        self, contrasts: ScanContrasts, origin: ContrastModel | None, target: ContrastModel
+    ) -> BilateralGrid:
         """Return the absolute fit, blended with the relative one where the origin is known."""
-        wanted = target.look(looks)
-        absolute = fit_lock(looks.positions, looks.intensities, wanted, self.lock)
+        wanted = target.contrast(contrasts)
+        absolute = fit_lock(contrasts.positions, contrasts.intensities, wanted, self.lock)
         if origin is None:
             return absolute
-        relative = fit_lock(looks.positions, origin.look(looks), wanted, self.lock)
+        relative = fit_lock(contrasts.positions, origin.contrast(contrasts), wanted, self.lock)
         return absolute.blend(relative, RELATIVE_SHARE)
 
     def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
@@ -247,12 +255,12 @@ class SynthesisHarmonizer:
         """Write `statistics.safetensors`, which all methods share, `synthesis` and `detail.safetensors`."""
         directory.mkdir(parents=True, exist_ok=True)
         save_statistics(directory / STATISTICS, self.statistics)
-        save_accents(directory, self.accents)
+        save_contrast_models(directory, self.contrast_models)
         save_details(directory, self.details)
 
 
 def fit_synthesis(domains: Brains, statistics: Mapping[str, DomainStatistics]) -> SynthesisHarmonizer:
-    """Return the method with the accents of the domains, fitted on their first scans, and their detail.
+    """Return the method with the domains' contrast models, fitted on their first scans, and their detail.
 
     Parameters
     ----------
@@ -262,23 +270,23 @@ def fit_synthesis(domains: Brains, statistics: Mapping[str, DomainStatistics]) -
     statistics
         Of the same scans.
     """
-    return SynthesisHarmonizer(statistics, fit_accents(domains), details=fit_details(domains))
+    return SynthesisHarmonizer(statistics, fit_contrast_models(domains), details=fit_details(domains))
 
 
 def load_synthesis(
     directory: Path, statistics: Mapping[str, DomainStatistics], extent: Extent = "brain"
 ) -> SynthesisHarmonizer:
-    """Return the method with the accents that `save` wrote to a directory, and the detail if it is there.
+    """Return the method with the contrast models of a directory that `save` wrote, and its detail if any.
 
     Raises
     ------
     MrharmonyError
-        If there are no accents, they are damaged, or belong to another network than the shipped one; or the
+        If there are no contrast models, they are damaged, or belong to another network than the shipped; or the
         detail is damaged.
     """
     return SynthesisHarmonizer(
         statistics,
-        load_accents(directory),
+        load_contrast_models(directory),
         lock_of(extent, LOCK),
         extent,
         details=load_details(directory),

@@ -39,15 +39,15 @@ class Alignment:
 
     Parameters
     ----------
-    posture
+    alignment
         Native world mm to template world mm, shape (4, 4): a rotation (determinant +1) and a translation.
     size
-        Edge of the head as a multiple of the template's, 0.6 to 1.4; `posture` leaves it alone.
+        Edge of the head as a multiple of the template's, 0.6 to 1.4; `rigid_to_template` leaves it alone.
     similarity
         Correlation of the aligned brain with the template, both smoothed by 4 mm; 1 is the template itself.
     """
 
-    posture: Matrix
+    rigid_to_template: Matrix
     size: float
     similarity: float
 
@@ -58,7 +58,7 @@ def align_to_template(
     """Find the rigid motion that lays a brain on the template's brain, and the size of the head.
 
     Gauss-Newton least squares (Lucas & Kanade 1981) between template and brain at random points, coarse to
-    fine, starting from the centres of the brains, the scan's own world axes and six postures turned by 40°
+    fine, starting from the centres of the brains, the scan's own world axes and six alignments turned by 40°
     from them; it holds for heads turned by 60°. The size is fitted along, so that it does not turn or shift
     the head, and kept apart (see `volume_corrected`); a linear intensity map is fitted and dropped. The same
     seed gives the same bytes; ANTs' rigid registration, whatever its seed, differed between runs with two
@@ -71,7 +71,7 @@ def align_to_template(
     seed
         Seed of the points.
     near
-        The posture of another scan of the same head in the same place, if there is one: it is only refined.
+        The alignment of another scan of the same head in the same place, if there is one: it is only refined.
     """
     fixed, moving = _coarse_template(), _coarse_copy(volume, brain_mask)
     motions = _starts(fixed, moving) if near is None else [_Motion.of(near, _centre(fixed))]
@@ -81,24 +81,25 @@ def align_to_template(
         points = _points(fixed, sigma, rng)
         best, similarity = _best_aligned(motions, points, _smooth(fixed, sigma), _smooth(moving, sigma))
         motions = [best]
-    return Alignment(best.posture(), best.size, similarity)
+    return Alignment(best.rigid_to_template(), best.size, similarity)
 
 
-def volume_corrected(posture: Matrix, size: float) -> Matrix:
-    """Return the similarity transform that gives a head the template's size as well as its posture.
+def volume_corrected(rigid_to_template: Matrix, size: float) -> Matrix:
+    """Return the similarity transform that gives a head the template's size as well as its alignment.
 
     Parameters
     ----------
-    posture, size
+    alignment, size
         Of an `Alignment`.
 
     Returns
     -------
-    Native world mm to template world mm, shape (4, 4): `posture`, then growth by 1 / size about the centre of
-    the template's brain. The correction of volume and posture of Ikegami et al.
+    Native world mm to template world mm, shape (4, 4): `rigid_to_template`, then growth by 1 / size about the
+    centre of
+    the template's brain. The correction of volume and alignment of Ikegami et al.
     """
     centre = _centre(_coarse_template())
-    corrected: Matrix = from_matvec(np.eye(3) / size, centre * (1 - 1 / size)) @ posture
+    corrected: Matrix = from_matvec(np.eye(3) / size, centre * (1 - 1 / size)) @ rigid_to_template
     return corrected
 
 
@@ -112,9 +113,9 @@ class _Motion:
     target_centre: Points
 
     @classmethod
-    def of(cls, posture: Matrix, source_centre: Points) -> _Motion:
-        """Return the motion of a posture, without growth."""
-        back = np.asarray(np.linalg.inv(posture), np.float64)
+    def of(cls, rigid_to_template: Matrix, source_centre: Points) -> _Motion:
+        """Return the motion of a alignment, without growth."""
+        back = np.asarray(np.linalg.inv(rigid_to_template), np.float64)
         return cls(back[:3, :3], 1.0, source_centre, apply_affine(back, source_centre))
 
     def apply(self, points: Points) -> Points:
@@ -126,7 +127,7 @@ class _Motion:
         size = float(np.clip(self.size * np.exp(step[6]), *_SIZES))
         return _Motion(turn @ self.rotation, size, self.source_centre, self.target_centre + step[3:6])
 
-    def posture(self) -> Matrix:
+    def rigid_to_template(self) -> Matrix:
         """Return native -> template without the size: the inverse of a rotation is its transpose."""
         matrix: Matrix = from_matvec(
             self.rotation.T, self.source_centre - self.rotation.T @ self.target_centre
@@ -135,7 +136,7 @@ class _Motion:
 
 
 def _starts(fixed: Volume, moving: Volume) -> list[_Motion]:
-    """Return the postures to start from, the centres of the brains in one place."""
+    """Return the alignments to start from, the centres of the brains in one place."""
     return [_Motion(turn, 1.0, _centre(fixed), _centre(moving)) for turn in _STARTS]
 
 

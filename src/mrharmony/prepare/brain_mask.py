@@ -30,14 +30,14 @@ _FINEST, _COARSEST = 1.0, 2.0  # mm
 _FWHM_PER_SIGMA = 2.3548
 
 
-def upright(volume: Volume, posture: Matrix) -> Volume:
+def upright(volume: Volume, rigid_to_template: Matrix) -> Volume:
     """Resample a head to a level grid around the template's place.
 
     Parameters
     ----------
     volume
         Scan, shape (i, j, k).
-    posture
+    alignment
         Native world mm to template world mm, shape (4, 4), rigid.
 
     Returns
@@ -49,19 +49,23 @@ def upright(volume: Volume, posture: Matrix) -> Volume:
     i, j, k = (int(n) for n in np.ceil((_HIGH - _LOW) / zoom))
     affine = from_matvec(np.diag([zoom] * 3), _LOW)
     sigma = np.sqrt(np.maximum((zoom / np.array(volume.zooms)) ** 2 - 1, 0)) / _FWHM_PER_SIGMA
-    voxels = _resampled(gaussian_filter(volume.voxels, sigma), volume.affine, (i, j, k), _to(posture, affine))
+    voxels = _resampled(
+        gaussian_filter(volume.voxels, sigma), volume.affine, (i, j, k), _to(rigid_to_template, affine)
+    )
     return Volume(voxels, affine)
 
 
-def mask_from_upright(brain_mask: BoolArray, copy: Volume, volume: Volume, posture: Matrix) -> BoolArray:
-    """Return a mask found on `upright(volume, posture)` on the scan's own grid, shape (i, j, k)."""
-    there = posture @ volume.affine
+def mask_from_upright(
+    brain_mask: BoolArray, copy: Volume, volume: Volume, rigid_to_template: Matrix
+) -> BoolArray:
+    """Return a mask found on `upright(volume, rigid_to_template)` on the scan's own grid, shape (i, j, k)."""
+    there = rigid_to_template @ volume.affine
     return _resampled(brain_mask.astype(np.float32), copy.affine, volume.shape, there) > 0.5
 
 
-def _to(posture: Matrix, affine: Matrix) -> Matrix:
+def _to(rigid_to_template: Matrix, affine: Matrix) -> Matrix:
     """Return the affine of a template grid in the native world."""
-    native: Matrix = np.linalg.inv(posture) @ affine
+    native: Matrix = np.linalg.inv(rigid_to_template) @ affine
     return native
 
 
@@ -84,17 +88,17 @@ _GOOD_SIMILARITY = 0.94
 @dataclass(frozen=True)
 class _Try:
     brain_mask: BoolArray
-    posture: Matrix
+    rigid_to_template: Matrix
     quality: MaskQuality
 
     @classmethod
     def of(cls, volume: Volume, brain_mask: BoolArray) -> _Try:
         alignment = align_to_template(volume, brain_mask)
-        return cls(brain_mask, alignment.posture, mask_quality(volume, brain_mask, alignment))
+        return cls(brain_mask, alignment.rigid_to_template, mask_quality(volume, brain_mask, alignment))
 
     @property
     def plausible(self) -> bool:
-        turn = np.degrees(Rotation.from_matrix(self.posture[:3, :3]).magnitude())
+        turn = np.degrees(Rotation.from_matrix(self.rigid_to_template[:3, :3]).magnitude())
         good = self.quality.border_contrast > _GOOD_BORDER and self.quality.similarity > _GOOD_SIMILARITY
         return bool(turn < _LYING_STRAIGHT and good)
 
@@ -104,7 +108,7 @@ class _Try:
 
 
 def search_brain(volume: Volume) -> BoolArray:
-    """Find the brain, from a second posture where the first is far from upright or what it gave implausible.
+    """Find the brain, from a second alignment where the first is far from upright or its mask implausible.
 
     Parameters
     ----------
@@ -123,9 +127,9 @@ def search_brain(volume: Volume) -> BoolArray:
     first = _Try.of(volume, find_brain(volume))
     if first.plausible:
         return first.brain_mask
-    copy = upright(volume, first.posture)
+    copy = upright(volume, first.rigid_to_template)
     try:
-        second_mask = mask_from_upright(find_brain(copy), copy, volume, first.posture)
+        second_mask = mask_from_upright(find_brain(copy), copy, volume, first.rigid_to_template)
     except MrharmonyError:
         return first.brain_mask
     if not second_mask.any():

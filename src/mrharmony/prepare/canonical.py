@@ -91,7 +91,9 @@ brain_positions = PerScan(lambda scan: scan.positions(scan.brain_mask))
 
 def lies_on(scan: PreparedScan, grid: Grid) -> bool:
     """Return whether a scan's native voxels are the grid's, so that nothing has to be resampled."""
-    return scan.native.shape == grid.shape and np.allclose(scan.posture @ scan.native.affine, grid.affine)
+    return scan.native.shape == grid.shape and np.allclose(
+        scan.rigid_to_template @ scan.native.affine, grid.affine
+    )
 
 
 def on_brain(scan: PreparedScan, values: NDArray[np.floating]) -> FloatArray:

@@ -20,9 +20,13 @@ PREPARATION_FORMAT = "6"
 
 
 def prepare_scan(
-    volume: Volume, *, brain_mask: BoolArray | None = None, posture: Matrix | None = None, seed: int = 0
+    volume: Volume,
+    *,
+    brain_mask: BoolArray | None = None,
+    rigid_to_template: Matrix | None = None,
+    seed: int = 0,
 ) -> PreparedScan:
-    """Find a scan's brain, bias field, intensity scale and posture.
+    """Find a scan's brain, bias field, intensity scale and alignment.
 
     All is computed in RAS voxel order and handed back in the scan's own, so a scan gives the same result in
     whichever order its voxels are stored.
@@ -34,39 +38,45 @@ def prepare_scan(
     brain_mask
         Voxels of the brain, the scan's shape. Where it is not given the brain is found with deepbet; a scan
         that came skull-stripped keeps its own border.
-    posture
+    alignment
         Where the head lies, if another scan of it in the same place has told; it is taken as it is.
     seed
-        Seed of the points at which the posture is estimated.
+        Seed of the points at which the alignment is estimated.
 
     Raises
     ------
     MrharmonyError
         Where the scan holds no plausible brain, or the mask is not one.
     """
-    prepared, quality = prepare_unjudged(volume, brain_mask=brain_mask, posture=posture, seed=seed)
+    prepared, quality = prepare_unjudged(
+        volume, brain_mask=brain_mask, rigid_to_template=rigid_to_template, seed=seed
+    )
     return replace(prepared, findings=prepared.findings + quality_findings(quality))
 
 
 def prepare_unjudged(
-    volume: Volume, *, brain_mask: BoolArray | None = None, posture: Matrix | None = None, seed: int = 0
+    volume: Volume,
+    *,
+    brain_mask: BoolArray | None = None,
+    rigid_to_template: Matrix | None = None,
+    seed: int = 0,
 ) -> tuple[PreparedScan, MaskQuality]:
     """Do the work of `prepare_scan`, and return the figures by which it is judged beside it."""
     _refuse_unusable(volume)
     ras = to_ras(volume)
     given = None if brain_mask is None else array_to_ras(check_brain_mask(volume, brain_mask), volume)
     mask, skull_stripped = locate_brain(ras, given)
-    if posture is None:
-        posture = _posture(ras, mask, seed)
-    bias_field = receive_field(ras, mask, posture)
+    if rigid_to_template is None:
+        rigid_to_template = _rigid_motion(ras, mask, seed)
+    bias_field = receive_field(ras, mask, rigid_to_template)
     corrected = ras.with_voxels(ras.voxels / bias_field)
-    alignment = align_to_template(corrected, mask, seed, posture)
+    alignment = align_to_template(corrected, mask, seed, rigid_to_template)
     scale = intensity_scale(corrected.voxels[mask])
     prepared = PreparedScan(
         native=volume,
         brain_mask=array_from_ras(mask, volume),
         bias_field=array_from_ras(bias_field, volume),
-        posture=posture,
+        rigid_to_template=rigid_to_template,
         scale=scale,
         skull_stripped=skull_stripped,
         findings=mask_findings(mask),
@@ -75,11 +85,11 @@ def prepare_unjudged(
     return prepared, mask_quality(corrected, mask, alignment)
 
 
-def _posture(volume: Volume, brain_mask: BoolArray, seed: int) -> Matrix:
-    """Return a brain's posture, aligned with its receive field in it and then roughly without."""
-    start = align_to_template(volume, brain_mask, seed).posture
+def _rigid_motion(volume: Volume, brain_mask: BoolArray, seed: int) -> Matrix:
+    """Return a brain's alignment, aligned with its receive field in it and then roughly without."""
+    start = align_to_template(volume, brain_mask, seed).rigid_to_template
     even = volume.with_voxels(volume.voxels / receive_field(volume, brain_mask, start, passes=1))
-    return align_to_template(even, brain_mask, seed, start).posture
+    return align_to_template(even, brain_mask, seed, start).rigid_to_template
 
 
 def _refuse_unusable(volume: Volume) -> None:

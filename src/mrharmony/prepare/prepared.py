@@ -14,7 +14,7 @@ from mrharmony.space.resampling import resample_brain
 
 @dataclass(frozen=True)
 class PreparedScan:
-    """A scan with its brain, bias field, posture and intensity scale; the voxels stay as they were read.
+    """A scan with its brain, bias field, alignment and intensity scale; the voxels stay as they were read.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ class PreparedScan:
         Voxels of the brain, shape (i, j, k).
     bias_field
         Multiplicative bias, shape (i, j, k), positive, mean of its logarithm 0 inside the brain.
-    posture
+    alignment
         Native world mm to template world mm, shape (4, 4), rigid.
     scale
         The bias-corrected native intensity that is 1.0 in canonical units, positive.
@@ -40,7 +40,7 @@ class PreparedScan:
     native: Volume
     brain_mask: BoolArray
     bias_field: FloatArray
-    posture: Matrix
+    rigid_to_template: Matrix
     scale: float
     skull_stripped: bool
     findings: tuple[Finding, ...]
@@ -55,7 +55,7 @@ class PreparedScan:
     @property
     def volume_corrected(self) -> Matrix:
         """Native world mm to template world mm, shape (4, 4), with the size of the head taken away."""
-        return volume_corrected(self.posture, self.size)
+        return volume_corrected(self.rigid_to_template, self.size)
 
     def intensities(self, part: BoolArray | tuple[slice, ...] = ()) -> FloatArray:
         """Return bias-corrected intensities in canonical units; 0 stays 0.
@@ -84,7 +84,7 @@ class PreparedScan:
         -------
         Template millimetres, shape (n, 3), in the order of `voxels[voxel_mask]`.
         """
-        matrix = self.posture @ self.native.affine
+        matrix = self.rigid_to_template @ self.native.affine
         positions = np.argwhere(voxel_mask) @ matrix[:3, :3].T + matrix[:3, 3]
         return positions.astype(np.float32)
 
@@ -103,7 +103,7 @@ class PreparedScan:
         Volume on the grid: bias-corrected intensities in canonical units, 0 outside the brain; and the brain
         mask on the grid.
         """
-        to_template = self.volume_corrected if corrected_volume else self.posture
+        to_template = self.volume_corrected if corrected_volume else self.rigid_to_template
         in_template = Volume(self.intensities(), to_template @ self.native.affine)
         brain, mask = resample_brain(in_template, self.brain_mask, grid.shape, grid.affine)
         return Volume(brain, grid.affine), mask

@@ -1,6 +1,6 @@
 """What the files of a prepared scan are called: BIDS derivatives.
 
-Postures as ITK transform files, which ANTs, SimpleITK, ITK-SNAP and 3D Slicer read.
+Alignments as ITK transform files, which ANTs, SimpleITK, ITK-SNAP and 3D Slicer read.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class PreparedFiles:
 
     @property
     def transform(self) -> Path:
-        """The posture as an ITK transform."""
+        """The alignment as an ITK transform."""
         return self._named(f"from-T1w_to-{SPACE}_mode-image_xfm.txt")
 
     @property
@@ -122,19 +122,19 @@ def _entity(scan: Path, key: str) -> str | None:
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
-def itk_transform(posture: Matrix) -> str:
-    """Return a posture as ITK's text format: applied to the native scan, it gives the scan in the template.
+def itk_transform(rigid_to_template: Matrix) -> str:
+    """Return a alignment as ITK's text format: applied to the native scan, it gives the scan in the template.
 
     ITK resamples an image by asking for each point of the new grid where it came from, so the file holds
-    the inverse of the posture, template to native; and ITK's world axes run to the left, posterior and
+    the inverse of the alignment, template to native; and ITK's world axes run to the left, posterior and
     superior.
 
     Parameters
     ----------
-    posture
+    alignment
         Native world mm to template world mm (RAS+), shape (4, 4); it may change the size too.
     """
-    matrix = _RAS_TO_LPS @ np.linalg.inv(posture) @ _RAS_TO_LPS
+    matrix = _RAS_TO_LPS @ np.linalg.inv(rigid_to_template) @ _RAS_TO_LPS
     numbers = [*matrix[:3, :3].ravel(), *matrix[:3, 3]]
     return "\n".join(
         [

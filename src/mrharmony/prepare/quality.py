@@ -74,7 +74,7 @@ def mask_quality(volume: Volume, brain_mask: BoolArray, alignment: Alignment) ->
         Of that brain.
     """
     wanted, wanted_mask = template_on_grid()
-    brain, mask = brain_on_template(volume, brain_mask, alignment.posture)
+    brain, mask = brain_on_template(volume, brain_mask, alignment.rigid_to_template)
     white, grey = (float(np.median(brain[mask & tissue])) for tissue in _tissues())
     return MaskQuality(
         millilitres=millilitres(volume, brain_mask),
@@ -122,20 +122,22 @@ def _border_contrast(volume: Volume, brain_mask: BoolArray) -> float:
     return float((mean_where(mask) > mean_where(~mask)).mean()) if border.any() else 0.0
 
 
-def brain_on_template(volume: Volume, brain_mask: BoolArray, posture: Matrix) -> tuple[FloatArray, BoolArray]:
+def brain_on_template(
+    volume: Volume, brain_mask: BoolArray, rigid_to_template: Matrix
+) -> tuple[FloatArray, BoolArray]:
     """Return an aligned brain and its mask on a 4 mm grid, grown to the template's volume.
 
     Parameters
     ----------
     volume, brain_mask
         The scan and its brain, shape (i, j, k).
-    posture
+    alignment
         Native world mm to template world mm, shape (4, 4), rigid.
     """
     growth = (millilitres(template(), template_brain_mask()) / millilitres(volume, brain_mask)) ** (1 / 3)
     _, wanted = template_on_grid()
     centre = apply_affine(_GRID.affine, np.argwhere(wanted).mean(axis=0))
-    grown = from_matvec(np.eye(3) * growth, centre * (1 - growth)) @ posture
+    grown = from_matvec(np.eye(3) * growth, centre * (1 - growth)) @ rigid_to_template
     return resample_brain(Volume(volume.voxels, grown @ volume.affine), brain_mask, _GRID.shape, _GRID.affine)
 
 
@@ -256,19 +258,21 @@ def preparation_figures(prepared: PreparedScan) -> PreparationFigures:
     native, mask = prepared.native, prepared.brain_mask
     wanted, wanted_mask = template_on_grid()
     corrected = native.with_voxels(prepared.intensities())
-    brain, aligned_mask = brain_on_template(corrected, mask, prepared.posture)
+    brain, aligned_mask = brain_on_template(corrected, mask, prepared.rigid_to_template)
     return PreparationFigures(
         brain_ml=millilitres(native, mask),
         template_correlation=float(np.corrcoef(brain.ravel(), wanted.ravel())[0, 1]),
         template_dice=dice(aligned_mask, wanted_mask),
-        rotation_degrees=float(np.degrees(Rotation.from_matrix(prepared.posture[:3, :3]).magnitude())),
-        shift_mm=_shift(prepared.posture),
+        rotation_degrees=float(
+            np.degrees(Rotation.from_matrix(prepared.rigid_to_template[:3, :3]).magnitude())
+        ),
+        shift_mm=_shift(prepared.rigid_to_template),
         size=prepared.size,
         scale=prepared.scale,
     )
 
 
-def _shift(posture: Matrix) -> float:
+def _shift(rigid_to_template: Matrix) -> float:
     """Return how far the head is moved at the centre of the field of view, where turning does not count."""
     centre = CANONICAL_GRID.affine @ [*(np.array(CANONICAL_GRID.shape) - 1) / 2, 1]
-    return float(np.linalg.norm((np.linalg.inv(posture) @ centre - centre)[:3]))
+    return float(np.linalg.norm((np.linalg.inv(rigid_to_template) @ centre - centre)[:3]))

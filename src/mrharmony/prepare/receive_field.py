@@ -32,7 +32,9 @@ _MARGIN = 1.6  # times the grid's extent: a cosine is flat where its box ends, w
 _SMOOTHNESS = 1e-3  # weight of the mean squared curvature of the log field, squared canonical units
 
 
-def receive_field(volume: Volume, brain_mask: BoolArray, posture: Matrix, passes: int = PASSES) -> FloatArray:
+def receive_field(
+    volume: Volume, brain_mask: BoolArray, rigid_to_template: Matrix, passes: int = PASSES
+) -> FloatArray:
     """Estimate the receive field of a T1w scan.
 
     Minimises Σ ρ(s(x) - exp(b(x)·c) w·r(x)) over the field's coefficients c and the mixture's weights w,
@@ -43,7 +45,7 @@ def receive_field(volume: Volume, brain_mask: BoolArray, posture: Matrix, passes
     ----------
     volume, brain_mask
         The scan and its brain, shape (i, j, k).
-    posture
+    alignment
         Native world mm to template world mm, shape (4, 4).
     passes
         How often looks are taken; once is enough to align by.
@@ -53,13 +55,13 @@ def receive_field(volume: Volume, brain_mask: BoolArray, posture: Matrix, passes
     The field as `native_bias_field` returns it; 1 everywhere where the brain has no signal
     or lies between the slices that are looked at.
     """
-    in_template = Volume(volume.voxels, posture @ volume.affine)
+    in_template = Volume(volume.voxels, rigid_to_template @ volume.affine)
     brain, mask = resample_brain(in_template, brain_mask, _GRID.shape, _GRID.affine)
     coefficients = _coefficients(brain, mask, passes)
 
     def log_field(coarse: Volume, _: BoolArray) -> FloatArray:
         places = np.indices(coarse.shape).reshape(3, -1).T
-        values = _cosines(apply_affine(posture @ coarse.affine, places)) @ coefficients
+        values = _cosines(apply_affine(rigid_to_template @ coarse.affine, places)) @ coefficients
         return np.asarray(values.reshape(coarse.shape), np.float32)
 
     return native_bias_field(volume, brain_mask, log_field)
@@ -67,7 +69,7 @@ def receive_field(volume: Volume, brain_mask: BoolArray, posture: Matrix, passes
 
 def _coefficients(brain: FloatArray, mask: BoolArray, passes: int) -> _Array:
     """Return the coefficients of the log field of a brain on the network's grid."""
-    from mrharmony.networks.reference.contrasts import reference_looks  # noqa: PLC0415 - imports torch
+    from mrharmony.networks.reference.contrasts import reference_contrasts  # noqa: PLC0415 - imports torch
     from mrharmony.networks.reference.network import shipped_network  # noqa: PLC0415 - imports torch
 
     coefficients = np.zeros(len(_waves()))
@@ -82,26 +84,26 @@ def _coefficients(brain: FloatArray, mask: BoolArray, passes: int) -> _Array:
         corrected = np.zeros_like(brain)
         corrected[mask] = np.maximum(brain[mask], 0) / _gain(everywhere @ coefficients)
         scale = intensity_scale(corrected[mask])
-        looks = reference_looks(shipped_network(), corrected / np.float32(scale), mask, some)
-        coefficients = _fitted(scan / scale, looks[:, ::_VOXELS].astype(np.float64), cosines)
+        contrasts = reference_contrasts(shipped_network(), corrected / np.float32(scale), mask, some)
+        coefficients = _fitted(scan / scale, contrasts[:, ::_VOXELS].astype(np.float64), cosines)
     return coefficients
 
 
-def _fitted(scan: _Array, looks: _Array, cosines: _Array) -> _Array:
+def _fitted(scan: _Array, contrasts: _Array, cosines: _Array) -> _Array:
     """Return the log field's coefficients, by Gauss-Newton steps between which the mixture is solved for.
 
     Parameters
     ----------
     scan
         Canonical intensities, shape (n,).
-    looks
+    contrasts
         Of the same voxels on the reference scanners, shape (references, n).
     cosines
         Shape (n, waves).
     """
     from mrharmony.networks.reference.contrasts import fit_mixture, mixed, mixture_terms  # noqa: PLC0415 - imports torch
 
-    terms = mixture_terms(looks)
+    terms = mixture_terms(contrasts)
     stiff = np.diag(_SMOOTHNESS * (np.square(_waves() / (2 * _extent())).sum(axis=1) * 100**2) ** 2)
     coefficients = np.zeros(cosines.shape[1])
     trust = np.full(len(scan), 1 / len(scan))

@@ -55,7 +55,7 @@ def write_prepared(files: PreparedFiles, scan: Scan, prepared: PreparedScan, det
         write_bytes(files.mask, mask)
     bias_field = _gzipped(scan.header, prepared.bias_field)
     write_bytes(files.bias_field, bias_field)
-    write_bytes(files.transform, itk_transform(prepared.posture).encode())
+    write_bytes(files.transform, itk_transform(prepared.rigid_to_template).encode())
     write_bytes(files.similarity, itk_transform(prepared.volume_corrected).encode())
     write_bytes(files.canonical, _canonical_image(prepared))
     hashes = {"MaskSHA256": _sha256(mask), "BiasFieldSHA256": _sha256(bias_field)}
@@ -128,7 +128,7 @@ def read_prepared(files: PreparedFiles, scan: Scan) -> PreparedScan:
         native=scan.volume,
         brain_mask=np.ascontiguousarray(read_mask(files.mask, scan)),
         bias_field=np.ascontiguousarray(image.dataobj, dtype=np.float32),
-        posture=np.array(note["Posture"], dtype=np.float64),
+        rigid_to_template=np.array(note["Posture"], dtype=np.float64),
         scale=float(note["IntensityScale"]),
         skull_stripped=bool(note["SourceSkullStripped"]),
         findings=tuple(Finding(**record) for record in note["Findings"]),
@@ -193,7 +193,7 @@ def _note(scan: Scan, prepared: PreparedScan) -> dict[str, Any]:
         "Preparation": VERSION,
         "SourceSHA256": file_sha256(scan.path),
         "SourceSkullStripped": prepared.skull_stripped,
-        "Posture": prepared.posture.tolist(),
+        "Posture": prepared.rigid_to_template.tolist(),
         "Findings": [finding_record(finding) for finding in prepared.findings],
     }
 

@@ -43,7 +43,7 @@ def random_scanner(rng: np.random.Generator) -> Scanner:
             gain=Gain(mean=float(np.exp(rng.uniform(*np.log((100, 1e5))))), log_sd=0.15),
             jitter=Jitter(bias=float(rng.uniform(0.01, 0.05)), flip_angle=float(rng.uniform(0.01, 0.06))),
         )
-        if _looks_t1_weighted(scanner):
+        if _is_t1_weighted(scanner):
             return scanner
 
 
@@ -85,7 +85,7 @@ def _random_blur(rng: np.random.Generator) -> tuple[float, float, float]:
     return float(i), float(j), float(k)
 
 
-def _looks_t1_weighted(scanner: Scanner) -> bool:
+def _is_t1_weighted(scanner: Scanner) -> bool:
     signals = tissue_signals(scanner)
     relative = np.abs(signals / signals[WM])
     grey = relative[CORTICAL_GM]

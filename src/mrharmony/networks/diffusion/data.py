@@ -1,7 +1,7 @@
 """Contrast randomisation: the same anatomy as no particular scanner saw it (Billot et al. 2023, SynthSeg).
 
 The denoiser sees only such copies as structure while it learns, so at inference any scanner's scan will do.
-Drawing the randomness is apart from applying it: the same `StructureLook` replays the same copy.
+Drawing the randomness is apart from applying it: the same `StructureContrast` replays the same copy.
 
 Where training slices come from: canonical brains of real scans, and virtual heads scanned on the fly.
 
@@ -33,7 +33,7 @@ TONE_RANGE = 1.4  # canonical units that the tone curve's knots span
 
 
 @dataclass(frozen=True)
-class StructureLook:
+class StructureContrast:
     """The random look of a batch of structure copies.
 
     Parameters
@@ -54,7 +54,7 @@ class StructureLook:
     noise: torch.Tensor
 
 
-def draw_structure_look(shape: torch.Size, generator: torch.Generator) -> StructureLook:
+def draw_structure_contrast(shape: torch.Size, generator: torch.Generator) -> StructureContrast:
     """Draw the look of a batch of slices of the given shape (batch, 1, height, width)."""
     batch = shape[0]
     steps = torch.rand(batch, TONE_KNOTS - 1, generator=generator) ** 2 + 0.05
@@ -65,7 +65,7 @@ def draw_structure_look(shape: torch.Size, generator: torch.Generator) -> Struct
     tone = gain * (bend * curve / curve[:, -1:] * TONE_RANGE + (1 - bend) * straight)
     strength = 0.15 * torch.rand(batch, 1, 1, 1, generator=generator)
     noise_level = 0.04 * torch.rand(batch, 1, 1, 1, generator=generator)
-    return StructureLook(
+    return StructureContrast(
         tone=tone,
         log_bias=strength * torch.randn(batch, 1, 4, 4, generator=generator),
         blur=torch.rand(batch, 1, 1, 1, generator=generator)
@@ -74,15 +74,15 @@ def draw_structure_look(shape: torch.Size, generator: torch.Generator) -> Struct
     )
 
 
-def apply_structure_look(slices: torch.Tensor, look: StructureLook) -> torch.Tensor:
+def apply_structure_contrast(slices: torch.Tensor, contrast: StructureContrast) -> torch.Tensor:
     """Return contrast-randomised copies of slices (batch, 1, height, width); the background stays 0."""
     brain = slices > 0
-    toned = _tone_curve(slices, look.tone)
-    bias = F.interpolate(look.log_bias, slices.shape[-2:], mode="bicubic", align_corners=True).exp()
+    toned = _tone_curve(slices, contrast.tone)
+    bias = F.interpolate(contrast.log_bias, slices.shape[-2:], mode="bicubic", align_corners=True).exp()
     biased = toned * bias
     blurred = F.avg_pool2d(biased, 3, stride=1, padding=1)
-    mixed = look.blur * blurred + (1 - look.blur) * biased
-    return (mixed + look.noise).clamp_min(0) * brain
+    mixed = contrast.blur * blurred + (1 - contrast.blur) * biased
+    return (mixed + contrast.noise).clamp_min(0) * brain
 
 
 def _tone_curve(slices: torch.Tensor, tone: torch.Tensor) -> torch.Tensor:
@@ -159,7 +159,7 @@ class RealSlices:
         places = np.array([rng.choice(self._slices[scan]) for scan in scans])
         slices = np.stack([self._brains[s, :, y, :] for s, y in zip(scans, places, strict=True)])
         images = shifted(torch.from_numpy(slices.astype(np.float32))[:, None], rng)
-        structures = apply_structure_look(images, draw_structure_look(images.shape, generator))
+        structures = apply_structure_contrast(images, draw_structure_contrast(images.shape, generator))
         return SliceBatch(images, structures, prompts, slice_positions(places, self._brains.shape[2]))
 
 
@@ -285,8 +285,11 @@ class VirtualSlices:
         pair = torch.from_numpy(np.stack([images, structures], axis=1))
         pair = shifted(pair, rng)
         seen, other = pair[:, :1], pair[:, 1:]
-        looks = draw_structure_look(other.shape, generator)
+        contrasts = draw_structure_contrast(other.shape, generator)
         count = self._heads[0].anatomy.shape[1]
         return SliceBatch(
-            seen, apply_structure_look(other, looks), tuple(prompts), slice_positions(np.array(places), count)
+            seen,
+            apply_structure_contrast(other, contrasts),
+            tuple(prompts),
+            slice_positions(np.array(places), count),
         )

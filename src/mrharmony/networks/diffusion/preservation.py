@@ -31,8 +31,8 @@ from mrharmony.networks.diffusion.sampling import (
     EncodedBrain,
     SamplingSettings,
     encode_brain,
+    sample_contrast,
     sample_latents,
-    sample_look,
 )
 
 PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")  # of each attention layer, as diffusers names them
@@ -113,7 +113,7 @@ def class_images(
             raise MrharmonyError(f"{cache}: is damaged. Delete it; it is made again.") from error
     generator = torch.Generator().manual_seed(seed)
     wanted = track(counts.items(), "generating class images", len(counts))
-    parts = [asdict(_looks(base, prompt, data, count, generator)) for prompt, count in wanted]
+    parts = [asdict(_contrasts(base, prompt, data, count, generator)) for prompt, count in wanted]
     tensors = {name: torch.cat([part[name] for part in parts]).cpu().contiguous() for name in parts[0]}
     cache.parent.mkdir(parents=True, exist_ok=True)
     temporary = cache.with_suffix(f".{os.getpid()}.tmp")
@@ -123,21 +123,21 @@ def class_images(
 
 
 @torch.no_grad()
-def _looks(
+def _contrasts(
     base: LatentModel, prompt: str, data: SliceData, count: int, generator: torch.Generator
 ) -> LatentSlices:
     batch = data.batch(count, generator).to(base.autoencoder.device)
     structures = encode(base.autoencoder, batch.structures)
     noise = torch.randn(structures.shape, generator=generator)
     domain = Domain(prompt, prompt)
-    looks = sample_latents(base, structures, batch.positions, domain, noise, SamplingSettings())
-    return LatentSlices(looks, structures, base.prompts.rows([prompt] * count), batch.positions)
+    contrasts = sample_latents(base, structures, batch.positions, domain, noise, SamplingSettings())
+    return LatentSlices(contrasts, structures, base.prompts.rows([prompt] * count), batch.positions)
 
 
 EVERY = 8  # slices: neighbours show almost the same
 
 
-def look_drift(
+def contrast_drift(
     before: LatentModel, after: LatentModel, brains: Sequence[Volume], domains: Sequence[Domain]
 ) -> dict[str, float]:
     """Return the mean absolute change of each domain's look, in canonical units.
@@ -168,8 +168,8 @@ def _thinned(encoded: EncodedBrain) -> EncodedBrain:
 
 
 def _change(before: LatentModel, after: LatentModel, encoded: EncodedBrain, domain: Domain) -> float:
-    looks: list[FloatArray] = [
-        sample_look(model, encoded, domain, SamplingSettings()).voxels[:, encoded.filled]
+    contrasts: list[FloatArray] = [
+        sample_contrast(model, encoded, domain, SamplingSettings()).voxels[:, encoded.filled]
         for model in (before, after)
     ]
-    return float(np.abs(looks[1] - looks[0])[encoded.brain.voxels[:, encoded.filled] > 0].mean())
+    return float(np.abs(contrasts[1] - contrasts[0])[encoded.brain.voxels[:, encoded.filled] > 0].mean())

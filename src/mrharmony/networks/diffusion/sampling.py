@@ -152,7 +152,7 @@ def encode_brain(model: LatentModel, brain: Volume) -> EncodedBrain:
     return EncodedBrain(brain, filled, torch.cat(parts), slice_positions(filled, brain.shape[1]))
 
 
-def sample_look(
+def sample_contrast(
     model: LatentModel,
     encoded: EncodedBrain,
     domain: Domain,

@@ -16,7 +16,7 @@ _AT_ONCE = 8  # slices: more are no quicker on a CPU
 
 
 @torch.inference_mode()
-def reference_looks(
+def reference_contrasts(
     network: ReferenceNetwork, brain: FloatArray, mask: BoolArray, wanted: BoolArray | None = None
 ) -> FloatArray:
     """Return what the reference scanners would have seen, without noise and receive field.
@@ -47,12 +47,12 @@ def reference_looks(
     padded = np.pad(inside, ((0, 0), (1, 1), (0, 0)))
     wanted = mask if wanted is None else wanted & mask
     places = np.flatnonzero(wanted.any(axis=(0, 2)))
-    looks = np.zeros((mask.shape[1], network.references, mask.shape[0], mask.shape[2]), np.float32)
+    contrasts = np.zeros((mask.shape[1], network.references, mask.shape[0], mask.shape[2]), np.float32)
     for part in np.array_split(places, -(-len(places) // _AT_ONCE)):
         slices = np.stack([np.moveaxis(padded[:, place : place + 3], 1, 0) for place in part])
         where = np.stack([slice_coordinates(brain.shape, int(place)) for place in part])
-        looks[part] = network(torch.from_numpy(slices), torch.from_numpy(where)).numpy()
-    return np.ascontiguousarray(np.moveaxis(looks, 0, 2)[:, wanted])
+        contrasts[part] = network(torch.from_numpy(slices), torch.from_numpy(where)).numpy()
+    return np.ascontiguousarray(np.moveaxis(contrasts, 0, 2)[:, wanted])
 
 
 _Array = NDArray[np.float64]
@@ -60,9 +60,9 @@ _Array = NDArray[np.float64]
 _PULL = 1e-3  # of a mixture to the plain mean of the looks, squared canonical units
 
 
-def mixture_terms(looks: FloatArray | _Array) -> _Array:
+def mixture_terms(contrasts: FloatArray | _Array) -> _Array:
     """Return what a mixture is made of: the looks, shape (references, n), and a constant below them."""
-    return np.vstack([looks, np.ones_like(looks[:1])]).astype(np.float64)
+    return np.vstack([contrasts, np.ones_like(contrasts[:1])]).astype(np.float64)
 
 
 def fit_mixture(terms: _Array, wanted: FloatArray | _Array, trust: _Array | None = None) -> _Array:

@@ -95,8 +95,8 @@ class ReferenceNetwork(nn.Module):
         for block, finer in zip(self.up, levels[-2::-1], strict=True):
             wide = nn.functional.interpolate(features, scale_factor=2.0, mode="nearest")
             features = block(torch.cat([wide, finer], 1))
-        looks = nn.functional.pixel_shuffle(self.last(features), SHUFFLE)
-        return looks * INTENSITY_SPREAD + INTENSITY_CENTRE
+        contrasts = nn.functional.pixel_shuffle(self.last(features), SHUFFLE)
+        return contrasts * INTENSITY_SPREAD + INTENSITY_CENTRE
 
 
 def slice_coordinates(shape: tuple[int, int, int], place: int) -> FloatArray:

@@ -22,8 +22,8 @@ from mrharmony.core.volume import BoolArray, FloatArray
 from mrharmony.networks.checkpoint import load_checkpoint, save_checkpoint
 from mrharmony.networks.diffusion.data import (
     VirtualHead,
-    apply_structure_look,
-    draw_structure_look,
+    apply_structure_contrast,
+    draw_structure_contrast,
     numpy_generator,
     shifted,
 )
@@ -39,7 +39,7 @@ from mrharmony.space.intensity import intensity_scale
 
 BIAS_LEFT = (0.0, 0.5)  # share of the log receive field that bias correction leaves behind
 RANDOM_SHARE = 0.6  # of the inputs, seen by a scanner that need not exist; the others by a reference
-LOOK_SHARE = 0.5  # of the inputs, which also get a random tone curve, bias, blur and noise
+REFERENCE_SHARE = 0.5  # of the inputs, which also get a random tone curve, bias, blur and noise
 _GAIN_SD = 0.04  # of the logarithm: how exactly a prepared scan's scale is known
 
 
@@ -93,7 +93,7 @@ class ReferenceSlices:
             slices.append(head.seen(place, scanner, rng))
             truths.append(head.truths[:, :, place].astype(np.float32))
             places.append(slice_coordinates(head.mask.shape, place))
-        seen = _with_looks(torch.from_numpy(np.stack(slices)), generator)
+        seen = _with_contrasts(torch.from_numpy(np.stack(slices)), generator)
         parts = shifted(torch.cat([seen, torch.from_numpy(np.stack(truths))], 1), rng)
         if rng.random() < 0.5:
             parts = parts.flip(2)
@@ -153,13 +153,13 @@ class _Head:
         return np.asarray(np.moveaxis(seen, 1, 0) / scale, np.float32)
 
 
-def _with_looks(slices: Tensor, generator: torch.Generator) -> Tensor:
+def _with_contrasts(slices: Tensor, generator: torch.Generator) -> Tensor:
     """Give a share of the inputs a random tone curve, bias, blur and noise, alike for neighbouring slices."""
     count, neighbours, height, width = slices.shape
-    look = draw_structure_look(torch.Size((count, 1, height, width)), generator)
-    given = torch.rand(count, 1, 1, 1, generator=generator) < LOOK_SHARE
+    contrast = draw_structure_contrast(torch.Size((count, 1, height, width)), generator)
+    given = torch.rand(count, 1, 1, 1, generator=generator) < REFERENCE_SHARE
     changed = torch.cat(
-        [apply_structure_look(slices[:, n : n + 1].clamp_min(0), look) for n in range(neighbours)], 1
+        [apply_structure_contrast(slices[:, n : n + 1].clamp_min(0), contrast) for n in range(neighbours)], 1
     )
     return torch.where(given, changed, slices)
 
@@ -233,8 +233,8 @@ def train_reference_network(
 def reference_loss(network: ReferenceNetwork, batch: ReferenceBatch) -> Tensor:
     """Return the mean squared error in the brain; its minimum is the expected look."""
     inside = (batch.truths > 0).float()
-    looks: Tensor = network(batch.slices, batch.coordinates)
-    return ((looks - batch.truths).square() * inside).sum() / inside.sum()
+    contrasts: Tensor = network(batch.slices, batch.coordinates)
+    return ((contrasts - batch.truths).square() * inside).sum() / inside.sum()
 
 
 def _coming(

@@ -23,8 +23,8 @@ from mrharmony.core.progress import track
 from mrharmony.core.volume import FloatArray
 from mrharmony.networks.diffusion.data import (
     SMALLEST_SLICE,
-    apply_structure_look,
-    draw_structure_look,
+    apply_structure_contrast,
+    draw_structure_contrast,
     numpy_generator,
 )
 from mrharmony.networks.diffusion.schedule import sampling_times
@@ -85,7 +85,7 @@ class SliceSet:
         domains = tuple(names[n] for n in rng.integers(len(names), size=count))
         chosen = [self.slices[name][rng.integers(len(self.slices[name]))] for name in domains]
         slices = torch.from_numpy(np.stack(chosen).astype(np.float32))[:, None]
-        structures = apply_structure_look(slices, draw_structure_look(slices.shape, generator))
+        structures = apply_structure_contrast(slices, draw_structure_contrast(slices.shape, generator))
         return InstanceBatch(slices, structures, domains)
 
 
