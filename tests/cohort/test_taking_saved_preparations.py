@@ -38,7 +38,7 @@ def index(cohort: Path) -> BidsIndex:
 
 @pytest.fixture(scope="module")
 def saved_once(index: BidsIndex, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Preparations that no program would find: masks cut by hand, alignment and scale changed for each scan."""
+    """Preparations that no program would find: masks cut by hand, other alignments and scales."""
     folder = tmp_path_factory.mktemp("saved")
     for number, entry in enumerate(index.scans):
         scan = read_scan(entry.path)

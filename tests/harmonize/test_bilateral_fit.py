@@ -194,10 +194,10 @@ def test_half_a_million_voxels_are_fitted_within_seconds():
     assert time.process_time() - start < 6  # about 1 s alone on one core
 
 
-@pytest.mark.parametrize("what", ["source", "look", "weights"])
+@pytest.mark.parametrize("what", ["source", "contrast", "weights"])
 def test_values_that_are_not_finite_are_refused(what):
     positions, source = brain_like(100)
-    values = {"source": source, "look": source.copy(), "weights": np.ones_like(source)}
+    values = {"source": source, "contrast": source.copy(), "weights": np.ones_like(source)}
     values[what] = values[what].copy()
     values[what][3] = np.nan
     with pytest.raises(MrharmonyError, match=what):

@@ -21,7 +21,7 @@ from mrharmony.networks.cyclegan.networks import CycleGanSettings
 from mrharmony.networks.cyclegan.pair import WEIGHTS, load_pairs
 from mrharmony.networks.devices import choose_device
 from mrharmony.networks.diffusion.model import STATISTICS, ModelCard, read_card
-from mrharmony.prepare.canonical import CanonicalBrain, PerScan, on_brain
+from mrharmony.prepare.canonical import CanonicalBrain, on_brain
 from mrharmony.prepare.prepared import PreparedScan
 
 OURS = SYNTHESIS
@@ -56,7 +56,6 @@ class Diffusion:
         self.harmonizer = harmonizer
         self._card = card
         self._names = names
-        self._contrasts = PerScan(harmonizer.contrasts)
 
     def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
         """Return the scan's harmonized canonical intensities on its own grid, 0 outside the brain."""
@@ -67,7 +66,7 @@ class Diffusion:
             scan,
             self._card.domain(self._names[source.name]) if source is not None and known else None,
             self._card.domain(self._names[target.name]),
-            self._contrasts(scan),
+            scan.once(self.harmonizer.contrasts),
         )
         mask = scan.brain_mask
         return on_brain(scan, transform.apply(scan.positions(mask), scan.intensities(mask)))

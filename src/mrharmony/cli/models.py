@@ -60,8 +60,8 @@ def train(
     method: Annotated[
         TrainedMethod,
         typer.Option(
-            help="synthesis fits the contrast models that harmonize uses by default; diffusion also trains the "
-            "latent diffusion model (minutes to hours); cyclegan trains a network a pair; the others are "
+            help="synthesis fits the contrast models that harmonize uses by default; diffusion trains the "
+            "latent diffusion model too (minutes to hours); cyclegan trains a network a pair; the others are "
             "fitted in seconds. All prepare the scans first."
         ),
     ] = "diffusion",

@@ -1,8 +1,7 @@
 """Contrast models: how a domain's scans follow from the looks of the same heads on the reference scanners.
 
-Scan and contrasts show one head, so a contrast model is fitted on pairs, needs a scan or two, and does not depend
-on who
-was scanned.
+Scan and contrasts show one head, so a contrast model is fitted on pairs, needs a scan or two, and does not
+depend on who was scanned.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from mrharmony.lock.bounds import LockSettings
 from mrharmony.lock.gain_prior import fit_lock
 from mrharmony.networks.reference.contrasts import fit_mixture, mixed, mixture_terms, reference_contrasts
 from mrharmony.networks.reference.network import network_hash, shipped_network
-from mrharmony.prepare.canonical import CanonicalBrain, PerScan, at_working_zoom, canonical_brain
+from mrharmony.prepare.canonical import CanonicalBrain, at_working_zoom, canonical_brain
 from mrharmony.prepare.prepared import PreparedScan
 
 CONTRAST_MODELS = "synthesis.safetensors"
@@ -196,8 +195,10 @@ def _some_voxels(brains: Sequence[CanonicalBrain]) -> ScanContrasts:
     )
 
 
+def scan_contrasts(scan: PreparedScan) -> ScanContrasts:
+    """Return the reference contrasts of a prepared scan, computed once a scan."""
+    return scan.once(_of_scan)
+
+
 def _of_scan(scan: PreparedScan) -> ScanContrasts:
     return ScanContrasts.of(canonical_brain(scan))
-
-
-scan_contrasts = PerScan(_of_scan)  # of a prepared scan; the last ones are kept

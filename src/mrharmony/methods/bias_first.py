@@ -17,7 +17,7 @@ from mrharmony.domains.statistics import DomainStatistics, brain_statistics
 from mrharmony.methods.rendering import render
 from mrharmony.methods.tone_curves import global_curve
 from mrharmony.prepare.bias_field import n4_bias_field
-from mrharmony.prepare.canonical import CanonicalBrain, PerScan, brain_on_grid
+from mrharmony.prepare.canonical import CanonicalBrain, brain_on_grid
 from mrharmony.prepare.prepared import PreparedScan
 
 
@@ -43,7 +43,7 @@ class BiasFirstRule:
         """
         del source
         wanted = np.asarray(self.fitted.arrays["quantiles"][self.fitted.row(target)])
-        corrected, before = _corrected_scan(scan)
+        corrected, before = scan.once(_correct)
         return render(corrected, global_curve(before, replace(before, quantiles=wanted)), 1.0).voxels
 
 
@@ -79,6 +79,3 @@ def _correct(scan: PreparedScan) -> tuple[PreparedScan, DomainStatistics]:
 def _residual_field(scan: PreparedScan) -> NDArray[np.float32]:
     corrected = scan.native.with_voxels(scan.intensities())
     return n4_bias_field(corrected, scan.brain_mask)
-
-
-_corrected_scan = PerScan(_correct)

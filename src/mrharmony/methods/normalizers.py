@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from mrharmony.core.volume import Domain, FloatArray, MrharmonyError
 from mrharmony.domains.fitted import Brains, Fitted, masked, require_brains
-from mrharmony.prepare.canonical import CanonicalBrain, PerScan, brain_intensities, canonical_brain, on_brain
+from mrharmony.prepare.canonical import CanonicalBrain, brain_intensities, canonical_brain, on_brain
 from mrharmony.prepare.prepared import PreparedScan
 
 NormalizerName = Literal["zscore", "whitestripe", "fcm", "kde", "lsq"]
@@ -77,7 +77,7 @@ class LineRule:
             If the target domain is unknown or the scan's levels cannot be estimated.
         """
         wanted = self.fitted.arrays["levels"][self.fitted.row(target)]
-        return _NORMALIZERS[self.name].line(_SCAN_LEVELS[self.name](scan), np.asarray(wanted, np.float64))
+        return _NORMALIZERS[self.name].line(scan.once(_levels_of, self.name), np.asarray(wanted, np.float64))
 
     def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
         """Return canonical intensities in the target's look; the source is not needed."""
@@ -236,8 +236,5 @@ _NORMALIZERS: dict[NormalizerName, _Normalizer] = {
 }
 
 
-def _scan_levels_of(name: NormalizerName) -> PerScan[Levels]:
-    return PerScan(lambda scan: scan_levels(name, canonical_brain(scan)))
-
-
-_SCAN_LEVELS = {name: _scan_levels_of(name) for name in _NORMALIZERS}
+def _levels_of(scan: PreparedScan, name: NormalizerName) -> Levels:
+    return scan_levels(name, canonical_brain(scan))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mrharmony.core.volume import Domain, FloatArray, MrharmonyError
 from mrharmony.domains.fitted import Brains, Fitted, masked, require_brains
-from mrharmony.prepare.canonical import CanonicalBrain, PerScan, brain_intensities, canonical_brain, on_brain
+from mrharmony.prepare.canonical import CanonicalBrain, brain_intensities, canonical_brain, on_brain
 from mrharmony.prepare.prepared import PreparedScan
 
 _LEAST_GAP = 1e-4  # canonical units between landmarks, so that the curve is defined where intensities tie
@@ -45,7 +45,7 @@ class NyulRule:
         """
         del source
         scale = self.fitted.arrays["scales"][self.fitted.row(target)].astype(np.float64)
-        return on_brain(scan, _piecewise(brain_intensities(scan), _scan_landmarks(scan), scale))
+        return on_brain(scan, _piecewise(brain_intensities(scan), scan.once(_landmarks), scale))
 
 
 def fit_scales(domains: Brains) -> Fitted:
@@ -90,6 +90,3 @@ def _piecewise(
 def _landmarks(scan: PreparedScan) -> NDArray[np.float64]:
     values = np.percentile(masked(canonical_brain(scan)), NyulNormalizer().percentiles)
     return np.asarray(values + _LEAST_GAP * np.arange(values.size))
-
-
-_scan_landmarks = PerScan(_landmarks)

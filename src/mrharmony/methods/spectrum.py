@@ -22,7 +22,7 @@ from scipy import fft
 from mrharmony.core.volume import Domain, FloatArray
 from mrharmony.domains.fitted import Brains, Fitted, masked, require_brains
 from mrharmony.methods.rendering import add_change, require_grid
-from mrharmony.prepare.canonical import STATISTICS_ZOOM, CanonicalBrain, PerScan, canonical_brain
+from mrharmony.prepare.canonical import STATISTICS_ZOOM, CanonicalBrain, canonical_brain
 from mrharmony.prepare.prepared import PreparedScan
 from mrharmony.space.grid import Grid
 
@@ -151,7 +151,7 @@ class SpectrumRule:
         row = self.fitted.row(target)
         means, amplitudes = (np.asarray(self.fitted.arrays[name]) for name in ("means", "amplitudes"))
         wanted = Amplitudes(float(means[row]), amplitudes[row])
-        return add_change(scan, swap_change(cut(_scan_spectrum(scan), self.beta), wanted, self.beta))
+        return add_change(scan, swap_change(cut(scan.once(_spectrum), self.beta), wanted, self.beta))
 
 
 def fit_spectra(domains: Brains) -> Fitted:
@@ -201,4 +201,5 @@ def _quantiles(intensities: FloatArray) -> NDArray[np.float64]:
     return np.asarray(np.quantile(intensities[::_STRIDE], _QUANTILES))
 
 
-_scan_spectrum = PerScan(lambda scan: brain_spectrum(canonical_brain(scan)))
+def _spectrum(scan: PreparedScan) -> Spectrum:
+    return brain_spectrum(canonical_brain(scan))

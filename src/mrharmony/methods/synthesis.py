@@ -281,7 +281,7 @@ def load_synthesis(
     Raises
     ------
     MrharmonyError
-        If there are no contrast models, they are damaged, or belong to another network than the shipped; or the
+        If there are no contrast models, they are damaged, or belong to another network; or the
         detail is damaged.
     """
     return SynthesisHarmonizer(

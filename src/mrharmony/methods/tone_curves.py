@@ -25,7 +25,7 @@ from mrharmony.lock.bilateral_grid import FIELD_OF_VIEW, BilateralGrid
 from mrharmony.methods.protocol import HarmonizedVolume
 from mrharmony.methods.rendering import Extent, render, through_lock
 from mrharmony.networks.diffusion.model import STATISTICS
-from mrharmony.prepare.canonical import PerScan, canonical_brain
+from mrharmony.prepare.canonical import canonical_brain
 from mrharmony.prepare.prepared import PreparedScan
 
 _KNOTS = np.linspace(0, 1.6, 65)
@@ -146,13 +146,10 @@ class ClassicalHarmonizer:
         return curves if self.extent == "brain" else curves.grounded()
 
 
-def _statistics(scan: PreparedScan) -> DomainStatistics:
-    return brain_statistics(canonical_brain(scan))
-
-
-_scan_statistics = PerScan(_statistics)
-
-
 def scan_statistics(scan: PreparedScan) -> DomainStatistics:
     """Return the statistics of one scan, on the 2 mm grid that domains' statistics are taken on."""
-    return _scan_statistics(scan)
+    return scan.once(_statistics)
+
+
+def _statistics(scan: PreparedScan) -> DomainStatistics:
+    return brain_statistics(canonical_brain(scan))

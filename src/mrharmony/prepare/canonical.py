@@ -5,9 +5,7 @@ What a fitted method asks of a scan, once a scan.
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,29 +40,6 @@ class CanonicalBrain(NamedTuple):
 
 
 STATISTICS_ZOOM = 2.0  # mm
-_Result = TypeVar("_Result")
-
-
-class PerScan(Generic[_Result]):
-    """A function of a scan that remembers its last result: one scan goes to many targets in a row.
-
-    Parameters
-    ----------
-    function
-        From a prepared scan, which is immutable, to the result.
-    """
-
-    def __init__(self, function: Callable[[PreparedScan], _Result]) -> None:
-        self._function = function
-        self._last: tuple[weakref.ref[PreparedScan], _Result] | None = None
-
-    def __call__(self, scan: PreparedScan) -> _Result:
-        """Return the function's result for the scan."""
-        last = self._last
-        if last is None or last[0]() is not scan:
-            last = weakref.ref(scan), self._function(scan)
-            self._last = last
-        return last[1]
 
 
 def brain_on_grid(scan: PreparedScan) -> CanonicalBrain:
@@ -85,8 +60,18 @@ def at_working_zoom(brain: CanonicalBrain) -> CanonicalBrain:
     return CanonicalBrain(Volume(voxels, grid.affine), mask, brain.scale)
 
 
-canonical_brain = PerScan(brain_on_grid)
-brain_positions = PerScan(lambda scan: scan.positions(scan.brain_mask))
+def canonical_brain(scan: PreparedScan) -> CanonicalBrain:
+    """Return `brain_on_grid(scan)`, computed once a scan."""
+    return scan.once(brain_on_grid)
+
+
+def brain_positions(scan: PreparedScan) -> FloatArray:
+    """Return where the native brain voxels lie, template mm, shape (n, 3); computed once a scan."""
+    return scan.once(_brain_positions)
+
+
+def _brain_positions(scan: PreparedScan) -> FloatArray:
+    return scan.positions(scan.brain_mask)
 
 
 def lies_on(scan: PreparedScan, grid: Grid) -> bool:

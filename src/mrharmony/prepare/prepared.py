@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -11,8 +13,10 @@ from mrharmony.prepare.alignment import volume_corrected
 from mrharmony.space.grid import Grid
 from mrharmony.space.resampling import resample_brain
 
+_Result = TypeVar("_Result")
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class PreparedScan:
     """A scan with its brain, bias field, alignment and intensity scale; the voxels stay as they were read.
 
@@ -24,7 +28,7 @@ class PreparedScan:
         Voxels of the brain, shape (i, j, k).
     bias_field
         Multiplicative bias, shape (i, j, k), positive, mean of its logarithm 0 inside the brain.
-    alignment
+    rigid_to_template
         Native world mm to template world mm, shape (4, 4), rigid.
     scale
         The bias-corrected native intensity that is 1.0 in canonical units, positive.
@@ -45,12 +49,24 @@ class PreparedScan:
     skull_stripped: bool
     findings: tuple[Finding, ...]
     size: float = 1.0
+    _results: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        for name in ("brain_mask", "bias_field", "posture"):
+        for name in ("brain_mask", "bias_field", "rigid_to_template"):
             array = getattr(self, name).view()
             array.flags.writeable = False
             object.__setattr__(self, name, array)
+
+    def once(self, function: Callable[..., _Result], *arguments: Hashable) -> _Result:
+        """Return `function(scan, *arguments)`, computed at the first call and kept as long as the scan.
+
+        A scan goes to many targets in a row; what does not depend on the target is shared between them.
+        """
+        key = (function, *arguments)
+        if key not in self._results:
+            self._results[key] = function(self, *arguments)
+        result: _Result = self._results[key]
+        return result
 
     @property
     def volume_corrected(self) -> Matrix:
