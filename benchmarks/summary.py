@@ -1,55 +1,60 @@
-"""Print the main figures of finished benchmarks as Markdown, for docs/results.md.
+"""The main figures of finished benchmarks, for docs/results.md; or of a demonstration.
 
-python benchmarks/summary.py benchmarks/results/clean ...
+python -m benchmarks.summary RECORD...
+
+RECORD is `benchmark.json` in the output folder of `mrharmony benchmark`, or the output of
+`mrharmony demo OUT --seed 0 --json`.
 """
 
-from __future__ import annotations
-
-import argparse
 import json
-from pathlib import Path
 from typing import Any
 
-HEAD = (
-    "| method | PSNR dB | gain dB, 95 % interval | room | SSIM | site, linear | site, CNN | drift % "
-    "| slope, 95 % interval | group | ventricle error | s a scan |",
-    "|---|---:|---|---:|---:|---:|---:|---:|---|---:|---:|---:|",
+from benchmarks._shared.command import start
+from benchmarks._shared.reports import Report
+
+COLUMNS = (
+    "method: {method} | PSNR dB: {psnr:.2f} | gain dB, 95 % interval: {interval:+.2f} | room: {room:.0%} | "
+    "SSIM: {ssim:.4f} | site, linear: {probe_linear:.2f} | site, CNN: {probe_cnn:.2f} | "
+    "drift %: {drift:.2f} | slope, 95 % interval: {slope_interval:.2f} | group: {group:.2f} | "
+    "ventricle error: {ventricle_error:.3f} | s a scan: {seconds:.2f}"
 )
+ABSENT = ("psnr", "room", "ssim", "probe_linear", "probe_cnn", "drift", "group", "ventricle_error", "seconds")
 
 
 def main() -> None:
-    """Print a table for each folder."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folders", nargs="+", type=Path)
-    for folder in parser.parse_args().folders:
-        record = json.loads((folder / "benchmark.json").read_text("utf-8"))
-        print(f"## {folder.name}\n\n{record['about']['Command']}\n")
-        print("\n".join((*HEAD, *(line(row, record) for row in record["rows"]))), end="\n\n")
+    asked = start(__doc__, "records...")
+    for path in asked.records:
+        record = json.loads(path.read_text("utf-8"))
+        name, shown = (path.parent.name, benchmark) if "cohort" in record else ("demo", demonstration)
+        report = shown(record, name)
+        report.write(asked.stem.with_name(f"{asked.stem.name}-{name}"))
+        print(report)
 
 
-def line(row: dict[str, Any], record: dict[str, Any]) -> str:
-    """Return a method's line."""
+def benchmark(record: dict[str, Any], name: str) -> Report:
+    """Return the table of a benchmark."""
+    report = Report(f"Summary: {name}", f"Command: {record['about']['Command']}")
+    report.table((figures(row, record) for row in record["rows"]), COLUMNS)
+    return report
+
+
+def figures(row: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
+    """Return a method's figures, None where there is none."""
     slope = record["cohort"][row["method"]].get("biology", {}).get("slope_interval")
-    cells = [
-        row["method"],
-        figure(row, "psnr", ".2f"),
-        f"{row['gain']:+.2f} ({row['gain_low']:+.2f} to {row['gain_high']:+.2f})" if "gain" in row else "–",
-        figure(row, "room", ".0%"),
-        figure(row, "ssim", ".4f"),
-        figure(row, "probe_linear", ".2f"),
-        figure(row, "probe_cnn", ".2f"),
-        figure(row, "drift", ".2f"),
-        f"{slope['value']:.2f} ({slope['low']:.2f} to {slope['high']:.2f})" if slope else "–",
-        figure(row, "group", ".2f"),
-        figure(row, "ventricle_error", ".3f"),
-        figure(row, "seconds", ".2f"),
-    ]
-    return "| " + " | ".join(cells) + " |"
+    gain = [row["gain"], row["gain_low"], row["gain_high"]] if "gain" in row else None
+    intervals = {"interval": gain, "slope_interval": [*slope.values()] if slope else None}
+    return {**dict.fromkeys(ABSENT), **row, **intervals}
 
 
-def figure(row: dict[str, Any], key: str, form: str) -> str:
-    """Return a figure, or a dash where there is none."""
-    return "–" if row.get(key) is None else format(row[key], form)
+def demonstration(record: dict[str, Any], name: str) -> Report:
+    """Return the tables of a demonstration."""
+    facts = "Command: `mrharmony demo OUT --seed 0 --json`", f"Identity SSIM: {record['identity_ssim']:.4f}"
+    report = Report("Demonstration", *facts)
+    scores = "method: {method} | PSNR dB: {psnr:.2f} | SSIM: {ssim:.4f} | MSE: {mse:.5f}"
+    means = ({"method": method, **found} for method, found in record["means"].items())
+    report.table(means, scores)
+    report.table(record["rows"], f"source: {{source}} | target: {{target}} | {scores}", "directions")
+    return report
 
 
 if __name__ == "__main__":

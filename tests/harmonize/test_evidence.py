@@ -159,7 +159,7 @@ def test_a_drift_counts_in_both_directions():
 
 
 def test_thresholds_are_those_of_the_committed_calibration():
-    text = (Path(__file__).parents[2] / "benchmarks/results/verdicts/verdicts.json").read_text("utf-8")
+    text = (Path(__file__).parents[2] / "benchmarks/results/calibration/verdicts.json").read_text("utf-8")
     assert {name: list(limit) for name, limit in LIMITS.items()} == json.loads(text)["limits"]
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from mrharmony.core.volume import Domain, Finding
 from mrharmony.domains.contrast import ContrastModel, ScanContrasts
 
-# Canonical units; from benchmarks/source_recognition.py.
+# Canonical units; from benchmarks.calibration.source_recognition.
 ALIKE = 0.027  # the look of a domain that is nearer serves as that of an unknown source
 STRANGE = 0.06  # scans of known scanners are nearer to their own look, NSK and LA too
 

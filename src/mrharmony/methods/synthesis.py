@@ -94,7 +94,7 @@ def _perturbed(brain: CanonicalBrain, rng: np.random.Generator) -> FloatArray:
 
 SYNTHESIS = "synthesis"
 RELATIVE_SHARE = 0.5  # of the relative fit, where the source is known
-LOCK = LockSettings()  # the usual one, from benchmarks/lock_settings.py
+LOCK = LockSettings()  # the usual one, from benchmarks.calibration.lock
 
 
 @dataclass(frozen=True)

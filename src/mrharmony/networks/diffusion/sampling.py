@@ -26,7 +26,7 @@ from mrharmony.networks.diffusion.schedule import NoiseSchedule, sampling_times
 from mrharmony.networks.settings import NO_PROMPT, Settings
 
 GREATEST_WEIGHT = 100.0  # the paper's guidance scale
-DDIB_STEPS = 4  # the knee, in benchmarks/results/guidance
+DDIB_STEPS = 4  # the knee, in benchmarks/results/ablations/guidance
 
 
 class SamplingSettings(Settings):
