@@ -39,8 +39,8 @@ class Limit(NamedTuple):
         return figure >= threshold if self.least else abs(figure) <= threshold
 
 
-# From benchmarks.calibration.verdicts: benchmarks/results/calibration/verdicts.md has the rule, and how often the
-# thresholds find planted faults and blame sound harmonizations.
+# From benchmarks.calibration.verdicts; benchmarks/results/calibration/verdicts.md has the rule, and how
+# often the thresholds find planted faults and blame sound harmonizations.
 LIMITS = {
     "edge_correlation": Limit(0.85, 0.68, least=True),
     "rank_correlation": Limit(0.95, 0.9, least=True),

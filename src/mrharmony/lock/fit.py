@@ -58,7 +58,8 @@ def fit_bilateral_grid(
     """
     settings = settings or LockSettings()
     weights = np.ones(len(source), dtype=np.float32) if weights is None else weights
-    for what, values in (("source intensities", source), ("contrast", contrast), ("weights of the fit", weights)):
+    fitted = {"source intensities": source, "contrast": contrast, "weights of the fit": weights}
+    for what, values in fitted.items():
         require_finite(what, values)
     if np.any(weights < 0):
         raise MrharmonyError("The weights of the fit must not be negative; give 0 to leave a voxel out.")
