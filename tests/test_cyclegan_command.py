@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.jobs.cyclegan import train_pairs_on_bids
 from mrharmony.networks.cyclegan.networks import CycleGanSettings
 

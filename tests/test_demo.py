@@ -5,7 +5,7 @@ import pytest
 from matplotlib.image import imread
 from rich.console import Console
 
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.jobs import demo
 
 

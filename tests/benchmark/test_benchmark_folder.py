@@ -6,7 +6,7 @@ import pytest
 
 from mrharmony.benchmark.contenders import DIFFUSION
 from mrharmony.benchmark.folder import BenchmarkFolder
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 
 
 def test_another_model_forgets_its_own_results_and_nothing_else(tmp_path: Path):

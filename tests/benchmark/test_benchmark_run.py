@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mrharmony.benchmark.run import BenchmarkRequest, run_benchmark
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.simulate.cohort import write_recipe_cohort
 from mrharmony.simulate.recipe import Recipe
 from mrharmony.weights import shipped_model

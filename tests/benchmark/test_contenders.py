@@ -15,7 +15,8 @@ from mrharmony.benchmark.contenders import (
     open_contender,
     training_minutes,
 )
-from mrharmony.core.volume import Domain, MrharmonyError
+from mrharmony.core.domain import Domain
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.methods.cyclegan import CYCLEGAN
 from mrharmony.networks.cyclegan.networks import CycleGanSettings
 from mrharmony.prepare.canonical import CanonicalBrain

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mrharmony.benchmark.plan import BenchmarkScan, Fold, _cross_validation, make_plan
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 
 
 def data_set(root: Path, rows: Sequence[tuple[str, ...]], columns: str = "site", sessions: str = "") -> Path:

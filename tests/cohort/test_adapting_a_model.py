@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.domains.statistics import load_statistics
 from mrharmony.jobs.adapting import AdaptationReport, adapt_on_bids, new_domains
 from mrharmony.jobs.harmonizing import harmonize_scan

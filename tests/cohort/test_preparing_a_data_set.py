@@ -8,7 +8,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from mrharmony.core.volume import Domain, MrharmonyError
+from mrharmony.core.domain import Domain
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.domains.statistics import load_statistics
 from mrharmony.jobs import preparing as derivatives
 from mrharmony.jobs.harmonizing import HarmonizeJob, harmonize_scan

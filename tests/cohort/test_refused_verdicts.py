@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mrharmony.core.volume import Domain
+from mrharmony.core.domain import Domain
 from mrharmony.domains.statistics import load_statistics
 from mrharmony.evidence.drift import scan_evidence
 from mrharmony.jobs.bids_app import run_participants

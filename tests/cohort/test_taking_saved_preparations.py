@@ -13,7 +13,7 @@ import pytest
 from mrharmony.benchmark.folder import BenchmarkFolder
 from mrharmony.benchmark.plan import BenchmarkPlan, BenchmarkScan, Fold
 from mrharmony.benchmark.run import BenchmarkRequest
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.jobs import brains as preparing
 from mrharmony.jobs.brains import ScanFile, load_brain, prepare_brains, prepare_positions, saved_sha256
 from mrharmony.jobs.evaluation_inputs import judged_scans, prepared_alone, prepared_on_one_grid

@@ -10,7 +10,7 @@ import time
 import pytest
 import torch
 
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.workers import side_by_side, worker_pool
 
 PARENT = """

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.networks.cyclegan.networks import OUTSIDE, CycleGanSettings, from_units, to_units
 from mrharmony.networks.cyclegan.pair import TrainedPair, join_pairs, load_pairs, save_pairs, translate_brain
 from mrharmony.networks.cyclegan.training import CycleGan, ImagePool, UnpairedSlices, rate_share, train_pair

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from virtual_study import with_voxels
 
-from mrharmony.core.volume import MrharmonyError, Volume
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.volume import Volume
 from mrharmony.evaluate.anatomy import (
     block_displacements,
     compare_anatomy,

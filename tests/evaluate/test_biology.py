@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from virtual_study import Study
 
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.evaluate.biology import biology_scores, cohens_d, cohort_biology, without_site_means
 from mrharmony.evaluate.tissues import TargetVolumetry
 

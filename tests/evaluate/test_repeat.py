@@ -2,7 +2,7 @@
 
 import pytest
 
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.evaluate.consistency import repeat_floor
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from site_people import SITES, SUBJECTS, at_second_site
 
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.evaluate.site_distances import (
     cubic_kernel,
     frechet_distance,

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter1d
 
-from mrharmony.core.volume import MrharmonyError, Volume
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.volume import Volume
 from mrharmony.evaluate.site_classifiers import site_slices
 from mrharmony.evaluate.site_features import QUANTILES, site_features, slice_features
 from mrharmony.prepare.canonical import CanonicalBrain

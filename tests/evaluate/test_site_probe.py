@@ -5,7 +5,8 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from site_people import SITES, SUBJECTS, altered, at_second_site, people
 
-from mrharmony.core.volume import MrharmonyError, Volume
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.volume import Volume
 from mrharmony.evaluate.site_classifiers import site_slices
 from mrharmony.evaluate.site_probe import cross_fit_probe, fit_probe, frozen_probe, probe_sites
 from mrharmony.prepare.canonical import CanonicalBrain

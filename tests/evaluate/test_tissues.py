@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from virtual_study import canonical_scan, with_voxels
 
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.evaluate.anatomy import dice_by_tissue
 from mrharmony.evaluate.tissues import segment_tissues
 from mrharmony.simulate.anatomy import CSF, DEEP_GM

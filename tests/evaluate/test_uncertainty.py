@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.evaluate.bootstrap import bootstrap_estimate, bootstrap_interval
 
 FIGURES = st.lists(st.floats(-100, 100), min_size=1, max_size=20)

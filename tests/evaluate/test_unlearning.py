@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from site_people import PEOPLE, SITES, SUBJECTS, at_second_site
 
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.evaluate.unlearning.splits import UnlearningData, latent_features, require_splits
 from mrharmony.evaluate.unlearning.study import UnlearningStudy, unlearning_study
 from mrharmony.evaluate.unlearning.training import (

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from mrharmony.core.volume import Domain, Volume
+from mrharmony.core.domain import Domain
+from mrharmony.core.volume import Volume
 from mrharmony.prepare.canonical import CanonicalBrain
 from mrharmony.prepare.prepared import PreparedScan
 from mrharmony.simulate.heads import virtual_head

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import lsq_linear
 
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.lock.bilateral_grid import FIELD_OF_VIEW, BilateralGrid
 from mrharmony.lock.bounds import LockSettings
 from mrharmony.lock.fit import fit_bilateral_grid

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.interpolate import RegularGridInterpolator
 
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.lock.bilateral_grid import FIELD_OF_VIEW, BilateralGrid
 
 LOWER, UPPER = np.array(FIELD_OF_VIEW)

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from mrharmony.core.volume import Domain, MrharmonyError, Volume
+from mrharmony.core.domain import Domain
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.volume import Volume
 from mrharmony.domains.statistics import fit_statistics
 from mrharmony.lock.bilateral_grid import BilateralGrid
 from mrharmony.methods.rendering import output_scale, render

@@ -7,7 +7,7 @@ from neuroCombat import neuroCombat as package
 from neuroCombat import neuroCombatFromTraining
 from phantoms import NEW, A, B, changed, phantom, prepared
 
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.methods.combat import SCALES_FROM, CombatRule, _smoothed_voxels, fit_combat
 
 

@@ -7,7 +7,9 @@ import pytest
 import torch
 from phantoms import NEW, A, B, changed, phantom, prepared
 
-from mrharmony.core.volume import Domain, MrharmonyError, Volume
+from mrharmony.core.domain import Domain
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.volume import Volume
 from mrharmony.lock.bounds import LockSettings
 from mrharmony.methods.cyclegan import CYCLEGAN, load_cyclegan, train_cyclegan
 from mrharmony.methods.registry import load_method

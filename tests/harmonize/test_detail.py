@@ -11,7 +11,9 @@ from phantoms import GRID, A, B, prepared, virtual_brain, virtual_people
 from safetensors.numpy import load_file, save_file
 from scipy.ndimage import gaussian_filter
 
-from mrharmony.core.volume import Domain, MrharmonyError, Volume
+from mrharmony.core.domain import Domain
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.volume import Volume
 from mrharmony.domains.statistics import brain_statistics
 from mrharmony.methods.detail import (
     DETAIL,

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from phantoms import NEW, SCANNERS, A, B, prepared, virtual_brain, virtual_people
 
-from mrharmony.core.volume import MrharmonyError, Volume
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.volume import Volume
 from mrharmony.domains.statistics import fit_statistics
 from mrharmony.methods.registry import FITTED_METHODS, SIMPLE_METHODS, fit_method, load_method
 from mrharmony.methods.tone_curves import ClassicalMethod

@@ -9,7 +9,7 @@ from intensity_normalization.adapters.images import NumpyImageAdapter
 from phantoms import NEW, A, B, changed, phantom, prepared
 from scipy.stats import gaussian_kde
 
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.domains.fitted import Fitted
 from mrharmony.methods.normalizers import LineRule, binned_density, fit_levels, least_squares, scan_levels
 

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from mrharmony.core.volume import Domain, MrharmonyError, Volume
+from mrharmony.core.domain import Domain
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.volume import Volume
 from mrharmony.domains.statistics import (
     LANDMARKS,
     REGIONS,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from phantoms import SCANNERS, A, B, changed, prepared, virtual_brain, virtual_people
 
-from mrharmony.core.volume import Domain
+from mrharmony.core.domain import Domain
 from mrharmony.domains.contrast import scan_contrasts
 from mrharmony.domains.recognition import STRANGE, recognise
 from mrharmony.methods.registry import fit_method

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from phantoms import NEW, A, B, changed, phantom, prepared
 
-from mrharmony.core.volume import MrharmonyError, Volume
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.volume import Volume
 from mrharmony.methods.spectrum import BETAS, SpectrumRule, fit_spectra
 from mrharmony.prepare.canonical import CanonicalBrain
 from mrharmony.space.grid import Grid

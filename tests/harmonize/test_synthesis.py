@@ -5,7 +5,8 @@ import pytest
 from phantoms import SCANNERS, A, B, prepared, virtual_brain, virtual_people
 from safetensors.numpy import load_file, save_file
 
-from mrharmony.core.volume import Domain, MrharmonyError
+from mrharmony.core.domain import Domain
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.domains.contrast import CONTRAST_MODELS
 from mrharmony.evidence.uncertainty import spread
 from mrharmony.methods.registry import fit_method, load_method

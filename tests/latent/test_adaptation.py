@@ -13,7 +13,9 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from mrharmony.core.volume import Domain, MrharmonyError, Volume
+from mrharmony.core.domain import Domain
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.volume import Volume
 from mrharmony.networks.diffusion.adaptation import AdaptedNetworks, adapt_networks
 from mrharmony.networks.diffusion.data import RealSlices
 from mrharmony.networks.diffusion.model import DomainCard, LatentModel, as_saved, load_model, save_model

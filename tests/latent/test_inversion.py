@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from mrharmony.core.volume import Domain, MrharmonyError, Volume
+from mrharmony.core.domain import Domain
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.volume import Volume
 from mrharmony.methods.diffusion import SampledContrasts
 from mrharmony.networks.diffusion.model import LatentModel, load_model
 from mrharmony.networks.diffusion.sampling import (

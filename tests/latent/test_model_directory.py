@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from mrharmony.core.volume import MrharmonyError, Volume, require_distinct
+from mrharmony.core.domain import require_distinct
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.volume import Volume
 from mrharmony.networks.diffusion.model import DomainCard, LatentModel, load_model, model_hash, save_model
 from mrharmony.networks.diffusion.sampling import SamplingSettings, encode_brain, sample_contrast
 

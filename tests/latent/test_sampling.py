@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from mrharmony.core.volume import MrharmonyError, Volume
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.volume import Volume
 from mrharmony.networks.diffusion.model import LatentModel
 from mrharmony.networks.diffusion.sampling import (
     EncodedBrain,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.networks.diffusion.data import RealSlices
 from mrharmony.networks.diffusion.training import round_trip_error, train_networks
 from mrharmony.networks.settings import TrainingSettings

@@ -13,7 +13,8 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 from template_heads import MARKER, marker_position
 
-from mrharmony.core.volume import MrharmonyError, Volume
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.volume import Volume
 from mrharmony.prepare.brain_mask import locate_brain
 from mrharmony.prepare.pipeline import prepare_scan
 from mrharmony.prepare.prepared import PreparedScan

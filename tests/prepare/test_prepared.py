@@ -14,7 +14,7 @@ from template_heads import MARKER, marker_position
 from mrharmony.core.volume import Volume
 from mrharmony.prepare.prepared import PreparedScan
 from mrharmony.space.grid import CANONICAL_GRID, Grid
-from mrharmony.space.voxel_order import array_from_ras, array_to_ras, to_ras
+from mrharmony.space.resampling import array_from_ras, array_to_ras, to_ras
 
 ORDERS = [
     np.column_stack([axes, flips])

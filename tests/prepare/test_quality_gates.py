@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation, binary_erosion
 
-from mrharmony.core.volume import BoolArray, MrharmonyError, Volume
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.volume import BoolArray, Volume
 from mrharmony.prepare.alignment import Alignment, align_to_template
 from mrharmony.prepare.quality import MaskQuality, mask_quality, quality_findings
 

@@ -11,7 +11,8 @@ from scipy.ndimage import binary_erosion
 from scipy.spatial.transform import Rotation
 
 from mrharmony.core.atomic import StagedFile
-from mrharmony.core.volume import Finding, Matrix, MrharmonyError
+from mrharmony.core.findings import Finding, MrharmonyError
+from mrharmony.core.volume import Matrix
 from mrharmony.prepare.prepared import PreparedScan
 from mrharmony.prepare.prepared_files import PreparedFiles, itk_transform
 from mrharmony.prepare.quality import preparation_figures
@@ -24,8 +25,7 @@ from mrharmony.prepare.saved import (
     write_prepared,
     write_volume_corrected,
 )
-from mrharmony.scans.reading import read_scan
-from mrharmony.scans.scan import Scan
+from mrharmony.scans.reading import Scan, read_scan
 from mrharmony.space.grid import CANONICAL_GRID
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from mrharmony.core.volume import Finding, Volume
+from mrharmony.core.findings import Finding
+from mrharmony.core.volume import Volume
 from mrharmony.prepare.prepared import PreparedScan
 from mrharmony.prepare.quality import preparation_figures
 from mrharmony.report.preparation_page import IndexRow, index_page, preparation_page, thumbnail

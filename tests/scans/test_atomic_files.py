@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mrharmony.core.atomic import write_arrays, write_text
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 
 
 def test_arrays_come_back_under_their_names(tmp_path: Path):

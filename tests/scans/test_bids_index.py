@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.scans.bids import SESSION, BidsIndex, usual_column
 
 TABLE = "participant_id\tsite\tage\nsub-01\tA\t30\n02\tB\tn/a\n"

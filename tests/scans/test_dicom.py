@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from dicom_files import PATIENT, write_series
-from mrharmony.core.volume import MrharmonyError, Volume
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.volume import Volume
 from mrharmony.scans.dicom import KEPT_KEYS, convert_dicom, is_dicom_folder, likely_t1w
 from mrharmony.scans.reading import read_scan
 
@@ -74,7 +75,7 @@ def test_several_t1w_series_are_listed_and_one_is_chosen_by_its_number(volume: V
     write_series(tmp_path / "exam", volume, 4)
     write_series(tmp_path / "exam", volume, 7, SeriesDescription="t1_mprage_repeat")
     with pytest.raises(
-        MrharmonyError, match=r"2 series.*--series N.*4: t1_mprage_sag_p2.*7: t1_mprage_repeat"
+        MrharmonyError, match=r"2 series.*Choose one with series=N.*4: t1_mprage_sag_p2.*7: t1_mprage_repeat"
     ):
         convert_dicom(tmp_path / "exam", tmp_path / "scan.nii.gz")
     convert_dicom(tmp_path / "exam", tmp_path / "scan.nii.gz", series=7)

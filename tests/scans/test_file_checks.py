@@ -5,7 +5,7 @@ import os
 import nibabel as nib
 import pytest
 
-from mrharmony.core.volume import ScanRefused
+from mrharmony.core.findings import ScanRefused
 from mrharmony.scans.reading import check_scan, read_scan
 from mrharmony.scans.stream import unreadable
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from mrharmony.core.volume import ScanRefused
+from mrharmony.core.findings import ScanRefused
 from mrharmony.scans.geometry import form_difference
 from mrharmony.scans.reading import check_scan, read_scan
 
@@ -86,7 +86,7 @@ def test_a_singular_affine_is_refused(make, levels, row):
 def test_a_scan_that_does_not_say_how_it_lies_is_refused_until_the_user_vouches(make, levels):
     path = make.nifti(sform_code=0, qform_code=0)
     assert levels(check_scan(path)) == {"missing-affine": "error"}
-    with pytest.raises(ScanRefused, match="--assume-ras"):
+    with pytest.raises(ScanRefused, match="pass assume_ras if"):
         read_scan(path)
     scan = read_scan(path, assume_ras=True)
     assert levels(scan.findings) == {"missing-affine": "warning"}

@@ -6,8 +6,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from mrharmony.scans.layout import MAX_VOXELS, Layout, check_size
 from mrharmony.scans.reading import check_scan, read_scan
+from mrharmony.scans.voxels import MAX_VOXELS, Layout, check_size
 
 
 def dim(*sizes):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mrharmony.core.volume import ScanRefused
+from mrharmony.core.findings import ScanRefused
 from mrharmony.scans.reading import check_scan, read_scan
 from mrharmony.scans.writing import write_scan
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from mrharmony.core.atomic import StagedFile
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.scans.reading import read_scan
 from mrharmony.scans.writing import write_scan
 

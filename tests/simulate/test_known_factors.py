@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.simulate.anatomy import CORTICAL_GM, CSF, DEEP_GM, LESION_LABEL, WM, Anatomy
 from mrharmony.simulate.heads import virtual_head
 from mrharmony.simulate.known_factors import add_lesions, random_blobs, thin_cortex

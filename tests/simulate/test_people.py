@@ -5,8 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mrharmony.simulate.person import Population, draw_people, draw_person, expected_person
-from mrharmony.simulate.recipe import load_recipe, plan_subjects
+from mrharmony.simulate.recipe import (
+    Population,
+    draw_people,
+    draw_person,
+    expected_person,
+    load_recipe,
+    plan_subjects,
+)
 
 AGES = st.floats(18, 95)
 

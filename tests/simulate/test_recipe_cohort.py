@@ -10,13 +10,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.scans.bids import BidsIndex
 from mrharmony.simulate.anatomy import LESION_LABEL
 from mrharmony.simulate.cohort import write_recipe_cohort
 from mrharmony.simulate.heads import virtual_head
-from mrharmony.simulate.person import Population
-from mrharmony.simulate.recipe import Recipe
+from mrharmony.simulate.recipe import Population, Recipe
 from mrharmony.space.grid import Grid
 
 RECIPE = Recipe(

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.simulate.recipe import Recipe, load_recipe, parse_recipe, plan_subjects
 
 NAMES = ("clean", "confounded", "new-source", "scan-to-scan")

@@ -6,12 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.simulate.anatomy import CORTICAL_GM, CSF, DEEP_GM, WM
-from mrharmony.simulate.cohort import scanner_of_session
 from mrharmony.simulate.contrast import tissue_signals
 from mrharmony.simulate.random_physics import random_scanner
-from mrharmony.simulate.scanner import Scanner, load_scanners
+from mrharmony.simulate.scanner import Scanner, load_scanners, scanner_of_session
 
 SCANNERS = load_scanners()
 

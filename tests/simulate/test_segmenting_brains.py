@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mrharmony.core.volume import MrharmonyError, Volume
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.volume import Volume
 from mrharmony.simulate.anatomy import CSF, WM, Anatomy
 from mrharmony.simulate.scanner import load_scanners
 from mrharmony.simulate.scanning import scan_head

@@ -9,13 +9,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.scans.bids import BidsIndex
 from mrharmony.scans.reading import check_scan
-from mrharmony.simulate.cohort import scanner_of_session, write_cohort
+from mrharmony.simulate.cohort import write_cohort
 from mrharmony.simulate.cohort_files import true_brain
 from mrharmony.simulate.random_physics import random_scanner
-from mrharmony.simulate.scanner import load_scanners
+from mrharmony.simulate.scanner import load_scanners, scanner_of_session
 
 NAMES = ("mprage-3t", "spgr-1.5t")
 

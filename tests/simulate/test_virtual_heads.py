@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.simulate.anatomy import CSF, WM, Anatomy
 from mrharmony.simulate.heads import template_anatomy, virtual_head
 from mrharmony.simulate.motion import random_pose

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.domains.statistics import load_statistics, save_statistics
 from mrharmony.jobs.brains import load_brain
 from mrharmony.jobs.stable import AdaptationJob, adapt_on_bids, open_image_to_image

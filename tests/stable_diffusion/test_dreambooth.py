@@ -8,7 +8,7 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionImg2ImgPipeline, StableDiffusionInstructPix2PixPipeline
 from safetensors import safe_open
 
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.networks.diffusion.schedule import NoiseSchedule
 from mrharmony.networks.diffusion.translation import TranslationSettings, translate_slices
 from mrharmony.networks.stable.adapting import add_tokens, instance_prompts, widen

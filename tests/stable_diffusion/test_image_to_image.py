@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_stable_diffusion import SD15_SCHEDULE
 
-from mrharmony.core.volume import MrharmonyError, Volume
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.volume import Volume
 from mrharmony.networks.diffusion.schedule import NoiseSchedule, sampling_times
 from mrharmony.networks.diffusion.translation import (
     WHITE,

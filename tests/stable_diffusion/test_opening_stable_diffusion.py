@@ -7,7 +7,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionImg2ImgPipeline
 
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.networks.stable.loading import load_stable_diffusion, resolve_source, save_stable_diffusion
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.networks.reference.contrasts import reference_contrasts
 from mrharmony.networks.reference.network import ReferenceNetwork, load_network, save_network
 from mrharmony.networks.reference.training import (

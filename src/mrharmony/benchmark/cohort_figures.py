@@ -19,7 +19,7 @@ from mrharmony.benchmark.directions import NOTHING
 from mrharmony.benchmark.harmonizing import Contest
 from mrharmony.benchmark.plan import BenchmarkScan
 from mrharmony.core.atomic import write_json
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.evaluate.anatomy import compare_anatomy
 from mrharmony.evaluate.biology import biology_scores, cohort_biology
 from mrharmony.evaluate.paired import leaked_noise

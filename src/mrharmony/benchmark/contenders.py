@@ -10,7 +10,9 @@ from typing import Protocol
 
 import numpy as np
 
-from mrharmony.core.volume import Domain, FloatArray, MrharmonyError
+from mrharmony.core.domain import Domain
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.volume import FloatArray
 from mrharmony.domains.statistics import fit_statistics, load_statistics, save_statistics
 from mrharmony.jobs.opening import open_method
 from mrharmony.methods.cyclegan import CYCLEGAN, train_cyclegan

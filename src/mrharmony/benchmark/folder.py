@@ -13,7 +13,8 @@ import numpy as np
 
 from mrharmony.benchmark.plan import BenchmarkScan
 from mrharmony.core.atomic import write_arrays, write_json
-from mrharmony.core.volume import BoolArray, FloatArray, MrharmonyError
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.volume import BoolArray, FloatArray
 from mrharmony.evaluate.tissues import TissueSegmentation, TissueVolumes, segment_tissues
 from mrharmony.prepare.canonical import CanonicalBrain
 

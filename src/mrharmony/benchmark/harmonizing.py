@@ -15,7 +15,9 @@ from mrharmony.benchmark.contenders import CEILING, Contender, as_prepared, fit_
 from mrharmony.benchmark.folder import BenchmarkFolder
 from mrharmony.benchmark.plan import BenchmarkPlan, BenchmarkScan, Fold
 from mrharmony.core.atomic import write_json
-from mrharmony.core.volume import Domain, FloatArray, MrharmonyError
+from mrharmony.core.domain import Domain
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.volume import FloatArray
 from mrharmony.evaluate.paired import PairedTruth
 from mrharmony.jobs.brains import load_brain
 from mrharmony.methods.rendering import truth_fitted

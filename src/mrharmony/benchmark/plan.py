@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from mrharmony.core.volume import MrharmonyError, same_name
+from mrharmony.core.domain import same_name
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.jobs.brains import ScanFile, by_position
 from mrharmony.jobs.inputs import open_data_set
-from mrharmony.scans.bids import BidsIndex, BidsScan
-from mrharmony.scans.participants import SPLIT, shuffle_key
+from mrharmony.scans.bids import SPLIT, BidsIndex, BidsScan, shuffle_key
 from mrharmony.simulate.cohort_files import true_brain
 
 FOLDS = 5

@@ -33,9 +33,9 @@ from mrharmony.benchmark.folder import FORMAT, BenchmarkFolder
 from mrharmony.benchmark.harmonizing import FITTED, Contest, is_finished, read_records, run_method
 from mrharmony.benchmark.plan import BenchmarkPlan, BenchmarkScan, make_plan
 from mrharmony.benchmark.table import draw_figure, write_tables
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
 from mrharmony.core.version import __version__
-from mrharmony.core.volume import MrharmonyError
 from mrharmony.core.workers import usable_cores, worker_pool
 from mrharmony.jobs.brains import ScanFile, prepare_positions, require_some, saved_sha256
 from mrharmony.methods.cyclegan import CYCLEGAN

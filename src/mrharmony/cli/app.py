@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.version import __version__
-from mrharmony.core.volume import MrharmonyError
 
 OK, UNEXPECTED, USAGE, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
 

@@ -27,7 +27,7 @@ from mrharmony.cli.app import (
     app,
     require_one,
 )
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 
 evaluate = typer.Typer(
     no_args_is_help=True,

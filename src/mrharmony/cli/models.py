@@ -20,7 +20,7 @@ from mrharmony.cli.app import (
     TrainedMethod,
     app,
 )
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 
 if TYPE_CHECKING:
     from mrharmony.jobs.adapting import AdaptationReport

@@ -34,7 +34,7 @@ from mrharmony.cli.app import (
     require_one,
 )
 from mrharmony.cli.sampling_options import InputWeight, PromptWeight, Steps, Translation, sampling_options
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 
 
 @app.command()

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from mrharmony.cli.app import Device, Json, Prepared, Seed, app
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 
 if TYPE_CHECKING:
     from mrharmony.simulate.anatomy import Anatomy

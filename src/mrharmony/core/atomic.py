@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,21 @@ class StagedFile:
             stream.flush()
             os.fsync(stream.fileno())
 
+    def fill_path(self, write: Callable[[Path], object]) -> None:
+        """Do the same with a `write` that opens the temporary file itself, by its path."""
+        with _failures(self.target):
+            write(self.temporary)
+            _sync(self.temporary)
+
     def commit(self) -> None:
         """Rename over the target, and bring the folder to the disk."""
         with _failures(self.target):
             self.temporary.replace(self.target)
-            _sync_folder(self.target.parent)
+            _sync(self.target.parent)
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -79,7 +85,7 @@ def staged(target: Path) -> Iterator[StagedFile]:
 
 @contextmanager
 def _failures(target: Path, done: str = "written") -> Iterator[None]:
-    """Tell failures of the operating system in the user's words."""
+    """Turn a failure of the operating system into one sentence for the user."""
     try:
         yield
     except OSError as failure:
@@ -90,16 +96,40 @@ def _failures(target: Path, done: str = "written") -> Iterator[None]:
 
 
 def remove(*files: Path) -> None:
-    """Remove files, those that are there.
+    """Remove those of the files that exist; `MrharmonyError` where the operating system refuses."""
+    for file in files:
+        with _failures(file, "removed"):
+            file.unlink(missing_ok=True)
+
+
+def write_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file atomically.
+
+    Parameters
+    ----------
+    path
+        The file; its folder is made where missing.
+    write
+        Writes the content to the stream that it is given.
 
     Raises
     ------
     MrharmonyError
-        The operating system refuses.
+        The operating system refuses: disk full, no permission, a folder in the way.
     """
-    for file in files:
-        with _failures(file, "removed"):
-            file.unlink(missing_ok=True)
+    with staged(path) as file:
+        file.fill(write)
+        file.commit()
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file atomically; its folder is made where missing."""
+    write_file(path, lambda stream: stream.write(content))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically, in UTF-8; its folder is made where missing."""
+    write_bytes(path, text.encode())
 
 
 def json_bytes(record: dict[str, Any]) -> bytes:
@@ -108,43 +138,11 @@ def json_bytes(record: dict[str, Any]) -> bytes:
 
 
 def write_json(path: Path, record: dict[str, Any]) -> None:
-    """Write a record as JSON, atomically.
-
-    Parameters
-    ----------
-    path
-        The file; its folder is made where missing.
-    record
-        Keys and values that JSON knows; NaN and infinity raise `ValueError`.
-    """
+    """Write a record as JSON, atomically; NaN and infinity raise `ValueError`."""
     write_bytes(path, json_bytes(record))
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file atomically; its folder is made where missing."""
-    _write(path, lambda stream: stream.write(content))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically, in UTF-8; its folder is made where missing."""
-    write_bytes(path, text.encode())
-
-
 def write_arrays(path: Path, arrays: Mapping[str, ArrayLike]) -> None:
-    """Write arrays as `.npz`, atomically; not compressed, which takes longer than most work on them.
-
-    Parameters
-    ----------
-    path
-        The file; its folder is made where missing.
-    arrays
-        By the names that `np.load` gives them back by.
-    """
+    """Write named arrays as `.npz`, atomically and uncompressed: compressing takes longer than most work."""
     # numpy's stub takes the arrays for its flag.
-    _write(path, lambda stream: np.savez(stream, **arrays))  # type: ignore[arg-type]
-
-
-def _write(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    with staged(path) as file:
-        file.fill(write)
-        file.commit()
+    write_file(path, lambda stream: np.savez(stream, **arrays))  # type: ignore[arg-type]

@@ -1,21 +1,63 @@
-"""Findings: how a check says what it noticed, in Python, in print and in JSON."""
+"""Findings and errors: how a check says what it noticed, and how a failure says what to do."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
-from typing import TypeVar
-
-from mrharmony.core.volume import Finding
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
 
 Subject = TypeVar("Subject")
 
 
+@dataclass(frozen=True)
+class Finding:
+    """One thing that a check noticed about a scan, and what to do about it.
+
+    Parameters
+    ----------
+    level
+        `info` is worth knowing, `warning` deserves attention, `error` means the scan is refused.
+    code
+        Short stable identifier, for scripts: `truncated-gzip`, `missing-affine`, …
+    message
+        One sentence: what is wrong.
+    fix
+        One sentence: what to do about it.
+    """
+
+    level: Literal["info", "warning", "error"]
+    code: str
+    message: str
+    fix: str
+
+
+class MrharmonyError(Exception):
+    """An expected failure; its sentence says which file or value, what is wrong, and what to do."""
+
+
+class ScanRefused(MrharmonyError):
+    """A scan that cannot be used, with the findings that say why.
+
+    Parameters
+    ----------
+    path
+        The refused file.
+    findings
+        What the checks found; the first error among them is the reason.
+    """
+
+    def __init__(self, path: Path | str, findings: tuple[Finding, ...]) -> None:
+        self.path = Path(path)
+        self.findings = findings
+        reason = next((f for f in findings if f.level == "error"), findings[0])
+        super().__init__(f"{self.path}: {reason.message} {reason.fix}")
+
+
 class ScanFault(Exception):
-    """Ends the reading of a scan; carries the findings that say why."""
+    """Ends the reading of a scan; carries the findings that say why, one or more."""
 
     def __init__(self, *findings: Finding) -> None:
-        """Take what was found, one or more."""
         self.findings = findings
         super().__init__(findings[-1].message)
 
@@ -26,13 +68,18 @@ def info(code: str, message: str, fix: str = "Nothing to do.") -> Finding:
 
 
 def warning(code: str, message: str, fix: str) -> Finding:
-    """Return a finding that deserves a look."""
+    """Return a finding that deserves attention."""
     return Finding("warning", code, message, fix)
 
 
 def error(code: str, message: str, fix: str) -> Finding:
     """Return a finding for which the scan is refused."""
     return Finding("error", code, message, fix)
+
+
+def fault(code: str, message: str, fix: str) -> ScanFault:
+    """Return the exception that ends the reading of a scan for one error."""
+    return ScanFault(error(code, message, fix))
 
 
 def has_error(findings: Iterable[Finding]) -> bool:

@@ -1,4 +1,4 @@
-"""Progress: a bar on a terminal, a quiet line now and then elsewhere; always on standard error."""
+"""Progress: a bar on a terminal, a line now and then elsewhere; always on standard error."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ QUIET_SECONDS = 30.0  # between two lines where there is no terminal
 
 
 def track(items: Iterable[Item], description: str, total: int | None = None, done: int = 0) -> Iterator[Item]:
-    """Yield the items and show how far they are.
+    """Yield the items and show the progress.
 
     Parameters
     ----------
     items
         What is left to do.
     description
-        What is being done, a few words.
+        What is being done, in a few words.
     total
-        How many there are altogether; the number of items where it is not given.
+        How many items there are altogether; by default those given.
     done
         How many of them an earlier run has done.
     """

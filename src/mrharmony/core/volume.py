@@ -1,12 +1,8 @@
-"""The types that every part of mrharmony shares: volumes, domains, findings and the one error."""
+"""Volumes: images that know where they lie in the world, and the types of their arrays."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import combinations
-from pathlib import Path
-from typing import Literal
 
 import nibabel as nib
 import numpy as np
@@ -15,82 +11,6 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
 Matrix = NDArray[np.float64]
-
-Level = Literal["info", "warning", "error"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that a check noticed about a scan, and what to do about it.
-
-    Parameters
-    ----------
-    level
-        `info` is worth knowing, `warning` deserves a look, `error` means the scan is refused.
-    code
-        Short stable identifier, for scripts: `truncated-gzip`, `missing-affine`, …
-    message
-        One sentence: what is wrong.
-    fix
-        One sentence: what to do about it.
-    """
-
-    level: Level
-    code: str
-    message: str
-    fix: str
-
-
-class MrharmonyError(Exception):
-    """An expected failure, told in one sentence: which file or value, what is wrong, what to do."""
-
-
-class ScanRefused(MrharmonyError):
-    """A scan that cannot be worked on, with the findings that say why.
-
-    Parameters
-    ----------
-    path
-        The refused file.
-    findings
-        What the checks found; the first error among them is the reason.
-    """
-
-    def __init__(self, path: Path | str, findings: tuple[Finding, ...]) -> None:
-        self.path = Path(path)
-        self.findings = findings
-        reason = next((f for f in findings if f.level == "error"), findings[0])
-        super().__init__(f"{self.path}: {reason.message} {reason.fix}")
-
-
-@dataclass(frozen=True)
-class Domain:
-    """A site, scanner or protocol: the name users type and the prompt the model understands."""
-
-    name: str
-    prompt: str
-
-
-def same_name(one: str, other: str) -> bool:
-    """Whether two names mean the same domain: case, hyphens, dots and spaces make no difference."""
-    return _letters(one) == _letters(other)
-
-
-def require_distinct(names: Iterable[str]) -> None:
-    """Refuse names of different domains that mean the same.
-
-    Raises
-    ------
-    MrharmonyError
-        If two of the names are equal but for case, hyphens, dots or spaces.
-    """
-    for one, other in combinations(names, 2):
-        if same_name(one, other):
-            raise MrharmonyError(f"{other}: cannot be told from {one}. Rename one of the two domains.")
-
-
-def _letters(name: str) -> str:
-    return "".join(character for character in name.lower() if character.isalnum())
 
 
 @dataclass(frozen=True, eq=False)

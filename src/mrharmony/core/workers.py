@@ -1,4 +1,4 @@
-"""Worker processes: one thread each, and none lives on without the process that started it."""
+"""Worker processes: one thread each, and none outlives the process that started it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import TypeVar
 import torch
 from threadpoolctl import threadpool_limits
 
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
 def usable_cores() -> int:
-    """Return how many cores this process may use, which on a shared machine may be fewer than there are."""
+    """Return how many cores this process may use: on a shared machine, fewer than there are."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -34,17 +34,17 @@ def one_thread() -> None:
 def worker_pool(
     count: int, preloaded: Sequence[str] = (), tasks_each: int | None = None
 ) -> ProcessPoolExecutor:
-    """Return one-threaded workers, which end when this process does, even if it is killed.
+    """Return workers of one thread each, which end when this process does, even if it is killed.
 
     Parameters
     ----------
     count
         How many run side by side.
     preloaded
-        Modules that are imported once, in a process that all workers start from; without any, each worker
+        Modules to import once, in a process that all workers are forked from; without any, each worker
         imports what it needs itself.
     tasks_each
-        After how many tasks a worker makes way for a fresh one; never by default.
+        Number of tasks after which a worker is replaced by a fresh one; never by default.
     """
     context = multiprocessing.get_context("forkserver" if preloaded else "spawn")
     if preloaded:
@@ -53,16 +53,16 @@ def worker_pool(
 
 
 def side_by_side(work: Callable[[Job], Result], jobs: Sequence[Job], count: int) -> Iterator[Result]:
-    """Yield what becomes of each job as it is done; what has not begun when one fails is left alone.
+    """Yield the result of each job as it is done; when one fails, those that have not begun are cancelled.
 
     Parameters
     ----------
     work
-        What is done with a job, in another process if `count` is more than 1.
+        Does one job, in another process if `count` is more than 1; picklable, like the jobs.
     jobs
-        Each is sent to its process.
+        The jobs.
     count
-        How many at a time.
+        How many run at a time.
 
     Raises
     ------
@@ -78,8 +78,8 @@ def side_by_side(work: Callable[[Job], Result], jobs: Sequence[Job], count: int)
             yield future.result()
     except BrokenProcessPool as failure:
         raise MrharmonyError(
-            "a worker process was ended from outside, mostly for lack of memory: call again with fewer "
-            "--workers, or with less beside it; what is finished stays."
+            "a worker process was ended from outside, usually for lack of memory: run again with fewer "
+            "workers, or with fewer programs beside it; finished work is kept."
         ) from failure
     finally:
         pool.shutdown(cancel_futures=True)

@@ -14,8 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mrharmony.core.domain import Domain
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
-from mrharmony.core.volume import Domain, FloatArray, MrharmonyError
+from mrharmony.core.volume import FloatArray
 from mrharmony.domains.fitted import Brains, Fitted, load_fitted, require_brains, save_fitted
 from mrharmony.lock.bilateral_grid import BilateralGrid
 from mrharmony.lock.bounds import LockSettings

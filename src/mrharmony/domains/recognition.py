@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from mrharmony.core.volume import Domain, Finding
+from mrharmony.core.domain import Domain
+from mrharmony.core.findings import Finding
 from mrharmony.domains.contrast import ContrastModel, ScanContrasts
 
 # Canonical units; from benchmarks.calibration.source_recognition.

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_erosion, find_objects, gaussian_filter
 from scipy.optimize import isotonic_regression
 
-from mrharmony.core.volume import BoolArray, FloatArray, MrharmonyError
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.volume import BoolArray, FloatArray
 from mrharmony.evaluate.tissues import TISSUE_NAMES, TissueSegmentation, segment_tissues
 from mrharmony.prepare.canonical import CanonicalBrain
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import spearmanr
 
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.evaluate.bootstrap import RESAMPLES, Estimate, Statistic, bootstrap_estimate
 
 _LEAST_ML = 0.1  # a few voxels: less is nothing, and has no logarithm

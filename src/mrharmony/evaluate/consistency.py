@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.evaluate.anatomy import AnatomyScores, compare_anatomy
 from mrharmony.evaluate.paired import PairedScores, paired_scores
 from mrharmony.prepare.canonical import CanonicalBrain

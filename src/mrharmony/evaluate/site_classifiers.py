@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torch.autograd import backward
 from torch.nn.functional import cross_entropy
 
-from mrharmony.core.volume import BoolArray, FloatArray, MrharmonyError
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.volume import BoolArray, FloatArray
 from mrharmony.evaluate.site_features import interior, site_features
 from mrharmony.evaluate.site_folds import Labels
 from mrharmony.prepare.canonical import CanonicalBrain

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 from scipy.stats import wasserstein_distance
 
-from mrharmony.core.volume import FloatArray, Matrix, MrharmonyError
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.volume import FloatArray, Matrix
 from mrharmony.evaluate.site_features import site_features, slice_features
 from mrharmony.evaluate.site_folds import Labels, site_labels, usable_folds
 from mrharmony.evaluate.tissues import TISSUE_NAMES, segment_tissues

@@ -13,7 +13,8 @@ from nibabel.affines import from_matvec
 from numpy.typing import NDArray
 from scipy.ndimage import find_objects, gaussian_filter, minimum_filter
 
-from mrharmony.core.volume import BoolArray, FloatArray, Matrix, MrharmonyError, Volume
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.volume import BoolArray, FloatArray, Matrix, Volume
 from mrharmony.prepare.canonical import CanonicalBrain
 from mrharmony.space.intensity import intensity_scale
 from mrharmony.space.resampling import resample_brain

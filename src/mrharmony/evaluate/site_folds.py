@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 
 Labels = NDArray[np.intp]
 _SHUFFLES = 50  # the first nearly always serves; a handful of subjects who travelled may need more

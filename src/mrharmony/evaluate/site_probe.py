@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mrharmony.core.volume import FloatArray, MrharmonyError
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.volume import FloatArray
 from mrharmony.evaluate.site_classifiers import (
     Classifier,
     ProbeName,

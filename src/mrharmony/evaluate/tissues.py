@@ -24,7 +24,8 @@ from nibabel.affines import from_matvec
 from numpy.typing import NDArray
 from scipy.ndimage import affine_transform, find_objects, gaussian_filter
 
-from mrharmony.core.volume import BoolArray, FloatArray, Matrix, MrharmonyError
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.volume import BoolArray, FloatArray, Matrix
 from mrharmony.prepare.canonical import CanonicalBrain
 from mrharmony.simulate.segmentation import fit_brain_mixture, require_whole_brain, tissue_shares
 from mrharmony.simulate.template import ventricle_region

@@ -7,7 +7,8 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from mrharmony.core.volume import Domain, FloatArray
+from mrharmony.core.domain import Domain
+from mrharmony.core.volume import FloatArray
 from mrharmony.lock.bilateral_grid import BilateralGrid
 from mrharmony.prepare.canonical import brain_intensities, on_brain
 from mrharmony.prepare.prepared import PreparedScan

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from mrharmony.core.volume import Domain, MrharmonyError, require_distinct
+from mrharmony.core.domain import Domain, require_distinct
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.domains.contrast import CONTRAST_MODELS, ContrastModel, load_contrast_models
 from mrharmony.domains.statistics import fit_statistics, load_statistics
 from mrharmony.jobs.inputs import open_data_set

@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from mrharmony.core.atomic import write_bytes, write_json, write_text
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
 from mrharmony.core.version import __version__
-from mrharmony.core.volume import MrharmonyError
 from mrharmony.jobs.brains import ScanFile, saved_sha256
 from mrharmony.jobs.harmonizing import (
     SUFFIX,

@@ -11,16 +11,16 @@ from pathlib import Path
 import numpy as np
 
 from mrharmony.core.atomic import write_arrays
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
-from mrharmony.core.volume import Matrix, MrharmonyError, Volume
+from mrharmony.core.volume import Matrix, Volume
 from mrharmony.core.workers import side_by_side, usable_cores
 from mrharmony.prepare.canonical import CanonicalBrain
 from mrharmony.prepare.pipeline import PREPARATION_FORMAT, prepare_scan
 from mrharmony.prepare.prepared import PreparedScan
 from mrharmony.prepare.prepared_files import PreparedFiles
 from mrharmony.prepare.saved import VERSION, file_sha256, read_prepared, why_not_usable
-from mrharmony.scans.reading import read_mask, read_scan
-from mrharmony.scans.scan import Scan
+from mrharmony.scans.reading import Scan, read_mask, read_scan
 from mrharmony.space.grid import Grid
 
 _FILE_FORMAT = 2  # of the cache: the voxels of the brain alone

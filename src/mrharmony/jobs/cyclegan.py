@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.jobs.inputs import open_data_set
 from mrharmony.jobs.training import TrainingReport, model_card, work_folder
 from mrharmony.jobs.training_brains import training_brains

@@ -25,8 +25,7 @@ from mrharmony.prepare.pipeline import prepare_scan
 from mrharmony.prepare.prepared import PreparedScan
 from mrharmony.report.contact_sheet import Panel, contact_sheet
 from mrharmony.scans.bids import BidsIndex, BidsScan
-from mrharmony.scans.reading import read_scan
-from mrharmony.scans.scan import Scan
+from mrharmony.scans.reading import Scan, read_scan
 from mrharmony.scans.writing import write_scan
 from mrharmony.simulate.cohort import write_cohort
 from mrharmony.weights import shipped_model

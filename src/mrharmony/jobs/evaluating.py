@@ -11,8 +11,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
-from mrharmony.core.volume import MrharmonyError
 from mrharmony.evaluate.anatomy import compare_anatomy
 from mrharmony.evaluate.biology import cohort_biology, require_cohort
 from mrharmony.evaluate.consistency import identity_scores, repeat_floor, summarize_identity

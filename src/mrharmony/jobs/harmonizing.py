@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from mrharmony.core.atomic import remove
-from mrharmony.core.findings import finding_record
-from mrharmony.core.volume import Domain, Finding, MrharmonyError
+from mrharmony.core.domain import Domain
+from mrharmony.core.findings import Finding, MrharmonyError, finding_record
 from mrharmony.evidence.drift import Evidence
 from mrharmony.evidence.uncertainty import SeededHarmonizer, spread
 from mrharmony.jobs.brains import ScanFile, prepared_scan, saved_sha256
@@ -21,8 +21,7 @@ from mrharmony.methods.protocol import HarmonizedVolume, Harmonizer
 from mrharmony.prepare.prepared import PreparedScan
 from mrharmony.prepare.saved import VERSION, file_sha256, read_note
 from mrharmony.scans.names import output_stem, sidecar_path
-from mrharmony.scans.reading import read_scan
-from mrharmony.scans.scan import Scan
+from mrharmony.scans.reading import Scan, read_scan
 from mrharmony.scans.writing import write_scan
 
 SUFFIX = "_desc-harmonized_T1w.nii.gz"

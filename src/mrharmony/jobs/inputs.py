@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.scans.bids import SESSION, BidsIndex, usual_column
 from mrharmony.scans.dicom import convert_dicom, is_dicom_folder
 

@@ -7,8 +7,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast, get_args
 
+from mrharmony.core.domain import Domain
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.version import __version__
-from mrharmony.core.volume import Domain, MrharmonyError
 from mrharmony.domains.contrast import CONTRAST_MODELS
 from mrharmony.domains.statistics import load_statistics
 from mrharmony.jobs.harmonizing import HarmonizeJob

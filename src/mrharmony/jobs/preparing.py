@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from mrharmony.core.atomic import write_json, write_text
-from mrharmony.core.findings import finding_record
+from mrharmony.core.findings import Finding, MrharmonyError, finding_record
 from mrharmony.core.progress import track
 from mrharmony.core.version import __version__
-from mrharmony.core.volume import Finding, MrharmonyError
 from mrharmony.core.workers import one_thread, side_by_side, usable_cores
 from mrharmony.jobs.bids_app import describe, require_apart, require_own_names, wanted_scans
 from mrharmony.jobs.harmonizing import reason_of

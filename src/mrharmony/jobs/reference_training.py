@@ -23,7 +23,7 @@ from mrharmony.networks.reference.training import ReferenceSlices, SynthesisSett
 from mrharmony.prepare.canonical import STATISTICS_ZOOM, CanonicalBrain
 from mrharmony.simulate.anatomy import Anatomy
 from mrharmony.simulate.heads import virtual_head
-from mrharmony.simulate.person import Person, Population, draw_people
+from mrharmony.simulate.recipe import Person, Population, draw_people
 from mrharmony.simulate.scanner import Scanner, load_scanners
 from mrharmony.simulate.segmentation import segment_brain
 from mrharmony.space.grid import Grid

@@ -12,13 +12,14 @@ from urllib.parse import quote
 import numpy as np
 
 from mrharmony.core.atomic import write_bytes
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
-from mrharmony.core.volume import MrharmonyError, Volume
+from mrharmony.core.volume import Volume
 from mrharmony.jobs.harmonizing import SUFFIX
 from mrharmony.report.harmonization_page import HarmonizedRow, comparison, harmonization_page
 from mrharmony.scans.reading import read_scan
 from mrharmony.space.intensity import intensity_scale
-from mrharmony.space.voxel_order import to_ras
+from mrharmony.space.resampling import to_ras
 
 REPORT = "report.html"
 PAGES = {"prepared scans": "index.html", "demo's contact sheet": "contact-sheet.png", "table": "group.tsv"}

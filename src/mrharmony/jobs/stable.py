@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from accelerate import PartialState
 
-from mrharmony.core.volume import FloatArray, MrharmonyError
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.volume import FloatArray
 from mrharmony.domains.statistics import DomainStatistics, fit_statistics, load_statistics, save_statistics
 from mrharmony.jobs.brains import ScanFile, load_brain, prepare_positions, require_some
 from mrharmony.jobs.inputs import open_data_set

@@ -9,8 +9,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from mrharmony.core.domain import require_distinct
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
-from mrharmony.core.volume import MrharmonyError, Volume, require_distinct
+from mrharmony.core.volume import Volume
 from mrharmony.domains.statistics import fit_statistics
 from mrharmony.jobs.inputs import open_data_set
 from mrharmony.jobs.training_brains import TrainingBrains, run_folder, training_brains

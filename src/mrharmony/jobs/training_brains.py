@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mrharmony.core.volume import MrharmonyError, require_distinct
+from mrharmony.core.domain import require_distinct
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.jobs.brains import prepare_brains, require_some
 from mrharmony.prepare.canonical import CanonicalBrain
 from mrharmony.scans.bids import BidsIndex, BidsScan

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
 from mrharmony.core.version import __version__
-from mrharmony.core.volume import BoolArray, FloatArray, MrharmonyError
+from mrharmony.core.volume import BoolArray, FloatArray
 from mrharmony.evaluate.unlearning.splits import UnlearningData, latent_features, require_splits
 from mrharmony.evaluate.unlearning.study import UnlearningScores, unlearning_study
 from mrharmony.evaluate.unlearning.training import UnlearningSettings
@@ -24,8 +25,7 @@ from mrharmony.jobs.brains import by_position, load_brain, prepare_positions, re
 from mrharmony.jobs.evaluating import column_entries, column_groups, column_number
 from mrharmony.jobs.evaluation_inputs import ZOOM, judged_file, scans_of
 from mrharmony.networks.diffusion.model import LatentModel, load_model, model_hash
-from mrharmony.scans.bids import BidsIndex, BidsScan
-from mrharmony.scans.participants import SPLIT
+from mrharmony.scans.bids import SPLIT, BidsIndex, BidsScan
 from mrharmony.space.grid import Grid
 
 

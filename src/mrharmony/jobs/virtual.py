@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
-from mrharmony.core.volume import MrharmonyError
 from mrharmony.jobs.brains import prepare_brains, require_some
 from mrharmony.jobs.inputs import open_data_set
-from mrharmony.scans.bids import SESSION, BidsScan
-from mrharmony.scans.participants import shuffle_key
+from mrharmony.scans.bids import SESSION, BidsScan, shuffle_key
 from mrharmony.simulate.anatomy import Anatomy
 from mrharmony.simulate.cohort import write_recipe_cohort
 from mrharmony.simulate.recipe import Recipe

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mrharmony.core.volume import FloatArray, Matrix, MrharmonyError
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.volume import FloatArray, Matrix
 
 # The ICBM152 brain with 2 to 6 mm around it, in template millimetres (lower corner, upper corner).
 FIELD_OF_VIEW = ((-76.0, -110.0, -76.0), (76.0, 78.0, 84.0))

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.robust import huber_trust
-from mrharmony.core.volume import FloatArray, MrharmonyError
+from mrharmony.core.volume import FloatArray
 from mrharmony.lock.bilateral_grid import BilateralGrid, corner_strides, locate, require_finite
 from mrharmony.lock.bounds import Bounds, DoubleArray, LockSettings, smoothness, within_bounds
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mrharmony.core.volume import Domain, FloatArray
+from mrharmony.core.domain import Domain
+from mrharmony.core.volume import FloatArray
 from mrharmony.domains.fitted import Brains, Fitted, masked, require_brains
 from mrharmony.domains.statistics import DomainStatistics, brain_statistics
 from mrharmony.methods.rendering import render

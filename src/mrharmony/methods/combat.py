@@ -17,7 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
-from mrharmony.core.volume import BoolArray, Domain, FloatArray, MrharmonyError
+from mrharmony.core.domain import Domain
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.volume import BoolArray, FloatArray
 from mrharmony.domains.fitted import Brains, Fitted, masked, require_brains
 from mrharmony.methods.rendering import add_change, require_grid
 from mrharmony.prepare.canonical import STATISTICS_ZOOM, CanonicalBrain, canonical_brain

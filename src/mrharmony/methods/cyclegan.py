@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mrharmony.core.volume import Domain, FloatArray, MrharmonyError
+from mrharmony.core.domain import Domain
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.volume import FloatArray
 from mrharmony.domains.fitted import Brains, require_brains
 from mrharmony.domains.statistics import DomainStatistics, fit_statistics, load_statistics, save_statistics
 from mrharmony.lock.bilateral_grid import BilateralGrid

@@ -14,8 +14,9 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from mrharmony.core.domain import Domain
+from mrharmony.core.findings import Finding, MrharmonyError
 from mrharmony.core.progress import track
-from mrharmony.core.volume import Domain, Finding, MrharmonyError
 from mrharmony.domains.fitted import Brains, Fitted, load_fitted, require_brains, save_fitted
 from mrharmony.domains.statistics import DomainStatistics
 from mrharmony.evidence.drift import Evidence, scan_evidence

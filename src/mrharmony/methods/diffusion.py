@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from mrharmony.core.volume import Domain, MrharmonyError, Volume
+from mrharmony.core.domain import Domain
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.volume import Volume
 from mrharmony.domains.statistics import DomainStatistics, brain_statistics, target_statistics
 from mrharmony.lock.bilateral_grid import BilateralGrid
 from mrharmony.lock.bounds import LockSettings

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from scipy.ndimage import map_coordinates
 
-from mrharmony.core.volume import Domain, FloatArray, MrharmonyError, Volume
+from mrharmony.core.domain import Domain
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.volume import FloatArray, Volume
 from mrharmony.domains.statistics import DomainStatistics, target_statistics
 from mrharmony.lock.bounds import LockSettings
 from mrharmony.lock.fit import fit_bilateral_grid

@@ -15,7 +15,9 @@ from intensity_normalization.adapters.images import NumpyImageAdapter
 from intensity_normalization.domain.exceptions import NormalizationError
 from numpy.typing import NDArray
 
-from mrharmony.core.volume import Domain, FloatArray, MrharmonyError
+from mrharmony.core.domain import Domain
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.volume import FloatArray
 from mrharmony.domains.fitted import Brains, Fitted, masked, require_brains
 from mrharmony.prepare.canonical import CanonicalBrain, brain_intensities, canonical_brain, on_brain
 from mrharmony.prepare.prepared import PreparedScan

@@ -7,7 +7,9 @@ from typing import Protocol
 
 import numpy as np
 
-from mrharmony.core.volume import Domain, Finding, FloatArray, Volume
+from mrharmony.core.domain import Domain
+from mrharmony.core.findings import Finding
+from mrharmony.core.volume import FloatArray, Volume
 from mrharmony.evidence.drift import Evidence
 from mrharmony.prepare.prepared import PreparedScan
 

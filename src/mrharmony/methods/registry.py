@@ -7,7 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol, cast, get_args
 
-from mrharmony.core.volume import Domain, FloatArray, MrharmonyError
+from mrharmony.core.domain import Domain
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.volume import FloatArray
 from mrharmony.domains.fitted import Brains, Fitted, load_fitted, require_brains
 from mrharmony.domains.statistics import DomainStatistics, fit_statistics, load_statistics
 from mrharmony.methods.bias_first import BiasFirstRule, fit_after_bias

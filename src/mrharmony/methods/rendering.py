@@ -11,7 +11,9 @@ from typing import Literal
 import numpy as np
 from scipy.ndimage import distance_transform_edt, map_coordinates
 
-from mrharmony.core.volume import BoolArray, Domain, FloatArray, Matrix, MrharmonyError, Volume
+from mrharmony.core.domain import Domain
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.volume import BoolArray, FloatArray, Matrix, Volume
 from mrharmony.domains.statistics import DomainStatistics, target_statistics
 from mrharmony.evidence.drift import scan_evidence
 from mrharmony.lock.bilateral_grid import BilateralGrid

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from mrharmony.core.volume import Domain, FloatArray
+from mrharmony.core.domain import Domain
+from mrharmony.core.volume import FloatArray
 from mrharmony.domains.fitted import Fitted, save_fitted
 from mrharmony.domains.statistics import DomainStatistics, save_statistics
 from mrharmony.methods.protocol import HarmonizedVolume

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from mrharmony.core.volume import Domain, FloatArray
+from mrharmony.core.domain import Domain
+from mrharmony.core.volume import FloatArray
 from mrharmony.domains.fitted import Brains, Fitted, masked, require_brains
 from mrharmony.methods.rendering import add_change, require_grid
 from mrharmony.prepare.canonical import STATISTICS_ZOOM, CanonicalBrain, canonical_brain

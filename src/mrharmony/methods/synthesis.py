@@ -17,7 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mrharmony.core.volume import Domain, FloatArray, MrharmonyError
+from mrharmony.core.domain import Domain
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.volume import FloatArray
 from mrharmony.domains.contrast import (
     ContrastModel,
     ScanContrasts,

@@ -13,7 +13,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mrharmony.core.volume import Domain, FloatArray
+from mrharmony.core.domain import Domain
+from mrharmony.core.volume import FloatArray
 from mrharmony.domains.statistics import (
     DomainStatistics,
     brain_statistics,

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.networks.diffusion.model import LatentModel
 
 

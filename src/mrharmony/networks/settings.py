@@ -9,7 +9,7 @@ from typing import Self, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 
 NO_PROMPT = ""  # the empty prompt, learned by dropout; what classifier-free guidance starts from
 

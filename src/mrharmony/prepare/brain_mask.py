@@ -16,7 +16,8 @@ from nibabel.affines import from_matvec
 from scipy.ndimage import affine_transform, binary_fill_holes, distance_transform_edt, gaussian_filter, label
 from scipy.spatial.transform import Rotation
 
-from mrharmony.core.volume import BoolArray, Finding, FloatArray, Matrix, MrharmonyError, Volume
+from mrharmony.core.findings import Finding, MrharmonyError
+from mrharmony.core.volume import BoolArray, FloatArray, Matrix, Volume
 from mrharmony.prepare.alignment import align_to_template
 from mrharmony.prepare.quality import MaskQuality, dice, mask_quality
 

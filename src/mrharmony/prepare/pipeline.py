@@ -6,14 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from mrharmony.core.volume import BoolArray, Matrix, MrharmonyError, Volume
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.volume import BoolArray, Matrix, Volume
 from mrharmony.prepare.alignment import align_to_template
 from mrharmony.prepare.brain_mask import check_brain_mask, locate_brain, mask_findings
 from mrharmony.prepare.prepared import PreparedScan
 from mrharmony.prepare.quality import MaskQuality, mask_quality, quality_findings
 from mrharmony.prepare.receive_field import receive_field
 from mrharmony.space.intensity import intensity_scale
-from mrharmony.space.voxel_order import array_from_ras, array_to_ras, to_ras
+from mrharmony.space.resampling import array_from_ras, array_to_ras, to_ras
 
 PREPARATION_FORMAT = "6"
 """Changes when preparation or the reference network changes, so that older preparations are not taken up."""

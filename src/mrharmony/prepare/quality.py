@@ -15,7 +15,8 @@ from nibabel.affines import apply_affine, from_matvec
 from scipy.ndimage import binary_erosion, find_objects, gaussian_filter, label
 from scipy.spatial.transform import Rotation
 
-from mrharmony.core.volume import BoolArray, Finding, FloatArray, Matrix, MrharmonyError, Volume
+from mrharmony.core.findings import Finding, MrharmonyError
+from mrharmony.core.volume import BoolArray, FloatArray, Matrix, Volume
 from mrharmony.prepare.alignment import Alignment
 from mrharmony.prepare.prepared import PreparedScan
 from mrharmony.space.grid import CANONICAL_GRID, Grid

@@ -13,14 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrharmony.core.atomic import write_bytes, write_json
-from mrharmony.core.findings import finding_record
+from mrharmony.core.findings import Finding, MrharmonyError, finding_record
 from mrharmony.core.version import __version__
-from mrharmony.core.volume import Finding, FloatArray, MrharmonyError
+from mrharmony.core.volume import FloatArray
 from mrharmony.prepare.pipeline import PREPARATION_FORMAT
 from mrharmony.prepare.prepared import PreparedScan
 from mrharmony.prepare.prepared_files import SPACE, PreparedFiles, itk_transform
-from mrharmony.scans.reading import read_mask
-from mrharmony.scans.scan import Scan
+from mrharmony.scans.reading import Scan, read_mask
 from mrharmony.scans.writing import write_gzip
 from mrharmony.space.grid import CANONICAL_GRID
 

@@ -12,14 +12,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mrharmony.core.volume import BoolArray, Finding, FloatArray, Volume
+from mrharmony.core.findings import Finding
+from mrharmony.core.volume import BoolArray, FloatArray, Volume
 from mrharmony.prepare.prepared import PreparedScan
 from mrharmony.prepare.quality import PreparationFigures
 from mrharmony.report.page import PLANES, document, mark, picture_data, slice_places
 from mrharmony.space.grid import CANONICAL_GRID
-from mrharmony.space.resampling import resample_brain
+from mrharmony.space.resampling import array_to_ras, resample_brain, to_ras
 from mrharmony.space.template import template, template_brain_mask
-from mrharmony.space.voxel_order import array_to_ras, to_ras
 
 Verdict = Literal["passed", "warned", "refused"]
 

@@ -1,90 +1,27 @@
-"""JSON sidecars of BIDS scans, by the inheritance principle.
-
-A read-only index of the T1w scans in a BIDS folder and the domain (site) of each.
-"""
+"""BIDS folders: the table of participants, JSON sidecars, and a read-only index of all T1w scans."""
 
 from __future__ import annotations
 
+import csv
+import hashlib
+import io
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from mrharmony.core.findings import error, warning
-from mrharmony.core.volume import Finding, MrharmonyError
+from mrharmony.core.findings import Finding, MrharmonyError, error, warning
 from mrharmony.scans.names import scan_stem
-from mrharmony.scans.participants import read_participants
 
 Sidecar = dict[str, Any]
 
-
-def entities(stem: str) -> frozenset[str]:
-    """Return the entities of a BIDS file name without its suffix: `sub-01_T1w` has `{sub-01}`."""
-    return frozenset(stem.split("_")[:-1])
-
-
-class SidecarReader:
-    """Reads each sidecar of a folder once, however many scans inherit from it.
-
-    Sidecars apply to a scan where they lie in a folder above it (or beside it), end in `T1w`, and name no
-    entity that the scan has not. The deeper one, and the more specific one, wins.
-    """
-
-    def __init__(self, root: Path) -> None:
-        """Take the BIDS folder, above which nothing is inherited."""
-        self._root = root
-        self._folders: dict[Path, list[tuple[frozenset[str], Sidecar]]] = {}
-        self.findings: list[Finding] = []
-
-    def read(self, scan: Path, stem: str) -> Sidecar:
-        """Return all that the sidecars say of a scan, merged.
-
-        Parameters
-        ----------
-        scan
-            The scan, somewhere below the BIDS folder.
-        stem
-            Its file name without `.nii` or `.nii.gz`.
-        """
-        merged: Sidecar = {}
-        above = [folder for folder in scan.parents if folder.is_relative_to(self._root)]
-        for folder in reversed(above):
-            for names, content in self._sidecars(folder):
-                if names <= entities(stem):
-                    merged |= content
-        return merged
-
-    def _sidecars(self, folder: Path) -> list[tuple[frozenset[str], Sidecar]]:
-        """Return entities and content of a folder's T1w sidecars, the most specific last."""
-        if folder not in self._folders:
-            paths = [path for path in sorted(folder.glob("*T1w.json")) if not path.name.startswith(".")]
-            pairs = [(entities(path.stem), self._load(path)) for path in paths]
-            self._folders[folder] = sorted(pairs, key=lambda pair: len(pair[0]))
-        return self._folders[folder]
-
-    def _load(self, path: Path) -> Sidecar:
-        try:
-            content = json.loads(path.read_text(encoding="utf-8-sig"))
-        except (OSError, ValueError, RecursionError):
-            content = None
-        if isinstance(content, dict):
-            return content
-        self.findings.append(
-            warning(
-                "bids-bad-sidecar",
-                f"{path.relative_to(self._root)} is not a JSON object and is ignored.",
-                "Repair or remove it.",
-            )
-        )
-        return {}
-
-
-SESSION = "session"
-"""The domain column that stands for the label of the scan's `ses-` folder."""
-
+SESSION = "session"  # the domain column that stands for the label of the scan's `ses-` folder
+ID_COLUMN = "participant_id"
+SPLIT = "split"  # column with `train` and `test`
+NOT_AVAILABLE = frozenset({"", "n/a", "nan"})
+# Entities of T1w images that are written beside scans but are none.
 OWN_MAPS = frozenset({"desc-uncertainty", "desc-canonical", "desc-volumecorrected"})
-"""Entities of T1w images that are written beside scans and are none themselves."""
 
 _NAMED_AT_MOST = 5
 
@@ -102,7 +39,7 @@ class BidsScan:
     domain
         The site, scanner or protocol; None where the table does not say.
     sidecar
-        What the JSON sidecars say, merged by BIDS inheritance.
+        Content of the JSON sidecars, merged by BIDS inheritance.
     participant
         The subject's row of `participants.tsv`, without what is not available (`n/a`).
     """
@@ -128,7 +65,7 @@ class BidsIndex:
     scans
         All scans, sorted by path.
     findings
-        What is odd about the folder; an error among it concerns single scans, not the whole.
+        What is odd about the folder; an error concerns a single scan, not the whole.
     """
 
     root: Path
@@ -167,12 +104,12 @@ class BidsIndex:
 
     @property
     def domains(self) -> tuple[str, ...]:
-        """The names of all domains that scans are from, sorted."""
+        """The names of all domains that scans come from, sorted."""
         return tuple(sorted({scan.domain for scan in self.scans if scan.domain is not None}))
 
 
 def usual_column(root: Path) -> str:
-    """Return `site` if the table of a data set has that column, else `session`: some work needs no domain."""
+    """Return `site` if the table of a data set has that column, else `session`, for work without domains."""
     table = root / "participants.tsv"
     return "site" if table.is_file() and "site" in read_participants(table)[0] else SESSION
 
@@ -211,7 +148,7 @@ def _scan(
 
 
 def _check_scans(root: Path, scans: Iterable[BidsScan]) -> Iterator[Finding]:
-    """Find links without content, misnamed files, and scans that are there twice."""
+    """Find links without content, misnamed files, and duplicate scans."""
     stems: set[Path] = set()
     for scan in scans:
         name = scan.path.relative_to(root)
@@ -224,13 +161,13 @@ def _check_scans(root: Path, scans: Iterable[BidsScan]) -> Iterator[Finding]:
         stem = scan.path.with_name(scan_stem(scan.path))
         if stem in stems:
             yield warning(
-                "bids-duplicate", f"{name} is there both compressed and not.", "Remove one of the two."
+                "bids-duplicate", f"{name} exists both compressed and not.", "Remove one of the two."
             )
         stems.add(stem)
 
 
 def _check_domains(scans: tuple[BidsScan, ...], participants: dict[str, dict[str, str]]) -> Iterator[Finding]:
-    """Find scans whose domain is not known, in a folder where that of others is."""
+    """Find scans of unknown domain, in a folder where that of others is known."""
     lost = [scan for scan in scans if scan.domain is None]
     if len(lost) == len(scans):
         return
@@ -254,3 +191,136 @@ def _some(subjects: list[str]) -> str:
     named = ", ".join(f"sub-{subject}" for subject in subjects[:_NAMED_AT_MOST])
     more = len(subjects) - _NAMED_AT_MOST
     return f"{named} and {more} more" if more > 0 else named
+
+
+def read_participants(path: Path) -> tuple[tuple[str, ...], dict[str, dict[str, str]]]:
+    """Read the table.
+
+    Parameters
+    ----------
+    path
+        Tab-separated, UTF-8 with or without byte-order mark; labels with or without `sub-`.
+
+    Returns
+    -------
+    columns
+        Names of the columns beside `participant_id`.
+    rows
+        For each subject label without `sub-`, the known values by column; `n/a` is left out.
+
+    Raises
+    ------
+    MrharmonyError
+        The table is missing, empty, not UTF-8, not tab-separated, or names a subject twice.
+    """
+    try:
+        lines = [line for line in _lines(path) if any(map(str.strip, line))]
+    except csv.Error as failure:
+        raise MrharmonyError(f"{path}: not a table ({failure}). Save it as tab-separated UTF-8.") from failure
+    if len(lines) < 2:
+        raise MrharmonyError(
+            f"{path}: the table is empty. It needs participant_id, site and a row a subject."
+        )
+    header = [name.strip() for name in lines[0]]
+    _check_header(path, header)
+    rows: dict[str, dict[str, str]] = {}
+    for values in lines[1:]:
+        row = _row(path, header, values)
+        label = row.pop(ID_COLUMN, "").removeprefix("sub-")
+        if not label:
+            raise MrharmonyError(f"{path}: the row {values} has no participant_id. Fill it in.")
+        if label in rows:
+            raise MrharmonyError(f"{path}: subject {label} has two rows. Remove one of them.")
+        rows[label] = row
+    return tuple(name for name in header if name != ID_COLUMN), rows
+
+
+def shuffle_key(subject: str) -> str:
+    """Return a key that shuffles subjects, always alike: their labels are often sorted by site."""
+    return hashlib.sha256(subject.encode()).hexdigest()
+
+
+def _lines(path: Path) -> Iterator[list[str]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as failure:
+        raise MrharmonyError(
+            f"{path}: not found. A BIDS folder needs this table, with the columns participant_id and site."
+        ) from failure
+    except UnicodeDecodeError as failure:
+        raise MrharmonyError(f"{path}: not UTF-8 text. Save it again with the encoding UTF-8.") from failure
+    except OSError as failure:
+        raise MrharmonyError(
+            f"{path}: cannot be read ({failure.strerror}). Check its permissions."
+        ) from failure
+    return csv.reader(io.StringIO(text, newline=""), delimiter="\t")
+
+
+def _check_header(path: Path, header: list[str]) -> None:
+    if ID_COLUMN not in header:
+        separated = "The columns must be separated by tabs." if len(header) == 1 else "Rename the column."
+        raise MrharmonyError(f"{path}: no column {ID_COLUMN}, only {', '.join(header)}. {separated}")
+    repeated = {name for name in header if header.count(name) > 1}
+    if repeated:
+        raise MrharmonyError(f"{path}: column {sorted(repeated)[0]!r} appears twice. Remove one.")
+
+
+def _row(path: Path, header: list[str], values: list[str]) -> dict[str, str]:
+    if any("\n" in value for value in values):
+        raise MrharmonyError(f"{path}: a quotation mark is not closed in {values[0]!r}. Remove or close it.")
+    if len(values) > len(header):
+        raise MrharmonyError(f"{path}: the row {values} has more fields than the header. Check its tabs.")
+    pairs = zip(header, map(str.strip, values), strict=False)
+    return {name: value for name, value in pairs if value.lower() not in NOT_AVAILABLE}
+
+
+def entities(stem: str) -> frozenset[str]:
+    """Return the entities of a BIDS file name without its suffix: `sub-01_T1w` has `{sub-01}`."""
+    return frozenset(stem.split("_")[:-1])
+
+
+class SidecarReader:
+    """Reads each sidecar of a BIDS folder once, however many scans inherit from it.
+
+    A sidecar applies to a scan if it lies in a folder above it (or beside it), ends in `T1w`, and names no
+    entity that the scan lacks. Deeper sidecars win over higher ones, more specific over less specific ones.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._folders: dict[Path, list[tuple[frozenset[str], Sidecar]]] = {}
+        self.findings: list[Finding] = []
+
+    def read(self, scan: Path, stem: str) -> Sidecar:
+        """Return the merged sidecars of a scan below the BIDS folder; `stem` is its name without suffix."""
+        merged: Sidecar = {}
+        above = [folder for folder in scan.parents if folder.is_relative_to(self._root)]
+        for folder in reversed(above):
+            for names, content in self._sidecars(folder):
+                if names <= entities(stem):
+                    merged |= content
+        return merged
+
+    def _sidecars(self, folder: Path) -> list[tuple[frozenset[str], Sidecar]]:
+        """Return entities and content of a folder's T1w sidecars, the most specific last."""
+        if folder not in self._folders:
+            paths = [path for path in sorted(folder.glob("*T1w.json")) if not path.name.startswith(".")]
+            pairs = [(entities(path.stem), self._load(path)) for path in paths]
+            self._folders[folder] = sorted(pairs, key=lambda pair: len(pair[0]))
+        return self._folders[folder]
+
+    def _load(self, path: Path) -> Sidecar:
+        try:
+            content = json.loads(path.read_text(encoding="utf-8-sig"))
+        except (OSError, ValueError, RecursionError):
+            content = None
+        if isinstance(content, dict):
+            return content
+        self.findings.append(
+            warning(
+                "bids-bad-sidecar",
+                f"{path.relative_to(self._root)} is not a JSON object and is ignored.",
+                "Repair or remove it.",
+            )
+        )
+        return {}

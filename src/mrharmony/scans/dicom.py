@@ -1,6 +1,6 @@
-"""Which series of an examination is the T1w scan: by its name, or else by how it was taken.
+"""A folder of DICOM files into one T1w scan, with nothing in it that names the patient.
 
-A folder of DICOM files into one T1w scan, with nothing in it that names the patient.
+Which series is the T1w scan is decided by its name, or else by how it was acquired.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ from typing import Any
 import dcm2niix
 import nibabel as nib
 
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.scans.names import scan_suffix
 from mrharmony.scans.reading import read_scan
-from mrharmony.scans.scan import Scan
 from mrharmony.scans.writing import write_scan
 
 _NAMED_T1 = re.compile(r"t1(?!rho|.?map)|mp.?rage|mp2rage|spgr|bravo|tfl|3d.?tfe|fspgr", re.IGNORECASE)
@@ -36,95 +35,19 @@ _SMALLEST_EXTENT = 90.0  # mm; less is not a whole brain
 _LONGEST_ECHO = 0.010  # s; beyond it gradient echoes are T2*-weighted
 _LONGEST_SPOILED_TR = 0.060  # s
 _SMALLEST_FLIP = 8.0  # degrees; below it a spoiled gradient echo without inversion is proton-density-weighted
-
-Series = tuple[dict[str, Any], Sequence[int], Sequence[float]]
-
-
-def likely_t1w(series: Sequence[Series]) -> list[int]:
-    """Return which series are likely T1w scans of a whole brain.
-
-    Those named so (MPRAGE, SPGR, BRAVO, T1 …) count; only where none is, those taken so: 3D gradient echo,
-    short echo, with an inversion or a short repetition and a large flip angle. Scans after contrast agent
-    and scans of other names never count; original images are preferred to derived ones.
-
-    Parameters
-    ----------
-    series
-        dcm2niix's sidecar, voxel counts and voxel edges (mm) of each.
-
-    Returns
-    -------
-    Positions in `series`; none or several where it is not clear.
-    """
-    usable = [number for number, one in enumerate(series) if _is_whole_brain(one) and not _is_other(one[0])]
-    named = [number for number in usable if _NAMED_T1.search(_name(series[number][0]))]
-    likely = named or [number for number in usable if _taken_as_t1w(series[number][0])]
-    original = [number for number in likely if "DERIVED" not in _image_type(series[number][0])]
-    return original or likely
-
-
-def _is_whole_brain(series: Series) -> bool:
-    _, shape, zooms = series
-    if len(shape) < 3 or any(size > 1 for size in shape[3:]) or max(zooms[:3]) > _THICKEST:
-        return False
-    return min(size * zoom for size, zoom in zip(shape[:3], zooms[:3], strict=True)) >= _SMALLEST_EXTENT
-
-
-def _is_other(sidecar: dict[str, Any]) -> bool:
-    contrast_agent = bool(sidecar.get("ContrastBolusIngredient"))
-    return contrast_agent or bool(
-        _NAMED_OTHER.search(_name(sidecar)) or _DERIVED_TYPES & _image_type(sidecar)
-    )
-
-
-def _taken_as_t1w(sidecar: dict[str, Any]) -> bool:
-    sequence = sidecar.get("ScanningSequence", "")
-    if "GR" not in sequence or sidecar.get("MRAcquisitionType") != "3D":
-        return False
-    if float(sidecar.get("EchoTime", 1)) > _LONGEST_ECHO:
-        return False
-    if "IR" in sequence or "InversionTime" in sidecar:
-        return True
-    short = float(sidecar.get("RepetitionTime", 1)) <= _LONGEST_SPOILED_TR
-    return short and float(sidecar.get("FlipAngle", 0)) >= _SMALLEST_FLIP
-
-
-def _name(sidecar: dict[str, Any]) -> str:
-    # Underscores are letters to \b: t1_mprage_post shall end a word at each.
-    return " ".join(str(sidecar.get(key, "")) for key in _NAMES).replace("_", " ")
-
-
-def _image_type(sidecar: dict[str, Any]) -> frozenset[str]:
-    return frozenset(str(part).upper() for part in sidecar.get("ImageType", ()))
-
-
 _MAGIC, _MAGIC_AT = b"DICM", 128
 _DICOM_SUFFIXES = (".dcm", ".ima")
-_LOOKED_AT = 50  # files opened to tell whether a folder holds DICOM
+_INSPECTED = 50  # files opened to find out whether a folder holds DICOM
+# What is kept of dcm2niix's sidecar: how the scan was acquired, but no free text, names, numbers or times.
 KEPT_KEYS = (
-    "Modality",
-    "MagneticFieldStrength",
-    "ImagingFrequency",
-    "Manufacturer",
-    "ManufacturersModelName",
-    "SoftwareVersions",
-    "MRAcquisitionType",
-    "ScanningSequence",
-    "SequenceVariant",
-    "ScanOptions",
-    "PatientPosition",
-    "SliceThickness",
-    "SpacingBetweenSlices",
-    "EchoTime",
-    "RepetitionTime",
-    "InversionTime",
-    "FlipAngle",
-    "PixelBandwidth",
-    "ParallelReductionFactorInPlane",
-    "ConversionSoftware",
-    "ConversionSoftwareVersion",
-)
-"""What is kept of dcm2niix's sidecar: how the scan was taken. Free text, names, numbers and times are not."""
+    "Modality", "MagneticFieldStrength", "ImagingFrequency", "Manufacturer", "ManufacturersModelName",
+    "SoftwareVersions", "MRAcquisitionType", "ScanningSequence", "SequenceVariant", "ScanOptions",
+    "PatientPosition", "SliceThickness", "SpacingBetweenSlices", "EchoTime", "RepetitionTime",
+    "InversionTime", "FlipAngle", "PixelBandwidth", "ParallelReductionFactorInPlane",
+    "ConversionSoftware", "ConversionSoftwareVersion",
+)  # fmt: skip
+
+Series = tuple[dict[str, Any], Sequence[int], Sequence[float]]
 
 
 @dataclass(frozen=True)
@@ -136,7 +59,7 @@ class DicomSeries:
     path
         The converted image, in a temporary folder.
     sidecar
-        What dcm2niix says of it; without names and times of the patient, but with free text.
+        What dcm2niix says about it; without names and times of the patient, but with free text.
     shape, zooms
         Voxel counts (three or more axes) and voxel edges in mm.
     """
@@ -153,7 +76,7 @@ class DicomSeries:
         return None if number is None else int(number)
 
     def line(self) -> str:
-        """Return the series as a person chooses it: number, name and size."""
+        """Return number, name and size of the series, for a person to choose by."""
         name = self.sidecar.get("SeriesDescription") or self.sidecar.get("ProtocolName") or "no name"
         size = "×".join(map(str, self.shape))
         return f"{self.number}: {name} ({size}, {'×'.join(f'{zoom:.2g}' for zoom in self.zooms[:3])} mm)"
@@ -164,7 +87,7 @@ def is_dicom_folder(path: Path) -> bool:
     if not path.is_dir():
         return False
     files = (file for file in sorted(path.rglob("*")) if file.is_file())
-    some = [file for file, _ in zip(files, range(_LOOKED_AT), strict=False)]
+    some = [file for file, _ in zip(files, range(_INSPECTED), strict=False)]
     return not any(scan_suffix(file) for file in some) and any(_is_dicom(file) for file in some)
 
 
@@ -187,11 +110,15 @@ def convert_dicom(folder: Path, output: Path, series: int | None = None) -> Path
     Raises
     ------
     MrharmonyError
-        dcm2niix fails; no series, or more than one, may be meant; or `output` is there and differs.
+        dcm2niix fails; no series, or more than one, may be the scan; or `output` exists and differs.
     """
     with TemporaryDirectory(prefix="mrharmony-") as temporary:
         chosen = choose_series(folder, _convert_all(folder, Path(temporary)), series)
-        scan = _read(folder, chosen)
+        try:
+            scan = read_scan(chosen.path)
+        except MrharmonyError as error:
+            reason = str(error).removeprefix(f"{chosen.path}: ")
+            raise MrharmonyError(f"{folder}: series {chosen.number}: {reason}") from error
         sidecar = {key: chosen.sidecar[key] for key in KEPT_KEYS if key in chosen.sidecar}
         if not output.exists():
             write_scan(output, scan.volume.voxels, scan, sidecar)
@@ -199,16 +126,8 @@ def convert_dicom(folder: Path, output: Path, series: int | None = None) -> Path
         again = Path(temporary) / "again.nii.gz"
         write_scan(again, scan.volume.voxels, scan, None)
         if again.read_bytes() != output.read_bytes():
-            raise MrharmonyError(f"{output}: is another scan than that of {folder}. Name another output.")
+            raise MrharmonyError(f"{output}: holds another scan than {folder}. Name another output.")
     return output
-
-
-def _read(folder: Path, series: DicomSeries) -> Scan:
-    try:
-        return read_scan(series.path)
-    except MrharmonyError as error:
-        reason = str(error).removeprefix(f"{series.path}: ")
-        raise MrharmonyError(f"{folder}: series {series.number}: {reason}") from error
 
 
 def choose_series(folder: Path, found: Sequence[DicomSeries], number: int | None) -> DicomSeries:
@@ -217,11 +136,11 @@ def choose_series(folder: Path, found: Sequence[DicomSeries], number: int | None
     Raises
     ------
     MrharmonyError
-        None or several may be meant; all are listed.
+        There is none, or more than one; it lists them.
     """
     if number is None:
         candidates = [found[i] for i in likely_t1w([(s.sidecar, s.shape, s.zooms) for s in found])]
-        remedy = "Choose one with --series N"
+        remedy = "Choose one with series=N"
     else:
         candidates = [series for series in found if series.number == number]
         remedy = "Name a series of one volume"
@@ -262,3 +181,62 @@ def _is_dicom(file: Path) -> bool:
             return stream.read(_MAGIC_AT + len(_MAGIC))[_MAGIC_AT:] == _MAGIC
     except OSError:
         return False
+
+
+def likely_t1w(series: Sequence[Series]) -> list[int]:
+    """Return which series are likely T1w scans of a whole brain.
+
+    Series with such a name (MPRAGE, SPGR, BRAVO, T1 …) count; only where there is none, those acquired like
+    one: 3D gradient echo, short echo, with an inversion or a short repetition and a large flip angle. Scans
+    after contrast agent and scans of other names never count; original images are preferred to derived ones.
+
+    Parameters
+    ----------
+    series
+        dcm2niix's sidecar, voxel counts and voxel edges (mm) of each.
+
+    Returns
+    -------
+    Positions in `series`; none or several where it is unclear.
+    """
+    usable = [number for number, one in enumerate(series) if _is_whole_brain(one) and not _is_other(one[0])]
+    named = [number for number in usable if _NAMED_T1.search(_name(series[number][0]))]
+    likely = named or [number for number in usable if _acquired_as_t1w(series[number][0])]
+    original = [number for number in likely if "DERIVED" not in _image_type(series[number][0])]
+    return original or likely
+
+
+def _is_whole_brain(series: Series) -> bool:
+    _, shape, zooms = series
+    if len(shape) < 3 or any(size > 1 for size in shape[3:]) or max(zooms[:3]) > _THICKEST:
+        return False
+    return min(size * zoom for size, zoom in zip(shape[:3], zooms[:3], strict=True)) >= _SMALLEST_EXTENT
+
+
+def _is_other(sidecar: dict[str, Any]) -> bool:
+    return bool(
+        sidecar.get("ContrastBolusIngredient")
+        or _NAMED_OTHER.search(_name(sidecar))
+        or _DERIVED_TYPES & _image_type(sidecar)
+    )
+
+
+def _acquired_as_t1w(sidecar: dict[str, Any]) -> bool:
+    sequence = sidecar.get("ScanningSequence", "")
+    if "GR" not in sequence or sidecar.get("MRAcquisitionType") != "3D":
+        return False
+    if float(sidecar.get("EchoTime", 1)) > _LONGEST_ECHO:
+        return False
+    if "IR" in sequence or "InversionTime" in sidecar:
+        return True
+    short = float(sidecar.get("RepetitionTime", 1)) <= _LONGEST_SPOILED_TR
+    return short and float(sidecar.get("FlipAngle", 0)) >= _SMALLEST_FLIP
+
+
+def _name(sidecar: dict[str, Any]) -> str:
+    # Underscores are letters to \b, but t1_mprage_post has to match as three words.
+    return " ".join(str(sidecar.get(key, "")) for key in _NAMES).replace("_", " ")
+
+
+def _image_type(sidecar: dict[str, Any]) -> frozenset[str]:
+    return frozenset(str(part).upper() for part in sidecar.get("ImageType", ()))

@@ -1,7 +1,4 @@
-"""Where a scan says that its voxels lie: the two forms of NIfTI, and how far they are apart.
-
-What can be wrong with where a scan says that its voxels lie.
-"""
+"""Where a scan says that its voxels lie: the two forms of NIfTI, and what can be wrong with them."""
 
 from __future__ import annotations
 
@@ -14,14 +11,23 @@ import numpy as np
 from nibabel.affines import from_matvec, obliquity, voxel_sizes
 from numpy.typing import NDArray
 
-from mrharmony.core.findings import error, info, warning
-from mrharmony.core.volume import Finding, Matrix
+from mrharmony.core.findings import Finding, error, info, warning
+from mrharmony.core.volume import Matrix
 
-FORMS_TOLERANCE_MM = 0.1
-"""Forms that differ less than this anywhere in the field of view agree: it is rounding."""
+FORMS_TOLERANCE_MM = (
+    0.1  # forms that differ less than this anywhere in the field of view agree: it is rounding
+)
+SINGULAR = (
+    1e-3  # smallest volume of a voxel relative to the product of its edges; below, its axes are coplanar
+)
+MIN_ZOOM_MM, MAX_ZOOM_MM = 0.1, 10.0
+ZOOM_TOLERANCE = 0.01
+ANISOTROPY = 2.0
+OBLIQUE_DEGREES = 0.1
+SHEAR_DEGREES = 0.5
 
-SINGULAR = 1e-3
-"""Smallest volume of a voxel relative to the product of its edges; below, its axes are coplanar."""
+_GEOMETRY = "Convert the scan again from its source, for instance with `dcm2niix`."
+_REWRITTEN = "Outputs get both forms, the qform made from the sform."
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ class Geometry:
 
     @property
     def affine(self) -> Matrix | None:
-        """The form that counts: the sform where it is set, otherwise the qform."""
+        """The form that is used: the sform where it is set, otherwise the qform."""
         return self.qform if self.sform is None else self.sform
 
     @property
@@ -59,7 +65,17 @@ class Geometry:
 
 
 class FormDifference(NamedTuple):
-    """How far two affines are apart: mm at the worst corner, degrees between axes, handedness."""
+    """How far two affines are apart.
+
+    Parameters
+    ----------
+    millimetres
+        Between the two positions of the worst corner of the field of view.
+    degrees
+        Of the rotation between the two; meaningless where they mirror each other.
+    mirrored
+        Whether they do.
+    """
 
     millimetres: float
     degrees: float
@@ -82,12 +98,6 @@ def form_difference(sform: Matrix, qform: Matrix, shape: tuple[int, int, int]) -
         Voxel indices to world millimetres, shape (4, 4).
     shape
         Voxel counts along i, j, k.
-
-    Returns
-    -------
-    FormDifference
-        The distance between the two positions of the worst corner of the field of view, the angle of
-        the rotation between the two (meaningless where they mirror each other), and whether they do.
     """
     edges = [(-0.5, size - 0.5) for size in shape]
     corners = np.array([(*corner, 1.0) for corner in itertools.product(*edges)])
@@ -118,13 +128,6 @@ def assumed_ras(geometry: Geometry) -> Matrix:
     centre = (np.array(geometry.shape) - 1) / 2
     zooms = np.array(geometry.zooms)
     return np.asarray(from_matvec(np.diag(zooms), -zooms * centre))
-
-
-MIN_ZOOM_MM, MAX_ZOOM_MM = 0.1, 10.0
-ZOOM_TOLERANCE = 0.01
-ANISOTROPY = 2.0
-OBLIQUE_DEGREES = 0.1
-SHEAR_DEGREES = 0.5
 
 
 def check_affine(geometry: Geometry) -> Iterator[Finding]:
@@ -232,9 +235,9 @@ def check_orientation(assume_ras: bool) -> Callable[[Geometry], Iterable[Finding
     level = warning if assume_ras else error
     message = "The header does not say which way the voxel axes run (sform and qform are not set)."
     fix = (
-        "They are assumed to run to the right, anterior and superior; the output's header is as silent."
+        "They are assumed to run to the right, anterior and superior; the output's header leaves it open too."
         if assume_ras
-        else "Convert the scan again, or say --assume-ras if they run to the right, anterior and superior."
+        else "Convert the scan again, or pass assume_ras if they run to the right, anterior and superior."
     )
 
     def check(geometry: Geometry) -> Iterator[Finding]:
@@ -251,8 +254,5 @@ def _plausible(zooms: NDArray[np.float64]) -> bool:
 def _sizes(zooms: NDArray[np.float64]) -> str:
     return "×".join(f"{zoom:.4g}" for zoom in zooms)
 
-
-_GEOMETRY = "Convert the scan again from its source, for instance with `dcm2niix`."
-_REWRITTEN = "Outputs get both forms, the qform made from the sform."
 
 GEOMETRY_CHECKS = (check_affine, check_forms, check_zooms, check_units, check_isotropy, check_axes)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 
-NIFTI_SUFFIXES = (".nii", ".nii.gz")
 MGH_SUFFIXES = (".mgh", ".mgz")
 COMPRESSED_SUFFIXES = (".nii.gz", ".mgz")
-SCAN_SUFFIXES = NIFTI_SUFFIXES + MGH_SUFFIXES
+SCAN_SUFFIXES = (".nii", ".nii.gz", *MGH_SUFFIXES)
 
 
 def scan_suffix(path: Path | str) -> str | None:
@@ -26,23 +25,12 @@ def scan_stem(path: Path | str) -> str:
 
 
 def sidecar_path(image: Path) -> Path:
-    """Return where the JSON sidecar of an image is: beside it, under the same stem."""
+    """Return the path of an image's JSON sidecar: beside it, under the same stem."""
     return image.with_name(f"{scan_stem(image)}.json")
 
 
 def output_stem(path: Path | str) -> str:
-    """Return the name that outputs of a scan start with.
-
-    Parameters
-    ----------
-    path
-        A scan, such as `sub-01_ses-a_T1w.nii.gz`.
-
-    Returns
-    -------
-    str
-        The file name without its scan suffix and without a trailing `_T1w`: `sub-01_ses-a`.
-    """
+    """Return what the names of a scan's outputs start with: `sub-01_T1w.nii.gz` gives `sub-01`."""
     return scan_stem(path).removesuffix("_T1w")
 
 
@@ -52,7 +40,7 @@ def find_scans(paths: Iterable[Path]) -> list[Path]:
     Raises
     ------
     MrharmonyError
-        If a folder holds no scan.
+        A folder holds no scan.
     """
     scans: list[Path] = []
     for path in paths:

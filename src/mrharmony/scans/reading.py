@@ -2,29 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 
-from mrharmony.core.findings import ScanFault, error, has_error, proceed, run_checks, warning
-from mrharmony.core.volume import BoolArray, Finding, MrharmonyError, ScanRefused, Volume
-from mrharmony.scans.geometry import GEOMETRY_CHECKS, Geometry, assumed_ras, check_orientation
-from mrharmony.scans.layout import LAYOUT_CHECKS, Layout
-from mrharmony.scans.mgh import MghHeader
-from mrharmony.scans.names import COMPRESSED_SUFFIXES, MGH_SUFFIXES, scan_suffix
-from mrharmony.scans.nifti import NiftiHeader
-from mrharmony.scans.scan import Scan, ScanHeader
+from mrharmony.core.findings import (
+    Finding,
+    MrharmonyError,
+    ScanFault,
+    ScanRefused,
+    error,
+    has_error,
+    proceed,
+    run_checks,
+    warning,
+)
+from mrharmony.core.volume import BoolArray, Volume
+from mrharmony.scans.geometry import GEOMETRY_CHECKS, assumed_ras, check_orientation
+from mrharmony.scans.headers import parse_header
+from mrharmony.scans.names import COMPRESSED_SUFFIXES, scan_suffix
 from mrharmony.scans.stream import MAX_RATIO, ByteSource, check_file, open_scan, unreadable
-from mrharmony.scans.voxels import VOXEL_CHECKS, StoredVoxels, check_finite, read_voxels
+from mrharmony.scans.voxels import (
+    LAYOUT_CHECKS,
+    VOXEL_CHECKS,
+    Layout,
+    StoredVoxels,
+    check_finite,
+    read_voxels,
+)
 
 VoxelChecks = tuple[Callable[[StoredVoxels], Iterable[Finding]], ...]
 
-SAME_GRID_MM = 0.01
-"""How far the affines of a scan and of its mask may differ in any entry."""
+SAME_GRID_MM = 0.01  # how far the affines of a scan and of its mask may differ in any entry
+MAX_TRAILING_BYTES = 64 * 2**20  # read beyond the voxels before the file is called a decompression bomb
 
-MAX_TRAILING_BYTES = 64 * 2**20
-"""How far the content is followed beyond the voxels before it is called a decompression bomb."""
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """A scan as it was read.
+
+    Parameters
+    ----------
+    path
+        The file.
+    volume
+        Finite intensities on the native grid, and the affine.
+    header
+        NIfTI header with the geometry of the scan and nothing else: outputs are written with it.
+    findings
+        What is worth knowing about the scan; none is an error.
+    """
+
+    path: Path
+    volume: Volume
+    header: nib.Nifti1Header
+    findings: tuple[Finding, ...]
 
 
 def read_scan(path: Path | str, *, assume_ras: bool = False) -> Scan:
@@ -35,8 +70,8 @@ def read_scan(path: Path | str, *, assume_ras: bool = False) -> Scan:
     path
         A `.nii`, `.nii.gz`, `.mgh` or `.mgz` file.
     assume_ras
-        Accept a scan that does not say how it lies, as one whose voxel axes run to the right, anterior
-        and superior.
+        Accept a scan whose header does not say how it lies, as one whose voxel axes run to the right,
+        anterior and superior.
 
     Returns
     -------
@@ -52,7 +87,7 @@ def read_scan(path: Path | str, *, assume_ras: bool = False) -> Scan:
 
 
 def read_mask(path: Path | str, like: Scan) -> BoolArray:
-    """Read a brain mask that lies on a scan's grid.
+    """Read a brain mask on a scan's grid.
 
     Parameters
     ----------
@@ -126,55 +161,37 @@ def _read(
 ) -> Scan | None:
     """Read header, voxels and the rest of the file, adding to the findings as they come."""
     header = parse_header(path, source)
-    layout = header.layout(_capacity(path))
+    # The most content that the file can hold: a header that claims more is refused before memory is taken.
+    capacity = path.stat().st_size * (MAX_RATIO if scan_suffix(path) in COMPRESSED_SUFFIXES else 1)
+    layout = header.layout(capacity)
     findings += proceed(run_checks(LAYOUT_CHECKS, layout))
     geometry = header.geometry(layout.shape)
-    findings += header.oddities()
+    findings += header.repairs
     findings += run_checks((check_orientation(assume_ras), *GEOMETRY_CHECKS), geometry)
     stored = read_voxels(source, layout)
     findings += run_checks(voxel_checks, stored)
-    findings += _check_end(source, layout)
-    return None if has_error(findings) else _scan(path, header, geometry, stored, findings)
-
-
-def parse_header(path: Path, source: ByteSource) -> ScanHeader:
-    """Read the header of the format that the file's name announces."""
-    kind: type[ScanHeader] = MghHeader if scan_suffix(path) in MGH_SUFFIXES else NiftiHeader
-    return kind.parse(source)
-
-
-def _capacity(path: Path) -> int:
-    """Return how many bytes of content the file can hold at most."""
-    return path.stat().st_size * (MAX_RATIO if scan_suffix(path) in COMPRESSED_SUFFIXES else 1)
-
-
-def _check_end(source: ByteSource, layout: Layout) -> tuple[Finding, ...]:
-    """Read to the end, so that the whole file is verified, and say what follows the voxels."""
-    trailing = source.drain(MAX_TRAILING_BYTES)
-    if trailing > MAX_TRAILING_BYTES:
-        return (
-            error(
-                "decompression-bomb",
-                f"More than {MAX_TRAILING_BYTES:,} bytes follow the voxels that the header announces.",
-                "The header or the file is damaged: convert the scan again.",
-            ),
-        )
-    if trailing and not layout.has_footer:
-        return (
-            warning(
-                "trailing-data",
-                f"{trailing:,} bytes follow the voxels; they are ignored.",
-                "Convert the scan again if you did not expect that.",
-            ),
-        )
-    return ()
-
-
-def _scan(
-    path: Path, header: ScanHeader, geometry: Geometry, stored: StoredVoxels, findings: list[Finding]
-) -> Scan:
+    findings += tuple(_check_end(source, layout))
+    if has_error(findings):
+        return None
     output_header = header.output_header(geometry)
     known = geometry.affine is not None
     affine = np.asarray(output_header.get_best_affine()) if known else assumed_ras(geometry)
     voxels = stored.intensities.reshape(geometry.shape, order="F")
     return Scan(path, Volume(voxels, affine), output_header, tuple(findings))
+
+
+def _check_end(source: ByteSource, layout: Layout) -> Iterator[Finding]:
+    """Read to the end, so that the whole file is verified, and say what follows the voxels."""
+    trailing = source.drain(MAX_TRAILING_BYTES)
+    if trailing > MAX_TRAILING_BYTES:
+        yield error(
+            "decompression-bomb",
+            f"More than {MAX_TRAILING_BYTES:,} bytes follow the voxels that the header announces.",
+            "The header or the file is damaged: convert the scan again.",
+        )
+    elif trailing and not layout.has_footer:
+        yield warning(
+            "trailing-data",
+            f"{trailing:,} bytes follow the voxels; they are ignored.",
+            "Convert the scan again if you did not expect that.",
+        )

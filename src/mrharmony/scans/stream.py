@@ -1,8 +1,7 @@
-"""What can be wrong with a scan before its first byte is understood: path, suffix, compression.
+"""The content of a scan file as one forward stream of bytes.
 
-Decompress gzip to its very last byte, so that checksum and length of every member are verified.
-
-The content of a scan file as one forward stream of bytes, decompressed where the file is.
+Path, suffix and first bytes are checked before; gzip is decompressed to its very last byte, so that checksum
+and length of every member are verified.
 """
 
 from __future__ import annotations
@@ -15,17 +14,19 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from mrharmony.core.findings import ScanFault, error, warning
-from mrharmony.core.volume import Finding
+from mrharmony.core.findings import Finding, error, fault, warning
 from mrharmony.scans.names import COMPRESSED_SUFFIXES, SCAN_SUFFIXES, scan_suffix
 
 GZIP_MAGIC = b"\x1f\x8b"
+CHUNK_BYTES = 1 << 16  # read at once: small, since each gzip member's end copies what was read beyond it
+PIECE_BYTES = 1 << 20  # decompressed at most at once, whatever the ratio: a bomb cannot fill the memory
+MAX_RATIO = 1032  # the highest ratio of deflate (zlib technical details: one bit for 129 bytes)
 SPLIT_SUFFIXES = (".hdr", ".img", ".hdr.gz", ".img.gz")
 _POINTERS = (b"version https://git-lfs", b"/annex/objects/", b"../.git/annex/", b".git/annex/")
 
 
 def check_file(path: Path) -> Iterator[Finding]:
-    """Find why a path cannot be a scan at all: absent, not a file, empty, or of an unknown kind."""
+    """Find out whether a path cannot be a scan at all: absent, not a file, empty, or of an unknown kind."""
     try:
         status = path.stat()
     except (OSError, ValueError) as failure:
@@ -91,12 +92,10 @@ def check_first_bytes(path: Path, start: bytes) -> None:
         Its first bytes, 64 or fewer.
     """
     if start.startswith(_POINTERS):
-        raise ScanFault(
-            error(
-                "content-missing",
-                "The file is a git-annex or Git LFS pointer; the scan itself is not here.",
-                "Fetch the content first (`datalad get` or `git lfs pull`).",
-            )
+        raise fault(
+            "content-missing",
+            "The file is a git-annex or Git LFS pointer; the scan itself is not here.",
+            "Fetch the content first (`datalad get` or `git lfs pull`).",
         )
     suffix = scan_suffix(path)
     compressed = start.startswith(GZIP_MAGIC)
@@ -104,23 +103,11 @@ def check_first_bytes(path: Path, start: bytes) -> None:
         return
     twin = {".nii": ".nii.gz", ".nii.gz": ".nii", ".mgh": ".mgz", ".mgz": ".mgh"}[suffix or ".nii"]
     state = "is gzip-compressed" if compressed else "is not gzip-compressed"
-    raise ScanFault(
-        error(
-            "compression-mismatch",
-            f"The name ends in {suffix}, but the content {state}.",
-            f"If it is a scan, rename it to end in {twin}; otherwise copy it again.",
-        )
+    raise fault(
+        "compression-mismatch",
+        f"The name ends in {suffix}, but the content {state}.",
+        f"If it is a scan, rename it to end in {twin}; otherwise copy it again.",
     )
-
-
-CHUNK_BYTES = 1 << 16
-"""Read at once. Small, because each member's end copies what was read beyond it."""
-
-PIECE_BYTES = 1 << 20
-"""Decompressed at most at once, whatever the compression ratio: a bomb cannot fill the memory."""
-
-MAX_RATIO = 1032
-"""The highest compression ratio of deflate (zlib technical details: one bit for 129 bytes)."""
 
 
 def decompress(stream: BinaryIO, findings: list[Finding]) -> Generator[bytes, None, None]:
@@ -169,32 +156,24 @@ def _decompress_member(pending: bytes, stream: BinaryIO) -> Generator[bytes, Non
     while not inflater.eof:
         pending = pending or stream.read(CHUNK_BYTES)
         if not pending:
-            raise ScanFault(
-                error(
-                    "truncated-gzip",
-                    "The compressed file ends too early: it was cut off.",
-                    "Copy or download it again.",
-                )
+            raise fault(
+                "truncated-gzip",
+                "The compressed file ends too early: it was cut off.",
+                "Copy or download it again.",
             )
         try:
             piece = inflater.decompress(pending, PIECE_BYTES)
         except zlib.error as failure:
-            raise ScanFault(
-                error(
-                    "corrupt-gzip",
-                    f"The compressed data are damaged ({_reason(failure)}).",
-                    "Copy or download it again.",
-                )
+            reason = str(failure).rpartition(": ")[2]  # zlib's words without its error number
+            raise fault(
+                "corrupt-gzip",
+                f"The compressed data are damaged ({reason}).",
+                "Copy or download it again.",
             ) from failure
         pending = inflater.unconsumed_tail
         if piece:
             yield piece
     return inflater.unused_data
-
-
-def _reason(failure: zlib.error) -> str:
-    """Return zlib's own words without its error number: `incorrect data check`."""
-    return str(failure).rpartition(": ")[2]
 
 
 class ByteSource:
@@ -213,12 +192,10 @@ class ByteSource:
         while missing:
             part = self._next_part(missing)
             if not part:
-                raise ScanFault(
-                    error(
-                        "truncated-data",
-                        f"The content ends after {self.position:,} bytes, before all voxels were read.",
-                        "Copy, download or convert the scan again.",
-                    )
+                raise fault(
+                    "truncated-data",
+                    f"The content ends after {self.position:,} bytes, before all voxels were read.",
+                    "Copy, download or convert the scan again.",
                 )
             parts.append(part)
             missing -= len(part)

@@ -1,34 +1,180 @@
-"""Read the stored voxels as float32 intensities, piece by piece, and count what cannot be right.
-
-What can be wrong with the intensities of a scan.
-"""
+"""How a file stores its voxels, and its intensities as float32: read, and checked before and after."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mrharmony.core.findings import error, warning
-from mrharmony.core.volume import Finding, FloatArray
-from mrharmony.scans.layout import Layout
+from mrharmony.core.findings import Finding, error, info, warning
+from mrharmony.core.volume import FloatArray
 from mrharmony.scans.stream import ByteSource
 
+MAX_VOXELS = 2**29  # 2 GiB of float32: a whole head at 0.25 mm, 880×880×640, still fits
+MAX_OFFSET = 64 * 2**20  # bytes from the start of the content to the voxels: header and extensions
+MIN_AXIS = 8  # fewest voxels along an axis that can still be a brain scan
 VOXELS_AT_ONCE = 1 << 19
-EXACT_INTEGERS = 2**24
-"""Every whole number up to this one is a float32."""
+EXACT_INTEGERS = 2**24  # every whole number up to this one is a float32
+FEWEST_LEVELS = 20  # with fewer grey levels it is a mask or a label map, not a T1w scan
+FEW_LEVELS = 64
+LEVEL_SAMPLE = 1 << 20
+
+_CONVERT = "Convert the scan again from its source, for instance with `dcm2niix`."
+_GIVE_T1W = "Give the three-dimensional T1w scan."
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the header describes the storage of the voxels.
+
+    Parameters
+    ----------
+    dimensions
+        Voxel counts along every axis that the header names; empty where it names none or too many.
+    datatype
+        Name of the voxel type, as the format calls it.
+    dtype
+        The same for NumPy, byte order included; None where there is no equivalent.
+    offset
+        Bytes from the start of the content to the first voxel; may be any number in a bad header.
+    min_offset
+        The smallest offset that the format allows.
+    slope, inter
+        Intensity = stored value × slope + inter.
+    capacity
+        The most bytes of content that the file can hold, given its size and compression.
+    has_footer
+        Whether the format stores something after the voxels.
+    """
+
+    dimensions: tuple[int, ...]
+    datatype: str
+    dtype: np.dtype[Any] | None
+    offset: float
+    min_offset: int
+    slope: float
+    inter: float
+    capacity: int
+    has_footer: bool
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxel counts along i, j, k."""
+        i, j, k = self.dimensions[:3]
+        return i, j, k
+
+    @property
+    def voxel_count(self) -> int:
+        """How many voxels the header claims, over all axes."""
+        return math.prod(self.dimensions)
+
+    @property
+    def scaling(self) -> tuple[float, float]:
+        """Slope and intercept to apply: a slope of zero or without a value means none (NIfTI-1)."""
+        if self.slope == 0 or not math.isfinite(self.slope):
+            return 1.0, 0.0
+        return self.slope, self.inter
+
+
+def check_dimensions(layout: Layout) -> Iterator[Finding]:
+    """Find images that are not one three-dimensional volume."""
+    dimensions = layout.dimensions
+    text = "×".join(map(str, dimensions))
+    if not dimensions or min(dimensions) < 1:
+        yield error("bad-dimensions", f"The header's dimensions ({text}) make no sense.", _CONVERT)
+    elif len(dimensions) < 3:
+        yield error("not-3d", f"The image has {len(dimensions)} axes ({text}), not three.", _GIVE_T1W)
+    elif math.prod(dimensions[3:]) > 1:
+        yield error(
+            "many-volumes",
+            f"The image has {math.prod(dimensions[3:])} volumes or components ({text}), not one.",
+            "Extract the T1w volume first, for instance with `mrconvert -coord 3 0`.",
+        )
+    elif min(dimensions[:3]) < MIN_AXIS:
+        yield error("too-thin", f"An axis has fewer than {MIN_AXIS} voxels ({text}).", _GIVE_T1W)
+    elif len(dimensions) > 3:
+        yield info(
+            "squeezed",
+            f"The image has {len(dimensions)} axes ({text}) but one volume: it is read and written as 3D.",
+        )
+
+
+def check_datatype(layout: Layout) -> Iterator[Finding]:
+    """Find voxel types that hold no real intensities."""
+    dtype = layout.dtype
+    if dtype is None or (dtype.kind in "fiu" and dtype.itemsize > 8):
+        yield error(
+            "unsupported-datatype",
+            f"Voxels of type {layout.datatype} cannot be read.",
+            "Convert it to float32 or int16, for instance with `mrconvert -datatype float32`.",
+        )
+    elif dtype.kind == "V":
+        yield error(
+            "colour-data",
+            f"The voxels are colours ({layout.datatype}), not intensities.",
+            "Give the greyscale T1w scan.",
+        )
+    elif dtype.kind == "c":
+        yield error(
+            "complex-data",
+            f"The voxels are complex numbers ({layout.datatype}).",
+            "Give the magnitude image.",
+        )
+
+
+def check_size(layout: Layout) -> Iterator[Finding]:
+    """Find claims that no memory or no such file can hold, before any memory is taken."""
+    if layout.dtype is None or not layout.dimensions or min(layout.dimensions) < 1:
+        return
+    if layout.voxel_count > MAX_VOXELS:
+        yield error(
+            "absurd-size",
+            f"The header claims {layout.voxel_count:,} voxels; more than {MAX_VOXELS:,} are not read.",
+            "If the scan really is that fine, resample it to 0.3 mm or coarser; otherwise convert it again.",
+        )
+        return
+    claimed = layout.min_offset + layout.voxel_count * layout.dtype.itemsize
+    if claimed > layout.capacity:
+        yield error(
+            "impossible-size",
+            f"The header claims {claimed:,} bytes, more than this file can hold ({layout.capacity:,}).",
+            "The file was cut off or its header is damaged: copy or convert it again.",
+        )
+
+
+def check_offset(layout: Layout) -> Iterator[Finding]:
+    """Find offsets of the voxels inside the header, or beyond all sense."""
+    if not (layout.min_offset <= layout.offset <= MAX_OFFSET and float(layout.offset).is_integer()):
+        yield error("bad-offset", f"The header places the voxels at byte {layout.offset:g}.", _CONVERT)
+
+
+def check_scaling(layout: Layout) -> Iterator[Finding]:
+    """Find intensity scalings that are not finite."""
+    if not math.isfinite(layout.slope):
+        yield warning(
+            "bad-scaling",
+            f"The header scales intensities by {layout.slope}: they are read unscaled.",
+            "Convert the scan again if its intensities matter to you.",
+        )
+    elif layout.slope != 0 and not math.isfinite(layout.inter):
+        yield error("bad-scaling", f"The header adds {layout.inter} to every intensity.", _CONVERT)
+
+
+LAYOUT_CHECKS = (check_dimensions, check_datatype, check_size, check_offset, check_scaling)
 
 
 @dataclass(frozen=True)
 class StoredVoxels:
-    """What the file holds.
+    """The voxels that a file holds.
 
     Parameters
     ----------
     intensities
-        Scaled intensities in the file's order (first axis fastest), shape (voxels,), float32.
+        Scaled, in the file's order (first axis fastest), shape (voxels,), float32.
     non_finite
         How many stored values are NaN or infinite.
     overflowing
@@ -52,15 +198,10 @@ class StoredVoxels:
 
 
 def read_voxels(source: ByteSource, layout: Layout) -> StoredVoxels:
-    """Read all voxels that a sound layout announces.
+    """Read all voxels that a sound layout announces; `ScanFault` where the content ends early or is damaged.
 
     Intensities are computed in float64, as nibabel does, and rounded once to float32; beside the result
     only one piece of the file is held in memory.
-
-    Raises
-    ------
-    ScanFault
-        The content ends early or is damaged.
     """
     assert layout.dtype is not None
     intensities = np.empty(layout.voxel_count, dtype=np.float32)
@@ -69,17 +210,13 @@ def read_voxels(source: ByteSource, layout: Layout) -> StoredVoxels:
     for start in range(0, layout.voxel_count, VOXELS_AT_ONCE):
         piece = intensities[start : start + VOXELS_AT_ONCE]
         stored = np.frombuffer(source.read(piece.size * layout.dtype.itemsize), dtype=layout.dtype)
-        piece[:] = _scaled(stored, *layout.scaling)
+        slope, inter = layout.scaling
+        scaled = stored if (slope, inter) == (1.0, 0.0) else stored.astype(np.float64) * slope + inter
+        piece[:] = scaled
         counts += _oddities(stored, piece)
     non_finite, overflowing, inexact = map(int, counts)
     wide_integers = layout.dtype.kind in "iu" and layout.dtype.itemsize == 8
     return StoredVoxels(intensities, non_finite, overflowing, inexact, wide_integers)
-
-
-def _scaled(stored: NDArray[np.number], slope: float, inter: float) -> FloatArray:
-    if (slope, inter) != (1.0, 0.0):
-        stored = stored.astype(np.float64) * slope + inter
-    return stored.astype(np.float32)
 
 
 def _oddities(stored: NDArray[np.number], intensities: FloatArray) -> tuple[int, int, int]:
@@ -91,13 +228,6 @@ def _oddities(stored: NDArray[np.number], intensities: FloatArray) -> tuple[int,
     if stored.dtype.itemsize < 8:
         return 0, unusable, 0
     return 0, unusable, int(np.count_nonzero((stored > EXACT_INTEGERS) | (stored < -EXACT_INTEGERS)))
-
-
-FEWEST_LEVELS = 20
-"""With fewer grey levels it is a mask or a label map, not a T1w scan."""
-
-FEW_LEVELS = 64
-LEVEL_SAMPLE = 1 << 20
 
 
 def check_finite(stored: StoredVoxels) -> Iterator[Finding]:
@@ -133,6 +263,13 @@ def check_wide_integers(stored: StoredVoxels) -> Iterator[Finding]:
         )
 
 
+def _grey_levels(intensities: FloatArray) -> int:
+    """Count different intensities: exactly below `FEW_LEVELS`, otherwise at least that many."""
+    sample = intensities[:: max(1, intensities.size // LEVEL_SAMPLE)]
+    levels = np.unique(sample).size
+    return levels if levels >= FEW_LEVELS else np.unique(intensities).size
+
+
 def check_contrast(stored: StoredVoxels) -> Iterator[Finding]:
     """Find images without content, and masks or label maps given as scans."""
     intensities = stored.intensities
@@ -145,7 +282,7 @@ def check_contrast(stored: StoredVoxels) -> Iterator[Finding]:
             "Convert or export the scan again.",
         )
         return
-    levels = grey_levels(stored)
+    levels = _grey_levels(stored.intensities)
     if levels < FEWEST_LEVELS:
         yield error(
             "few-grey-levels",
@@ -178,14 +315,6 @@ def check_sign(stored: StoredVoxels) -> Iterator[Finding]:
             f"{negative:,} voxels are negative, down to {intensities.min():g}.",
             "Resampling can do that; give the scan as the scanner made it, if you can.",
         )
-
-
-def grey_levels(stored: StoredVoxels) -> int:
-    """Count different intensities; exactly below `FEW_LEVELS`, otherwise at least that many."""
-    intensities = stored.intensities
-    sample = intensities[:: max(1, intensities.size // LEVEL_SAMPLE)]
-    levels = np.unique(sample).size
-    return levels if levels >= FEW_LEVELS else np.unique(intensities).size
 
 
 VOXEL_CHECKS = (check_finite, check_wide_integers, check_contrast, check_sign)

@@ -10,19 +10,20 @@ import nibabel as nib
 import numpy as np
 
 from mrharmony.core.atomic import json_bytes, remove, staged
-from mrharmony.core.volume import FloatArray, MrharmonyError
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.volume import FloatArray
 from mrharmony.scans.names import scan_suffix, sidecar_path
-from mrharmony.scans.scan import Scan
+from mrharmony.scans.reading import Scan
 
+# Float intensities hardly compress: higher levels cost a third more time for one per cent.
 COMPRESSION_LEVEL = 1
-"""Float intensities hardly compress; higher levels cost a third more time for one per cent."""
 
 
 def write_scan(path: Path | str, voxels: FloatArray, like: Scan, sidecar: dict[str, Any] | None) -> None:
     """Write voxels as `.nii.gz` with the shape, affine, zooms and axis order of a scan, to the bit.
 
-    The image replaces an existing one at once or not at all; the sidecar comes last, so where it exists,
-    the image beside it is complete and its own. Equal voxels give equal bytes.
+    The image replaces an existing one at once or not at all. The sidecar comes last: where it exists, the
+    image beside it is complete and belongs to it. Equal voxels give equal bytes.
 
     Parameters
     ----------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from mrharmony.core.volume import FloatArray, Matrix
 
@@ -17,7 +17,7 @@ HEAD_CENTRE_MM = np.array([0.0, -18.0, 8.0])
 HEAD_RADIUS_MM = np.array([70.0, 88.0, 70.0])
 
 
-class BiasPattern(BaseModel):
+class BiasPattern(BaseModel, frozen=True, extra="forbid"):
     """The receive field shared by all scans of a scanner, as its logarithm.
 
     Parameters
@@ -30,8 +30,6 @@ class BiasPattern(BaseModel):
     twist
         Strength of a cubic component: coil elements of unequal gain.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     curvature: float = 0.0
     right: float = 0.0

@@ -1,13 +1,9 @@
-"""What a cohort of virtual heads consists of: arguments checked, and each subject's head.
-
-Cohorts of virtual travelling heads: every head through every scanner, written as BIDS with the truth.
-
-Virtual cohorts from recipes: sites with training subjects of their own, and test subjects that travel.
-"""
+"""Cohorts of virtual heads, written as BIDS with the truth: heads that travel, or the sites of a recipe."""
 
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,22 +12,30 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
+from mrharmony.core.atomic import write_json
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
 from mrharmony.core.version import __version__
-from mrharmony.core.volume import Matrix, MrharmonyError
+from mrharmony.core.volume import Matrix
+from mrharmony.scans.names import sidecar_path
 from mrharmony.simulate.anatomy import Anatomy
 from mrharmony.simulate.cohort_files import (
     claim,
+    read_json,
     scan_path,
+    scan_sidecar,
     subject_label,
+    truth_path,
+    truth_record,
     volume_columns,
-    write_subject,
+    write_nifti,
     write_tables,
 )
 from mrharmony.simulate.heads import virtual_head
 from mrharmony.simulate.motion import random_pose
 from mrharmony.simulate.recipe import Recipe, Subject, load_recipe, plan_subjects, recipe_fault
 from mrharmony.simulate.scanner import Scanner, load_scanners
+from mrharmony.simulate.scanning import scan_head
 from mrharmony.space.grid import Grid
 
 # The order in which a mere number of scanners is filled: the first ones differ the most.
@@ -44,108 +48,81 @@ FIELD_OF_VIEW_MM = (192.0, 256.0, 208.0)
 FIELD_CENTRE_MM = (0.0, -17.0, 2.0)
 MARGIN_MM = 6.0
 ZOOM_RANGE_MM = (0.7, 5.0)
+TRAVELLING = "Every head was scanned by every scanner."
+BY_RECIPE = "Training subjects were scanned at their own site; test subjects travelled to every scanner."
 
 
 @dataclass(frozen=True)
-class CohortPlan:
-    """All that decides what a cohort's files contain.
+class Cohort:
+    """Everything that decides what a cohort's files contain.
 
     Parameters
     ----------
-    subjects, seed, zoom, pose
+    recipe
+        What the subjects were drawn from; None for heads that all travel, whose ventricles are drawn with
+        the head.
+    subjects
+        Who is scanned where.
+    seed, zoom, pose, anatomies
         As in `write_cohort`.
-    scanners
-        In the order of the sessions.
-    anatomies
-        Base anatomies, used in turn; empty for the average.
     """
 
-    subjects: int
-    scanners: tuple[Scanner, ...]
+    recipe: Recipe | None
+    subjects: tuple[Subject, ...]
     seed: int
     zoom: float
     pose: bool
-    anatomies: tuple[Anatomy, ...]
+    anatomies: Sequence[Anatomy]
 
-    def record(self) -> dict[str, Any]:
+    def write(self, root: Path) -> tuple[Path, ...]:
+        """Write what is missing of the cohort; return the scans' paths."""
+        claim(root, self._record())
+        everyone = list(enumerate(self.subjects))
+        rows = [self._write_subject(root, index) for index, _ in track(everyone, "simulating heads")]
+        visits = [subject.scanners for subject in self.subjects]
+        write_tables(root, rows, visits, BY_RECIPE if self.recipe else TRAVELLING)
+        return tuple(scan_path(root, index, s) for index, subject in everyone for s in subject.scanners)
+
+    def _record(self) -> dict[str, Any]:
         """Return what makes two cohorts the same, as JSON."""
-        return {
-            "Subjects": self.subjects,
-            "Scanners": [scanner.model_dump(mode="json") for scanner in self.scanners],
-            "Seed": self.seed,
-            "Zoom": self.zoom,
-            "Pose": self.pose,
-            "Anatomies": digests(self.anatomies),
-            "Version": __version__,
+        distinct = {scanner.name: scanner for subject in self.subjects for scanner in subject.scanners}
+        scanners: dict[str, Any] = {
+            "Scanners": [scanner.model_dump(mode="json") for scanner in distinct.values()]
         }
+        if self.recipe:
+            record = {"Recipe": self.recipe.model_dump(mode="json")} | scanners
+        else:
+            record = {"Subjects": len(self.subjects)} | scanners | {"Seed": self.seed, "Zoom": self.zoom}
+        return record | {"Pose": self.pose, "Anatomies": digests(self.anatomies), "Version": __version__}
 
-    def head(self, index: int) -> tuple[Anatomy, Matrix]:
-        """Make subject `index`: the anatomy cropped around the head, and scanner mm to template mm."""
-        rng = np.random.default_rng([self.seed, index])
+    def _write_subject(self, root: Path, index: int) -> dict[str, str]:
+        """Write what is missing of a subject's scans and truth; return its row of `participants.tsv`."""
+        subject, truth = self.subjects[index], truth_path(root, index)
+        record = read_json(sidecar_path(truth))
+        todo = [s for s in subject.scanners if read_json(sidecar_path(scan_path(root, index, s))) is None]
+        if todo or record is None:
+            head, pose = self._head(index)
+            for scanner in todo:
+                # The scanner's own name seeds its noise, so that its scans do not depend on which others ran.
+                rng = np.random.default_rng([self.seed, index, zlib.crc32(scanner.name.encode())])
+                volume = scan_head(head, scanner, rng)
+                path = scan_path(root, index, scanner)
+                write_nifti(path, volume.voxels, volume.affine)
+                write_json(sidecar_path(path), scan_sidecar(scanner))
+            record = truth_record(head, pose)
+            write_nifti(truth, head.labels(), head.affine)
+            write_json(sidecar_path(truth), record)
+        return _row(index, subject, record)
+
+    def _head(self, index: int) -> tuple[Anatomy, Matrix]:
+        """Make a subject's head, cropped, and scanner mm to template mm."""
+        subject = self.subjects[index]
+        base = None if subject.base is None else self.anatomies[subject.base]
+        person = subject.person
+        rng = np.random.default_rng([self.seed, index] if person is None else [self.seed, 0, index])
         pose = random_pose(rng) if self.pose else np.eye(4)
-        base = self.anatomies[index % len(self.anatomies)] if self.anatomies else None
-        return crop_to_head(virtual_head(rng, field_of_view(self.zoom), base, pose=pose)), pose
-
-
-def make_plan(
-    subjects: int,
-    scanners: int | Sequence[str | Scanner],
-    seed: int,
-    zoom: float,
-    pose: bool,
-    anatomies: Sequence[Anatomy],
-) -> CohortPlan:
-    """Check the arguments of `write_cohort` and gather them; `MrharmonyError` where one is wrong."""
-    if not 1 <= subjects <= 999:
-        raise MrharmonyError(f"a cohort has 1 to 999 subjects, not {subjects}")
-    if not ZOOM_RANGE_MM[0] <= zoom <= ZOOM_RANGE_MM[1]:
-        raise MrharmonyError(f"the voxel size must lie within 0.7 and 5 mm, not {zoom:g}")
-    if seed < 0:
-        raise MrharmonyError(f"the seed must not be negative, but is {seed}")
-    return CohortPlan(subjects, _choose(scanners), seed, float(zoom), pose, tuple(anatomies))
-
-
-def _choose(wanted: int | Sequence[str | Scanner]) -> tuple[Scanner, ...]:
-    known = load_scanners()
-    if isinstance(wanted, int):
-        if not 1 <= wanted <= len(USUAL_ORDER):
-            raise MrharmonyError(
-                f"{len(USUAL_ORDER)} scanners ship, so 1 to {len(USUAL_ORDER)}, not {wanted}"
-            )
-        return tuple(known[name] for name in USUAL_ORDER[:wanted])
-    unknown = [item for item in wanted if isinstance(item, str) and item not in known]
-    if unknown or not wanted:
-        fault = f"unknown scanner {unknown[0]!r}" if unknown else "no scanner is named"
-        raise MrharmonyError(f"{fault}; known scanners: {', '.join(known)}")
-    chosen = tuple(known[item] if isinstance(item, str) else item for item in wanted)
-    sessions = [scanner.session for scanner in chosen]
-    twice = next((label for label in sessions if sessions.count(label) > 1), None)
-    if twice:
-        raise MrharmonyError(f"two scanners share the session label {twice!r}; name each scanner once")
-    return chosen
-
-
-def digests(anatomies: Sequence[Anatomy]) -> list[str]:
-    """Return what tells anatomies apart: SHA-256 of their tissues."""
-    return [hashlib.sha256(base.tissues.tobytes()).hexdigest() for base in anatomies]
-
-
-def field_of_view(zoom: float) -> Grid:
-    """Return the grid of a scan with voxels of `zoom` mm, before it is cropped around the head."""
-    counts = np.ceil(np.array(FIELD_OF_VIEW_MM) / zoom).astype(int)
-    affine = np.diag([zoom, zoom, zoom, 1.0])
-    affine[:3, 3] = np.array(FIELD_CENTRE_MM) - (counts - 1) * zoom / 2
-    return Grid((int(counts[0]), int(counts[1]), int(counts[2])), affine)
-
-
-def crop_to_head(head: Anatomy) -> Anatomy:
-    """Return the head with a margin of 6 mm."""
-    margin = round(MARGIN_MM / head.zooms[0])
-    spans = []
-    for axis, size in enumerate(head.shape):
-        found = np.flatnonzero(head.brain_mask.any(axis=tuple(a for a in range(3) if a != axis)))
-        spans.append(slice(max(int(found[0]) - margin, 0), min(int(found[-1]) + margin + 1, size)))
-    return head.crop(*spans)
+        factors = person.factors if person else {}
+        return crop_to_head(virtual_head(rng, field_of_view(self.zoom), base, pose=pose, **factors)), pose
 
 
 def write_cohort(
@@ -189,40 +166,16 @@ def write_cohort(
     MrharmonyError
         If the folder holds something else, a scanner is unknown, or a number is out of range.
     """
-    plan = make_plan(subjects, scanners, seed, zoom, pose, anatomies)
-    root = Path(out_dir)
-    claim(root, plan.record())
-    rows = []
-    for index in track(range(subjects), "simulating heads"):
-        truth = write_subject(root, plan.seed, index, plan.scanners, plan.head)
-        rows.append(_row(index, truth))
-    write_tables(root, rows, [plan.scanners] * subjects, "Every head was scanned by every scanner.")
-    return tuple(scan_path(root, index, scanner) for index in range(subjects) for scanner in plan.scanners)
-
-
-def scanner_of_session(session: str, scanners: Sequence[Scanner] = ()) -> Scanner:
-    """Return the scanner whose BIDS session label this is (`mprage3t` → `mprage-3t`).
-
-    Parameters
-    ----------
-    session
-        With or without `ses-`.
-    scanners
-        Where to look; the shipped scanners if empty.
-    """
-    known = {scanner.session: scanner for scanner in scanners or load_scanners().values()}
-    label = session.removeprefix("ses-")
-    if label not in known:
-        raise MrharmonyError(f"no scanner has the session label {label!r}; known: {', '.join(sorted(known))}")
-    return known[label]
-
-
-def _row(index: int, truth: dict[str, Any]) -> dict[str, str]:
-    scale = {"ventricle_scale": f"{truth['VentricleScale']:.4f}"}
-    return {"participant_id": subject_label(index)} | scale | volume_columns(truth)
-
-
-WHAT = "Training subjects were scanned at their own site; test subjects travelled to every scanner."
+    if not 1 <= subjects <= 999:
+        raise MrharmonyError(f"a cohort has 1 to 999 subjects, not {subjects}")
+    if not ZOOM_RANGE_MM[0] <= zoom <= ZOOM_RANGE_MM[1]:
+        raise MrharmonyError(f"the voxel size must lie within 0.7 and 5 mm, not {zoom:g}")
+    if seed < 0:
+        raise MrharmonyError(f"the seed must not be negative, but is {seed}")
+    chosen = _choose(scanners)
+    bases = [index % len(anatomies) if anatomies else None for index in range(subjects)]
+    everyone = tuple(Subject(chosen, base) for base in bases)
+    return Cohort(None, everyone, seed, float(zoom), pose, anatomies).write(Path(out_dir))
 
 
 def write_recipe_cohort(
@@ -235,22 +188,18 @@ def write_recipe_cohort(
     pose: bool = True,
     anatomies: Sequence[Anatomy] = (),
 ) -> tuple[Path, ...]:
-    """Write a recipe's cohort as a BIDS data set, with the truth under `derivatives/truth`.
-
-    The same arguments give the same bytes. A run that was interrupted continues where it stopped.
+    """Write a recipe's cohort as `write_cohort` writes travelling heads.
 
     Parameters
     ----------
-    out_dir
-        New or empty folder, or one that the same call began.
+    out_dir, pose
+        As in `write_cohort`.
     recipe
         A recipe, the name of one that ships, or the path of a YAML file.
     seed, zoom
         Instead of the recipe's own.
     subjects
         Training subjects of each site, and test subjects, instead of the recipe's own.
-    pose
-        Whether heads lie a little rotated and shifted in the scanner, as people do.
     anatomies
         Real people's anatomies (`segment_brain`) to base the heads on, at least two: the first 60 % in turn
         for training, the others for testing. The average if empty.
@@ -266,76 +215,72 @@ def write_recipe_cohort(
         If the folder holds something else, or the recipe, a number or the anatomies are not right.
     """
     training, test = subjects or (None, None)
-    changes = {"seed": seed, "zoom": zoom, "training_subjects": training, "test_subjects": test}
-    chosen = _with(recipe if isinstance(recipe, Recipe) else load_recipe(recipe), changes)
-    everyone = plan_subjects(chosen, len(anatomies))
-    root = Path(out_dir)
-    claim(root, _record(chosen, everyone, pose, anatomies))
-
-    def make_head(index: int) -> tuple[Anatomy, Matrix]:
-        return _head(chosen, everyone[index], index, pose, anatomies)
-
-    rows = []
-    for index in track(range(len(everyone)), "simulating heads"):
-        truth = write_subject(root, chosen.seed, index, everyone[index].scanners, make_head)
-        rows.append(_subject_row(index, everyone[index], truth))
-    write_tables(root, rows, [subject.scanners for subject in everyone], WHAT)
-    return tuple(
-        scan_path(root, index, scanner)
-        for index, subject in enumerate(everyone)
-        for scanner in subject.scanners
-    )
-
-
-def _with(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
-    wanted = {name: value for name, value in changes.items() if value is not None}
+    given = {"seed": seed, "zoom": zoom, "training_subjects": training, "test_subjects": test}
+    changes = {name: value for name, value in given.items() if value is not None}
+    chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     try:
-        return Recipe.model_validate(recipe.model_dump() | wanted)
+        chosen = Recipe.model_validate(chosen.model_dump() | changes)
     except ValidationError as error:
-        raise MrharmonyError(f"{recipe.name}: {recipe_fault(error)}") from error
+        raise MrharmonyError(f"{chosen.name}: {recipe_fault(error)}") from error
+    everyone = plan_subjects(chosen, len(anatomies))
+    return Cohort(chosen, everyone, chosen.seed, chosen.zoom, pose, anatomies).write(Path(out_dir))
 
 
-def _record(
-    recipe: Recipe, subjects: Sequence[Subject], pose: bool, anatomies: Sequence[Anatomy]
-) -> dict[str, Any]:
-    """Return what makes two cohorts the same, as JSON."""
-    scanners = {scanner.name: scanner for subject in subjects for scanner in subject.scanners}
+def _choose(scanners: int | Sequence[str | Scanner]) -> tuple[Scanner, ...]:
+    known = load_scanners()
+    if isinstance(scanners, int):
+        if not 1 <= scanners <= len(USUAL_ORDER):
+            raise MrharmonyError(
+                f"{len(USUAL_ORDER)} scanners ship, so 1 to {len(USUAL_ORDER)}, not {scanners}"
+            )
+        return tuple(known[name] for name in USUAL_ORDER[:scanners])
+    unknown = [item for item in scanners if isinstance(item, str) and item not in known]
+    if unknown or not scanners:
+        fault = f"unknown scanner {unknown[0]!r}" if unknown else "no scanner is named"
+        raise MrharmonyError(f"{fault}; known scanners: {', '.join(known)}")
+    chosen = tuple(known[item] if isinstance(item, str) else item for item in scanners)
+    sessions = [scanner.session for scanner in chosen]
+    twice = next((label for label in sessions if sessions.count(label) > 1), None)
+    if twice:
+        raise MrharmonyError(f"two scanners share the session label {twice!r}; name each scanner once")
+    return chosen
+
+
+def digests(anatomies: Sequence[Anatomy]) -> list[str]:
+    """Return what distinguishes anatomies: SHA-256 of their tissues."""
+    return [hashlib.sha256(base.tissues.tobytes()).hexdigest() for base in anatomies]
+
+
+def field_of_view(zoom: float) -> Grid:
+    """Return the grid of a scan with voxels of `zoom` mm, before it is cropped around the head."""
+    counts = np.ceil(np.array(FIELD_OF_VIEW_MM) / zoom).astype(int)
+    affine = np.diag([zoom, zoom, zoom, 1.0])
+    affine[:3, 3] = np.array(FIELD_CENTRE_MM) - (counts - 1) * zoom / 2
+    return Grid((int(counts[0]), int(counts[1]), int(counts[2])), affine)
+
+
+def crop_to_head(head: Anatomy) -> Anatomy:
+    """Return the head with a margin of 6 mm."""
+    margin = round(MARGIN_MM / head.zooms[0])
+    spans = []
+    for axis, size in enumerate(head.shape):
+        found = np.flatnonzero(head.brain_mask.any(axis=tuple(a for a in range(3) if a != axis)))
+        spans.append(slice(max(int(found[0]) - margin, 0), min(int(found[-1]) + margin + 1, size)))
+    return head.crop(*spans)
+
+
+def _row(index: int, subject: Subject, truth: dict[str, Any]) -> dict[str, str]:
+    row = {"participant_id": subject_label(index)}
+    person, scale = subject.person, {"ventricle_scale": f"{truth['VentricleScale']:.4f}"}
+    if person is None:
+        return row | scale | volume_columns(truth)
     return {
-        "Recipe": recipe.model_dump(mode="json"),
-        "Scanners": [scanner.model_dump(mode="json") for scanner in scanners.values()],
-        "Pose": pose,
-        "Anatomies": digests(anatomies),
-        "Version": __version__,
-    }
-
-
-def _head(
-    recipe: Recipe, subject: Subject, index: int, pose: bool, anatomies: Sequence[Anatomy]
-) -> tuple[Anatomy, Matrix]:
-    """Make a subject's head, cropped, and scanner mm to template mm."""
-    rng = np.random.default_rng([recipe.seed, 0, index])
-    lies = random_pose(rng) if pose else np.eye(4)
-    person = subject.person
-    head = virtual_head(
-        rng,
-        field_of_view(recipe.zoom),
-        None if subject.base is None else anatomies[subject.base],
-        person.ventricle_scale,
-        pose=lies,
-        cortical_thinning=person.cortical_thinning,
-        lesions_ml=person.lesions_ml,
-    )
-    return crop_to_head(head), lies
-
-
-def _subject_row(index: int, subject: Subject, truth: dict[str, Any]) -> dict[str, str]:
-    return {
-        "participant_id": subject_label(index),
+        **row,
         "split": subject.split,
         "site": subject.site,
-        "age": f"{subject.person.age:.1f}",
-        "group": subject.person.group,
-        "ventricle_scale": f"{truth['VentricleScale']:.4f}",
+        "age": f"{person.age:.1f}",
+        "group": person.group,
+        **scale,
         "cortical_thinning": f"{truth['CorticalThinning']:.4f}",
         "lesions_ml": f"{truth['VolumesMl']['Lesions']:.2f}",
         **volume_columns(truth),

@@ -1,15 +1,9 @@
-"""Files of a virtual cohort (BIDS): where they lie, and how they are written.
-
-What is written beside the images of a virtual cohort: sidecars, truth, columns of tables.
-
-Write a virtual cohort so that an interrupted run continues where it stopped.
-"""
+"""Files of a virtual cohort (BIDS): where they lie, what stands in them, and how they are written."""
 
 from __future__ import annotations
 
 import json
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +11,14 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from mrharmony.core.atomic import staged, write_json, write_text
+from mrharmony.core.atomic import write_file, write_json, write_text
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.version import __version__
-from mrharmony.core.volume import Matrix, MrharmonyError
-from mrharmony.scans.names import sidecar_path
+from mrharmony.core.volume import Matrix
 from mrharmony.scans.writing import write_gzip
 from mrharmony.simulate.anatomy import Anatomy
 from mrharmony.simulate.known_factors import GREY_SHARE
 from mrharmony.simulate.scanner import Scanner
-from mrharmony.simulate.scanning import scan_head
 from mrharmony.simulate.signal import TISSUES, Mprage, PulseSequence, SpoiledGradientEcho
 
 COMPRESSION_LEVEL = 3  # labels and zeros compress well
@@ -55,13 +48,14 @@ def scan_path(root: Path, index: int, scanner: Scanner) -> Path:
     return root / subject / session / "anat" / f"{subject}_{session}_T1w.nii.gz"
 
 
-def truth_path(root: Path, index: int) -> Path:
-    """Return where a subject's tissue labels lie."""
-    return _labels_path(root, subject_label(index))
+def truth_path(root: Path, subject: int | str) -> Path:
+    """Return where the tissue labels of a subject lie, given its number ≥ 0 or its label `sub-*`."""
+    label = subject if isinstance(subject, str) else subject_label(subject)
+    return root / TRUTH / label / "anat" / f"{label}_dseg.nii.gz"
 
 
 def true_brain(root: Path, subject: str) -> Path | None:
-    """Return the file of a virtual head's true tissues, which is its brain mask too.
+    """Return the file of a virtual head's true tissues, which is its brain mask too; None for a real subject.
 
     Parameters
     ----------
@@ -69,18 +63,9 @@ def true_brain(root: Path, subject: str) -> Path | None:
         A BIDS folder, virtual or not.
     subject
         Label of the subject, without `sub-`.
-
-    Returns
-    -------
-    Path or None
-        None for a real subject.
     """
-    path = _labels_path(root, f"sub-{subject}")
+    path = truth_path(root, f"sub-{subject}")
     return path if path.is_file() else None
-
-
-def _labels_path(root: Path, label: str) -> Path:
-    return root / TRUTH / label / "anat" / f"{label}_dseg.nii.gz"
 
 
 def write_nifti(path: Path, voxels: NDArray[np.generic], affine: Matrix) -> None:
@@ -89,10 +74,7 @@ def write_nifti(path: Path, voxels: NDArray[np.generic], affine: Matrix) -> None
     image.header.set_xyzt_units("mm", "sec")
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=1)
-
-    with staged(path) as file:
-        file.fill(lambda stream: write_gzip(stream, image, COMPRESSION_LEVEL))
-        file.commit()
+    write_file(path, lambda stream: write_gzip(stream, image, COMPRESSION_LEVEL))
 
 
 def write_tables(
@@ -105,7 +87,7 @@ def write_tables(
     root
         The cohort's folder.
     rows
-        Of `participants.tsv`, one a subject.
+        Of `participants.tsv`, one per subject.
     visits
         The scanners that each subject visited.
     what
@@ -119,15 +101,16 @@ def write_tables(
     labels = [{"index": str(number), "name": name} for number, name in enumerate(LABELS, start=1)]
     write_tsv(root / TRUTH / "dseg.tsv", labels)
     write_text(root / "README", README.format(what=what))
-    write_json(
-        root / TRUTH / DESCRIPTION,
-        {
-            "Name": "Truth of the virtual heads",
-            "BIDSVersion": "1.10.0",
-            "DatasetType": "derivative",
-            "GeneratedBy": [{"Name": "mrharmony", "Version": __version__}],
-        },
-    )
+    write_json(root / TRUTH / DESCRIPTION, _description("Truth of the virtual heads", "derivative"))
+
+
+def _description(name: str, kind: str) -> dict[str, Any]:
+    return {
+        "Name": name,
+        "BIDSVersion": "1.10.0",
+        "DatasetType": kind,
+        "GeneratedBy": [{"Name": "mrharmony", "Version": __version__}],
+    }
 
 
 def write_tsv(path: Path, rows: Sequence[dict[str, str]]) -> None:
@@ -137,7 +120,7 @@ def write_tsv(path: Path, rows: Sequence[dict[str, str]]) -> None:
 
 
 def scan_sidecar(scanner: Scanner) -> dict[str, Any]:
-    """Return a scan's JSON sidecar; times in seconds as BIDS has them."""
+    """Return a scan's JSON sidecar; times in seconds, as in BIDS."""
     sequence = scanner.sequence
     sidecar: dict[str, Any] = {
         "Modality": "MR",
@@ -171,7 +154,7 @@ def _timing(sequence: PulseSequence) -> dict[str, Any]:
             "InversionTime": sequence.inversion_time_ms / 1000,
         }
     else:
-        # One image of two inversion times: as arrays, since BIDS knows them of the two images apart.
+        # One image of two inversion times: as arrays, since BIDS defines them for the two images apart.
         times = {
             "FlipAngle": list(sequence.flip_angles_deg),
             "InversionTime": [time / 1000 for time in sequence.inversion_times_ms],
@@ -214,14 +197,14 @@ def volume_columns(truth: dict[str, Any]) -> dict[str, str]:
 
 
 def claim(root: Path, simulation: dict[str, Any]) -> None:
-    """Begin the data set, or recognise it as begun by the same call.
+    """Begin the data set in a new or empty folder, or recognise one that the same simulation began.
 
     Parameters
     ----------
     root
-        New or empty folder, or one that the same simulation began.
+        The folder.
     simulation
-        All that decides what the files contain, as JSON.
+        Everything that decides what the files contain, as JSON.
 
     Raises
     ------
@@ -229,18 +212,12 @@ def claim(root: Path, simulation: dict[str, Any]) -> None:
         If the folder holds something else.
     """
     path = root / DESCRIPTION
-    record = {
-        "Name": "Virtual travelling heads",
-        "BIDSVersion": "1.10.0",
-        "DatasetType": "raw",
-        "GeneratedBy": [{"Name": "mrharmony", "Version": __version__}],
-        "Simulation": simulation,
-    }
+    record = _description("Virtual travelling heads", "raw") | {"Simulation": simulation}
     if root.exists() and not root.is_dir():
         raise MrharmonyError(f"{root}: is a file; name a new or empty folder for the cohort")
     # A run killed at its very start may have left a hidden temporary file.
     if root.exists() and any(not entry.name.startswith(".") for entry in root.iterdir()):
-        if _read_json(path) != json.loads(json.dumps(record)):
+        if read_json(path) != json.loads(json.dumps(record)):
             raise MrharmonyError(
                 f"{root}: is not empty and is not this cohort unfinished; name a new or empty folder"
             )
@@ -248,50 +225,8 @@ def claim(root: Path, simulation: dict[str, Any]) -> None:
     write_json(path, record)
 
 
-def write_subject(
-    root: Path,
-    seed: int,
-    index: int,
-    scanners: Sequence[Scanner],
-    make_head: Callable[[int], tuple[Anatomy, Matrix]],
-) -> dict[str, Any]:
-    """Write what is missing of a subject's scans and truth.
-
-    Parameters
-    ----------
-    root
-        The cohort's folder.
-    seed, index
-        Of the cohort, and the subject's number ≥ 0.
-    scanners
-        Where the subject is scanned.
-    make_head
-        The subject's number to its head, and scanner mm to template mm; only called if something is missing.
-
-    Returns
-    -------
-    dict
-        The subject's `truth_record`.
-    """
-    truth = truth_path(root, index)
-    record = _read_json(sidecar_path(truth))
-    todo = [s for s in scanners if _read_json(sidecar_path(scan_path(root, index, s))) is None]
-    if todo or record is None:
-        head, pose = make_head(index)
-        for scanner in todo:
-            # The scanner's own name seeds its noise, so that its scans do not depend on which others ran.
-            rng = np.random.default_rng([seed, index, zlib.crc32(scanner.name.encode())])
-            volume = scan_head(head, scanner, rng)
-            path = scan_path(root, index, scanner)
-            write_nifti(path, volume.voxels, volume.affine)
-            write_json(sidecar_path(path), scan_sidecar(scanner))
-        record = truth_record(head, pose)
-        write_nifti(truth, head.labels(), head.affine)
-        write_json(sidecar_path(truth), record)
-    return record
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return a JSON object, or None where there is none or the file is damaged."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -17,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
-from mrharmony.core.volume import BoolArray, FloatArray, Matrix, MrharmonyError
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.volume import BoolArray, FloatArray, Matrix
 from mrharmony.simulate.anatomy import CORTICAL_GM, CSF, DEEP_GM, WM, Anatomy
 from mrharmony.simulate.warp import LATTICE_AFFINE, LATTICE_MM, LATTICE_SHAPE
 from mrharmony.space.sampling import grid_positions, sample, voxel_positions

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat
+from pydantic import BaseModel, Field, NonNegativeFloat
 from scipy.ndimage import affine_transform
 from scipy.spatial.transform import Rotation
 
@@ -43,7 +43,7 @@ CENTRE_SHARE = (0.42, 0.58)
 PHASE_AXIS = 0  # i, right-left
 
 
-class Motion(BaseModel):
+class Motion(BaseModel, frozen=True, extra="forbid"):
     """How much heads move on a scanner.
 
     Parameters
@@ -55,8 +55,6 @@ class Motion(BaseModel):
         k-space. Of 77 children, 17 were displaced by more than 0.5 mm on average (Afacan et al. 2016,
         Pediatr Radiol 46:1728).
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     moves: int = Field(default=3, ge=1, le=8)
     rotation_deg: NonNegativeFloat = 0.6

@@ -1,35 +1,153 @@
-"""Recipes of virtual cohorts: which sites scan whom, what differs between scans, who is kept for testing.
+"""Recipes of virtual cohorts: which people each site scans, how they age, and who is kept for testing.
 
-Who takes part in a recipe's cohort: people, their sites, their scanners, whose anatomy they have.
+A small model draws a person's known biology from age and group. Means over age (years), each an anchor from
+the literature; everything else is called an assumption.
+
+- Ventricles: +20 % per decade in healthy adults (Kaye et al. 1992, J Am Geriatr Soc 40:225), 3 % per year of
+  age in the seventies (community-dwelling people of 73 to 79 years; Lothian Birth Cohort 1936). The change
+  at 60 and the scale 1 at 45 are assumptions.
+- Cortex: thinner by 0.35 % per year (Storsve et al. 2014, J Neurosci 34:8488), here from 25 years on.
+- White-matter lesions: from 43 years on (inflection of total volume; PMC6901174); a mean of 4.9 ml at 60 to
+  64 (Wen and Sachdev 2004, NeuroImage 22:144); exponential growth with age (de Kort et al. 2025, Neurobiol
+  Aging), its rate of 6 % per year an assumption.
+- Patients have larger ventricles, as in Alzheimer's disease (Nestor et al. 2008, Brain 131:2443); the
+  factors 1.3 (ventricles), 1.5 (lesions) and 0.04 (cortex) are assumptions.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import resources
 from itertools import cycle
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, ValidationError, model_validator
+from pydantic import BaseModel, Field, NonNegativeFloat, ValidationError, model_validator
 
-from mrharmony.core.volume import MrharmonyError
-from mrharmony.simulate.person import Person, Population, draw_people
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.simulate.scanner import Scanner, load_scanners
 
+Group = Literal["control", "patient"]
+Years = Annotated[float, Field(ge=18, le=95)]
 
-class Restlessness(BaseModel):
-    """How much more than usual the scans of one site differ, as `Scanner.restless` takes it."""
+VENTRICLES_AT_1 = 45.0
+VENTRICLES_PER_YEAR = (np.log(1.2) / 10, 0.03)  # before and after 60, in the logarithm
+VENTRICLES_FASTER = 60.0
+VENTRICLES_LIMITS = (0.5, 3.8)
+THINNING_FROM, THINNING_PER_YEAR = 25.0, 0.0035
+THINNING_LIMITS = (0.0, 0.35)
+LESIONS_FROM, LESIONS_AT, LESIONS_ML, LESIONS_PER_YEAR = 43.0, 62.0, 4.9, 0.06
+LESIONS_LIMITS = (0.0, 30.0)
+PATIENT_VENTRICLES, PATIENT_THINNING, PATIENT_LESIONS = 1.3, 0.04, 1.5
+# What differs between people of one age and group (assumptions): log, share, log.
+VENTRICLES_SD, THINNING_SD, LESIONS_SD = 0.15, 0.02, 0.5
+TRAINING_SHARE = 0.6  # of the anatomies
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+
+@dataclass(frozen=True)
+class Person:
+    """Someone who will be scanned, with age (years), group, and the known factors of `virtual_head`."""
+
+    age: float
+    group: Group
+    ventricle_scale: float
+    cortical_thinning: float
+    lesions_ml: float
+
+    @property
+    def factors(self) -> dict[str, float]:
+        """The known factors, as keyword arguments of `virtual_head`."""
+        return {name: value for name, value in asdict(self).items() if name not in ("age", "group")}
+
+
+class Population(BaseModel, frozen=True, extra="forbid"):
+    """The people that a site scans.
+
+    Parameters
+    ----------
+    age
+        Youngest and oldest, years, 18..95; uniform between them.
+    patients
+        Share of patients, 0..1.
+    """
+
+    age: tuple[Years, Years] = (20.0, 80.0)
+    patients: float = Field(default=0.25, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _ages_ascend(self) -> Self:
+        if self.age[0] > self.age[1]:
+            raise ValueError(f"the youngest is {self.age[0]:g} years and the oldest {self.age[1]:g}")
+        return self
+
+
+def expected_person(age: float, group: Group) -> Person:
+    """Return the typical person of an age (years) and group: the model's means, within its limits."""
+    return _person(age, group, np.zeros(3))
+
+
+def draw_person(rng: np.random.Generator, age: float, group: Group) -> Person:
+    """Draw a person of an age (years) and group: the means, plus what differs between people."""
+    return _person(age, group, rng.standard_normal(3))
+
+
+def draw_people(
+    rng: np.random.Generator, population: Population, count: int, patients: int | None = None
+) -> tuple[Person, ...]:
+    """Draw a site's people, spread evenly over its ages and with its share of patients among them.
+
+    Even small samples follow the population as closely as possible, so that sites with equal populations
+    are equal.
+
+    Parameters
+    ----------
+    rng
+        Source of everything random.
+    population
+        Ages and share of patients.
+    count
+        How many people.
+    patients
+        How many of them are patients; by default the population's share, rounded.
+    """
+    ill = round(population.patients * count) if patients is None else patients
+    youngest, oldest = population.age
+    ages = youngest + (oldest - youngest) * (rng.permutation(count) + rng.random(count)) / max(count, 1)
+    are_patients = rng.permutation(count) < ill
+    return tuple(
+        draw_person(rng, float(age), "patient" if patient else "control")
+        for age, patient in zip(ages, are_patients, strict=True)
+    )
+
+
+def _person(age: float, group: Group, scores: np.ndarray) -> Person:
+    patient = group == "patient"
+    early, late = VENTRICLES_PER_YEAR
+    growth = early * (min(age, VENTRICLES_FASTER) - VENTRICLES_AT_1) + late * max(age - VENTRICLES_FASTER, 0)
+    ventricles = np.exp(growth + VENTRICLES_SD * scores[0]) * (PATIENT_VENTRICLES if patient else 1)
+    thinning = THINNING_PER_YEAR * max(age - THINNING_FROM, 0) + THINNING_SD * scores[1]
+    lesions = 0.0
+    if age > LESIONS_FROM:
+        lesions = LESIONS_ML * np.exp(LESIONS_PER_YEAR * (age - LESIONS_AT) + LESIONS_SD * scores[2])
+    return Person(
+        age=age,
+        group=group,
+        ventricle_scale=float(np.clip(ventricles, *VENTRICLES_LIMITS)),
+        cortical_thinning=float(np.clip(thinning + PATIENT_THINNING * patient, *THINNING_LIMITS)),
+        lesions_ml=float(np.clip(lesions * (PATIENT_LESIONS if patient else 1), *LESIONS_LIMITS)),
+    )
+
+
+class Restlessness(BaseModel, frozen=True, extra="forbid"):
+    """How much more than usual the scans of one site differ; the arguments of `Scanner.restless`."""
 
     factor: NonNegativeFloat = 1.0
     timing: float = Field(default=0.0, ge=0, le=0.2)
 
 
-class Recipe(BaseModel):
+class Recipe(BaseModel, frozen=True, extra="forbid"):
     """A virtual cohort, as loaded from `simulate/recipes/*.yaml`.
 
     Parameters
@@ -45,7 +163,7 @@ class Recipe(BaseModel):
     test_subjects
         Altogether; their home sites are the scanners in turn.
     population, sites
-        Whom sites scan, and where sites differ from that.
+        Whom sites scan, and the sites that differ from that.
     jitter
         What differs between the scans of one site.
     zoom
@@ -53,8 +171,6 @@ class Recipe(BaseModel):
     seed
         Of everything random.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
     description: str
@@ -149,48 +265,36 @@ def _shipped() -> dict[str, str]:
     return {e.name.removesuffix(".yaml"): e.read_text("utf-8") for e in entries if e.name.endswith(".yaml")}
 
 
-TRAINING_SHARE = 0.6  # of the anatomies
-
-
 @dataclass(frozen=True)
 class Subject:
     """One subject of a cohort.
 
     Parameters
     ----------
-    split
-        `train` or `test`.
-    site
-        Name of the home scanner.
-    person
-        Age, group and known factors.
     scanners
         Where the subject is scanned.
     base
         Number of the anatomy that the head is based on, or `None` for the average.
+    split
+        `train` or `test`; empty without a recipe, as is the site.
+    site
+        Name of the home scanner.
+    person
+        Age, group and known factors; None without a recipe.
     """
 
-    split: Literal["train", "test"]
-    site: str
-    person: Person
     scanners: tuple[Scanner, ...]
     base: int | None
+    split: Literal["train", "test", ""] = ""
+    site: str = ""
+    person: Person | None = None
 
 
 def plan_subjects(recipe: Recipe, anatomies: int = 0) -> tuple[Subject, ...]:
     """Draw who takes part: training subjects site by site, then test subjects.
 
-    Parameters
-    ----------
-    recipe
-        The cohort.
-    anatomies
-        How many anatomies there are to base heads on; the average is used if 0.
-
-    Raises
-    ------
-    MrharmonyError
-        If there is one anatomy, which training and test subjects would share.
+    Heads are based on so many `anatomies`, or the average if 0; `MrharmonyError` if there is only one, which
+    training and test subjects would share.
     """
     if anatomies == 1:
         raise MrharmonyError("training and test subjects need different anatomies; give at least two")
@@ -206,15 +310,15 @@ def plan_subjects(recipe: Recipe, anatomies: int = 0) -> tuple[Subject, ...]:
     subjects = []
     for split, site, person in drawn:
         scanners = everywhere if split == "test" else (recipe.scanner(site),)
-        subjects.append(Subject(split, site, person, scanners, next(bases[split])))
+        subjects.append(Subject(scanners, next(bases[split]), split, site, person))
     return tuple(subjects)
 
 
 def _test_people(recipe: Recipe) -> list[tuple[str, Person]]:
-    """Test subjects: sites in turn, each with people of its own population.
+    """Draw the test subjects: sites in turn, each with people of its own population.
 
-    Sites test too few to hold their share of patients each, so what is rounded off at one is made up at the
-    next.
+    Sites have too few test subjects to hold their share of patients each, so what is rounded off at one is
+    made up at the next.
     """
     count, sites = recipe.test_subjects, recipe.scanners
     people, owed = [], 0.0

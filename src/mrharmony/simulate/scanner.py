@@ -7,8 +7,9 @@ from importlib import resources
 from typing import Annotated
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat
+from pydantic import BaseModel, Field, NonNegativeFloat, PositiveFloat
 
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.simulate.bias import BiasPattern
 from mrharmony.simulate.motion import Motion
 from mrharmony.simulate.signal import FieldStrength, PulseSequence
@@ -17,16 +18,14 @@ Millimetres = tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat]
 Share = Annotated[float, Field(gt=0, le=1)]
 
 
-class Gain(BaseModel):
+class Gain(BaseModel, frozen=True, extra="forbid"):
     """Receiver gain: arbitrary units per unit signal, and its log standard deviation between scans."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     mean: PositiveFloat
     log_sd: NonNegativeFloat = 0.1
 
 
-class Jitter(BaseModel):
+class Jitter(BaseModel, frozen=True, extra="forbid"):
     """What differs from scan to scan on one scanner.
 
     Parameters
@@ -40,14 +39,12 @@ class Jitter(BaseModel):
         protocol.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     bias: NonNegativeFloat = 0.03
     flip_angle: NonNegativeFloat = 0.03
     timing: NonNegativeFloat = 0.0
 
 
-class Scanner(BaseModel):
+class Scanner(BaseModel, frozen=True, extra="forbid"):
     """A scanner with its T1w protocol, as loaded from `simulate/scanners/*.yaml`.
 
     Parameters
@@ -72,12 +69,10 @@ class Scanner(BaseModel):
     prescan_normalisation
         Share of `bias` that the scanner removes, 0..1; noise grows where the coil sees little.
     motion
-        How heads move during its scans; `None` is not at all.
+        How heads move during its scans; `None` if they lie still.
     gain, jitter
         Scale of the intensities, and what varies between scans.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(pattern=r"^[a-z0-9]+([.-][a-z0-9]+)*$")
     description: str
@@ -133,3 +128,12 @@ def _shipped_scanners() -> tuple[Scanner, ...]:
 def load_scanners() -> dict[str, Scanner]:
     """Return the scanners that ship with the package, by name."""
     return {scanner.name: scanner for scanner in _shipped_scanners()}
+
+
+def scanner_of_session(session: str) -> Scanner:
+    """Return the shipped scanner with a BIDS session label: `mprage3t` or `ses-mprage3t` → `mprage-3t`."""
+    known = {scanner.session: scanner for scanner in _shipped_scanners()}
+    label = session.removeprefix("ses-")
+    if label not in known:
+        raise MrharmonyError(f"no scanner has the session label {label!r}; known: {', '.join(sorted(known))}")
+    return known[label]

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import find_objects, gaussian_filter, gaussian_filter1d
 from scipy.special import ndtr
 
-from mrharmony.core.volume import BoolArray, FloatArray, Matrix, MrharmonyError, Volume
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.volume import BoolArray, FloatArray, Matrix, Volume
 from mrharmony.simulate.anatomy import Anatomy
 from mrharmony.simulate.template import deep_grey_region, myelination_map, template_maps, ventricle_region
 from mrharmony.space.sampling import grid_positions, sample

@@ -31,7 +31,7 @@ from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, BaseModel, Field, PositiveFloat, PositiveInt, model_validator
 
 from mrharmony.core.volume import FloatArray
 
@@ -90,7 +90,7 @@ class _Change(NamedTuple):
         return _Change(later.slope * self.slope, later.slope * self.constant + later.constant)
 
 
-class Mp2rage(BaseModel):
+class Mp2rage(BaseModel, frozen=True, extra="forbid"):
     """An MP2RAGE cycle: inversion, and two trains of small excitations at two inversion times.
 
     Parameters
@@ -110,8 +110,6 @@ class Mp2rage(BaseModel):
     inversion_efficiency
         Share of the magnetization that the inversion pulse turns over, 0..1.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["mp2rage"] = "mp2rage"
     repetition_time_ms: PositiveFloat
@@ -204,7 +202,7 @@ def uniform_image(first: NDArray[np.generic], second: NDArray[np.generic]) -> Fl
     return np.asarray(ratio + 0.5, dtype=np.float32)
 
 
-class SpoiledGradientEcho(BaseModel):
+class SpoiledGradientEcho(BaseModel, frozen=True, extra="forbid"):
     """A three-dimensional spoiled gradient echo (SPGR, FLASH, T1-FFE).
 
     Parameters
@@ -214,8 +212,6 @@ class SpoiledGradientEcho(BaseModel):
     flip_angle_deg
         Excitation flip angle, 0..180 degrees.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["spgr"] = "spgr"
     repetition_time_ms: PositiveFloat
@@ -240,7 +236,7 @@ class SpoiledGradientEcho(BaseModel):
         return np.asarray(np.sin(flip) * (1 - e1) / (1 - np.cos(flip) * e1))
 
 
-class Mprage(BaseModel):
+class Mprage(BaseModel, frozen=True, extra="forbid"):
     """A magnetization-prepared rapid gradient echo: inversion, then a train of small excitations.
 
     Parameters
@@ -258,8 +254,6 @@ class Mprage(BaseModel):
     inversion_efficiency
         Share of the magnetization that the inversion pulse turns over, 0..1 (0.96: Marques et al. 2010).
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["mprage"] = "mprage"
     repetition_time_ms: PositiveFloat

@@ -15,7 +15,8 @@ import torch
 from scipy.ndimage import distance_transform_edt, find_objects, gaussian_filter
 from torch import Tensor
 
-from mrharmony.core.volume import FloatArray, Matrix, MrharmonyError
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.volume import FloatArray, Matrix
 from mrharmony.simulate.bias import HEAD_CENTRE_MM
 from mrharmony.space.sampling import grid_positions, sample
 

@@ -1,1 +1,1 @@
-"""Where things lie: the template, working grids, resampling, voxel order, the intensity scale."""
+"""Where voxels lie: the template, working grids, voxel order, resampling; and the intensity scale."""

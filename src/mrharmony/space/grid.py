@@ -9,7 +9,7 @@ import numpy as np
 from mrharmony.core.volume import FloatArray, Matrix
 
 # 160 × 224 × 160 mm (Ikegami et al.), centred on the template's brain: left-right on the midline, so that
-# reversing the first axis mirrors the brain exactly; the other axes so that equal room is left around it.
+# reversing the first axis mirrors the brain exactly; along the other axes with equal room on both sides.
 _EXTENT = (160, 224, 160)
 _CENTRE = (0.0, -17.0, 5.0)
 
@@ -44,18 +44,13 @@ class Grid:
 
     @classmethod
     def working(cls, zoom: float) -> Grid:
-        """Return a grid over the canonical field of view with other voxels.
+        """Return a grid over the canonical field of view with voxels of another size.
 
         Parameters
         ----------
         zoom
-            Voxel edge in mm, a divisor of 160 and 224: 1, 2, 4, 0.5, … A voxel of the grid at 2 mm covers
-            exactly 2×2×2 voxels of the canonical grid.
-
-        Raises
-        ------
-        ValueError
-            Where the voxels do not fill the field of view.
+            Voxel edge in mm, a divisor of 160 and 224 (otherwise `ValueError`): 1, 2, 4, 0.5, … A voxel of
+            the grid at 2 mm covers exactly 2×2×2 voxels of the canonical grid.
         """
         counts = np.array(_EXTENT) / zoom if zoom > 0 else np.zeros(3)
         if counts.min() < 1 or not np.allclose(counts, np.round(counts)):

@@ -1,11 +1,11 @@
-"""One number for how bright a brain is."""
+"""The intensity scale: one number for how bright a brain is."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 
 _PERCENTILE = 90.0
 
@@ -13,8 +13,8 @@ _PERCENTILE = 90.0
 def intensity_scale(brain_intensities: NDArray[np.floating]) -> float:
     """Return the intensity that becomes 1.0 in canonical units.
 
-    The 90th percentile: close above the white matter's median (1.03 ± 0.03 times that, 68 scans of five
-    scanners) without having to find its peak. On those scans it moves by -0.7 % when a tenth of the brain
+    The 90th percentile lies just above the white matter's median (1.03 ± 0.03 times that, 68 scans of five
+    scanners), and no peak has to be found for it. On those scans it moves by -0.7 % when a tenth of the brain
     turns into fluid, +0.5 % with noise of 5 % of white matter, +0.4 % with 1 % of bright vessels, +0.8 % when
     4 mm are eroded, ±0.4 % from 2000 random voxels. The 95th percentile moves by +1.7 % with that noise, the
     histogram's white matter peak by -6 %, the mean by -7 % with that fluid.

@@ -1,15 +1,39 @@
-"""Masked resampling: a brain on another grid, without darkening its border."""
+"""Volumes on other grids: voxels reordered to RAS and back, and brains resampled without darker borders."""
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
+from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
+from numpy.typing import NDArray
 from scipy.ndimage import affine_transform, find_objects, gaussian_filter
 
 from mrharmony.core.volume import BoolArray, FloatArray, Matrix, Volume
 
-_FWHM_PER_SIGMA = 2.3548
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+_RAS = np.array([[0, 1], [1, 1], [2, 1]])
+_FWHM_PER_SIGMA = 2.3548  # 2 sqrt(2 ln 2)
 _TRUNCATE = 3.0  # Gaussians end after this many sigmas
 _INSIDE = 0.499  # a little below half, so that rounding does not decide voxels that lie half inside
+
+
+def to_ras(volume: Volume) -> Volume:
+    """Return the same voxels in the order closest to RAS, with the affine that keeps them in place."""
+    affine = volume.affine @ inv_ornt_aff(io_orientation(volume.affine), volume.shape)
+    return Volume(array_to_ras(volume.voxels, volume), affine)
+
+
+def array_to_ras(array: NDArray[Scalar], like: Volume) -> NDArray[Scalar]:
+    """Reorder an array on a volume's grid as `to_ras` reorders the volume."""
+    return np.ascontiguousarray(apply_orientation(array, io_orientation(like.affine)))
+
+
+def array_from_ras(array: NDArray[Scalar], like: Volume) -> NDArray[Scalar]:
+    """Undo `array_to_ras`: return an array in RAS order in the volume's own order."""
+    back = ornt_transform(_RAS, io_orientation(like.affine))
+    return np.ascontiguousarray(apply_orientation(array, back))
 
 
 def resample_brain(
@@ -17,10 +41,9 @@ def resample_brain(
 ) -> tuple[FloatArray, BoolArray]:
     """Resample the brain of a volume on another grid of the same world.
 
-    The masked intensities and the mask go through the same Gaussian and the same linear interpolation, and
-    their quotient is returned, so voxels outside the brain never leak into its border (normalized
-    convolution, Knutsson & Westin 1993). Where the new voxels are larger, the Gaussian stands for their
-    size: its FWHM² is new zoom² - old zoom².
+    Normalized convolution (Knutsson & Westin 1993): of image x and mask m, the result is g(m x) / g(m), so
+    voxels outside the brain never leak into its border. g is a Gaussian and linear interpolation; where the
+    new voxels are larger, the Gaussian stands for their size: FWHM² = new zoom² - old zoom².
 
     Parameters
     ----------
@@ -36,7 +59,7 @@ def resample_brain(
     ratio = np.linalg.norm(affine[:3, :3], axis=0).mean() / np.array(volume.zooms)
     sigma = np.sqrt(np.maximum(ratio**2 - 1, 0)) / _FWHM_PER_SIGMA
     margin = np.ceil(_TRUNCATE * sigma).astype(int) + 1
-    # Only the brain's box is worked on: it is a quarter of a head scan, and filters cost per voxel.
+    # Only the brain's box is processed: it is a quarter of a head scan, and filters cost per voxel.
     (box,) = find_objects(brain_mask.astype(np.uint8))
     weight = np.pad(brain_mask[box].astype(np.float32), [(m, m) for m in margin])
     values = np.pad(np.where(brain_mask[box], volume.voxels[box], 0), [(m, m) for m in margin])

@@ -12,14 +12,12 @@ from mrharmony.core.volume import Matrix
 
 
 def sample(maps: Tensor, affine: Matrix, positions: Tensor, padding: str = "zeros") -> Tensor:
-    """Read maps at arbitrary positions.
+    """Read maps at arbitrary positions, trilinearly.
 
     Parameters
     ----------
-    maps
-        Shape (c, i, j, k), float32.
-    affine
-        Their voxel indices to mm.
+    maps, affine
+        Shape (c, i, j, k), float32, and their voxel indices to mm.
     positions
         In mm, shape (n, 3).
     padding
@@ -32,7 +30,7 @@ def sample(maps: Tensor, affine: Matrix, positions: Tensor, padding: str = "zero
     """
     inverse = torch.from_numpy(np.linalg.inv(affine).astype(np.float32))
     scale = 2 / (torch.tensor(maps.shape[1:], dtype=torch.float32) - 1)
-    # grid_sample wants -1..1 from the first voxel's centre to the last one's, the last axis first.
+    # grid_sample takes -1..1 from the first voxel's centre to the last one's, the last axis first.
     matrix = (inverse[:3, :3] * scale[:, None]).flip(0)
     coordinates = torch.addmm((inverse[:3, 3] * scale - 1).flip(0), positions, matrix.T)
     sampled = grid_sample(
@@ -42,13 +40,13 @@ def sample(maps: Tensor, affine: Matrix, positions: Tensor, padding: str = "zero
 
 
 def voxel_positions(affine: Matrix, voxels: tuple[NDArray[np.intp], ...]) -> Tensor:
-    """Centres of voxels in mm, shape (n, 3), float32, from their indices along i, j, k, each (n,)."""
+    """Return the centres of voxels in mm, shape (n, 3), float32; indices along i, j, k of shape (n,) each."""
     matrix = torch.from_numpy(affine.astype(np.float32))
     indices = torch.from_numpy(np.stack(voxels, axis=-1).astype(np.float32))
     return torch.addmm(matrix[:3, 3], indices, matrix[:3, :3].T)
 
 
 def grid_positions(shape: tuple[int, int, int], affine: Matrix) -> Tensor:
-    """Centres of all voxels of a grid in mm, shape (i * j * k, 3), float32."""
+    """Return the centres of all voxels of a grid in mm, shape (i * j * k, 3), float32."""
     i, j, k = np.indices(shape).reshape(3, -1)
     return voxel_positions(affine, (i, j, k))

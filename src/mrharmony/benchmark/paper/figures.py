@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from mrharmony.benchmark.paper.grid import Cell, Direction
 from mrharmony.benchmark.paper.methods import PaperMethod
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.report.contact_sheet import Panel, contact_sheet
 
 

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from mrharmony.benchmark.paper.slices import PaperSlices
 from mrharmony.core.atomic import write_arrays
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
-from mrharmony.core.volume import FloatArray, MrharmonyError
+from mrharmony.core.volume import FloatArray
 from mrharmony.evaluate.paper import SliceScores, as_picture, image_scores, tone_distance
 from mrharmony.networks.diffusion.model import ModelCard
 from mrharmony.networks.diffusion.translation import PictureModel, TranslationSettings, translate_slices

@@ -11,7 +11,9 @@ import numpy as np
 
 from mrharmony.benchmark.contenders import as_prepared
 from mrharmony.benchmark.paper.grid import Direction, PictureFolder
-from mrharmony.core.volume import Domain, FloatArray, MrharmonyError, same_name
+from mrharmony.core.domain import Domain, same_name
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.volume import FloatArray
 from mrharmony.domains.statistics import load_statistics
 from mrharmony.methods.registry import FittedMethod, load_method
 from mrharmony.methods.synthesis import SYNTHESIS

@@ -15,7 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from mrharmony.benchmark.plan import BenchmarkScan, make_plan
-from mrharmony.core.volume import BoolArray, FloatArray, MrharmonyError, same_name
+from mrharmony.core.domain import same_name
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.volume import BoolArray, FloatArray
 from mrharmony.evaluate.paper import as_picture, slice_places, tone_quantiles
 from mrharmony.jobs.brains import load_brain, prepare_positions, require_some
 from mrharmony.networks.diffusion.sampling import slice_positions

@@ -20,9 +20,9 @@ from mrharmony.benchmark.paper.grid import (
 from mrharmony.benchmark.paper.methods import PaperMethod, fitted_methods, translations
 from mrharmony.benchmark.paper.slices import PaperScan, PaperSlices, StudyScans, study_scans
 from mrharmony.core.atomic import write_json, write_text
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
 from mrharmony.core.version import __version__
-from mrharmony.core.volume import MrharmonyError
 from mrharmony.evaluate.paper import PaperRow, SliceScores, as_picture, image_scores, paper_table
 from mrharmony.jobs.stable import open_image_to_image
 from mrharmony.networks.diffusion.model import model_hash, read_card

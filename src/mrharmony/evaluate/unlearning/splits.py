@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from mrharmony.core.volume import BoolArray, FloatArray, MrharmonyError
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.volume import BoolArray, FloatArray
 from mrharmony.evaluate.site_folds import Fold, Labels, site_labels, subject_folds, usable_folds
 from mrharmony.evaluate.site_probe import FOLDS, SEEDS
 from mrharmony.networks.diffusion.model import LatentModel

@@ -17,7 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from mrharmony.core.atomic import write_bytes, write_json
-from mrharmony.core.volume import BoolArray, FloatArray, MrharmonyError
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.volume import BoolArray, FloatArray
 from mrharmony.networks.cyclegan.networks import CycleGanSettings, Generator, from_units, located, to_units
 from mrharmony.networks.settings import Settings
 

@@ -21,8 +21,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
-from mrharmony.core.volume import FloatArray, MrharmonyError
+from mrharmony.core.volume import FloatArray
 from mrharmony.networks.checkpoint import load_checkpoint, save_checkpoint
 from mrharmony.networks.cyclegan.networks import (
     OUTSIDE,

@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from diffusers import UNet2DConditionModel
 
-from mrharmony.core.volume import Domain, MrharmonyError
+from mrharmony.core.domain import Domain
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.networks.diffusion.data import SliceBatch, SliceData
 from mrharmony.networks.diffusion.model import LatentModel
 from mrharmony.networks.diffusion.networks import encode

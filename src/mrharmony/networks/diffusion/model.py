@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 import torch
 from pydantic import Field, ValidationError
 
-from mrharmony.core.volume import Domain, MrharmonyError, same_name
+from mrharmony.core.domain import Domain, same_name
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.networks.settings import AdaptationSettings, Settings, TrainingSettings
 from mrharmony.networks.stable.settings import DreamBoothSettings
 from mrharmony.space.grid import Grid

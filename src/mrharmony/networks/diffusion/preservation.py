@@ -22,8 +22,10 @@ from peft import LoraConfig
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from mrharmony.core.domain import Domain
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
-from mrharmony.core.volume import Domain, FloatArray, MrharmonyError, Volume
+from mrharmony.core.volume import FloatArray, Volume
 from mrharmony.networks.diffusion.data import SliceData
 from mrharmony.networks.diffusion.model import LatentModel
 from mrharmony.networks.diffusion.networks import encode

@@ -19,7 +19,9 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError, model_validator
 
-from mrharmony.core.volume import Domain, MrharmonyError, Volume
+from mrharmony.core.domain import Domain
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.volume import Volume
 from mrharmony.networks.diffusion.model import LatentModel
 from mrharmony.networks.diffusion.networks import decode, encode, predict_velocity
 from mrharmony.networks.diffusion.schedule import NoiseSchedule, sampling_times

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 
 if TYPE_CHECKING:
     from diffusers import DDIMScheduler

@@ -17,8 +17,9 @@ import torch
 from pydantic import Field
 from skimage.metrics import structural_similarity
 
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
-from mrharmony.core.volume import FloatArray, MrharmonyError, Volume
+from mrharmony.core.volume import FloatArray, Volume
 from mrharmony.networks.diffusion.model import LatentModel
 from mrharmony.networks.diffusion.networks import decode, encode, predict_velocity
 from mrharmony.networks.diffusion.sampling import SLICES_AT_ONCE, slice_positions

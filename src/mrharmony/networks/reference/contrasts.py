@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mrharmony.core.volume import BoolArray, FloatArray, MrharmonyError
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.volume import BoolArray, FloatArray
 from mrharmony.networks.reference.network import ReferenceNetwork, slice_coordinates
 
 _AT_ONCE = 8  # slices: more are no quicker on a CPU

@@ -20,7 +20,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from mrharmony.core.atomic import write_bytes
-from mrharmony.core.volume import FloatArray, MrharmonyError
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.volume import FloatArray
 from mrharmony.weights import shipped_references
 
 NEIGHBOURS = 3  # slices that the network sees: the one in question between its neighbours

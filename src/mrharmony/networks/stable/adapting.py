@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from peft import LoraConfig, get_peft_model
 
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.networks.stable.model import StableDiffusion
 from mrharmony.networks.stable.settings import DreamBoothSettings
 

@@ -18,7 +18,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from mrharmony.core.atomic import write_json
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.networks.diffusion.model import CARD, ModelCard, read_card
 from mrharmony.networks.diffusion.schedule import NoiseSchedule
 from mrharmony.networks.stable.model import StableDiffusion

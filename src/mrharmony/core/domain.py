@@ -1,0 +1,33 @@
+"""Domains: the sites, scanners and protocols that a scan can come from or go to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import combinations
+
+from mrharmony.core.findings import MrharmonyError
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A site, scanner or protocol: the name users type and the prompt the model understands."""
+
+    name: str
+    prompt: str
+
+
+def same_name(one: str, other: str) -> bool:
+    """Say whether two names mean the same domain: case, hyphens, dots and spaces make no difference."""
+    return _letters(one) == _letters(other)
+
+
+def _letters(name: str) -> str:
+    return "".join(character for character in name.lower() if character.isalnum())
+
+
+def require_distinct(names: Iterable[str]) -> None:
+    """Raise `MrharmonyError` where two domains have names that mean the same."""
+    for one, other in combinations(names, 2):
+        if same_name(one, other):
+            raise MrharmonyError(f"{other}: cannot be told from {one}. Rename one of the two domains.")
