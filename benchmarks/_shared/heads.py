@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mrharmony.core.volume import Domain, FloatArray
+from mrharmony.core.domain import Domain
+from mrharmony.core.volume import FloatArray
 from mrharmony.domains.statistics import load_statistics
 from mrharmony.evaluate.paired import peak_ratio
 from mrharmony.jobs.brains import prepare_brains
@@ -15,14 +16,12 @@ from mrharmony.methods.synthesis import SynthesisHarmonizer, load_synthesis
 from mrharmony.networks.diffusion.model import STATISTICS
 from mrharmony.prepare.pipeline import prepare_scan
 from mrharmony.prepare.prepared import PreparedScan
-from mrharmony.scans.bids import BidsIndex
-from mrharmony.scans.participants import shuffle_key
+from mrharmony.scans.bids import BidsIndex, shuffle_key
 from mrharmony.simulate.anatomy import Anatomy
 from mrharmony.simulate.cohort import crop_to_head, field_of_view
 from mrharmony.simulate.heads import virtual_head
 from mrharmony.simulate.motion import random_pose
-from mrharmony.simulate.person import Person, Population, draw_people
-from mrharmony.simulate.recipe import TRAINING_SHARE
+from mrharmony.simulate.recipe import TRAINING_SHARE, Person, Population, draw_people
 from mrharmony.simulate.scanner import Scanner, load_scanners
 from mrharmony.simulate.scanning import scan_head
 from mrharmony.simulate.segmentation import segment_brain

@@ -21,8 +21,8 @@ from benchmarks._shared.command import on_one_thread
 from benchmarks._shared.heads import People, domain, psnr, seen
 from benchmarks._shared.records import kept
 from benchmarks._shared.reports import Report, save
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
-from mrharmony.core.volume import MrharmonyError
 from mrharmony.domains.statistics import fit_statistics, load_statistics
 from mrharmony.evaluate.bootstrap import bootstrap_estimate, bootstrap_interval
 from mrharmony.methods.rendering import truth_fitted

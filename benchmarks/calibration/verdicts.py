@@ -33,16 +33,16 @@ from benchmarks._shared.reports import save
 from benchmarks.calibration.planted_faults import FAULTS, SoundOutput, possible
 from benchmarks.calibration.verdict_limits import report, summary
 from mrharmony.core.atomic import write_json
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
-from mrharmony.core.volume import BoolArray, FloatArray, MrharmonyError
+from mrharmony.core.volume import BoolArray, FloatArray
 from mrharmony.evidence.drift import Evidence, evidence
 from mrharmony.methods.protocol import HarmonizedVolume
 from mrharmony.methods.synthesis import SynthesisHarmonizer
 from mrharmony.methods.tone_curves import ClassicalHarmonizer
 from mrharmony.prepare.pipeline import prepare_scan
 from mrharmony.prepare.prepared import PreparedScan
-from mrharmony.scans.bids import BidsIndex, BidsScan
-from mrharmony.scans.participants import shuffle_key
+from mrharmony.scans.bids import BidsIndex, BidsScan, shuffle_key
 from mrharmony.scans.reading import read_scan
 from mrharmony.simulate.anatomy import Anatomy
 from mrharmony.simulate.random_physics import random_scanner

@@ -26,8 +26,9 @@ from mrharmony.benchmark.contenders import CEILING, DIFFUSION, open_contender
 from mrharmony.benchmark.folder import BenchmarkFolder
 from mrharmony.benchmark.harmonizing import FITTED
 from mrharmony.benchmark.plan import BenchmarkPlan, BenchmarkScan, make_plan
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
-from mrharmony.core.volume import FloatArray, MrharmonyError
+from mrharmony.core.volume import FloatArray
 from mrharmony.evaluate.bootstrap import bootstrap_estimate, bootstrap_interval
 from mrharmony.jobs.brains import ScanFile, prepare_together
 from mrharmony.methods.rendering import truth_fitted

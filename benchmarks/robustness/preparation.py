@@ -26,8 +26,9 @@ from benchmarks._shared.reports import save
 from benchmarks.robustness.preparation_gates import PARTS, report, summary
 from benchmarks.robustness.scan_variants import KINDS, VOXEL_SIZES, Head, Variant
 from mrharmony.core.atomic import write_arrays
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
-from mrharmony.core.volume import BoolArray, Matrix, MrharmonyError, Volume
+from mrharmony.core.volume import BoolArray, Matrix, Volume
 from mrharmony.prepare.pipeline import prepare_unjudged
 from mrharmony.prepare.prepared import PreparedScan
 from mrharmony.scans.reading import read_scan

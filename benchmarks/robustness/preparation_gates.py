@@ -8,7 +8,7 @@ import numpy as np
 from benchmarks._shared.heads import spread
 from benchmarks._shared.reports import Report
 from benchmarks.robustness.scan_variants import KINDS, REFUSED_KINDS, VOXEL_SIZES
-from mrharmony.core.volume import MrharmonyError
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.prepare.quality import MaskQuality, quality_findings
 
 Record = dict[str, Any]

@@ -14,7 +14,7 @@ from scipy.ndimage import affine_transform, gaussian_filter
 from scipy.spatial.transform import Rotation
 
 from mrharmony.core.volume import BoolArray, FloatArray, Matrix, Volume
-from mrharmony.space.voxel_order import array_to_ras, to_ras
+from mrharmony.space.resampling import array_to_ras, to_ras
 
 _ROOM = 10.0  # mm around the brain that every resampled field of view keeps
 _LARGEST_TURN = 45.0  # degrees

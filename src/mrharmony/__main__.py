@@ -1,6 +1,6 @@
 """`python -m mrharmony` is the command line."""
 
-from mrharmony.cli import main
+from mrharmony.cli.app import main
 
 if __name__ == "__main__":
     main()

@@ -12,8 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from mrharmony.prepare.prepared_files import PreparedFiles
-from mrharmony.prepare.saved import why_not_usable
+from mrharmony.prepare.saved import PreparedFiles, why_not_usable
 
 SUBJECTS = ("1", "2", "3")
 SECONDS = 200

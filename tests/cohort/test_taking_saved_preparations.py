@@ -1,5 +1,6 @@
 """What `mrharmony prepare` has saved is taken by every command, and nothing is prepared again."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -17,11 +18,11 @@ from mrharmony.core.findings import MrharmonyError
 from mrharmony.jobs import brains as preparing
 from mrharmony.jobs.brains import ScanFile, load_brain, prepare_brains, prepare_positions, saved_sha256
 from mrharmony.jobs.evaluation_inputs import judged_scans, prepared_alone, prepared_on_one_grid
-from mrharmony.jobs.harmonizing import way_to
+from mrharmony.jobs.harmonizing import harmonize_scan, way_to
+from mrharmony.jobs.opening import open_job
 from mrharmony.jobs.training_brains import run_folder, training_brains
 from mrharmony.prepare.prepared import PreparedScan
-from mrharmony.prepare.prepared_files import PreparedFiles
-from mrharmony.prepare.saved import discard_prepared, read_prepared, write_prepared
+from mrharmony.prepare.saved import PreparedFiles, discard_prepared, read_prepared, write_prepared
 from mrharmony.scans.bids import BidsIndex
 from mrharmony.scans.reading import read_mask, read_scan
 from mrharmony.scans.writing import write_scan
@@ -94,7 +95,7 @@ def prepared_before(files: PreparedFiles, read) -> PreparedScan:
     field = np.asarray(nib.load(files.bias_field).dataobj, np.float32)
     mask = read_mask(files.mask, read)
     return PreparedScan(
-        read.volume, mask, field, np.array(note["Posture"]), note["IntensityScale"], False, ()
+        read.volume, mask, field, np.array(note["RigidToTemplate"]), note["IntensityScale"], False, ()
     )
 
 
@@ -112,6 +113,25 @@ def test_a_method_is_fitted_on_them_from_the_command_line(run, cohort: Path, sav
     status, output, errors = run("train", cohort, "--output", tmp_path / "model", *arguments)
     assert status == 0, errors
     assert json.loads(output)["domains"] == {"mprage3t": 1, "spgr15t": 1}
+
+
+def test_a_fresh_scan_is_hashed_once(
+    index: BidsIndex, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    hashed, scan = [], index.scans[0].path
+
+    def digest(stream, name):
+        hashed.append(Path(stream.name))
+        return file_digest(stream, name)
+
+    file_digest = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", digest)
+    job = replace(open_job(None, "none", None, "LA"), prepared=saved, force=True)
+    output = tmp_path / "out.nii.gz"
+    assert harmonize_scan(job, scan, output).reason is None
+    assert hashed.count(scan) == 1
+    note = json.loads((tmp_path / "out.json").read_text())
+    assert note["SourceSHA256"] == hashlib.sha256(scan.read_bytes()).hexdigest()
 
 
 def test_evaluators_judge_the_saved_brains(index: BidsIndex, saved: Path, monkeypatch: pytest.MonkeyPatch):

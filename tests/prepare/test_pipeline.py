@@ -13,8 +13,11 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 from template_heads import MARKER, marker_position
 
+import mrharmony.prepare.brain_mask
+import mrharmony.prepare.pipeline
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import Volume
+from mrharmony.prepare.alignment import align_to_template
 from mrharmony.prepare.brain_mask import locate_brain
 from mrharmony.prepare.pipeline import prepare_scan
 from mrharmony.prepare.prepared import PreparedScan
@@ -46,6 +49,21 @@ def test_the_canonical_brain_lies_on_the_template(head, prepared_head):
     assert np.percentile(canonical.voxels[mask], 90) == pytest.approx(1, abs=0.05)
 
 
+def test_no_alignment_is_computed_twice(head, monkeypatch):
+    """The search for the brain has aligned it: that alignment is where preparation starts from."""
+    computed = []
+
+    def counted(volume, brain_mask, seed=0, near=None):
+        arrays = (volume.voxels, volume.affine, brain_mask, near)
+        computed.append(tuple(None if array is None else array.tobytes() for array in arrays))
+        return align_to_template(volume, brain_mask, seed, near)
+
+    for module in (mrharmony.prepare.brain_mask, mrharmony.prepare.pipeline):
+        monkeypatch.setattr(module, "align_to_template", counted)
+    prepare_scan(head[0])
+    assert len(set(computed)) == len(computed) == 3
+
+
 def test_what_comes_in_is_kept_as_it_was(head, prepared_head):
     assert prepared_head.native is head[0]
     assert prepared_head.bias_field.shape == prepared_head.brain_mask.shape == head[0].shape
@@ -65,7 +83,7 @@ def test_a_stripped_brain_is_recognised_and_keeps_its_own_border_but_not_a_rest_
 def test_a_stripped_brain_that_resampling_has_blurred_does_not_grow(head):
     volume, mask = head
     blurred = gaussian_filter(np.where(mask, volume.voxels + 1, 0), 0.5)
-    brain_mask, skull_stripped = locate_brain(volume.with_voxels(blurred))
+    brain_mask, skull_stripped, _ = locate_brain(volume.with_voxels(blurred))
     assert skull_stripped
     assert brain_mask.sum() == pytest.approx(mask.sum(), rel=0.08)
 
@@ -75,7 +93,7 @@ def test_a_head_with_an_emptied_background_and_a_cut_neck_is_not_taken_for_strip
     volume, mask = head
     emptied = np.where(volume.voxels > threshold, volume.voxels, 0)
     emptied[:, :, : np.argwhere(mask).min(axis=0)[2]] = 0
-    brain_mask, skull_stripped = locate_brain(volume.with_voxels(emptied), given=mask)
+    brain_mask, skull_stripped, _ = locate_brain(volume.with_voxels(emptied), given=mask)
     assert not skull_stripped
     np.testing.assert_array_equal(brain_mask, mask)
 

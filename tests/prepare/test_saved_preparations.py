@@ -10,14 +10,15 @@ from nibabel.affines import apply_affine, from_matvec
 from scipy.ndimage import binary_erosion
 from scipy.spatial.transform import Rotation
 
-from mrharmony.core.atomic import StagedFile
+from mrharmony.core.atomic import StagedFile, write_json
 from mrharmony.core.findings import Finding, MrharmonyError
 from mrharmony.core.volume import Matrix
 from mrharmony.prepare.prepared import PreparedScan
-from mrharmony.prepare.prepared_files import PreparedFiles, itk_transform
 from mrharmony.prepare.quality import preparation_figures
 from mrharmony.prepare.saved import (
+    PreparedFiles,
     discard_prepared,
+    itk_transform,
     manual_mask,
     read_note,
     read_prepared,
@@ -85,6 +86,14 @@ def test_what_is_read_back_is_what_was_written_to_the_bit(prepared_brain, files:
     assert np.array_equal(again.native.voxels, scan.volume.voxels)
 
 
+def test_a_preparation_of_version_0_1_0_with_the_former_key_is_read(prepared_brain, files: PreparedFiles):
+    scan, prepared = prepared_brain
+    note = read_note(files.note)
+    note["Posture"] = note.pop("RigidToTemplate")
+    write_json(files.note, note)
+    assert np.array_equal(read_prepared(files, scan).rigid_to_template, prepared.rigid_to_template)
+
+
 def test_names_and_grids_are_those_of_bids_derivatives(prepared_brain, files: PreparedFiles, tmp_path: Path):
     scan, _ = prepared_brain
     assert files.folder == tmp_path / "sub-01" / "ses-a" / "anat"
@@ -107,13 +116,13 @@ def test_equal_preparations_are_equal_bytes(prepared_brain, files: PreparedFiles
     assert all(one.read_bytes() == other.read_bytes() for one, other in pairs)
 
 
-@pytest.mark.parametrize("kind", ["posture", "volume_corrected"])
+@pytest.mark.parametrize("kind", ["rigid_to_template", "volume_corrected"])
 def test_ants_moves_points_of_the_template_to_the_native_scan(
     files: PreparedFiles, prepared_brain, kind: str
 ):
     native = np.array([[10.0, 20.0, 30.0], [-45.0, 3.0, 12.0]])
     lps = np.array([-1, -1, 1])
-    file = files.transform if kind == "posture" else files.similarity
+    file = files.transform if kind == "rigid_to_template" else files.similarity
     transform = ants.read_transform(str(file))
     for point, wanted in zip(apply_affine(getattr(prepared_brain[1], kind), native), native, strict=True):
         moved = np.array(ants.apply_ants_transform_to_point(transform, tuple(point * lps))) * lps

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mrharmony.core.atomic import write_bytes, write_json, write_text
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.hashing import file_sha256
 from mrharmony.core.progress import track
 from mrharmony.core.version import __version__
 from mrharmony.jobs.brains import ScanFile, saved_sha256
@@ -22,7 +23,7 @@ from mrharmony.jobs.harmonizing import (
     uncertainty_path,
 )
 from mrharmony.networks.diffusion.model import ModelCard
-from mrharmony.prepare.saved import VERSION, file_sha256, read_note
+from mrharmony.prepare.saved import VERSION, read_note
 from mrharmony.scans.bids import BidsIndex, BidsScan
 from mrharmony.scans.names import output_stem, sidecar_path
 
@@ -182,6 +183,7 @@ def _is_result(scan: Path, output: Path, job: HarmonizeJob) -> bool:
     note = read_note(sidecar_path(output))
     if "Verdict" not in note:
         return False
+    sha256 = _sha256(scan)
     same = {
         "Source": job.source.name if job.source else None,
         "Target": job.target.name,
@@ -190,9 +192,9 @@ def _is_result(scan: Path, output: Path, job: HarmonizeJob) -> bool:
         "Seed": job.provenance["Seed"],
         "Sampling": job.provenance["Sampling"],
         "DetailTransfer": job.provenance["DetailTransfer"],
-        "Preparation": saved_sha256(ScanFile(scan, prepared=job.prepared)),
+        "Preparation": saved_sha256(ScanFile(scan, prepared=job.prepared), sha256),
         "ProgramVersion": VERSION,
-        "SourceSHA256": _sha256(scan) or note.get("SourceSHA256"),
+        "SourceSHA256": sha256 or note.get("SourceSHA256"),
     }
     return all(note.get(key) == value for key, value in same.items())
 

@@ -12,14 +12,14 @@ import numpy as np
 
 from mrharmony.core.atomic import write_arrays
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.hashing import file_sha256
 from mrharmony.core.progress import track
 from mrharmony.core.volume import Matrix, Volume
 from mrharmony.core.workers import side_by_side, usable_cores
 from mrharmony.prepare.canonical import CanonicalBrain
 from mrharmony.prepare.pipeline import PREPARATION_FORMAT, prepare_scan
 from mrharmony.prepare.prepared import PreparedScan
-from mrharmony.prepare.prepared_files import PreparedFiles
-from mrharmony.prepare.saved import VERSION, file_sha256, read_prepared, why_not_usable
+from mrharmony.prepare.saved import VERSION, PreparedFiles, read_prepared, why_not_usable
 from mrharmony.scans.reading import Scan, read_mask, read_scan
 from mrharmony.space.grid import Grid
 
@@ -199,10 +199,13 @@ def prepared_scan(file: ScanFile, scan: Scan, rigid_to_template: Matrix | None =
     return replace(saved, native=scan.volume)
 
 
-def saved_sha256(file: ScanFile) -> str | None:
-    """Return the hash of the saved preparation that is taken for a scan; None where none holds."""
+def saved_sha256(file: ScanFile, source_sha256: str | None = None) -> str | None:
+    """Return the hash of the saved preparation that is taken for a scan; None where none holds.
+
+    The hash of the scan that was prepared is computed where it is not given.
+    """
     source = file.origin or file.path
-    if file.saved is None or not source.is_file() or why_not_usable(file.saved, source):
+    if file.saved is None or not source.is_file() or why_not_usable(file.saved, source, source_sha256):
         return None
     return file_sha256(file.saved.note)
 

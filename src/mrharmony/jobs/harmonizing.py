@@ -19,7 +19,7 @@ from mrharmony.evidence.uncertainty import SeededHarmonizer, spread
 from mrharmony.jobs.brains import ScanFile, prepared_scan, saved_sha256
 from mrharmony.methods.protocol import HarmonizedVolume, Harmonizer
 from mrharmony.prepare.prepared import PreparedScan
-from mrharmony.prepare.saved import VERSION, file_sha256, read_note
+from mrharmony.prepare.saved import VERSION, read_note
 from mrharmony.scans.names import output_stem, sidecar_path
 from mrharmony.scans.reading import Scan, read_scan
 from mrharmony.scans.writing import write_scan
@@ -273,8 +273,8 @@ def sidecar(
         "Detail": done.get("detail"),
         "IntensityScale": harmonized.scale,
         "Sources": [way_to(scan.path, output.parent)],
-        "SourceSHA256": file_sha256(scan.path),
-        "Preparation": saved_sha256(ScanFile(scan.path, prepared=job.prepared)),
+        "SourceSHA256": scan.sha256,
+        "Preparation": saved_sha256(ScanFile(scan.path, prepared=job.prepared), scan.sha256),
         "ProgramVersion": VERSION,
         "SpatialReference": "orig",
         "Drift": harmonized.evidence.model_dump(mode="json", exclude={"verdict", "reasons"}),

@@ -18,9 +18,10 @@ from mrharmony.core.workers import one_thread, side_by_side, usable_cores
 from mrharmony.jobs.bids_app import describe, require_apart, require_own_names, wanted_scans
 from mrharmony.jobs.harmonizing import reason_of
 from mrharmony.prepare.pipeline import prepare_scan
-from mrharmony.prepare.prepared_files import LOG_SUFFIX, PreparedFiles
 from mrharmony.prepare.quality import PreparationFigures, preparation_figures
 from mrharmony.prepare.saved import (
+    LOG_SUFFIX,
+    PreparedFiles,
     discard_prepared,
     manual_mask,
     read_note,

@@ -1,13 +1,14 @@
 """The anatomy lock: a transform of intensities, smooth in position and monotone in intensity.
 
-The transform changes what a scan looks like and cannot change what it shows: equal neighbours stay nearly
-equal, and the order of grey values at one place is kept. The representation is the bilateral grid of Chen,
-Paris and Durand (2007), "Real-time edge-aware image processing with the bilateral grid", fitted to a pair of
-images as in Chen et al. (2016), "Bilateral guided upsampling".
+The transform changes the contrast of a scan and not its anatomy: equal neighbours stay nearly equal, and the
+order of grey values at one place is kept. The representation is the bilateral grid of Chen, Paris and Durand
+(2007), "Real-time edge-aware image processing with the bilateral grid", fitted to a pair of images as in Chen
+et al. (2016), "Bilateral guided upsampling".
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,17 +17,20 @@ from numpy.typing import NDArray
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import FloatArray, Matrix
 
+DoubleArray = NDArray[np.float64]
+
 # The ICBM152 brain with 2 to 6 mm around it, in template millimetres (lower corner, upper corner).
 FIELD_OF_VIEW = ((-76.0, -110.0, -76.0), (76.0, 78.0, 84.0))
-_CHUNK = 1 << 16  # voxels worked on at once: small enough for the processor's cache
+_CHUNK = 1 << 16  # voxels transformed at once: small enough for the processor's cache
 
 
 @dataclass(frozen=True)
 class BilateralGrid:
     """T(x, s) = s + D(x, s) with D trilinear in the position x and piecewise linear in the intensity s.
 
-    Outside the field of view D keeps its value at the border; below the first and above the last knot D is
-    constant, so T goes on there with slope one.
+    D(x, s) = Σ w_ijk(x) v_m(s) D_ijkm, where w and v are hat functions: 1 at their own node or knot, falling
+    to 0 at its neighbours ("slicing", Chen et al. 2007). Outside the field of view D keeps its value at the
+    border; below the first and above the last knot D is constant, so that T continues there with slope 1.
 
     Parameters
     ----------
@@ -39,8 +43,8 @@ class BilateralGrid:
     """
 
     field_of_view: Matrix
-    knots: NDArray[np.float64]
-    offsets: NDArray[np.float64]
+    knots: DoubleArray
+    offsets: DoubleArray
 
     def __post_init__(self) -> None:
         """Freeze the arrays and check that they belong together."""
@@ -66,17 +70,20 @@ class BilateralGrid:
         return cls(np.array(field_of_view), np.array(knots), np.zeros((*nodes, len(knots))))
 
     @property
-    def spacing(self) -> NDArray[np.float64]:
+    def spacing(self) -> DoubleArray:
         """Distance between neighbouring nodes along x, y, z in mm, shape (3,); infinite for a single node."""
         extent = self.field_of_view[1] - self.field_of_view[0]
         intervals = np.array(self.offsets.shape[:3]) - 1
-        steps: NDArray[np.float64] = np.full(3, np.inf)
+        steps: DoubleArray = np.full(3, np.inf)
         np.divide(extent, intervals, out=steps, where=intervals > 0)
         return steps
 
     @property
     def slope_range(self) -> tuple[float, float]:
-        """Least and greatest slope of T in intensity at any place: T is monotone if the first is ≥ 0."""
+        """Least and greatest slope of T in intensity at any place: T is monotone if the first is ≥ 0.
+
+        At a node the slopes are those between knots; between nodes they are averages of the nodes' slopes.
+        """
         slopes = 1 + np.diff(self.offsets, axis=3) / np.diff(self.knots)
         return float(slopes.min()), float(slopes.max())
 
@@ -105,7 +112,7 @@ class BilateralGrid:
         MrharmonyError
             If an intensity or a position is NaN or infinite.
         """
-        require_finite("intensities to be transformed", intensities)
+        require_finite("intensities to transform", intensities)
         require_finite("positions of the voxels", positions)
         transformed = np.empty(len(intensities), dtype=np.float32)
         for start in range(0, len(intensities), _CHUNK):
@@ -120,6 +127,8 @@ class BilateralGrid:
         below, above = table[:-1], table[1:]
         x, y, z, s = fractions
         change = np.zeros(len(intensities), dtype=np.float32)
+        # Σ w_ijk (D_ijkm + s (D_ijkm+1 - D_ijkm)) over the cell's nodes, s the fraction between two knots; an
+        # axis with a single node has one end.
         ends = [(1 - f, f)[: min(size, 2)] for f, size in zip((x, y, z), self.offsets.shape, strict=False)]
         for i, weight_i in enumerate(ends[0]):
             for j, weight_j in enumerate(ends[1]):
@@ -131,20 +140,34 @@ class BilateralGrid:
         return change
 
     def grounded(self) -> BilateralGrid:
-        """Return the transform that differs only in leaving the first knot where it is: black stays black."""
+        """Return the transform with D = 0 at the first knot, so that black stays black."""
         offsets = self.offsets.copy()
         offsets[..., 0] = 0
         return BilateralGrid(self.field_of_view, self.knots, offsets)
 
     @property
     def node_positions(self) -> FloatArray:
-        """Where the nodes lie, template mm, shape (i · j · k, 3); a single node lies in the middle."""
+        """Positions of the nodes, template mm, shape (i · j · k, 3); a single node lies in the middle."""
         axes = [
             np.linspace(lower, upper, size) if size > 1 else np.array([(lower + upper) / 2])
             for lower, upper, size in zip(*self.field_of_view, self.offsets.shape[:3], strict=True)
         ]
         places = np.meshgrid(*axes, indexing="ij")
         return np.stack([place.ravel() for place in places], axis=1).astype(np.float32)
+
+    def node_weights(self, positions: FloatArray) -> DoubleArray:
+        """Return the weight w_ijk(x) of every node at positions in template mm, shape (n, i · j · k)."""
+        sizes = self.offsets.shape[:3]
+        hats = (
+            np.maximum(0, 1 - np.abs(self.node_coordinates(positions, axis)[:, None] - np.arange(size)))
+            for axis, size in enumerate(sizes)
+        )
+        return tensor_product(hats)
+
+    def node_coordinates(self, positions: FloatArray, axis: int) -> DoubleArray:
+        """Return positions in template mm in units of nodes along an axis, clipped, shape (n,)."""
+        steps = (positions[:, axis] - self.field_of_view[0, axis]) / self.spacing[axis]
+        return np.asarray(np.clip(steps, 0, self.offsets.shape[axis] - 1))
 
     def on_lattice(self, other: BilateralGrid) -> BilateralGrid:
         """Return this transform sampled at the nodes and knots of another grid."""
@@ -155,7 +178,7 @@ class BilateralGrid:
         return BilateralGrid(other.field_of_view, other.knots, offsets.reshape(other.offsets.shape))
 
     def blend(self, other: BilateralGrid, share: float) -> BilateralGrid:
-        """Return (1 - share) · self + share · other; as monotone and as smooth as the worse of the two.
+        """Return (1 - share) · self + share · other, as monotone and as smooth as the worse of the two.
 
         Parameters
         ----------
@@ -171,18 +194,27 @@ class BilateralGrid:
         return BilateralGrid(self.field_of_view, self.knots, offsets)
 
 
+def tensor_product(axes: Iterable[NDArray[np.floating]]) -> DoubleArray:
+    """Return the products of weights along several axes, shapes (n, a), (n, b), …: shape (n, a · b · …)."""
+    weights = np.ones((1, 1))
+    for axis in axes:
+        weights = (weights[:, :, None] * axis[:, None, :]).reshape(len(axis), -1)
+    return weights
+
+
 def locate(
     grid: BilateralGrid, positions: FloatArray, intensities: FloatArray
 ) -> tuple[NDArray[np.intp], tuple[FloatArray, FloatArray, FloatArray, FloatArray]]:
-    """Return where voxels lie in a grid: flat index of the cell's lowest corner, and four fractions in 0..1.
+    """Return the cell of each voxel: flat index of its lowest corner, and the voxel's place in it.
 
-    Positions outside the field of view and intensities outside the knots are moved to the border.
+    The place is four fractions in 0..1, along x, y, z and intensity: along an axis, the cell's lower corner
+    has the weight 1 - fraction and its upper corner the weight fraction. Positions outside the field of view
+    and intensities outside the knots are moved to the border.
     """
     cells = np.zeros(len(intensities), dtype=np.intp)
     fractions = []
     for axis, size in enumerate(grid.offsets.shape[:3]):
-        lower, step = grid.field_of_view[0, axis], grid.spacing[axis]
-        steps = np.clip((positions[:, axis] - lower) / step, 0, size - 1)
+        steps = grid.node_coordinates(positions, axis)
         cell = np.minimum(steps.astype(np.intp), max(size - 2, 0))
         cells = cells * size + cell
         fractions.append((steps - cell).astype(np.float32))
@@ -195,7 +227,7 @@ def locate(
 
 
 def corner_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the flat-index step to a cell's next corner along each axis; 0 where an axis has one node."""
+    """Return the step in flat index to a cell's next corner along each axis; 0 where an axis has one node."""
     steps = np.cumprod([1, *shape[:0:-1]])[::-1]
     return tuple(int(step) if size > 1 else 0 for step, size in zip(steps, shape, strict=True))
 
@@ -203,4 +235,4 @@ def corner_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
 def require_finite(what: str, values: NDArray[np.floating]) -> None:
     """Refuse values that are NaN or infinite; `what` names them in the message."""
     if not np.isfinite(values).all():
-        raise MrharmonyError(f"The {what} contain NaN or infinity; check the scan with `mrharmony check`.")
+        raise MrharmonyError(f"The {what} contain NaN or infinity; repair the scan or export it again.")

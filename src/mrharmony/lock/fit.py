@@ -1,24 +1,50 @@
 """Fits the anatomy lock: the bilateral grid that best turns one set of intensities into another.
 
-Least squares over all voxels at once, regularised, with bounds on the slope in intensity and on the change
-per mm. The unknown is the difference from a starting transform, so nothing to explain gives exactly that.
+With T = T₀ + d, T₀ the starting transform and d the unknown change of its offsets, the fit minimises
+
+    Σ_v w_v (a_vᵀd - r_v)² / Σ_v w_v + dᵀSd    under the bounds lower ≤ G·d ≤ upper,
+
+where a_v holds the 16 interpolation weights of voxel v, r_v = contrast - T₀(x, source) is what the start
+leaves, S is the regularisers' form (`smoothness`) and G are the bounds' rows (`Bounds`). All voxels count at
+once (Chen et al. 2016), and where nothing has to be explained d is exactly 0.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.core.robust import huber_trust
 from mrharmony.core.volume import FloatArray
-from mrharmony.lock.bilateral_grid import BilateralGrid, corner_strides, locate, require_finite
-from mrharmony.lock.bounds import Bounds, DoubleArray, LockSettings, smoothness, within_bounds
+from mrharmony.lock.bilateral_grid import (
+    BilateralGrid,
+    DoubleArray,
+    corner_strides,
+    locate,
+    require_finite,
+    tensor_product,
+)
+from mrharmony.lock.bounds import Bounds, LockSettings, smoothness, within_bounds
 
 _CORNERS = np.array(list(np.ndindex(2, 2, 2, 2)))
+_HUBER = 1.345  # of the residual's standard deviation: 95 % efficient for Gaussian noise (Huber 1964)
+_DEVIATION = 1.4826  # standard deviation of Gaussian noise over the median of its absolute value
+
+
+def huber_trust(misfit: DoubleArray) -> DoubleArray | None:
+    """Return the weights that make the next least-squares fit robust, shape (n,); None if half fit exactly.
+
+    Huber's ρ grows linearly beyond a limit k, so one pass of iteratively reweighted least squares weights a
+    residual r by min(1, k / |r|) (here times k). The limit follows the residuals' median, which outliers do
+    not move.
+    """
+    size = np.abs(misfit)
+    limit = _HUBER * _DEVIATION * np.median(size)
+    return None if limit == 0 else np.asarray(limit / np.maximum(size, limit))
 
 
 def fit_bilateral_grid(
@@ -30,38 +56,38 @@ def fit_bilateral_grid(
     prior: BilateralGrid | None = None,
     settings: LockSettings | None = None,
 ) -> BilateralGrid:
-    """Return the bilateral grid T that minimises Σ w (T(x, source) - look)² under the settings' bounds.
+    """Return the bilateral grid T that minimises Σ w (T(x, source) - contrast)² under the settings' bounds.
 
     Parameters
     ----------
     positions
         Template mm, shape (n, 3).
-    source, look
-        Intensities before and wanted, canonical units, shape (n,). Voxels whose source lies outside the
-        knots have no say.
+    source, contrast
+        Intensities of the scan and those to reach, canonical units, shape (n,). Voxels whose source lies
+        outside the knots do not count.
     weights
-        Trust in each voxel, ≥ 0, shape (n,); all equal by default.
+        Weight of each voxel, ≥ 0, shape (n,); all equal by default.
     prior
-        The transform to start from and to stay near where the voxels say nothing; the identity by default.
+        The transform to start from, and to stay near where no voxel lies; the identity by default.
     settings
         Lattice, smoothness and bounds; `LockSettings()` by default.
 
     Returns
     -------
     BilateralGrid
-        Monotone in intensity and of bounded change per mm. Exactly the identity if `look` equals `source`
-        and there is no prior.
+        Monotone in intensity and of bounded change per mm. Exactly the identity if `contrast` equals
+        `source` and there is no prior.
 
     Raises
     ------
     MrharmonyError
-        If a value is NaN or infinite, a weight is negative, or no voxel has a say.
+        If a value is NaN or infinite, a weight is negative, or no voxel counts.
     """
     settings = settings or LockSettings()
     weights = np.ones(len(source), dtype=np.float32) if weights is None else weights
-    fitted = {"source intensities": source, "contrast": contrast, "weights of the fit": weights}
-    for what, values in fitted.items():
-        require_finite(what, values)
+    require_finite("source intensities", source)
+    require_finite("intensities of the contrast", contrast)
+    require_finite("weights of the fit", weights)
     if np.any(weights < 0):
         raise MrharmonyError("The weights of the fit must not be negative; give 0 to leave a voxel out.")
     start = settings.lattice() if prior is None else prior.on_lattice(settings.lattice())
@@ -77,11 +103,23 @@ def fit_bilateral_grid(
 
 @dataclass(frozen=True)
 class _Voxels:
-    """What the normal equations need of each voxel, sorted by cell: equal cells share 16 unknowns."""
+    """The rows a_v of the design, residuals and weights, sorted by cell: a cell's voxels share 16 unknowns.
+
+    Parameters
+    ----------
+    starts
+        Number of each occupied cell's first voxel, shape (cells,).
+    unknowns
+        Flat indices of a cell's corners in the offsets, shape (cells, 16).
+    design
+        Interpolation weights of a voxel's corners, shape (n, 16).
+    residuals, weights
+        Shape (n,).
+    """
 
     starts: NDArray[np.intp]
     unknowns: NDArray[np.intp]
-    hats: DoubleArray
+    design: DoubleArray
     residuals: DoubleArray
     weights: DoubleArray
 
@@ -96,27 +134,24 @@ class _Voxels:
     ) -> _Voxels:
         cells, fractions = locate(grid, positions, source)
         order = np.argsort(cells, kind="stable")
-        hats = np.ones((len(order), 1))
-        for fraction in fractions:
-            pair = np.stack([1 - fraction[order], fraction[order]], axis=1)
-            hats = (hats[:, :, None] * pair[:, None, :]).reshape(len(order), -1)
+        ends = (np.stack([1 - fraction[order], fraction[order]], axis=1) for fraction in fractions)
+        design = tensor_product(ends)
         occupied, starts = np.unique(cells[order], return_index=True)
         corners = _CORNERS @ np.array(corner_strides(grid.offsets.shape))
         unknowns = occupied[:, None] + corners
-        return cls(starts, unknowns, hats, residuals[order], weights[order].astype(np.float64))
+        return cls(starts, unknowns, design, residuals[order], weights[order].astype(np.float64))
 
     def normal_equations(self, trust: DoubleArray, size: int) -> tuple[sparse.csc_array, DoubleArray]:
-        """Return H = Aᵀ W A / Σw, sparse (size, size), and g = Aᵀ W r / Σw, shape (size,)."""
+        """Return H = AᵀWA / Σw, sparse (size, size), and g = AᵀWr / Σw, shape (size,)."""
         weights = self.weights * trust
         weights = weights / weights.sum()
-        ends = np.append(self.starts[1:], len(weights))
         grams = np.empty((len(self.starts), 16, 16))
         pulls = np.empty((len(self.starts), 16))
-        for cell, (start, end) in enumerate(zip(self.starts, ends, strict=True)):
-            hats = self.hats[start:end]
-            weighted = hats * weights[start:end, None]
-            grams[cell] = weighted.T @ hats
-            pulls[cell] = weighted.T @ self.residuals[start:end]
+        for cell, voxels in enumerate(self._cells()):
+            design = self.design[voxels]
+            weighted = design * weights[voxels, None]
+            grams[cell] = weighted.T @ design
+            pulls[cell] = weighted.T @ self.residuals[voxels]
         rows = np.repeat(self.unknowns, 16, axis=1).ravel()
         columns = np.tile(self.unknowns, (1, 16)).ravel()
         normal = sparse.coo_array((grams.ravel(), (rows, columns)), shape=(size, size)).tocsc()
@@ -124,34 +159,32 @@ class _Voxels:
 
     def misfit(self, change: DoubleArray) -> DoubleArray:
         """Return the residuals that a solution leaves, shape (n,)."""
-        counts = np.diff(np.append(self.starts, len(self.residuals)))
         explained = np.empty(len(self.residuals))
-        ends = self.starts + counts
-        for start, end, unknowns in zip(self.starts, ends, self.unknowns, strict=True):
-            explained[start:end] = self.hats[start:end] @ change[unknowns]
+        for voxels, unknowns in zip(self._cells(), self.unknowns, strict=True):
+            explained[voxels] = self.design[voxels] @ change[unknowns]
         return self.residuals - explained
+
+    def _cells(self) -> list[slice]:
+        return [slice(*ends) for ends in pairwise([*self.starts, len(self.residuals)])]
 
 
 def _solve(start: BilateralGrid, voxels: _Voxels, settings: LockSettings) -> DoubleArray:
-    """Return the change of the starting offsets, same shape; robust by reweighting."""
-    change = _solve_once(start, voxels, np.ones(len(voxels.residuals)), settings)
-    for _ in range(settings.reweightings):
-        trust = huber_trust(voxels.misfit(change))
-        if trust is None:
-            break
-        change = _solve_once(start, voxels, trust, settings)
-    return change.reshape(start.offsets.shape)
+    """Return the change of the starting offsets, same shape.
 
-
-def _solve_once(
-    start: BilateralGrid, voxels: _Voxels, trust: DoubleArray, settings: LockSettings
-) -> DoubleArray:
-    normal, pull = voxels.normal_equations(trust, start.offsets.size)
-    energy = normal + smoothness(settings)
+    After the first solution, voxels that fit badly get Huber's weights: what the contrast does not have, such
+    as a lesion or a vessel, shall not bend the curves of its neighbourhood.
+    """
     free = np.ones(start.offsets.shape, dtype=bool)
     free[..., 0] = settings.lift > 0
     kept = np.flatnonzero(free)
-    change = np.zeros(start.offsets.size)
     bounds = Bounds.of(start, settings)
-    change[kept] = bounds.solve(energy[kept][:, kept].tocsc(), pull[kept], kept)
-    return change
+    change, trust = np.zeros(free.size), np.ones(len(voxels.residuals))
+    for rounds_left in reversed(range(settings.reweightings + 1)):
+        normal, pull = voxels.normal_equations(trust, free.size)
+        energy = normal + smoothness(settings)
+        change[kept] = bounds.solve(energy[kept][:, kept].tocsc(), pull[kept], kept)
+        robust = huber_trust(voxels.misfit(change)) if rounds_left else None
+        if robust is None:
+            break
+        trust = robust
+    return change.reshape(start.offsets.shape)

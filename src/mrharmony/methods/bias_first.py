@@ -17,9 +17,9 @@ from mrharmony.domains.fitted import Brains, Fitted, masked, require_brains
 from mrharmony.domains.statistics import DomainStatistics, brain_statistics
 from mrharmony.methods.rendering import render
 from mrharmony.methods.tone_curves import global_curve
-from mrharmony.prepare.bias_field import n4_bias_field
 from mrharmony.prepare.canonical import CanonicalBrain, brain_on_grid
 from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.prepare.receive_field import n4_bias_field
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How the head lay in the scanner and how large it is: the motion from the scan's world to the template's."""
+"""How the head lies in the scanner and how large it is: the rigid motion to the template, and the size."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ _LONGEST_STEP = 10.0  # mm
 _RIDGE = 1e-6  # keeps the 9×9 system solvable for an image without edges
 # Rotations (rad) and growth (ratio) are solved for as mm of motion of the head's surface, 80 mm out.
 _STEP_UNITS = np.array([80.0, 80.0, 80.0, 1.0, 1.0, 1.0, 80.0])
-# The head as the scanner's axes say, then nodding, tilted and looking aside by 40° both ways.
+# Along the scanner's axes, then nodding, tilted and turned aside by 40° both ways.
 _STARTS = [np.eye(3), *Rotation.from_rotvec(np.radians(40) * np.vstack([np.eye(3), -np.eye(3)])).as_matrix()]
-_CLEARLY = 0.005
+_CLEARLY = 0.005  # difference of correlations at which another start counts as better
 _SIZES = (0.6, 1.4)  # of the template's edge; brains of 600 to 2500 ml have 0.68 to 1.10
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """A brain laid on the template.
+    """How a brain lies relative to the template.
 
     Parameters
     ----------
-    alignment
+    rigid_to_template
         Native world mm to template world mm, shape (4, 4): a rotation (determinant +1) and a translation.
     size
-        Edge of the head as a multiple of the template's, 0.6 to 1.4; `rigid_to_template` leaves it alone.
+        Edge of the head as a multiple of the template's, 0.6 to 1.4; it is not part of `rigid_to_template`.
     similarity
         Correlation of the aligned brain with the template, both smoothed by 4 mm; 1 is the template itself.
     """
@@ -55,14 +55,14 @@ class Alignment:
 def align_to_template(
     volume: Volume, brain_mask: BoolArray, seed: int = 0, near: Matrix | None = None
 ) -> Alignment:
-    """Find the rigid motion that lays a brain on the template's brain, and the size of the head.
+    """Find the rigid motion that moves a brain onto the template's brain, and the size of the head.
 
     Gauss-Newton least squares (Lucas & Kanade 1981) between template and brain at random points, coarse to
-    fine, starting from the centres of the brains, the scan's own world axes and six alignments turned by 40°
-    from them; it holds for heads turned by 60°. The size is fitted along, so that it does not turn or shift
-    the head, and kept apart (see `volume_corrected`); a linear intensity map is fitted and dropped. The same
-    seed gives the same bytes; ANTs' rigid registration, whatever its seed, differed between runs with two
-    threads.
+    fine. It starts with the centres of the brains in one place, along the scan's world axes and turned by 40°
+    from them in six ways; heads turned by up to 60° are found. The size is estimated too, so that it does not
+    turn or shift the head, and kept apart (see `volume_corrected`); a linear map of intensities is estimated
+    and dropped. The same seed gives the same bytes; ANTs' rigid registration, whatever its seed, differed
+    between runs with two threads.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def align_to_template(
     seed
         Seed of the points.
     near
-        The alignment of another scan of the same head in the same place, if there is one: it is only refined.
+        An approximate `rigid_to_template`, such as that of another scan of the head: it is only refined.
     """
     fixed, moving = _coarse_template(), _coarse_copy(volume, brain_mask)
     motions = _starts(fixed, moving) if near is None else [_Motion.of(near, _centre(fixed))]
@@ -85,18 +85,19 @@ def align_to_template(
 
 
 def volume_corrected(rigid_to_template: Matrix, size: float) -> Matrix:
-    """Return the similarity transform that gives a head the template's size as well as its alignment.
+    """Return the similarity transform that aligns a head and gives it the template's size.
+
+    It is the correction of volume and posture of Ikegami et al.
 
     Parameters
     ----------
-    alignment, size
+    rigid_to_template, size
         Of an `Alignment`.
 
     Returns
     -------
     Native world mm to template world mm, shape (4, 4): `rigid_to_template`, then growth by 1 / size about the
-    centre of
-    the template's brain. The correction of volume and alignment of Ikegami et al.
+    centre of the template's brain.
     """
     centre = _centre(_coarse_template())
     corrected: Matrix = from_matvec(np.eye(3) / size, centre * (1 - 1 / size)) @ rigid_to_template
@@ -114,7 +115,7 @@ class _Motion:
 
     @classmethod
     def of(cls, rigid_to_template: Matrix, source_centre: Points) -> _Motion:
-        """Return the motion of a alignment, without growth."""
+        """Return the inverse of a rigid motion to the template, without growth."""
         back = np.asarray(np.linalg.inv(rigid_to_template), np.float64)
         return cls(back[:3, :3], 1.0, source_centre, apply_affine(back, source_centre))
 
@@ -136,45 +137,51 @@ class _Motion:
 
 
 def _starts(fixed: Volume, moving: Volume) -> list[_Motion]:
-    """Return the alignments to start from, the centres of the brains in one place."""
+    """Return the motions to start from, all with the centres of the brains in one place."""
     return [_Motion(turn, 1.0, _centre(fixed), _centre(moving)) for turn in _STARTS]
 
 
 def _best_aligned(
     starts: Sequence[_Motion], points: Points, fixed: Volume, moving: Volume
 ) -> tuple[_Motion, float]:
-    """Align from every start; the first is kept unless another ends clearly better."""
-    wanted = _sample(fixed, points)
+    """Align from every start; the first result is kept unless another is clearly better."""
+    targets = _sample(fixed, points)
     gradient = [moving.with_voxels(g / _ZOOM) for g in np.gradient(moving.voxels)]
     best, highest = starts[0], -np.inf
     for start in starts:
-        motion = _aligned(start, points, wanted, moving, gradient)
-        similarity = float(np.corrcoef(wanted, _sample(moving, motion.apply(points)))[0, 1])
+        motion = _aligned(start, points, targets, moving, gradient)
+        similarity = float(np.corrcoef(targets, _sample(moving, motion.apply(points)))[0, 1])
         if similarity > highest + _CLEARLY:
             best, highest = motion, similarity
     return best, highest
 
 
 def _aligned(
-    motion: _Motion, points: Points, wanted: Points, moving: Volume, gradient: Sequence[Volume]
+    motion: _Motion, points: Points, targets: Points, moving: Volume, gradient: Sequence[Volume]
 ) -> _Motion:
     for _ in range(_ITERATIONS):
         positions = motion.apply(points)
         slope = np.stack([_sample(g, positions) for g in gradient], axis=1)
-        step = _gauss_newton_step(wanted, _sample(moving, positions), slope, positions - motion.target_centre)
+        step = _gauss_newton_step(
+            targets, _sample(moving, positions), slope, positions - motion.target_centre
+        )
         motion = motion.moved(step / _STEP_UNITS)
         if np.abs(step).max() < _CONVERGED:
             break
     return motion
 
 
-def _gauss_newton_step(wanted: Points, value: Points, slope: Points, arm: Points) -> Points:
-    """Solve wanted ≈ gain · (value + slope · motion of the point) + offset; return the motion in mm."""
-    turn = np.cross(arm, slope)  # slope · (rotation × arm) = rotation · (arm × slope)
+def _gauss_newton_step(targets: Points, value: Points, slope: Points, arm: Points) -> Points:
+    """Solve targets ≈ gain · (value + slopeᵀ v) + offset for a small motion; return it in mm.
+
+    A point at `arm` from the centre moves by v = ω × arm + shift + log size · arm. Gain times motion, gain
+    and offset are the nine unknowns of a linear least-squares problem.
+    """
+    turn = np.cross(arm, slope)  # slope · (ω × arm) = ω · (arm × slope)
     grow = np.sum(slope * arm, axis=1)
     moves = np.column_stack([turn, slope, grow]) / _STEP_UNITS
     design = np.column_stack([moves, value, np.ones_like(value)])
-    solution = np.linalg.solve(design.T @ design + _RIDGE * np.eye(9), design.T @ wanted)
+    solution = np.linalg.solve(design.T @ design + _RIDGE * np.eye(9), design.T @ targets)
     step: Points = solution[:7] / max(solution[7], 0.1)
     return step * min(1.0, _LONGEST_STEP / max(float(np.abs(step).max()), _CONVERGED))
 
@@ -195,7 +202,7 @@ def _coarse_copy(volume: Volume, brain_mask: BoolArray) -> Volume:
 
 
 def _points(volume: Volume, sigma: float, rng: np.random.Generator) -> Points:
-    """Return one random point in each cell of a lattice over a volume, as dense as its smoothness asks."""
+    """Return one random point in each cell of a lattice over a volume, denser for smaller `sigma` (mm)."""
     spacing = 1.25 * sigma
     axes = [np.arange(0, size * _ZOOM - spacing, spacing) for size in volume.shape]
     corners = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)

@@ -1,180 +1,35 @@
-"""A head set upright, for programs that know heads only as they usually lie.
+"""Where the brain is: given, kept from a scan that is already stripped, or found by a network.
 
-The search for the brain: a network on the head as it lies, and again on the head set upright.
-
-Where the brain is: given, recognised because the scan is already stripped, or found by a network.
+The network knows heads as they usually lie. A head that lies otherwise is set upright by the alignment of the
+first brain that was found in it, and searched again.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from nibabel.affines import from_matvec
 from scipy.ndimage import affine_transform, binary_fill_holes, distance_transform_edt, gaussian_filter, label
 from scipy.spatial.transform import Rotation
 
-from mrharmony.core.findings import Finding, MrharmonyError
+from mrharmony.core.findings import Finding, MrharmonyError, warning
 from mrharmony.core.volume import BoolArray, FloatArray, Matrix, Volume
-from mrharmony.prepare.alignment import align_to_template
-from mrharmony.prepare.quality import MaskQuality, dice, mask_quality
+from mrharmony.prepare.alignment import Alignment, align_to_template
+from mrharmony.prepare.quality import MaskQuality, dice, mask_quality, millilitres
 
 if TYPE_CHECKING:
     from deepbet import BrainExtraction
 
-
-# Template mm: the template's head with room for larger ones, and a little neck.
-_LOW, _HIGH = np.array([-110.0, -140.0, -130.0]), np.array([110.0, 110.0, 110.0])
-_FINEST, _COARSEST = 1.0, 2.0  # mm
-_FWHM_PER_SIGMA = 2.3548
-
-
-def upright(volume: Volume, rigid_to_template: Matrix) -> Volume:
-    """Resample a head to a level grid around the template's place.
-
-    Parameters
-    ----------
-    volume
-        Scan, shape (i, j, k).
-    alignment
-        Native world mm to template world mm, shape (4, 4), rigid.
-
-    Returns
-    -------
-    The head in template space with cubic voxels of 1 to 2 mm, like the scan's finest; what the scan does not
-    hold has its lowest intensity.
-    """
-    zoom = float(np.clip(min(volume.zooms), _FINEST, _COARSEST))
-    i, j, k = (int(n) for n in np.ceil((_HIGH - _LOW) / zoom))
-    affine = from_matvec(np.diag([zoom] * 3), _LOW)
-    sigma = np.sqrt(np.maximum((zoom / np.array(volume.zooms)) ** 2 - 1, 0)) / _FWHM_PER_SIGMA
-    voxels = _resampled(
-        gaussian_filter(volume.voxels, sigma), volume.affine, (i, j, k), _to(rigid_to_template, affine)
-    )
-    return Volume(voxels, affine)
-
-
-def mask_from_upright(
-    brain_mask: BoolArray, copy: Volume, volume: Volume, rigid_to_template: Matrix
-) -> BoolArray:
-    """Return a mask found on `upright(volume, rigid_to_template)` on the scan's own grid, shape (i, j, k)."""
-    there = rigid_to_template @ volume.affine
-    return _resampled(brain_mask.astype(np.float32), copy.affine, volume.shape, there) > 0.5
-
-
-def _to(rigid_to_template: Matrix, affine: Matrix) -> Matrix:
-    """Return the affine of a template grid in the native world."""
-    native: Matrix = np.linalg.inv(rigid_to_template) @ affine
-    return native
-
-
-def _resampled(voxels: FloatArray, affine: Matrix, shape: tuple[int, int, int], wanted: Matrix) -> FloatArray:
-    there = np.linalg.inv(affine) @ wanted
-    lowest = float(voxels.min())
-    return np.asarray(
-        affine_transform(voxels, there[:3, :3], there[:3, 3], shape, order=1, cval=lowest), np.float32
-    )
-
-
+_PLAUSIBLE_ML = (600.0, 2500.0)
 _SMALLEST_FIELD_OF_VIEW = 90.0  # mm
 # A head turned farther is searched again. Measured on two heads turned by 38° to 45°, six ways each: the
 # first mask overlaps that of the head as it lay by a Dice of 0.953 to 0.988, the second by 0.985 to 0.992.
 _LYING_STRAIGHT = 25.0  # degrees
 _GOOD_BORDER = 0.8
 _GOOD_SIMILARITY = 0.94
-
-
-@dataclass(frozen=True)
-class _Try:
-    brain_mask: BoolArray
-    rigid_to_template: Matrix
-    quality: MaskQuality
-
-    @classmethod
-    def of(cls, volume: Volume, brain_mask: BoolArray) -> _Try:
-        alignment = align_to_template(volume, brain_mask)
-        return cls(brain_mask, alignment.rigid_to_template, mask_quality(volume, brain_mask, alignment))
-
-    @property
-    def plausible(self) -> bool:
-        turn = np.degrees(Rotation.from_matrix(self.rigid_to_template[:3, :3]).magnitude())
-        good = self.quality.border_contrast > _GOOD_BORDER and self.quality.similarity > _GOOD_SIMILARITY
-        return bool(turn < _LYING_STRAIGHT and good)
-
-    @property
-    def score(self) -> float:
-        return self.quality.symmetry + self.quality.border_contrast + self.quality.template_dice
-
-
-def search_brain(volume: Volume) -> BoolArray:
-    """Find the brain, from a second alignment where the first is far from upright or its mask implausible.
-
-    Parameters
-    ----------
-    volume
-        T1w head or stripped brain in RAS voxel order, shape (i, j, k), finite.
-
-    Returns
-    -------
-    Brain mask, shape (i, j, k), not empty.
-
-    Raises
-    ------
-    MrharmonyError
-        Where the field of view is too small for a brain, or the network finds none.
-    """
-    first = _Try.of(volume, find_brain(volume))
-    if first.plausible:
-        return first.brain_mask
-    copy = upright(volume, first.rigid_to_template)
-    try:
-        second_mask = mask_from_upright(find_brain(copy), copy, volume, first.rigid_to_template)
-    except MrharmonyError:
-        return first.brain_mask
-    if not second_mask.any():
-        return first.brain_mask
-    return max(first, _Try.of(volume, second_mask), key=lambda found: found.score).brain_mask
-
-
-def find_brain(volume: Volume) -> BoolArray:
-    """Find the brain with deepbet's network (Fisch et al. 2024, Human Brain Mapping 45(10)).
-
-    Parameters
-    ----------
-    volume
-        T1w head or stripped brain in RAS voxel order, shape (i, j, k), finite.
-
-    Raises
-    ------
-    MrharmonyError
-        Where the field of view is too small for a brain, or the network finds none.
-    """
-    extent = (np.array(volume.shape) * volume.zooms).min()
-    if extent < _SMALLEST_FIELD_OF_VIEW:
-        raise MrharmonyError(
-            f"the field of view is {extent:.0f} mm at its narrowest, too small for a brain: "
-            "give a scan of the whole head."
-        )
-    network = _network()
-    try:
-        mask = network.postprocess(network.run_model(volume.voxels.copy()) > 0.5)
-    except (AssertionError, ValueError) as error:  # deepbet's ways to say that it found nothing
-        raise MrharmonyError(
-            "no brain was found: check that the scan is a T1w image of a whole head, or give a brain mask."
-        ) from error
-    return np.asarray(mask, dtype=bool)
-
-
-@cache
-def _network() -> BrainExtraction:
-    from deepbet import BrainExtraction  # noqa: PLC0415 - takes seconds to import
-
-    return BrainExtraction(no_gpu=True)
-
-
-_PLAUSIBLE_ML = (600.0, 2500.0)
 # Measured: the foreground of stripped scans of five scanners overlaps the brain that deepbet finds in them
 # by a Dice of 0.96 to 0.99, that of heads with an emptied background and a cut neck by 0.68 to 0.78.
 _SAME_BRAIN = 0.9
@@ -182,10 +37,35 @@ _ONE_PIECE = 0.95
 # Resampling a stripped scan blurs its border outwards; in scans as stripped, 0.1 % of the brain is so faint.
 _FAINT = 0.05  # share of the foreground's median
 _REST_OF_STRIPPING = 6.0  # mm from the brain that deepbet finds: what lies farther is not brain
+# Template mm of the upright copy: the template's head with room for larger ones, and a little neck.
+_LOW, _HIGH = np.array([-110.0, -140.0, -130.0]), np.array([110.0, 110.0, 110.0])
+_FINEST, _COARSEST = 1.0, 2.0  # mm
+_FWHM_PER_SIGMA = 2.3548
 
 
-def locate_brain(volume: Volume, given: BoolArray | None = None) -> tuple[BoolArray, bool]:
+class LocatedBrain(NamedTuple):
+    """The brain of a scan.
+
+    Parameters
+    ----------
+    mask
+        Shape (i, j, k).
+    skull_stripped
+        Whether the scan came skull-stripped: whether all that differs from its background is that brain.
+    alignment
+        Of the scan with exactly this mask, where the search has computed it; None otherwise.
+    """
+
+    mask: BoolArray
+    skull_stripped: bool
+    alignment: Alignment | None
+
+
+def locate_brain(volume: Volume, given: BoolArray | None = None, seed: int = 0) -> LocatedBrain:
     """Locate the brain of a scan.
+
+    A stripped scan keeps its own border, without the bits of neck and eyes that stripping leaves far from the
+    brain.
 
     Parameters
     ----------
@@ -193,25 +73,25 @@ def locate_brain(volume: Volume, given: BoolArray | None = None) -> tuple[BoolAr
         T1w scan in RAS voxel order, shape (i, j, k), finite.
     given
         Brain mask of the same shape, if there is one; otherwise the network finds the brain.
-
-    Returns
-    -------
-    The brain mask, shape (i, j, k), and whether the scan came skull-stripped: whether all that differs from
-    its background is that brain. A stripped scan keeps its own border, without the bits of neck and eyes that
-    stripping leaves far from the brain.
+    seed
+        Of the alignments.
 
     Raises
     ------
     MrharmonyError
         Where there is no brain, or the mask is not that of one.
     """
-    brain_mask = check_brain_mask(volume, search_brain(volume) if given is None else given)
+    alignment = None
+    if given is None:
+        found = _search_brain(volume, seed)
+        given, alignment = found.mask, found.alignment
+    brain_mask = check_brain_mask(volume, given)
     foreground = _foreground(volume.voxels)
     stripped = foreground is not None and dice(foreground, brain_mask) > _SAME_BRAIN
-    if given is None and foreground is not None and stripped:
+    if alignment and foreground is not None and stripped:
         near = distance_transform_edt(~brain_mask, sampling=volume.zooms) < _REST_OF_STRIPPING
-        return foreground & near, True
-    return brain_mask, stripped
+        return LocatedBrain(foreground & near, True, None)
+    return LocatedBrain(brain_mask, stripped, alignment)
 
 
 def check_brain_mask(volume: Volume, brain_mask: BoolArray) -> BoolArray:
@@ -235,27 +115,134 @@ def check_brain_mask(volume: Volume, brain_mask: BoolArray) -> BoolArray:
             "give a mask on the scan's own voxel grid."
         )
     mask: BoolArray = np.asarray(brain_mask) != 0
-    millilitres = mask.sum() * abs(np.linalg.det(volume.affine[:3, :3])) / 1000
-    if not _PLAUSIBLE_ML[0] <= millilitres <= _PLAUSIBLE_ML[1]:
+    size = millilitres(volume, mask)
+    if not _PLAUSIBLE_ML[0] <= size <= _PLAUSIBLE_ML[1]:
         raise MrharmonyError(
-            f"the brain mask holds {millilitres:.0f} ml, a brain 600 to 2500 ml: check that the scan is a "
+            f"the brain mask holds {size:.0f} ml, a brain 600 to 2500 ml: check that the scan is a "
             "T1w image of a whole head with the right voxel sizes, or give a brain mask."
         )
     return mask
 
 
 def mask_findings(brain_mask: BoolArray) -> tuple[Finding, ...]:
-    """Return what deserves a look in a brain mask: a brain that the field of view cuts."""
+    """Return a warning where the field of view cuts the brain."""
     faces = [brain_mask.take(side, axis) for axis in range(3) for side in (0, -1)]
     if not any(face.any() for face in faces):
         return ()
-    return (
-        Finding(
-            level="warning",
-            code="brain-at-border",
-            message="the brain touches the border of the field of view, so part of it may be missing.",
-            fix="Look at the brain mask before you measure the whole brain in this scan.",
-        ),
+    cut = warning(
+        "brain-at-border",
+        "the brain touches the border of the field of view, so part of it may be missing.",
+        "Look at the brain mask before you measure the whole brain in this scan.",
+    )
+    return (cut,)
+
+
+@dataclass(frozen=True)
+class _FoundBrain:
+    """A mask that the network found, and how good it is."""
+
+    mask: BoolArray
+    alignment: Alignment
+    quality: MaskQuality
+
+    @classmethod
+    def of(cls, volume: Volume, brain_mask: BoolArray, seed: int) -> _FoundBrain:
+        alignment = align_to_template(volume, brain_mask, seed)
+        return cls(brain_mask, alignment, mask_quality(volume, brain_mask, alignment))
+
+    @property
+    def plausible(self) -> bool:
+        rotation = Rotation.from_matrix(self.alignment.rigid_to_template[:3, :3])
+        good = self.quality.border_contrast > _GOOD_BORDER and self.quality.similarity > _GOOD_SIMILARITY
+        return bool(np.degrees(rotation.magnitude()) < _LYING_STRAIGHT and good)
+
+    @property
+    def score(self) -> float:
+        return self.quality.symmetry + self.quality.border_contrast + self.quality.template_dice
+
+
+def _search_brain(volume: Volume, seed: int) -> _FoundBrain:
+    """Find the brain; search again on an upright copy where the head is turned far or the mask implausible.
+
+    Of two masks the one with the higher score is returned. Raises `MrharmonyError` where the field of view is
+    too small for a brain, or the network finds none.
+    """
+    first = _FoundBrain.of(volume, _network_mask(volume), seed)
+    if first.plausible:
+        return first
+    rigid_to_template = first.alignment.rigid_to_template
+    copy = upright(volume, rigid_to_template)
+    try:
+        second_mask = mask_from_upright(_network_mask(copy), copy, volume, rigid_to_template)
+    except MrharmonyError:
+        return first
+    if not second_mask.any():
+        return first
+    return max(first, _FoundBrain.of(volume, second_mask, seed), key=lambda found: found.score)
+
+
+def _network_mask(volume: Volume) -> BoolArray:
+    """Find the brain with deepbet's network (Fisch et al. 2024, Human Brain Mapping 45(10))."""
+    extent = (np.array(volume.shape) * volume.zooms).min()
+    if extent < _SMALLEST_FIELD_OF_VIEW:
+        raise MrharmonyError(
+            f"the field of view is {extent:.0f} mm at its narrowest, too small for a brain: "
+            "give a scan of the whole head."
+        )
+    network = _network()
+    try:
+        mask = network.postprocess(network.run_model(volume.voxels.copy()) > 0.5)
+    except (AssertionError, ValueError) as error:  # how deepbet reports that it found nothing
+        raise MrharmonyError(
+            "no brain was found: check that the scan is a T1w image of a whole head, or give a brain mask."
+        ) from error
+    return np.asarray(mask, dtype=bool)
+
+
+@cache
+def _network() -> BrainExtraction:
+    from deepbet import BrainExtraction  # noqa: PLC0415 - takes seconds to import
+
+    return BrainExtraction(no_gpu=True)
+
+
+def upright(volume: Volume, rigid_to_template: Matrix) -> Volume:
+    """Resample a head to a level grid around the template's place.
+
+    Parameters
+    ----------
+    volume
+        Scan, shape (i, j, k).
+    rigid_to_template
+        Native world mm to template world mm, shape (4, 4).
+
+    Returns
+    -------
+    The head in template space with cubic voxels of 1 to 2 mm, like the scan's finest; where the scan ends, it
+    is filled with its lowest intensity.
+    """
+    zoom = float(np.clip(min(volume.zooms), _FINEST, _COARSEST))
+    i, j, k = (int(n) for n in np.ceil((_HIGH - _LOW) / zoom))
+    affine = from_matvec(np.diag([zoom] * 3), _LOW)
+    sigma = np.sqrt(np.maximum((zoom / np.array(volume.zooms)) ** 2 - 1, 0)) / _FWHM_PER_SIGMA
+    smooth = volume.with_voxels(gaussian_filter(volume.voxels, sigma))
+    return Volume(_resampled(smooth, (i, j, k), np.linalg.inv(rigid_to_template) @ affine), affine)
+
+
+def mask_from_upright(
+    brain_mask: BoolArray, copy: Volume, volume: Volume, rigid_to_template: Matrix
+) -> BoolArray:
+    """Return a mask found on `upright(volume, rigid_to_template)` on the scan's own grid, shape (i, j, k)."""
+    found = copy.with_voxels(brain_mask)
+    return _resampled(found, volume.shape, rigid_to_template @ volume.affine) > 0.5
+
+
+def _resampled(volume: Volume, shape: tuple[int, int, int], affine: Matrix) -> FloatArray:
+    """Return a volume linearly interpolated on another grid of its world; outside, its lowest intensity."""
+    there = np.linalg.inv(volume.affine) @ affine
+    lowest = float(volume.voxels.min())
+    return np.asarray(
+        affine_transform(volume.voxels, there[:3, :3], there[:3, 3], shape, order=1, cval=lowest), np.float32
     )
 
 

@@ -1,7 +1,4 @@
-"""A brain on a grid in template millimetres, ready for statistics.
-
-What a fitted method asks of a scan, once a scan.
-"""
+"""Canonical brains: a scan's brain on a grid in template millimetres, and what methods take from a scan."""
 
 from __future__ import annotations
 
@@ -11,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrharmony.core.volume import BoolArray, FloatArray, Volume
-from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.prepare.prepared import PreparedScan, voxel_positions
 from mrharmony.space.grid import Grid
 from mrharmony.space.resampling import resample_brain
 
 
 class CanonicalBrain(NamedTuple):
-    """A scan ready for statistics.
+    """A brain in canonical units on a grid.
 
     Parameters
     ----------
@@ -34,16 +31,15 @@ class CanonicalBrain(NamedTuple):
     scale: float
 
     def positions(self) -> FloatArray:
-        """Return where the brain's voxels lie, template mm, shape (n, 3)."""
-        affine = self.volume.affine
-        return np.asarray(np.argwhere(self.mask) @ affine[:3, :3].T + affine[:3, 3], np.float32)
+        """Return the positions of the brain's voxels, template mm, shape (n, 3)."""
+        return voxel_positions(self.mask, self.volume.affine)
 
 
 STATISTICS_ZOOM = 2.0  # mm
 
 
 def brain_on_grid(scan: PreparedScan) -> CanonicalBrain:
-    """Return a scan on the 2 mm grid that domains are fitted on; its own voxels where they are the grid's."""
+    """Return a scan's brain on the 2 mm grid that domains are fitted on; not resampled if it lies on it."""
     grid = Grid.working(STATISTICS_ZOOM)
     if lies_on(scan, grid):
         volume = Volume(np.where(scan.brain_mask, scan.intensities(), 0), grid.affine)
@@ -52,7 +48,7 @@ def brain_on_grid(scan: PreparedScan) -> CanonicalBrain:
 
 
 def at_working_zoom(brain: CanonicalBrain) -> CanonicalBrain:
-    """Return a brain on the 2 mm grid that domains are fitted on; resampled where it lies on another."""
+    """Return a brain on the 2 mm grid that domains are fitted on; resampled if it lies on another."""
     grid = Grid.working(STATISTICS_ZOOM)
     if brain.volume.shape == grid.shape and np.allclose(brain.volume.affine, grid.affine):
         return brain
@@ -66,7 +62,7 @@ def canonical_brain(scan: PreparedScan) -> CanonicalBrain:
 
 
 def brain_positions(scan: PreparedScan) -> FloatArray:
-    """Return where the native brain voxels lie, template mm, shape (n, 3); computed once a scan."""
+    """Return the positions of the native brain voxels, template mm, shape (n, 3), computed once a scan."""
     return scan.once(_brain_positions)
 
 
@@ -75,14 +71,14 @@ def _brain_positions(scan: PreparedScan) -> FloatArray:
 
 
 def lies_on(scan: PreparedScan, grid: Grid) -> bool:
-    """Return whether a scan's native voxels are the grid's, so that nothing has to be resampled."""
+    """Return whether a scan's native voxels lie on the grid's, so that nothing has to be resampled."""
     return scan.native.shape == grid.shape and np.allclose(
         scan.rigid_to_template @ scan.native.affine, grid.affine
     )
 
 
 def on_brain(scan: PreparedScan, values: NDArray[np.floating]) -> FloatArray:
-    """Return a volume on the native grid with these values in the brain, shape (n,), and 0 outside."""
+    """Return voxels of shape (i, j, k) with these values, shape (n,), in the native brain and 0 outside."""
     voxels = np.zeros(scan.native.shape, dtype=np.float32)
     voxels[scan.brain_mask] = values
     return voxels

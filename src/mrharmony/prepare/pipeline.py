@@ -9,7 +9,7 @@ import numpy as np
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import BoolArray, Matrix, Volume
 from mrharmony.prepare.alignment import align_to_template
-from mrharmony.prepare.brain_mask import check_brain_mask, locate_brain, mask_findings
+from mrharmony.prepare.brain_mask import LocatedBrain, check_brain_mask, locate_brain, mask_findings
 from mrharmony.prepare.prepared import PreparedScan
 from mrharmony.prepare.quality import MaskQuality, mask_quality, quality_findings
 from mrharmony.prepare.receive_field import receive_field
@@ -17,7 +17,7 @@ from mrharmony.space.intensity import intensity_scale
 from mrharmony.space.resampling import array_from_ras, array_to_ras, to_ras
 
 PREPARATION_FORMAT = "6"
-"""Changes when preparation or the reference network changes, so that older preparations are not taken up."""
+"""Changes when preparation or the reference network changes; scans of another format are prepared again."""
 
 
 def prepare_scan(
@@ -29,7 +29,7 @@ def prepare_scan(
 ) -> PreparedScan:
     """Find a scan's brain, bias field, intensity scale and alignment.
 
-    All is computed in RAS voxel order and handed back in the scan's own, so a scan gives the same result in
+    All is computed in RAS voxel order and returned in the scan's own, so a scan gives the same result in
     whichever order its voxels are stored.
 
     Parameters
@@ -39,8 +39,9 @@ def prepare_scan(
     brain_mask
         Voxels of the brain, the scan's shape. Where it is not given the brain is found with deepbet; a scan
         that came skull-stripped keeps its own border.
-    alignment
-        Where the head lies, if another scan of it in the same place has told; it is taken as it is.
+    rigid_to_template
+        Native world mm to template world mm, shape (4, 4), known from another scan of the same head in the
+        same place; it is taken as it is. Estimated if not given.
     seed
         Seed of the points at which the alignment is estimated.
 
@@ -62,35 +63,34 @@ def prepare_unjudged(
     rigid_to_template: Matrix | None = None,
     seed: int = 0,
 ) -> tuple[PreparedScan, MaskQuality]:
-    """Do the work of `prepare_scan`, and return the figures by which it is judged beside it."""
+    """Do the work of `prepare_scan` without its gates; return the figures of the brain too."""
     _refuse_unusable(volume)
     ras = to_ras(volume)
     given = None if brain_mask is None else array_to_ras(check_brain_mask(volume, brain_mask), volume)
-    mask, skull_stripped = locate_brain(ras, given)
+    brain = locate_brain(ras, given, seed)
     if rigid_to_template is None:
-        rigid_to_template = _rigid_motion(ras, mask, seed)
-    bias_field = receive_field(ras, mask, rigid_to_template)
+        rigid_to_template = _rigid_motion(ras, brain, seed)
+    bias_field = receive_field(ras, brain.mask, rigid_to_template)
     corrected = ras.with_voxels(ras.voxels / bias_field)
-    alignment = align_to_template(corrected, mask, seed, rigid_to_template)
-    scale = intensity_scale(corrected.voxels[mask])
+    alignment = align_to_template(corrected, brain.mask, seed, rigid_to_template)
     prepared = PreparedScan(
         native=volume,
-        brain_mask=array_from_ras(mask, volume),
+        brain_mask=array_from_ras(brain.mask, volume),
         bias_field=array_from_ras(bias_field, volume),
         rigid_to_template=rigid_to_template,
-        scale=scale,
-        skull_stripped=skull_stripped,
-        findings=mask_findings(mask),
+        scale=intensity_scale(corrected.voxels[brain.mask]),
+        skull_stripped=brain.skull_stripped,
+        findings=mask_findings(brain.mask),
         size=alignment.size,
     )
-    return prepared, mask_quality(corrected, mask, alignment)
+    return prepared, mask_quality(corrected, brain.mask, alignment)
 
 
-def _rigid_motion(volume: Volume, brain_mask: BoolArray, seed: int) -> Matrix:
-    """Return a brain's alignment, aligned with its receive field in it and then roughly without."""
-    start = align_to_template(volume, brain_mask, seed).rigid_to_template
-    even = volume.with_voxels(volume.voxels / receive_field(volume, brain_mask, start, passes=1))
-    return align_to_template(even, brain_mask, seed, start).rigid_to_template
+def _rigid_motion(volume: Volume, brain: LocatedBrain, seed: int) -> Matrix:
+    """Align a brain with its receive field in it, then again with a rough estimate of the field removed."""
+    start = (brain.alignment or align_to_template(volume, brain.mask, seed)).rigid_to_template
+    even = volume.with_voxels(volume.voxels / receive_field(volume, brain.mask, start, passes=1))
+    return align_to_template(even, brain.mask, seed, start).rigid_to_template
 
 
 def _refuse_unusable(volume: Volume) -> None:

@@ -36,9 +36,9 @@ class PreparedScan:
     skull_stripped
         Whether the scan came already skull-stripped.
     findings
-        What was noticed on the way.
+        What preparation noticed.
     size
-        Edge of the head as a multiple of the template's. No canonical brain has it taken away but where that
+        Edge of the head as a multiple of the template's. Canonical brains keep it unless a corrected volume
         is asked for, because the size of a head is biology.
     """
 
@@ -71,7 +71,7 @@ class PreparedScan:
 
     @property
     def volume_corrected(self) -> Matrix:
-        """Native world mm to template world mm, shape (4, 4), with the size of the head taken away."""
+        """Native world mm to template world mm, shape (4, 4), the head grown to the template's size."""
         return volume_corrected(self.rigid_to_template, self.size)
 
     def intensities(self, part: BoolArray | tuple[slice, ...] = ()) -> FloatArray:
@@ -80,30 +80,28 @@ class PreparedScan:
         Parameters
         ----------
         part
-            The native voxels wanted: a mask of shape (i, j, k), or a box; all by default.
+            Which native voxels: a mask of shape (i, j, k), or a box; all by default.
 
         Returns
         -------
-        What `voxels[part]` would have the shape of.
+        Float32, in the shape of `voxels[part]`.
         """
         bias = self.bias_field[part] * np.float32(self.scale)
         return np.asarray(self.native.voxels[part] / bias, dtype=np.float32)
 
     def positions(self, voxel_mask: BoolArray) -> FloatArray:
-        """Return where native voxel centres lie in the template, without resampling anything.
+        """Return the template positions of native voxel centres, without resampling anything.
 
         Parameters
         ----------
         voxel_mask
-            The voxels wanted, shape (i, j, k).
+            Which voxels, shape (i, j, k).
 
         Returns
         -------
         Template millimetres, shape (n, 3), in the order of `voxels[voxel_mask]`.
         """
-        matrix = self.rigid_to_template @ self.native.affine
-        positions = np.argwhere(voxel_mask) @ matrix[:3, :3].T + matrix[:3, 3]
-        return positions.astype(np.float32)
+        return voxel_positions(voxel_mask, self.rigid_to_template @ self.native.affine)
 
     def canonical(self, grid: Grid, *, corrected_volume: bool = False) -> tuple[Volume, BoolArray]:
         """Return the canonical brain on a grid of template space, and its mask there.
@@ -113,14 +111,19 @@ class PreparedScan:
         grid
             Where to sample; coarser grids are anti-aliased.
         corrected_volume
-            Whether the brain is grown to the template's size, which is then lost.
+            Whether the brain is grown to the template's size; its own size is lost then.
 
         Returns
         -------
-        Volume on the grid: bias-corrected intensities in canonical units, 0 outside the brain; and the brain
-        mask on the grid.
+        Bias-corrected intensities in canonical units on the grid, 0 outside the brain; and the brain mask
+        on the grid.
         """
         to_template = self.volume_corrected if corrected_volume else self.rigid_to_template
         in_template = Volume(self.intensities(), to_template @ self.native.affine)
         brain, mask = resample_brain(in_template, self.brain_mask, grid.shape, grid.affine)
         return Volume(brain, grid.affine), mask
+
+
+def voxel_positions(voxel_mask: BoolArray, affine: Matrix) -> FloatArray:
+    """Return the world positions of a mask's voxel centres, mm, shape (n, 3)."""
+    return np.asarray(np.argwhere(voxel_mask) @ affine[:3, :3].T + affine[:3, 3], np.float32)

@@ -1,9 +1,4 @@
-"""How much a brain that was found is like a brain, in figures.
-
-Gates: which figures of a brain deserve a look, and which refuse it.
-
-What a preparation is judged by, in figures.
-"""
+"""How plausible a brain mask and a preparation are: figures, and the gates that warn or refuse by them."""
 
 from __future__ import annotations
 
@@ -15,7 +10,7 @@ from nibabel.affines import apply_affine, from_matvec
 from scipy.ndimage import binary_erosion, find_objects, gaussian_filter, label
 from scipy.spatial.transform import Rotation
 
-from mrharmony.core.findings import Finding, MrharmonyError
+from mrharmony.core.findings import Finding, MrharmonyError, warning
 from mrharmony.core.volume import BoolArray, FloatArray, Matrix, Volume
 from mrharmony.prepare.alignment import Alignment
 from mrharmony.prepare.prepared import PreparedScan
@@ -25,13 +20,13 @@ from mrharmony.space.template import template, template_brain_mask
 
 _GRID = Grid.working(4.0)  # compares shapes, not folds
 _RIM = 3.0  # mm, standard deviation of the neighbourhood in which both sides of the border are compared
-_RIM_REACH = 9.0  # mm of the head around the brain that are looked at
+_RIM_REACH = 9.0  # mm of the head around the brain that are compared with it
 _SURELY_WHITE, _SURELY_GREY = 0.8, 0.6  # probability in the template's maps, at 4 mm
 
 
 @dataclass(frozen=True)
 class MaskQuality:
-    """What speaks for or against a brain mask.
+    """Figures of a brain mask.
 
     Parameters
     ----------
@@ -74,16 +69,16 @@ def mask_quality(volume: Volume, brain_mask: BoolArray, alignment: Alignment) ->
     alignment
         Of that brain.
     """
-    wanted, wanted_mask = template_on_grid()
-    brain, mask = brain_on_template(volume, brain_mask, alignment.rigid_to_template)
+    brain, mask = _brain_on_template(volume, brain_mask, alignment.rigid_to_template)
+    correlation, overlap = _template_agreement(brain, mask)
     white, grey = (float(np.median(brain[mask & tissue])) for tissue in _tissues())
     return MaskQuality(
         millilitres=millilitres(volume, brain_mask),
         one_piece=_one_piece(brain_mask),
         symmetry=dice(mask, mask[::-1]),
         border_contrast=_border_contrast(volume, brain_mask),
-        template_dice=dice(mask, wanted_mask),
-        template_correlation=float(np.corrcoef(brain.ravel(), wanted.ravel())[0, 1]),
+        template_dice=overlap,
+        template_correlation=correlation,
         similarity=alignment.similarity,
         white_to_grey=white / grey if grey > 0 else 0.0,
     )
@@ -123,28 +118,27 @@ def _border_contrast(volume: Volume, brain_mask: BoolArray) -> float:
     return float((mean_where(mask) > mean_where(~mask)).mean()) if border.any() else 0.0
 
 
-def brain_on_template(
+def _brain_on_template(
     volume: Volume, brain_mask: BoolArray, rigid_to_template: Matrix
 ) -> tuple[FloatArray, BoolArray]:
-    """Return an aligned brain and its mask on a 4 mm grid, grown to the template's volume.
-
-    Parameters
-    ----------
-    volume, brain_mask
-        The scan and its brain, shape (i, j, k).
-    alignment
-        Native world mm to template world mm, shape (4, 4), rigid.
-    """
+    """Return an aligned brain and its mask on a 4 mm grid, grown to the template's volume."""
     growth = (millilitres(template(), template_brain_mask()) / millilitres(volume, brain_mask)) ** (1 / 3)
-    _, wanted = template_on_grid()
-    centre = apply_affine(_GRID.affine, np.argwhere(wanted).mean(axis=0))
+    _, template_mask = _template_on_grid()
+    centre = apply_affine(_GRID.affine, np.argwhere(template_mask).mean(axis=0))
     grown = from_matvec(np.eye(3) * growth, centre * (1 - growth)) @ rigid_to_template
     return resample_brain(Volume(volume.voxels, grown @ volume.affine), brain_mask, _GRID.shape, _GRID.affine)
 
 
+def _template_agreement(brain: FloatArray, mask: BoolArray) -> tuple[float, float]:
+    """Return correlation and overlap (Dice) of a brain on the 4 mm grid with the template's."""
+    template_brain, template_mask = _template_on_grid()
+    correlation = float(np.corrcoef(brain.ravel(), template_brain.ravel())[0, 1])
+    return correlation, dice(mask, template_mask)
+
+
 @cache
-def template_on_grid() -> tuple[FloatArray, BoolArray]:
-    """Return the template's brain and its mask on the grid of `brain_on_template`."""
+def _template_on_grid() -> tuple[FloatArray, BoolArray]:
+    """Return the template's brain and its mask on the 4 mm grid."""
     return resample_brain(template(), template_brain_mask(), _GRID.shape, _GRID.affine)
 
 
@@ -162,16 +156,19 @@ def _tissues() -> tuple[BoolArray, BoolArray]:
 # Measured: 68 brains of five scanners 0.949 to 0.989; virtual old people's MP2RAGE images, whose fluid is as
 # black as air, from 0.895; ellipsoids 0.92 to 0.93; half heads and brains upside down up to 0.877.
 _LOWEST_SIMILARITY = 0.885
-_USUAL_SIMILARITY = 0.94
 _LOWEST_WHITE_TO_GREY = 1.0
-_USUAL_BORDER = 0.75
-_USUAL_SYMMETRY = 0.93
-_USUAL_TEMPLATE_DICE = 0.90
-_USUAL_ONE_PIECE = 0.98
+# A figure, its least usual value, the code of the warning below it, and what the figure is.
+_USUAL = (
+    ("similarity", 0.94, "unlike-template", "correlation of the brain with the template"),
+    ("template_dice", 0.90, "unlike-template-shape", "overlap with the template's brain"),
+    ("symmetry", 0.93, "lopsided-mask", "overlap of the mask with its mirror image"),
+    ("border_contrast", 0.75, "unclear-border", "share of the border that is brighter inside"),
+    ("one_piece", 0.98, "scattered-mask", "share of the mask in one piece"),
+)
 
 
 def quality_findings(quality: MaskQuality) -> tuple[Finding, ...]:
-    """Return warnings for a brain that is unlike one.
+    """Return warnings for a mask whose figures are unusual for a brain.
 
     Raises
     ------
@@ -188,47 +185,20 @@ def quality_findings(quality: MaskQuality) -> tuple[Finding, ...]:
             f"white matter is darker than grey matter ({quality.white_to_grey:.2f} of it): "
             "check that the scan is a T1w image and not another contrast, inverted or upside down."
         )
-    return tuple(_warnings(quality))
-
-
-def _warnings(quality: MaskQuality) -> list[Finding]:
-    gates = (
-        (
-            "unlike-template",
-            quality.similarity,
-            _USUAL_SIMILARITY,
-            "correlation of the brain with the template",
-        ),
-        (
-            "unlike-template-shape",
-            quality.template_dice,
-            _USUAL_TEMPLATE_DICE,
-            "overlap with the template's brain",
-        ),
-        ("lopsided-mask", quality.symmetry, _USUAL_SYMMETRY, "overlap of the mask with its mirror image"),
-        (
-            "unclear-border",
-            quality.border_contrast,
-            _USUAL_BORDER,
-            "share of the border that is brighter inside",
-        ),
-        ("scattered-mask", quality.one_piece, _USUAL_ONE_PIECE, "share of the mask in one piece"),
-    )
-    return [
-        Finding(
-            level="warning",
-            code=code,
-            message=f"the {what} is {value:.2f} only (usual: at least {usual:.2f}).",
-            fix="Look at the brain mask and at the canonical brain.",
+    return tuple(
+        warning(
+            code,
+            f"the {what} is {value:.2f} only (usual: at least {usual:.2f}).",
+            "Look at the brain mask and at the canonical brain.",
         )
-        for code, value, usual, what in gates
-        if value < usual
-    ]
+        for figure, usual, code, what in _USUAL
+        if (value := getattr(quality, figure)) < usual
+    )
 
 
 @dataclass(frozen=True)
 class PreparationFigures:
-    """How a prepared scan compares with the template, and how it lay.
+    """How a prepared scan compares with the template, and how the head lay in the scanner.
 
     Parameters
     ----------
@@ -256,17 +226,16 @@ class PreparationFigures:
 
 def preparation_figures(prepared: PreparedScan) -> PreparationFigures:
     """Return the figures of a prepared scan."""
-    native, mask = prepared.native, prepared.brain_mask
-    wanted, wanted_mask = template_on_grid()
-    corrected = native.with_voxels(prepared.intensities())
-    brain, aligned_mask = brain_on_template(corrected, mask, prepared.rigid_to_template)
+    corrected = prepared.native.with_voxels(prepared.intensities())
+    correlation, overlap = _template_agreement(
+        *_brain_on_template(corrected, prepared.brain_mask, prepared.rigid_to_template)
+    )
+    rotation = Rotation.from_matrix(prepared.rigid_to_template[:3, :3])
     return PreparationFigures(
-        brain_ml=millilitres(native, mask),
-        template_correlation=float(np.corrcoef(brain.ravel(), wanted.ravel())[0, 1]),
-        template_dice=dice(aligned_mask, wanted_mask),
-        rotation_degrees=float(
-            np.degrees(Rotation.from_matrix(prepared.rigid_to_template[:3, :3]).magnitude())
-        ),
+        brain_ml=millilitres(prepared.native, prepared.brain_mask),
+        template_correlation=correlation,
+        template_dice=overlap,
+        rotation_degrees=float(np.degrees(rotation.magnitude())),
         shift_mm=_shift(prepared.rigid_to_template),
         size=prepared.size,
         scale=prepared.scale,
@@ -274,6 +243,6 @@ def preparation_figures(prepared: PreparedScan) -> PreparationFigures:
 
 
 def _shift(rigid_to_template: Matrix) -> float:
-    """Return how far the head is moved at the centre of the field of view, where turning does not count."""
+    """Return how far the head lies from its place at the centre of the field of view, which no turn moves."""
     centre = CANONICAL_GRID.affine @ [*(np.array(CANONICAL_GRID.shape) - 1) / 2, 1]
     return float(np.linalg.norm((np.linalg.inv(rigid_to_template) @ centre - centre)[:3]))

@@ -1,12 +1,16 @@
-"""Prepared scans on disk: BIDS derivatives that other programs read, and from which nothing is redone."""
+"""Prepared scans on disk: BIDS derivatives, which other programs read too.
+
+Alignments are ITK transform files, which ANTs, SimpleITK, ITK-SNAP and 3D Slicer read.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import nibabel as nib
 import numpy as np
@@ -14,11 +18,12 @@ from numpy.typing import NDArray
 
 from mrharmony.core.atomic import write_bytes, write_json
 from mrharmony.core.findings import Finding, MrharmonyError, finding_record
+from mrharmony.core.hashing import file_sha256
 from mrharmony.core.version import __version__
-from mrharmony.core.volume import FloatArray
+from mrharmony.core.volume import FloatArray, Matrix
 from mrharmony.prepare.pipeline import PREPARATION_FORMAT
 from mrharmony.prepare.prepared import PreparedScan
-from mrharmony.prepare.prepared_files import SPACE, PreparedFiles, itk_transform
+from mrharmony.scans.names import output_stem
 from mrharmony.scans.reading import Scan, read_mask
 from mrharmony.scans.writing import write_gzip
 from mrharmony.space.grid import CANONICAL_GRID
@@ -26,9 +31,80 @@ from mrharmony.space.grid import CANONICAL_GRID
 VERSION = f"{__version__}/{PREPARATION_FORMAT}"
 """Program and format of preparations; the second changes when preparation changes between releases."""
 
+SPACE = "MNI152NLin2009aSym"
+"""BIDS' name of the space of the template that nilearn ships (`mrharmony.space.template`)."""
+
+LOG_SUFFIX = "_desc-preparation_log.json"
+
+_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+class _Named:
+    """The path of one file of a preparation, by the end of its name."""
+
+    def __init__(self, ending: str) -> None:
+        self.ending = ending
+
+    def __get__(self, files: PreparedFiles, _: object = None) -> Path:
+        return files.folder / f"{files.stem}_{self.ending}"
+
+
+@dataclass(frozen=True)
+class PreparedFiles:
+    """The files of the preparation of one scan.
+
+    Parameters
+    ----------
+    folder
+        `OUT_DIR/sub-*/[ses-*/]anat`.
+    stem
+        What all names start with: the scan's name without `_T1w` and suffix.
+    """
+
+    folder: Path
+    stem: str
+
+    mask = _Named("desc-brain_mask.nii.gz")
+    """The brain mask on the scan's grid."""
+    mask_note = _Named("desc-brain_mask.json")
+    """The sidecar of the mask; a mask without it was put there by a person."""
+    bias_field = _Named("desc-receive_biasfield.nii.gz")
+    """The bias field on the scan's grid."""
+    transform = _Named(f"from-T1w_to-{SPACE}_mode-image_xfm.txt")
+    """The rigid alignment as an ITK transform."""
+    similarity = _Named(f"from-T1w_to-{SPACE}_mode-image_desc-volumecorrected_xfm.txt")
+    """Alignment and size of the head as an ITK transform."""
+    canonical = _Named(f"space-{SPACE}_res-1_desc-canonical_T1w.nii.gz")
+    """The canonical brain."""
+    note = _Named(f"space-{SPACE}_res-1_desc-canonical_T1w.json")
+    """The sidecar of the canonical brain, written last: where it exists, the preparation is complete."""
+    volume_corrected = _Named(f"space-{SPACE}_res-1_desc-volumecorrected_T1w.nii.gz")
+    """The canonical brain grown to the template's size, where it was asked for."""
+    volume_corrected_note = _Named(f"space-{SPACE}_res-1_desc-volumecorrected_T1w.json")
+    """The sidecar of the brain grown to the template's size, written before it."""
+    page = _Named("desc-preparation_T1w.html")
+    """The page that a person looks at."""
+    log = _Named(LOG_SUFFIX.removeprefix("_"))
+    """What became of the scan, also where it was refused."""
+
+    @classmethod
+    def of(cls, scan: Path, out_dir: Path) -> Self:
+        """Return the files of a scan's preparation below `out_dir`, the folder of the derivatives.
+
+        Subject and session are taken from the scan's name, or else from the folders that it lies in.
+        """
+        names = [*output_stem(scan).split("_"), *(folder.name for folder in scan.parents)]
+        labels = [next((name for name in names if name.startswith(key)), None) for key in ("sub-", "ses-")]
+        return cls(out_dir.joinpath(*filter(None, labels), "anat"), output_stem(scan))
+
+    @property
+    def needed(self) -> tuple[Path, ...]:
+        """The files without which a preparation does not count."""
+        return self.mask, self.bias_field, self.transform, self.similarity, self.canonical, self.note
+
 
 def write_prepared(files: PreparedFiles, scan: Scan, prepared: PreparedScan, details: dict[str, Any]) -> None:
-    """Write mask, bias field, transform, canonical brain and sidecars; the one that counts comes last.
+    """Write mask, bias field, transforms, canonical brain and sidecars; the canonical brain's comes last.
 
     A mask that a person put there (see `manual_mask`) is left as it is.
 
@@ -49,7 +125,14 @@ def write_prepared(files: PreparedFiles, scan: Scan, prepared: PreparedScan, det
     discard_prepared(files)
     manual = manual_mask(files)
     mask = manual.read_bytes() if manual else _gzipped(scan.header, prepared.brain_mask.astype(np.uint8))
-    write_json(files.mask_note, _mask_note(scan, mask, manual=manual is not None))
+    mask_note = {
+        "Type": "Brain",
+        "Sources": [scan.path.name],
+        "SpatialReference": "orig",
+        "Manual": manual is not None,
+        "SHA256": _sha256(mask),
+    }
+    write_json(files.mask_note, mask_note)
     if manual is None:
         write_bytes(files.mask, mask)
     bias_field = _gzipped(scan.header, prepared.bias_field)
@@ -57,8 +140,18 @@ def write_prepared(files: PreparedFiles, scan: Scan, prepared: PreparedScan, det
     write_bytes(files.transform, itk_transform(prepared.rigid_to_template).encode())
     write_bytes(files.similarity, itk_transform(prepared.volume_corrected).encode())
     write_bytes(files.canonical, _canonical_image(prepared))
-    hashes = {"MaskSHA256": _sha256(mask), "BiasFieldSHA256": _sha256(bias_field)}
-    write_json(files.note, {**_note(scan, prepared), **hashes, **details})
+    note = {
+        "Description": "Canonical brain: rigidly aligned, bias-corrected, 90th percentile of the brain = 1.",
+        **_canonical_note(scan.path, prepared),
+        "Preparation": VERSION,
+        "SourceSHA256": scan.sha256,
+        "SourceSkullStripped": prepared.skull_stripped,
+        "RigidToTemplate": prepared.rigid_to_template.tolist(),
+        "Findings": [finding_record(finding) for finding in prepared.findings],
+        "MaskSHA256": _sha256(mask),
+        "BiasFieldSHA256": _sha256(bias_field),
+    }
+    write_json(files.note, {**note, **details})
 
 
 def write_volume_corrected(files: PreparedFiles, scan: Path, prepared: PreparedScan) -> None:
@@ -85,7 +178,7 @@ def write_volume_corrected(files: PreparedFiles, scan: Path, prepared: PreparedS
 
 
 def discard_prepared(files: PreparedFiles) -> None:
-    """Remove a preparation, page and log aside; a mask that a person made stays.
+    """Remove a preparation except page and log; a mask that a person made stays.
 
     Whenever this is interrupted, what is left does not count as prepared, nor a written mask as a person's.
     """
@@ -104,7 +197,7 @@ def read_prepared(files: PreparedFiles, scan: Scan) -> PreparedScan:
     Parameters
     ----------
     files
-        Where it lies.
+        Of the preparation.
     scan
         The scan that was prepared, as read.
 
@@ -114,7 +207,7 @@ def read_prepared(files: PreparedFiles, scan: Scan) -> PreparedScan:
         The scan is not prepared there, was changed since, was prepared by another version, or the mask or
         the bias field were changed since.
     """
-    reason = why_not_usable(files, scan.path)
+    reason = why_not_usable(files, scan.path, scan.sha256)
     if reason:
         raise MrharmonyError(f"{scan.path}: {reason} Run `mrharmony prepare` again.")
     note = read_note(files.note)
@@ -127,7 +220,8 @@ def read_prepared(files: PreparedFiles, scan: Scan) -> PreparedScan:
         native=scan.volume,
         brain_mask=np.ascontiguousarray(read_mask(files.mask, scan)),
         bias_field=np.ascontiguousarray(image.dataobj, dtype=np.float32),
-        rigid_to_template=np.array(note["Posture"], dtype=np.float64),
+        # Version 0.1.0 wrote the alignment under its former name.
+        rigid_to_template=np.array(note.get("RigidToTemplate") or note["Posture"], dtype=np.float64),
         scale=float(note["IntensityScale"]),
         skull_stripped=bool(note["SourceSkullStripped"]),
         findings=tuple(Finding(**record) for record in note["Findings"]),
@@ -135,22 +229,24 @@ def read_prepared(files: PreparedFiles, scan: Scan) -> PreparedScan:
     )
 
 
-def why_not_usable(files: PreparedFiles, scan: Path) -> str | None:
+def why_not_usable(files: PreparedFiles, scan: Path, sha256: str | None = None) -> str | None:
     """Return why a scan has to be prepared (again), in a sentence, or None where its preparation holds.
 
     Parameters
     ----------
     files
-        Where it lies.
+        Of the preparation.
     scan
         The scan file; it is compared by its content, so that copies and new times change nothing.
+    sha256
+        Hash of the scan's content if it is known already; computed if not.
     """
     if not all(file.is_file() for file in files.needed):
         return f"is not prepared in {files.folder}."
     note = read_note(files.note)
     if note.get("Preparation") != VERSION:
         return f"was prepared by another version ({note.get('Preparation')}, this is {VERSION})."
-    if note.get("SourceSHA256") != file_sha256(scan):
+    if note.get("SourceSHA256") != (sha256 or file_sha256(scan)):
         return "has changed since it was prepared."
     if note.get("MaskSHA256") != file_sha256(files.mask):
         return f"{files.mask.name} was edited since."
@@ -158,9 +254,9 @@ def why_not_usable(files: PreparedFiles, scan: Path) -> str | None:
 
 
 def manual_mask(files: PreparedFiles) -> Path | None:
-    """Return the mask where a person made or edited it: preparation then takes it as given.
+    """Return the mask if a person made or edited it: preparation then takes it as given.
 
-    Written masks have a sidecar with their hash, which comes first. A mask without one, or with another
+    Written masks have a sidecar with their hash, which is written first. A mask without one, or with another
     hash, is a person's.
     """
     if not files.mask.is_file():
@@ -170,35 +266,37 @@ def manual_mask(files: PreparedFiles) -> Path | None:
     return None if own else files.mask
 
 
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's content.
-
-    Raises
-    ------
-    MrharmonyError
-        It cannot be read.
-    """
+def read_note(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file; an empty one if it is missing or broken."""
     try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as failure:
-        raise MrharmonyError(f"{path}: cannot be read ({failure.strerror}). Check the path.") from failure
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
-def _note(scan: Scan, prepared: PreparedScan) -> dict[str, Any]:
-    return {
-        "Description": "Canonical brain: rigidly aligned, bias-corrected, 90th percentile of the brain = 1.",
-        **_canonical_note(scan.path, prepared),
-        "Preparation": VERSION,
-        "SourceSHA256": file_sha256(scan.path),
-        "SourceSkullStripped": prepared.skull_stripped,
-        "Posture": prepared.rigid_to_template.tolist(),
-        "Findings": [finding_record(finding) for finding in prepared.findings],
-    }
+def itk_transform(to_template: Matrix) -> str:
+    """Return an alignment in ITK's text format, which resamples the native scan into the template.
+
+    ITK resamples an image by asking for each point of the new grid where it came from, so the file holds
+    the inverse of the alignment, template to native; and ITK's world axes run to the left, posterior and
+    superior.
+
+    Parameters
+    ----------
+    to_template
+        Native world mm to template world mm (RAS+), shape (4, 4); it may change the size too.
+    """
+    matrix = _RAS_TO_LPS @ np.linalg.inv(to_template) @ _RAS_TO_LPS
+    numbers = " ".join(repr(float(number)) for number in [*matrix[:3, :3].ravel(), *matrix[:3, 3]])
+    return (
+        "#Insight Transform File V1.0\n#Transform 0\nTransform: AffineTransform_double_3_3\n"
+        f"Parameters: {numbers}\nFixedParameters: 0 0 0\n"
+    )
 
 
 def _canonical_note(scan: Path, prepared: PreparedScan) -> dict[str, Any]:
-    """Return what is true of a canonical brain, grown or not."""
+    """Return what the sidecars of both canonical brains share, grown or not."""
     return {
         "SkullStripped": True,
         "SpatialReference": SPACE,
@@ -206,16 +304,6 @@ def _canonical_note(scan: Path, prepared: PreparedScan) -> dict[str, Any]:
         "Sources": [scan.name],
         "IntensityScale": prepared.scale,
         "HeadSize": prepared.size,
-    }
-
-
-def _mask_note(scan: Scan, mask: bytes, *, manual: bool) -> dict[str, Any]:
-    return {
-        "Type": "Brain",
-        "Sources": [scan.path.name],
-        "SpatialReference": "orig",
-        "Manual": manual,
-        "SHA256": _sha256(mask),
     }
 
 
@@ -238,15 +326,6 @@ def _gzipped(header: nib.Nifti1Header, voxels: FloatArray | NDArray[np.uint8]) -
     content = io.BytesIO()
     write_gzip(content, image)
     return content.getvalue()
-
-
-def read_note(path: Path) -> dict[str, Any]:
-    """Return what a JSON file says, nothing where it is missing or broken."""
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _sha256(content: bytes) -> str:

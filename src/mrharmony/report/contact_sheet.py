@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -60,10 +61,16 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[Panel]]], title: str, path:
     FigureCanvasAgg(figure).print_png(str(path))
 
 
+def intensity_style(*, is_difference: bool) -> dict[str, Any]:
+    """Return colours and range of `imshow` for canonical intensities or their difference."""
+    if is_difference:
+        return {"cmap": "RdBu_r", "vmin": -DIFFERENCE_LIMIT, "vmax": DIFFERENCE_LIMIT}
+    return {"cmap": "gray", "vmin": 0.0, "vmax": BRIGHTEST}
+
+
 def _draw(axis: Axes, panel: Panel) -> None:
-    colours = "RdBu_r" if panel.is_difference else "gray"
-    low, high = (-DIFFERENCE_LIMIT, DIFFERENCE_LIMIT) if panel.is_difference else (0.0, BRIGHTEST)
-    axis.imshow(panel.image.T, cmap=colours, vmin=low, vmax=high, origin="lower", interpolation="nearest")
+    style = intensity_style(is_difference=panel.is_difference)
+    axis.imshow(panel.image.T, origin="lower", interpolation="nearest", **style)
     axis.set_title(panel.title, color="white", fontsize=9)
     axis.set_xticks([])
     axis.set_yticks([])

@@ -1,38 +1,43 @@
-"""What all pages are made of: a document that needs no other file, coloured marks, pictures, slices."""
+"""What all pages are made of: HTML from templates, pictures inside it, and slices of volumes.
+
+A page needs no other file. Templates escape all that is put into them.
+"""
 
 from __future__ import annotations
 
 import base64
 import io
-from html import escape
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
 
 import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from mrharmony.core.volume import BoolArray
+from mrharmony.core.volume import BoolArray, FloatArray
 
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}  # and the RAS axis that each of them is a slice of
 
 _MARGIN = 0.06  # share of the brain's extent left out at both ends
-_STYLE = """body{background:#111;color:#ddd;font:15px/1.45 system-ui,sans-serif;margin:1.5em auto;
-max-width:1250px}
-a{color:#8cf} img{max-width:100%} table{border-collapse:collapse} td,th{padding:.25em .9em .25em 0;
-text-align:left;vertical-align:top} .mark{color:#fff;padding:.1em .6em;border-radius:.6em}"""
 
 
-def document(title: str, body: str) -> str:
-    """Return an HTML page that needs no other file; the body is HTML, the title plain text."""
-    return (
-        f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{escape(title)}</title>"
-        f"<style>{_STYLE}</style></head><body>{body}"
-        "<p>Research use only; not for diagnosis.</p></body></html>\n"
+def render(template: str, **content: object) -> str:
+    """Return a page made from a file of the `templates` folder; `content` are the template's variables."""
+    return _environment().get_template(f"{template}.html.j2").render(content)
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("mrharmony.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
     )
-
-
-def mark(text: str, colour: str) -> str:
-    """Return a word on a coloured ground, as HTML."""
-    return f"<span class='mark' style='background:{colour}'>{escape(text)}</span>"
 
 
 def picture_data(figure: Figure) -> str:
@@ -49,3 +54,22 @@ def slice_places(mask: BoolArray, axis: int, count: int) -> list[int]:
     first, last = float(filled[0]), float(filled[-1])
     shares = np.linspace(_MARGIN, 1 - _MARGIN, count) if count > 1 else [0.5]
     return [round(first + share * (last - first)) for share in shares]
+
+
+def draw_slice(
+    axes: Axes, voxels: FloatArray, zooms: Sequence[float], axis: int, place: int, style: dict[str, Any]
+) -> None:
+    """Draw a slice of a volume in RAS order, its voxels in their true proportions.
+
+    Parameters
+    ----------
+    voxels, zooms
+        Intensities, shape (i, j, k), and voxel edges in mm.
+    axis, place
+        The axis that the slice cuts, and its number along it.
+    style
+        Colours and range, as arguments of `imshow`.
+    """
+    across, up = (zoom for number, zoom in enumerate(zooms) if number != axis)
+    axes.imshow(np.take(voxels, place, axis).T, origin="lower", aspect=up / across, **style)
+    axes.set_axis_off()

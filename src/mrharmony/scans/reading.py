@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import nibabel as nib
@@ -20,6 +21,7 @@ from mrharmony.core.findings import (
     run_checks,
     warning,
 )
+from mrharmony.core.hashing import file_sha256
 from mrharmony.core.volume import BoolArray, Volume
 from mrharmony.scans.geometry import GEOMETRY_CHECKS, assumed_ras, check_orientation
 from mrharmony.scans.headers import parse_header
@@ -60,6 +62,11 @@ class Scan:
     volume: Volume
     header: nib.Nifti1Header
     findings: tuple[Finding, ...]
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the file's content, hexadecimal, computed at most once."""
+        return file_sha256(self.path)
 
 
 def read_scan(path: Path | str, *, assume_ras: bool = False) -> Scan:
