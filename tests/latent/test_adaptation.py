@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from accelerate import Accelerator
 
 from mrharmony.core.domain import Domain
 from mrharmony.core.findings import MrharmonyError
@@ -23,7 +22,7 @@ from mrharmony.networks.diffusion.networks import build_denoiser, shrink_factor
 from mrharmony.networks.diffusion.preservation import class_images, contrast_drift
 from mrharmony.networks.diffusion.prompts import PromptEncoder
 from mrharmony.networks.diffusion.sampling import SamplingSettings, encode_brain, sample_contrast
-from mrharmony.networks.diffusion.training import Stage, denoiser_loss
+from mrharmony.networks.diffusion.training import denoiser_loss, train_stage
 from mrharmony.networks.settings import AdaptationSettings, StageSettings
 from mrharmony.weights import shipped_model
 
@@ -72,7 +71,7 @@ def trained(data: RealSlices, model: LatentModel, tmp_path_factory: pytest.TempP
     both = torch.nn.ModuleDict({"denoiser": denoiser, "prompts": prompts})
     folder = tmp_path_factory.mktemp("trained")
     loss = denoiser_loss(autoencoder, denoiser, prompts, settings)
-    Stage("denoiser", both, rate, data, settings, folder).run(Accelerator(cpu=True), loss)
+    train_stage("denoiser", both, loss, data, rate, settings, folder)
     both.requires_grad_(False).eval()
     return replace(model, autoencoder=autoencoder, denoiser=denoiser, prompts=prompts)
 

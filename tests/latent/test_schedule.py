@@ -1,7 +1,8 @@
 import torch
 
 from mrharmony.networks.diffusion.networks import build_scheduler
-from mrharmony.networks.diffusion.training import draw_times, schedule_share, step_generator
+from mrharmony.networks.diffusion.training import draw_times
+from mrharmony.networks.training import schedule_share, step_generator
 
 
 def test_the_last_training_time_is_pure_noise():

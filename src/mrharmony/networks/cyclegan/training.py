@@ -10,7 +10,6 @@ Training a CycleGAN for a pair of domains; a run that was killed and resumed is 
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,9 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.core.progress import track
 from mrharmony.core.volume import FloatArray
-from mrharmony.networks.checkpoint import load_checkpoint, save_checkpoint
 from mrharmony.networks.cyclegan.networks import (
     OUTSIDE,
     CycleGanSettings,
@@ -36,7 +33,7 @@ from mrharmony.networks.cyclegan.networks import (
 )
 from mrharmony.networks.cyclegan.pair import PairRecord, TrainedPair
 from mrharmony.networks.diffusion.data import numpy_generator, shifted, worthwhile_slices
-from mrharmony.networks.diffusion.training import step_generator
+from mrharmony.networks.training import Plan, Training, step_generator
 
 Brains = NDArray[np.float16]
 
@@ -146,16 +143,12 @@ class CycleGan(nn.Module):
         Of the slices that go together, (channels, i, k).
     """
 
-    seconds: Tensor
-
     def __init__(self, settings: CycleGanSettings, shape: tuple[int, ...]) -> None:
         super().__init__()
         self.settings = settings
         self.to_first, self.to_second = Generator(settings), Generator(settings)
         self.judge_first, self.judge_second = Discriminator(settings), Discriminator(settings)
         self.pool_first, self.pool_second = (ImagePool(settings.pool, shape) for _ in range(2))
-        # Processor time so far; a double, or a long sum would lose the short steps.
-        self.register_buffer("seconds", torch.zeros((), dtype=torch.float64))
 
     def generators(self) -> list[nn.Parameter]:
         """Return the parameters of both generators."""
@@ -259,34 +252,36 @@ def train_pair(
     MrharmonyError
         If a domain has no scans.
     """
-    from diffusers.training_utils import EMAModel  # noqa: PLC0415 - takes seconds to import
-
     _require_scans(names, brains)
     torch.manual_seed(settings.seed)
     data = UnpairedSlices(*brains, settings)
     state = CycleGan(settings, data.shape).to(device).train()
     betas = _BETA1, settings.beta2
     optimizer = torch.optim.Adam(state.parameters(), lr=settings.learning_rate, betas=betas)
-    average = EMAModel(state.generators(), decay=settings.ema_decay, use_ema_warmup=True, power=3 / 4)
-    average.to(device)
+    plan = Plan(
+        settings.steps,
+        lambda step: settings.learning_rate * rate_share(step, settings),
+        settings.ema_decay,
+        settings.checkpoint_every,
+    )
     checkpoint = work / f"{NAME}-{_digest(names, brains, settings)}.safetensors"
-    first = load_checkpoint(checkpoint, state, average, optimizer)
-    steps = track(range(first, settings.steps), f"training {' and '.join(names)}", settings.steps, first)
-    for step in steps:
-        start = time.process_time()
-        for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * rate_share(step, settings)
+    training = Training(checkpoint, state, optimizer, state.generators(), plan)
+    for step in training.steps(f"training {' and '.join(names)}"):
         generator = step_generator(settings.seed, NAME, step)
-        batch = data.batch(settings.batch, generator)
-        state.loss(UnpairedBatch(*(part.to(device) for part in batch)), generator).backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        optimizer.zero_grad()
-        average.step(state.generators())
-        state.seconds += time.process_time() - start
-        if (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps:
-            save_checkpoint(checkpoint, step + 1, state, average, optimizer)
-    average.copy_to(state.generators())
-    return _trained(names, brains, state.requires_grad_(False).eval().cpu())
+        batch = UnpairedBatch(*(part.to(device) for part in data.batch(settings.batch, generator)))
+        state.loss(batch, generator).backward()  # type: ignore[no-untyped-call]
+        training.update()
+    record = PairRecord(
+        first=names[0],
+        second=names[1],
+        scans=(len(brains[0]), len(brains[1])),
+        settings=settings,
+        generator_parameters=sum(part.numel() for part in state.to_first.parameters()),
+        discriminator_parameters=sum(part.numel() for part in state.judge_first.parameters()),
+        core_minutes=training.seconds / 60,
+    )
+    state.requires_grad_(False).eval().cpu()
+    return TrainedPair(record, state.to_first, state.to_second)
 
 
 def rate_share(step: int, settings: CycleGanSettings) -> float:
@@ -307,16 +302,3 @@ def _digest(names: tuple[str, str], brains: tuple[Brains, Brains], settings: Cyc
     for scans in brains:
         digest.update(scans.tobytes())
     return digest.hexdigest()[:16]
-
-
-def _trained(names: tuple[str, str], brains: tuple[Brains, Brains], state: CycleGan) -> TrainedPair:
-    record = PairRecord(
-        first=names[0],
-        second=names[1],
-        scans=(len(brains[0]), len(brains[1])),
-        settings=state.settings,
-        generator_parameters=sum(part.numel() for part in state.to_first.parameters()),
-        discriminator_parameters=sum(part.numel() for part in state.judge_first.parameters()),
-        core_minutes=float(state.seconds) / 60,
-    )
-    return TrainedPair(record, state.to_first, state.to_second)

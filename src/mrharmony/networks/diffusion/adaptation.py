@@ -13,11 +13,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 from diffusers import UNet2DConditionModel
 
 from mrharmony.core.domain import Domain
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.networks.devices import choose_device, move_model
 from mrharmony.networks.diffusion.data import SliceBatch, SliceData
 from mrharmony.networks.diffusion.model import LatentModel
 from mrharmony.networks.diffusion.networks import encode
@@ -26,10 +26,10 @@ from mrharmony.networks.diffusion.prompts import PromptEncoder
 from mrharmony.networks.diffusion.sampling import SamplingSettings, sample_latents
 from mrharmony.networks.diffusion.training import (
     Loss,
-    Stage,
     TrainedNetworks,
     draw_times,
     kept,
+    train_stage,
     velocity_error,
 )
 from mrharmony.networks.settings import NO_PROMPT, AdaptationSettings, StageSettings, TrainingSettings
@@ -115,10 +115,7 @@ def adapt_networks(
     training = base.card.training
     if training is None:
         raise MrharmonyError("The base holds no trained networks. Name another model.")
-    accelerator = Accelerator(log_with="tensorboard", project_dir=directory, cpu=only_cpu)
-    accelerator.init_trackers("logs")
-    for network in (base.autoencoder, base.denoiser, base.prompts):
-        network.to(accelerator.device)
+    move_model(base, choose_device("cpu" if only_cpu else "auto"))
     nearest = nearest_prompts(base, data, settings.seed)
     counts = class_counts(base.prompts, nearest, settings.class_images)
     prior = class_images(base, data, counts, settings.seed, directory / "class-images.safetensors")
@@ -130,8 +127,14 @@ def adapt_networks(
         add_lora(denoiser, settings.lora_rank)
     both = torch.nn.ModuleDict({"denoiser": denoiser, "prompts": prompts})
     loss = adaptation_loss(base, denoiser, prompts, prior, training, settings)
-    _stage(both, data, training, settings, directory).run(accelerator, loss)
-    accelerator.end_training()
+    stage = StageSettings(
+        steps=settings.steps,
+        batch=settings.batch,
+        learning_rate=settings.learning_rate,
+        ema_decay=EMA_DECAY,
+    )
+    run = training.model_copy(update={"seed": settings.seed, "checkpoint_every": settings.checkpoint_every})
+    train_stage("denoiser", both, loss, data, stage, run, directory)
     if not settings.all_weights:
         merge_lora(denoiser)
     both.requires_grad_(False).eval()
@@ -229,22 +232,3 @@ def adaptation_loss(
         return instance + settings.prior_weight * error(drawn, generator)
 
     return loss
-
-
-def _stage(
-    module: torch.nn.Module,
-    data: SliceData,
-    training: TrainingSettings,
-    settings: AdaptationSettings,
-    directory: Path,
-) -> Stage:
-    rate = StageSettings(
-        steps=settings.steps,
-        batch=settings.batch,
-        learning_rate=settings.learning_rate,
-        ema_decay=EMA_DECAY,
-    )
-    resumed = training.model_copy(
-        update={"seed": settings.seed, "checkpoint_every": settings.checkpoint_every}
-    )
-    return Stage("denoiser", module, rate, data, resumed, directory)

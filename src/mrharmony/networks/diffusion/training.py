@@ -1,23 +1,16 @@
-"""Training the compact model: first the autoencoder, then the denoiser in its latent space.
-
-Every random choice of a step is drawn from the seed and the step's number alone, so a run that was killed
-and resumed is the run that was not.
-"""
+"""Training the compact model: first the autoencoder, then the denoiser in its latent space."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
-from mrharmony.core.progress import track
-from mrharmony.networks.checkpoint import load_checkpoint, save_checkpoint
+from mrharmony.networks.devices import choose_device
 from mrharmony.networks.diffusion.data import SliceBatch, SliceData
 from mrharmony.networks.diffusion.networks import (
     INTENSITY_CENTRE,
@@ -31,25 +24,25 @@ from mrharmony.networks.diffusion.networks import (
     shrink_factor,
 )
 from mrharmony.networks.settings import NO_PROMPT, StageSettings, TrainingSettings
+from mrharmony.networks.training import Plan, Training, clip_gradients, schedule_share, step_generator
 from mrharmony.space.grid import Grid
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 
     from mrharmony.networks.diffusion.prompts import PromptEncoder
 
 
 POSTERIOR_WEIGHT = 1e-6  # of the KL term, as in Rombach et al. 2022, appendix G
-WARM_UP_STEPS = 50
 BATCHES_TO_SCALE = 8
+LOG_EVERY = 20  # steps
 
 Loss = Callable[[SliceBatch, torch.Generator], torch.Tensor]
 
 
 @dataclass(frozen=True)
 class TrainedNetworks:
-    """What training leaves: the three networks, evaluation weights (EMA) loaded."""
+    """What training leaves: the three networks with averaged weights (EMA)."""
 
     autoencoder: AutoencoderKL
     denoiser: UNet2DConditionModel
@@ -57,13 +50,9 @@ class TrainedNetworks:
 
 
 def train_networks(
-    data: SliceData,
-    settings: TrainingSettings,
-    directory: Path,
-    precision: str = "no",
-    only_cpu: bool = False,
+    data: SliceData, settings: TrainingSettings, directory: Path, only_cpu: bool = False
 ) -> TrainedNetworks:
-    """Train both stages, or take them up where an earlier run into the same directory stopped.
+    """Train both stages, or go on where an earlier run into the same directory stopped.
 
     Parameters
     ----------
@@ -73,23 +62,25 @@ def train_networks(
         The whole configuration.
     directory
         Holds checkpoints and TensorBoard logs.
-    precision
-        Mixed precision of accelerate, `no`, `bf16` or `fp16`.
     only_cpu
-        Leave a GPU alone.
-    """
-    from accelerate import Accelerator  # noqa: PLC0415 - takes seconds to import
+        Whether to leave a GPU alone.
 
+    Returns
+    -------
+    The networks, on the CPU.
+
+    Raises
+    ------
+    MrharmonyError
+        If a checkpoint is damaged or of another training.
+    """
     from mrharmony.networks.diffusion.prompts import PromptEncoder  # noqa: PLC0415 - takes seconds to import
 
-    accelerator = Accelerator(
-        mixed_precision=precision, log_with="tensorboard", project_dir=directory, cpu=only_cpu
-    )
-    accelerator.init_trackers("logs")
+    device = choose_device("cpu" if only_cpu else "auto")
     torch.manual_seed(settings.seed)
-    autoencoder = build_autoencoder(settings.autoencoder)
-    stage = Stage("autoencoder", autoencoder, settings.autoencoder_stage, data, settings, directory)
-    stage.run(accelerator, autoencoder_loss(autoencoder))
+    autoencoder = build_autoencoder(settings.autoencoder).to(device)
+    loss = autoencoder_loss(autoencoder)
+    train_stage("autoencoder", autoencoder, loss, data, settings.autoencoder_stage, settings, directory)
     autoencoder.requires_grad_(False).eval()
     _scale_latents(autoencoder, data, settings)
 
@@ -99,75 +90,61 @@ def train_networks(
     prompts = PromptEncoder(
         [NO_PROMPT, *data.prompts], settings.denoiser.prompt_tokens, settings.denoiser.token_size
     )
-    both = torch.nn.ModuleDict({"denoiser": denoiser, "prompts": prompts})
-    stage = Stage("denoiser", both, settings.denoiser_stage, data, settings, directory)
-    stage.run(accelerator, denoiser_loss(autoencoder, denoiser, prompts, settings))
-    accelerator.end_training()
+    both = torch.nn.ModuleDict({"denoiser": denoiser, "prompts": prompts}).to(device)
+    loss = denoiser_loss(autoencoder, denoiser, prompts, settings)
+    train_stage("denoiser", both, loss, data, settings.denoiser_stage, settings, directory)
     both.requires_grad_(False).eval()
     return TrainedNetworks(autoencoder.cpu(), denoiser.cpu(), prompts.cpu())
 
 
-@dataclass(frozen=True)
-class Stage:
-    """One stage of training: a module, its settings and where its data and checkpoint are."""
+def train_stage(
+    name: str,
+    module: torch.nn.Module,
+    loss: Loss,
+    data: SliceData,
+    stage: StageSettings,
+    settings: TrainingSettings,
+    directory: Path,
+) -> None:
+    """Train a module from the last checkpoint to the last step, and leave averaged weights (EMA) in it.
 
-    name: str
-    module: torch.nn.Module
-    stage: StageSettings
-    data: SliceData
-    settings: TrainingSettings
-    directory: Path
+    Parameters
+    ----------
+    name
+        Of the stage: its randomness, its checkpoint and its logs go by it.
+    module
+        What is trained, on the device where it is.
+    loss
+        Of a batch.
+    data
+        Where the slices come from.
+    stage
+        Steps, batch, learning rate and average.
+    settings
+        Seed and checkpoints.
+    directory
+        Holds the checkpoint and the TensorBoard logs.
+    """
+    from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - takes seconds to import
 
-    def run(self, accelerator: Accelerator, loss: Loss) -> None:
-        """Train from the last checkpoint to the last step; leave the averaged weights in the module."""
-        from diffusers.training_utils import EMAModel  # noqa: PLC0415 - takes seconds to import
-
-        self.module.to(accelerator.device).train()
-        optimizer = torch.optim.AdamW(
-            self.module.parameters(), lr=self.stage.learning_rate, weight_decay=1e-4
-        )
-        average = EMAModel(
-            self.module.parameters(), decay=self.stage.ema_decay, use_ema_warmup=True, power=3 / 4
-        )
-        average.to(accelerator.device)
-        checkpoint = self.directory / f"{self.name}.safetensors"
-        first = load_checkpoint(checkpoint, self.module, average, optimizer)
-        for step in track(
-            range(first, self.stage.steps), f"training the {self.name}", self.stage.steps, first
-        ):
-            value = self._step(accelerator, optimizer, loss, step)
-            average.step(self.module.parameters())
-            if step % 20 == 0:
-                accelerator.log({f"{self.name}/loss": value}, step=step)
-            if (step + 1) % self.settings.checkpoint_every == 0 or step + 1 == self.stage.steps:
-                save_checkpoint(checkpoint, step + 1, self.module, average, optimizer)
-        average.copy_to(self.module.parameters())
-
-    def _step(
-        self, accelerator: Accelerator, optimizer: torch.optim.Optimizer, loss: Loss, step: int
-    ) -> float:
-        for group in optimizer.param_groups:
-            group["lr"] = self.stage.learning_rate * schedule_share(step, self.stage.steps)
-        generator = step_generator(self.settings.seed, self.name, step)
-        batch = self.data.batch(self.stage.batch, generator).to(accelerator.device)
-        with accelerator.autocast():
-            value = loss(batch, generator)
-        accelerator.backward(value)
-        torch.nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        return float(value.detach())
-
-
-def step_generator(seed: int, stage: str, step: int) -> torch.Generator:
-    """Return the generator of everything random in one step of one stage."""
-    entropy = np.random.SeedSequence([seed, *stage.encode(), step])
-    return torch.Generator().manual_seed(int(entropy.generate_state(1, np.uint64)[0] >> np.uint64(1)))
-
-
-def schedule_share(step: int, steps: int) -> float:
-    """Return the share of the learning rate at a step: a short linear start, then half a cosine to zero."""
-    return min(1.0, (step + 1) / WARM_UP_STEPS) * 0.5 * (1 + math.cos(math.pi * step / steps))
+    device = next(module.parameters()).device
+    optimizer = torch.optim.AdamW(module.train().parameters(), lr=stage.learning_rate, weight_decay=1e-4)
+    plan = Plan(
+        stage.steps,
+        lambda step: stage.learning_rate * schedule_share(step, stage.steps),
+        stage.ema_decay,
+        settings.checkpoint_every,
+    )
+    training = Training(directory / f"{name}.safetensors", module, optimizer, module.parameters(), plan)
+    with SummaryWriter(directory / "logs") as log:
+        for step in training.steps(f"training the {name}"):
+            generator = step_generator(settings.seed, name, step)
+            value = loss(data.batch(stage.batch, generator).to(device), generator)
+            value.backward()  # type: ignore[no-untyped-call]
+            clip_gradients(module)
+            training.update()
+            if step % LOG_EVERY == 0:
+                log.add_scalar(f"{name}/loss", float(value.detach()), step)
 
 
 def autoencoder_loss(autoencoder: AutoencoderKL) -> Loss:

@@ -1,7 +1,4 @@
-"""Training slices of the reference network: a random scanner's view, and the truth on the references.
-
-Training the reference network; a run that was killed and resumed is the run that was not.
-"""
+"""Training the reference network on virtual heads: as any scanner sees them, and as the references do."""
 
 from __future__ import annotations
 
@@ -11,15 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers.training_utils import EMAModel
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from mrharmony.core.progress import track
 from mrharmony.core.volume import BoolArray, FloatArray
-from mrharmony.networks.checkpoint import load_checkpoint, save_checkpoint
 from mrharmony.networks.diffusion.data import (
     VirtualHead,
     apply_structure_contrast,
@@ -27,9 +21,9 @@ from mrharmony.networks.diffusion.data import (
     numpy_generator,
     shifted,
 )
-from mrharmony.networks.diffusion.training import schedule_share, step_generator
 from mrharmony.networks.reference.network import CHANNELS, NEIGHBOURS, ReferenceNetwork, slice_coordinates
 from mrharmony.networks.settings import Settings
+from mrharmony.networks.training import Plan, Training, clip_gradients, schedule_share, step_generator
 from mrharmony.simulate.anatomy import Anatomy
 from mrharmony.simulate.contrast import contrast
 from mrharmony.simulate.random_physics import random_scanner
@@ -37,6 +31,7 @@ from mrharmony.simulate.scanner import Scanner
 from mrharmony.simulate.scanning import draw_scan, render
 from mrharmony.space.intensity import intensity_scale
 
+NAME = "reference-network"
 BIAS_LEFT = (0.0, 0.5)  # share of the log receive field that bias correction leaves behind
 RANDOM_SHARE = 0.6  # of the inputs, seen by a scanner that need not exist; the others by a reference
 REFERENCE_SHARE = 0.5  # of the inputs, which also get a random tone curve, bias, blur and noise
@@ -164,13 +159,10 @@ def _with_contrasts(slices: Tensor, generator: torch.Generator) -> Tensor:
     return torch.where(given, changed, slices)
 
 
-NAME = "reference-network"
-
-
 class SynthesisSettings(Settings):
     """A training run of the reference network."""
 
-    references: tuple[str, ...]  # simulated scanners, whose look the network gives
+    references: tuple[str, ...]  # simulated scanners whose contrasts the network gives
     channels: tuple[int, ...] = CHANNELS  # features of each level
     copies: int = Field(4, ge=1)  # virtual heads from each real anatomy
     steps: int = Field(16000, ge=1)
@@ -188,7 +180,7 @@ def train_reference_network(
     device: torch.device,
     workers: int = 0,
 ) -> ReferenceNetwork:
-    """Train, or take up where an earlier run into the same directory stopped.
+    """Train, or go on where an earlier run into the same directory stopped.
 
     Parameters
     ----------
@@ -206,49 +198,42 @@ def train_reference_network(
     Returns
     -------
     The network with averaged weights (EMA), on the CPU.
+
+    Raises
+    ------
+    MrharmonyError
+        If the checkpoint is damaged or of another training.
     """
     torch.manual_seed(settings.seed)
     network = ReferenceNetwork(len(settings.references), settings.channels).to(device).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=1e-4)
-    average = EMAModel(network.parameters(), decay=settings.ema_decay, use_ema_warmup=True, power=3 / 4)
-    average.to(device)
-    checkpoint = directory / f"{NAME}.safetensors"
-    first = load_checkpoint(checkpoint, network, average, optimizer)
-    coming = _coming(data, settings, first, workers)
-    batches = track(coming, "training the network", settings.steps, first)
-    for step, batch in enumerate(batches, start=first):
-        for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * schedule_share(step, settings.steps)
+    plan = Plan(
+        settings.steps,
+        lambda step: settings.learning_rate * schedule_share(step, settings.steps),
+        settings.ema_decay,
+        settings.checkpoint_every,
+    )
+    training = Training(directory / f"{NAME}.safetensors", network, optimizer, network.parameters(), plan)
+    batches = DataLoader(
+        _Batches(data, settings),
+        batch_size=None,
+        sampler=range(training.finished, settings.steps),
+        num_workers=workers,
+        multiprocessing_context="fork" if workers else None,  # which shares the heads' gigabytes
+        collate_fn=lambda batch: batch,
+    )
+    for _, batch in zip(training.steps("training the network"), batches, strict=True):
         reference_loss(network, batch.to(device)).backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        average.step(network.parameters())
-        if (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps:
-            save_checkpoint(checkpoint, step + 1, network, average, optimizer)
-    average.copy_to(network.parameters())
+        clip_gradients(network)
+        training.update()
     return network.requires_grad_(False).eval().cpu()
 
 
 def reference_loss(network: ReferenceNetwork, batch: ReferenceBatch) -> Tensor:
-    """Return the mean squared error in the brain; its minimum is the expected look."""
+    """Return the mean squared error in the brain, which the expected contrasts minimise."""
     inside = (batch.truths > 0).float()
     contrasts: Tensor = network(batch.slices, batch.coordinates)
     return ((contrasts - batch.truths).square() * inside).sum() / inside.sum()
-
-
-def _coming(
-    data: ReferenceSlices, settings: SynthesisSettings, first: int, workers: int
-) -> DataLoader[ReferenceBatch]:
-    """Return the batches of the steps that are left, in their order; workers share the heads' gigabytes."""
-    return DataLoader(
-        _Batches(data, settings),
-        batch_size=None,
-        sampler=range(first, settings.steps),
-        num_workers=workers,
-        multiprocessing_context="fork" if workers else None,
-        collate_fn=lambda batch: batch,
-    )
 
 
 @dataclass(frozen=True)

@@ -18,19 +18,16 @@ import matplotlib.image
 import numpy as np
 import torch
 from accelerate import Accelerator
-from diffusers.training_utils import EMAModel
 
 from mrharmony.core.atomic import staged
-from mrharmony.core.progress import track
-from mrharmony.networks.checkpoint import load_checkpoint, save_checkpoint
 from mrharmony.networks.diffusion.schedule import NoiseSchedule
-from mrharmony.networks.diffusion.training import step_generator
 from mrharmony.networks.diffusion.translation import WHITE, TranslationSettings, translate_slices
 from mrharmony.networks.settings import NO_PROMPT
 from mrharmony.networks.stable.adapting import Adaptation, adapt, add_tokens, parameter_groups, widen
 from mrharmony.networks.stable.data import SliceSet, class_picture_files, load_picture
 from mrharmony.networks.stable.model import StableDiffusion
 from mrharmony.networks.stable.settings import DreamBoothSettings
+from mrharmony.networks.training import LARGEST_GRADIENT, Plan, Training, step_generator
 
 STEPS = 20
 MOST_DOMAINS = 6
@@ -276,34 +273,29 @@ class _Run:
 
     def train(self, accelerator: Accelerator) -> None:
         """Train from the last checkpoint to the last step; leave the averaged weights in the model."""
-        trained = self.adaptation.parameters()
-        raw = torch.optim.AdamW(parameter_groups(self.adaptation), lr=self.settings.rate)
-        averaged = list(trained.parameters()) if self.settings.ema_decay else []
-        average = EMAModel(averaged, decay=self.settings.ema_decay, use_ema_warmup=True, power=3 / 4)
-        average.to(accelerator.device)
-        checkpoint = self.directory / f"dreambooth-{self.passes.data.digest()}.safetensors"
-        first = load_checkpoint(checkpoint, trained, average, raw)
+        settings, trained = self.settings, self.adaptation.parameters()
+        raw = torch.optim.AdamW(parameter_groups(self.adaptation), lr=settings.rate)
         module, optimizer = accelerator.prepare(self.adaptation.module, raw)
-        steps = self.settings.steps
-        for step in track(range(first, steps), "training Stable Diffusion", steps, first):
-            value = self._step(accelerator, module, optimizer, step)
-            average.step(averaged)
+        plan = Plan(settings.steps, lambda _: settings.rate, settings.ema_decay, settings.checkpoint_every)
+        training = Training(
+            self.directory / f"dreambooth-{self.passes.data.digest()}.safetensors",
+            trained,
+            optimizer,
+            trained.parameters() if settings.ema_decay else [],
+            plan,
+            keeps=accelerator.is_main_process,
+        )
+        every = settings.validate_every
+        for step in training.steps("training Stable Diffusion"):
+            value = self._gradients(accelerator, module, step)
+            training.update()
             accelerator.log({"loss": value}, step=step)
-            last = step + 1 == steps
-            if accelerator.is_main_process and (last or (step + 1) % self.settings.checkpoint_every == 0):
-                save_checkpoint(checkpoint, step + 1, trained, average, raw)
-            every = self.settings.validate_every
-            if accelerator.is_main_process and every and (last or (step + 1) % every == 0):
-                self._validate(averaged, average, step + 1)
-        average.copy_to(averaged)
+            due = every and (step + 1 == settings.steps or (step + 1) % every == 0)
+            if due and accelerator.is_main_process:
+                self._validate(training, step + 1)
 
-    def _step(
-        self,
-        accelerator: Accelerator,
-        module: torch.nn.Module,
-        optimizer: torch.optim.Optimizer,
-        step: int,
-    ) -> float:
+    def _gradients(self, accelerator: Accelerator, module: torch.nn.Module, step: int) -> float:
+        """Compute the gradients of a step, clipped; return the mean loss of its passes."""
         total = 0.0
         for number in range(self.settings.accumulation):
             passes = step * self.settings.accumulation + number
@@ -311,19 +303,16 @@ class _Run:
             with accelerator.accumulate(module):
                 loss = self.passes.loss(accelerator, module, generator)
                 accelerator.backward(loss)
-                if accelerator.sync_gradients:
-                    accelerator.clip_grad_norm_(list(self.adaptation.parameters()), 1.0)
-                optimizer.step()
-                optimizer.zero_grad()
             total += float(loss.detach())
+        accelerator.clip_grad_norm_(list(self.adaptation.parameters()), LARGEST_GRADIENT)
         return total / self.settings.accumulation
 
-    def _validate(self, averaged: Sequence[torch.nn.Parameter], average: EMAModel, step: int) -> None:
-        average.store(averaged)
-        average.copy_to(averaged)
+    def _validate(self, training: Training, step: int) -> None:
+        training.average.store(training.averaged)
+        training.average.copy_to(training.averaged)
         self.adaptation.module.eval()
         file = self.directory / "validation" / f"step-{step:06d}.png"
         source = self.passes
         validation_picture(source.model, source.data, source.prompts, self.settings, file)
         self.adaptation.module.train()
-        average.restore(averaged)
+        training.average.restore(training.averaged)

@@ -1,0 +1,161 @@
+"""The training loop of all networks: a run that was killed and resumed is, to the bit, the run that was not.
+
+Two things make it so. Everything random in a step is drawn from the seed, the name of the training and the
+number of the step alone; and a checkpoint holds all that steps change.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mrharmony.core.progress import track
+from mrharmony.core.tensors import open_tensors, save_tensors
+
+WARM_UP_STEPS = 50
+LARGEST_GRADIENT = 1.0  # Euclidean norm to which gradients are clipped
+EMA_POWER = 3 / 4  # the average's decay at step n is 1 - (1 + n)^-power, up to that of the settings
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a training goes.
+
+    Parameters
+    ----------
+    length
+        Steps of the whole run.
+    rate
+        Learning rate at a step, by its number from 0.
+    ema_decay
+        Of the exponential moving average (EMA) of the weights, 0 to 1.
+    checkpoint_every
+        Steps between two checkpoints.
+    """
+
+    length: int
+    rate: Callable[[int], float]
+    ema_decay: float
+    checkpoint_every: int
+
+
+class Training:
+    """A training run: walks through its steps, averages the weights, and keeps a checkpoint.
+
+    The body of the loop computes gradients and calls `update`:
+
+    >>> for step in training.steps("training the network"):  # doctest: +SKIP
+    ...     loss(batch(step)).backward()
+    ...     training.update()
+
+    Parameters
+    ----------
+    checkpoint
+        The safetensors file of the checkpoint. Where it is there, the run goes on from it.
+    module
+        Everything that steps change but optimizer and average.
+    optimizer
+        Of the module's parameters.
+    averaged
+        The parameters whose average is the result; none for the last weights.
+    plan
+        Steps, learning rate, average and checkpoints.
+    keeps
+        Whether this process writes the checkpoint; of several that train together only one does.
+
+    Raises
+    ------
+    MrharmonyError
+        If the checkpoint is damaged or of another training.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Path,
+        module: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        averaged: Iterable[torch.nn.Parameter],
+        plan: Plan,
+        keeps: bool = True,
+    ) -> None:
+        from diffusers.training_utils import EMAModel  # noqa: PLC0415 - takes seconds to import
+
+        self._checkpoint, self._module, self._optimizer = checkpoint, module, optimizer
+        self._plan, self._keeps = plan, keeps
+        self.averaged = list(averaged)
+        self.average = EMAModel(self.averaged, decay=plan.ema_decay, use_ema_warmup=True, power=EMA_POWER)
+        self.finished = 0  # steps
+        self.seconds = 0.0  # processor time of all finished steps, over all runs that they took
+        if checkpoint.is_file():
+            self._restore()
+
+    def steps(self, title: str) -> Iterator[int]:
+        """Yield the numbers of the steps that are left; after the last, leave the average in the module."""
+        length = self._plan.length
+        for step in track(range(self.finished, length), title, length, self.finished):
+            start = time.process_time()
+            for group in self._optimizer.param_groups:
+                group["lr"] = self._plan.rate(step)
+            yield step
+            self.finished = step + 1
+            self.seconds += time.process_time() - start
+            due = self.finished % self._plan.checkpoint_every == 0 or self.finished == length
+            if due and self._keeps:
+                self._save()
+        self.average.copy_to(self.averaged)
+
+    def update(self) -> None:
+        """Let the optimizer take its step by the gradients, clear them, and average."""
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        self.average.step(self.averaged)
+
+    def _save(self) -> None:
+        tensors = {f"module/{name}": tensor for name, tensor in self._module.state_dict().items()}
+        tensors |= {f"ema/{index}": shadow for index, shadow in enumerate(self.average.shadow_params)}
+        for index, state in self._optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer/{index}/{name}": value for name, value in state.items()}
+        arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
+        records = {
+            "step": self.finished,
+            "ema_step": self.average.optimization_step,
+            "seconds": self.seconds,
+        }
+        save_tensors(self._checkpoint, arrays, records)
+
+    def _restore(self) -> None:
+        content, remedy = "a checkpoint of this training", "delete it to start over"
+        with open_tensors(self._checkpoint, content, remedy, "pt") as file:
+            self._module.load_state_dict(file.tensors("module/"))
+            for index, shadow in enumerate(self.average.shadow_params):
+                shadow.data.copy_(file.tensor(f"ema/{index}"))
+            self.average.optimization_step = file.record("ema_step")
+            state: dict[int, dict[str, torch.Tensor]] = {}
+            for name, value in file.tensors("optimizer/").items():
+                index, field = name.split("/")
+                state.setdefault(int(index), {})[field] = value
+            groups = self._optimizer.state_dict()["param_groups"]
+            self._optimizer.load_state_dict({"state": state, "param_groups": groups})
+            self.finished, self.seconds = file.record("step"), file.record("seconds")
+
+
+def clip_gradients(module: torch.nn.Module) -> None:
+    """Scale the gradients of a module's parameters down to a norm of 1 where it is greater."""
+    torch.nn.utils.clip_grad_norm_(module.parameters(), LARGEST_GRADIENT)
+
+
+def step_generator(seed: int, name: str, step: int) -> torch.Generator:
+    """Return the generator of everything random in one step of the training of that name."""
+    entropy = np.random.SeedSequence([seed, *name.encode(), step])
+    return torch.Generator().manual_seed(int(entropy.generate_state(1, np.uint64)[0] >> np.uint64(1)))
+
+
+def schedule_share(step: int, steps: int) -> float:
+    """Return the share of the learning rate at a step: a short linear start, then half a cosine to zero."""
+    return min(1.0, (step + 1) / WARM_UP_STEPS) * 0.5 * (1 + math.cos(math.pi * step / steps))
