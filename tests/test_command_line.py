@@ -10,9 +10,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from mrharmony.cli.app import MethodName, TrainedMethod, app
-from mrharmony.methods.cyclegan import CYCLEGAN
-from mrharmony.methods.registry import FITTED_METHODS
+from mrharmony.cli.app import MethodName, TrainedMethod, app, in_options
+from mrharmony.methods.registry import METHOD_NAMES, METHODS
 from sentences import sentences
 
 COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands]
@@ -41,9 +40,23 @@ def test_every_command_has_a_help_of_several_lines(run, command: str):
     assert len(output.splitlines()) > 10
 
 
-def test_every_method_can_be_named():
-    assert sorted(get_args(MethodName)) == sorted(["diffusion", "img2img", CYCLEGAN, *FITTED_METHODS])
-    assert sorted(get_args(TrainedMethod)) == sorted(["diffusion", CYCLEGAN, *FITTED_METHODS])
+def test_the_methods_that_can_be_named_are_those_of_the_registry():
+    assert get_args(MethodName) == METHOD_NAMES
+    assert get_args(TrainedMethod) == tuple(method.name for method in METHODS if method.needs.training)
+    assert set(METHOD_NAMES) - set(get_args(TrainedMethod)) == {"img2img"}
+
+
+@pytest.mark.parametrize(
+    ("sentence", "shown"),
+    [
+        ("Give source=..., or choose method='nyul'.", "Give --from, or choose --method nyul."),
+        ("Leave lock=False and detail=True out.", "Leave --no-lock and --detail out."),
+        ("name one: pairs=[('A', 'B')].", "name one: --pair A B."),
+        ("T1=1.2 and slope=None stay", "T1=1.2 and slope=None stay"),
+    ],
+)
+def test_arguments_of_the_library_are_shown_as_options(sentence, shown):
+    assert in_options(sentence) == shown
 
 
 def test_the_version_is_printed(run):

@@ -113,7 +113,7 @@ def test_each_voxel_is_mapped_by_its_own_place_in_the_template():
     left_darker = np.zeros((2, 1, 1, 2))
     left_darker[0, ..., 1] = -0.5
     transform = BilateralGrid([[-1, 0, 0], [1, 1, 1]], [0.0, 1.0], left_darker)
-    change = render(scan, transform, 1.0).voxels - np.where(scan.brain_mask, scan.intensities(), 0)
+    change = render(scan, transform) - np.where(scan.brain_mask, scan.intensities(), 0)
     right = np.zeros(SHAPE, dtype=bool)
     right[scan.brain_mask] = scan.positions(scan.brain_mask)[:, 0] > 1
     assert not change[right].any()

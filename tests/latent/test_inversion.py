@@ -104,6 +104,6 @@ def test_ddib_of_an_unknown_source_is_refused(model: LatentModel, brain: Volume)
     mask = brain.voxels > 0
     scan = PreparedScan(brain, mask, np.ones(mask.shape, np.float32), np.eye(4), 1.0, True, ())
     contrasts = SampledContrasts(model, scan, bridged(2, 0))
-    with pytest.raises(MrharmonyError, match="--from"):
+    with pytest.raises(MrharmonyError, match="source="):
         contrasts.of(model.card.domain("dark"))
     assert contrasts.of(model.card.domain("dark"), model.card.domain("bright")).voxels.any()

@@ -10,7 +10,9 @@ import pytest
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.domains.statistics import load_statistics, save_statistics
 from mrharmony.jobs.brains import load_brain
-from mrharmony.jobs.stable import AdaptationJob, adapt_on_bids, open_image_to_image
+from mrharmony.jobs.stable import AdaptationJob, adapt_on_bids
+from mrharmony.methods.image_to_image import load_image_to_image
+from mrharmony.methods.protocol import MethodSettings
 from mrharmony.networks.diffusion.model import CARD, STATISTICS, load_model, read_card
 from mrharmony.networks.diffusion.translation import TranslationSettings
 from mrharmony.networks.stable.settings import DreamBoothSettings
@@ -47,7 +49,7 @@ def test_a_data_set_becomes_a_model_that_harmonizes(adapted: Path, lock: bool):
     card = read_card(adapted)
     assert card.domain("spgr15t").prompt == "<spgr15t>"
     assert card.pipeline == "base"
-    method = open_image_to_image(adapted, QUICK, lock=lock, device="cpu")
+    method = load_image_to_image(adapted, MethodSettings(device="cpu", lock=lock, translation=QUICK))
     brain = load_brain(next(brains(adapted).iterdir()), GRID)
     native = brain.volume.with_voxels(brain.volume.voxels * np.float32(brain.scale))
     bias = np.ones(native.shape, np.float32)
@@ -71,7 +73,8 @@ def test_an_adapted_model_is_the_base_of_the_next_and_keeps_its_domains(
     adapt_on_bids(job(cohort, tmp_path / "second", first))
     prompts = {domain.name: domain.prompt for domain in read_card(tmp_path / "second").domains}
     assert prompts == {"elsewhere": "<elsewhere>", "spgr15t": "<spgr15t>"}
-    method = open_image_to_image(tmp_path / "second", QUICK, lock=False, device="cpu")
+    settings = MethodSettings(device="cpu", lock=False, translation=QUICK)
+    method = load_image_to_image(tmp_path / "second", settings)
     assert set(method.statistics) == {"elsewhere", "spgr15t"}
     with pytest.raises(MrharmonyError, match="axis coronal"):
         adapt_on_bids(job(cohort, tmp_path / "third", first, TINY.model_copy(update={"axis": "axial"})))

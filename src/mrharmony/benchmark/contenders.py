@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -14,23 +14,24 @@ from mrharmony.core.domain import Domain
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import FloatArray
 from mrharmony.domains.statistics import fit_statistics, load_statistics, save_statistics
-from mrharmony.jobs.opening import open_method
-from mrharmony.methods.cyclegan import CYCLEGAN, train_cyclegan
+from mrharmony.methods.cyclegan import train_cyclegan
 from mrharmony.methods.diffusion import DiffusionHarmonizer
-from mrharmony.methods.registry import FITTED_METHODS, fit_method, load_method
-from mrharmony.methods.synthesis import SYNTHESIS
+from mrharmony.methods.protocol import MethodSettings
+from mrharmony.methods.registry import DEFAULT_METHOD, METHODS, fit_method, load_method, method_named
 from mrharmony.networks.cyclegan.networks import CycleGanSettings
 from mrharmony.networks.cyclegan.pair import WEIGHTS, load_pairs
 from mrharmony.networks.devices import choose_device
-from mrharmony.networks.diffusion.model import STATISTICS, ModelCard, read_card
-from mrharmony.prepare.canonical import CanonicalBrain, on_brain
+from mrharmony.networks.diffusion.model import STATISTICS, read_card
+from mrharmony.prepare.canonical import CanonicalBrain
 from mrharmony.prepare.prepared import PreparedScan
 
-OURS = SYNTHESIS
+OURS = DEFAULT_METHOD
 DIFFUSION = "diffusion"
 CEILING = "truth-fitted lock"
-DEFAULT_METHODS = (*FITTED_METHODS, DIFFUSION)
-METHODS = (*DEFAULT_METHODS, CYCLEGAN)  # the last trains for minutes a pair, so only where it is asked for
+COMPARED = tuple(method.name for method in METHODS if method.needs.training)
+DEFAULT_METHODS = tuple(  # networks of pairs train for minutes each, so only where they are named
+    method.name for method in METHODS if method.needs.training and not method.options.pairs
+)
 _PAIRS = CycleGanSettings()
 
 
@@ -41,37 +42,27 @@ class Contender(Protocol):
         """Return the scan's harmonized canonical intensities on its own grid, 0 outside the brain."""
 
 
+@dataclass(frozen=True)
 class Diffusion:
-    """The diffusion model's looks with the benchmark's own population statistics; a scan's looks are kept.
+    """The diffusion model with the benchmark's own population statistics.
 
     Parameters
     ----------
     harmonizer
         The method.
-    card
-        Of its model.
-    names
-        What the model calls the data set's domains that it knows.
+    domains
+        The model's domains by the data set's names of them, those that the model knows.
     """
 
-    def __init__(self, harmonizer: DiffusionHarmonizer, card: ModelCard, names: Mapping[str, str]) -> None:
-        self.harmonizer = harmonizer
-        self._card = card
-        self._names = names
+    harmonizer: DiffusionHarmonizer
+    domains: Mapping[str, Domain]
 
     def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
         """Return the scan's harmonized canonical intensities on its own grid, 0 outside the brain."""
-        if target.name not in self._names:
+        if target.name not in self.domains:
             raise MrharmonyError(f"{target.name}: the model does not know this domain.")
-        known = source is not None and source.name in self._names
-        transform = self.harmonizer.transform(
-            scan,
-            self._card.domain(self._names[source.name]) if source is not None and known else None,
-            self._card.domain(self._names[target.name]),
-            scan.once(self.harmonizer.contrasts),
-        )
-        mask = scan.brain_mask
-        return on_brain(scan, transform.apply(scan.positions(mask), scan.intensities(mask)))
+        known = self.domains.get(source.name) if source else None
+        return self.harmonizer.intensities(scan, known, self.domains[target.name])
 
 
 def fit_contender(
@@ -84,38 +75,45 @@ def fit_contender(
 ) -> None:
     """Fit a method on training brains and keep what was fitted in `folder`.
 
-    Where there is a model for each pair of domains, those that lead to `target` are trained, as `pairs` says.
+    Parameters
+    ----------
+    method
+        One of `COMPARED`.
+    training
+        Brains by domain, on the 2 mm template grid.
+    folder
+        Where the fitted method goes.
+    model
+        Directory of the model of `diffusion`, which is not trained here.
+    target
+        Domain that networks of pairs have to lead to.
+    pairs
+        How these are trained.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    if method == CYCLEGAN:
-        _train_pairs(training, folder, target, pairs)
-        return
-    if method != DIFFUSION:
+    entry = method_named(method)
+    if entry.options.pairs:
+        work, trained = folder / "checkpoints", [(target, name) for name in training if name != target]
+        train_cyclegan(training, trained, pairs, work, choose_device("cpu")).save(folder)
+        shutil.rmtree(work)
+    elif entry.needs.training == "scans":
         fit_method(method, training).save(folder)
-        return
-    card = read_card(model)
-    known = {name: domain.name for name in training if (domain := card.find(name))}
-    statistics = fit_statistics({own: training[name] for name, own in known.items()})
-    save_statistics(folder / STATISTICS, statistics)
-
-
-def _train_pairs(
-    training: Mapping[str, Sequence[CanonicalBrain]], folder: Path, target: str, settings: CycleGanSettings
-) -> None:
-    work = folder / "checkpoints"
-    pairs = [(target, name) for name in training if name != target]
-    train_cyclegan(training, pairs, settings, work, choose_device("cpu")).save(folder)
-    shutil.rmtree(work)
+    else:
+        card = read_card(model)
+        known = {name: domain.name for name in training if (domain := card.find(name))}
+        statistics = fit_statistics({own: training[name] for name, own in known.items()})
+        save_statistics(folder / STATISTICS, statistics)
 
 
 def networks_needed(method: str, domains: int) -> tuple[int, int] | None:
     """Return how many models serve one target, and all directions, of so many domains; None without models.
 
-    A CycleGAN serves both directions of one pair; a model whose input names the domains serves them all.
+    Networks of a pair serve its two directions; a model whose input names the domains serves them all.
     """
-    if method == CYCLEGAN:
-        return domains - 1, domains * (domains - 1) // 2
-    return (1, 1) if method in (OURS, DIFFUSION) else None
+    entry = next((entry for entry in METHODS if entry.name == method), None)
+    if entry is None or not entry.needs.network:
+        return None
+    return (domains - 1, domains * (domains - 1) // 2) if entry.options.pairs else (1, 1)
 
 
 def training_minutes(folder: Path) -> float | None:
@@ -135,16 +133,15 @@ def open_contender(method: str, folder: Path, model: Path, domains: Sequence[str
     domains
         Names of the data set's domains.
     seed
-        Of the looks.
+        Of what is sampled.
     """
     if method != DIFFUSION:
         return load_method(method, folder)
-    card = read_card(model)
-    harmonizer = open_method(model, DIFFUSION, seed, device="cpu")
+    card, fitted = read_card(model), load_statistics(folder / STATISTICS)
+    harmonizer = load_method(method, model, MethodSettings(seed=seed, device="cpu"))
     assert isinstance(harmonizer, DiffusionHarmonizer)
-    fitted = load_statistics(folder / STATISTICS)
-    names = {name: own.name for name in domains if (own := card.find(name)) and own.name in fitted}
-    return Diffusion(replace(harmonizer, statistics=fitted), card, names)
+    known = {name: own for name in domains if (own := card.find(name)) and own.name in fitted}
+    return Diffusion(replace(harmonizer, statistics=fitted), known)
 
 
 def as_prepared(brain: CanonicalBrain) -> PreparedScan:

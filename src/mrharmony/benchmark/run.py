@@ -21,9 +21,9 @@ import numpy as np
 from mrharmony.benchmark.cohort_figures import cohort_columns, figure_method, segment_scan
 from mrharmony.benchmark.contenders import (
     CEILING,
+    COMPARED,
     DEFAULT_METHODS,
     DIFFUSION,
-    METHODS,
     OURS,
     networks_needed,
     training_minutes,
@@ -196,9 +196,9 @@ def run_benchmark(request: BenchmarkRequest) -> BenchmarkResult:
     MrharmonyError
         If the data set or a method does not allow it.
     """
-    unknown = next((name for name in request.methods if name not in METHODS), None)
+    unknown = next((name for name in request.methods if name not in COMPARED), None)
     if unknown:
-        raise MrharmonyError(f"{unknown}: no such method. Choose from: {', '.join(METHODS)}.")
+        raise MrharmonyError(f"{unknown}: no such method. Choose from: {', '.join(COMPARED)}.")
     plan = make_plan(request.bids_dir, request.domain_column, request.target, request.only)
     folder = BenchmarkFolder(request.output)
     folder.claim(request.settings(plan), _models(request))
@@ -207,7 +207,7 @@ def run_benchmark(request: BenchmarkRequest) -> BenchmarkResult:
     brains, refused = prepare_positions(positions, Grid.working(ZOOM), folder.brains, workers)
     require_some(list(brains), refused)
     contest = Contest(plan, folder, brains, request.model, ZOOM, request.seed)
-    methods = [name for name in METHODS if name in {"none", *request.methods}] + [CEILING] * plan.travelling
+    methods = [name for name in COMPARED if name in {"none", *request.methods}] + [CEILING] * plan.travelling
     done = _run_methods(contest, methods, workers, clock)
     _figure_cohort(contest, methods, workers, clock)
     if done:

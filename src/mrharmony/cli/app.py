@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.version import __version__
+from mrharmony.methods.registry import METHOD_NAMES, METHODS
+from mrharmony.weights import shipped_model
 
 OK, UNEXPECTED, USAGE, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -50,34 +53,22 @@ AssumeRas = Annotated[
     ),
 ]
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where diffusion models run.")]
-TrainedMethod = Literal[
-    "synthesis",
-    "diffusion",
-    "regional",
-    "regional-scan",
-    "population",
-    "histogram",
-    "none",
-    "zscore",
-    "whitestripe",
-    "fcm",
-    "kde",
-    "lsq",
-    "nyul",
-    "n4-histogram",
-    "spectrum",
-    "combat",
-    "cyclegan",
-]
-MethodName = Literal[TrainedMethod, "img2img"]
-Method = Annotated[
-    MethodName,
-    typer.Option(
-        help="synthesis is the default; diffusion takes the latent diffusion model's look; img2img is the "
-        "paper's way; none leaves the look as it is; zscore and what follows must be fitted first: "
-        "mrharmony train --method."
-    ),
-]
+if TYPE_CHECKING:
+    MethodName = str
+    TrainedMethod = str
+else:
+    MethodName = Literal[METHOD_NAMES]
+    TrainedMethod = Literal[tuple(method.name for method in METHODS if method.needs.training)]
+
+
+def _method_help() -> str:
+    ready = [method for method in METHODS if method.is_in(shipped_model())]
+    others = ", ".join(method.name for method in METHODS if method not in ready)
+    described = "; ".join(f"{method.name}: {method.description}" for method in ready)
+    return f"{described}. To be fitted first, by mrharmony train --method: {others}."
+
+
+Method = Annotated[MethodName, typer.Option(help=_method_help())]
 Force = Annotated[bool, typer.Option("--force", metavar="", help="Write scans too whose verdict is fail.")]
 Uncertainty = Annotated[
     bool,
@@ -149,6 +140,23 @@ def require_one(mask: Path | None, prepared: Path | None) -> None:
         )
 
 
+def in_options(sentence: str) -> str:
+    """Return a sentence of the library with its arguments as options: `lock=False` becomes `--no-lock`."""
+    return _ARGUMENT.sub(_option, sentence)
+
+
+_ARGUMENT = re.compile(r"\b([a-z_]+)=(True|False|\.\.\.|'[^']*'|\[\([^)]*\)\])")
+_RENAMED = {"source": "from", "target": "to", "pairs": "pair"}
+
+
+def _option(argument: re.Match[str]) -> str:
+    name, value = _RENAMED.get(argument[1], argument[1]).replace("_", "-"), argument[2]
+    if value == "False":
+        return f"--no-{name}"
+    words = re.findall(r"'([^']*)'", value)
+    return " ".join([f"--{name}", *words])
+
+
 def main() -> None:
     """Run the command line: every failure ends in one sentence and a status that says what kind it was."""
     verbose = bool({"-v", "--verbose"} & set(sys.argv[1:]))
@@ -159,7 +167,7 @@ def main() -> None:
     try:
         app(arguments)
     except MrharmonyError as error:
-        print(f"mrharmony: {error}", file=sys.stderr)
+        print(f"mrharmony: {in_options(str(error))}", file=sys.stderr)
         sys.exit(USAGE)
     except SystemExit as end:
         if end.code == INTERRUPTED:

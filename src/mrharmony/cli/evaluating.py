@@ -126,8 +126,10 @@ def identity(
     """Harmonize scans to their own domain: nothing should change."""
     from mrharmony.jobs.evaluating import evaluate_identity
     from mrharmony.jobs.opening import open_job
+    from mrharmony.methods.protocol import MethodSettings
 
-    job = replace(open_job(model, method, domain, domain, seed=seed, device=device), prepared=prepared)
+    settings = MethodSettings(seed=seed, device=device)
+    job = replace(open_job(model, method, domain, domain, settings), prepared=prepared)
     _show(evaluate_identity(job, scans), as_json)
 
 

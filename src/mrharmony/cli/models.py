@@ -87,26 +87,28 @@ def train(
     """
     from mrharmony.jobs.cyclegan import train_pairs_on_bids
     from mrharmony.jobs.training import fit_on_bids, train_on_bids
+    from mrharmony.methods.registry import method_named
     from mrharmony.networks.cyclegan.networks import CycleGanSettings
     from mrharmony.networks.settings import TrainingSettings
 
-    if pair and method != "cyclegan":
+    entry = method_named(method)
+    if pair and not entry.options.pairs:
         raise MrharmonyError(
             f"{method}: knows all domains at once. Leave --pair out, or say --method cyclegan."
         )
     seeded = {} if seed is None else {"seed": seed}
-    if method == "diffusion":
+    if entry.needs.training == "scans":
+        report = fit_on_bids(bids_dir, output, method, domain_column, only, prepared)
+    elif not entry.options.pairs:
         settings = TrainingSettings.preset(preset or "quick").model_copy(update=seeded)
         report = train_on_bids(bids_dir, output, domain_column, only, settings, device, prepared)
-    elif method == "cyclegan":
+    else:
         if only:
             raise MrharmonyError("cyclegan takes its domains from --pair. Leave --domain out.")
         of_pairs = CycleGanSettings.preset(preset) if preset else CycleGanSettings()
         of_pairs = of_pairs.model_copy(update=seeded)
         pairs = [pair] if pair else []
         report = train_pairs_on_bids(bids_dir, output, pairs, domain_column, of_pairs, device, prepared)
-    else:
-        report = fit_on_bids(bids_dir, output, method, domain_column, only, prepared)
     _finish(report, as_json)
 
 

@@ -31,6 +31,7 @@ from mrharmony.cli.app import (
     Uncertainty,
     UsualColumn,
     app,
+    in_options,
     require_one,
 )
 from mrharmony.cli.sampling_options import InputWeight, PromptWeight, Steps, Translation, sampling_options
@@ -168,6 +169,7 @@ def harmonize(
     from mrharmony.jobs.inputs import convert_planned, plan_conversions
     from mrharmony.jobs.opening import open_job
     from mrharmony.methods.diffusion import inversion_domain
+    from mrharmony.methods.protocol import MethodSettings
 
     if mask and len(scans) > 1:
         raise MrharmonyError(
@@ -179,19 +181,8 @@ def harmonize(
         inversion_domain(contrasts.sampling, None)
     scans, conversions = plan_conversions(scans, output)
     results = output_paths(scans, output, mask)
-    job = open_job(
-        model,
-        method,
-        from_,
-        to,
-        seed=seed,
-        extent=extent,
-        device=device,
-        assume_ras=assume_ras,
-        **contrasts._asdict(),
-        lock=lock,
-        detail=detail,
-    )
+    settings = MethodSettings(seed, device, extent, lock, detail, contrasts.sampling, contrasts.translation)
+    job = open_job(model, method, from_, to, settings, assume_ras=assume_ras)
     job = replace(job, prepared=prepared, force=force).with_uncertainty(uncertainty)
     lost = convert_planned(conversions, series)
     pairs = list(zip(scans, results, strict=True))
@@ -237,6 +228,7 @@ def bids(
     from mrharmony.jobs.bids_app import run_group, run_participants
     from mrharmony.jobs.inputs import open_data_set
     from mrharmony.jobs.opening import open_job
+    from mrharmony.methods.protocol import MethodSettings
     from mrharmony.networks.diffusion.model import read_card
     from mrharmony.scans.bids import usual_column
     from mrharmony.weights import shipped_model
@@ -247,7 +239,8 @@ def bids(
         return
     index = open_data_set(bids_dir, domain_column or usual_column(bids_dir))
     contrasts = sampling_options(translation, steps, prompt_weight, input_weight, seed)
-    job = open_job(model, method, None, to, seed=seed, device=device, detail=detail, **contrasts._asdict())
+    settings = MethodSettings(seed, device, detail=detail, **contrasts._asdict())
+    job = open_job(model, method, None, to, settings)
     job = replace(job, prepared=prepared, force=force).with_uncertainty(uncertainty)
     outcomes = run_participants(index, out_dir, participant_label, job, read_card(model or shipped_model()))
     _report_outcomes(outcomes, as_json)
@@ -304,7 +297,7 @@ def _report_outcomes(outcomes: list[Any], as_json: bool) -> None:
             Console().print(table)
     for outcome in outcomes:
         if outcome.reason:
-            print(f"refused: {outcome.reason}", file=sys.stderr)
+            print(f"refused: {in_options(outcome.reason)}", file=sys.stderr)
         for finding in outcome.findings if outcome.output and not as_json else ():
             if finding.level == "warning":
                 print(f"{outcome.scan.name}: {finding.message} {finding.fix}", file=sys.stderr)

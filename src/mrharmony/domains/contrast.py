@@ -1,7 +1,13 @@
-"""Contrast models: how a domain's scans follow from the looks of the same heads on the reference scanners.
+"""Contrast models: how a domain's scans follow from the same heads' contrasts on the reference scanners.
 
-Scan and contrasts show one head, so a contrast model is fitted on pairs, needs a scan or two, and does not
-depend on who was scanned.
+A noise-free image without receive field is linear in the tissues' signals, so the contrast of any scanner is
+nearly a mixture of reference contrasts. What is left, the domain's own tone and shading, is a bilateral grid:
+
+    s(x) ≈ T(x, m(x)),    m = max(Σ_r w_r c_r + w_0, 0)
+
+with the scan's intensity s, its head's contrast c_r on reference scanner r, ridge weights w and grid T. Scan
+and contrasts show one head, so the model is fitted on pairs, needs a scan or two, and does not depend on who
+was scanned.
 """
 
 from __future__ import annotations
@@ -28,7 +34,7 @@ from mrharmony.prepare.canonical import CanonicalBrain, at_working_zoom, canonic
 from mrharmony.prepare.prepared import PreparedScan
 
 CONTRAST_MODELS = "synthesis.safetensors"
-CONTRAST_SCANS = 12  # of a domain that are looked at: 1.5 s each
+CONTRAST_SCANS = 12  # of a domain that are used: 1.5 s each
 _VOXELS = 60_000  # of a domain, enough for 2,000 unknowns
 
 
@@ -42,7 +48,7 @@ class ScanContrasts(NamedTuple):
     intensities
         Canonical units, at least 0, shape (n,).
     references
-        Looks on the reference scanners, canonical units, shape (references, n).
+        Contrasts on the reference scanners, canonical units, shape (references, n).
     """
 
     positions: FloatArray
@@ -51,43 +57,42 @@ class ScanContrasts(NamedTuple):
 
     @classmethod
     def of(cls, brain: CanonicalBrain) -> ScanContrasts:
-        """Let the shipped network look at a brain on its grid."""
+        """Run the shipped network on a brain that lies on its grid."""
         references = reference_contrasts(shipped_network(), brain.volume.voxels, brain.mask)
         return cls(brain.positions(), np.maximum(brain.volume.voxels[brain.mask], 0), references)
 
     def every(self, step: int) -> ScanContrasts:
-        """Return every so many voxels."""
+        """Return every `step`-th voxel."""
+        positions, intensities, references = self
         return ScanContrasts(
-            self.positions[::step].copy(),
-            self.intensities[::step].copy(),
-            self.references[:, ::step].copy(),
+            positions[::step].copy(), intensities[::step].copy(), references[:, ::step].copy()
         )
 
 
 @dataclass(frozen=True)
 class ContrastModel:
-    """How a domain's scans follow from the reference looks of the same heads.
+    """How a domain's scans follow from the reference contrasts of the same heads.
 
     Parameters
     ----------
     mixture
-        Weight of each reference look and a constant, shape (references + 1,).
+        Weight of each reference contrast and a constant, shape (references + 1,).
     curves
-        From the mixture to the domain's intensities.
+        T, from the mixture to the domain's intensities.
     """
 
     mixture: NDArray[np.float64]
     curves: BilateralGrid
 
     def contrast(self, scan: ScanContrasts) -> FloatArray:
-        """Return the look of a scan's head in the domain, canonical units, shape (n,)."""
-        told = mixed(self.mixture, mixture_terms(scan.references)).astype(np.float32)
-        return self.curves.apply(scan.positions, told)
+        """Return the contrast of a scan's head in the domain, canonical units, shape (n,)."""
+        mixture = mixed(self.mixture, mixture_terms(scan.references)).astype(np.float32)
+        return self.curves.apply(scan.positions, mixture)
 
     def distance(self, scan: ScanContrasts) -> float:
-        """Return the root mean square of scan minus its look in the domain, canonical units.
+        """Return the root mean square of scan minus its contrast in the domain, canonical units.
 
-        It is small, noise and little else, where the domain's scanner has taken the scan.
+        It is little more than the noise where the domain's scanner has taken the scan.
         """
         return float(np.sqrt(np.mean((scan.intensities - self.contrast(scan)) ** 2)))
 
@@ -102,9 +107,9 @@ def fit_contrast_model(scans: ScanContrasts) -> ContrastModel:
     """
     positions, intensities, references = scans
     terms = mixture_terms(references)
-    mixture = fit_mixture(terms, intensities)
-    told = mixed(mixture, terms).astype(np.float32)
-    return ContrastModel(mixture, fit_lock(positions, told, intensities, LockSettings()))
+    weights = fit_mixture(terms, intensities)
+    mixture = mixed(weights, terms).astype(np.float32)
+    return ContrastModel(weights, fit_lock(positions, mixture, intensities, LockSettings()))
 
 
 def fit_contrast_models(domains: Brains) -> dict[str, ContrastModel]:
@@ -129,11 +134,10 @@ def fit_contrast_models(domains: Brains) -> dict[str, ContrastModel]:
 
 def save_contrast_models(directory: Path, contrast_models: Mapping[str, ContrastModel]) -> None:
     """Write `synthesis.safetensors`."""
+    models = contrast_models.values()
     arrays: dict[str, NDArray[Any]] = {
-        "mixtures": np.stack([contrast_model.mixture for contrast_model in contrast_models.values()]),
-        "offsets": np.stack(
-            [contrast_model.curves.offsets for contrast_model in contrast_models.values()]
-        ).astype(np.float32),
+        "mixtures": np.stack([model.mixture for model in models]),
+        "offsets": np.stack([model.curves.offsets for model in models]).astype(np.float32),
         "network": np.frombuffer(bytes.fromhex(network_hash()), np.uint8),
     }
     save_fitted(directory / CONTRAST_MODELS, Fitted(tuple(contrast_models), arrays))
@@ -156,13 +160,10 @@ def load_contrast_models(directory: Path) -> dict[str, ContrastModel]:
                 "--method synthesis --output DIR, or adapt from a current model."
             )
         offsets = np.asarray(fitted.arrays["offsets"]).reshape(-1, *lattice.offsets.shape)
-        curves = [BilateralGrid(lattice.field_of_view, lattice.knots, part) for part in offsets]
-        mixtures = np.asarray(fitted.arrays["mixtures"]).reshape(
-            len(curves), shipped_network().references + 1
-        )
+        mixtures = np.asarray(fitted.arrays["mixtures"]).reshape(-1, shipped_network().references + 1)
         return {
-            name: ContrastModel(mixture, curve)
-            for name, mixture, curve in zip(fitted.domains, mixtures, curves, strict=True)
+            name: ContrastModel(mixture, BilateralGrid(lattice.field_of_view, lattice.knots, part))
+            for name, mixture, part in zip(fitted.domains, mixtures, offsets, strict=True)
         }
     except (KeyError, ValueError, TypeError) as error:
         raise MrharmonyError(
@@ -181,19 +182,18 @@ def contrast_model_of(contrast_models: Mapping[str, ContrastModel], target: Doma
     if target.name not in contrast_models:
         raise MrharmonyError(
             f"Unknown target domain {target.name}: it has no contrast model here. Choose one of: "
-            f"{', '.join(sorted(contrast_models))}; or --method diffusion, if the model knows it."
+            f"{', '.join(sorted(contrast_models))}; or method='diffusion', if the model knows it."
         )
     return contrast_models[target.name]
 
 
 def _some_voxels(brains: Sequence[CanonicalBrain]) -> ScanContrasts:
-    """Return every few voxels of a domain's scans, as many as are needed."""
+    """Return about `_VOXELS` voxels of a domain's scans, evenly spaced."""
     step = max(1, sum(int(brain.mask.sum()) for brain in brains) // _VOXELS)
-    parts = [ScanContrasts.of(brain).every(step) for brain in map(at_working_zoom, brains)]
+    parts = [ScanContrasts.of(at_working_zoom(brain)).every(step) for brain in brains]
+    positions, intensities, references = zip(*parts, strict=True)
     return ScanContrasts(
-        np.concatenate([part.positions for part in parts]),
-        np.concatenate([part.intensities for part in parts]),
-        np.concatenate([part.references for part in parts], axis=1),
+        np.concatenate(positions), np.concatenate(intensities), np.concatenate(references, axis=1)
     )
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from mrharmony.core.domain import Domain
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.tensors import open_tensors, save_tensors
 from mrharmony.core.volume import FloatArray
 from mrharmony.prepare.canonical import CanonicalBrain
 
@@ -79,8 +77,8 @@ def masked(brain: CanonicalBrain) -> FloatArray:
 
 def save_fitted(path: Path, fitted: Fitted) -> None:
     """Write what a method has learned into a safetensors file."""
-    arrays = {name: np.ascontiguousarray(array) for name, array in fitted.arrays.items()}
-    save_file(arrays, path, metadata={"domains": json.dumps(fitted.domains)})
+    arrays = {name: np.atleast_1d(array) for name, array in fitted.arrays.items()}
+    save_tensors(path, arrays, {"domains": fitted.domains})
 
 
 def load_fitted(path: Path) -> Fitted:
@@ -91,9 +89,5 @@ def load_fitted(path: Path) -> Fitted:
     MrharmonyError
         If the file is missing, damaged or of another kind.
     """
-    try:
-        with safe_open(path, framework="numpy") as file:
-            domains = json.loads(file.metadata()["domains"])
-            return Fitted(tuple(domains), {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise MrharmonyError(f"{path}: not a fitted method ({error}); fit the method again.") from error
+    with open_tensors(path, "a fitted method", "fit the method again") as file:
+        return Fitted(tuple(file.record("domains")), file.tensors())

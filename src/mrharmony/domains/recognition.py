@@ -1,4 +1,9 @@
-"""Which known domain a scan looks like, and when it looks like none."""
+"""Which known domain a scan resembles, and when it resembles none.
+
+The distance to a domain is the root mean square of scan minus its head's contrast there, so it does not
+depend on who was scanned: noise and the session's own shading are left in the scan's own domain, tissue
+contrast too in others.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +15,19 @@ from mrharmony.core.findings import Finding
 from mrharmony.domains.contrast import ContrastModel, ScanContrasts
 
 # Canonical units; from benchmarks.calibration.source_recognition.
-ALIKE = 0.027  # the look of a domain that is nearer serves as that of an unknown source
-STRANGE = 0.06  # scans of known scanners are nearer to their own look, NSK and LA too
+ALIKE = 0.027  # a domain that is nearer stands for an unknown source
+STRANGE = 0.06  # scans of known scanners are nearer to their own domain, NSK and LA too
 
 
 class Recognition(NamedTuple):
-    """The domain whose look of a scan's head is nearest to the scan.
+    """The domain whose contrast of a scan's head is nearest to the scan.
 
     Parameters
     ----------
     name
         Of the domain.
     distance
-        Root mean square of scan minus look, canonical units.
+        Root mean square of scan minus contrast, canonical units.
     """
 
     name: str
@@ -35,10 +40,9 @@ class Recognition(NamedTuple):
 
 
 def recognise(contrast_models: Mapping[str, ContrastModel], scan: ScanContrasts) -> Recognition:
-    """Return the domain that a scan looks most like."""
-    distances = {name: contrast_model.distance(scan) for name, contrast_model in contrast_models.items()}
-    name = min(distances, key=lambda known: distances[known])
-    return Recognition(name, distances[name])
+    """Return the domain that a scan resembles most."""
+    found = (Recognition(name, model.distance(scan)) for name, model in contrast_models.items())
+    return min(found, key=lambda known: known.distance)
 
 
 def source_findings(source: Domain | None, distance: float) -> tuple[Finding, ...]:
@@ -47,9 +51,9 @@ def source_findings(source: Domain | None, distance: float) -> tuple[Finding, ..
     Parameters
     ----------
     source
-        The domain that the scan was told to come from, if it is known.
+        The domain that the scan is said to come from, None where it is unknown.
     distance
-        To the look in the source, else in the nearest domain, canonical units.
+        To the source, else to the nearest domain, canonical units.
     """
     if distance <= STRANGE:
         return ()
@@ -57,7 +61,7 @@ def source_findings(source: Domain | None, distance: float) -> tuple[Finding, ..
         message = f"The scan looks like no known scanner: {distance:.3f} from the nearest"
         fix = "Look at the result; `mrharmony adapt` teaches the scanner from a scan or two."
     else:
-        message = f"The scan does not look like {source.name}: {distance:.3f} from its look"
-        fix = "Check --from, or leave it out."
+        message = f"The scan does not look like {source.name}: {distance:.3f} from its contrast"
+        fix = "Check the source, or leave it out."
     limit = f"where scans of known scanners stay below {STRANGE:g} of their own"
     return (Finding("warning", "strange-source", f"{message}, {limit}.", fix),)

@@ -1,4 +1,4 @@
-"""What the brains of a domain look like on average: quantiles of intensity, whole brain and by region.
+"""The average intensities of a domain's brains: quantiles, of the whole brain and by region.
 
 Quantile functions averaged over scans are the landmarks of Nyúl, Udupa and Zhang (2000), "New variants of a
 method of MRI scale standardization"; here they are also kept for overlapping regions of template space.
@@ -6,19 +6,18 @@ method of MRI scale standardization"; here they are also kept for overlapping re
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from mrharmony.core.domain import Domain
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.tensors import open_tensors, save_tensors
 from mrharmony.core.volume import FloatArray
+from mrharmony.domains.fitted import masked
 from mrharmony.lock.bilateral_grid import FIELD_OF_VIEW, BilateralGrid, corner_strides, locate
 from mrharmony.prepare.canonical import CanonicalBrain
 
@@ -26,12 +25,12 @@ LANDMARKS = np.linspace(0.01, 0.99, 33)
 REGIONS = (4, 5, 4)
 _BIN_WIDTH = 0.005  # canonical units; far below the noise of a scan
 _BINS = 600  # up to 3 canonical units, brighter voxels count as 3
-_BORROWED_MM3 = 2_000.0  # brain of average composition that every region gets, so that none is empty
+_BORROWED_MM3 = 2_000.0  # of the whole brain's composition, added to every region so that none is empty
 
 
 @dataclass(frozen=True)
 class DomainStatistics:
-    """The average look of one domain's brains, in canonical units.
+    """The average intensities of one domain's brains, in canonical units.
 
     Parameters
     ----------
@@ -70,9 +69,7 @@ def brain_statistics(brain: CanonicalBrain) -> DomainStatistics:
     MrharmonyError
         If the mask is empty or an intensity in it is not finite.
     """
-    intensities = brain.volume.voxels[brain.mask]
-    if intensities.size == 0 or not np.isfinite(intensities).all():
-        raise MrharmonyError("No finite brain intensities to take statistics of; look at the brain mask.")
+    intensities = masked(brain)
     voxel_mm3 = abs(float(np.linalg.det(brain.volume.affine[:3, :3])))
     histograms = _regional_histograms(brain.positions(), intensities) * voxel_mm3
     whole = histograms.sum(axis=0)
@@ -111,12 +108,12 @@ def target_statistics(statistics: Mapping[str, DomainStatistics], target: Domain
 
 def save_statistics(path: Path, statistics: Mapping[str, DomainStatistics]) -> None:
     """Write the statistics of several domains into one safetensors file."""
-    tensors, notes = {}, {}
-    for name, domain in statistics.items():
-        tensors[f"{name}/quantiles"] = np.ascontiguousarray(domain.quantiles)
-        tensors[f"{name}/regional"] = np.ascontiguousarray(domain.regional)
-        notes[name] = {"scale": domain.scale, "scans": domain.scans}
-    save_file(tensors, path, metadata={"domains": json.dumps(notes, sort_keys=True)})
+    tensors: dict[str, NDArray[np.float64]] = {}
+    records = {}
+    for name, domain in sorted(statistics.items()):
+        tensors |= {f"{name}/quantiles": domain.quantiles, f"{name}/regional": domain.regional}
+        records[name] = {"scale": domain.scale, "scans": domain.scans}
+    save_tensors(path, tensors, {"domains": records})
 
 
 def load_statistics(path: Path) -> dict[str, DomainStatistics]:
@@ -127,22 +124,16 @@ def load_statistics(path: Path) -> dict[str, DomainStatistics]:
     MrharmonyError
         If the file is missing, damaged or of another kind.
     """
-    try:
-        with safe_open(path, framework="numpy") as file:
-            notes = json.loads(file.metadata()["domains"])
-            return {
-                name: DomainStatistics(
-                    note["scale"],
-                    file.get_tensor(f"{name}/quantiles"),
-                    file.get_tensor(f"{name}/regional"),
-                    note["scans"],
-                )
-                for name, note in notes.items()
-            }
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise MrharmonyError(
-            f"{path}: not a file of domain statistics ({error}); train the model again or fetch it anew."
-        ) from error
+    with open_tensors(path, "a file of domain statistics", "restore it, or train the model again") as file:
+        return {
+            name: DomainStatistics(
+                record["scale"],
+                file.tensor(f"{name}/quantiles"),
+                file.tensor(f"{name}/regional"),
+                record["scans"],
+            )
+            for name, record in file.record("domains").items()
+        }
 
 
 def _regional_histograms(positions: FloatArray, intensities: FloatArray) -> NDArray[np.float64]:

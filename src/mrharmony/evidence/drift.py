@@ -1,4 +1,4 @@
-"""What harmonization did to one scan: drift figures from source to output, and a verdict on them."""
+"""Drift of one scan from source to output, in figures, and the verdict on them."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Evidence(BaseModel):
 
 
 def scan_evidence(scan: PreparedScan, output: Volume, scale: float, target: DomainStatistics) -> Evidence:
-    """Return the evidence for a scan's output whose canonical unit is the native intensity `scale`."""
+    """Return the evidence on a scan's output, in which `scale` is 1 canonical unit."""
     box = _box(scan.brain_mask)
     canonical = output.voxels[box] / np.float32(scale)
     return evidence(scan.intensities(box), canonical, scan.brain_mask[box], scan.native.zooms, target)
@@ -112,7 +112,7 @@ def evidence(
     zooms
         Voxel size, mm.
     target
-        Of the domain that the output shall look like, if it is known.
+        Statistics of the target domain, if there is one.
     """
     box = _box(mask)
     source, output, mask = source[box], output[box], mask[box]
@@ -133,14 +133,12 @@ def evidence(
         "mean_change": float(np.abs(after - before).mean()),
     }
     if target is not None:
-        figures["target_distance"] = _quantile_distance(after, target)
+        distance = np.abs(np.quantile(after, LANDMARKS) - target.quantiles).mean()
+        figures["target_distance"] = float(distance)
     verdict, reasons = judge(figures)
-    given = {"target_distance": None, **figures}
-    return Evidence.model_validate({**given, "verdict": verdict, "reasons": reasons})
-
-
-def _quantile_distance(intensities: FloatArray, domain: DomainStatistics) -> float:
-    return float(np.abs(np.quantile(intensities, LANDMARKS) - domain.quantiles).mean())
+    return Evidence.model_validate(
+        {"target_distance": None, **figures, "verdict": verdict, "reasons": reasons}
+    )
 
 
 def _edge_figures(source: FloatArray, output: FloatArray, mask: BoolArray) -> tuple[float, float]:
@@ -172,8 +170,8 @@ def _tied_at_the_ends(intensities: FloatArray) -> float:
 def _volume_drifts(before: FloatArray, after: FloatArray) -> NDArray[np.float64]:
     """Return the relative change of the dark, middle and bright class's volume, shape (3,).
 
-    The source's classes are parted by Otsu's two thresholds. In the output each threshold is what source
-    intensities around it became (the median over 2 % of the voxels), so a new contrast alone moves nothing.
+    The source's classes are parted by Otsu's two thresholds. In the output a threshold is the median of what
+    the 2 % of source intensities around it became, so a new contrast alone moves no volume.
     """
     levels = np.histogram(before, bins=_BINS)
     if np.count_nonzero(levels[0]) < 3:

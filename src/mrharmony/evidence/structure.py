@@ -1,8 +1,12 @@
 """Structure that an output has and its source lacks, or the other way round, place by place.
 
-Within a few millimetres an output should be a straight line of its source, after one tone curve for the whole
-brain: so says the guided filter of He, Sun and Tang (2013, IEEE TPAMI 35:1397). What is left over in either
-direction is structure that one of the two does not have.
+A harmonization without faults changes contrast smoothly, so within a few millimetres the output o is a line
+of the source through one tone curve, p: o ≈ a p + b, the local model of the guided filter (He, Sun and Tang
+2013, IEEE TPAMI 35:1397, equation 3). The variance that the best line leaves,
+
+    min_ab var(o - a p - b) = var(o) - cov(p, o)² / var(p),
+
+is structure that the source does not have; with p and o exchanged, structure that was lost.
 """
 
 from __future__ import annotations
@@ -28,9 +32,8 @@ def structure_change(
 ) -> tuple[float, float]:
     """Return new and lost structure, in shares of the output's 90th percentile.
 
-    With p the source through the tone curve, o the output, and variances and covariance over a Gaussian
-    neighbourhood, new structure is √(var(o) - cov(p, o)² / var(p)) and lost structure the same with p and o
-    exchanged; of each the 99.9th percentile over the brain.
+    They are the square roots of the variances above, taken over a Gaussian neighbourhood; of each the 99.9th
+    percentile over the brain.
 
     Parameters
     ----------
@@ -46,12 +49,12 @@ def structure_change(
         return 0.0, 0.0
     factors = tuple(max(1, round(_CELL_MM / zoom)) for zoom in zooms)
     share = _block_means(mask.astype(np.float32), factors)
-    expected, seen = (
+    expected, found = (
         _block_means(np.where(mask, voxels / np.float32(unit), 0), factors) / np.maximum(share, 0.5)
         for voxels in (_toned(source, output, mask), output)
     )
     near = _Neighbourhood.of(share > 0.5, [_REACH_MM / (z * f) for z, f in zip(zooms, factors, strict=True)])
-    return near.structure(expected, seen)
+    return near.structure(expected, found)
 
 
 @dataclass(frozen=True)
@@ -72,13 +75,13 @@ class _Neighbourhood:
         smooth = ndimage.gaussian_filter(np.where(self.inside, cells, 0), self.sigmas, truncate=3)
         return np.asarray(smooth[self.inside] / self.weight)
 
-    def structure(self, expected: FloatArray, seen: FloatArray) -> tuple[float, float]:
-        """Return what of `seen` is not in `expected`, and the other way round."""
+    def structure(self, expected: FloatArray, found: FloatArray) -> tuple[float, float]:
+        """Return what of `found` is not in `expected`, and the other way round."""
         if not self.inside.any():
             return 0.0, 0.0
-        means = self.mean(expected), self.mean(seen)
-        variances = [self.mean(v * v) - m * m for v, m in zip((expected, seen), means, strict=True)]
-        shared = self.mean(expected * seen) - means[0] * means[1]
+        means = self.mean(expected), self.mean(found)
+        variances = [self.mean(v * v) - m * m for v, m in zip((expected, found), means, strict=True)]
+        shared = self.mean(expected * found) - means[0] * means[1]  # covariance
         old, new = (np.maximum(variance, 0) for variance in variances)
         added, lost = new - shared**2 / (old + _NOISE), old - shared**2 / (new + _NOISE)
         return _worst(added), _worst(lost)

@@ -9,7 +9,7 @@ Verdict = Literal["pass", "warn", "fail"]
 
 
 class Limit(NamedTuple):
-    """Where a figure earns a warning, and where a scan is refused.
+    """Where a figure brings a warning, and where it refuses the scan.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ class Limit(NamedTuple):
     least: bool = False
 
     def is_passed(self, figure: float) -> bool:
-        """Return whether the figure earns a warning; NaN does."""
+        """Return whether the figure brings a warning; NaN does."""
         return not self._keeps(figure, self.warn)
 
     def is_failed(self, figure: float) -> bool:
@@ -40,7 +40,7 @@ class Limit(NamedTuple):
 
 
 # From benchmarks.calibration.verdicts; benchmarks/results/calibration/verdicts.md has the rule, and how
-# often the thresholds find planted faults and blame sound harmonizations.
+# often the thresholds find planted faults and fail sound harmonizations.
 LIMITS = {
     "edge_correlation": Limit(0.85, 0.68, least=True),
     "rank_correlation": Limit(0.95, 0.9, least=True),
@@ -56,7 +56,7 @@ LIMITS = {
 
 
 def judge(figures: Mapping[str, float]) -> tuple[Verdict, tuple[str, ...]]:
-    """Return the verdict on drift figures by `LIMITS`, and the figures at fault; others have no say."""
+    """Return the verdict on drift figures by `LIMITS`, and the figures at fault; others do not count."""
     known = {name: limit for name, limit in LIMITS.items() if name in figures}
     failed = tuple(name for name, limit in known.items() if limit.is_failed(figures[name]))
     if failed:

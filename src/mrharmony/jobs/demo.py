@@ -17,6 +17,7 @@ from mrharmony.core.volume import FloatArray
 from mrharmony.evaluate.paired import PairedScores, paired_scores
 from mrharmony.jobs.harmonizing import HarmonizeJob, sidecar
 from mrharmony.jobs.opening import open_job
+from mrharmony.methods.protocol import MethodSettings
 from mrharmony.methods.rendering import truth_fitted
 from mrharmony.methods.synthesis import SYNTHESIS
 from mrharmony.networks.devices import choose_device
@@ -141,7 +142,8 @@ def run_demo(out: Path, seed: int = 0, device: str = "auto") -> DemoResult:
     bounds = [truth_fitted(one.prepared, other.prepared.intensities()) for one, other in pairs]
     contrasts: dict[str, list[FloatArray]] = {CEILING: bounds}
     for method in METHODS:
-        job = open_job(None, method, None, SCANNERS[0], seed=seed, device=device)
+        settings = MethodSettings(seed=seed, device=device)
+        job = open_job(None, method, None, SCANNERS[0], settings)
         contrasts[method] = [
             _harmonize(_toward(job, one.scanner, other.scanner), one, out / "harmonized")
             for one, other in track(pairs, f"harmonizing: {LABELS.get(method, method)}")
@@ -203,7 +205,7 @@ def _rows(
 def _identity(scans: Sequence[TravellingScan], seed: int) -> float:
     """Return the mean SSIM of scans harmonized to the domain that they come from."""
     similarities = []
-    shipped = open_job(None, SYNTHESIS, None, SCANNERS[0], seed=seed)
+    shipped = open_job(None, SYNTHESIS, None, SCANNERS[0], MethodSettings(seed=seed))
     for scanner in SCANNERS:
         job = _toward(shipped, scanner, scanner)
         one = next(scan for scan in scans if scan.scanner == scanner)

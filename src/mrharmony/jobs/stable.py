@@ -16,24 +16,19 @@ from mrharmony.jobs.brains import ScanFile, load_brain, prepare_positions, requi
 from mrharmony.jobs.inputs import open_data_set
 from mrharmony.jobs.training import INTENSITY_CONVENTION, TrainingReport, work_folder
 from mrharmony.jobs.training_brains import select_scans
-from mrharmony.lock.bounds import LockSettings
-from mrharmony.methods.image_to_image import ImageToImageHarmonizer
-from mrharmony.networks.devices import choose_device, move_model
+from mrharmony.networks.devices import choose_device
 from mrharmony.networks.diffusion.model import (
     CARD,
     STATISTICS,
     DomainCard,
     ModelCard,
-    load_model,
     model_hash,
     read_card,
     write_directory,
 )
-from mrharmony.networks.diffusion.translation import CompactPictures, TranslationSettings
 from mrharmony.networks.stable.adapting import instance_prompts
 from mrharmony.networks.stable.data import SliceSet, choose_slices, join_domains
 from mrharmony.networks.stable.loading import (
-    load_adapted,
     load_stable_diffusion,
     resolve_source,
     save_stable_diffusion,
@@ -121,33 +116,6 @@ def adapt_on_bids(job: AdaptationJob) -> TrainingReport:
         write_directory(job.output, lambda folder: _write(folder, model, card, statistics))
     state.wait_for_everyone()
     return TrainingReport(job.output, counts, refused)
-
-
-def open_image_to_image(
-    directory: Path, settings: TranslationSettings, lock: bool, device: str = "auto"
-) -> ImageToImageHarmonizer:
-    """Return image-to-image with the model of a directory: an adapted Stable Diffusion, or a compact model.
-
-    Parameters
-    ----------
-    directory
-        What `adapt_on_bids` or `train_on_bids` wrote.
-    settings
-        Strength, steps, weights, images and seed.
-    lock
-        Whether the anatomy lock stands between picture and result; without it the result is the paper's.
-    device
-        `auto`, `cpu` or `cuda`.
-    """
-    card, place = read_card(directory), choose_device(device)
-    statistics = load_statistics(directory / STATISTICS)
-    locked = LockSettings() if lock else None
-    grid = Grid.working(card.working_zoom)
-    if card.dreambooth is None:
-        compact = CompactPictures(move_model(load_model(directory), place))
-        return ImageToImageHarmonizer(compact, grid, statistics, settings, locked)
-    model = load_adapted(directory)[0].to(place)
-    return ImageToImageHarmonizer(model, grid, statistics, settings, locked)
 
 
 def _known_domains(source: Path, settings: DreamBoothSettings) -> tuple[DomainCard, ...]:

@@ -35,17 +35,11 @@ class BiasFirstRule:
     fitted: Fitted
 
     def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
-        """Return canonical intensities in the target's look; the source is not needed.
-
-        Raises
-        ------
-        MrharmonyError
-            If the target domain is unknown.
-        """
+        """Return the corrected scan with the target's quantiles; the source makes no difference."""
         del source
-        wanted = np.asarray(self.fitted.arrays["quantiles"][self.fitted.row(target)])
+        quantiles = np.asarray(self.fitted.arrays["quantiles"][self.fitted.row(target)])
         corrected, before = scan.once(_correct)
-        return render(corrected, global_curve(before, replace(before, quantiles=wanted)), 1.0).voxels
+        return render(corrected, global_curve(before, replace(before, quantiles=quantiles)))
 
 
 def fit_after_bias(domains: Brains) -> Fitted:

@@ -46,7 +46,7 @@ class CombatRule:
     fitted: Fitted
 
     def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
-        """Return canonical intensities in the target's look; exactly the scan's own if source is target.
+        """Return the scan with location and spread of the target; exactly itself if source is target.
 
         Raises
         ------
@@ -64,7 +64,10 @@ class CombatRule:
         return add_change(scan, change)
 
     def _change(self, brain: CanonicalBrain, before: int, after: int) -> FloatArray:
-        """Return what is added to the brain's voxels, shape (n,)."""
+        """Return y' - y = (a - 1) y + (l' - a l) with a = d'/d, at the brain's voxels, shape (n,).
+
+        Location l and spread d are those of the source, l' and d' those of the target.
+        """
         voxels = self._nearest[brain.mask]
         locations, spreads = (self.fitted.arrays[name] for name in ("locations", "spreads"))
         slope = (spreads[after] / spreads[before])[voxels]

@@ -18,9 +18,14 @@ from mrharmony.domains.statistics import DomainStatistics, fit_statistics, load_
 from mrharmony.lock.bilateral_grid import BilateralGrid
 from mrharmony.lock.bounds import LockSettings
 from mrharmony.lock.fit import fit_bilateral_grid
-from mrharmony.methods.image_to_image import at_native_voxels
-from mrharmony.methods.protocol import HarmonizedVolume
-from mrharmony.methods.rendering import filled_outward, in_target_units, require_grid, through_lock
+from mrharmony.methods.protocol import HarmonizedVolume, MethodSettings
+from mrharmony.methods.rendering import (
+    at_native_voxels,
+    filled_outward,
+    in_target_units,
+    render,
+    require_grid,
+)
 from mrharmony.networks.cyclegan.networks import CycleGanSettings, Generator
 from mrharmony.networks.cyclegan.pair import (
     WEIGHTS,
@@ -43,11 +48,12 @@ from mrharmony.prepare.prepared import PreparedScan
 from mrharmony.space.grid import Grid
 
 CYCLEGAN = "cyclegan"
+_DEFAULTS = MethodSettings()
 
 
 @dataclass(frozen=True)
 class CycleGanHarmonizer:
-    """Generators between pairs of domains; a domain is served from those that it has been trained with.
+    """Generators between pairs of domains; a scan goes only to domains that its own was paired with.
 
     Parameters
     ----------
@@ -66,9 +72,7 @@ class CycleGanHarmonizer:
     name: str = CYCLEGAN
 
     def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
-        """Return canonical intensities in the target's look, shape (i, j, k), 0 outside the brain.
-
-        A scan that stays in its domain is left as it is.
+        """Return what the generator makes of the scan; a scan that stays in its domain is left as it is.
 
         Raises
         ------
@@ -79,34 +83,19 @@ class CycleGanHarmonizer:
         if generator is None:
             return on_brain(scan, brain_intensities(scan))
         if self.lock is not None:
-            positions = scan.positions(scan.brain_mask)
-            transform = self._transform(scan, generator, self.lock)
-            return on_brain(scan, transform.apply(positions, brain_intensities(scan)))
+            return render(scan, self._transform(scan, generator, self.lock))
         brain = canonical_brain(scan)
         image = filled_outward(_image(scan, generator), brain.mask)
         return at_native_voxels(scan, brain.volume.with_voxels(image), Grid.working(STATISTICS_ZOOM))
 
     def harmonize(self, scan: PreparedScan, source: Domain | None, target: Domain) -> HarmonizedVolume:
-        """Return the harmonized scan with evidence.
-
-        Raises
-        ------
-        MrharmonyError
-            If the source is unknown, or has no pair with the target.
-        """
-        generator = self._generator(source, target)
-        if self.lock is not None and generator is not None:
-            transform = self._transform(scan, generator, self.lock)
-            done = through_lock(scan, transform, self.name, source, target, self.statistics)
-            provenance = {**done.provenance, "lock": True}
-            return HarmonizedVolume(done.volume, done.scale, done.evidence, provenance)
+        """Return the harmonized scan with evidence; raises what `intensities` does."""
         voxels = self.intensities(scan, source, target)
         provenance = {"method": self.name, "lock": self.lock is not None}
         return in_target_units(scan, voxels, source, target, self.statistics, provenance)
 
     def save(self, directory: Path) -> None:
         """Write statistics and pairs; pairs and domains that the directory holds already stay."""
-        directory.mkdir(parents=True, exist_ok=True)
         earlier = load_pairs(directory) if (directory / WEIGHTS).is_file() else ()
         known = load_statistics(directory / STATISTICS) if (directory / STATISTICS).is_file() else {}
         save_statistics(directory / STATISTICS, {**known, **self.statistics})
@@ -116,7 +105,7 @@ class CycleGanHarmonizer:
         """Return the generator of a direction, None from a domain to itself."""
         if source is None:
             raise MrharmonyError(
-                f"cyclegan must know which domain the scan comes from: say --from. {self._known()}"
+                f"cyclegan must know which domain the scan comes from: give source=... {self._known()}"
             )
         if source.name == target.name and any(target.name in pair.record.domains for pair in self.pairs):
             return None
@@ -185,21 +174,22 @@ def require_pairs(pairs: Sequence[tuple[str, str]]) -> None:
         If there is none, or a domain is paired with itself.
     """
     if not pairs:
-        raise MrharmonyError("cyclegan is trained for pairs of domains; name one: --pair A B.")
+        raise MrharmonyError("cyclegan is trained for pairs of domains; name one: pairs=[('A', 'B')].")
     for one, other in pairs:
         if one == other:
             raise MrharmonyError(f"{one}: a pair needs two different domains; name another one.")
 
 
-def load_cyclegan(directory: Path) -> CycleGanHarmonizer:
-    """Return the method with the pairs that `save` wrote to a directory.
+def load_cyclegan(directory: Path, settings: MethodSettings = _DEFAULTS) -> CycleGanHarmonizer:
+    """Return the method with the pairs that `save` wrote to a directory; without the lock unless it is True.
 
     Raises
     ------
     MrharmonyError
         If its files are missing or damaged.
     """
-    return CycleGanHarmonizer(load_statistics(directory / STATISTICS), load_pairs(directory))
+    statistics, pairs = load_statistics(directory / STATISTICS), load_pairs(directory)
+    return CycleGanHarmonizer(statistics, pairs, LockSettings() if settings.lock else None)
 
 
 def _stack(brains: Sequence[CanonicalBrain]) -> NDArray[np.float16]:

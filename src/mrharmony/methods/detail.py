@@ -29,7 +29,7 @@ from mrharmony.prepare.prepared import PreparedScan
 DETAIL = "detail.safetensors"
 GAINS = (0.4, 1.5)  # bounds of the filter's gain
 SPREADS = 2.0  # standard deviations of the target's scans within which a scan is left alone; whole from 4
-_USUAL_SPREAD = 0.2  # of the logarithm of the power, where a domain has too few scans to tell
+_USUAL_SPREAD = 0.2  # of the logarithm of the power; a prior where a domain has few scans
 _USUAL_SCANS = 4  # how many scans that counts for
 _VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
@@ -142,7 +142,7 @@ def detail_of(details: Mapping[str, Detail], target: Domain) -> Detail:
     if target.name not in details:
         known = f"known is that of {', '.join(sorted(details))}" if details else "there is none at all"
         raise MrharmonyError(
-            f"--detail: the model does not know the detail of {target.name} ({known}). Leave it out, or "
+            f"The model does not know the detail of {target.name} ({known}). Leave detail=True out, or "
             "fit the domain again: mrharmony train BIDS_DIR --method synthesis --output DIR."
         )
     return details[target.name]
@@ -203,7 +203,7 @@ def _noted(
     done: HarmonizedVolume, gains: NDArray[np.float64], kept: str | None, filtered: Evidence | None
 ) -> HarmonizedVolume:
     """Return the result with its record and its finding; `kept` says why the lock's output stays."""
-    record = {
+    record: dict[str, Any] = {
         "transferred": kept is None,
         "reason": kept,
         "least_gain": float(gains.min()),
@@ -225,7 +225,7 @@ def _finding(record: Mapping[str, Any]) -> Finding:
             "info",
             "detail-transferred",
             f"Sharpness and noise were filtered toward the target's ({span}).",
-            "Leave --detail out where fine detail has to stay as it was scanned.",
+            "Leave detail transfer out where fine detail has to stay as it was scanned.",
         )
     if record["filtered_verdict"] is None:
         return Finding(

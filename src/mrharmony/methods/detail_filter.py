@@ -1,12 +1,11 @@
-"""The detail of a brain: the power of its fine spatial frequencies, which sharpness and noise decide.
+"""The detail of a brain, and a filter that changes it.
 
-Low frequencies are taken away, so contrast, bias and the size of structures count little; the rim of the mask
-is tapered away, so the way a brain was cut out does not tell.
+Detail is the power of the fine spatial frequencies, which sharpness and noise decide. Low frequencies are
+taken away, so contrast, bias and the size of structures count little; the rim of the mask is tapered away, so
+it makes no difference how a brain was cut out.
 
-A filter of real, symmetric gains: it changes sharpness and noise and moves no edge.
-
-The gains lie on a coarse lattice over (|fx|, |fy|, |fz|), cycles per mm along the axes of the template, so
-one lattice serves every grid and alignment.
+The filter's gains are real and symmetric, so it moves no edge. Power and gains lie on a coarse lattice over
+(|fx|, |fy|, |fz|), cycles per mm along the axes of the template: one lattice serves every grid and alignment.
 """
 
 from __future__ import annotations
@@ -21,7 +20,9 @@ from mrharmony.domains.fitted import masked
 from mrharmony.prepare.canonical import CanonicalBrain
 
 BINS = 6  # along each axis
-HIGHEST = 0.25  # cycles per mm, of the 2 mm grid
+HIGHEST = 0.25  # cycles per mm, the Nyquist frequency of the 2 mm grid
+_ONSET = (0.03, 0.08)  # cycles per mm: where the filter begins, and where the gains hold in full
+_MARGIN_MM = 12.0  # of zeros around the brain, so that its ends do not meet
 _SMOOTH_MM = 4.0  # standard deviation of the local mean that is taken away
 _RIM_MM = (4.0, 12.0)  # depth below the mask's border at which the taper begins and ends
 _LEAST = 1e-9  # power per voxel, far below noise: the logarithm of a constant brain stays finite
@@ -60,8 +61,8 @@ def log_spectrum(brain: CanonicalBrain) -> NDArray[np.float64]:
 def local_residual(voxels: FloatArray, mask: BoolArray, zooms: tuple[float, float, float]) -> FloatArray:
     """Return intensities minus their mean in a Gaussian neighbourhood of 4 mm, 0 outside the mask.
 
-    The mean is taken over voxels of the mask alone (normalized convolution, Knutsson & Westin 1993), so what
-    lies outside tells nothing, and a constant brain has no residual.
+    r = s - (G * m s) / (G * m) with mask m and Gaussian G (normalized convolution, Knutsson & Westin 1993):
+    what lies outside the mask makes no difference, and a constant brain has no residual.
 
     Parameters
     ----------
@@ -91,10 +92,6 @@ def _bins_of(shape: tuple[int, ...], zooms: tuple[float, float, float]) -> NDArr
     axes = [fft.fftfreq(i, zooms[0]), fft.fftfreq(j, zooms[1]), fft.rfftfreq(k, zooms[2])]
     steps = [np.minimum(np.abs(axis) * (BINS / HIGHEST), BINS - 1).astype(np.intp) for axis in axes]
     return np.asarray(np.ravel_multi_index(np.meshgrid(*steps, indexing="ij"), (BINS,) * 3).ravel())
-
-
-_ONSET = (0.03, 0.08)  # cycles per mm: where the filter begins, and where the gains hold in full
-_MARGIN_MM = 12.0  # of zeros around the brain, so that its ends do not meet
 
 
 def filter_brain(
@@ -181,13 +178,6 @@ def frequencies(sizes: list[int], to_template: Matrix) -> FloatArray:
 def _odd_size(least: int) -> int:
     """Return an odd size that is quick to transform; without a Nyquist frequency every gain is symmetric."""
     size = least | 1
-    while _without(size, (3, 5, 7, 11)) > 1:
+    while fft.next_fast_len(size) > size:
         size += 2
     return size
-
-
-def _without(number: int, factors: tuple[int, ...]) -> int:
-    for factor in factors:
-        while number % factor == 0:
-            number //= factor
-    return number

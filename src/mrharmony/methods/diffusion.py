@@ -1,27 +1,32 @@
-"""The looks of one scan: sampled when first asked for, then kept, so that many targets share the work.
-
-The latent diffusion model gives the look, the anatomy lock keeps the scan.
-"""
+"""Contrasts sampled from the compact latent diffusion model, and the lock that brings them to the scan."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from mrharmony.core.domain import Domain
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.core.volume import Volume
-from mrharmony.domains.statistics import DomainStatistics, brain_statistics, target_statistics
+from mrharmony.core.volume import FloatArray, Volume
+from mrharmony.domains.statistics import (
+    DomainStatistics,
+    brain_statistics,
+    load_statistics,
+    save_statistics,
+    target_statistics,
+)
 from mrharmony.lock.bilateral_grid import BilateralGrid
 from mrharmony.lock.bounds import LockSettings
 from mrharmony.lock.fit import fit_bilateral_grid
-from mrharmony.methods.protocol import HarmonizedVolume
-from mrharmony.methods.rendering import Extent, through_lock
+from mrharmony.methods.protocol import Extent, HarmonizedVolume, MethodSettings
+from mrharmony.methods.rendering import lock_of, render, through_lock
 from mrharmony.methods.tone_curves import regional_curves
-from mrharmony.networks.diffusion.model import LatentModel
+from mrharmony.networks.devices import choose_device, move_model
+from mrharmony.networks.diffusion.model import STATISTICS, LatentModel, load_model, save_model
 from mrharmony.networks.diffusion.sampling import (
     SamplingSettings,
     encode_brain,
@@ -34,7 +39,7 @@ from mrharmony.prepare.prepared import PreparedScan
 
 
 class SampledContrasts:
-    """A scan's looks in the domains of a model.
+    """A scan's contrasts in the domains of a model: sampled when first asked for, then kept for more targets.
 
     Parameters
     ----------
@@ -57,14 +62,14 @@ class SampledContrasts:
         self._round_trip: Volume | None = None
 
     def of(self, domain: Domain, source: Domain | None = None) -> Volume:
-        """Return the look in a domain that the model knows, on the model's grid, canonical units.
+        """Return the contrast in a domain that the model knows, on the model's grid, canonical units.
 
-        The source tells only DDIB anything: the scan is inverted under its prompt.
+        The source makes a difference to DDIB only, which inverts the scan under the source's prompt.
 
         Raises
         ------
         MrharmonyError
-            If DDIB is not told the source.
+            If DDIB is to sample and the source is unknown.
         """
         inverted = inversion_domain(self._settings, source)
         key = domain.name, inverted.name if inverted else None
@@ -86,7 +91,7 @@ class SampledContrasts:
 
 
 def inversion_domain(settings: SamplingSettings, source: Domain | None) -> Domain | None:
-    """Return the domain under whose prompt a scan is inverted; None where looks start from drawn noise.
+    """Return the domain under whose prompt a scan is inverted; None where sampling starts from drawn noise.
 
     Raises
     ------
@@ -97,14 +102,14 @@ def inversion_domain(settings: SamplingSettings, source: Domain | None) -> Domai
         return None
     if source is None:
         raise MrharmonyError(
-            "DDIB must know the domain that a scan comes from. Name it with --from, or leave ddib out."
+            "DDIB must know the domain that a scan comes from. Name it with source=..., or leave ddib out."
         )
     return source
 
 
 @dataclass(frozen=True)
 class DiffusionHarmonizer:
-    """Looks of the compact model, drawn to the regional population curve, through the lock.
+    """Contrasts of the compact model, drawn to the regional population curve, through the lock.
 
     Parameters
     ----------
@@ -113,13 +118,13 @@ class DiffusionHarmonizer:
     statistics
         Of the model's domains, by name; they give the output its units.
     sampling
-        Steps, guidance weights and seed of the looks.
+        Steps, guidance weights and seed of the contrasts.
     lock
         Lattice, smoothness and bounds of the fit.
     extent
         `brain` or `head`; see `render`.
     population_weight
-        Share of the regional population curve in the look that the lock is fitted to, 0..1.
+        Share of the regional population curve in the contrast that the lock is fitted to, 0..1.
     """
 
     model: LatentModel
@@ -131,7 +136,7 @@ class DiffusionHarmonizer:
     name: str = "diffusion"
 
     def contrasts(self, scan: PreparedScan) -> SampledContrasts:
-        """Return the looks of a scan, none of them sampled yet."""
+        """Return the contrasts of a scan, none of them sampled yet."""
         return SampledContrasts(self.model, scan, self.sampling)
 
     def transform(
@@ -143,10 +148,10 @@ class DiffusionHarmonizer:
     ) -> BilateralGrid:
         """Return the transform of a scan's canonical intensities.
 
-        With a known source the fit is relative, from the source domain's look to the target's look of the
-        same structure: errors that both looks share cancel, and source = target is exactly the identity.
-        DDIB takes both looks from the scan's own noise, inverted under the source's prompt.
-        Without one it is absolute, from the scan itself, as the autoencoder sees it, to the target's look.
+        With a known source the fit is relative, from the source domain's contrast to the target's contrast of
+        the same structure: errors that both share cancel, and source = target is exactly the identity. DDIB
+        takes both from the scan's own noise, inverted under the source's prompt. Without a known source the
+        fit is absolute, from the scan itself, as the autoencoder sees it, to the target's contrast.
 
         Parameters
         ----------
@@ -155,14 +160,14 @@ class DiffusionHarmonizer:
         source, target
             Domains that the model knows; `source` is None where the scan's domain is unknown.
         contrasts
-            The scan's looks where some may have been sampled already.
+            Those of the scan; by default they are kept with it.
 
         Raises
         ------
         MrharmonyError
-            If the model has no statistics of a domain, or DDIB is not told the source.
+            If the model has no statistics of a domain, or DDIB is to sample and the source is unknown.
         """
-        contrasts = contrasts or self.contrasts(scan)
+        contrasts = contrasts or scan.once(self.contrasts)
         made = contrasts.of(target, source)
         start = contrasts.round_trip() if source is None else contrasts.of(source, source)
         before, contrast = (np.maximum(volume.voxels[contrasts.mask], 0) for volume in (start, made))
@@ -171,10 +176,11 @@ class DiffusionHarmonizer:
         else:
             known = target_statistics(self.statistics, source)
         curves = regional_curves(known, target_statistics(self.statistics, target))
-        wanted = contrast + np.float32(self.population_weight) * (
+        # (1 - w) · sampled contrast + w · regional curve, which has what the model misses of the domain.
+        drawn = contrast + np.float32(self.population_weight) * (
             curves.apply(contrasts.positions, before) - contrast
         )
-        return fit_bilateral_grid(contrasts.positions, before, wanted, settings=self.lock)
+        return fit_bilateral_grid(contrasts.positions, before, drawn, settings=self.lock)
 
     def transforms(
         self, scan: PreparedScan, source: Domain | None, target: Domain, seeds: Sequence[int]
@@ -190,13 +196,32 @@ class DiffusionHarmonizer:
             sampling = self.sampling.model_copy(update={"seed": seed})
             yield replace(self, sampling=sampling).transform(scan, source, target)
 
-    def harmonize(self, scan: PreparedScan, source: Domain | None, target: Domain) -> HarmonizedVolume:
-        """Return the harmonized scan, with evidence.
+    def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
+        """Return the scan through the lock; see `Harmonizer.intensities`."""
+        return render(scan, self.transform(scan, source, target))
 
-        Raises
-        ------
-        MrharmonyError
-            If the model does not know a domain, or DDIB is not told the source.
-        """
+    def harmonize(self, scan: PreparedScan, source: Domain | None, target: Domain) -> HarmonizedVolume:
+        """Return the harmonized scan with evidence; see `Harmonizer.harmonize`."""
         transform = self.transform(scan, source, target)
         return through_lock(scan, transform, self.name, source, target, self.statistics, self.extent)
+
+    def save(self, directory: Path) -> None:
+        """Write model and statistics; a model that stood there goes, with all that was fitted beside it."""
+        save_model(
+            self.model, directory, lambda folder: save_statistics(folder / STATISTICS, self.statistics)
+        )
+
+
+def load_diffusion(directory: Path, settings: MethodSettings) -> DiffusionHarmonizer:
+    """Return the method with the latent diffusion model of a directory.
+
+    Raises
+    ------
+    MrharmonyError
+        If the model or its statistics are missing or damaged, or the device is not there.
+    """
+    model = move_model(load_model(directory), choose_device(settings.device))
+    sampling = settings.sampling or SamplingSettings(seed=settings.seed)
+    return DiffusionHarmonizer(
+        model, load_statistics(directory / STATISTICS), sampling, lock_of(settings.extent), settings.extent
+    )

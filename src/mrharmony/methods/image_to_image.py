@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-from scipy.ndimage import map_coordinates
+from pathlib import Path
 
 from mrharmony.core.domain import Domain
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import FloatArray, Volume
-from mrharmony.domains.statistics import DomainStatistics, target_statistics
+from mrharmony.domains.statistics import DomainStatistics, load_statistics, target_statistics
 from mrharmony.lock.bounds import LockSettings
 from mrharmony.lock.fit import fit_bilateral_grid
-from mrharmony.methods.protocol import HarmonizedVolume
-from mrharmony.methods.rendering import in_target_units, through_lock
-from mrharmony.networks.diffusion.translation import PictureModel, TranslationSettings, translate_brain
-from mrharmony.prepare.canonical import on_brain
+from mrharmony.methods.protocol import HarmonizedVolume, MethodSettings
+from mrharmony.methods.rendering import at_native_voxels, in_target_units, render
+from mrharmony.networks.devices import choose_device, move_model
+from mrharmony.networks.diffusion.model import STATISTICS, load_model, read_card
+from mrharmony.networks.diffusion.translation import (
+    CompactPictures,
+    PictureModel,
+    TranslationSettings,
+    translate_brain,
+)
 from mrharmony.prepare.prepared import PreparedScan
 from mrharmony.space.grid import Grid
 
@@ -53,27 +58,61 @@ class ImageToImageHarmonizer:
         Raises
         ------
         MrharmonyError
-            If structure is wanted of a model without, or the scan has no brain.
+            If the settings ask for structure and the model takes none, or the scan has no brain.
         """
         brain, _ = scan.canonical(self.grid)
         return translate_brain(self.model, brain, target.prompt, self.settings)
 
-    def harmonize(self, scan: PreparedScan, source: Domain | None, target: Domain) -> HarmonizedVolume:
-        """Return the harmonized scan, with evidence.
+    def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
+        """Return the selected picture, or the scan through the lock; see `Harmonizer.intensities`.
 
         Raises
         ------
         MrharmonyError
             If the model does not know the target, or all images are selected (`harmonize_all`).
         """
-        if self.settings.select == "all" and self.settings.num_images_per_prompt > 1:
-            raise MrharmonyError("All images are several results for one scan. Select mean or best-ssim.")
+        self._require_one()
+        return self._all_intensities(scan, source, target)[0]
+
+    def harmonize(self, scan: PreparedScan, source: Domain | None, target: Domain) -> HarmonizedVolume:
+        """Return the harmonized scan with evidence.
+
+        Raises
+        ------
+        MrharmonyError
+            As `intensities`.
+        """
+        self._require_one()
         return self.harmonize_all(scan, source, target)[0]
 
     def harmonize_all(
         self, scan: PreparedScan, source: Domain | None, target: Domain
     ) -> tuple[HarmonizedVolume, ...]:
-        """Return a harmonized scan for each selected picture.
+        """Return a harmonized scan for each selected picture."""
+        provenance = {"method": self.name, "lock": self.lock is not None, **self.settings.model_dump()}
+        return tuple(
+            in_target_units(scan, voxels, source, target, self.statistics, provenance)
+            for voxels in self._all_intensities(scan, source, target)
+        )
+
+    def save(self, directory: Path) -> None:
+        """Refuse: the method runs the diffusion model of a directory and has nothing of its own.
+
+        Raises
+        ------
+        MrharmonyError
+            Always.
+        """
+        raise MrharmonyError(f"{directory}: img2img learns nothing. Copy the directory of its model.")
+
+    def _require_one(self) -> None:
+        if self.settings.select == "all" and self.settings.num_images_per_prompt > 1:
+            raise MrharmonyError("All images are several results for one scan. Select mean or best-ssim.")
+
+    def _all_intensities(
+        self, scan: PreparedScan, source: Domain | None, target: Domain
+    ) -> tuple[FloatArray, ...]:
+        """Return canonical intensities on the native grid for each selected picture.
 
         With the lock and a known source the fit is relative, from the source's picture to the target's, made
         with the same noise: what the model gets wrong in both cancels, and source = target is the identity.
@@ -81,51 +120,46 @@ class ImageToImageHarmonizer:
         """
         target_statistics(self.statistics, target)
         if self.lock is None:
-            return tuple(self._raw(scan, picture, source, target) for picture in self.pictures(scan, target))
+            return tuple(at_native_voxels(scan, p, self.grid) for p in self.pictures(scan, target))
+        brain, mask = scan.canonical(self.grid)
         if source is None:
             round_trip = self.settings.model_copy(update={"strength": 0.0, "num_images_per_prompt": 1})
-            brain, _ = scan.canonical(self.grid)
-            start = translate_brain(self.model, brain, "", round_trip)
-            pairs = [(start[0], picture) for picture in self.pictures(scan, target)]
+            start = translate_brain(self.model, brain, "", round_trip)[0]
+            pairs = [(start, picture) for picture in self.pictures(scan, target)]
         else:
             pairs = list(zip(self.pictures(scan, source), self.pictures(scan, target), strict=True))
-        return tuple(self._locked(scan, before, picture, source, target) for before, picture in pairs)
-
-    def _raw(
-        self, scan: PreparedScan, picture: Volume, source: Domain | None, target: Domain
-    ) -> HarmonizedVolume:
-        voxels = at_native_voxels(scan, picture, self.grid)
-        provenance = {"method": self.name, **self._about()}
-        return in_target_units(scan, voxels, source, target, self.statistics, provenance)
-
-    def _locked(
-        self, scan: PreparedScan, before: Volume, picture: Volume, source: Domain | None, target: Domain
-    ) -> HarmonizedVolume:
-        _, mask = scan.canonical(self.grid)
         positions = self.grid.positions()[mask]
-        transform = fit_bilateral_grid(
-            positions, before.voxels[mask], picture.voxels[mask], settings=self.lock
+        return tuple(
+            render(
+                scan,
+                fit_bilateral_grid(positions, before.voxels[mask], after.voxels[mask], settings=self.lock),
+            )
+            for before, after in pairs
         )
-        done = through_lock(scan, transform, self.name, source, target, self.statistics)
-        return HarmonizedVolume(done.volume, done.scale, done.evidence, {**done.provenance, **self._about()})
-
-    def _about(self) -> dict[str, object]:
-        return {"lock": self.lock is not None, **self.settings.model_dump()}
 
 
-def at_native_voxels(scan: PreparedScan, picture: Volume, grid: Grid) -> FloatArray:
-    """Return a picture's intensities at the voxels of a scan's brain, 0 outside, shape of the native scan.
+def load_image_to_image(directory: Path, settings: MethodSettings) -> ImageToImageHarmonizer:
+    """Return image-to-image with the model of a directory: an adapted Stable Diffusion, or a compact model.
 
-    Interpolated linearly: what the working grid cannot show is lost.
+    With the lock unless `settings.lock` is False.
 
-    Parameters
-    ----------
-    scan
-        The prepared scan.
-    picture
-        Canonical units, on `grid`.
-    grid
-        The working grid.
+    Raises
+    ------
+    MrharmonyError
+        If the model or its statistics are missing or damaged, or the device is not there.
     """
-    voxels = grid.voxel_of(scan.positions(scan.brain_mask))
-    return on_brain(scan, map_coordinates(picture.voxels, voxels.T, order=1, mode="nearest"))
+    card, place = read_card(directory), choose_device(settings.device)
+    model: PictureModel
+    if card.dreambooth is None:
+        model = CompactPictures(move_model(load_model(directory), place))
+    else:
+        from mrharmony.networks.stable.loading import load_adapted  # noqa: PLC0415 - takes seconds to import
+
+        model = load_adapted(directory)[0].to(place)
+    return ImageToImageHarmonizer(
+        model,
+        Grid.working(card.working_zoom),
+        load_statistics(directory / STATISTICS),
+        settings.translation or TranslationSettings(seed=settings.seed),
+        None if settings.lock is False else LockSettings(),
+    )

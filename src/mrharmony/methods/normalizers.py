@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from intensity_normalization import (
@@ -31,10 +31,8 @@ from mrharmony.domains.fitted import Brains, Fitted, masked, require_brains
 from mrharmony.prepare.canonical import CanonicalBrain, brain_intensities, canonical_brain, on_brain
 from mrharmony.prepare.prepared import PreparedScan
 
-NormalizerName = Literal["zscore", "whitestripe", "fcm", "kde", "lsq"]
 Levels = NDArray[np.float64]
 _CLUSTERED_VOXELS = 10_000  # 9 times faster than all; the white matter mean moves by 0.1 %, fluid by 1 %
-
 _DENSITY_POINTS = 80  # as in the package
 _DENSITY_BINS = 4096  # narrow beside any bandwidth
 
@@ -67,7 +65,7 @@ class LineRule:
         `levels`, a row a domain.
     """
 
-    name: NormalizerName
+    name: str
     fitted: Fitted
 
     def line(self, scan: PreparedScan, target: Domain) -> Line:
@@ -78,17 +76,17 @@ class LineRule:
         MrharmonyError
             If the target domain is unknown or the scan's levels cannot be estimated.
         """
-        wanted = self.fitted.arrays["levels"][self.fitted.row(target)]
-        return _NORMALIZERS[self.name].line(scan.once(_levels_of, self.name), np.asarray(wanted, np.float64))
+        levels = np.asarray(self.fitted.arrays["levels"][self.fitted.row(target)], np.float64)
+        return _NORMALIZERS[self.name].line(scan.once(_levels_of, self.name), levels)
 
     def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
-        """Return canonical intensities in the target's look; the source is not needed."""
+        """Return the scan on its line to the target; the source makes no difference."""
         del source
         slope, intercept = self.line(scan, target)
         return on_brain(scan, slope * brain_intensities(scan) + intercept)
 
 
-def fit_levels(name: NormalizerName, domains: Brains) -> Fitted:
+def fit_levels(name: str, domains: Brains) -> Fitted:
     """Return the mean levels of each domain's training scans.
 
     Raises
@@ -101,7 +99,7 @@ def fit_levels(name: NormalizerName, domains: Brains) -> Fitted:
     return Fitted(tuple(domains), {"levels": np.array(levels)})
 
 
-def scan_levels(name: NormalizerName, brain: CanonicalBrain) -> Levels:
+def scan_levels(name: str, brain: CanonicalBrain) -> Levels:
     """Return a brain's levels: intercept and unit of the normalization, or the means of CSF, GM and WM.
 
     Raises
@@ -196,14 +194,6 @@ def binned_density(intensities: NDArray[np.floating], factor: float) -> tuple[Le
     return grid, kernel @ counts / (intensities.size * bandwidth * np.sqrt(2 * np.pi))
 
 
-def _white_matter(intensities: FloatArray) -> Levels:
-    return np.array([0.0, _tissue_mean(intensities, TissueType.WM)])
-
-
-def _tissue_means(intensities: FloatArray) -> Levels:
-    return np.array([_tissue_mean(intensities, tissue) for tissue in _TISSUES])
-
-
 def _tissue_mean(intensities: FloatArray, tissue: TissueType) -> float:
     """Return the mean of a tissue, weighted by membership, as `FCMNormalizer.transform` takes it."""
     some = intensities[:: max(1, intensities.size // _CLUSTERED_VOXELS)]
@@ -219,7 +209,7 @@ def _everywhere(intensities: FloatArray) -> NumpyImageAdapter:
 
 @contextmanager
 def _same_random_start() -> Iterator[None]:
-    """Start the clustering alike every time: scikit-fuzzy draws its start from NumPy's global state."""
+    """Start the clustering from one seed: scikit-fuzzy draws its start from NumPy's global state."""
     state = np.random.get_state()  # noqa: NPY002
     np.random.seed(0)  # noqa: NPY002
     try:
@@ -228,8 +218,16 @@ def _same_random_start() -> Iterator[None]:
         np.random.set_state(state)  # noqa: NPY002
 
 
-_TISSUES = (TissueType.CSF, TissueType.GM, TissueType.WM)
-_NORMALIZERS: dict[NormalizerName, _Normalizer] = {
+def _white_matter(intensities: FloatArray) -> Levels:
+    return np.array([0.0, _tissue_mean(intensities, TissueType.WM)])
+
+
+def _tissue_means(intensities: FloatArray) -> Levels:
+    tissues = (TissueType.CSF, TissueType.GM, TissueType.WM)
+    return np.array([_tissue_mean(intensities, tissue) for tissue in tissues])
+
+
+_NORMALIZERS: dict[str, _Normalizer] = {
     "zscore": _Normalizer(_individual(ZScoreNormalizer), shift_and_scale),
     "whitestripe": _Normalizer(_individual(_BinnedWhiteStripe), shift_and_scale),
     "fcm": _Normalizer(_white_matter, shift_and_scale),
@@ -238,5 +236,5 @@ _NORMALIZERS: dict[NormalizerName, _Normalizer] = {
 }
 
 
-def _levels_of(scan: PreparedScan, name: NormalizerName) -> Levels:
+def _levels_of(scan: PreparedScan, name: str) -> Levels:
     return scan_levels(name, canonical_brain(scan))

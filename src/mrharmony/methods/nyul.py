@@ -38,13 +38,7 @@ class NyulRule:
     fitted: Fitted
 
     def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
-        """Return canonical intensities in the target's look; the source is not needed.
-
-        Raises
-        ------
-        MrharmonyError
-            If the target domain is unknown.
-        """
+        """Return the scan with the target's landmarks; the source makes no difference."""
         del source
         scale = self.fitted.arrays["scales"][self.fitted.row(target)].astype(np.float64)
         return on_brain(scan, _piecewise(brain_intensities(scan), scan.once(_landmarks), scale))

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import numpy as np
 
 from mrharmony.core.domain import Domain
 from mrharmony.core.findings import Finding
 from mrharmony.core.volume import FloatArray, Volume
-from mrharmony.evidence.drift import Evidence
-from mrharmony.prepare.prepared import PreparedScan
+
+if TYPE_CHECKING:  # the registry, and so the command line's help, imports this module
+    from mrharmony.domains.statistics import DomainStatistics
+    from mrharmony.evidence.drift import Evidence
+    from mrharmony.networks.diffusion.sampling import SamplingSettings
+    from mrharmony.networks.diffusion.translation import TranslationSettings
+    from mrharmony.prepare.canonical import CanonicalBrain
+    from mrharmony.prepare.prepared import PreparedScan
+
+Extent = Literal["brain", "head"]
 
 
 @dataclass(frozen=True)
 class HarmonizedVolume:
-    """A scan in another domain's look.
+    """A scan in another domain's contrast.
 
     Parameters
     ----------
@@ -44,11 +54,80 @@ class HarmonizedVolume:
 
 
 class Harmonizer(Protocol):
-    """A method that makes a scan look as if the target domain had taken it."""
+    """A method, ready to make a scan look as if the target domain had taken it."""
 
     @property
     def name(self) -> str:
         """Name of the method as users type it."""
 
+    def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
+        """Return canonical intensities in the target's contrast on the native grid, shape (i, j, k).
+
+        The part of `harmonize` that is the method's own: 0 outside the brain, without evidence.
+
+        Raises
+        ------
+        MrharmonyError
+            If the target domain is unknown, or the method cannot work from that source.
+        """
+
     def harmonize(self, scan: PreparedScan, source: Domain | None, target: Domain) -> HarmonizedVolume:
-        """Return the harmonized scan; `source` is None where the scan's domain is unknown."""
+        """Return the harmonized scan with evidence; `source` is None where the scan's domain is unknown.
+
+        Raises
+        ------
+        MrharmonyError
+            As `intensities`.
+        """
+
+    def save(self, directory: Path) -> None:
+        """Write what the method is loaded from; several methods may share a directory."""
+
+
+@dataclass(frozen=True)
+class MethodSettings:
+    """How a method runs. `Method.options` says which of these a method takes.
+
+    Parameters
+    ----------
+    seed
+        Of everything random, unless `sampling` or `translation` has one.
+    device
+        Where diffusion models run: `auto`, `cpu` or `cuda`.
+    extent
+        `brain` sets voxels outside the brain to 0; `head` transforms all voxels.
+    lock
+        Whether a generated picture goes through the anatomy lock; None leaves that to the method.
+    detail
+        Whether sharpness and noise follow the target's after the lock.
+    sampling
+        How the diffusion model samples contrasts; None leaves that to the method.
+    translation
+        Strength, steps and weights of image-to-image; None leaves that to the method.
+    """
+
+    seed: int = 0
+    device: str = "auto"
+    extent: Extent = "brain"
+    lock: bool | None = None
+    detail: bool = False
+    sampling: SamplingSettings | None = None
+    translation: TranslationSettings | None = None
+
+
+class Implementation(NamedTuple):
+    """The code of a method.
+
+    Parameters
+    ----------
+    load
+        Opens what `Harmonizer.save` left in a directory.
+    fit
+        Fits the method on training scans by domain, whose statistics are given too; None where a method is
+        trained with settings of its own.
+    """
+
+    load: Callable[[Path, MethodSettings], Harmonizer]
+    fit: (
+        Callable[[Mapping[str, Sequence[CanonicalBrain]], Mapping[str, DomainStatistics]], Harmonizer] | None
+    ) = None

@@ -1,88 +1,185 @@
-"""All methods that are fitted on training scans, by name: fitted, saved, and reused on unseen scans."""
+"""All methods: the one list that the command line, the benchmark and the Python interface read.
+
+A new method is a file in this folder and an entry in `METHODS`. Its code is imported when it is opened, so
+that `mrharmony --help` stays quick.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple, Protocol, cast, get_args
+from typing import TYPE_CHECKING, Literal
 
-from mrharmony.core.domain import Domain
+from mrharmony.core.extras import require_extra
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.core.volume import FloatArray
-from mrharmony.domains.fitted import Brains, Fitted, load_fitted, require_brains
-from mrharmony.domains.statistics import DomainStatistics, fit_statistics, load_statistics
-from mrharmony.methods.bias_first import BiasFirstRule, fit_after_bias
-from mrharmony.methods.combat import CombatRule, fit_combat
-from mrharmony.methods.cyclegan import CYCLEGAN, load_cyclegan
-from mrharmony.methods.normalizers import LineRule, fit_levels
-from mrharmony.methods.nyul import NyulRule, fit_scales
-from mrharmony.methods.protocol import HarmonizedVolume
-from mrharmony.methods.simple import Rule, SimpleHarmonizer
-from mrharmony.methods.spectrum import SpectrumRule, fit_spectra
-from mrharmony.methods.synthesis import SYNTHESIS, fit_synthesis, load_synthesis
-from mrharmony.methods.tone_curves import ClassicalHarmonizer, ClassicalMethod
-from mrharmony.networks.diffusion.model import STATISTICS
-from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.methods.protocol import Harmonizer, Implementation, MethodSettings
+
+if TYPE_CHECKING:
+    from mrharmony.domains.fitted import Brains
+    from mrharmony.domains.statistics import DomainStatistics
+
+DEFAULT_METHOD = "synthesis"
+DEFAULTS = MethodSettings()
 
 
-class FittedMethod(Protocol):
-    """A method that has seen its training scans: a `Harmonizer` that can be saved."""
+@dataclass(frozen=True)
+class Options:
+    """Which settings a method takes, beside seed and device.
 
-    @property
-    def name(self) -> str:
-        """Name of the method as users type it."""
+    Parameters
+    ----------
+    sampling, translation, detail
+        Whether it takes those of `MethodSettings`.
+    extent
+        Whether it can transform the whole head.
+    lock
+        Whether it has the anatomy lock by default; None where that is no choice.
+    pairs
+        Whether it is trained for pairs of domains.
+    """
 
-    def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
-        """Return canonical intensities in the target's look on the native grid, 0 outside the brain."""
-
-    def harmonize(self, scan: PreparedScan, source: Domain | None, target: Domain) -> HarmonizedVolume:
-        """Return the harmonized scan with evidence; `source` is None where the scan's domain is unknown."""
-
-    def save(self, directory: Path) -> None:
-        """Write what `load_method` reads; several methods may share a directory."""
+    sampling: bool = False
+    translation: bool = False
+    detail: bool = False
+    extent: bool = False
+    lock: bool | None = None
+    pairs: bool = False
 
 
-class _Kind(NamedTuple):
-    fit: Callable[[Brains], Fitted]
-    rule: Callable[[Fitted], Rule]
+@dataclass(frozen=True)
+class Needs:
+    """What a method needs before it can harmonize.
+
+    Parameters
+    ----------
+    training
+        `scans`: it is fitted on training scans by `fit_method`, in seconds; `networks`: it trains networks,
+        with settings of its own; None: it runs what another method has trained.
+    source
+        Whether the domain that a scan comes from must be known.
+    network
+        Whether it runs a neural network.
+    files
+        Its own files of a model directory; all methods share `mrharmony.json` and `statistics.safetensors`.
+    package, extra
+        Optional package (its module) and the extra of mrharmony that brings it.
+    """
+
+    training: Literal["scans", "networks"] | None = "scans"
+    source: bool = False
+    network: bool = False
+    files: tuple[str, ...] = ()
+    package: str | None = None
+    extra: str | None = None
 
 
-_KINDS: dict[str, _Kind] = {
-    "zscore": _Kind(partial(fit_levels, "zscore"), partial(LineRule, "zscore")),
-    "whitestripe": _Kind(partial(fit_levels, "whitestripe"), partial(LineRule, "whitestripe")),
-    "fcm": _Kind(partial(fit_levels, "fcm"), partial(LineRule, "fcm")),
-    "kde": _Kind(partial(fit_levels, "kde"), partial(LineRule, "kde")),
-    "lsq": _Kind(partial(fit_levels, "lsq"), partial(LineRule, "lsq")),
-    "nyul": _Kind(fit_scales, NyulRule),
-    "n4-histogram": _Kind(fit_after_bias, BiasFirstRule),
-    "spectrum": _Kind(fit_spectra, SpectrumRule),
-    "combat": _Kind(fit_combat, CombatRule),
-}
-_CURVES: tuple[str, ...] = get_args(ClassicalMethod)
-SIMPLE_METHODS: tuple[str, ...] = (
-    "none",
-    "zscore",
-    "whitestripe",
-    "fcm",
-    "kde",
-    "lsq",
-    "nyul",
-    "histogram",
-    "n4-histogram",
-    "population",
-    "regional",
-    "regional-scan",
-    "spectrum",
-    "combat",
-)
+@dataclass(frozen=True)
+class Method:
+    """A method by name.
 
-FITTED_METHODS = (*SIMPLE_METHODS, SYNTHESIS)
+    Parameters
+    ----------
+    name
+        As users type it.
+    description
+        What it does, in one line.
+    code
+        Imports its code; takes the name.
+    needs, options
+        What it needs, and which settings it takes.
+    """
+
+    name: str
+    description: str
+    code: Callable[[str], Implementation]
+    needs: Needs = Needs()
+    options: Options = Options()
+
+    def implementation(self) -> Implementation:
+        """Return the method's code.
+
+        Raises
+        ------
+        MrharmonyError
+            If an optional package is missing.
+        """
+        if self.needs.package and self.needs.extra:
+            require_extra(self.needs.package, self.needs.extra)
+        return self.code(self.name)
+
+    def is_in(self, directory: Path) -> bool:
+        """Whether a model directory has the method's own files."""
+        return all((directory / file).exists() for file in self.needs.files)
+
+    def settled(self, settings: MethodSettings) -> MethodSettings:
+        """Return the settings with the method's own defaults in the place of None.
+
+        Raises
+        ------
+        MrharmonyError
+            If a setting is given that the method does not take.
+        """
+        takes = self.options
+        if settings.sampling and not takes.sampling:
+            raise MrharmonyError(f"{self.name}: samples no contrasts. {_choose('sampling')}.")
+        if settings.translation and not takes.translation:
+            raise MrharmonyError(f"{self.name}: translates no pictures. {_choose('translation')}.")
+        if settings.lock is False and takes.lock is None:
+            raise MrharmonyError(f"{self.name}: has no picture to give without the lock. {_choose('lock')}.")
+        if settings.extent != "brain" and not takes.extent:
+            raise MrharmonyError(
+                f"{self.name}: transforms only the brain. Leave extent='{settings.extent}' out."
+            )
+        if settings.detail and not takes.detail:
+            raise MrharmonyError(
+                f"{self.name}: cannot transfer detail. {_choose('detail')}, or leave detail=True out."
+            )
+        if takes.sampling:
+            from mrharmony.networks.diffusion.sampling import SamplingSettings
+
+            return replace(settings, sampling=settings.sampling or SamplingSettings(seed=settings.seed))
+        if takes.translation:
+            from mrharmony.networks.diffusion.translation import TranslationSettings
+
+            translation = settings.translation or TranslationSettings(seed=settings.seed)
+            settings = replace(settings, translation=translation)
+        return replace(settings, lock=takes.lock if settings.lock is None else settings.lock)
+
+
+def method_named(name: str) -> Method:
+    """Return a method's entry.
+
+    Raises
+    ------
+    MrharmonyError
+        If there is no method of that name.
+    """
+    _require(name, METHOD_NAMES)
+    return next(method for method in METHODS if method.name == name)
+
+
+def require_method(name: str) -> None:
+    """Refuse a name that none of `FITTED_METHODS` has.
+
+    Raises
+    ------
+    MrharmonyError
+        If there is no such method.
+    """
+    _require(name, FITTED_METHODS)
+
+
+def _require(name: str, names: tuple[str, ...]) -> None:
+    if name not in names:
+        raise MrharmonyError(f"Unknown method {name}; choose one of: {', '.join(names)}.")
 
 
 def fit_method(
     name: str, domains: Brains, statistics: Mapping[str, DomainStatistics] | None = None
-) -> FittedMethod:
+) -> Harmonizer:
     """Return a method fitted on the training scans of each domain.
 
     Parameters
@@ -97,47 +194,156 @@ def fit_method(
     Raises
     ------
     MrharmonyError
-        If there is no method of that name, or it cannot be fitted on these scans.
+        If there is no method of that name, it cannot be fitted on these scans, or a package is missing.
     """
+    from mrharmony.domains.fitted import require_brains
+    from mrharmony.domains.statistics import fit_statistics
+
     require_method(name)
+    fit = method_named(name).implementation().fit
+    assert fit is not None
     require_brains(domains)
-    known = fit_statistics(domains) if statistics is None else statistics
-    if name == SYNTHESIS:
-        return fit_synthesis(domains, known)
-    if name in _CURVES:
-        return ClassicalHarmonizer(cast(ClassicalMethod, name), known)
-    kind = _KINDS[name]
-    return SimpleHarmonizer(name, known, kind.rule(kind.fit(domains)))
+    return fit(domains, fit_statistics(domains) if statistics is None else statistics)
 
 
-def load_method(name: str, directory: Path) -> FittedMethod:
-    """Return a method that `save` wrote to a directory.
+def load_method(name: str, directory: Path, settings: MethodSettings = DEFAULTS) -> Harmonizer:
+    """Return a method that `save` left in a model directory, ready to harmonize.
 
     Raises
     ------
     MrharmonyError
-        If there is no method of that name, or its files are missing or damaged.
+        If there is no method of that name, it does not take a setting, its files are missing or damaged, or a
+        package is missing.
     """
-    if name == CYCLEGAN:
-        return load_cyclegan(directory)
-    require_method(name)
-    statistics = load_statistics(directory / STATISTICS)
-    if name == SYNTHESIS:
-        return load_synthesis(directory, statistics)
-    if name in _CURVES:
-        return ClassicalHarmonizer(cast(ClassicalMethod, name), statistics)
-    return SimpleHarmonizer(
-        name, statistics, _KINDS[name].rule(load_fitted(directory / f"{name}.safetensors"))
-    )
+    method = method_named(name)
+    settings = method.settled(settings)
+    if not method.is_in(directory):
+        pair = " --pair A B" if method.options.pairs else ""
+        raise MrharmonyError(
+            f"{directory}: {name} is not fitted here. Fit it on your data: "
+            f"mrharmony train BIDS_DIR --method {name}{pair} --output DIR, then choose model='DIR'."
+        )
+    return method.implementation().load(directory, settings)
 
 
-def require_method(name: str) -> None:
-    """Refuse a name that no fitted method has.
+def _choose(option: str) -> str:
+    """Return the remedy that names the methods which take an option."""
+    takers = (m.name for m in METHODS if getattr(m.options, option) != getattr(Options(), option))
+    return "Choose " + " or ".join(f"method='{name}'" for name in takers)
 
-    Raises
-    ------
-    MrharmonyError
-        If there is no such method.
-    """
-    if name not in FITTED_METHODS:
-        raise MrharmonyError(f"Unknown method {name}; choose one of: {', '.join(FITTED_METHODS)}.")
+
+def _curves(name: str) -> Implementation:
+    from mrharmony.methods.tone_curves import ClassicalHarmonizer, load_curves
+
+    return Implementation(partial(load_curves, name), lambda _, known: ClassicalHarmonizer(name, known))
+
+
+def _normalizer(name: str) -> Implementation:
+    from mrharmony.methods.normalizers import LineRule, fit_levels
+    from mrharmony.methods.simple import simple_method
+
+    return simple_method(name, partial(fit_levels, name), partial(LineRule, name))
+
+
+def _rule(module: str, fit: str, rule: str) -> Callable[[str], Implementation]:
+    """Return what imports a method that is a rule: the names of its module, its fit and its class."""
+
+    def code(name: str) -> Implementation:
+        from mrharmony.methods.simple import simple_method
+
+        found = import_module(f"mrharmony.methods.{module}")
+        return simple_method(name, getattr(found, fit), getattr(found, rule))
+
+    return code
+
+
+def _code(module: str, load: str, fit: str | None = None) -> Callable[[str], Implementation]:
+    """Return what imports any other method: the names of its module and its functions."""
+
+    def code(_: str) -> Implementation:
+        found = import_module(f"mrharmony.methods.{module}")
+        return Implementation(getattr(found, load), getattr(found, fit) if fit else None)
+
+    return code
+
+
+def _normalized(name: str, description: str) -> Method:
+    return Method(name, description, _normalizer, _of_rivals(name, "intensity_normalization"))
+
+
+def _of_rivals(name: str, package: str | None = None, *, source: bool = False) -> Needs:
+    return Needs(files=(f"{name}.safetensors",), source=source, package=package, extra="rivals")
+
+
+_HEAD = Options(extent=True)
+_DIFFUSERS = Needs("networks", network=True, files=("unet",), package="diffusers", extra="stable-diffusion")
+
+METHODS: tuple[Method, ...] = (  # from nothing to the most elaborate; tables keep this order
+    Method("none", "prepared alike, not harmonized", _curves, options=_HEAD),
+    _normalized("zscore", "mean and standard deviation of the brain"),
+    _normalized("whitestripe", "mean and standard deviation of normal-appearing white matter"),
+    _normalized("fcm", "mean of white matter by fuzzy c-means"),
+    _normalized("kde", "mode of white matter in a kernel density estimate"),
+    _normalized("lsq", "means of three tissues, least squares"),
+    Method(
+        "nyul",
+        "Nyúl's landmarks of the histogram",
+        _rule("nyul", "fit_scales", "NyulRule"),
+        _of_rivals("nyul", "intensity_normalization"),
+    ),
+    Method("histogram", "the scan's quantiles to the target's", _curves, options=_HEAD),
+    Method(
+        "n4-histogram",
+        "N4, then histogram",
+        _rule("bias_first", "fit_after_bias", "BiasFirstRule"),
+        _of_rivals("n4-histogram", "ants"),
+    ),
+    Method("population", "the source's quantiles to the target's", _curves, options=_HEAD),
+    Method("regional", "population, region by region", _curves, options=_HEAD),
+    Method("regional-scan", "histogram, region by region", _curves, options=_HEAD),
+    Method(
+        "spectrum",
+        "the target's amplitudes at the lowest spatial frequencies",
+        _rule("spectrum", "fit_spectra", "SpectrumRule"),
+        Needs(files=("spectrum.safetensors",)),
+    ),
+    Method(
+        "combat",
+        "ComBat's location and spread of every voxel",
+        _rule("combat", "fit_combat", "CombatRule"),
+        _of_rivals("combat", "neuroCombat", source=True),
+    ),
+    Method(
+        DEFAULT_METHOD,
+        "contrast of the reference network, through the lock",
+        _code("synthesis", "load_synthesis", "fit_synthesis"),
+        Needs(network=True, files=("synthesis.safetensors",)),
+        Options(extent=True, detail=True),
+    ),
+    Method(
+        "diffusion",
+        "contrast of the latent diffusion model, through the lock",
+        _code("diffusion", "load_diffusion"),
+        _DIFFUSERS,
+        Options(extent=True, sampling=True),
+    ),
+    Method(
+        "cyclegan",
+        "CycleGAN, networks for each pair of domains",
+        _code("cyclegan", "load_cyclegan"),
+        Needs("networks", source=True, network=True, files=("cyclegan.safetensors",)),
+        Options(lock=False, pairs=True),
+    ),
+    Method(
+        "img2img",
+        "the paper's way, image-to-image of a diffusion model",
+        _code("image_to_image", "load_image_to_image"),
+        replace(_DIFFUSERS, training=None),
+        Options(translation=True, lock=True),
+    ),
+)
+METHOD_NAMES = tuple(method.name for method in METHODS)
+FITTED_METHODS = tuple(method.name for method in METHODS if method.needs.training == "scans")
+SIMPLE_METHODS = tuple(
+    method.name for method in METHODS if method.needs.training == "scans" and not method.needs.network
+)

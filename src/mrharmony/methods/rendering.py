@@ -1,12 +1,12 @@
-"""From a fitted transform to the harmonized scan: native voxels, the target's units, evidence.
+"""From what a method has found to the harmonized scan: native voxels, the target's units, evidence.
 
-A change that is only known on the 2 mm template grid, brought to the voxels of a scan.
+A method with the anatomy lock finds a transform of intensities, `render` applies it to the scan's own voxels.
+Other methods find a picture or a change on a grid of template space, which is interpolated to those voxels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt, map_coordinates
@@ -19,7 +19,7 @@ from mrharmony.evidence.drift import scan_evidence
 from mrharmony.lock.bilateral_grid import BilateralGrid
 from mrharmony.lock.bounds import LockSettings
 from mrharmony.lock.fit import fit_bilateral_grid
-from mrharmony.methods.protocol import HarmonizedVolume
+from mrharmony.methods.protocol import Extent, HarmonizedVolume
 from mrharmony.prepare.canonical import (
     STATISTICS_ZOOM,
     brain_intensities,
@@ -31,14 +31,6 @@ from mrharmony.prepare.canonical import (
 from mrharmony.prepare.prepared import PreparedScan
 from mrharmony.space.grid import Grid
 
-Extent = Literal["brain", "head"]
-_USUAL = LockSettings()
-
-
-def lock_of(extent: Extent, settings: LockSettings = _USUAL) -> LockSettings:
-    """Return the lock for an extent: where the air around the head is transformed too, black stays black."""
-    return settings if extent == "brain" else settings.model_copy(update={"lift": 0})
-
 
 def through_lock(
     scan: PreparedScan,
@@ -49,35 +41,24 @@ def through_lock(
     statistics: Mapping[str, DomainStatistics],
     extent: Extent = "brain",
 ) -> HarmonizedVolume:
-    """Return a scan through its fitted transform, with evidence and provenance.
+    """Return a scan through its fitted transform, in the target's units, with evidence.
 
     Parameters
     ----------
-    scan, transform
-        The prepared scan, and the transform of its canonical intensities.
-    method, source, target
-        How and between which domains the transform was found.
-    statistics
-        Of every known domain, by name; they give the output its units.
-    extent
-        `brain` or `head`; see `render`.
+    scan, transform, extent
+        As of `render`.
+    method
+        Name of the method, for the provenance.
+    source, target, statistics
+        As of `in_target_units`.
 
     Raises
     ------
     MrharmonyError
         If the target domain is unknown.
     """
-    scale = output_scale(scan, source, target, statistics)
-    volume = render(scan, transform, scale, extent)
-    provenance: dict[str, object] = {
-        "method": method,
-        "extent": extent,
-        "slope_range": list(transform.slope_range),
-        "change_per_mm": transform.change_per_mm,
-    }
-    return HarmonizedVolume(
-        volume, scale, scan_evidence(scan, volume, scale, target_statistics(statistics, target)), provenance
-    )
+    voxels = render(scan, transform, extent)
+    return in_target_units(scan, voxels, source, target, statistics, {"method": method}, extent)
 
 
 def in_target_units(
@@ -86,20 +67,25 @@ def in_target_units(
     source: Domain | None,
     target: Domain,
     statistics: Mapping[str, DomainStatistics],
-    provenance: dict[str, object],
+    provenance: Mapping[str, object],
+    extent: Extent = "brain",
 ) -> HarmonizedVolume:
-    """Return what a method without the lock made of a scan's brain, with evidence.
+    """Return what a method made of a scan, in the target's native units, with evidence.
 
     Parameters
     ----------
     scan
         The prepared scan.
     intensities
-        Canonical units, shape (i, j, k), 0 outside the brain.
-    source, target, statistics
-        As of `through_lock`.
+        Canonical units, shape (i, j, k).
+    source, target
+        The domains, `source` is None where it is unknown.
+    statistics
+        Of every known domain, by name; they give the output its units.
     provenance
-        Name of the method, and what else is to be known.
+        Name of the method, and what else is worth a record.
+    extent
+        What was transformed.
 
     Raises
     ------
@@ -109,27 +95,7 @@ def in_target_units(
     scale = output_scale(scan, source, target, statistics)
     volume = scan.native.with_voxels(intensities * np.float32(scale))
     evidence = scan_evidence(scan, volume, scale, target_statistics(statistics, target))
-    return HarmonizedVolume(volume, scale, evidence, {**provenance, "extent": "brain"})
-
-
-def truth_fitted(scan: PreparedScan, truth: FloatArray) -> FloatArray:
-    """Return a scan through the lock that is fitted to its truth: the best that any look could give.
-
-    Parameters
-    ----------
-    scan
-        The prepared scan.
-    truth
-        Canonical intensities of the true target scan at the scan's voxels, shape (i, j, k).
-
-    Returns
-    -------
-    Canonical intensities, shape (i, j, k), 0 outside the brain mask.
-    """
-    mask = scan.brain_mask
-    positions, intensities = brain_positions(scan), scan.intensities(mask)
-    lock = fit_bilateral_grid(positions, intensities, truth[mask])
-    return on_brain(scan, lock.apply(positions, intensities))
+    return HarmonizedVolume(volume, scale, evidence, {**provenance, "extent": extent})
 
 
 def output_scale(
@@ -144,8 +110,13 @@ def output_scale(
     return target_statistics(statistics, target).scale
 
 
-def render(scan: PreparedScan, transform: BilateralGrid, scale: float, extent: Extent = "brain") -> Volume:
-    """Return scale · T(x, s) at the scan's own voxels, without resampling.
+def lock_of(extent: Extent) -> LockSettings:
+    """Return the usual lock for an extent; in a whole head the air is transformed too, and stays black."""
+    return LockSettings() if extent == "brain" else LockSettings(lift=0)
+
+
+def render(scan: PreparedScan, transform: BilateralGrid, extent: Extent = "brain") -> FloatArray:
+    """Return T(x, s) at the scan's own voxels, without resampling.
 
     Parameters
     ----------
@@ -153,18 +124,54 @@ def render(scan: PreparedScan, transform: BilateralGrid, scale: float, extent: E
         The prepared scan; s are its bias-corrected canonical intensities.
     transform
         T, in template mm and canonical units.
-    scale
-        Native intensity of 1 canonical unit in the output.
     extent
         `brain` sets voxels outside the brain mask to 0; `head` transforms all voxels.
+
+    Returns
+    -------
+    Canonical intensities, shape (i, j, k).
     """
     if extent == "brain":
-        intensities = scan.intensities(scan.brain_mask)
-        changed = transform.apply(brain_positions(scan), intensities)
-        return scan.native.with_voxels(on_brain(scan, changed * np.float32(scale)))
+        changed = transform.apply(brain_positions(scan), scan.intensities(scan.brain_mask))
+        return on_brain(scan, changed)
     everywhere = np.ones(scan.native.shape, dtype=bool)
     changed = transform.apply(scan.positions(everywhere), scan.intensities().ravel())
-    return scan.native.with_voxels((changed * np.float32(scale)).reshape(scan.native.shape))
+    return changed.reshape(scan.native.shape)
+
+
+def truth_fitted(scan: PreparedScan, truth: FloatArray) -> FloatArray:
+    """Return a scan through the lock that is fitted to its truth: the best that any contrast could give.
+
+    Parameters
+    ----------
+    scan
+        The prepared scan.
+    truth
+        Canonical intensities of the true target scan at the scan's voxels, shape (i, j, k).
+
+    Returns
+    -------
+    Canonical intensities, shape (i, j, k), 0 outside the brain mask.
+    """
+    mask = scan.brain_mask
+    return render(scan, fit_bilateral_grid(brain_positions(scan), scan.intensities(mask), truth[mask]))
+
+
+def at_native_voxels(scan: PreparedScan, picture: Volume, grid: Grid) -> FloatArray:
+    """Return a picture's intensities at the voxels of a scan's brain, 0 outside, shape of the native scan.
+
+    Interpolated linearly: what the grid cannot show is lost.
+
+    Parameters
+    ----------
+    scan
+        The prepared scan.
+    picture
+        Canonical units, on `grid`.
+    grid
+        In template space.
+    """
+    return on_brain(scan, _interpolated(scan, picture.voxels, grid))
 
 
 def add_change(scan: PreparedScan, change: FloatArray) -> FloatArray:
@@ -185,10 +192,14 @@ def add_change(scan: PreparedScan, change: FloatArray) -> FloatArray:
         here = change[scan.brain_mask]
     else:
         # Beyond the canonical brain the change goes on, so that the brain's border does not fade.
-        everywhere = filled_outward(change, canonical_brain(scan).mask)
-        voxels = grid.voxel_of(scan.positions(scan.brain_mask))
-        here = map_coordinates(everywhere, voxels.T, order=1, mode="nearest")
+        here = _interpolated(scan, filled_outward(change, canonical_brain(scan).mask), grid)
     return on_brain(scan, brain_intensities(scan) + here)
+
+
+def _interpolated(scan: PreparedScan, voxels: FloatArray, grid: Grid) -> FloatArray:
+    """Return values on a grid at the voxels of the scan's brain, shape (n,)."""
+    places = grid.voxel_of(scan.positions(scan.brain_mask))
+    return np.asarray(map_coordinates(voxels, places.T, order=1, mode="nearest"))
 
 
 def filled_outward(voxels: FloatArray, mask: BoolArray) -> FloatArray:

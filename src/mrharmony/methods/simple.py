@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from mrharmony.core.domain import Domain
 from mrharmony.core.volume import FloatArray
-from mrharmony.domains.fitted import Fitted, save_fitted
-from mrharmony.domains.statistics import DomainStatistics, save_statistics
-from mrharmony.methods.protocol import HarmonizedVolume
+from mrharmony.domains.fitted import Brains, Fitted, load_fitted, save_fitted
+from mrharmony.domains.statistics import DomainStatistics, load_statistics, save_statistics
+from mrharmony.methods.protocol import HarmonizedVolume, Implementation, MethodSettings
 from mrharmony.methods.rendering import in_target_units
 from mrharmony.networks.diffusion.model import STATISTICS
 from mrharmony.prepare.prepared import PreparedScan
@@ -25,7 +25,7 @@ class Rule(Protocol):
         """What the method has learned."""
 
     def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
-        """Return canonical intensities in the target's look on the native grid, 0 outside the brain."""
+        """As `Harmonizer.intensities`."""
 
 
 @dataclass(frozen=True)
@@ -47,30 +47,28 @@ class SimpleHarmonizer:
     rule: Rule
 
     def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
-        """Return canonical intensities in the target's look, shape (i, j, k), 0 outside the brain.
-
-        The part of `harmonize` that is the method's own; it takes no evidence.
-
-        Raises
-        ------
-        MrharmonyError
-            If the target domain is unknown, or the method cannot work from that source.
-        """
+        """Return what the rule makes of the scan; see `Harmonizer.intensities`."""
         return self.rule.intensities(scan, source, target)
 
     def harmonize(self, scan: PreparedScan, source: Domain | None, target: Domain) -> HarmonizedVolume:
-        """Return the harmonized scan with evidence; `source` is None where the scan's domain is unknown.
-
-        Raises
-        ------
-        MrharmonyError
-            If the target domain is unknown, or the method cannot work from that source.
-        """
+        """Return the harmonized scan with evidence; see `Harmonizer.harmonize`."""
         voxels = self.intensities(scan, source, target)
         return in_target_units(scan, voxels, source, target, self.statistics, {"method": self.name})
 
     def save(self, directory: Path) -> None:
         """Write `statistics.safetensors`, which all methods share, and the method's own file."""
-        directory.mkdir(parents=True, exist_ok=True)
         save_statistics(directory / STATISTICS, self.statistics)
         save_fitted(directory / f"{self.name}.safetensors", self.rule.fitted)
+
+
+def simple_method(
+    name: str, fit: Callable[[Brains], Fitted], rule: Callable[[Fitted], Rule]
+) -> Implementation:
+    """Return the code of a method that is a rule: `fit` learns what `rule` applies."""
+
+    def load(directory: Path, settings: MethodSettings) -> SimpleHarmonizer:
+        del settings
+        fitted = load_fitted(directory / f"{name}.safetensors")
+        return SimpleHarmonizer(name, load_statistics(directory / STATISTICS), rule(fitted))
+
+    return Implementation(load, lambda domains, known: SimpleHarmonizer(name, known, rule(fit(domains))))

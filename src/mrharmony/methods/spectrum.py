@@ -1,12 +1,9 @@
-"""The lowest spatial frequencies of a brain, and what changes where their amplitudes do.
+"""A swap of the lowest spatial frequencies: the scan's phases, the target's amplitudes.
 
-The brain's mean intensity is taken off before the transform, and coefficients are over the square root of the
-brain's voxel count. Otherwise the lowest frequencies of a brain on a black ground are those of its outline.
-
-A swap of the lowest spatial frequencies: the scan's phases, the target's amplitudes.
-
-Fourier domain adaptation (Yang and Soatto 2020, CVPR, equation 3) in three dimensions and within the brain;
-see `low_frequencies`.
+Fourier domain adaptation (Yang and Soatto 2020, CVPR, equation 3) in three dimensions and within the brain.
+The brain's mean intensity is subtracted before the transform and swapped apart, and coefficients are divided by
+the square root of the brain's voxel count: otherwise the lowest frequencies of a brain on a black ground are
+those of its outline.
 """
 
 from __future__ import annotations
@@ -51,7 +48,7 @@ class Spectrum(NamedTuple):
 
 
 class Amplitudes(NamedTuple):
-    """The average of several brains: mean intensity, and amplitudes of a box of frequencies."""
+    """The average of several brains: mean intensity, and amplitudes of the lowest frequencies."""
 
     mean: float
     amplitudes: NDArray[np.float64]
@@ -87,12 +84,14 @@ def mean_amplitudes(spectra: Sequence[Spectrum]) -> Amplitudes:
     return Amplitudes(float(np.mean([spectrum.mean for spectrum in spectra])), amplitudes)
 
 
-def swap_change(spectrum: Spectrum, wanted: Amplitudes, beta: float) -> FloatArray:
-    """Return what a brain gains where its mean and amplitudes become those wanted and its phases stay.
+def swap_change(spectrum: Spectrum, target: Amplitudes, beta: float) -> FloatArray:
+    """Return the change that brings a brain's mean and amplitudes to the target's and keeps its phases.
+
+    Δ = F⁻¹[c · (A' / |c| - 1)] + (m' - m), with the brain's coefficients c and mean m, the target's A', m'.
 
     Parameters
     ----------
-    spectrum, wanted
+    spectrum, target
         Of the frequencies up to `beta`.
     beta
         Highest frequency along each axis, cycles per voxel of 2 mm.
@@ -101,10 +100,10 @@ def swap_change(spectrum: Spectrum, wanted: Amplitudes, beta: float) -> FloatArr
     -------
     Canonical units, on the whole 2 mm template grid.
     """
-    gained = spectrum.low * (wanted.amplitudes / np.maximum(np.abs(spectrum.low), _TINY) - 1)
+    gained = spectrum.low * (target.amplitudes / np.maximum(np.abs(spectrum.low), _TINY) - 1)
     coefficients = np.zeros((*_SHAPE[:2], _SHAPE[2] // 2 + 1), dtype=np.complex128)
     coefficients[_box(beta)] = gained * np.sqrt(spectrum.voxels)
-    change = fft.irfftn(coefficients, _SHAPE) + (wanted.mean - spectrum.mean)
+    change = fft.irfftn(coefficients, _SHAPE) + (target.mean - spectrum.mean)
     return np.asarray(change, dtype=np.float32)
 
 
@@ -138,21 +137,15 @@ class SpectrumRule:
     @property
     def beta(self) -> float:
         """Highest frequency swapped along each axis, in cycles per voxel of 2 mm."""
-        return float(self.fitted.arrays["beta"])
+        return float(self.fitted.arrays["beta"].item())
 
     def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
-        """Return canonical intensities in the target's look; the source is not needed.
-
-        Raises
-        ------
-        MrharmonyError
-            If the target domain is unknown.
-        """
+        """Return the scan with the target's amplitudes; the source makes no difference."""
         del source
         row = self.fitted.row(target)
         means, amplitudes = (np.asarray(self.fitted.arrays[name]) for name in ("means", "amplitudes"))
-        wanted = Amplitudes(float(means[row]), amplitudes[row])
-        return add_change(scan, swap_change(cut(scan.once(_spectrum), self.beta), wanted, self.beta))
+        average = Amplitudes(float(means[row]), amplitudes[row])
+        return add_change(scan, swap_change(cut(scan.once(_spectrum), self.beta), average, self.beta))
 
 
 def fit_spectra(domains: Brains) -> Fitted:
@@ -170,12 +163,9 @@ def fit_spectra(domains: Brains) -> Fitted:
     require_brains(domains, least=2)
     spectra = {name: [brain_spectrum(brain) for brain in brains] for name, brains in domains.items()}
     beta = min(BETAS, key=lambda candidate: _training_error(domains, spectra, candidate))
-    contrasts = [mean_amplitudes([cut(spectrum, beta) for spectrum in domain]) for domain in spectra.values()]
-    means, amplitudes = (
-        [contrast.mean for contrast in contrasts],
-        [contrast.amplitudes for contrast in contrasts],
-    )
-    arrays = {"means": np.array(means), "amplitudes": np.array(amplitudes), "beta": np.array(beta)}
+    averages = [mean_amplitudes([cut(spectrum, beta) for spectrum in domain]) for domain in spectra.values()]
+    means, amplitudes = (np.array(part) for part in zip(*averages, strict=True))
+    arrays = {"means": means, "amplitudes": amplitudes, "beta": np.array(beta)}
     return Fitted(tuple(domains), arrays)
 
 

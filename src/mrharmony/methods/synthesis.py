@@ -1,11 +1,6 @@
-"""Looks of a scan as it might as well have been: other noise, tone, bias and side.
+"""Synthesis: what the target's scanner would have seen of this head, through the anatomy lock.
 
-The reference network is deterministic. What it says of small changes that a scanner could have made, and of
-the mirror image, shows how sure it is (test-time augmentation; Wang et al. 2019, Neurocomputing 338:34).
-
-Synthesis: what the target's scanner would have seen of this head, through the anatomy lock.
-
-A network gives the scan's looks on a few reference scanners; it knows tissues, whatever the contrast. A
+A network gives the scan's contrasts on a few reference scanners; it knows tissues, whatever the contrast. A
 domain is its contrast model: how its scans differ from mixtures of their own reference contrasts.
 """
 
@@ -31,7 +26,7 @@ from mrharmony.domains.contrast import (
 )
 from mrharmony.domains.fitted import Brains
 from mrharmony.domains.recognition import Recognition, recognise, source_findings
-from mrharmony.domains.statistics import DomainStatistics, save_statistics, target_statistics
+from mrharmony.domains.statistics import DomainStatistics, load_statistics, save_statistics, target_statistics
 from mrharmony.lock.bilateral_grid import BilateralGrid
 from mrharmony.lock.bounds import LockSettings
 from mrharmony.lock.gain_prior import fit_lock
@@ -44,64 +39,23 @@ from mrharmony.methods.detail import (
     transfer_detail,
     unchanged_detail,
 )
-from mrharmony.methods.protocol import HarmonizedVolume
-from mrharmony.methods.rendering import Extent, lock_of, render, through_lock
+from mrharmony.methods.protocol import Extent, HarmonizedVolume, MethodSettings
+from mrharmony.methods.rendering import lock_of, render, through_lock
 from mrharmony.networks.diffusion.model import STATISTICS
 from mrharmony.networks.reference.contrasts import reference_contrasts
 from mrharmony.networks.reference.network import shipped_network
 from mrharmony.prepare.canonical import CanonicalBrain, canonical_brain
 from mrharmony.prepare.prepared import PreparedScan
 
-NOISE = 0.02  # standard deviation, canonical units
-TONE = 0.1  # of the logarithm of the tone curve's power
-BIAS = 0.05  # of the logarithm of the bias at the borders of the grid, along each axis
-_DARKEST = 1e-3  # of the brain, which the network tells from air by not being 0
-
-
-def perturbed_contrasts(brain: CanonicalBrain, contrasts: ScanContrasts, seed: int) -> ScanContrasts:
-    """Return a scan with the reference looks of a perturbed copy of it; copies of odd seeds are mirrored.
-
-    Parameters
-    ----------
-    brain
-        The scan on the network's grid, whose middle is that of the template.
-    contrasts
-        Its own looks: positions and intensities stay what they are.
-    seed
-        Of the perturbation, at least 0.
-    """
-    mask, voxels = brain.mask, _perturbed(brain, np.random.default_rng([seed, 1]))
-    if seed % 2 == 0:
-        return contrasts._replace(references=reference_contrasts(shipped_network(), voxels, mask))
-    mirrored = mask[::-1]
-    found = reference_contrasts(shipped_network(), voxels[::-1], mirrored)
-    references = np.zeros((len(found), *mask.shape), np.float32)
-    references[:, mirrored] = found
-    return contrasts._replace(references=np.ascontiguousarray(references[:, ::-1][:, mask]))
-
-
-def _perturbed(brain: CanonicalBrain, rng: np.random.Generator) -> FloatArray:
-    mask = brain.mask
-    axes = [np.linspace(-1, 1, size) for size in mask.shape]
-    places = np.argwhere(mask)
-    slopes = BIAS * rng.standard_normal(3)
-    bias = sum(slope * axis[places[:, n]] for n, (slope, axis) in enumerate(zip(slopes, axes, strict=True)))
-    power = np.exp(TONE * rng.standard_normal())
-    inside = np.maximum(brain.volume.voxels[mask], 0) ** power * np.exp(bias)
-    inside += NOISE * rng.standard_normal(len(inside))
-    voxels = np.zeros(mask.shape, np.float32)
-    voxels[mask] = np.maximum(inside, _DARKEST)
-    return voxels
-
-
 SYNTHESIS = "synthesis"
 RELATIVE_SHARE = 0.5  # of the relative fit, where the source is known
 LOCK = LockSettings()  # the usual one, from benchmarks.calibration.lock
+_DEFAULTS = MethodSettings()
 
 
 @dataclass(frozen=True)
 class SynthesisHarmonizer:
-    """The expected look of the head on the target's scanner, through the lock.
+    """The expected contrast of the head on the target's scanner, through the lock.
 
     Parameters
     ----------
@@ -136,78 +90,80 @@ class SynthesisHarmonizer:
             If it transforms the whole head: detail is known of brains only.
         """
         if self.extent != "brain":
-            raise MrharmonyError(f"--detail: knows only the brain. Leave --extent {self.extent} out.")
+            raise MrharmonyError(
+                f"detail=True transforms only the brain. Leave it or extent='{self.extent}' out."
+            )
         return replace(self, transfers_detail=True)
 
-    def transform(self, scan: PreparedScan, source: Domain | None, target: Domain) -> BilateralGrid:
-        """Return the transform of a scan's canonical intensities.
+    def transform(
+        self, scan: PreparedScan, source: Domain | None, target: Domain, seed: int | None = None
+    ) -> BilateralGrid:
+        """Return the transform of a scan's canonical intensities, or of a copy perturbed by a seed.
 
-        It is a blend of two fits. Absolute: from the scan itself to its look in the target. Relative: from
-        its look in the source to its look in the target, so that what the network gets wrong in both cancels.
-        An unknown source is that of the domain that the scan looks like; where it looks like none, the
-        absolute fit is alone. Where source and target are the same it is exactly the identity.
+        It is a blend of two fits. Absolute: from the scan itself to its contrast in the target. Relative:
+        from its contrast in the source to its contrast in the target, so that what the network gets wrong in
+        both cancels. In the place of an unknown source stands the domain that the scan resembles; where it
+        resembles none, the absolute fit is alone. From a domain to itself it is exactly the identity.
 
         Raises
         ------
         MrharmonyError
             If the target domain is unknown.
         """
-        contrast_model = contrast_model_of(self.contrast_models, target)
+        target_model = contrast_model_of(self.contrast_models, target)
         if source is not None and source.name == target.name:
             return self.lock.lattice()
-        contrasts = scan_contrasts(scan)
-        return self._fit(contrasts, self._origin(contrasts, source), contrast_model)
+        contrasts, origin = scan_contrasts(scan), self._origin(scan, source)
+        if seed is not None:
+            contrasts = perturbed_contrasts(canonical_brain(scan), contrasts, seed)
+        expected = target_model.contrast(contrasts)
+        absolute = fit_lock(contrasts.positions, contrasts.intensities, expected, self.lock)
+        if origin is None:
+            return absolute
+        relative = fit_lock(contrasts.positions, origin.contrast(contrasts), expected, self.lock)
+        return absolute.blend(relative, RELATIVE_SHARE)
 
     def transforms(
         self, scan: PreparedScan, source: Domain | None, target: Domain, seeds: Sequence[int]
     ) -> list[BilateralGrid]:
-        """Return the transforms that follow from perturbed copies of a scan, one a seed.
+        """Return the transforms that follow from perturbed copies of a scan, one a seed; see `transform`."""
+        return [self.transform(scan, source, target, seed) for seed in seeds]
 
-        Raises
-        ------
-        MrharmonyError
-            If the target domain is unknown.
-        """
-        contrast_model = contrast_model_of(self.contrast_models, target)
-        if source is not None and source.name == target.name:
-            return [self.lock.lattice()] * len(seeds)
-        contrasts, brain = scan_contrasts(scan), canonical_brain(scan)
-        origin = self._origin(contrasts, source)
-        return [
-            self._fit(perturbed_contrasts(brain, contrasts, seed), origin, contrast_model) for seed in seeds
-        ]
+    def nearest(self, scan: PreparedScan) -> Recognition:
+        """Return the known domain that a scan resembles most."""
+        return recognise(self.contrast_models, scan_contrasts(scan))
+
+    def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
+        """Return the scan through the lock, and its detail if asked for; see `Harmonizer.intensities`."""
+        if self.transfers_detail:
+            return self.harmonize(scan, source, target).intensities()
+        return render(scan, self.transform(scan, source, target))
 
     def harmonize(self, scan: PreparedScan, source: Domain | None, target: Domain) -> HarmonizedVolume:
-        """Return the harmonized scan with evidence; `source` is None where the scan's domain is unknown.
+        """Return the harmonized scan with evidence; see `Harmonizer.harmonize`.
 
-        A scan that is strange to its source, or to all domains, is told by a finding and at least `warn`.
-
-        Raises
-        ------
-        MrharmonyError
-            If the target domain is unknown.
+        A scan that is strange to its source, or to all domains, gets a finding and at least the verdict
+        `warn`.
         """
-        contrast_model, contrasts, told = (
-            contrast_model_of(self.contrast_models, target),
-            scan_contrasts(scan),
-            self._told(source),
-        )
-        nearest = recognise(self.contrast_models, contrasts)
-        if source is not None and source.name == target.name:
-            transform = self.lock.lattice()
-        else:
-            transform = self._fit(contrasts, told or self._alike(nearest), contrast_model)
+        transform = self.transform(scan, source, target)
         done = through_lock(scan, transform, self.name, source, target, self.statistics, self.extent)
         if self.transfers_detail:
             done = self._detailed(scan, done, source, target)
-        distance = told.distance(contrasts) if told else nearest.distance
-        findings = source_findings(source if told else None, distance)
+        given, nearest = self._model_of(source), scan.once(self.nearest)
+        distance = given.distance(scan_contrasts(scan)) if given else nearest.distance
+        findings = source_findings(source if given else None, distance)
         return replace(
             done,
             evidence=done.evidence.doubted([finding.code for finding in findings]),
             provenance={**done.provenance, "nearest": nearest.name, "distance": distance},
             findings=(*done.findings, *findings),
         )
+
+    def save(self, directory: Path) -> None:
+        """Write `statistics.safetensors`, which all methods share, `synthesis` and `detail.safetensors`."""
+        save_statistics(directory / STATISTICS, self.statistics)
+        save_contrast_models(directory, self.contrast_models)
+        save_details(directory, self.details)
 
     def _detailed(
         self, scan: PreparedScan, done: HarmonizedVolume, source: Domain | None, target: Domain
@@ -218,47 +174,16 @@ class SynthesisHarmonizer:
             return unchanged_detail(done)
         return transfer_detail(scan, done, detail, target_statistics(self.statistics, target))
 
-    def _origin(self, contrasts: ScanContrasts, source: Domain | None) -> ContrastModel | None:
-        """Return the contrast model of the given source, else of the domain that the scan resembles."""
-        return self._told(source) or self._alike(recognise(self.contrast_models, contrasts))
-
-    def _told(self, source: Domain | None) -> ContrastModel | None:
-        """Return the contrast model of a source that was told and is known."""
+    def _model_of(self, source: Domain | None) -> ContrastModel | None:
         return self.contrast_models.get(source.name) if source else None
 
-    def _alike(self, nearest: Recognition) -> ContrastModel | None:
-        """Return the contrast model of the nearest domain; None where the scan looks like no domain."""
+    def _origin(self, scan: PreparedScan, source: Domain | None) -> ContrastModel | None:
+        """Return the contrast model of the source, else of the domain that the scan resembles, if any."""
+        given = self._model_of(source)
+        if given is not None:
+            return given
+        nearest = scan.once(self.nearest)
         return self.contrast_models[nearest.name] if nearest.is_alike else None
-
-    def _fit(
-        self, contrasts: ScanContrasts, origin: ContrastModel | None, target: ContrastModel
-    ) -> BilateralGrid:
-        """Return the absolute fit, blended with the relative one where the origin is known."""
-        wanted = target.contrast(contrasts)
-        absolute = fit_lock(contrasts.positions, contrasts.intensities, wanted, self.lock)
-        if origin is None:
-            return absolute
-        relative = fit_lock(contrasts.positions, origin.contrast(contrasts), wanted, self.lock)
-        return absolute.blend(relative, RELATIVE_SHARE)
-
-    def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
-        """Return canonical intensities in the target's look, shape (i, j, k), 0 outside the brain.
-
-        Raises
-        ------
-        MrharmonyError
-            If the target domain is unknown.
-        """
-        if self.transfers_detail:
-            return self.harmonize(scan, source, target).intensities()
-        return render(scan, self.transform(scan, source, target), 1.0).voxels
-
-    def save(self, directory: Path) -> None:
-        """Write `statistics.safetensors`, which all methods share, `synthesis` and `detail.safetensors`."""
-        directory.mkdir(parents=True, exist_ok=True)
-        save_statistics(directory / STATISTICS, self.statistics)
-        save_contrast_models(directory, self.contrast_models)
-        save_details(directory, self.details)
 
 
 def fit_synthesis(domains: Brains, statistics: Mapping[str, DomainStatistics]) -> SynthesisHarmonizer:
@@ -275,21 +200,65 @@ def fit_synthesis(domains: Brains, statistics: Mapping[str, DomainStatistics]) -
     return SynthesisHarmonizer(statistics, fit_contrast_models(domains), details=fit_details(domains))
 
 
-def load_synthesis(
-    directory: Path, statistics: Mapping[str, DomainStatistics], extent: Extent = "brain"
-) -> SynthesisHarmonizer:
-    """Return the method with the contrast models of a directory that `save` wrote, and its detail if any.
+def load_synthesis(directory: Path, settings: MethodSettings = _DEFAULTS) -> SynthesisHarmonizer:
+    """Return the method that `save` left in a directory.
 
     Raises
     ------
     MrharmonyError
-        If there are no contrast models, they are damaged, or belong to another network; or the
-        detail is damaged.
+        If there are no contrast models, they are damaged, or belong to another network; the detail is
+        damaged; or detail is to be transferred in whole heads.
     """
-    return SynthesisHarmonizer(
-        statistics,
+    method = SynthesisHarmonizer(
+        load_statistics(directory / STATISTICS),
         load_contrast_models(directory),
-        lock_of(extent, LOCK),
-        extent,
+        lock_of(settings.extent),
+        settings.extent,
         details=load_details(directory),
     )
+    return method.with_detail() if settings.detail else method
+
+
+# The network is deterministic. What it makes of small changes that a scanner could have made, and of the
+# mirror image, shows how sure it is (test-time augmentation; Wang et al. 2019, Neurocomputing 338:34).
+NOISE = 0.02  # standard deviation, canonical units
+TONE = 0.1  # of the logarithm of the tone curve's power
+BIAS = 0.05  # of the logarithm of the bias at the borders of the grid, along each axis
+_DARKEST = 1e-3  # of the brain, which the network tells from air by not being 0
+
+
+def perturbed_contrasts(brain: CanonicalBrain, contrasts: ScanContrasts, seed: int) -> ScanContrasts:
+    """Return a scan with the reference contrasts of a perturbed copy; copies of odd seeds are mirrored.
+
+    Parameters
+    ----------
+    brain
+        The scan on the network's grid, whose middle is that of the template.
+    contrasts
+        Its own contrasts: positions and intensities stay what they are.
+    seed
+        Of the perturbation, at least 0.
+    """
+    mask, voxels = brain.mask, _perturbed(brain, np.random.default_rng([seed, 1]))
+    if seed % 2 == 0:
+        return contrasts._replace(references=reference_contrasts(shipped_network(), voxels, mask))
+    mirrored = mask[::-1]
+    found = reference_contrasts(shipped_network(), voxels[::-1], mirrored)
+    references = np.zeros((len(found), *mask.shape), np.float32)
+    references[:, mirrored] = found
+    return contrasts._replace(references=np.ascontiguousarray(references[:, ::-1][:, mask]))
+
+
+def _perturbed(brain: CanonicalBrain, rng: np.random.Generator) -> FloatArray:
+    """Return s^p · exp(b · x) + n: other tone p, bias b along the axes x in -1..1, and noise n."""
+    mask = brain.mask
+    axes = [np.linspace(-1, 1, size) for size in mask.shape]
+    places = np.argwhere(mask)
+    slopes = BIAS * rng.standard_normal(3)
+    bias = sum(slope * axis[places[:, n]] for n, (slope, axis) in enumerate(zip(slopes, axes, strict=True)))
+    power = np.exp(TONE * rng.standard_normal())
+    inside = np.maximum(brain.volume.voxels[mask], 0) ** power * np.exp(bias)
+    inside += NOISE * rng.standard_normal(len(inside))
+    voxels = np.zeros(mask.shape, np.float32)
+    voxels[mask] = np.maximum(inside, _DARKEST)
+    return voxels

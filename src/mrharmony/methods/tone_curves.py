@@ -1,6 +1,6 @@
-"""Monotone curves from one set of quantiles to another, as bilateral grids: quantile matching.
+"""Quantile matching: monotone curves from one set of quantiles to another, as bilateral grids.
 
-Methods without learning, behind the same protocol: the baselines, and the rival to beat.
+The baselines, and in `regional` the rival to beat.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +17,14 @@ from mrharmony.core.volume import FloatArray
 from mrharmony.domains.statistics import (
     DomainStatistics,
     brain_statistics,
+    load_statistics,
     region_lattice,
     save_statistics,
     target_statistics,
 )
 from mrharmony.lock.bilateral_grid import FIELD_OF_VIEW, BilateralGrid
-from mrharmony.methods.protocol import HarmonizedVolume
-from mrharmony.methods.rendering import Extent, render, through_lock
+from mrharmony.methods.protocol import Extent, HarmonizedVolume, MethodSettings
+from mrharmony.methods.rendering import render, through_lock
 from mrharmony.networks.diffusion.model import STATISTICS
 from mrharmony.prepare.canonical import canonical_brain
 from mrharmony.prepare.prepared import PreparedScan
@@ -70,9 +70,8 @@ def _offsets(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDArra
     return np.append(black, black + np.cumsum(bounded * np.diff(_KNOTS)))
 
 
-ClassicalMethod = Literal["none", "histogram", "population", "regional", "regional-scan"]
 Curves = Callable[[DomainStatistics, DomainStatistics], BilateralGrid]
-_CURVES: dict[ClassicalMethod, Curves] = {
+CURVES: Mapping[str, Curves] = {
     "none": lambda source, target: BilateralGrid.identity(),
     "histogram": global_curve,
     "population": global_curve,
@@ -101,37 +100,9 @@ class ClassicalHarmonizer:
         `brain` or `head`; see `render`.
     """
 
-    name: ClassicalMethod
+    name: str
     statistics: Mapping[str, DomainStatistics]
     extent: Extent = "brain"
-
-    def harmonize(self, scan: PreparedScan, source: Domain | None, target: Domain) -> HarmonizedVolume:
-        """Return the harmonized scan; `source` is None where the scan's domain is unknown.
-
-        Raises
-        ------
-        MrharmonyError
-            If the target domain is unknown.
-        """
-        transform = self.transform(scan, source, target)
-        return through_lock(scan, transform, self.name, source, target, self.statistics, self.extent)
-
-    def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
-        """Return canonical intensities in the target's look, shape (i, j, k), 0 outside the brain.
-
-        The part of `harmonize` that is the method's own; it takes no evidence.
-
-        Raises
-        ------
-        MrharmonyError
-            If the target domain is unknown.
-        """
-        return render(scan, self.transform(scan, source, target), 1.0).voxels
-
-    def save(self, directory: Path) -> None:
-        """Write `statistics.safetensors`, which all methods share."""
-        directory.mkdir(parents=True, exist_ok=True)
-        save_statistics(directory / STATISTICS, self.statistics)
 
     def transform(self, scan: PreparedScan, source: Domain | None, target: Domain) -> BilateralGrid:
         """Return the transform of the scan's canonical intensities.
@@ -143,8 +114,32 @@ class ClassicalHarmonizer:
         """
         domain = self.statistics.get(source.name) if source and self.name in _KNOWS_THE_SOURCE else None
         before = domain or scan_statistics(scan)
-        curves = _CURVES[self.name](before, target_statistics(self.statistics, target))
+        curves = CURVES[self.name](before, target_statistics(self.statistics, target))
         return curves if self.extent == "brain" else curves.grounded()
+
+    def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
+        """Return the scan through the curves; see `Harmonizer.intensities`."""
+        return render(scan, self.transform(scan, source, target))
+
+    def harmonize(self, scan: PreparedScan, source: Domain | None, target: Domain) -> HarmonizedVolume:
+        """Return the harmonized scan with evidence; see `Harmonizer.harmonize`."""
+        transform = self.transform(scan, source, target)
+        return through_lock(scan, transform, self.name, source, target, self.statistics, self.extent)
+
+    def save(self, directory: Path) -> None:
+        """Write `statistics.safetensors`, which all methods share."""
+        save_statistics(directory / STATISTICS, self.statistics)
+
+
+def load_curves(name: str, directory: Path, settings: MethodSettings) -> ClassicalHarmonizer:
+    """Return the method with the statistics of a model directory.
+
+    Raises
+    ------
+    MrharmonyError
+        If the statistics are missing or damaged.
+    """
+    return ClassicalHarmonizer(name, load_statistics(directory / STATISTICS), settings.extent)
 
 
 def scan_statistics(scan: PreparedScan) -> DomainStatistics:

@@ -138,8 +138,8 @@ class Training:
             self.average.optimization_step = file.record("ema_step")
             state: dict[int, dict[str, torch.Tensor]] = {}
             for name, value in file.tensors("optimizer/").items():
-                index, field = name.split("/")
-                state.setdefault(int(index), {})[field] = value
+                number, field = name.split("/")
+                state.setdefault(int(number), {})[field] = value
             groups = self._optimizer.state_dict()["param_groups"]
             self._optimizer.load_state_dict({"state": state, "param_groups": groups})
             self.finished, self.seconds = file.record("step"), file.record("seconds")

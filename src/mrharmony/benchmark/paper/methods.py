@@ -15,7 +15,8 @@ from mrharmony.core.domain import Domain, same_name
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import FloatArray
 from mrharmony.domains.statistics import load_statistics
-from mrharmony.methods.registry import FittedMethod, load_method
+from mrharmony.methods.protocol import Harmonizer
+from mrharmony.methods.registry import load_method
 from mrharmony.methods.synthesis import SYNTHESIS
 from mrharmony.networks.diffusion.model import STATISTICS
 from mrharmony.networks.diffusion.translation import TranslationSettings
@@ -56,7 +57,7 @@ def fitted_methods(model: Path, fitted: Mapping[str, Path]) -> tuple[tuple[Paper
     model
         Directory that those of `ALWAYS` are read from unless they are in `fitted`.
     fitted
-        Directories that `FittedMethod.save` wrote, by the method's name: any method that `load_method` knows.
+        Directories that `Harmonizer.save` wrote, by the method's name: any method that `load_method` knows.
 
     Returns
     -------
@@ -88,7 +89,7 @@ def _translated(folder: PictureFolder, settings: TranslationSettings, direction:
     return folder.translate(direction.slices, direction.target, settings).images
 
 
-def _harmonized(method: FittedMethod, known: tuple[str, ...], direction: Direction) -> FloatArray:
+def _harmonized(method: Harmonizer, known: tuple[str, ...], direction: Direction) -> FloatArray:
     """Return the slices of harmonized volumes; a source that the method does not know is not told to it."""
     source, target = (_known(known, name) for name in (direction.source, direction.target))
     if target is None:

@@ -24,7 +24,8 @@ from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
 from mrharmony.core.version import __version__
 from mrharmony.evaluate.paper import PaperRow, SliceScores, as_picture, image_scores, paper_table
-from mrharmony.jobs.stable import open_image_to_image
+from mrharmony.methods.image_to_image import load_image_to_image
+from mrharmony.methods.protocol import MethodSettings
 from mrharmony.networks.diffusion.model import model_hash, read_card
 from mrharmony.networks.diffusion.translation import TranslationSettings
 
@@ -158,7 +159,8 @@ def open_study(request: PaperRequest) -> Study:
     """Open the model, prepare the scans and draw the slices."""
     card = read_card(request.model)
     card.domain(request.target)
-    opened = open_image_to_image(request.model, request.paper, lock=False, device=request.device)
+    settings = MethodSettings(device=request.device, lock=False, translation=request.paper)
+    opened = load_image_to_image(request.model, settings)
     work = request.output / "work"
     names = (request.source, request.target)
     scans = study_scans(
