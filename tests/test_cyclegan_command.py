@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.jobs.cyclegan import train_pairs_on_bids
+from mrharmony.jobs.data_sets import DataSet
+from mrharmony.jobs.training import train_pairs_on_bids
 from mrharmony.networks.cyclegan.networks import CycleGanSettings
 
 TINY = "channels: 4\nblocks: 0\ndiscriminator_channels: 4\nsteps: 3\n"
@@ -49,7 +50,11 @@ def test_a_pair_is_trained_and_a_scan_keeps_its_grid(run, cohort: Path, scan: Pa
     (model / "mrharmony.json").write_text(json.dumps(other))
     with pytest.raises(MrharmonyError, match="fitted on other scans"):
         train_pairs_on_bids(
-            cohort, model, [("mprage3t", "spgr15t")], "session", CycleGanSettings.preset(str(preset)), "cpu"
+            DataSet(cohort, "session"),
+            model,
+            [("mprage3t", "spgr15t")],
+            CycleGanSettings.preset(str(preset)),
+            "cpu",
         )
 
 

@@ -112,10 +112,13 @@ def test_scans_that_would_share_a_result_are_refused(run, study: Path, tmp_path:
     assert not (tmp_path / "out").exists()
 
 
-def test_a_broken_sidecar_is_a_row_that_says_nothing(run, study: Path, out: Path):
-    next(out.rglob("*_desc-harmonized_T1w.json")).write_text("{")
-    status, output, _ = run("bids", study, out, "group", "--to", "LA", "--json")
+@pytest.mark.parametrize(("content", "key"), [("{", ""), ('{"Target": "LA", "Method": 3}', "Method")])
+def test_a_broken_sidecar_is_a_row_that_says_nothing(run, study: Path, out: Path, content: str, key: str):
+    sidecar = next(out.rglob("*_desc-harmonized_T1w.json"))
+    sidecar.write_text(content)
+    status, output, errors = run("bids", study, out, "group", "--to", "LA", "--json")
     assert status == 0
+    assert (f"{sidecar}: {key}: " in errors) == bool(key)
     table = Path(json.loads(output)["table"]).read_text().splitlines()
     assert table[1].split("\t")[1:] == ["n/a"] * (len(table[0].split("\t")) - 1)
 

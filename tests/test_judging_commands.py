@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -9,13 +10,20 @@ import numpy as np
 import pytest
 
 from mrharmony.cli.evaluating import evaluate
+from mrharmony.jobs.evaluating import scan_files
+from mrharmony.scans.bids import BidsIndex
 from mrharmony.scans.reading import read_scan
+from mrharmony.scans.sidecar import HarmonizedSidecar
 from mrharmony.scans.writing import write_scan
 from mrharmony.simulate.cohort import write_cohort
 from sentences import sentences
 
 COMMANDS = [command.name or command.callback.__name__ for command in evaluate.registered_commands]
 TRUE_BRAIN = "derivatives/truth/sub-001/anat/sub-001_dseg.nii.gz"
+
+NOTE = HarmonizedSidecar(
+    target="mprage3t", method="none", intensity_scale=500.0, sources=(), drift={}, verdict="pass"
+)
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +52,21 @@ def harmonized(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         copy = folder / scan.relative_to(raw).with_name(scan.name.replace("_T1w", "_desc-harmonized_T1w"))
         read = read_scan(scan)
         bright = np.percentile(read.volume.voxels[read.volume.voxels > 0], 90)
-        note = {"Method": "none", "IntensityScale": 500.0}
-        write_scan(copy, read.volume.voxels * np.float32(500 / bright), read, note)
+        write_scan(copy, read.volume.voxels * np.float32(500 / bright), read, NOTE.record())
     (broken,) = folder.rglob("*_run-2_desc-harmonized_T1w.nii.gz")
     broken.write_bytes(broken.read_bytes()[:1000])
     return folder
+
+
+def test_a_scan_with_a_damaged_sidecar_of_ours_is_refused_alone(raw: Path, tmp_path: Path):
+    scans = BidsIndex.open(raw, "session").scans[:2]
+    spoiled = shutil.copytree(scans[0].path.parent, tmp_path / "sub-001" / "ses-a" / "anat")
+    path = spoiled / scans[0].path.name
+    path.with_name("sub-001_ses-mprage3t_T1w.json").write_text(json.dumps(NOTE.record() | {"Drift": 1}))
+    spoilt = replace(scans[0], path=path)
+    files, refused = scan_files(raw, [spoilt, scans[1]])
+    assert list(files) == [scans[1].path]
+    assert "Drift: " in refused[path]
 
 
 @pytest.fixture

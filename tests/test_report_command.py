@@ -104,8 +104,14 @@ def test_a_lost_output_keeps_its_line_without_a_picture(study: Path):
 
 def test_a_damaged_sidecar_is_named_and_others_are_shown(study: Path):
     _note(study).with_name("sub-2_desc-harmonized_T1w.json").write_text("{")
-    page = write_report(study / "out").page.read_text("utf-8")
+    odd = _note(study).with_name("sub-3_desc-harmonized_T1w.json")
+    odd.write_text(json.dumps(json.loads(_note(study).read_text()) | {"IntensityScale": "bright"}))
+    written = write_report(study / "out")
+    page = written.page.read_text("utf-8")
     assert "sub-2_desc-harmonized_T1w.json" in page
+    assert "sub-3_desc-harmonized_T1w.json" in page
+    assert "IntensityScale: " in written.remarks[str(odd.relative_to(study / "out"))]
+    assert len(_pictures(page)) == 1
 
 
 def test_names_are_escaped(study: Path):

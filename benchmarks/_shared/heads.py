@@ -9,11 +9,9 @@ from numpy.typing import NDArray
 
 from mrharmony.core.domain import Domain
 from mrharmony.core.volume import FloatArray
-from mrharmony.domains.statistics import load_statistics
 from mrharmony.evaluate.paired import peak_ratio
 from mrharmony.jobs.brains import prepare_brains
 from mrharmony.methods.synthesis import SynthesisHarmonizer, load_synthesis
-from mrharmony.networks.diffusion.model import STATISTICS
 from mrharmony.prepare.pipeline import prepare_scan
 from mrharmony.prepare.prepared import PreparedScan
 from mrharmony.scans.bids import BidsIndex, shuffle_key
@@ -153,7 +151,7 @@ def seen(head: Anatomy, scanner: Scanner, seed: Sequence[int]) -> PreparedScan:
 def shipped_synthesis() -> SynthesisHarmonizer:
     """Return the default method of the shipped model."""
     model = shipped_model()
-    return load_synthesis(model, load_statistics(model / STATISTICS))
+    return load_synthesis(model)
 
 
 def domain(name: str) -> Domain:

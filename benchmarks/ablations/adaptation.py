@@ -23,12 +23,11 @@ from benchmarks._shared.records import kept
 from benchmarks._shared.reports import Report, save
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
-from mrharmony.domains.statistics import fit_statistics, load_statistics
+from mrharmony.domains.statistics import fit_statistics
 from mrharmony.evaluate.bootstrap import bootstrap_estimate, bootstrap_interval
 from mrharmony.methods.rendering import truth_fitted
 from mrharmony.methods.synthesis import SynthesisHarmonizer, fit_synthesis, load_synthesis
 from mrharmony.methods.tone_curves import ClassicalHarmonizer
-from mrharmony.networks.diffusion.model import STATISTICS
 from mrharmony.networks.reference.network import reference_names
 from mrharmony.prepare.canonical import brain_on_grid
 from mrharmony.prepare.prepared import PreparedScan
@@ -82,7 +81,7 @@ def learn(bids_dir: Path, site: str, scanners: Sequence[Scanner], cache: Path, o
 def kit(scanners: Sequence[Scanner], count: int, fitted: Path) -> Kit:
     """Return the methods of the shipped model, with the new scanners as learned from so many scans."""
     folders = [fitted / f"{scanner.name}-{count}" for scanner in scanners] if count else []
-    parts = [load_synthesis(f, load_statistics(f / STATISTICS)) for f in (shipped_model(), *folders)]
+    parts = [load_synthesis(f) for f in (shipped_model(), *folders)]
     statistics = {name: own for part in parts for name, own in part.statistics.items()}
     contrast_models = {name: own for part in parts for name, own in part.contrast_models.items()}
     return {

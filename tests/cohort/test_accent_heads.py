@@ -29,8 +29,8 @@ def overlap(one: Anatomy, other: CanonicalBrain) -> float:
 def test_they_are_warps_of_real_anatomies_and_of_the_average(
     brain: CanonicalBrain, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(reference_training, "ACCENT_PEOPLE", 1)
-    monkeypatch.setattr(reference_training, "ACCENT_AVERAGES", 1)
+    monkeypatch.setattr(reference_training, "CONTRAST_PEOPLE", 1)
+    monkeypatch.setattr(reference_training, "CONTRAST_AVERAGES", 1)
     real, average = contrast_heads([brain] * 3, seed=1)
     assert overlap(real, brain) > 0.9
     assert overlap(average, brain) > 0.85

@@ -9,6 +9,7 @@ import pytest
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.domains.statistics import load_statistics
 from mrharmony.jobs.adapting import AdaptationReport, adapt_on_bids, new_domains
+from mrharmony.jobs.data_sets import DataSet
 from mrharmony.jobs.harmonizing import harmonize_scan
 from mrharmony.jobs.opening import open_job
 from mrharmony.jobs.training import train_on_bids
@@ -34,14 +35,14 @@ def base(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("base")
     (folder / "tiny.yaml").write_text(TINY)
     settings = TrainingSettings.preset(str(folder / "tiny.yaml"))
-    train_on_bids(cohort, folder / "model", "session", ["mprage3t"], settings, "cpu")
+    train_on_bids(DataSet(cohort, "session", ["mprage3t"]), folder / "model", settings, "cpu")
     return folder / "model"
 
 
 @pytest.fixture(scope="module")
 def report(cohort: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -> AdaptationReport:
     output = tmp_path_factory.mktemp("adapted") / "model"
-    return adapt_on_bids(cohort, base, output, "session", None, QUICK, "cpu")
+    return adapt_on_bids(DataSet(cohort, "session"), base, output, QUICK, "cpu")
 
 
 def test_a_single_scan_of_a_new_site_makes_it_known(report: AdaptationReport, scan: Path, tmp_path: Path):
@@ -85,16 +86,16 @@ def test_the_report_gives_the_drift_of_known_domains(report: AdaptationReport):
 def test_an_existing_output_is_left_alone(report: AdaptationReport, cohort: Path, base: Path):
     before = model_hash(report.model)
     with pytest.raises(MrharmonyError, match="exists already"):
-        adapt_on_bids(cohort, base, report.model, "session", None, QUICK, "cpu")
+        adapt_on_bids(DataSet(cohort, "session"), base, report.model, QUICK, "cpu")
     assert model_hash(report.model) == before
 
 
 def test_a_base_that_is_no_model_is_told(cohort: Path, tmp_path: Path):
     with pytest.raises(MrharmonyError, match="not a model"):
-        adapt_on_bids(cohort, tmp_path, tmp_path / "model", "session", None, QUICK, "cpu")
+        adapt_on_bids(DataSet(cohort, "session"), tmp_path, tmp_path / "model", QUICK, "cpu")
     (tmp_path / "model_index.json").write_text("{}")
     with pytest.raises(MrharmonyError, match="pipeline"):
-        adapt_on_bids(cohort, tmp_path, tmp_path / "model", "session", None, QUICK, "cpu")
+        adapt_on_bids(DataSet(cohort, "session"), tmp_path, tmp_path / "model", QUICK, "cpu")
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,12 @@ from mrharmony.jobs.harmonizing import HarmonizeJob, harmonize_scan
 from mrharmony.methods.protocol import HarmonizedVolume
 from mrharmony.networks.diffusion.model import STATISTICS, read_card
 from mrharmony.scans.bids import BidsIndex
+from mrharmony.scans.sidecar import Provenance
 from mrharmony.weights import shipped_model
 from sentences import sentences
 
 TARGET = Domain("mprage-3t", "mprage-3t")
-PROVENANCE = {"ModelSHA256": "0" * 64, "Seed": 0, "Sampling": None, "DetailTransfer": False}
+PROVENANCE = Provenance(model_sha256="0" * 64)
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def test_a_failed_scan_is_not_written_and_the_sentence_says_why_and_what_to_do(j
     assert (outcome.output, outcome.verdict) == (None, "fail")
     assert outcome.record()["reason"] == outcome.reason
     assert len(sentences(outcome.reason)) == 1
-    for part in (scan.name, "rank_correlation is -", "below 0.", "--force"):
+    for part in (scan.name, "rank_correlation is -", "below 0.", "force it to be written"):
         assert part in outcome.reason
     assert not list(tmp_path.iterdir())
 

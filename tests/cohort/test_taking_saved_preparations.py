@@ -17,14 +17,15 @@ from mrharmony.benchmark.run import BenchmarkRequest
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.jobs import brains as preparing
 from mrharmony.jobs.brains import ScanFile, load_brain, prepare_brains, prepare_positions, saved_sha256
-from mrharmony.jobs.evaluation_inputs import judged_scans, prepared_alone, prepared_on_one_grid
+from mrharmony.jobs.evaluating import evaluation_scans, prepared_alone, prepared_on_one_grid
 from mrharmony.jobs.harmonizing import harmonize_scan, way_to
 from mrharmony.jobs.opening import open_job
-from mrharmony.jobs.training_brains import run_folder, training_brains
+from mrharmony.jobs.training import run_folder, training_brains
 from mrharmony.prepare.prepared import PreparedScan
 from mrharmony.prepare.saved import PreparedFiles, discard_prepared, read_prepared, write_prepared
 from mrharmony.scans.bids import BidsIndex
 from mrharmony.scans.reading import read_mask, read_scan
+from mrharmony.scans.sidecar import HarmonizedSidecar
 from mrharmony.scans.writing import write_scan
 from mrharmony.simulate.cohort_files import true_brain
 from mrharmony.space.grid import Grid
@@ -135,9 +136,9 @@ def test_a_fresh_scan_is_hashed_once(
 
 
 def test_evaluators_judge_the_saved_brains(index: BidsIndex, saved: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("mrharmony.jobs.evaluation_inputs.ZOOM", 4.0)
-    judged = judged_scans(index, index.scans, workers=1, prepared=saved)
-    for entry, brain in zip(judged.scans, judged.brains, strict=True):
+    monkeypatch.setattr("mrharmony.jobs.evaluating.ZOOM", 4.0)
+    found = evaluation_scans(index, index.scans, workers=1, prepared=saved)
+    for entry, brain in zip(found.scans, found.brains, strict=True):
         np.testing.assert_array_equal(brain.volume.voxels, canonical(entry.path, saved)[0])
     one, other = (entry.path for entry in index.scans)
     assert prepared_alone(ScanFile(one, prepared=saved)).scale == 300
@@ -166,8 +167,15 @@ def test_a_harmonized_scan_takes_the_preparation_of_the_scan_it_was_made_of(
 ):
     path, made = index.scans[0].path, tmp_path / "made" / "sub-001_desc-harmonized_T1w.nii.gz"
     scan = read_scan(path)
-    note = {"Method": "none", "IntensityScale": 500.0, "Sources": [way_to(path, made.parent)]}
-    write_scan(made, scan.volume.voxels * np.float32(2), scan, note)
+    note = HarmonizedSidecar(
+        target="spgr15t",
+        method="none",
+        intensity_scale=500.0,
+        sources=(way_to(path, made.parent),),
+        drift={},
+        verdict="pass",
+    )
+    write_scan(made, scan.volume.voxels * np.float32(2), scan, note.record())
     before, after = prepared_on_one_grid([path, made], None, saved)
     alone = prepared_on_one_grid([made], None, saved)[0]
     for prepared in (after, alone):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.jobs.data_sets import DataSet
 from mrharmony.jobs.harmonizing import harmonize_scan
 from mrharmony.jobs.opening import open_job
 from mrharmony.jobs.training import train_on_bids
@@ -30,7 +31,7 @@ def preset(tmp_path_factory: pytest.TempPathFactory) -> TrainingSettings:
 def test_a_model_of_two_scanners_is_trained_and_used(
     cohort: Path, scan: Path, preset: TrainingSettings, tmp_path: Path
 ):
-    report = train_on_bids(cohort, tmp_path / "model", "session", None, preset, "cpu")
+    report = train_on_bids(DataSet(cohort, "session"), tmp_path / "model", preset, "cpu")
     assert report.domains == {"mprage3t": 1, "spgr15t": 1}
     assert not report.refused
     card = json.loads((tmp_path / "model" / "mrharmony.json").read_text())
@@ -42,10 +43,10 @@ def test_a_model_of_two_scanners_is_trained_and_used(
 
 
 def test_a_second_call_takes_up_the_prepared_brains(cohort: Path, preset: TrainingSettings, tmp_path: Path):
-    train_on_bids(cohort, tmp_path / "model", "session", ["spgr15t"], preset, "cpu")
+    train_on_bids(DataSet(cohort, "session", ["spgr15t"]), tmp_path / "model", preset, "cpu")
     brains = sorted((tmp_path / "model.training" / "brains").iterdir())
     times = [brain.stat().st_mtime_ns for brain in brains]
-    train_on_bids(cohort, tmp_path / "model", "session", ["spgr15t"], preset, "cpu")
+    train_on_bids(DataSet(cohort, "session", ["spgr15t"]), tmp_path / "model", preset, "cpu")
     assert [brain.stat().st_mtime_ns for brain in brains] == times
     assert len(brains) == 1
 
@@ -54,4 +55,4 @@ def test_an_unknown_domain_is_told_with_those_there_are(
     cohort: Path, preset: TrainingSettings, tmp_path: Path
 ):
     with pytest.raises(MrharmonyError, match=r"mars.*mprage3t"):
-        train_on_bids(cohort, tmp_path / "model", "session", ["mars"], preset, "cpu")
+        train_on_bids(DataSet(cohort, "session", ["mars"]), tmp_path / "model", preset, "cpu")

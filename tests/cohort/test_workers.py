@@ -16,7 +16,7 @@ from mrharmony.core.workers import side_by_side, worker_pool
 PARENT = """
 import itertools, sys, time
 from pathlib import Path
-from mrharmony.core.workers import worker_pool
+from mrharmony.core.workers import side_by_side, worker_pool
 
 
 def beat(file):
@@ -25,16 +25,23 @@ def beat(file):
         time.sleep(0.02)
 
 
+"""
+POOL = """
 if __name__ == "__main__":
     with worker_pool(1, {preloaded}) as pool:
         pool.submit(beat, sys.argv[1]).result()
 """
+WORK = {
+    "a pool": POOL.format(preloaded=()),
+    "a preloaded pool": POOL.format(preloaded=("mrharmony.core.workers",)),
+    "side by side": "list(side_by_side(beat, [sys.argv[1]] * 2, 2))",
+}
 
 
-@pytest.mark.parametrize("preloaded", [(), ("mrharmony.core.workers",)])
-def test_a_worker_ends_when_its_parent_is_killed(tmp_path, preloaded):
+@pytest.mark.parametrize("work", WORK)
+def test_a_worker_ends_when_its_parent_is_killed(tmp_path, work):
     script, beats = tmp_path / "parent.py", tmp_path / "beats"
-    script.write_text(PARENT.format(preloaded=preloaded), "utf-8")
+    script.write_text(PARENT + WORK[work], "utf-8")
     with subprocess.Popen([sys.executable, str(script), str(beats)]) as parent:
         assert within(120, beats.is_file)
         parent.kill()
@@ -67,4 +74,12 @@ def test_a_process_that_is_ended_from_outside_is_told():
 
 def test_jobs_come_back_from_processes_and_from_this_one():
     for count in (1, 2):
-        assert sorted(side_by_side(abs, [-1, -2, 3], count)) == [1, 2, 3]
+        assert list(side_by_side(abs, [-1, -2, 3], count)) == [1, 2, 3]
+
+
+def test_jobs_side_by_side_have_one_thread_each():
+    assert list(side_by_side(threads, [None] * 2, 2)) == [1, 1]
+
+
+def threads(_: None) -> int:
+    return torch.get_num_threads()

@@ -1,7 +1,6 @@
 """From a BIDS folder to an adapted Stable Diffusion that harmonizes, and on to a second adaptation."""
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +8,10 @@ import pytest
 
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.domains.statistics import load_statistics, save_statistics
+from mrharmony.jobs.adapting import adapt_on_bids
 from mrharmony.jobs.brains import load_brain
-from mrharmony.jobs.stable import AdaptationJob, adapt_on_bids
+from mrharmony.jobs.data_sets import DataSet
+from mrharmony.jobs.training import TrainingReport
 from mrharmony.methods.image_to_image import load_image_to_image
 from mrharmony.methods.protocol import MethodSettings
 from mrharmony.networks.diffusion.model import CARD, STATISTICS, load_model, read_card
@@ -30,14 +31,21 @@ QUICK = TranslationSettings(num_inference_steps=1, guidance_scale=1.0)
 def adapted(cohort: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model, adapted to one of the two scanners of the virtual cohort."""
     output = tmp_path_factory.mktemp("adapted") / "model"
-    report = adapt_on_bids(job(cohort, output, base))
+    report = adapt(cohort, output, base)
     assert report.domains == {"spgr15t": 1}
     assert not report.refused
     return output
 
 
-def job(cohort: Path, output: Path, base: object, settings: DreamBoothSettings = TINY) -> AdaptationJob:
-    return AdaptationJob(cohort, output, str(base), settings, "session", ["spgr15t"], "cpu")
+def adapt(
+    cohort: Path,
+    output: Path,
+    base: Path,
+    settings: DreamBoothSettings = TINY,
+    prepared: Path | None = None,
+) -> TrainingReport:
+    data = DataSet(cohort, "session", ["spgr15t"], prepared)
+    return adapt_on_bids(data, base, output, settings, "cpu")
 
 
 def brains(model: Path) -> Path:
@@ -70,14 +78,14 @@ def test_an_adapted_model_is_the_base_of_the_next_and_keeps_its_domains(
     save_statistics(first / STATISTICS, {"elsewhere": load_statistics(first / STATISTICS)["spgr15t"]})
     shutil.copytree(brains(adapted), brains(tmp_path / "second"))
 
-    adapt_on_bids(job(cohort, tmp_path / "second", first))
+    adapt(cohort, tmp_path / "second", first)
     prompts = {domain.name: domain.prompt for domain in read_card(tmp_path / "second").domains}
     assert prompts == {"elsewhere": "<elsewhere>", "spgr15t": "<spgr15t>"}
     settings = MethodSettings(device="cpu", lock=False, translation=QUICK)
     method = load_image_to_image(tmp_path / "second", settings)
     assert set(method.statistics) == {"elsewhere", "spgr15t"}
     with pytest.raises(MrharmonyError, match="axis coronal"):
-        adapt_on_bids(job(cohort, tmp_path / "third", first, TINY.model_copy(update={"axis": "axial"})))
+        adapt(cohort, tmp_path / "third", first, TINY.model_copy(update={"axis": "axial"}))
 
 
 def test_the_compact_loader_says_what_the_model_is(adapted: Path):
@@ -87,11 +95,11 @@ def test_the_compact_loader_says_what_the_model_is(adapted: Path):
 
 def test_brains_are_taken_from_the_folder_of_preparations_alone(cohort: Path, base: Path, tmp_path: Path):
     with pytest.raises(MrharmonyError, match=f"is not prepared in {tmp_path}"):
-        adapt_on_bids(replace(job(cohort, tmp_path / "model", base), prepared=tmp_path))
+        adapt(cohort, tmp_path / "model", base, prepared=tmp_path)
 
 
 def test_a_missing_base_is_told_before_any_work(cohort: Path, tmp_path: Path):
-    job = AdaptationJob(cohort, tmp_path / "out", "nowhere/stable-diffusion-v1-5", TINY, "session")
+    data = DataSet(cohort, "session")
     with pytest.raises(MrharmonyError, match="stable-diffusion-v1-5"):
-        adapt_on_bids(job)
+        adapt_on_bids(data, "nowhere/stable-diffusion-v1-5", tmp_path / "out", TINY, "auto")
     assert not list(tmp_path.iterdir())

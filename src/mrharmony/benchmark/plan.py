@@ -10,7 +10,7 @@ from pathlib import Path
 from mrharmony.core.domain import same_name
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.jobs.brains import ScanFile, by_position
-from mrharmony.jobs.inputs import open_data_set
+from mrharmony.jobs.data_sets import open_data_set
 from mrharmony.scans.bids import SPLIT, BidsIndex, BidsScan, shuffle_key
 from mrharmony.simulate.cohort_files import true_brain
 

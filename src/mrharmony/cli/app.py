@@ -6,7 +6,6 @@ import logging
 import re
 import sys
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -14,7 +13,6 @@ import typer
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.version import __version__
 from mrharmony.methods.registry import METHOD_NAMES, METHODS
-from mrharmony.weights import shipped_model
 
 OK, UNEXPECTED, USAGE, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -36,23 +34,6 @@ app = typer.Typer(
     ),
 )
 
-Seed = Annotated[int, typer.Option(min=0, help="Everything random comes from this number.")]
-Json = Annotated[
-    bool, typer.Option("--json", metavar="", help="Print the result as JSON on standard output.")
-]
-Model = Annotated[
-    Path | None,
-    typer.Option(help="Model directory; the one that ships with mrharmony if not given.", show_default=False),
-]
-AssumeRas = Annotated[
-    bool,
-    typer.Option(
-        "--assume-ras",
-        metavar="",
-        help="Take scans whose header tells no orientation for RAS, at your own risk.",
-    ),
-]
-Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where diffusion models run.")]
 if TYPE_CHECKING:
     MethodName = str
     TrainedMethod = str
@@ -61,83 +42,21 @@ else:
     TrainedMethod = Literal[tuple(method.name for method in METHODS if method.needs.training)]
 
 
-def _method_help() -> str:
-    ready = [method for method in METHODS if method.is_in(shipped_model())]
-    others = ", ".join(method.name for method in METHODS if method not in ready)
-    described = "; ".join(f"{method.name}: {method.description}" for method in ready)
-    return f"{described}. To be fitted first, by mrharmony train --method: {others}."
-
-
-Method = Annotated[MethodName, typer.Option(help=_method_help())]
-Force = Annotated[bool, typer.Option("--force", metavar="", help="Write scans too whose verdict is fail.")]
-Uncertainty = Annotated[
-    bool,
-    typer.Option(
-        "--uncertainty",
-        metavar="",
-        help="Write a map beside each scan of how far its intensities move over several seeds.",
-    ),
-]
-Detail = Annotated[
-    bool,
-    typer.Option(
-        "--detail",
-        metavar="",
-        help="After the lock, filter sharpness and noise toward the target's, within bounds. Anatomy is then "
-        "not locked in the strict sense.",
-    ),
-]
-Verbose = Annotated[
-    bool,
-    typer.Option("-v", "--verbose", metavar="", help="Show a traceback when something unexpected happens."),
-]
-DomainColumn = Annotated[
-    str, typer.Option(help="Column of participants.tsv that names the domain, or `session`.")
-]
-UsualColumn = Annotated[
-    str | None,
-    typer.Option(
-        help="Column of participants.tsv that names the domain, or `session`; `site` if it is there.",
-        show_default=False,
-    ),
-]
-Series = Annotated[
-    int | None, typer.Option(help="Number of the T1w series in a DICOM folder, where it is not clear.")
-]
-Prepared = Annotated[
-    Path | None,
-    typer.Option(
-        help="Folder of `mrharmony prepare`: its masks and alignments are taken, nothing is redone.",
-        exists=True,
-        file_okay=False,
-    ),
-]
-
-
 @app.callback(invoke_without_command=True)
 def common(
     version: Annotated[bool, typer.Option("--version", metavar="", help="Print the version.")] = False,
-    verbose: Verbose = False,
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "-v", "--verbose", metavar="", help="Show a traceback when something unexpected happens."
+        ),
+    ] = False,
 ) -> None:
     """Take the options that belong to every command."""
     del verbose  # read by `main` from the arguments, so that it also covers what happens before this
     if version:
         typer.echo(f"mrharmony {__version__}")
         raise typer.Exit(OK)
-
-
-def require_one(mask: Path | None, prepared: Path | None) -> None:
-    """Refuse a mask beside a folder that has the masks.
-
-    Raises
-    ------
-    MrharmonyError
-        If both are given.
-    """
-    if mask and prepared:
-        raise MrharmonyError(
-            f"{mask}: the masks are those of {prepared}. Give --mask or --prepared, not both."
-        )
 
 
 def in_options(sentence: str) -> str:

@@ -1,9 +1,11 @@
-"""`mrharmony evaluate`: each evaluator on files, with a table or JSON."""
+"""Commands that measure: each evaluator of `mrharmony evaluate`, and `mrharmony benchmark`."""
 
 from __future__ import annotations
 
 import json
 import math
+import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,18 +16,21 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.table import Table
 
-from mrharmony.cli.app import (
-    OK,
-    REFUSED,
+from mrharmony.cli.app import OK, REFUSED, app
+from mrharmony.cli.options import (
+    DataOptions,
     Device,
     DomainColumn,
     Json,
+    Mask,
     Method,
     Model,
     Prepared,
     Seed,
-    app,
+    Workers,
+    flag,
     require_one,
+    with_groups,
 )
 from mrharmony.core.findings import MrharmonyError
 
@@ -44,14 +49,7 @@ evaluate = typer.Typer(
 )
 app.add_typer(evaluate, name="evaluate")
 
-Mask = Annotated[
-    Path | None, typer.Option(help="Brain mask on the scans' grid; found by mrharmony if not given.")
-]
 BidsDir = Annotated[Path, typer.Argument(help="BIDS data set, raw or harmonized, with participants.tsv.")]
-Workers = Annotated[
-    int | None, typer.Option(min=1, help="Processes that prepare scans; one a core if not given.")
-]
-Only = Annotated[list[str] | None, typer.Option("--domain", help="Use only this domain; may be repeated.")]
 
 
 @evaluate.command()
@@ -134,86 +132,81 @@ def identity(
 
 
 @evaluate.command()
+@with_groups
 def sites(
     bids_dir: BidsDir,
+    data: DataOptions,
     raw: Annotated[
         Path | None,
         typer.Option(
             help="BIDS data set before harmonization: adds the frozen classifier, and finds tissues there."
         ),
     ] = None,
-    domain_column: DomainColumn = "site",
-    only: Only = None,
     workers: Workers = None,
-    prepared: Prepared = None,
     as_json: Json = False,
 ) -> None:
-    """Say whether the site of a scan can still be told: retrained classifiers, and distances.
+    """Say whether the site of a scan can still be recognized: retrained classifiers, and distances.
 
     Classifiers are trained on the given scans and tested on held-out subjects; beside each stands the same
     with shuffled labels. Run it on the raw and on the harmonized data set. About 10 s of processor a scan.
     """
     from mrharmony.jobs.evaluating import evaluate_sites
-    from mrharmony.jobs.inputs import open_data_set
 
-    index = open_data_set(bids_dir, domain_column)
-    _show(evaluate_sites(index, only or (), raw, workers, prepared), as_json)
+    _show(evaluate_sites(data.of(bids_dir), raw, workers), as_json)
 
 
 @evaluate.command()
+@with_groups
 def unlearning(
     bids_dir: BidsDir,
+    data: DataOptions,
     factor: Annotated[
-        str, typer.Option(help="Column of participants.tsv that is to be told: numbers, or two groups.")
+        str, typer.Option(help="Column of participants.tsv to predict: numbers, or two groups.")
     ] = "age",
     logarithm: Annotated[
-        bool, typer.Option("--log", metavar="", help="Tell the factor's natural logarithm, as of a size.")
+        bool, flag("--log", "Predict the factor's natural logarithm, as of a size.")
     ] = False,
     output: Annotated[Path | None, typer.Option(help="File for the result as JSON.")] = None,
     work: Annotated[
         Path | None, typer.Option(help="Folder that keeps the prepared brains for the next call.")
     ] = None,
-    domain_column: DomainColumn = "site",
-    only: Only = None,
     model: Model = None,
     workers: Workers = None,
-    prepared: Prepared = None,
     as_json: Json = False,
 ) -> None:
     """Unlearn the site, keep `--factor`: a rival that returns features, **not images**.
 
     Adversarial unlearning (Dinsdale et al. 2021) on the latent model's encoder: a small network learns to
-    tell the factor while the site is taken out of its features. Main task and site on held-out subjects,
-    before and after; the site by classifiers trained anew, because the network's own site head misleads.
+    predict the factor while the site is taken out of its features. Main task and site on held-out subjects,
+    before and after; the site by retrained classifiers, because the network's own site head misleads.
     Subjects are split by the column `split` (`train`, `test`) if there is one, else in up to five folds.
     Scans without the factor (n/a) take part in the unlearning alone.
     """
     from mrharmony.core.atomic import write_json
-    from mrharmony.jobs.inputs import open_data_set
     from mrharmony.jobs.unlearning import UnlearningRequest, evaluate_unlearning, unlearning_table
     from mrharmony.weights import shipped_model
 
+    scans = data.of(bids_dir)
     request = UnlearningRequest(
-        factor, logarithm, model or shipped_model(), tuple(only or ()), work, workers, prepared
+        factor, logarithm, model or shipped_model(), tuple(scans.only), work, workers, scans.prepared
     )
-    record = evaluate_unlearning(open_data_set(bids_dir, domain_column), request)
+    record = evaluate_unlearning(scans.open(), request)
     if output:
         write_json(output, record)
     _print(record, as_json, Markdown(unlearning_table(record)))
 
 
 @evaluate.command()
+@with_groups
 def biology(
     bids_dir: BidsDir,
     to: Annotated[str, typer.Option(help="Site in this data set on whose scans the volumetry is made.")],
+    data: DataOptions,
     factor: Annotated[str, typer.Option(help="Column of participants.tsv with numbers.")] = "age",
     group: Annotated[
         str | None, typer.Option(help="Column of participants.tsv with two groups to compare.")
     ] = None,
-    domain_column: DomainColumn = "site",
-    only: Only = None,
     workers: Workers = None,
-    prepared: Prepared = None,
     as_json: Json = False,
 ) -> None:
     """Say what a study of ventricles finds: slope, partial correlation, group difference, with intervals.
@@ -223,10 +216,8 @@ def biology(
     `--factor` or `--group` (n/a) are left out.
     """
     from mrharmony.jobs.evaluating import evaluate_biology
-    from mrharmony.jobs.inputs import open_data_set
 
-    index = open_data_set(bids_dir, domain_column)
-    _show(evaluate_biology(index, to, factor, group, only or (), workers, prepared), as_json)
+    _show(evaluate_biology(data.of(bids_dir), to, factor, group, workers), as_json)
 
 
 @evaluate.command()
@@ -280,6 +271,66 @@ def paper(
     for method, reason in record["left_out"].items():
         typer.echo(f"{method}: left out. {reason}", err=True)
     _print(record, as_json, Markdown(record["table"]))
+
+
+@app.command()
+@with_groups
+def benchmark(
+    bids_dir: Annotated[Path, typer.Argument(help="BIDS data set of several domains, or a virtual cohort.")],
+    output: Annotated[Path, typer.Option(help="Folder for the tables and the figure; resumed if begun.")],
+    data: DataOptions,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            help="Domain that the cohort is brought to; that with most training scans if not given."
+        ),
+    ] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this method; may be repeated. All but cyclegan if not given."),
+    ] = None,
+    model: Model = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Compare all methods on a data set: same preparation, same splits by subject, one table, one figure.
+
+    Where subjects travelled (virtual cohorts of `mrharmony simulate --recipe`) every direction is scored
+    against the true scan. Everywhere: retrained site classifiers, distances of the sites, drift of the
+    anatomy, biology, seconds and memory. Methods are fitted on training subjects only: those that
+    `participants.tsv` calls `train` in its column `split`, else in up to five folds.
+
+    If it was interrupted, the same call resumes it. Writes `benchmark.md`, `.csv`, `.json` and `.png`.
+    Example: `mrharmony benchmark COHORT --domain-column session --output RESULTS`
+    """
+    from mrharmony.benchmark.contenders import DEFAULT_METHODS
+    from mrharmony.benchmark.run import BenchmarkRequest, run_benchmark
+    from mrharmony.benchmark.table import terminal_table
+    from mrharmony.weights import shipped_model
+
+    request = BenchmarkRequest(
+        bids_dir,
+        output,
+        model or shipped_model(),
+        shlex.join(["mrharmony", *sys.argv[1:]]),
+        data.domain_column,
+        to,
+        tuple(data.only or ()),
+        tuple(method or DEFAULT_METHODS),
+        seed,
+        data.prepared,
+    )
+    result = run_benchmark(request)
+    if as_json:
+        typer.echo(
+            json.dumps({"output": str(output), "rows": result.rows, "refused": result.refused}, indent=2)
+        )
+    else:
+        Console().print(terminal_table(result.rows))
+        typer.echo(f"All figures, explained: {output / 'benchmark.md'} (.csv, .json, .png).")
+    for name, reason in result.refused.items():
+        print(f"refused: {name}: {reason}", file=sys.stderr)
+    raise typer.Exit(REFUSED if result.refused else OK)
 
 
 def _fitted(given: Sequence[str]) -> dict[str, Path]:

@@ -8,23 +8,15 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from mrharmony.cli.app import (
-    OK,
-    REFUSED,
-    Device,
-    DomainColumn,
-    Json,
-    Model,
-    Prepared,
-    Seed,
-    TrainedMethod,
-    app,
-)
+from mrharmony.cli.app import OK, REFUSED, TrainedMethod, app
+from mrharmony.cli.options import DataOptions, Device, Json, Model, Seed, flag, with_groups
 from mrharmony.core.findings import MrharmonyError
 
 if TYPE_CHECKING:
     from mrharmony.jobs.adapting import AdaptationReport
     from mrharmony.jobs.training import TrainingReport
+
+BidsDir = Annotated[Path, typer.Argument(help="BIDS data set with participants.tsv.")]
 
 
 @app.command()
@@ -42,19 +34,16 @@ def domains(model: Model = None, as_json: Json = False) -> None:
 
 
 @app.command()
+@with_groups
 def train(
-    bids_dir: Annotated[Path, typer.Argument(help="BIDS data set with participants.tsv.")],
+    bids_dir: BidsDir,
     output: Annotated[Path, typer.Option(help="Model directory to write.")],
-    domain_column: DomainColumn = "site",
-    only: Annotated[
-        list[str] | None, typer.Option("--domain", help="Use only this domain; may be repeated.")
-    ] = None,
+    data: DataOptions,
     preset: Annotated[
         str | None,
         typer.Option(
             help="Configuration: quick (if not given), shipped, or a YAML file; of cyclegan published, or "
-            "a YAML file.",
-            show_default=False,
+            "a YAML file."
         ),
     ] = None,
     method: Annotated[
@@ -67,11 +56,8 @@ def train(
     ] = "diffusion",
     pair: Annotated[
         tuple[str, str] | None,
-        typer.Option(
-            help="Of cyclegan: two domains. Each call adds a pair to the output.", show_default=False
-        ),
+        typer.Option(help="Of cyclegan: two domains. Each call adds a pair to the output."),
     ] = None,
-    prepared: Prepared = None,
     seed: Annotated[
         int | None,
         typer.Option(min=0, help="Everything random comes from this number; from the preset's if not given."),
@@ -81,12 +67,11 @@ def train(
 ) -> None:
     """Train a compact model from scratch on the scans of several domains, or fit a simple method.
 
-    Prepares every scan, trains the autoencoder, then the denoiser. Killed and called again with the same
-    arguments it goes on where it was: what is not finished lies in `MODEL.training`, TensorBoard logs too.
+    Prepares every scan, trains the autoencoder, then the denoiser. If it was interrupted, the
+    same call resumes it: unfinished work lies in `MODEL.training`, TensorBoard logs too.
     `--preset quick` takes at most 20 minutes on 2 cores. Next: `mrharmony harmonize SCAN --model MODEL ...`.
     """
-    from mrharmony.jobs.cyclegan import train_pairs_on_bids
-    from mrharmony.jobs.training import fit_on_bids, train_on_bids
+    from mrharmony.jobs.training import fit_on_bids, train_on_bids, train_pairs_on_bids
     from mrharmony.methods.registry import method_named
     from mrharmony.networks.cyclegan.networks import CycleGanSettings
     from mrharmony.networks.settings import TrainingSettings
@@ -96,62 +81,48 @@ def train(
         raise MrharmonyError(
             f"{method}: knows all domains at once. Leave --pair out, or say --method cyclegan."
         )
+    if data.only and method == "cyclegan":
+        raise MrharmonyError("cyclegan takes its domains from --pair. Leave --domain out.")
+    scans = data.of(bids_dir)
     seeded = {} if seed is None else {"seed": seed}
     if entry.needs.training == "scans":
-        report = fit_on_bids(bids_dir, output, method, domain_column, only, prepared)
+        report = fit_on_bids(scans, output, method)
     elif not entry.options.pairs:
         settings = TrainingSettings.preset(preset or "quick").model_copy(update=seeded)
-        report = train_on_bids(bids_dir, output, domain_column, only, settings, device, prepared)
+        report = train_on_bids(scans, output, settings, device)
     else:
-        if only:
-            raise MrharmonyError("cyclegan takes its domains from --pair. Leave --domain out.")
         of_pairs = CycleGanSettings.preset(preset) if preset else CycleGanSettings()
         of_pairs = of_pairs.model_copy(update=seeded)
-        pairs = [pair] if pair else []
-        report = train_pairs_on_bids(bids_dir, output, pairs, domain_column, of_pairs, device, prepared)
+        report = train_pairs_on_bids(scans, output, [pair] if pair else [], of_pairs, device)
     _finish(report, as_json)
 
 
 @app.command()
+@with_groups
 def adapt(
-    bids_dir: Annotated[Path, typer.Argument(help="BIDS data set with participants.tsv.")],
+    bids_dir: BidsDir,
     output: Annotated[Path, typer.Option(help="New model directory to write.")],
+    data: DataOptions,
     base: Annotated[
         str | None,
         typer.Option(
             help="Model to start from: a directory, or a Stable Diffusion v1.x model as a directory in "
-            "diffusers' layout or an id on the Hub; the model that ships with mrharmony if not given.",
-            show_default=False,
+            "diffusers' layout or an id on the Hub; the model that ships with mrharmony if not given."
         ),
-    ] = None,
-    domain_column: DomainColumn = "site",
-    only: Annotated[
-        list[str] | None,
-        typer.Option("--domain", help="Teach this domain only; may be repeated. All that are new otherwise."),
     ] = None,
     all_weights: Annotated[
-        bool,
-        typer.Option(
-            "--all-weights", metavar="", help="Fine-tune the whole denoiser instead of LoRA on its attention."
-        ),
+        bool, flag("--all-weights", "Fine-tune the whole denoiser instead of LoRA on its attention.")
     ] = False,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Training steps, 300 if not given.", show_default=False)
-    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Training steps, 300 if not given.")] = None,
     preset: Annotated[
         str | None,
         typer.Option(
-            help="Of Stable Diffusion: paper (if not given), lora, structure, or a YAML file of settings.",
-            show_default=False,
+            help="Of Stable Diffusion: paper (if not given), lora, structure, or a YAML file of settings."
         ),
     ] = None,
     download: Annotated[
-        bool,
-        typer.Option(
-            "--download", metavar="", help="Stable Diffusion's weights may be fetched from the Hub."
-        ),
+        bool, flag("--download", "Stable Diffusion's weights may be fetched from the Hub.")
     ] = False,
-    prepared: Prepared = None,
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
@@ -159,78 +130,38 @@ def adapt(
     """Teach a model new sites from 1 to 20 scans each; the sites that it knows stay.
 
     Takes the domains of the data set that the base does not know, at most 20 scans of each. Fits the contrast
-    models
-    of these domains (seconds a scan) and copies those of known ones: the default method, `synthesis`, uses
-    these alone. Also teaches the latent diffusion model (DreamBooth, minutes): tokens and LoRA, `--steps`,
-    `--all-weights` and the drift that is told at the end, how far the looks of known domains moved, concern
-    `--method diffusion` and `img2img` only. A model from a Stable Diffusion `--base` has no contrast models.
+    models of these domains (seconds a scan) and copies those of known ones: the default method, `synthesis`,
+    uses these alone. Also teaches the latent diffusion model (DreamBooth, minutes): tokens and LoRA,
+    `--steps`, `--all-weights` and the drift that is reported at the end, how far the contrasts of known
+    domains moved, concern `--method diffusion` and `img2img` only. A model from a Stable Diffusion `--base`
+    has no contrast models.
 
-    The new model knows the old and the new domains, and is used like any other. Killed and called again with
-    the same arguments it goes on where it was: what is not finished lies in `MODEL.training`.
+    The new model knows the old and the new domains, and is used like any other. If it was
+    interrupted, the same call resumes it: unfinished work lies in `MODEL.training`.
 
     Example: `mrharmony adapt BIDS_DIR --output my-model`, then
     `mrharmony harmonize SCAN --to MY-SITE --model my-model --output harmonized/`
     """
-    from mrharmony.jobs.adapting import adapt_on_bids, is_pipeline, require_new
+    from mrharmony.jobs.adapting import adapt_on_bids, is_pipeline
     from mrharmony.networks.settings import AdaptationSettings
+    from mrharmony.networks.stable.settings import DreamBoothSettings
     from mrharmony.weights import shipped_model
 
-    require_new(output)
+    settings: AdaptationSettings | DreamBoothSettings
     if base and is_pipeline(base):
         if steps or all_weights or seed:
             raise MrharmonyError(f"{base}: steps, weights and seed are set by --preset; name a YAML file.")
-        _adapt_pipeline(
-            bids_dir,
-            output,
-            base,
-            preset or "paper",
-            domain_column,
-            only,
-            device,
-            download,
-            prepared,
-            as_json,
-        )
-        return
-    if preset or download:
+        settings = DreamBoothSettings.preset(preset or "paper")
+    elif preset or download:
         raise MrharmonyError("--preset and --download belong to a Stable Diffusion --base.")
-    settings = AdaptationSettings(steps=steps or 300, all_weights=all_weights, seed=seed)
-    report = adapt_on_bids(
-        bids_dir,
-        Path(base) if base else shipped_model(),
-        output,
-        domain_column,
-        only,
-        settings,
-        device,
-        prepared=prepared,
-    )
-    _finish(report, as_json)
-
-
-def _adapt_pipeline(
-    bids_dir: Path,
-    output: Path,
-    base: str,
-    preset: str,
-    domain_column: str,
-    only: list[str] | None,
-    device: str,
-    download: bool,
-    prepared: Path | None,
-    as_json: bool,
-) -> None:
-    """Teach Stable Diffusion the domains of a data set: the paper's system."""
-    from mrharmony.jobs.stable import AdaptationJob, adapt_on_bids
-    from mrharmony.networks.stable.settings import DreamBoothSettings
-
-    settings = DreamBoothSettings.preset(preset)
-    job = AdaptationJob(bids_dir, output, base, settings, domain_column, only, device, download, prepared)
-    report = adapt_on_bids(job)
+    else:
+        settings = AdaptationSettings(steps=steps or 300, all_weights=all_weights, seed=seed)
+    model = base or shipped_model()
+    report = adapt_on_bids(data.of(bids_dir), model, output, settings, device, download=download)
     _finish(report, as_json)
 
 
 def _finish(report: TrainingReport | AdaptationReport, as_json: bool) -> NoReturn:
-    """Print what was done, and end with the status that tells whether scans were refused."""
+    """Print what was done, and leave with the status that says whether scans were refused."""
     typer.echo(json.dumps(report.record(), indent=2) if as_json else report.text())
     raise typer.Exit(REFUSED if report.refused else OK)

@@ -1,40 +1,32 @@
-"""Commands that prepare: prepare.
-
-Commands on scans: check, harmonize, bids, report.
-"""
+"""Commands on scans: check, prepare, harmonize, bids, report."""
 
 from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from mrharmony.cli.app import (
-    OK,
-    REFUSED,
+from mrharmony.cli.app import OK, REFUSED, app
+from mrharmony.cli.options import (
+    DDIB,
     AssumeRas,
-    Detail,
-    Device,
-    Force,
+    HarmonizeOptions,
     Json,
-    Method,
-    Model,
-    Prepared,
-    Seed,
+    Mask,
+    Participants,
     Series,
-    Uncertainty,
     UsualColumn,
-    app,
-    in_options,
+    Workers,
+    flag,
     require_one,
+    with_groups,
 )
-from mrharmony.cli.sampling_options import InputWeight, PromptWeight, Steps, Translation, sampling_options
 from mrharmony.core.findings import MrharmonyError
 
 
@@ -42,19 +34,14 @@ from mrharmony.core.findings import MrharmonyError
 def prepare(
     bids_dir: Annotated[Path, typer.Argument(help="BIDS data set, or a folder of DICOM files of one head.")],
     out_dir: Annotated[Path, typer.Argument(help="Folder for the derivatives; resumed if begun.")],
-    participant_label: Annotated[
-        list[str] | None, typer.Option(help="Only this participant, with or without sub-; may be repeated.")
-    ] = None,
+    participant_label: Participants = None,
     domain_column: UsualColumn = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Scans at a time; as many as there are cores if not given.")
-    ] = None,
+    workers: Workers = None,
     volume_corrected: Annotated[
         bool,
-        typer.Option(
+        flag(
             "--volume-corrected",
-            metavar="",
-            help="Also write brains grown to the template's size, which takes the size of the head away.",
+            "Also write brains grown to the template's size, which takes the size of the head away.",
         ),
     ] = False,
     series: Series = None,
@@ -66,27 +53,22 @@ def prepare(
     call again: a mask that you edited (or put there for a refused scan) is taken as given. Finished scans
     are kept. Next: `mrharmony harmonize SCAN --prepared OUT_DIR --to DOMAIN --output RESULTS`.
     """
-    from mrharmony.jobs.inputs import index_of
+    from mrharmony.jobs.data_sets import open_source
     from mrharmony.jobs.preparing import INDEX, prepare_data_set
 
     labels = participant_label or []
-    index = index_of(bids_dir, out_dir, labels, domain_column, series)
+    index = open_source(bids_dir, out_dir, labels, domain_column, series)
     results = prepare_data_set(index, out_dir, labels, workers, volume_corrected=volume_corrected)
     if as_json:
-        typer.echo(json.dumps([result.record() for result in results], indent=2))
+        _echo_json([result.record() for result in results])
     else:
-        table = Table("scan", "verdict", "brain", "correlation with the template")
-        for result in results:
-            if figures := result.figures:
-                correlation = f"{figures.template_correlation:.3f}"
-                table.add_row(result.scan.name, result.verdict, f"{figures.brain_ml:.0f} ml", correlation)
-        if table.row_count:
-            Console().print(table)
+        done = [(result, result.figures) for result in results if result.figures]
+        rows = [
+            (r.scan.name, r.verdict, f"{f.brain_ml:.0f} ml", f"{f.template_correlation:.3f}") for r, f in done
+        ]
+        _print_table(("scan", "verdict", "brain", "correlation with the template"), rows)
         typer.echo(f"Look at every mask: {out_dir / INDEX}")
-    for result in results:
-        if result.reason:
-            print(f"refused: {result.reason}", file=sys.stderr)
-    raise typer.Exit(REFUSED if any(result.reason for result in results) else OK)
+    _exit_with_reasons([result.reason for result in results])
 
 
 @app.command()
@@ -100,95 +82,73 @@ def check(
     Reads every file to its last byte. Errors mean that a scan would be refused; warnings deserve a look.
     Exit status 3 if any scan has an error.
     """
-    from mrharmony.core.findings import finding_record
+    from mrharmony.core.findings import finding_record, has_error
     from mrharmony.scans.names import find_scans
     from mrharmony.scans.reading import check_scan
 
     findings = {path: check_scan(path, assume_ras=assume_ras) for path in find_scans(paths)}
     if as_json:
-        records = [
-            {"scan": str(p), "findings": [finding_record(f) for f in found]} for p, found in findings.items()
-        ]
-        typer.echo(json.dumps(records, indent=2))
+        records = {path: [finding_record(f) for f in found] for path, found in findings.items()}
+        _echo_json([{"scan": str(path), "findings": found} for path, found in records.items()])
     else:
         _print_findings(findings)
-    refused = any(finding.level == "error" for found in findings.values() for finding in found)
-    raise typer.Exit(REFUSED if refused else OK)
+    raise typer.Exit(REFUSED if any(has_error(found) for found in findings.values()) else OK)
 
 
 @app.command()
+@with_groups
 def harmonize(
     scans: Annotated[
         list[Path], typer.Argument(help="T1-weighted scans: .nii, .nii.gz, .mgz, DICOM folders.")
     ],
-    to: Annotated[str, typer.Option(help="Domain that the scans shall look like; see `mrharmony domains`.")],
+    options: HarmonizeOptions,
     output: Annotated[Path, typer.Option(help="A directory, or for a single scan a file ending in .nii.gz.")],
     from_: Annotated[
         str | None, typer.Option("--from", help="Domain that the scans come from, if the model knows it.")
     ] = None,
-    model: Model = None,
-    method: Method = "synthesis",
-    mask: Annotated[Path | None, typer.Option(help="Brain mask on the scan's grid (one scan only).")] = None,
-    prepared: Prepared = None,
+    mask: Mask = None,
     series: Series = None,
     extent: Annotated[
         Literal["brain", "head"], typer.Option(help="brain: 0 outside the brain; head: all voxels.")
     ] = "brain",
     assume_ras: AssumeRas = False,
-    translation: Translation = None,
-    steps: Steps = None,
-    prompt_weight: PromptWeight = None,
-    input_weight: InputWeight = None,
     lock: Annotated[
         bool | None,
-        typer.Option(
+        flag(
             "--lock/--no-lock",
-            metavar="",
-            help="Of img2img and cyclegan: whether their picture goes through the anatomy lock; without, the "
+            "Of img2img and cyclegan: whether their picture goes through the anatomy lock; without, the "
             "picture is the result. img2img has it if not given, cyclegan has not. Others always have it.",
-            show_default=False,
         ),
     ] = None,
-    detail: Detail = False,
-    uncertainty: Uncertainty = False,
-    force: Force = False,
-    seed: Seed = 0,
-    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Harmonize single scans: same grid in, same grid out, with the evidence in a JSON file beside it.
 
     Whole heads and skull-stripped brains alike. Writes `<name>_desc-harmonized_T1w.nii.gz` and its sidecar.
-    A scan that is refused, or whose verdict is fail, is told and left out; the others are done, and the exit
-    status is 3.
+    A scan that is refused, or whose verdict is fail, is reported and left out; the others are done, and the
+    exit status is 3.
 
     Example: `mrharmony harmonize sub-01_T1w.nii.gz --to NSK --output harmonized/`
     """
     from mrharmony.core.progress import track
+    from mrharmony.jobs.data_sets import convert_planned, plan_conversions
     from mrharmony.jobs.harmonizing import harmonize_scan, output_paths, refused_scan
-    from mrharmony.jobs.inputs import convert_planned, plan_conversions
-    from mrharmony.jobs.opening import open_job
-    from mrharmony.methods.diffusion import inversion_domain
-    from mrharmony.methods.protocol import MethodSettings
 
     if mask and len(scans) > 1:
         raise MrharmonyError(
             f"{mask}: one mask cannot serve {len(scans)} scans. Harmonize them one at a time."
         )
-    require_one(mask, prepared)
-    contrasts = sampling_options(translation, steps, prompt_weight, input_weight, seed)
-    if contrasts.sampling and not from_:
-        inversion_domain(contrasts.sampling, None)
+    require_one(mask, options.prepared)
+    if options.translation == DDIB and not from_:
+        raise MrharmonyError("ddib must know the domain that a scan comes from. Name it with --from.")
     scans, conversions = plan_conversions(scans, output)
     results = output_paths(scans, output, mask)
-    settings = MethodSettings(seed, device, extent, lock, detail, contrasts.sampling, contrasts.translation)
-    job = open_job(model, method, from_, to, settings, assume_ras=assume_ras)
-    job = replace(job, prepared=prepared, force=force).with_uncertainty(uncertainty)
-    lost = convert_planned(conversions, series)
+    job = options.open_job(from_, extent=extent, assume_ras=assume_ras, lock=lock)
+    failed = convert_planned(conversions, series)
     pairs = list(zip(scans, results, strict=True))
     outcomes = [
-        refused_scan(conversions[scan], lost[scan])
-        if scan in lost
+        refused_scan(conversions[scan], failed[scan])
+        if scan in failed
         else harmonize_scan(job, scan, result, mask)
         for scan, result in track(pairs, "harmonizing")
     ]
@@ -196,27 +156,14 @@ def harmonize(
 
 
 @app.command()
+@with_groups
 def bids(
     bids_dir: Annotated[Path, typer.Argument(help="BIDS data set.")],
     out_dir: Annotated[Path, typer.Argument(help="Directory for the derivatives.")],
     level: Annotated[Literal["participant", "group"], typer.Argument(help="Which step to run.")],
-    to: Annotated[str, typer.Option(help="Domain that the scans shall look like.")],
-    participant_label: Annotated[
-        list[str] | None, typer.Option(help="Only this participant, with or without sub-; may be repeated.")
-    ] = None,
+    options: HarmonizeOptions,
+    participant_label: Participants = None,
     domain_column: UsualColumn = None,
-    model: Model = None,
-    method: Method = "synthesis",
-    prepared: Prepared = None,
-    translation: Translation = None,
-    steps: Steps = None,
-    prompt_weight: PromptWeight = None,
-    input_weight: InputWeight = None,
-    detail: Detail = False,
-    uncertainty: Uncertainty = False,
-    force: Force = False,
-    seed: Seed = 0,
-    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Harmonize a whole BIDS data set into BIDS derivatives (BIDS-App interface).
@@ -226,9 +173,7 @@ def bids(
     verdict is fail is not written. `group` then writes `group.tsv`, a line a scan.
     """
     from mrharmony.jobs.bids_app import run_group, run_participants
-    from mrharmony.jobs.inputs import open_data_set
-    from mrharmony.jobs.opening import open_job
-    from mrharmony.methods.protocol import MethodSettings
+    from mrharmony.jobs.data_sets import open_data_set
     from mrharmony.networks.diffusion.model import read_card
     from mrharmony.scans.bids import usual_column
     from mrharmony.weights import shipped_model
@@ -238,11 +183,8 @@ def bids(
         typer.echo(json.dumps({"table": table}) if as_json else table)
         return
     index = open_data_set(bids_dir, domain_column or usual_column(bids_dir))
-    contrasts = sampling_options(translation, steps, prompt_weight, input_weight, seed)
-    settings = MethodSettings(seed, device, detail=detail, **contrasts._asdict())
-    job = open_job(model, method, None, to, settings)
-    job = replace(job, prepared=prepared, force=force).with_uncertainty(uncertainty)
-    outcomes = run_participants(index, out_dir, participant_label, job, read_card(model or shipped_model()))
+    card = read_card(options.model or shipped_model())
+    outcomes = run_participants(index, out_dir, participant_label, options.open_job(), card)
     _report_outcomes(outcomes, as_json)
 
 
@@ -263,7 +205,7 @@ def report(
 
     written = write_report(out_dir)
     if as_json:
-        typer.echo(json.dumps(written.record(), indent=2))
+        _echo_json(written.record())
         return
     counts = ", ".join(f"{count} {verdict}" for verdict, count in written.verdicts.items())
     typer.echo(f"{written.page}: {counts}")
@@ -285,20 +227,36 @@ def _print_findings(findings: dict[Path, Any]) -> None:
 
 
 def _report_outcomes(outcomes: list[Any], as_json: bool) -> None:
-    """Print what became of the scans and leave with the status that says so."""
+    """Print what became of the scans, and leave with the status that says so."""
     if as_json:
-        typer.echo(json.dumps([outcome.record() for outcome in outcomes], indent=2))
+        _echo_json([outcome.record() for outcome in outcomes])
     else:
-        table = Table("scan", "result", "verdict")
-        for outcome in outcomes:
-            if outcome.output:
-                table.add_row(outcome.scan.name, str(outcome.output), outcome.verdict)
-        if table.row_count:
-            Console().print(table)
-    for outcome in outcomes:
-        if outcome.reason:
-            print(f"refused: {in_options(outcome.reason)}", file=sys.stderr)
-        for finding in outcome.findings if outcome.output and not as_json else ():
-            if finding.level == "warning":
-                print(f"{outcome.scan.name}: {finding.message} {finding.fix}", file=sys.stderr)
-    raise typer.Exit(REFUSED if any(outcome.reason for outcome in outcomes) else OK)
+        done = [outcome for outcome in outcomes if outcome.output]
+        _print_table(("scan", "result", "verdict"), [(o.scan.name, str(o.output), o.verdict) for o in done])
+        for outcome in done:
+            for finding in outcome.findings:
+                if finding.level == "warning":
+                    print(f"{outcome.scan.name}: {finding.message} {finding.fix}", file=sys.stderr)
+    hints = {"fail": " Use --force for that."}
+    _exit_with_reasons([o.reason and o.reason + hints.get(o.verdict, "") for o in outcomes])
+
+
+def _echo_json(record: object) -> None:
+    typer.echo(json.dumps(record, indent=2))
+
+
+def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table, unless it has no rows."""
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*row)
+    if rows:
+        Console().print(table)
+
+
+def _exit_with_reasons(reasons: Sequence[str | None]) -> NoReturn:
+    """Print why scans were refused, and leave with the status that says whether any was."""
+    refused = [reason for reason in reasons if reason]
+    for reason in refused:
+        print(f"refused: {in_options(reason)}", file=sys.stderr)
+    raise typer.Exit(REFUSED if refused else OK)

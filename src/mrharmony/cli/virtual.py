@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from mrharmony.cli.app import Device, Json, Prepared, Seed, app
+from mrharmony.cli.app import app
+from mrharmony.cli.options import Device, Json, Prepared, Seed
 from mrharmony.core.findings import MrharmonyError
-
-if TYPE_CHECKING:
-    from mrharmony.simulate.anatomy import Anatomy
-
 
 SUBJECTS, SCANNERS, ZOOM, SEED = 4, "3", 2.0, 0
 
@@ -100,7 +96,8 @@ def simulate(
     Next: `mrharmony harmonize OUT/sub-*/ses-*/anat/*_T1w.nii.gz --to SCANNER --output RESULTS`, or
     `mrharmony benchmark OUT --domain-column session --output RESULTS`.
     """
-    from mrharmony.jobs.virtual import simulate_recipes
+    from mrharmony.jobs.virtual import anatomies_of_bids, simulate_recipes
+    from mrharmony.simulate.anatomy import Anatomy
     from mrharmony.simulate.cohort import write_cohort
     from mrharmony.simulate.recipe import load_recipe
     from mrharmony.simulate.scanner import load_scanners
@@ -115,17 +112,20 @@ def simulate(
     if prepared and not anatomy:
         raise MrharmonyError("--prepared is of the scans of --anatomy: give --anatomy BIDS_DIR too.")
     recipes = [load_recipe(name) for name in recipe or ()]
-    cache = out.with_name(out.name + ".anatomies")
-    anatomies = _anatomies(anatomy, only or (), cache, prepared) if anatomy else []
+    anatomies: list[Anatomy] = []
+    if anatomy:
+        cache = out.with_name(out.name + ".anatomies")
+        anatomies, refused = anatomies_of_bids(anatomy, only or (), cache, prepared)
+        for scan, reason in refused.items():
+            typer.echo(f"{scan.name}: left out. {reason}", err=True)
     if recipes:
         folders = simulate_recipes(out, recipes, seed, zoom, anatomies)
     else:
-        named = scanners or SCANNERS
-        wanted: int | list[str] = int(named) if named.isdigit() else named.split(",")
+        chosen = scanners or SCANNERS
         write_cohort(
             out,
             SUBJECTS if subjects is None else subjects,
-            wanted,
+            int(chosen) if chosen.isdigit() else chosen.split(","),
             SEED if seed is None else seed,
             ZOOM if zoom is None else zoom,
             anatomies=anatomies,
@@ -136,13 +136,3 @@ def simulate(
     else:
         names = ", ".join(str(folder) for folder in folders)
         typer.echo(f"Virtual heads in {names}. Known scanners: {', '.join(load_scanners())}.")
-
-
-def _anatomies(bids_dir: Path, only: Sequence[str], cache: Path, prepared: Path | None) -> list[Anatomy]:
-    """Return the anatomies of a data set, and say which of its scans were left out."""
-    from mrharmony.jobs.virtual import anatomies_of_bids
-
-    anatomies, refused = anatomies_of_bids(bids_dir, only, cache, prepared)
-    for scan, reason in refused.items():
-        typer.echo(f"{scan.name}: left out. {reason}", err=True)
-    return anatomies

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from threading import Thread
 from typing import TypeVar
 
 import torch
+from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
 from mrharmony.core.findings import MrharmonyError
@@ -53,12 +55,12 @@ def worker_pool(
 
 
 def side_by_side(work: Callable[[Job], Result], jobs: Sequence[Job], count: int) -> Iterator[Result]:
-    """Yield the result of each job as it is done; when one fails, those that have not begun are cancelled.
+    """Yield the result of each job, in order; when one fails, those that have not begun are left alone.
 
     Parameters
     ----------
     work
-        Does one job, in another process if `count` is more than 1; picklable, like the jobs.
+        Does one job, in a process of one thread if `count` is more than 1, else in this process.
     jobs
         The jobs.
     count
@@ -69,29 +71,37 @@ def side_by_side(work: Callable[[Job], Result], jobs: Sequence[Job], count: int)
     MrharmonyError
         A process was ended from outside.
     """
-    if count <= 1:
-        yield from map(work, jobs)
-        return
-    pool = worker_pool(count)
+    # The jobs hold paths or whole brains: batches and memory maps of joblib would bring nothing.
+    pool = Parallel(
+        max(count, 1),
+        backend="loky",
+        return_as="generator",
+        batch_size=1,
+        max_nbytes=None,
+        idle_worker_timeout=10,
+        initializer=_begin,
+        initargs=(os.getpid(),),
+    )
     try:
-        for future in as_completed([pool.submit(work, job) for job in jobs]):
-            yield future.result()
+        yield from pool(delayed(work)(job) for job in jobs)
     except BrokenProcessPool as failure:
         raise MrharmonyError(
             "a worker process was ended from outside, usually for lack of memory: run again with fewer "
             "workers, or with fewer programs beside it; finished work is kept."
         ) from failure
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
-def _begin() -> None:
+def _begin(parent: int | None = None) -> None:
     one_thread()
-    Thread(target=_end_with_parent, daemon=True).start()
+    Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
 
 
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent:
-        parent.join()
-        os._exit(1)  # from a thread, nothing else ends the process; files are written whole or not at all
+def _end_with_parent(parent: int | None) -> None:
+    """End this process with its parent; `parent` is its id, None where `multiprocessing` can wait for it."""
+    if parent is None:
+        started_by = multiprocessing.parent_process()
+        assert started_by is not None
+        started_by.join()
+    while os.getppid() == parent:  # loky's workers cannot wait for theirs
+        time.sleep(1)
+    os._exit(1)  # from a thread, nothing else ends the process; files are written whole or not at all

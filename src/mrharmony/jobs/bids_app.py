@@ -1,31 +1,40 @@
-"""A whole BIDS data set into BIDS derivatives, resumable; the BIDS-App interface."""
+"""`mrharmony bids`: a whole BIDS data set into BIDS derivatives, resumable; the BIDS-App interface."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Hashable, Sequence
+import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mrharmony.core.atomic import write_bytes, write_json, write_text
+from mrharmony.core.atomic import write_text
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.hashing import file_sha256
 from mrharmony.core.progress import track
-from mrharmony.core.version import __version__
 from mrharmony.jobs.brains import ScanFile, saved_sha256
+from mrharmony.jobs.data_sets import (
+    describe_derivatives,
+    require_apart,
+    require_own_names,
+    scans_of_participants,
+)
 from mrharmony.jobs.harmonizing import (
+    SIDECAR_SUFFIX,
     SUFFIX,
     HarmonizeJob,
     Outcome,
     discard_result,
+    earlier_result,
     harmonize_scan,
     uncertainty_path,
 )
 from mrharmony.networks.diffusion.model import ModelCard
-from mrharmony.prepare.saved import VERSION, read_note
+from mrharmony.prepare.saved import VERSION
 from mrharmony.scans.bids import BidsIndex, BidsScan
-from mrharmony.scans.names import output_stem, sidecar_path
+from mrharmony.scans.names import output_stem
+from mrharmony.scans.sidecar import HarmonizedSidecar, read_harmonized
 
 GROUP_TABLE = "group.tsv"
 TEXT_COLUMNS = ("source", "target", "method", "verdict")
@@ -46,8 +55,8 @@ def run_participants(
 ) -> list[Outcome]:
     """Harmonize every scan of a data set; what an earlier run with the same settings finished is kept.
 
-    A result of an earlier run with others goes where its scan is refused now, so that all that is there is
-    of one kind.
+    The earlier result of a scan that is now refused is removed if it was made with other settings, so that
+    all results in the folder are of one kind.
 
     Parameters
     ----------
@@ -68,15 +77,14 @@ def run_participants(
         The directory is that of the scans, a label is unknown, or two scans have the same name.
     """
     require_apart(index.root, out_dir)
-    scans = wanted_scans(index, labels)
-    outputs = [_output(scan, out_dir) for scan in scans]
-    require_own_names([(scan.path, output) for scan, output in zip(scans, outputs, strict=True)])
-    describe(index.root, out_dir, "mrharmony")
+    pairs = [(scan, _output(scan, out_dir)) for scan in scans_of_participants(index, labels)]
+    require_own_names((scan.path, output) for scan, output in pairs)
+    describe_derivatives(index.root, out_dir, "mrharmony")
     outcomes = []
-    for scan, output in track(list(zip(scans, outputs, strict=True)), "harmonizing"):
+    for scan, output in track(pairs, "harmonizing"):
         own = replace(job, source=card.find(scan.domain) if scan.domain else None)
         outcome = _finished(scan.path, output, own) or harmonize_scan(own, scan.path, output)
-        if outcome.output is None and not _is_result(scan.path, output, own):
+        if outcome.output is None and not _is_of(earlier_result(output), scan.path, own):
             discard_result(output)
         outcomes.append(outcome)
     return outcomes
@@ -85,74 +93,33 @@ def run_participants(
 def run_group(out_dir: Path) -> Path:
     """Write a table with a line for each harmonized scan below `out_dir`; returns its path.
 
-    Raises
-    ------
-    MrharmonyError
-        If there are no harmonized scans.
+    A sidecar that cannot be used is named on standard error, and its line says `n/a`.
+
+    Raises `MrharmonyError` if there are no harmonized scans.
     """
-    sidecars = sorted(out_dir.glob("sub-*/**/*" + SUFFIX.replace(".nii.gz", ".json")))
+    sidecars = sorted(out_dir.glob("sub-*/**/*" + SIDECAR_SUFFIX))
     if not sidecars:
         raise MrharmonyError(f"{out_dir}: no harmonized scans here. Run the participant level first.")
     text = io.StringIO()
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")
     writer.writerow(["scan", *TEXT_COLUMNS, *DRIFT_COLUMNS])
-    for path in sidecars:
-        note = read_note(path)
-        drift = note.get("Drift", {})
-        texts = [note.get(column.capitalize()) or "n/a" for column in TEXT_COLUMNS]
-        writer.writerow([path.stem, *texts, *(drift.get(column, "n/a") for column in DRIFT_COLUMNS)])
+    writer.writerows([path.stem, *_figures(path)] for path in sidecars)
     table = out_dir / GROUP_TABLE
     write_text(table, text.getvalue())
     return table
 
 
-def require_apart(root: Path, out_dir: Path) -> None:
-    """Refuse to write derivatives among the scans.
-
-    Raises
-    ------
-    MrharmonyError
-        If both folders are the same.
-    """
-    if out_dir.resolve() == root.resolve():
-        raise MrharmonyError(
-            f"{out_dir}: holds the scans. Name another folder, such as {out_dir}/derivatives/mrharmony."
-        )
-
-
-def require_own_names(outputs: Sequence[tuple[Path, Hashable]]) -> None:
-    """Refuse scans that would share what is written of them.
-
-    Parameters
-    ----------
-    outputs
-        Each scan, and what is written of it.
-
-    Raises
-    ------
-    MrharmonyError
-        If two scans have the same.
-    """
-    owners: dict[Hashable, Path] = {}
-    for scan, output in outputs:
-        other = owners.setdefault(output, scan)
-        if other != scan:
-            raise MrharmonyError(f"{scan}: has the name of {other}. Remove or rename one of the two.")
-
-
-def wanted_scans(index: BidsIndex, labels: Sequence[str] | None) -> list[BidsScan]:
-    """Return the scans of some participants, with or without `sub-`, or of all if none is named.
-
-    Raises
-    ------
-    MrharmonyError
-        If a participant has no scan.
-    """
-    wanted = {label.removeprefix("sub-") for label in labels or ()}
-    missing = wanted - {scan.subject for scan in index.scans}
-    if missing:
-        raise MrharmonyError(f"sub-{min(missing)}: no T1w scan of this participant. Check the label.")
-    return [scan for scan in index.scans if not wanted or scan.subject in wanted]
+def _figures(path: Path) -> list[object]:
+    """Return the columns of a sidecar in the group table."""
+    try:
+        note = read_harmonized(path)
+    except MrharmonyError as error:
+        print(error, file=sys.stderr)
+        note = None
+    if note is None:
+        return ["n/a"] * len((*TEXT_COLUMNS, *DRIFT_COLUMNS))
+    texts = [getattr(note, column) or "n/a" for column in TEXT_COLUMNS]
+    return [*texts, *(note.drift.get(column, "n/a") for column in DRIFT_COLUMNS)]
 
 
 def _output(scan: BidsScan, out_dir: Path) -> Path:
@@ -165,38 +132,35 @@ def _finished(scan: Path, output: Path, job: HarmonizeJob) -> Outcome | None:
 
     A scan that was written by force is done again without: it will be refused.
     """
-    note, wanted = read_note(sidecar_path(output)), [output]
-    if job.uncertainty:
-        wanted.append(uncertainty_path(output))
-    whole = all(path.is_file() for path in wanted) and ("MeanUncertainty" in note or not job.uncertainty)
-    refused = note.get("Verdict") == "fail" and not job.force
-    if refused or not whole or not _is_result(scan, output, job):
+    note = earlier_result(output)
+    needed = [output, uncertainty_path(output)] if job.uncertainty else [output]
+    if note is None or not all(path.is_file() for path in needed):
         return None
-    return Outcome(scan, output, note["Verdict"], None, ())
+    lacks_map = job.uncertainty and note.mean_uncertainty is None
+    refused = note.verdict == "fail" and not job.force
+    if lacks_map or refused or not _is_of(note, scan, job):
+        return None
+    return Outcome(scan, output, note.verdict, None, ())
 
 
-def _is_result(scan: Path, output: Path, job: HarmonizeJob) -> bool:
+def _is_of(note: HarmonizedSidecar | None, scan: Path, job: HarmonizeJob) -> bool:
     """Whether a sidecar says that its image was made of this very scan in this very way.
 
     A scan that cannot be read any more counts as the same.
     """
-    note = read_note(sidecar_path(output))
-    if "Verdict" not in note:
+    if note is None:
         return False
     sha256 = _sha256(scan)
     same = {
-        "Source": job.source.name if job.source else None,
-        "Target": job.target.name,
-        "Method": job.harmonizer.name,
-        "ModelSHA256": job.provenance["ModelSHA256"],
-        "Seed": job.provenance["Seed"],
-        "Sampling": job.provenance["Sampling"],
-        "DetailTransfer": job.provenance["DetailTransfer"],
-        "Preparation": saved_sha256(ScanFile(scan, prepared=job.prepared), sha256),
-        "ProgramVersion": VERSION,
-        "SourceSHA256": sha256 or note.get("SourceSHA256"),
+        "source": job.source.name if job.source else None,
+        "target": job.target.name,
+        "method": job.harmonizer.name,
+        **job.provenance.model_dump(include={"model_sha256", "seed", "sampling", "detail_transfer"}),
+        "preparation": saved_sha256(ScanFile(scan, prepared=job.prepared), sha256),
+        "program_version": VERSION,
+        "source_sha256": sha256 or note.source_sha256,
     }
-    return all(note.get(key) == value for key, value in same.items())
+    return note.model_dump(include=set(same)) == same
 
 
 def _sha256(scan: Path) -> str | None:
@@ -204,27 +168,3 @@ def _sha256(scan: Path) -> str | None:
         return file_sha256(scan)
     except MrharmonyError:
         return None
-
-
-def describe(root: Path, out_dir: Path, name: str) -> None:
-    """Write what a folder of derivatives is, and copy the table that tells the domains.
-
-    Parameters
-    ----------
-    root
-        The data set.
-    out_dir
-        The folder; made where missing.
-    name
-        Of the derivatives.
-    """
-    description = {
-        "Name": name,
-        "BIDSVersion": "1.10.0",
-        "DatasetType": "derivative",
-        "GeneratedBy": [{"Name": "mrharmony", "Version": __version__}],
-    }
-    write_json(out_dir / "dataset_description.json", description)
-    for table in ("participants.tsv", "participants.json"):
-        if (root / table).is_file():
-            write_bytes(out_dir / table, (root / table).read_bytes())

@@ -40,7 +40,7 @@ class ScanFile:
         Intensity of 1 canonical unit where that is known, as of harmonized scans: intensities are then taken
         as they are, without looking for a bias field and a scale. None for any other scan.
     prepared
-        Folder of `mrharmony prepare` with the scan in it: what is saved there is taken, and `mask` only tells
+        Folder of `mrharmony prepare` with the scan in it: what is saved there is taken, and `mask` only says
         that the head is virtual. None to prepare the scan here.
     origin
         The scan in that folder that this one was harmonized from, on the same grid; None for the scan itself.
@@ -121,13 +121,10 @@ def prepare_positions(
 
 
 def by_position(scans: Iterable[tuple[str, ScanFile]]) -> list[list[ScanFile]]:
-    """Group scans by the head's position, as `prepare_positions` takes them.
+    """Group scans, given with their subjects, by the head's position, as `prepare_positions` takes them.
 
-    Parameters
-    ----------
-    scans
-        Subject and scan. Those that come with the true brain of a virtual head lie where that head lies;
-        every other scan is in a position of its own.
+    Scans that come with the true brain of a virtual head lie where that head lies; every other scan is in a
+    position of its own.
     """
     groups: dict[str, list[ScanFile]] = {}
     for subject, scan in scans:
@@ -149,8 +146,8 @@ def require_some(accepted: Sequence[object], refused: Mapping[Path, str]) -> Non
     """Raise `MrharmonyError` with the first reason where no scan was accepted."""
     if not accepted and refused:
         path, reason = next(iter(refused.items()))
-        told = reason if path.name in reason else f"{path.name}: {reason}"
-        raise MrharmonyError(f"none of the scans could be used; {told}")
+        named = reason if path.name in reason else f"{path.name}: {reason}"
+        raise MrharmonyError(f"none of the scans could be used; {named}")
 
 
 def _key(scan: ScanFile, first: ScanFile, grid: Grid) -> str:
@@ -172,21 +169,11 @@ def _state(path: Path) -> tuple[object, ...]:
 
 
 def prepared_scan(file: ScanFile, scan: Scan, rigid_to_template: Matrix | None = None) -> PreparedScan:
-    """Take a scan's preparation from where it is saved, or else prepare the scan.
+    """Read a scan's preparation where it is saved, or else prepare the scan; every command goes this way.
 
-    Every command that needs a prepared scan goes this way.
-
-    Parameters
-    ----------
-    file, scan
-        The scan, and as it was read.
-    alignment
-        Where the head lies, if another scan of it in the same place has told; for scans prepared here.
-
-    Raises
-    ------
-    MrharmonyError
-        If the scan holds no plausible brain, is not prepared in its folder, or was changed since.
+    `rigid_to_template` is the alignment of another scan of the head in the same place, for scans prepared
+    here. Raises `MrharmonyError` if the scan holds no plausible brain, is not prepared in its folder, or was
+    changed since.
     """
     if file.saved is None:
         mask = read_mask(file.mask, scan) if file.mask else None

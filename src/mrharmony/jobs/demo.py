@@ -1,4 +1,4 @@
-"""The main job end to end on virtual scanners: simulate, harmonize, compare with the truth."""
+"""`mrharmony demo`: simulate travelling heads, harmonize them, compare with the truth."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.table import Table
 from mrharmony.core.progress import track
 from mrharmony.core.volume import FloatArray
 from mrharmony.evaluate.paired import PairedScores, paired_scores
-from mrharmony.jobs.harmonizing import HarmonizeJob, sidecar
+from mrharmony.jobs.harmonizing import SUFFIX, HarmonizeJob, harmonize_prepared, write_harmonized
 from mrharmony.jobs.opening import open_job
 from mrharmony.methods.protocol import MethodSettings
 from mrharmony.methods.rendering import truth_fitted
@@ -27,7 +27,6 @@ from mrharmony.prepare.prepared import PreparedScan
 from mrharmony.report.contact_sheet import Panel, contact_sheet
 from mrharmony.scans.bids import BidsIndex, BidsScan
 from mrharmony.scans.reading import Scan, read_scan
-from mrharmony.scans.writing import write_scan
 from mrharmony.simulate.cohort import write_cohort
 from mrharmony.weights import shipped_model
 
@@ -38,6 +37,9 @@ METHODS = ("none", "histogram", "regional", "diffusion", SYNTHESIS)
 CEILING = "truth-fitted lock"
 LABELS = {"none": "nothing", SYNTHESIS: "ours"}
 SHEET = "contact-sheet.png"
+SCORES = ("psnr", "ssim", "mse")
+
+Pair = tuple["TravellingScan", "TravellingScan"]
 
 
 @dataclass(frozen=True)
@@ -76,10 +78,7 @@ class DemoResult:
 
     def record(self) -> dict[str, Any]:
         """Return the result for `--json`."""
-        means = {
-            method: {score: self.mean(method, score) for score in ("psnr", "ssim", "mse")}
-            for method in (*METHODS, CEILING)
-        }
+        means = {m: {score: self.mean(m, score) for score in SCORES} for m in (*METHODS, CEILING)}
         return {
             "rows": [asdict(row) for row in self.rows],
             "means": means,
@@ -93,11 +92,11 @@ class DemoResult:
         for column in ("direction", "method", "PSNR dB", "SSIM", "MSE"):
             table.add_column(column, justify="left" if column in ("direction", "method") else "right")
         for row in self.rows:
-            self._add(table, f"{row.source} → {row.target}", row.method, (row.psnr, row.ssim, row.mse))
+            _add(table, f"{row.source} → {row.target}", row.method, row.psnr, row.ssim, row.mse)
         table.add_section()
         for method in (*METHODS, CEILING):
-            psnr, ssim, mse = (self.mean(method, score) for score in ("psnr", "ssim", "mse"))
-            self._add(table, "mean of all directions", method, (psnr, ssim, mse))
+            means = (self.mean(method, score) for score in SCORES)
+            _add(table, "mean of all directions", method, *means)
         console.print(table)
         ours, regional, ceiling = (self.mean(m, "psnr") for m in (SYNTHESIS, "regional", CEILING))
         console.print(
@@ -108,27 +107,16 @@ class DemoResult:
             soft_wrap=True,
         )
 
-    def _add(self, table: Table, direction: str, method: str, scores: tuple[float, float, float]) -> None:
-        psnr, ssim, mse = scores
-        table.add_row(direction, LABELS.get(method, method), f"{psnr:.2f}", f"{ssim:.4f}", f"{mse:.5f}")
+
+def _add(table: Table, direction: str, method: str, psnr: float, ssim: float, mse: float) -> None:
+    table.add_row(direction, LABELS.get(method, method), f"{psnr:.2f}", f"{ssim:.4f}", f"{mse:.5f}")
 
 
 def run_demo(out: Path, seed: int = 0, device: str = "auto") -> DemoResult:
     """Simulate a cohort, harmonize it in every direction with every method, and score against the truth.
 
-    Parameters
-    ----------
-    out
-        Directory for the cohort, the harmonized scans and the contact sheet.
-    seed
-        Of the virtual heads, the scans and the looks.
-    device
-        Where the diffusion model runs: `auto`, `cpu` or `cuda`.
-
-    Raises
-    ------
-    MrharmonyError
-        If the directory holds something else, or the device is not to be had.
+    Cohort, harmonized scans and contact sheet go to `out`; `device`, where the diffusion model runs, is
+    `auto`, `cpu` or `cuda`. Raises `MrharmonyError` if `out` holds something else.
     """
     choose_device(device)
     write_cohort(out / "cohort", subjects=SUBJECTS, scanners=SCANNERS, seed=seed, zoom=ZOOM)
@@ -165,16 +153,10 @@ def _toward(job: HarmonizeJob, source: str, target: str) -> HarmonizeJob:
 
 def _harmonize(job: HarmonizeJob, one: TravellingScan, folder: Path) -> FloatArray:
     """Harmonize a scan, write it if the method is ours; return it in canonical units."""
-    harmonized = job.harmonizer.harmonize(one.prepared, job.source, job.target)
+    harmonized = harmonize_prepared(job, one.prepared)
     if job.harmonizer.name == SYNTHESIS:
-        name = f"sub-{one.subject}_from-{one.scanner}_to-{job.target.name}"
-        path = folder / f"{name}_desc-harmonized_T1w.nii.gz"
-        write_scan(
-            path,
-            harmonized.volume.voxels,
-            one.scan,
-            sidecar(job, one.scan, harmonized, (), one.prepared.skull_stripped, path),
-        )
+        name = f"sub-{one.subject}_from-{one.scanner}_to-{job.target.name}{SUFFIX}"
+        write_harmonized(job, one.scan, one.prepared, replace(harmonized, findings=()), folder / name)
     return harmonized.intensities()
 
 
@@ -183,9 +165,7 @@ def _scores(output: FloatArray, one: TravellingScan, other: TravellingScan) -> P
     return paired_scores(output, other.prepared.intensities(), mask)
 
 
-def _rows(
-    pairs: Sequence[tuple[TravellingScan, TravellingScan]], contrasts: Mapping[str, Sequence[FloatArray]]
-) -> list[DemoRow]:
+def _rows(pairs: Sequence[Pair], contrasts: Mapping[str, Sequence[FloatArray]]) -> list[DemoRow]:
     """Return the mean scores of every direction and method."""
     rows = []
     for source, target in itertools.permutations(SCANNERS, 2):
@@ -195,9 +175,7 @@ def _rows(
                 for output, (one, other) in zip(contrasts[method], pairs, strict=True)
                 if (one.scanner, other.scanner) == (source, target)
             ]
-            means = (
-                float(np.mean([getattr(score, name) for score in scores])) for name in ("psnr", "ssim", "mse")
-            )
+            means = (float(np.mean([getattr(score, name) for score in scores])) for name in SCORES)
             rows.append(DemoRow(source, target, method, *means))
     return rows
 
@@ -214,11 +192,7 @@ def _identity(scans: Sequence[TravellingScan], seed: int) -> float:
     return float(np.mean(similarities))
 
 
-def _write_sheet(
-    pairs: Sequence[tuple[TravellingScan, TravellingScan]],
-    contrasts: Mapping[str, Sequence[FloatArray]],
-    path: Path,
-) -> None:
+def _write_sheet(pairs: Sequence[Pair], contrasts: Mapping[str, Sequence[FloatArray]], path: Path) -> None:
     """Write the contact sheet: a row for each direction of the first head."""
     rows = []
     for number, (one, other) in enumerate(pairs):

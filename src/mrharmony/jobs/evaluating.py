@@ -1,15 +1,13 @@
-"""What a study of ventricles finds in a data set: its columns are checked before its scans are prepared.
-
-The evaluators on files: read, prepare alike, compare; each returns a record for a table or JSON.
-"""
+"""`mrharmony evaluate`: scans are prepared alike, then compared; each evaluator returns a record."""
 
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
@@ -20,136 +18,191 @@ from mrharmony.evaluate.paired import leaked_noise, paired_scores, room_share
 from mrharmony.evaluate.site_distances import site_distances
 from mrharmony.evaluate.site_probe import frozen_probe, probe_sites
 from mrharmony.evaluate.tissues import TargetVolumetry, segment_tissues
-from mrharmony.jobs.brains import ScanFile, require_some
-from mrharmony.jobs.evaluation_inputs import (
-    ZOOM,
-    judged_scans,
-    prepared_alone,
-    prepared_on_one_grid,
-    scans_of,
+from mrharmony.jobs.brains import (
+    ScanFile,
+    load_brain,
+    on_one_grid,
+    prepare_positions,
+    prepare_together,
+    require_some,
 )
-from mrharmony.jobs.harmonizing import HarmonizeJob
+from mrharmony.jobs.data_sets import DataSet, scans_of_domains
+from mrharmony.jobs.harmonizing import HarmonizeJob, harmonize_prepared, reason_of
 from mrharmony.methods.rendering import truth_fitted
 from mrharmony.prepare.canonical import CanonicalBrain
-from mrharmony.scans.bids import BidsIndex, BidsScan
+from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.scans.bids import SESSION, BidsIndex, BidsScan
+from mrharmony.scans.names import output_stem, sidecar_path
+from mrharmony.scans.sidecar import read_harmonized
+from mrharmony.simulate.cohort_files import true_brain
 from mrharmony.space.grid import Grid
 
+ZOOM = 2.0  # mm, of the template grid that brains are compared on
 _NAMED_AT_MOST = 5
 
-
-class _Row(NamedTuple):
-    """What the study knows of a scan beside its ventricles."""
-
-    factor: float
-    site: str
-    group: str | None
+Record = dict[str, Any]
 
 
-def evaluate_biology(
-    index: BidsIndex,
-    target: str,
-    factor: str,
-    group: str | None,
-    only: Sequence[str],
-    workers: int | None = None,
-    prepared: Path | None = None,
-) -> dict[str, Any]:
-    """Say what a study of ventricles, with a volumetry made on `target`, finds in a cohort.
-
-    Scans whose factor or group is not known are left out, and those that are refused.
+@dataclass(frozen=True)
+class EvaluationScans:
+    """The scans of a data set that could be prepared.
 
     Parameters
     ----------
-    index
-        The data set.
-    target
-        Domain whose scans the volumetry is made on.
-    factor, group
-        Columns of participants.tsv: one with numbers, and one with two groups if any.
-    only
-        Use only these domains; all if empty.
+    scans, brains
+        In the same order.
+    raw
+        The brains before harmonization, in the same order; None where not asked for.
+    refused
+        File names of the others, and why.
+    """
+
+    scans: list[BidsScan]
+    brains: list[CanonicalBrain]
+    raw: list[CanonicalBrain] | None
+    refused: dict[str, str]
+
+
+def evaluation_scans(
+    index: BidsIndex,
+    scans: Sequence[BidsScan],
+    raw: Path | None = None,
+    workers: int | None = None,
+    prepared: Path | None = None,
+) -> EvaluationScans:
+    """Prepare scans of a data set; virtual heads are cut out by their true brain mask.
+
+    Parameters
+    ----------
+    index, scans
+        The data set, and which of its scans.
+    raw
+        The data set that was harmonized into this one, to prepare the scans before harmonization too. Each
+        gives its harmonized scan the alignment and the brain mask.
     workers
-        Processes that prepare scans; as many as there are usable cores if not given.
+        Processes; as many as there are usable cores if not given.
     prepared
-        As in `judged_scans`.
+        Folder of `mrharmony prepare` with the scans before harmonization in it; prepared here if None.
 
     Raises
     ------
     MrharmonyError
-        Before anything is prepared, if the columns do not hold what is needed for three scans or the target
-        has no scan; afterwards, if the scans that are left are too few.
+        A scan has none before harmonization in `raw`, or all were refused.
     """
-    chosen = scans_of(index, only)
-    if target not in {scan.domain for scan in chosen}:
-        raise MrharmonyError(f"{index.root}: no scans of {target}, which the volumetry is made on.")
-    rows = _rows(chosen, factor, group)
-    require_cohort(*_columns(list(rows.values()), group))
-    needed = [scan for scan in chosen if scan.path in rows or scan.domain == target]
-    judged = judged_scans(index, needed, workers=workers, prepared=prepared)
-    pairs = list(zip(judged.scans, judged.brains, strict=True))
-    volumetry = TargetVolumetry.fit(brain for scan, brain in pairs if scan.domain == target)
-    studied = [(rows[scan.path], brain) for scan, brain in pairs if scan.path in rows]
-    measured = [volumetry.measure(brain).ventricle_ml for _, brain in studied]
-    found = cohort_biology(measured, *_columns([row for row, _ in studied], group))
-    return {"factor": factor, "heads": len(studied), **asdict(found), "refused": judged.refused}
-
-
-def _rows(scans: Sequence[BidsScan], factor: str, group: str | None) -> dict[Path, _Row]:
-    """Return the rows of the scans for which all that is needed is known."""
-    numbers = {path: column_number(text, factor) for path, text in column_entries(scans, factor).items()}
-    groups = column_groups(scans, group) if group else {}
-    return {
-        scan.path: _Row(numbers[scan.path], str(scan.domain), groups.get(scan.path))
-        for scan in scans
-        if scan.path in numbers and (group is None or scan.path in groups)
+    befores = _raw_scans(scans, raw, prepared) if raw else [[] for _ in scans]
+    files, refused = scan_files(index.root, scans, prepared)
+    groups = {
+        number: [*before, files[scan.path]]
+        for number, (scan, before) in enumerate(zip(scans, befores, strict=True))
+        if scan.path in files
     }
+    grid = Grid.working(ZOOM)
+    with tempfile.TemporaryDirectory() as cache:
+        ready, faults = prepare_positions(list(groups.values()), grid, Path(cache), workers)
+        brains = {
+            number: [load_brain(ready[file.path], grid) for file in group]
+            for number, group in groups.items()
+            if all(file.path in ready for file in group)
+        }
+    refused |= faults
+    require_some(list(brains), refused)
+    return EvaluationScans(
+        [scans[number] for number in brains],
+        [group[-1] for group in brains.values()],
+        [group[0] for group in brains.values()] if raw else None,
+        {path.name: reason for path, reason in refused.items()},
+    )
 
 
-def _columns(rows: Sequence[_Row], group: str | None) -> tuple[list[float], list[str], list[str] | None]:
-    """Return factor, site and group of each row."""
-    groups = [str(row.group) for row in rows] if group else None
-    return [row.factor for row in rows], [row.site for row in rows], groups
+def scan_files(
+    root: Path, scans: Sequence[BidsScan], prepared: Path | None = None
+) -> tuple[dict[Path, ScanFile], dict[Path, str]]:
+    """Return how each scan is to be prepared, with the true brain of its virtual head where there is one.
+
+    Also returns the scans whose sidecar cannot be used, and why.
+    """
+    files, refused = {}, {}
+    for scan in scans:
+        try:
+            files[scan.path] = scan_file(scan.path, true_brain(root, scan.subject), prepared)
+        except MrharmonyError as error:
+            refused[scan.path] = str(error)
+    return files, refused
 
 
-def column_number(text: str, column: str) -> float:
-    """Return an entry as a number, or raise `MrharmonyError`."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
+def scan_file(scan: Path, mask: Path | None = None, prepared: Path | None = None) -> ScanFile:
+    """Return how an evaluation prepares a scan; one that mrharmony harmonized is known by its sidecar.
+
+    The intensities of such a scan are taken as they are, so that no wrong gain or shading of the method is
+    taken away before it is scored; mask and alignment are those of the scan that it was made of.
+
+    Parameters
+    ----------
+    scan, mask
+        The scan, and its brain mask if one is given.
+    prepared
+        Folder of `mrharmony prepare` with the scan, or the one that it was made of, in it; None for none.
+
+    Raises
+    ------
+    MrharmonyError
+        The sidecar is one of mrharmony's, but damaged.
+    """
+    note = read_harmonized(sidecar_path(scan))
+    if note is None:
+        return ScanFile(scan, mask, prepared=prepared)
+    origin = scan.parent / note.sources[0] if prepared and note.sources else None
+    return ScanFile(scan, mask, note.intensity_scale, prepared, origin)
+
+
+def prepared_alone(file: ScanFile) -> PreparedScan:
+    """Prepare one scan; raises `MrharmonyError` if it is refused."""
+    (prepared,) = _prepared([file])
+    return prepared
+
+
+def prepared_on_one_grid(
+    paths: Sequence[Path], mask: Path | None, prepared: Path | None = None
+) -> list[PreparedScan]:
+    """Prepare scans of one head on one grid, all with alignment and brain mask of the first.
+
+    The brain is that of `mask` on their grid, or the saved one of the folder `prepared`, or else found here.
+    Raises `MrharmonyError` if a scan is refused or lies on another grid.
+    """
+    first, *others = _prepared([scan_file(path, mask, prepared) for path in paths])
+    for path, other in zip(paths[1:], others, strict=True):
+        if not on_one_grid(first.native, other.native):
+            raise MrharmonyError(
+                f"{path}: lies on another grid than {paths[0]}. Register and resample one of them first."
+            )
+    return [first, *others]
+
+
+def _prepared(files: Sequence[ScanFile]) -> list[PreparedScan]:
+    """Prepare scans of one head; raises the first refusal."""
+    done = []
+    for file, prepared in zip(files, prepare_together(files), strict=True):
+        if isinstance(prepared, MrharmonyError):
+            raise MrharmonyError(reason_of(prepared, file.path))
+        done.append(prepared)
+    return done
+
+
+def _raw_scans(scans: Sequence[BidsScan], raw: Path, prepared: Path | None) -> list[list[ScanFile]]:
+    """Return each harmonized scan's own before harmonization, found by its name without `desc-`."""
+    known = {_undescribed(scan.path): scan for scan in BidsIndex.open(raw, SESSION).scans}
+    lost = next((scan for scan in scans if _undescribed(scan.path) not in known), None)
+    if lost:
         raise MrharmonyError(
-            f"participants.tsv: {column} must hold numbers, not {text!r}. Mend it, or write n/a for unknown."
+            f"{raw}: has no scan {_undescribed(lost.path)}_T1w that {lost.path.name} was made of. "
+            "Give the data set that was harmonized."
         )
-    return number
+    befores = [known[_undescribed(scan.path)] for scan in scans]
+    return [[scan_file(scan.path, true_brain(raw, scan.subject), prepared)] for scan in befores]
 
 
-def column_groups(scans: Sequence[BidsScan], column: str) -> dict[Path, str]:
-    """Return the group of each scan that has one; raises `MrharmonyError` unless there are two."""
-    groups = column_entries(scans, column)
-    names = sorted(set(groups.values()))
-    if len(names) != 2:
-        listed = ", ".join(names[:_NAMED_AT_MOST]) + (", …" if len(names) > _NAMED_AT_MOST else "")
-        raise MrharmonyError(
-            f"participants.tsv: {column} must hold two groups, not {len(names)} ({listed}). "
-            "Choose another column, or write n/a for the others."
-        )
-    return groups
-
-
-def column_entries(scans: Sequence[BidsScan], column: str) -> dict[Path, str]:
-    """Return what a column says of the scans that it says something of."""
-    entries = {scan.path: scan.participant[column] for scan in scans if column in scan.participant}
-    if not entries:
-        known = sorted({name for scan in scans for name in scan.participant})
-        raise MrharmonyError(
-            f"participants.tsv: no column {column}, or nothing in it for these scans. "
-            f"Choose from: {', '.join(known) or 'none'}."
-        )
-    return entries
-
-
-Record = dict[str, Any]
+def _undescribed(scan: Path) -> str:
+    return "_".join(part for part in output_stem(scan).split("_") if not part.startswith("desc-"))
 
 
 def evaluate_paired(
@@ -201,42 +254,12 @@ def evaluate_identity(job: HarmonizeJob, scans: Sequence[Path]) -> Record:
         except MrharmonyError as error:
             refused[path] = str(error)
             continue
-        voxels = job.harmonizer.harmonize(prepared, job.source, job.target).intensities()
+        voxels = harmonize_prepared(job, prepared).intensities()
         brain = CanonicalBrain(prepared.native.with_voxels(prepared.intensities()), prepared.brain_mask, 1.0)
         scores.append(identity_scores(brain, brain._replace(volume=prepared.native.with_voxels(voxels))))
     require_some(scores, refused)
     reasons = {path.name: reason for path, reason in refused.items()}
     return {**asdict(summarize_identity(scores)), "refused": reasons}
-
-
-def evaluate_sites(
-    index: BidsIndex,
-    only: Sequence[str],
-    raw: Path | None = None,
-    workers: int | None = None,
-    prepared: Path | None = None,
-) -> Record:
-    """Say whether the site of scans can still be told: retrained probes with their controls, distances.
-
-    With the data set `raw` that was harmonized also the frozen probe, and distances in the tissues of its
-    scans. Scans that are refused are left out.
-    """
-    judged = judged_scans(index, scans_of(index, only), raw, workers, prepared)
-    brains = judged.brains
-    sites, subjects = [str(scan.domain) for scan in judged.scans], [scan.subject for scan in judged.scans]
-    probes = {name: probe_sites(brains, sites, subjects, name) for name in ("linear", "cnn")}
-    before = judged.raw
-    frozen = {"linear probe, frozen": frozen_probe(before, brains, sites, subjects).mean} if before else {}
-    tissues = [segment_tissues(brain).labels for brain in before] if before else None
-    return {
-        "scans": {site: sites.count(site) for site in sorted(set(sites))},
-        "chance": probes["linear"].scores.chance,
-        **{f"{name} probe, retrained": probe.scores.mean for name, probe in probes.items()},
-        **{f"{name} probe, shuffled labels": probe.control.mean for name, probe in probes.items()},
-        **frozen,
-        "distances": asdict(site_distances(brains, sites, subjects, tissues)),
-        "refused": judged.refused,
-    }
 
 
 def _canonical_pair(
@@ -248,3 +271,124 @@ def _canonical_pair(
         for scan in prepared_on_one_grid([first, second], mask, prepared)
     )
     return one, other
+
+
+def evaluate_sites(data: DataSet, raw: Path | None = None, workers: int | None = None) -> Record:
+    """Say whether the site of scans can still be recognized: retrained classifiers with controls, distances.
+
+    Scans that are refused are left out.
+
+    Parameters
+    ----------
+    data
+        The data set.
+    raw
+        The data set that was harmonized into this one: adds the frozen classifier, and takes the distances
+        in the tissues of its scans.
+    workers
+        Processes that prepare scans; as many as there are usable cores if not given.
+    """
+    index = data.open()
+    found = evaluation_scans(index, scans_of_domains(index, data.only), raw, workers, data.prepared)
+    brains, before = found.brains, found.raw
+    sites, subjects = [str(scan.domain) for scan in found.scans], [scan.subject for scan in found.scans]
+    probes = {name: probe_sites(brains, sites, subjects, name) for name in ("linear", "cnn")}
+    frozen = {"linear probe, frozen": frozen_probe(before, brains, sites, subjects).mean} if before else {}
+    tissues = [segment_tissues(brain).labels for brain in before] if before else None
+    return {
+        "scans": {site: sites.count(site) for site in sorted(set(sites))},
+        "chance": probes["linear"].scores.chance,
+        **{f"{name} probe, retrained": probe.scores.mean for name, probe in probes.items()},
+        **{f"{name} probe, shuffled labels": probe.control.mean for name, probe in probes.items()},
+        **frozen,
+        "distances": asdict(site_distances(brains, sites, subjects, tissues)),
+        "refused": found.refused,
+    }
+
+
+def evaluate_biology(
+    data: DataSet, target: str, factor: str, group: str | None, workers: int | None = None
+) -> Record:
+    """Say what a study of ventricles, with a volumetry made on `target`, finds in a cohort.
+
+    Scans whose factor or group is not known are left out, and those that are refused.
+
+    Parameters
+    ----------
+    data
+        The data set.
+    target
+        Domain whose scans the volumetry is made on.
+    factor, group
+        Columns of participants.tsv: one with numbers, and one with two groups if any.
+    workers
+        Processes that prepare scans; as many as there are usable cores if not given.
+
+    Raises
+    ------
+    MrharmonyError
+        Before anything is prepared, if the columns do not hold what is needed for three scans or the target
+        has no scan; afterwards, if too few scans are left.
+    """
+    index = data.open()
+    chosen = scans_of_domains(index, data.only)
+    if target not in {scan.domain for scan in chosen}:
+        raise MrharmonyError(f"{index.root}: no scans of {target}, which the volumetry is made on.")
+    factors = {path: column_number(text, factor) for path, text in column_entries(chosen, factor).items()}
+    groups = column_groups(chosen, group) if group else None
+    known = {path for path in factors if groups is None or path in groups}
+    require_cohort(*_columns([scan for scan in chosen if scan.path in known], factors, groups))
+    needed = [scan for scan in chosen if scan.path in known or scan.domain == target]
+    found = evaluation_scans(index, needed, workers=workers, prepared=data.prepared)
+    pairs = list(zip(found.scans, found.brains, strict=True))
+    volumetry = TargetVolumetry.fit(brain for scan, brain in pairs if scan.domain == target)
+    studied = [(scan, brain) for scan, brain in pairs if scan.path in known]
+    volumes = [volumetry.measure(brain).ventricle_ml for _, brain in studied]
+    effects = cohort_biology(volumes, *_columns([scan for scan, _ in studied], factors, groups))
+    return {"factor": factor, "heads": len(studied), **asdict(effects), "refused": found.refused}
+
+
+def _columns(
+    scans: Sequence[BidsScan], factors: dict[Path, float], groups: dict[Path, str] | None
+) -> tuple[list[float], list[str], list[str] | None]:
+    """Return factor, site and group of each scan."""
+    known = [groups[scan.path] for scan in scans] if groups else None
+    return [factors[scan.path] for scan in scans], [str(scan.domain) for scan in scans], known
+
+
+def column_number(text: str, column: str) -> float:
+    """Return an entry as a number, or raise `MrharmonyError`."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise MrharmonyError(
+            f"participants.tsv: {column} must hold numbers, not {text!r}. Correct it, or write n/a."
+        )
+    return number
+
+
+def column_groups(scans: Sequence[BidsScan], column: str) -> dict[Path, str]:
+    """Return the group of each scan that has one; raises `MrharmonyError` unless there are two."""
+    groups = column_entries(scans, column)
+    names = sorted(set(groups.values()))
+    if len(names) != 2:
+        listed = ", ".join(names[:_NAMED_AT_MOST]) + (", …" if len(names) > _NAMED_AT_MOST else "")
+        raise MrharmonyError(
+            f"participants.tsv: {column} must hold two groups, not {len(names)} ({listed}). "
+            "Choose another column, or write n/a for the others."
+        )
+    return groups
+
+
+def column_entries(scans: Sequence[BidsScan], column: str) -> dict[Path, str]:
+    """Return what a column says of the scans that it says something of."""
+    entries = {scan.path: scan.participant[column] for scan in scans if column in scan.participant}
+    if not entries:
+        known = sorted({name for scan in scans for name in scan.participant})
+        raise MrharmonyError(
+            f"participants.tsv: no column {column}, or nothing in it for these scans. "
+            f"Choose from: {', '.join(known) or 'none'}."
+        )
+    return entries

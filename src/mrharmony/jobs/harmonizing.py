@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,21 @@ from mrharmony.evidence.uncertainty import SeededHarmonizer, spread
 from mrharmony.jobs.brains import ScanFile, prepared_scan, saved_sha256
 from mrharmony.methods.protocol import HarmonizedVolume, Harmonizer
 from mrharmony.prepare.prepared import PreparedScan
-from mrharmony.prepare.saved import VERSION, read_note
+from mrharmony.prepare.saved import VERSION
 from mrharmony.scans.names import output_stem, sidecar_path
 from mrharmony.scans.reading import Scan, read_scan
+from mrharmony.scans.sidecar import (
+    SCHEMA_VERSION,
+    HarmonizedSidecar,
+    Provenance,
+    UncertaintySidecar,
+    read_harmonized,
+    read_uncertainty,
+)
 from mrharmony.scans.writing import write_scan
 
 SUFFIX = "_desc-harmonized_T1w.nii.gz"
+SIDECAR_SUFFIX = "_desc-harmonized_T1w.json"
 UNCERTAINTY_SUFFIX = "_desc-uncertainty_T1w.nii.gz"
 
 
@@ -39,7 +48,7 @@ class HarmonizeJob:
     source
         The domain that the scans come from, or None where it is unknown.
     target
-        The domain that they shall look like.
+        The domain that they are harmonized to.
     provenance
         What the sidecars say of model, seed and versions.
     assume_ras
@@ -55,26 +64,25 @@ class HarmonizeJob:
     harmonizer: Harmonizer
     source: Domain | None
     target: Domain
-    provenance: dict[str, Any] = field(default_factory=dict)
+    provenance: Provenance = field(default_factory=Provenance)
     assume_ras: bool = False
     prepared: Path | None = None
     force: bool = False
     uncertainty: bool = False
 
-    def with_uncertainty(self, wanted: bool) -> HarmonizeJob:
-        """Return the job that also writes uncertainty maps, if they are wanted.
+    def with_options(
+        self, *, prepared: Path | None = None, force: bool = False, uncertainty: bool = False
+    ) -> HarmonizeJob:
+        """Return the job with what is done beside the harmonization itself.
 
-        Raises
-        ------
-        MrharmonyError
-            If the method has nothing random to tell them from.
+        Raises `MrharmonyError` if an uncertainty map is asked of a method without seeds.
         """
-        if wanted and not isinstance(self.harmonizer, SeededHarmonizer):
+        if uncertainty and not isinstance(self.harmonizer, SeededHarmonizer):
             raise MrharmonyError(
-                f"--uncertainty: {self.harmonizer.name} has no seeds to tell it from. Leave it out, or take "
-                "--method synthesis or diffusion."
+                f"uncertainty: {self.harmonizer.name} has no seeds to estimate it from. Leave it out, or "
+                "take the method synthesis or diffusion."
             )
-        return replace(self, uncertainty=wanted)
+        return replace(self, prepared=prepared, force=force, uncertainty=uncertainty)
 
 
 @dataclass(frozen=True)
@@ -102,20 +110,10 @@ class Outcome:
 
 
 def output_paths(scans: Sequence[Path], output: Path, mask: Path | None = None) -> list[Path]:
-    """Return where each scan's result goes: into a directory, or the one file named.
+    """Return where each scan's result goes: into the directory `output`, or the file of that name.
 
-    Parameters
-    ----------
-    scans, mask
-        What is read.
-    output
-        A directory, or a file ending in `.nii.gz`.
-
-    Raises
-    ------
-    MrharmonyError
-        If several scans share one result, a result or its sidecar would replace an input or that of one, or
-        a file is not `.nii.gz`.
+    Raises `MrharmonyError` if several scans share one result, the file is not `.nii.gz`, or a result or its
+    sidecar would replace a scan, the mask or a sidecar of one of them.
     """
     if output.name.endswith((".nii", ".mgz", ".mgh", ".img", ".hdr")):
         raise MrharmonyError(f"{output}: harmonized scans are written as .nii.gz. Name the output so.")
@@ -141,10 +139,20 @@ def output_paths(scans: Sequence[Path], output: Path, mask: Path | None = None) 
     return results
 
 
-def harmonize_scan(job: HarmonizeJob, path: Path, output: Path, mask: Path | None = None) -> Outcome:
-    """Harmonize one scan file; whatever goes wrong becomes the outcome's reason.
+def harmonize_prepared(job: HarmonizeJob, prepared: PreparedScan) -> HarmonizedVolume:
+    """Return a prepared scan harmonized, with its evidence; no file is read or written.
 
-    An earlier result goes where the verdict is `fail` now; so does a map that is not of the new result.
+    The command line and the Python interface both come this way, so that their results are equal to the bit.
+    A verdict of `fail` raises nothing here; the findings are the method's alone. Raises `MrharmonyError` if
+    the method cannot harmonize this scan between these domains.
+    """
+    return job.harmonizer.harmonize(prepared, job.source, job.target)
+
+
+def harmonize_scan(job: HarmonizeJob, path: Path, output: Path, mask: Path | None = None) -> Outcome:
+    """Harmonize one scan file: read, prepare, harmonize, write; whatever goes wrong is the outcome's reason.
+
+    An earlier result is removed where the verdict is now `fail`, and so is a map that belongs to it.
     """
     findings: tuple[Finding, ...] = ()
     try:
@@ -152,26 +160,37 @@ def harmonize_scan(job: HarmonizeJob, path: Path, output: Path, mask: Path | Non
         findings = scan.findings
         prepared = prepared_scan(ScanFile(path, mask, prepared=job.prepared), scan)
         findings += prepared.findings
-        harmonized = job.harmonizer.harmonize(prepared, job.source, job.target)
+        harmonized = harmonize_prepared(job, prepared)
         findings += harmonized.findings
         if harmonized.evidence.verdict == "fail":
             if not job.force:
                 discard_result(output)
-                return Outcome(path, None, "fail", refusal(path, harmonized.evidence), findings)
-            findings += (forced(harmonized.evidence),)
-        note = sidecar(job, scan, harmonized, findings, prepared.skull_stripped, output)
-        if job.uncertainty:
-            note["MeanUncertainty"] = _write_uncertainty(job, scan, prepared, harmonized.scale, output)
-        else:
-            _discard_uncertainty(output)
-        write_scan(output, harmonized.volume.voxels, scan, note)
+                return Outcome(path, None, "fail", _refusal(path, harmonized.evidence), findings)
+            findings += (_forced(harmonized.evidence),)
+        write_harmonized(job, scan, prepared, replace(harmonized, findings=findings), output)
     except MrharmonyError as error:
         return refused_scan(path, error, findings)
-    except Exception as error:  # a fault of ours in one scan leaves the others alone, and is told
+    except Exception as error:  # a fault of ours in one scan leaves the others alone
         logging.getLogger(__name__).warning("%s", path, exc_info=True)
         reason = f"{path}: unexpected {type(error).__name__}: {error}. Use -v for details."
         return Outcome(path, None, None, reason, findings)
     return Outcome(path, output, harmonized.evidence.verdict, None, findings)
+
+
+def write_harmonized(
+    job: HarmonizeJob, scan: Scan, prepared: PreparedScan, harmonized: HarmonizedVolume, output: Path
+) -> None:
+    """Write a harmonized scan with its sidecar, and its uncertainty map where the job has one.
+
+    The sidecar lists the findings of `harmonized`. Raises `MrharmonyError` if a file cannot be written.
+    """
+    note = harmonized_sidecar(job, scan, prepared, harmonized, output)
+    if job.uncertainty:
+        mean = _write_uncertainty(job, scan, prepared, harmonized.scale, output)
+        note = note.model_copy(update={"mean_uncertainty": mean})
+    else:
+        _discard_uncertainty(output)
+    write_scan(output, harmonized.volume.voxels, scan, note.record())
 
 
 def refused_scan(path: Path, error: MrharmonyError, findings: tuple[Finding, ...] = ()) -> Outcome:
@@ -185,16 +204,28 @@ def uncertainty_path(output: Path) -> Path:
     return output.with_name(stem + UNCERTAINTY_SUFFIX)
 
 
+def earlier_result(output: Path) -> HarmonizedSidecar | None:
+    """Return the sidecar of an earlier result; None where there is none, or it is damaged."""
+    try:
+        return read_harmonized(sidecar_path(output))
+    except MrharmonyError:
+        return None
+
+
 def discard_result(output: Path) -> None:
-    """Remove an earlier result with its sidecar and map; a file that is none of ours stays."""
-    if "IntensityScale" in read_note(sidecar_path(output)):
+    """Remove an earlier result with its sidecar and map; a file that mrharmony did not write stays."""
+    try:
+        ours = read_harmonized(sidecar_path(output)) is not None
+    except MrharmonyError:  # a damaged sidecar, but one of ours
+        ours = True
+    if ours:
         _discard_uncertainty(output)
         remove(sidecar_path(output), output)
 
 
 def _discard_uncertainty(output: Path) -> None:
     path = uncertainty_path(output)
-    if "MeanUncertainty" in read_note(sidecar_path(path)):
+    if read_uncertainty(sidecar_path(path)):
         remove(sidecar_path(path), path)
 
 
@@ -203,40 +234,35 @@ def _write_uncertainty(
 ) -> float:
     """Write the uncertainty map in the units of the output; returns its mean over the brain."""
     assert isinstance(job.harmonizer, SeededHarmonizer)
-    seed = int(job.provenance["Seed"])
+    seed = job.provenance.seed
     voxels = spread(job.harmonizer, prepared, job.source, job.target, seed) * np.float32(scale)
     mean = float(voxels[prepared.brain_mask].mean())
     path = uncertainty_path(output)
-    note = {
-        "Description": "Standard deviation of the harmonized intensities over several seeds, in their units.",
-        "MeanUncertainty": mean,
-        "Sources": [way_to(scan.path, path.parent)],
-        "SpatialReference": "orig",
-    }
-    write_scan(path, voxels, scan, note)
+    note = UncertaintySidecar(mean_uncertainty=mean, sources=(way_to(scan.path, path.parent),))
+    write_scan(path, voxels, scan, note.record())
     return mean
 
 
-def refusal(path: Path, evidence: Evidence) -> str:
+def _refusal(path: Path, evidence: Evidence) -> str:
     """Return the sentence on a scan that is not written because its verdict is `fail`."""
     return (
         f"{path}: not written, its verdict is fail: {evidence.faults()}; look at the scan and its brain "
-        "mask, or write it all the same with --force."
+        "mask, or force it to be written."
     )
 
 
-def forced(evidence: Evidence) -> Finding:
+def _forced(evidence: Evidence) -> Finding:
     """Return the warning on a scan that is written although its verdict is `fail`."""
     return Finding(
         "warning",
         "forced",
-        f"Written by --force although its verdict is fail: {evidence.faults()}.",
+        f"Written by force although its verdict is fail: {evidence.faults()}.",
         "Look at it before any use.",
     )
 
 
 def reason_of(error: MrharmonyError, path: Path) -> str:
-    """Return an error's sentence, with the scan's name in front where it does not name a file."""
+    """Return an error's sentence, with the scan's path in front where the sentence does not name it."""
     text = str(error)
     return text if path.name in text else f"{path}: {text}"
 
@@ -247,38 +273,36 @@ def way_to(path: Path, folder: Path) -> str:
     return Path(os.path.relpath(real, os.path.realpath(folder))).as_posix()
 
 
-def sidecar(
-    job: HarmonizeJob,
-    scan: Scan,
-    harmonized: HarmonizedVolume,
-    findings: Sequence[Finding],
-    skull_stripped: bool,
-    output: Path,
-) -> dict[str, Any]:
-    """Return what the JSON beside a harmonized scan says; no times, so equal runs leave equal bytes.
+def harmonized_sidecar(
+    job: HarmonizeJob, scan: Scan, prepared: PreparedScan, harmonized: HarmonizedVolume, output: Path
+) -> HarmonizedSidecar:
+    """Return the sidecar of a harmonized scan.
 
-    `Sources` is the way from the output's folder to the scan, so that both can move together.
+    Its source is named relative to the output's folder, so that both can move together; a scan in memory,
+    whose path is no file, has none.
     """
-    done = harmonized.provenance
-    return {
-        "Description": "T1-weighted scan harmonized by mrharmony; research use only.",
-        "Source": job.source.name if job.source else None,
-        "NearestDomain": done.get("nearest"),
-        "SourceDistance": done.get("distance"),
-        "Target": job.target.name,
-        "Method": done["method"],
-        **job.provenance,
-        "SkullStripped": done["extent"] == "brain" or skull_stripped,
-        "Extent": done["extent"],
-        "Detail": done.get("detail"),
-        "IntensityScale": harmonized.scale,
-        "Sources": [way_to(scan.path, output.parent)],
-        "SourceSHA256": scan.sha256,
-        "Preparation": saved_sha256(ScanFile(scan.path, prepared=job.prepared), scan.sha256),
-        "ProgramVersion": VERSION,
-        "SpatialReference": "orig",
-        "Drift": harmonized.evidence.model_dump(mode="json", exclude={"verdict", "reasons"}),
-        "Verdict": harmonized.evidence.verdict,
-        "VerdictReasons": list(harmonized.evidence.reasons),
-        "Findings": [finding_record(finding) for finding in findings],
-    }
+    is_file = scan.path.is_file()
+    done: Mapping[str, Any] = harmonized.provenance
+    return HarmonizedSidecar(
+        schema_version=SCHEMA_VERSION,
+        source=job.source.name if job.source else None,
+        nearest_domain=done.get("nearest"),
+        source_distance=done.get("distance"),
+        target=job.target.name,
+        method=done["method"],
+        **dict(job.provenance),
+        skull_stripped=done["extent"] == "brain" or prepared.skull_stripped,
+        extent=done["extent"],
+        detail=done.get("detail"),
+        intensity_scale=harmonized.scale,
+        sources=(way_to(scan.path, output.parent),) if is_file else (),
+        source_sha256=scan.sha256 if is_file else None,
+        preparation=saved_sha256(ScanFile(scan.path, prepared=job.prepared), scan.sha256)
+        if is_file
+        else None,
+        program_version=VERSION,
+        drift=harmonized.evidence.model_dump(exclude={"verdict", "reasons"}),
+        verdict=harmonized.evidence.verdict,
+        verdict_reasons=harmonized.evidence.reasons,
+        findings=tuple(finding_record(finding) for finding in harmonized.findings),
+    )

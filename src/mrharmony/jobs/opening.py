@@ -6,13 +6,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from mrharmony.core.version import __version__
 from mrharmony.jobs.harmonizing import HarmonizeJob
 from mrharmony.methods.detail import detail_of
 from mrharmony.methods.protocol import MethodSettings
 from mrharmony.methods.registry import DEFAULTS, load_method, method_named
 from mrharmony.methods.synthesis import SynthesisHarmonizer
 from mrharmony.networks.diffusion.model import model_hash, read_card
+from mrharmony.scans.sidecar import GENERATED_BY, Provenance
 from mrharmony.weights import shipped_model
 
 LIBRARIES = ("torch", "diffusers", "nibabel", "antspyx", "deepbet", "numpy", "scipy")
@@ -55,15 +55,15 @@ def open_job(
     if settings.detail and isinstance(harmonizer, SynthesisHarmonizer):
         detail_of(harmonizer.details, domains[1])
     chosen = settings.sampling or settings.translation
-    provenance = {
-        "Model": directory.name,
-        "ModelSHA256": model_hash(directory),
-        "Seed": chosen.seed if chosen else settings.seed,
-        "Sampling": _sampling_record(settings),
-        "DetailTransfer": settings.detail,
-        "GeneratedBy": [{"Name": "mrharmony", "Version": __version__}],
-        "Versions": _versions(),
-    }
+    provenance = Provenance(
+        model=directory.name,
+        model_sha256=model_hash(directory),
+        seed=chosen.seed if chosen else settings.seed,
+        sampling=_sampling_record(settings),
+        detail_transfer=settings.detail,
+        generated_by=GENERATED_BY,
+        versions=_versions(),
+    )
     return HarmonizeJob(harmonizer, *domains, provenance, assume_ras)
 
 

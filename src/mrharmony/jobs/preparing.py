@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,9 +13,13 @@ from typing import Any
 from mrharmony.core.atomic import write_json, write_text
 from mrharmony.core.findings import Finding, MrharmonyError, finding_record
 from mrharmony.core.progress import track
-from mrharmony.core.version import __version__
 from mrharmony.core.workers import one_thread, side_by_side, usable_cores
-from mrharmony.jobs.bids_app import describe, require_apart, require_own_names, wanted_scans
+from mrharmony.jobs.data_sets import (
+    describe_derivatives,
+    require_apart,
+    require_own_names,
+    scans_of_participants,
+)
 from mrharmony.jobs.harmonizing import reason_of
 from mrharmony.prepare.pipeline import prepare_scan
 from mrharmony.prepare.quality import PreparationFigures, preparation_figures
@@ -33,6 +37,7 @@ from mrharmony.prepare.saved import (
 from mrharmony.report.preparation_page import IndexRow, Verdict, index_page, preparation_page, thumbnail
 from mrharmony.scans.bids import BidsIndex
 from mrharmony.scans.reading import read_mask, read_scan
+from mrharmony.scans.sidecar import GENERATED_BY
 
 INDEX = "index.html"
 LIBRARIES = ("nibabel", "antspyx", "deepbet", "numpy", "scipy", "torch")
@@ -60,7 +65,7 @@ class PrepareJob:
 
     @property
     def incomplete(self) -> bool:
-        """Whether the brain grown to the template's size is wanted and missing."""
+        """Whether the brain grown to the template's size is asked for and missing."""
         return self.volume_corrected and not self.files.volume_corrected.is_file()
 
 
@@ -79,7 +84,7 @@ class Preparation:
     findings
         What was noticed.
     figures
-        What it is judged by; None where it was refused.
+        Measures of its quality; None where it was refused.
     """
 
     scan: Path
@@ -137,46 +142,35 @@ def prepare_data_set(
         process was ended from outside.
     """
     require_apart(index.root, out_dir)
-    jobs = _jobs(index, out_dir, labels, volume_corrected)
-    describe(index.root, out_dir, "mrharmony: prepared T1w scans")
+    jobs = [
+        PrepareJob(scan.path, PreparedFiles.of(scan.path, out_dir), scan.domain, volume_corrected)
+        for scan in scans_of_participants(index, labels)
+    ]
+    require_own_names((job.scan, job.files) for job in jobs)
+    describe_derivatives(index.root, out_dir, "mrharmony: prepared T1w scans")
     write_text(out_dir / ".bidsignore", _NOT_BIDS)
     earlier = {job.scan: _finished(job) for job in jobs}
     missing = [job for job in jobs if earlier[job.scan] is None or job.incomplete]
+    count = min(workers or usable_cores(), len(missing))
+    if count <= 1:
+        one_thread()
     try:
-        fresh = dict(track(_run(missing, workers), "preparing", len(jobs), len(jobs) - len(missing)))
+        results = side_by_side(_prepare, missing, count)
+        fresh = dict(track(results, "preparing", len(jobs), len(jobs) - len(missing)))
     finally:
         _write_index(out_dir)
     done = {**earlier, **fresh}
     return [result for job in jobs if (result := done[job.scan])]
 
 
-def _jobs(
-    index: BidsIndex, out_dir: Path, labels: Sequence[str] | None, volume_corrected: bool
-) -> list[PrepareJob]:
-    jobs = [
-        PrepareJob(scan.path, PreparedFiles.of(scan.path, out_dir), scan.domain, volume_corrected)
-        for scan in wanted_scans(index, labels)
-    ]
-    require_own_names([(job.scan, job.files) for job in jobs])
-    return jobs
-
-
-def _run(jobs: Sequence[PrepareJob], workers: int | None) -> Iterator[tuple[Path, Preparation]]:
-    """Prepare scans side by side; yields each as it is done."""
-    count = min(workers or usable_cores(), len(jobs))
-    if count <= 1:
-        one_thread()
-    return side_by_side(_prepare, jobs, count)
-
-
 def _prepare(job: PrepareJob) -> tuple[Path, Preparation]:
-    """Prepare one scan and write all that is told of it; whatever goes wrong becomes the reason."""
+    """Prepare one scan and write what belongs to it; whatever goes wrong becomes the reason."""
     fault = {}
     try:
         return job.scan, _completed(job) or _write(job)
     except MrharmonyError as error:
         reason, findings = reason_of(error, job.scan), getattr(error, "findings", ())
-    except Exception as error:  # a fault of ours in one scan leaves the others alone, and is told
+    except Exception as error:  # a fault of ours in one scan leaves the others alone
         reason, findings = f"{job.scan}: unexpected {type(error).__name__}: {error}. See {job.files.log}.", ()
         fault = {"traceback": traceback.format_exc()}
     discard_prepared(job.files)
@@ -214,7 +208,7 @@ def _write(job: PrepareJob) -> Preparation:
         "Domain": job.domain,
         "Verdict": verdict,
         "Figures": asdict(figures),
-        "GeneratedBy": [{"Name": "mrharmony", "Version": __version__}],
+        "GeneratedBy": [program.record() for program in GENERATED_BY],
         "Versions": {library: version(library) for library in LIBRARIES},
     }
     write_prepared(files, scan, prepared, details)

@@ -11,11 +11,10 @@ import torch
 
 from mrharmony.core.atomic import write_text
 from mrharmony.core.progress import track
-from mrharmony.core.workers import one_thread, usable_cores, worker_pool
+from mrharmony.core.workers import one_thread, side_by_side, usable_cores
 from mrharmony.domains.statistics import fit_statistics, load_statistics
-from mrharmony.jobs.inputs import open_data_set
-from mrharmony.jobs.training import evenly, prepared_heads, work_folder
-from mrharmony.jobs.training_brains import training_brains
+from mrharmony.jobs.data_sets import open_data_set
+from mrharmony.jobs.training import evenly, prepared_heads, training_brains, work_folder
 from mrharmony.methods.synthesis import SynthesisHarmonizer, fit_synthesis
 from mrharmony.networks.diffusion.model import STATISTICS, read_card
 from mrharmony.networks.reference.network import save_network
@@ -24,7 +23,7 @@ from mrharmony.prepare.canonical import STATISTICS_ZOOM, CanonicalBrain
 from mrharmony.simulate.anatomy import Anatomy
 from mrharmony.simulate.heads import virtual_head
 from mrharmony.simulate.recipe import Person, Population, draw_people
-from mrharmony.simulate.scanner import Scanner, load_scanners
+from mrharmony.simulate.scanner import load_scanners
 from mrharmony.simulate.segmentation import segment_brain
 from mrharmony.space.grid import Grid
 
@@ -44,23 +43,9 @@ def train_references(
 ) -> None:
     """Train the reference network and write it with its card; unfinished work is kept in `<output>.training`.
 
-    Parameters
-    ----------
-    bids_dir, only
-        Data set with a column `site`, and the sites whose anatomies are used.
-    settings
-        The whole configuration.
-    output
-        Directory of the network.
-    device
-        Where to train.
-    licence
-        Of the weights and of the scans, a sentence for the card.
-
-    Raises
-    ------
-    MrharmonyError
-        If there is nothing to train on.
+    The anatomies are those of the sites `only` (all if empty) in the column `site` of the data set; `licence`
+    is a sentence for the card on the weights and the scans. Raises `MrharmonyError` if there is nothing to
+    train on.
     """
     work = work_folder(output)
     index = open_data_set(bids_dir, "site")
@@ -69,26 +54,14 @@ def train_references(
     known = load_scanners()
     data = ReferenceSlices(heads, [known[name] for name in settings.references])
     one_thread()  # it shares the cores with those who draw the batches
-    network = train_reference_network(data, settings, _run(work, settings), device, usable_cores() - 1)
+    run = work / hashlib.sha256(settings.model_dump_json().encode()).hexdigest()[:12]
+    network = train_reference_network(data, settings, run, device, usable_cores() - 1)
     save_network(network, output, settings.references)
     write_text(output / "README.md", _card(brains.counts(), len(heads), settings, licence))
 
 
-def _run(work: Path, settings: SynthesisSettings) -> Path:
-    """Return the folder of a run, another one for other settings."""
-    return work / hashlib.sha256(settings.model_dump_json().encode()).hexdigest()[:12]
-
-
 def reference_heads(brains: Sequence[CanonicalBrain], settings: SynthesisSettings) -> list[Anatomy]:
-    """Return new people: warps of the real anatomies, of all ages, some with lesions and large ventricles.
-
-    Parameters
-    ----------
-    brains
-        The real anatomies.
-    settings
-        Seed, and how many people come from each brain.
-    """
+    """Return new people: warps of the real anatomies, of all ages, some with lesions and large ventricles."""
     return _new_people(_segmented(brains) * settings.copies, settings.seed)
 
 
@@ -102,8 +75,7 @@ def contrast_heads(brains: Sequence[CanonicalBrain], seed: int = CONTRAST_SEED) 
 
 
 def _segmented(brains: Sequence[CanonicalBrain]) -> list[Anatomy]:
-    with worker_pool(usable_cores()) as pool:
-        return list(track(pool.map(_segment, brains), "segmenting", len(brains)))
+    return list(track(side_by_side(_segment, brains, usable_cores()), "segmenting", len(brains)))
 
 
 def _segment(brain: CanonicalBrain) -> Anatomy:
@@ -113,14 +85,15 @@ def _segment(brain: CanonicalBrain) -> Anatomy:
 def _new_people(bases: Sequence[Anatomy | None], seed: int) -> list[Anatomy]:
     """Return a person's head for each anatomy, None for the average one."""
     people = draw_people(np.random.default_rng(seed), PEOPLE, len(bases))
-    jobs = [(seed, number, base) for number, base in enumerate(bases)]
-    with worker_pool(usable_cores()) as pool:
-        return list(track(pool.map(_reference_head, jobs, people), "making virtual heads", len(people)))
+    jobs = [
+        (seed, number, base, person) for number, (base, person) in enumerate(zip(bases, people, strict=True))
+    ]
+    return list(track(side_by_side(_reference_head, jobs, usable_cores()), "making virtual heads", len(jobs)))
 
 
-def _reference_head(job: tuple[int, int, Anatomy | None], person: Person) -> Anatomy:
-    """Return a person's head on the working grid; `job` is seed, number and the anatomy that is warped."""
-    seed, number, base = job
+def _reference_head(job: tuple[int, int, Anatomy | None, Person]) -> Anatomy:
+    """Return a person's head on the working grid; a job is seed, number, warped anatomy and person."""
+    seed, number, base, person = job
     return virtual_head(
         np.random.default_rng([seed, number]),
         Grid.working(STATISTICS_ZOOM),
@@ -136,12 +109,12 @@ def refit_contrast_models(
 ) -> SynthesisHarmonizer:
     """Fit the contrast models and the detail of all domains of a model directory with the shipped network.
 
-    The statistics of its real domains are taken anew as well; all three are written there.
+    The statistics of its real domains are computed again too; all three are written there.
 
     Parameters
     ----------
     model
-        Directory with a card and statistics; those of simulated scanners stay.
+        Directory with a card and statistics; the statistics of simulated scanners stay.
     bids_dir, only
         The scans of its real domains, on whose anatomies the simulated scanners' heads are made as well.
     work
@@ -152,23 +125,20 @@ def refit_contrast_models(
     index, grid = open_data_set(bids_dir, "site"), Grid.working(STATISTICS_ZOOM)
     real = training_brains(index, only, None, grid, work)
     heads = contrast_heads([brain for _, brain in real.kept], seed)
-    seen = real.by_domain() | prepared_heads(heads, _scanners_of(model), seed)
+    known = load_scanners()
+    scanners = [known[domain.name] for domain in read_card(model).domains if domain.name in known]
+    seen = real.by_domain() | prepared_heads(heads, scanners, seed)
     statistics = load_statistics(model / STATISTICS) | fit_statistics(real.by_domain())
     fitted = fit_synthesis(seen, statistics)
     fitted.save(model)
     return fitted
 
 
-def _scanners_of(model: Path) -> list[Scanner]:
-    known = load_scanners()
-    return [known[domain.name] for domain in read_card(model).domains if domain.name in known]
-
-
 def _card(counts: dict[str, int], heads: int, settings: SynthesisSettings, licence: str) -> str:
     scans = ", ".join(f"{name} {count}" for name, count in counts.items())
     return f"""# Reference network
 
-Gives what a T1w brain scan would look like on reference scanners, without noise and receive field:
+Predicts a T1w brain scan on reference scanners, without noise and receive field:
 {", ".join(settings.references)}.
 
 - Architecture: U-Net on coronal slices of 2 mm with their neighbours, features {settings.channels}.
@@ -176,6 +146,6 @@ Gives what a T1w brain scan would look like on reference scanners, without noise
   scanners and by random ones, with random tone curves, bias, blur and noise. No real intensities.
 - Training: {settings.steps} steps of {settings.batch} slices, seed {settings.seed}.
 - Limits: research use only. Adults; T1-weighted scans; lesions as the simulation makes them, with the signal
-  of cortex. Never used as an image: it only tells the anatomy lock what to fit.
+  of cortex. Never used as an image: the anatomy lock is fitted to it.
 - Licence: {licence}
 """

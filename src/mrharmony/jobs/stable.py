@@ -1,9 +1,8 @@
-"""Stable Diffusion on data sets: from a BIDS folder to an adapted model, and that model as a method."""
+"""Stable Diffusion adapted to a data set (DreamBooth), and the adapted model as a method."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +12,8 @@ from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import FloatArray
 from mrharmony.domains.statistics import DomainStatistics, fit_statistics, load_statistics, save_statistics
 from mrharmony.jobs.brains import ScanFile, load_brain, prepare_positions, require_some
-from mrharmony.jobs.inputs import open_data_set
-from mrharmony.jobs.training import INTENSITY_CONVENTION, TrainingReport, work_folder
-from mrharmony.jobs.training_brains import select_scans
+from mrharmony.jobs.data_sets import DataSet, training_scans
+from mrharmony.jobs.training import TrainingReport, model_card, work_folder
 from mrharmony.networks.devices import choose_device
 from mrharmony.networks.diffusion.model import (
     CARD,
@@ -42,80 +40,49 @@ from mrharmony.space.grid import Grid
 Kept = Sequence[tuple[BidsScan, Path]]
 
 
-@dataclass(frozen=True)
-class AdaptationJob:
-    """What Stable Diffusion is taught, and where the result goes.
-
-    Parameters
-    ----------
-    bids_dir
-        BIDS data set with `participants.tsv`.
-    output
-        Model directory to write; unfinished work is kept in `<output>.training`.
-    base
-        Directory of a Stable Diffusion v1.x model, or its id on the Hub. It may have been adapted before: the
-        domains that it knows stay in its card.
-    settings
-        Of the training.
-    domain_column, only
-        Column that tells the domain, and the domains to use; all of them if None.
-    device
-        `auto`, `cpu` or `cuda`.
-    network
-        Whether the base may be downloaded.
-    prepared
-        Folder of `mrharmony prepare` with the scans in it; they are prepared here if None.
-    """
-
-    bids_dir: Path
-    output: Path
-    base: str
-    settings: DreamBoothSettings
-    domain_column: str = "site"
-    only: Sequence[str] | None = None
-    device: str = "auto"
-    network: bool = False
-    prepared: Path | None = None
-
-
-def adapt_on_bids(job: AdaptationJob) -> TrainingReport:
-    """Teach Stable Diffusion the domains of a data set by DreamBooth; killed and called again it goes on.
-
-    Raises
-    ------
-    MrharmonyError
-        If there is nothing to train on, the base is not to be had, or the arguments do not fit.
-    """
-    on_cpu = choose_device(job.device).type == "cpu"
-    source = resolve_source(job.base, job.network)
-    known = _known_domains(source, job.settings)
-    work = work_folder(job.output)
+def adapt_stable_diffusion(
+    data: DataSet, base: str, output: Path, settings: DreamBoothSettings, device: str, download: bool
+) -> TrainingReport:
+    """Teach Stable Diffusion the domains of a data set by DreamBooth; see `adapt_on_bids`."""
+    on_cpu = choose_device(device).type == "cpu"
+    source = resolve_source(base, download)
+    known = _known_domains(source, settings)
+    work, grid = work_folder(output), Grid.working(settings.working_zoom)
     state = PartialState(cpu=on_cpu)
-    grid = Grid.working(job.settings.working_zoom)
-    scans = select_scans(open_data_set(job.bids_dir, job.domain_column), job.only, None)
-    positions = [(ScanFile(scan.path, prepared=job.prepared),) for scan in scans]
+    scans = training_scans(data.open(), data.only, None)
+    positions = [(ScanFile(scan.path, prepared=data.prepared),) for scan in scans]
     with state.main_process_first():
         files, refused = prepare_positions(positions, grid, work / "brains")
     kept = [(scan, files[scan.path]) for scan in scans if scan.path in files]
     require_some(kept, refused)
     names = list(dict.fromkeys(str(scan.domain) for scan, _ in kept))
-    prompts = instance_prompts(names, job.settings.prompt)
+    prompts = instance_prompts(names, settings.prompt)
     model = train_dreambooth(
         load_stable_diffusion(source),
-        _slice_set(kept, grid, job.settings),
+        _slice_set(kept, grid, settings),
         prompts,
-        job.settings,
+        settings,
         work,
         base=model_hash(source),
         only_cpu=on_cpu,
     )
     counts = {name: sum(scan.domain == name for scan, _ in kept) for name in names}
     if state.is_main_process:
-        card = _card(job, counts, prompts, known)
-        statistics = _base_statistics(source) | _statistics(kept, grid)
-        write_directory(job.output, lambda folder: _write(folder, model, card, statistics))
+        new = [DomainCard(name=name, prompt=prompts[name], scans=count) for name, count in counts.items()]
+        card = model_card(counts, data.root).model_copy(
+            update={
+                "domains": (*(domain for domain in known if domain.name not in counts), *new),
+                "working_zoom": settings.working_zoom,
+                "licence": "those of the base model and of the training data",
+                "pipeline": Path(base).name,
+                "dreambooth": settings,
+            }
+        )
+        before = load_statistics(source / STATISTICS) if (source / CARD).is_file() else {}
+        statistics = before | _statistics(kept, grid)
+        write_directory(output, lambda folder: _write(folder, model, card, statistics))
     state.wait_for_everyone()
-    return TrainingReport(job.output, counts, refused)
+    return TrainingReport(output, counts, refused)
 
 
 def _known_domains(source: Path, settings: DreamBoothSettings) -> tuple[DomainCard, ...]:
@@ -148,28 +115,6 @@ def _statistics(kept: Kept, grid: Grid) -> dict[str, DomainStatistics]:
     names = dict.fromkeys(str(scan.domain) for scan, _ in kept)
     return fit_statistics(
         {name: (load_brain(file, grid) for scan, file in kept if scan.domain == name) for name in names}
-    )
-
-
-def _base_statistics(source: Path) -> dict[str, DomainStatistics]:
-    return load_statistics(source / STATISTICS) if (source / CARD).is_file() else {}
-
-
-def _card(
-    job: AdaptationJob,
-    counts: Mapping[str, int],
-    prompts: Mapping[str, str],
-    known: Sequence[DomainCard],
-) -> ModelCard:
-    new = [DomainCard(name=name, prompt=prompts[name], scans=count) for name, count in counts.items()]
-    return ModelCard(
-        domains=(*(domain for domain in known if domain.name not in counts), *new),
-        working_zoom=job.settings.working_zoom,
-        intensity_convention=INTENSITY_CONVENTION,
-        training_data=f"{sum(counts.values())} scans of the data set {job.bids_dir.resolve().name}",
-        licence="those of the base model and of the training data",
-        pipeline=Path(job.base).name,
-        dreambooth=job.settings,
     )
 
 

@@ -1,23 +1,27 @@
-"""From a BIDS data set to a model directory: prepare, take statistics, train, save."""
+"""`mrharmony train`: from a BIDS data set to a model directory. Prepare, fit or train, save."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mrharmony.core.domain import require_distinct
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
 from mrharmony.core.volume import Volume
 from mrharmony.domains.statistics import fit_statistics
-from mrharmony.jobs.inputs import open_data_set
-from mrharmony.jobs.training_brains import TrainingBrains, run_folder, training_brains
+from mrharmony.jobs.brains import prepare_brains, require_some
+from mrharmony.jobs.data_sets import DataSet, training_scans
+from mrharmony.methods.cyclegan import require_pairs, train_cyclegan
 from mrharmony.methods.registry import fit_method, require_method
 from mrharmony.methods.synthesis import fit_synthesis
+from mrharmony.networks.cyclegan.networks import CycleGanSettings
 from mrharmony.networks.devices import choose_device
 from mrharmony.networks.diffusion.data import MixedSlices, RealSlices, SliceData, VirtualHead, VirtualSlices
 from mrharmony.networks.diffusion.model import (
@@ -34,6 +38,7 @@ from mrharmony.networks.diffusion.training import train_networks
 from mrharmony.networks.settings import TrainingSettings
 from mrharmony.prepare.canonical import STATISTICS_ZOOM, CanonicalBrain
 from mrharmony.prepare.pipeline import prepare_scan
+from mrharmony.scans.bids import BidsIndex
 from mrharmony.simulate.anatomy import Anatomy
 from mrharmony.simulate.heads import virtual_head
 from mrharmony.simulate.scanner import Scanner, load_scanners
@@ -45,13 +50,22 @@ CONTRAST_HEADS = 4  # virtual heads that a simulated scanner's contrast model is
 STATISTICS_HEADS = 24  # virtual heads that stand for a simulated scanner's population
 INTENSITY_CONVENTION = "bias-corrected intensity over the scan's robust brain scale; 0 stays 0"
 
-
 Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
 class TrainingReport:
-    """What a training run ends with."""
+    """What a training ends with.
+
+    Parameters
+    ----------
+    model
+        The model directory.
+    domains
+        How many scans of each domain were used.
+    refused
+        Scans that could not be prepared, and why.
+    """
 
     model: Path
     domains: dict[str, int]
@@ -64,54 +78,75 @@ class TrainingReport:
 
     def text(self) -> str:
         """Return the report for people."""
-        lines = [
-            f"{self.model}: " + ", ".join(f"{name} ({count} scans)" for name, count in self.domains.items())
-        ]
-        return "\n".join(lines + [f"refused: {reason}" for reason in self.refused.values()])
+        domains = ", ".join(f"{name} ({count} scans)" for name, count in self.domains.items())
+        return "\n".join([f"{self.model}: {domains}", *(f"refused: {r}" for r in self.refused.values())])
 
 
-def train_on_bids(
-    bids_dir: Path,
-    output: Path,
-    domain_column: str,
+@dataclass(frozen=True)
+class TrainingBrains:
+    """The prepared scans that a model is made from.
+
+    Parameters
+    ----------
+    kept
+        Domain and brain of each scan, in the order of the scans.
+    refused
+        The scans that could not be prepared, and why.
+    """
+
+    kept: list[tuple[str, CanonicalBrain]]
+    refused: dict[Path, str]
+
+    def by_domain(self) -> dict[str, list[CanonicalBrain]]:
+        """Return the brains of each domain."""
+        names = dict.fromkeys(name for name, _ in self.kept)
+        return {name: [brain for domain, brain in self.kept if domain == name] for name in names}
+
+    def stack(self) -> NDArray[np.float16]:
+        """Return the voxels of all brains, shape (n, i, j, k)."""
+        return np.stack([brain.volume.voxels.astype(np.float16) for _, brain in self.kept])
+
+    def domains(self) -> list[str]:
+        """Return the domain of each brain, in the order of the scans."""
+        return [domain for domain, _ in self.kept]
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of brains of each domain."""
+        return {name: len(brains) for name, brains in self.by_domain().items()}
+
+
+def training_brains(
+    index: BidsIndex,
     only: Sequence[str] | None,
-    settings: TrainingSettings,
-    device: str,
+    most: int | None,
+    grid: Grid,
+    work: Path,
     prepared: Path | None = None,
-) -> TrainingReport:
-    """Train a compact model on a BIDS data set; unfinished work is kept in `<output>.training`.
+) -> TrainingBrains:
+    """Prepare the scans that a model is made from; an interrupted call is resumed.
 
-    Where `prepared` is the folder of `mrharmony prepare`, brains are taken from there.
+    Parameters
+    ----------
+    index, only, most
+        As in `training_scans`.
+    grid
+        Working grid of the brains.
+    work
+        Folder for what is finished.
+    prepared
+        Folder of `mrharmony prepare` with the scans in it; they are prepared here if None.
 
     Raises
     ------
     MrharmonyError
-        If there is nothing to train on, or the arguments do not fit.
+        A domain is unknown, or every scan was refused.
     """
-    on_cpu = choose_device(device).type == "cpu"
-    index, grid = open_data_set(bids_dir, domain_column), Grid.working(settings.working_zoom)
-    work = work_folder(output)
-    brains = training_brains(index, only, settings.scans_per_domain, grid, work, prepared)
-    heads = virtual_heads(settings, grid, [brain for _, brain in brains.kept])
-    scanners = _scanners(settings) if heads else []
-    require_distinct([*brains.counts(), *(scanner.name for scanner in scanners)])
-    seen = scanned_heads(heads, scanners, settings.seed)
-    statistics = fit_statistics(brains.by_domain() | seen)
-    run = run_folder(work, brains, settings.model_dump_json())
-    networks = train_networks(
-        training_slices(brains, heads, scanners, settings), settings, run, only_cpu=on_cpu
-    )
-    card = model_card(brains.counts(), scanners, settings, bids_dir)
-    virtual = prepared_heads(evenly(heads, CONTRAST_HEADS), scanners, settings.seed)
-    synthesis = fit_synthesis(brains.by_domain() | virtual, statistics)
-    model = LatentModel(networks.autoencoder, networks.denoiser, networks.prompts, build_scheduler(), card)
-    save_model(model, output, synthesis.save)
-    return TrainingReport(output, brains.counts(), brains.refused)
-
-
-def evenly(items: Sequence[Item], most: int) -> Sequence[Item]:
-    """Return at most so many items, taken evenly from all."""
-    return items[:: max(1, len(items) // most)][:most]
+    scans = training_scans(index, only, most)
+    require_distinct(dict.fromkeys(str(scan.domain) for scan in scans))
+    brains, refused = prepare_brains([scan.path for scan in scans], grid, work / "brains", prepared=prepared)
+    kept = [(str(scan.domain), brains[scan.path]) for scan in scans if scan.path in brains]
+    require_some(kept, refused)
+    return TrainingBrains(kept, refused)
 
 
 def work_folder(output: Path) -> Path:
@@ -119,78 +154,145 @@ def work_folder(output: Path) -> Path:
     return output.with_name(output.name + ".training")
 
 
-def training_slices(
-    brains: TrainingBrains,
-    heads: Sequence[Anatomy],
-    scanners: Sequence[Scanner],
-    settings: TrainingSettings,
-) -> SliceData:
-    """Return the source of batches: real slices, and virtual ones where there are heads."""
-    real = RealSlices(brains.stack(), brains.domains())
-    if not heads:
-        return real
-    return MixedSlices(VirtualSlices(heads, scanners), real, settings.virtual_share)
+def run_folder(work: Path, brains: TrainingBrains, decisive: str) -> Path:
+    """Return the folder of a training run in `work`; anything that decides its result changes the name.
+
+    `decisive` is all that decides it beside the brains: settings, the model that is started from.
+    """
+    digest = hashlib.sha256(brains.stack().tobytes())
+    digest.update(f"{brains.domains()} {decisive}".encode())
+    return work / digest.hexdigest()[:16]
 
 
-def fit_on_bids(
-    bids_dir: Path,
-    output: Path,
-    method: str,
-    domain_column: str,
-    only: Sequence[str] | None,
-    prepared: Path | None = None,
-) -> TrainingReport:
-    """Fit a method on a BIDS data set, into a directory that `--model` accepts.
+def train_on_bids(data: DataSet, output: Path, settings: TrainingSettings, device: str) -> TrainingReport:
+    """Train a compact latent diffusion model; unfinished work is kept in `<output>.training`.
 
-    Several methods can be fitted into one directory. Where `prepared` is the folder of `mrharmony prepare`,
-    brains are taken from there.
+    Parameters
+    ----------
+    data
+        The scans.
+    output
+        Model directory to write.
+    settings
+        The whole configuration.
+    device
+        `auto`, `cpu` or `cuda`.
 
     Raises
     ------
     MrharmonyError
-        If there is nothing to fit on, or the method cannot be fitted.
+        There is nothing to train on, a simulated scanner is unknown, or names of domains collide.
+    """
+    on_cpu = choose_device(device).type == "cpu"
+    index, grid, work = data.open(), Grid.working(settings.working_zoom), work_folder(output)
+    brains = training_brains(index, data.only, settings.scans_per_domain, grid, work, data.prepared)
+    heads = _virtual_heads(settings, grid, [brain for _, brain in brains.kept])
+    scanners = _scanners(settings) if heads else []
+    require_distinct([*brains.counts(), *(scanner.name for scanner in scanners)])
+    statistics = fit_statistics(brains.by_domain() | _scanned_heads(heads, scanners, settings.seed))
+    run = run_folder(work, brains, settings.model_dump_json())
+    slices: SliceData = RealSlices(brains.stack(), brains.domains())
+    if heads:
+        slices = MixedSlices(VirtualSlices(heads, scanners), slices, settings.virtual_share)
+    networks = train_networks(slices, settings, run, only_cpu=on_cpu)
+    card = model_card(brains.counts(), data.root, scanners, settings)
+    virtual = prepared_heads(evenly(heads, CONTRAST_HEADS), scanners, settings.seed)
+    synthesis = fit_synthesis(brains.by_domain() | virtual, statistics)
+    model = LatentModel(networks.autoencoder, networks.denoiser, networks.prompts, build_scheduler(), card)
+    save_model(model, output, synthesis.save)
+    return TrainingReport(output, brains.counts(), brains.refused)
+
+
+def fit_on_bids(data: DataSet, output: Path, method: str) -> TrainingReport:
+    """Fit the method of a name and write a model directory, new or with methods fitted on the same scans.
+
+    Raises `MrharmonyError` if there is nothing to fit on, the method cannot be fitted, or the directory
+    belongs to other scans.
     """
     require_method(method)
-    index, grid = open_data_set(bids_dir, domain_column), Grid.working(STATISTICS_ZOOM)
-    brains = training_brains(index, only, None, grid, work_folder(output), prepared)
+    grid = Grid.working(STATISTICS_ZOOM)
+    brains = training_brains(data.open(), data.only, None, grid, work_folder(output), data.prepared)
     fitted = fit_method(method, brains.by_domain())
-    card = model_card(brains.counts(), (), None, bids_dir)
+    card = model_card(brains.counts(), data.root)
     if (output / CARD).is_file() and read_card(output) != card:
-        raise MrharmonyError(f"{output}: holds methods fitted on other scans. Choose another output.")
+        raise _of_other_scans(output)
     save_card(card, output)
     fitted.save(output)
     return TrainingReport(output, brains.counts(), brains.refused)
 
 
-def _scanners(settings: TrainingSettings) -> list[Scanner]:
-    known = load_scanners()
-    unknown = next((name for name in settings.scanners if name not in known), None)
-    if unknown:
-        raise MrharmonyError(f"{unknown}: no such simulated scanner. Choose from: {', '.join(known)}.")
-    return [known[name] for name in settings.scanners or known]
+def train_pairs_on_bids(
+    data: DataSet, output: Path, pairs: Sequence[tuple[str, str]], settings: CycleGanSettings, device: str
+) -> TrainingReport:
+    """Train a CycleGAN for each pair of domain names; unfinished work is kept in `<output>.training`.
+
+    The model directory is new, or holds pairs of the same data set, which stay. Other arguments are those of
+    `train_on_bids`, and so are the errors.
+    """
+    require_pairs(pairs)
+    index, place, work = data.open(), choose_device(device), work_folder(output)
+    names = list(dict.fromkeys(name for pair in pairs for name in pair))
+    brains = training_brains(index, names, None, Grid.working(STATISTICS_ZOOM), work, data.prepared)
+    card = _card_of_pairs(output, brains.counts(), data.root)
+    method = train_cyclegan(brains.by_domain(), pairs, settings, work, place)
+    save_card(card, output)
+    method.save(output)
+    return TrainingReport(output, brains.counts(), brains.refused)
 
 
-def virtual_heads(settings: TrainingSettings, grid: Grid, brains: Sequence[CanonicalBrain]) -> list[Anatomy]:
-    """Return new people: warps of the anatomies segmented from the real brains, and of the average."""
-    if not settings.virtual_heads:
-        return []
-    bases = [segment_brain(brain.volume, brain.mask) for brain in track(brains, "segmenting")]
-    rng = np.random.default_rng(settings.seed)
-    everyone = [*bases, None]
-    numbers = track(range(settings.virtual_heads), "making virtual heads")
-    return [virtual_head(rng, grid, everyone[number % len(everyone)]) for number in numbers]
+def _card_of_pairs(output: Path, new: dict[str, int], bids_dir: Path) -> ModelCard:
+    """Return the card of a directory with more domains; refuse one whose domains were learned from others."""
+    if not (output / CARD).is_file():
+        return model_card(new, bids_dir)
+    earlier = read_card(output)
+    counts = {domain.name: domain.scans for domain in earlier.domains}
+    alike = all(counts.get(name, count) == count for name, count in new.items())
+    if not alike or earlier != model_card(counts, bids_dir):
+        raise _of_other_scans(output)
+    return model_card(counts | new, bids_dir)
 
 
-def scanned_heads(
-    heads: Sequence[Anatomy], scanners: Sequence[Scanner], seed: int
-) -> dict[str, list[CanonicalBrain]]:
-    """Return what each simulated scanner sees of the first of the virtual heads."""
-    sample = [VirtualHead.of(head) for head in heads[:STATISTICS_HEADS]]
-    seen: dict[str, list[CanonicalBrain]] = {}
-    for scanner in track(scanners, "scanning virtual heads") if sample else ():
-        rng = np.random.default_rng([seed, *scanner.name.encode()])
-        seen[scanner.name] = [_scan(head, scanner, rng) for head in sample]
-    return seen
+def _of_other_scans(output: Path) -> MrharmonyError:
+    return MrharmonyError(f"{output}: holds methods fitted on other scans. Choose another output.")
+
+
+def model_card(
+    counts: Mapping[str, int],
+    data_set: Path | None = None,
+    scanners: Sequence[Scanner] = (),
+    settings: TrainingSettings | None = None,
+) -> ModelCard:
+    """Return the card of a new model.
+
+    Parameters
+    ----------
+    counts
+        Domains, and how many scans of each were used.
+    data_set
+        Folder that the scans are from; None for scans in memory.
+    scanners
+        Simulated scanners that are domains too.
+    settings
+        Of the training of a latent diffusion model; None where methods were only fitted.
+    """
+    domains = [DomainCard(name=name, prompt=name, scans=count) for name, count in counts.items()]
+    domains += [DomainCard(name=scanner.name, prompt=scanner.name) for scanner in scanners]
+    heads = settings.virtual_heads if settings else 0
+    origin = f" of the data set {data_set.resolve().name}" if data_set else ""
+    virtual = f"; {heads} virtual heads through {len(scanners)} scanners" if heads else ""
+    return ModelCard(
+        domains=tuple(domains),
+        working_zoom=settings.working_zoom if settings else STATISTICS_ZOOM,
+        intensity_convention=INTENSITY_CONVENTION,
+        training_data=f"{sum(counts.values())} scans{origin}{virtual}",
+        licence="that of the training data",
+        training=settings,
+    )
+
+
+def evenly(items: Sequence[Item], most: int) -> Sequence[Item]:
+    """Return at most so many items, taken evenly from all."""
+    return items[:: max(1, len(items) // most)][:most]
 
 
 def prepared_heads(
@@ -211,27 +313,36 @@ def prepared_heads(
     return prepared
 
 
-def _scan(head: VirtualHead, scanner: Scanner, rng: np.random.Generator) -> CanonicalBrain:
-    voxels, scale = head.scan_whole(scanner, rng)
-    return CanonicalBrain(Volume(voxels, head.anatomy.affine), voxels > 0, scale)
+def _scanners(settings: TrainingSettings) -> list[Scanner]:
+    known = load_scanners()
+    unknown = next((name for name in settings.scanners if name not in known), None)
+    if unknown:
+        raise MrharmonyError(f"{unknown}: no such simulated scanner. Choose from: {', '.join(known)}.")
+    return [known[name] for name in settings.scanners or known]
 
 
-def model_card(
-    counts: dict[str, int],
-    scanners: Sequence[Scanner],
-    settings: TrainingSettings | None,
-    bids_dir: Path,
-) -> ModelCard:
-    """Return the card of a freshly trained model; `settings` is None where methods were only fitted."""
-    domains = [DomainCard(name=name, prompt=name, scans=count) for name, count in counts.items()]
-    domains += [DomainCard(name=scanner.name, prompt=scanner.name) for scanner in scanners]
-    heads = settings.virtual_heads if settings else 0
-    virtual = f"; {heads} virtual heads through {len(scanners)} scanners" if heads else ""
-    return ModelCard(
-        domains=tuple(domains),
-        working_zoom=settings.working_zoom if settings else STATISTICS_ZOOM,
-        intensity_convention=INTENSITY_CONVENTION,
-        training_data=f"{sum(counts.values())} scans of the data set {bids_dir.resolve().name}{virtual}",
-        licence="that of the training data",
-        training=settings,
-    )
+def _virtual_heads(settings: TrainingSettings, grid: Grid, brains: Sequence[CanonicalBrain]) -> list[Anatomy]:
+    """Return new people: warps of the anatomies segmented from the real brains, and of the average."""
+    if not settings.virtual_heads:
+        return []
+    bases = [segment_brain(brain.volume, brain.mask) for brain in track(brains, "segmenting")]
+    rng = np.random.default_rng(settings.seed)
+    everyone = [*bases, None]
+    numbers = track(range(settings.virtual_heads), "making virtual heads")
+    return [virtual_head(rng, grid, everyone[number % len(everyone)]) for number in numbers]
+
+
+def _scanned_heads(
+    heads: Sequence[Anatomy], scanners: Sequence[Scanner], seed: int
+) -> dict[str, list[CanonicalBrain]]:
+    """Return what each simulated scanner sees of the first of the virtual heads, without preparation."""
+    sample = [VirtualHead.of(head) for head in heads[:STATISTICS_HEADS]]
+    seen: dict[str, list[CanonicalBrain]] = {}
+    for scanner in track(scanners, "scanning virtual heads") if sample else ():
+        rng = np.random.default_rng([seed, *scanner.name.encode()])
+        scans = [head.scan_whole(scanner, rng) for head in sample]
+        seen[scanner.name] = [
+            CanonicalBrain(Volume(voxels, head.anatomy.affine), voxels > 0, scale)
+            for head, (voxels, scale) in zip(sample, scans, strict=True)
+        ]
+    return seen

@@ -1,7 +1,4 @@
-"""What unlearning learns from: a data set's columns are checked, then its scans are prepared and encoded.
-
-Unlearning of the site on a data set: main task and site before and after, as a record and as a table.
-"""
+"""`mrharmony evaluate unlearning`: main task and site before and after unlearning, as record and table."""
 
 from __future__ import annotations
 
@@ -22,8 +19,8 @@ from mrharmony.evaluate.unlearning.splits import UnlearningData, latent_features
 from mrharmony.evaluate.unlearning.study import UnlearningScores, unlearning_study
 from mrharmony.evaluate.unlearning.training import UnlearningSettings
 from mrharmony.jobs.brains import by_position, load_brain, prepare_positions, require_some
-from mrharmony.jobs.evaluating import column_entries, column_groups, column_number
-from mrharmony.jobs.evaluation_inputs import ZOOM, judged_file, scans_of
+from mrharmony.jobs.data_sets import scans_of_domains
+from mrharmony.jobs.evaluating import ZOOM, column_entries, column_groups, column_number, scan_files
 from mrharmony.networks.diffusion.model import LatentModel, load_model, model_hash
 from mrharmony.scans.bids import SPLIT, BidsIndex, BidsScan
 from mrharmony.space.grid import Grid
@@ -65,13 +62,10 @@ def unlearning_data(index: BidsIndex, request: UnlearningRequest) -> tuple[Unlea
 
     Scans whose factor is not known are kept, for the unlearning alone. Scans that are refused are left out.
 
-    Raises
-    ------
-    MrharmonyError
-        Before anything is prepared, if the columns or the splits do not allow it; afterwards, if nothing is
-        left.
+    Raises `MrharmonyError` before anything is prepared if the columns or the splits do not allow it;
+    afterwards, if nothing is left.
     """
-    chosen = scans_of(index, request.only)
+    chosen = scans_of_domains(index, request.only)
     require_splits(_data(chosen, request, np.zeros((len(chosen), 1), np.float32)))
     model = load_model(request.model)
     if model.card.working_zoom != ZOOM:
@@ -90,19 +84,19 @@ def _pooled(
 ) -> tuple[dict[Path, FloatArray], dict[Path, str]]:
     """Return the pooled latents of each scan, and those that were refused and why.
 
-    The scans of a virtual head get one alignment, as in the benchmark, so that it does not tell the scanner.
+    The scans of a virtual head get one alignment, as in the benchmark: it must not reveal the scanner.
     """
-    files = (judged_file(index.root, scan, request.prepared) for scan in scans)
-    positions = by_position(zip((scan.subject for scan in scans), files, strict=True))
+    files, refused = scan_files(index.root, scans, request.prepared)
+    positions = by_position((scan.subject, files[scan.path]) for scan in scans if scan.path in files)
     grid = Grid.working(ZOOM)
     with tempfile.TemporaryDirectory() as scratch:
         work = request.work or Path(scratch)
-        brains, refused = prepare_positions(positions, grid, work, request.workers)
+        brains, faults = prepare_positions(positions, grid, work, request.workers)
         pooled = {
             path: latent_features(model, load_brain(file, grid))
             for path, file in track(list(brains.items()), "encoding")
         }
-    return pooled, refused
+    return pooled, refused | faults
 
 
 def _data(scans: Sequence[BidsScan], request: UnlearningRequest, pooled: FloatArray) -> UnlearningData:
@@ -112,28 +106,29 @@ def _data(scans: Sequence[BidsScan], request: UnlearningRequest, pooled: FloatAr
 
 
 def _task(scans: Sequence[BidsScan], request: UnlearningRequest) -> tuple[FloatArray, tuple[str, str] | None]:
-    """Return what the main task is to find of each scan, and the names of the groups if they are two."""
+    """Return what the main task is to predict of each scan, and the names of the groups if they are two."""
     entries = column_entries(scans, request.factor)
+    names = None
     if all(_is_number(text) for text in entries.values()):
-        numbers = {path: column_number(text, request.factor) for path, text in entries.items()}
-        return _filled(scans, _logarithms(numbers, request) if request.logarithm else numbers), None
-    if request.logarithm:
-        raise MrharmonyError(f"participants.tsv: {request.factor} holds words. Leave --log out.")
-    groups = column_groups(scans, request.factor)
-    first, second = sorted(set(groups.values()))
-    return _filled(scans, {path: float(name == second) for path, name in groups.items()}), (first, second)
+        known = {path: column_number(text, request.factor) for path, text in entries.items()}
+        if request.logarithm:
+            known = _logarithms(known, request.factor)
+    elif request.logarithm:
+        raise MrharmonyError(f"participants.tsv: {request.factor} holds words. Leave the logarithm out.")
+    else:
+        groups = column_groups(scans, request.factor)
+        first, second = sorted(set(groups.values()))
+        names = (first, second)
+        known = {path: float(name == second) for path, name in groups.items()}
+    return np.array([known.get(scan.path, math.nan) for scan in scans], dtype=np.float32), names
 
 
-def _logarithms(numbers: dict[Path, float], request: UnlearningRequest) -> dict[Path, float]:
+def _logarithms(numbers: dict[Path, float], factor: str) -> dict[Path, float]:
     if min(numbers.values()) <= 0:
         raise MrharmonyError(
-            f"participants.tsv: {request.factor} has no logarithm where it is 0 or less. Leave --log out."
+            f"participants.tsv: {factor} has no logarithm where it is 0 or less. Leave the logarithm out."
         )
     return {path: math.log(number) for path, number in numbers.items()}
-
-
-def _filled(scans: Sequence[BidsScan], known: dict[Path, float]) -> FloatArray:
-    return np.array([known.get(scan.path, math.nan) for scan in scans], dtype=np.float32)
 
 
 def _training(scans: Sequence[BidsScan]) -> BoolArray | None:
@@ -141,10 +136,12 @@ def _training(scans: Sequence[BidsScan]) -> BoolArray | None:
     splits = [scan.participant.get(SPLIT) for scan in scans]
     if not {"train", "test"} & set(splits):
         return None
-    odd = next((s for s, split in zip(scans, splits, strict=True) if split not in ("train", "test")), None)
-    if odd:
+    unsplit = next(
+        (s for s, split in zip(scans, splits, strict=True) if split not in ("train", "test")), None
+    )
+    if unsplit:
         raise MrharmonyError(
-            f"participants.tsv: sub-{odd.subject} is neither train nor test. Fill in {SPLIT}."
+            f"participants.tsv: sub-{unsplit.subject} is neither train nor test. Fill in {SPLIT}."
         )
     if "test" not in splits or "train" not in splits:
         raise MrharmonyError(f"participants.tsv: {SPLIT} must give scans to train and to test. Fill it in.")
@@ -161,17 +158,14 @@ def _is_number(text: str) -> bool:
 FEATURES_ONLY = "Unlearning returns features, not images: no scan is harmonized by it."
 MISLEADING = (
     "The frozen site head misleads: it was trained against and fooled on purpose. "
-    "Judge by the classifiers that were trained anew."
+    "Judge by the retrained classifiers."
 )
 
 
 def evaluate_unlearning(index: BidsIndex, request: UnlearningRequest) -> dict[str, Any]:
     """Return main task and site, before and after unlearning, on held-out subjects.
 
-    Raises
-    ------
-    MrharmonyError
-        If the data set does not allow it: see `unlearning_data` and `unlearning_study`.
+    Raises `MrharmonyError` if the data set does not allow it: see `unlearning_data` and `unlearning_study`.
     """
     data, refused = unlearning_data(index, request)
     settings = UnlearningSettings()
@@ -220,8 +214,8 @@ def unlearning_table(record: dict[str, Any]) -> str:
 
 def _figures(scores: UnlearningScores) -> dict[str, dict[str, Any]]:
     """Return the mean over seeds of each figure, and its values a seed."""
-    known = _values(scores)
-    return {"mean": mean_figures(scores), "by_seed": {name: list(value) for name, value in known.items()}}
+    by_seed = {name: list(values) for name, values in _values(scores).items()}
+    return {"mean": mean_figures(scores), "by_seed": by_seed}
 
 
 def mean_figures(scores: UnlearningScores) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Virtual cohorts by recipe, on the anatomies of real people where there are any."""
+"""`mrharmony simulate`: virtual cohorts by recipe, on the anatomies of real people where there are any."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
 from mrharmony.jobs.brains import prepare_brains, require_some
-from mrharmony.jobs.inputs import open_data_set
+from mrharmony.jobs.data_sets import open_data_set
 from mrharmony.scans.bids import SESSION, BidsScan, shuffle_key
 from mrharmony.simulate.anatomy import Anatomy
 from mrharmony.simulate.cohort import write_recipe_cohort
@@ -24,16 +24,7 @@ def simulate_recipes(
 ) -> list[Path]:
     """Write a cohort for each recipe: into `out` itself if there is one, else into folders of their names.
 
-    Parameters
-    ----------
-    out
-        New or empty folder, or one that the same call began.
-    recipes
-        At least one.
-    seed, zoom
-        Instead of the recipes' own.
-    anatomies
-        As in `write_recipe_cohort`.
+    The other arguments are those of `write_recipe_cohort`. An interrupted call can be repeated.
     """
     folders = [out] if len(recipes) == 1 else [out / recipe.name for recipe in recipes]
     for recipe, folder in zip(recipes, folders, strict=True):
@@ -64,7 +55,7 @@ def anatomies_of_bids(
     Raises
     ------
     MrharmonyError
-        If no scan could be used.
+        No scan could be used.
     """
     scans = [scan.path for scan in _first_scans(bids_dir, only)]
     brains, refused = prepare_brains(scans, Grid.working(ZOOM), cache, prepared=prepared)
@@ -79,11 +70,8 @@ def anatomies_of_bids(
 
 
 def _first_scans(bids_dir: Path, only: Sequence[str]) -> list[BidsScan]:
-    """Return one scan a subject, in an order that is at random but always alike.
-
-    The first are for training, and folders are often sorted by site.
-    """
-    index = open_data_set(bids_dir, "site") if only else open_data_set(bids_dir, SESSION)
+    """Return one scan a subject, shuffled but always alike: the first train, and folders go by site."""
+    index = open_data_set(bids_dir, "site" if only else SESSION)
     first: dict[str, BidsScan] = {}
     for scan in index.scans:
         if not only or scan.domain in only:

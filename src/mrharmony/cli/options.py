@@ -1,0 +1,211 @@
+"""Options that several commands share, alone and in groups, each written once."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_type_hints
+
+import typer
+
+from mrharmony.cli.app import MethodName
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.methods.registry import METHODS
+from mrharmony.weights import shipped_model
+
+if TYPE_CHECKING:
+    from mrharmony.jobs.data_sets import DataSet
+    from mrharmony.jobs.harmonizing import HarmonizeJob
+
+DDIB = "ddib"
+
+
+def flag(name: str, text: str) -> object:
+    """Return an option that is on where it is named."""
+    return typer.Option(name, metavar="", help=text)
+
+
+Seed = Annotated[int, typer.Option(min=0, help="Everything random comes from this number.")]
+Json = Annotated[bool, flag("--json", "Print the result as JSON on standard output.")]
+Model = Annotated[
+    Path | None, typer.Option(help="Model directory; the one that ships with mrharmony if not given.")
+]
+AssumeRas = Annotated[
+    bool, flag("--assume-ras", "Take scans whose header gives no orientation for RAS, at your own risk.")
+]
+Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where diffusion models run.")]
+
+
+def _method_help() -> str:
+    ready = [method for method in METHODS if method.is_in(shipped_model())]
+    others = ", ".join(method.name for method in METHODS if method not in ready)
+    described = "; ".join(f"{method.name}: {method.description}" for method in ready)
+    return f"{described}. To be fitted first, by mrharmony train --method: {others}."
+
+
+Method = Annotated[MethodName, typer.Option(help=_method_help())]
+DomainColumn = Annotated[
+    str, typer.Option(help="Column of participants.tsv that names the domain, or `session`.")
+]
+UsualColumn = Annotated[
+    str | None,
+    typer.Option(
+        help="Column of participants.tsv that names the domain, or `session`; `site` if it is there."
+    ),
+]
+Only = Annotated[list[str] | None, typer.Option("--domain", help="Use only this domain; may be repeated.")]
+Participants = Annotated[
+    list[str] | None, typer.Option(help="Only this participant, with or without sub-; may be repeated.")
+]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Processes that prepare scans; one a core if not given.")
+]
+Series = Annotated[
+    int | None, typer.Option(help="Number of the T1w series in a DICOM folder, where it is not clear.")
+]
+Prepared = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of `mrharmony prepare`: its masks and alignments are taken, nothing is redone.",
+        exists=True,
+        file_okay=False,
+    ),
+]
+Mask = Annotated[
+    Path | None, typer.Option(help="Brain mask on the scan's grid; mrharmony finds the brain if not given.")
+]
+
+
+class DataOptions(NamedTuple):
+    """Which scans of a data set are used, and where their preparations lie."""
+
+    domain_column: DomainColumn = "site"
+    only: Only = None
+    prepared: Prepared = None
+
+    def of(self, bids_dir: Path) -> DataSet:
+        """Return these scans of a data set."""
+        from mrharmony.jobs.data_sets import DataSet
+
+        return DataSet(bids_dir, self.domain_column, self.only or (), self.prepared)
+
+
+class HarmonizeOptions(NamedTuple):
+    """How scans are harmonized, whether one by one or as a data set."""
+
+    to: Annotated[str, typer.Option(help="Domain that the scans are harmonized to; see `mrharmony domains`.")]
+    model: Model = None
+    method: Method = "synthesis"
+    prepared: Prepared = None
+    translation: Annotated[
+        str | None,
+        typer.Option(
+            help="Of img2img: `paper` (Table 1 of Ikegami et al.), or a YAML file of settings. Of diffusion: "
+            "`ddib`, which starts from the scan's own noise; it must know the source."
+        ),
+    ] = None
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, max=1000, help="Of diffusion: steps of a contrast; 1 if not given, 4 with ddib."),
+    ] = None
+    prompt_weight: Annotated[
+        float | None,
+        typer.Option(min=0, max=100, help="Of diffusion: weight of the target's prompt; 1 if not given."),
+    ] = None
+    input_weight: Annotated[
+        float | None, typer.Option(min=0, max=100, help="Of diffusion: weight of the scan; 1 if not given.")
+    ] = None
+    detail: Annotated[
+        bool,
+        flag(
+            "--detail",
+            "After the lock, filter sharpness and noise toward the target's, within bounds. Anatomy is then "
+            "not locked in the strict sense.",
+        ),
+    ] = False
+    uncertainty: Annotated[
+        bool,
+        flag(
+            "--uncertainty",
+            "Write a map beside each scan of how far its intensities move over several seeds.",
+        ),
+    ] = False
+    force: Annotated[bool, flag("--force", "Write scans too whose verdict is fail.")] = False
+    seed: Seed = 0
+    device: Device = "auto"
+
+    def open_job(
+        self,
+        source: str | None = None,
+        *,
+        extent: Literal["brain", "head"] = "brain",
+        lock: bool | None = None,
+        assume_ras: bool = False,
+    ) -> HarmonizeJob:
+        """Return the job that these options describe.
+
+        Parameters
+        ----------
+        source
+            Domain that the scans come from, if it is known.
+        extent, lock
+            As `MethodSettings` has them.
+        assume_ras
+            Take scans without orientation for RAS.
+
+        Raises
+        ------
+        MrharmonyError
+            If an option is out of its range or does not belong to the method, or the model or a domain is
+            not there.
+        """
+        from mrharmony.jobs.opening import open_job
+        from mrharmony.methods.protocol import MethodSettings
+        from mrharmony.networks.diffusion.sampling import SamplingSettings
+        from mrharmony.networks.diffusion.translation import read_translation
+
+        ddib = self.translation == DDIB
+        given = {"steps": self.steps, "prompt_weight": self.prompt_weight, "input_weight": self.input_weight}
+        sampled = ddib or any(value is not None for value in given.values())
+        sampling = SamplingSettings.chosen(ddib, seed=self.seed, **given) if sampled else None
+        translation = read_translation(self.translation) if self.translation and not ddib else None
+        settings = MethodSettings(self.seed, self.device, extent, lock, self.detail, sampling, translation)
+        job = open_job(self.model, self.method, source, self.to, settings, assume_ras=assume_ras)
+        return job.with_options(prepared=self.prepared, force=self.force, uncertainty=self.uncertainty)
+
+
+def with_groups(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command take groups of options: a parameter that is a `NamedTuple` stands for its fields."""
+    hints = get_type_hints(command, include_extras=True)
+    groups = {name: hint for name, hint in hints.items() if hasattr(hint, "_fields")}
+
+    @wraps(command)
+    def flat(**given: Any) -> None:
+        for name, group in groups.items():
+            given[name] = group(**{field: given.pop(field) for field in group._fields})
+        command(**given)
+
+    parameters = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        own = {name: (hints[name], parameter.default)}
+        if group := groups.get(name):
+            fields = get_type_hints(group, include_extras=True)
+            own = {f: (fields[f], group._field_defaults.get(f, parameter.empty)) for f in group._fields}
+        parameters += [
+            inspect.Parameter(key, parameter.KEYWORD_ONLY, default=default, annotation=hint)
+            for key, (hint, default) in own.items()
+        ]
+    del flat.__wrapped__  # typer reads the signature of what is wrapped
+    flat.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    flat.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return flat
+
+
+def require_one(mask: Path | None, prepared: Path | None) -> None:
+    """Raise `MrharmonyError` where a mask is given beside a folder that has the masks."""
+    if mask and prepared:
+        raise MrharmonyError(
+            f"{mask}: the masks are those of {prepared}. Give --mask or --prepared, not both."
+        )

@@ -1,0 +1,207 @@
+"""The data set of a command: opened, its scans chosen, DICOM folders converted, its derivatives described."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mrharmony.core.atomic import write_bytes, write_json
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.scans.bids import SESSION, BidsIndex, BidsScan, usual_column
+from mrharmony.scans.dicom import convert_dicom, is_dicom_folder
+from mrharmony.scans.sidecar import GENERATED_BY
+
+SOURCE_FOLDER = "sourcedata"
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A BIDS data set, and which of its scans are used.
+
+    Parameters
+    ----------
+    root
+        BIDS folder with `participants.tsv`.
+    domain_column
+        Column of the table that names the domain, or `session`.
+    only
+        Names of the domains to use; all if empty.
+    prepared
+        Folder of `mrharmony prepare` with the scans in it; they are prepared on the way if None.
+    """
+
+    root: Path
+    domain_column: str = "site"
+    only: Sequence[str] = ()
+    prepared: Path | None = None
+
+    def open(self) -> BidsIndex:
+        """Index the scans; raises as `BidsIndex.open`."""
+        return open_data_set(self.root, self.domain_column)
+
+
+def open_data_set(root: Path, domain_column: str) -> BidsIndex:
+    """Index a BIDS folder, and print its findings on standard error; raises as `BidsIndex.open`."""
+    index = BidsIndex.open(root, domain_column)
+    for finding in index.findings:
+        print(f"{root}: {finding.message} {finding.fix}", file=sys.stderr)
+    return index
+
+
+def open_source(
+    source: Path,
+    out_dir: Path,
+    labels: Sequence[str],
+    domain_column: str | None = None,
+    series: int | None = None,
+) -> BidsIndex:
+    """Return the data set to prepare: a BIDS folder as it is, a DICOM folder converted to one.
+
+    Parameters
+    ----------
+    source
+        BIDS folder, or folder with the DICOM files of one examination.
+    out_dir
+        Folder of the derivatives; a converted scan goes to `sourcedata/sub-LABEL/anat` in it.
+    labels
+        The first is the label of a DICOM examination; 01 if there is none.
+    domain_column
+        Of a BIDS folder; where it is None, `site` if the table has that column, else the session.
+    series
+        Number of the T1w series of a DICOM folder, where it is not clear.
+
+    Raises
+    ------
+    MrharmonyError
+        The data set cannot be opened, the DICOM folder cannot be converted, or the label is not of BIDS.
+    """
+    if not is_dicom_folder(source):
+        if series is not None:
+            raise MrharmonyError(f"{source}: is not a DICOM folder. Leave the series out.")
+        return open_data_set(source, domain_column or usual_column(source))
+    label = (labels[0] if labels else "01").removeprefix("sub-")
+    if not (label.isascii() and label.isalnum()):
+        raise MrharmonyError(f"{label!r}: BIDS labels have letters and digits only. Choose another label.")
+    name = f"sub-{label}"
+    root = out_dir / SOURCE_FOLDER
+    convert_dicom(source, root / name / "anat" / f"{name}_T1w.nii.gz", series)
+    return BidsIndex.open(root, SESSION)
+
+
+def plan_conversions(paths: Sequence[Path], output: Path) -> tuple[list[Path], dict[Path, Path]]:
+    """Return the scan files that scans and DICOM folders become, and the DICOM folder of those to convert.
+
+    They go to the folder of the output as `sub-01_T1w.nii.gz`, `sub-02_…`: the names of DICOM folders often
+    name the patient. Nothing is done yet.
+    """
+    folder = output.parent if output.name.endswith(".nii.gz") else output
+    examinations = [path for path in paths if is_dicom_folder(path)]
+    names = {
+        path: folder / f"sub-{number:02d}_T1w.nii.gz" for number, path in enumerate(examinations, start=1)
+    }
+    return [names.get(path, path) for path in paths], {scan: path for path, scan in names.items()}
+
+
+def convert_planned(
+    conversions: Mapping[Path, Path], series: int | None = None
+) -> dict[Path, MrharmonyError]:
+    """Convert DICOM folders, by the scan file to make; returns why those failed that could not be converted.
+
+    `series` is the number of the T1w series where it is not clear. Raises `MrharmonyError` if one is chosen
+    and there is no DICOM folder.
+    """
+    if series is not None and not conversions:
+        raise MrharmonyError("A series is chosen, but no DICOM folder is given. Leave the series out.")
+    failed = {}
+    for scan, folder in conversions.items():
+        try:
+            convert_dicom(folder, scan, series)
+        except MrharmonyError as error:
+            failed[scan] = error
+    return failed
+
+
+def scans_of_domains(index: BidsIndex, only: Sequence[str]) -> list[BidsScan]:
+    """Return the scans of some domains, or of all known ones, in the order of the index.
+
+    Raises `MrharmonyError` if there is none.
+    """
+    scans = [scan for scan in index.scans if scan.domain and (not only or scan.domain in only)]
+    if not scans:
+        raise MrharmonyError(f"{index.root}: no scans of {', '.join(only) or 'a known domain'}.")
+    return scans
+
+
+def training_scans(index: BidsIndex, only: Sequence[str] | None, most: int | None) -> list[BidsScan]:
+    """Return the scans of some domains, or of all known ones, domain by domain.
+
+    Parameters
+    ----------
+    index
+        The data set.
+    only
+        Names of the domains, in the order of the result; all, sorted, if empty.
+    most
+        At most so many scans of each domain, the first; all if None.
+
+    Raises
+    ------
+    MrharmonyError
+        A domain is unknown, or no scan has one.
+    """
+    chosen = list(only or index.domains)
+    unknown = [name for name in chosen if name not in index.domains]
+    if unknown:
+        raise MrharmonyError(f"{unknown[0]}: no such domain here. Choose from: {', '.join(index.domains)}.")
+    if not chosen:
+        raise MrharmonyError(
+            f"{index.root}: no scan has a domain in the column {index.domain_column} of participants.tsv. "
+            "Check that its labels are those of the sub- folders, or name another domain column."
+        )
+    scans = [[scan for scan in index.scans if scan.domain == name][:most] for name in chosen]
+    return [scan for domain in scans for scan in domain]
+
+
+def scans_of_participants(index: BidsIndex, labels: Sequence[str] | None) -> list[BidsScan]:
+    """Return the scans of some participants, with or without `sub-`, or of all if none is named.
+
+    Raises `MrharmonyError` if a participant has no scan.
+    """
+    chosen = {label.removeprefix("sub-") for label in labels or ()}
+    missing = chosen - {scan.subject for scan in index.scans}
+    if missing:
+        raise MrharmonyError(f"sub-{min(missing)}: no T1w scan of this participant. Check the label.")
+    return [scan for scan in index.scans if not chosen or scan.subject in chosen]
+
+
+def require_apart(root: Path, out_dir: Path) -> None:
+    """Raise `MrharmonyError` where derivatives would be written among the scans."""
+    if out_dir.resolve() == root.resolve():
+        raise MrharmonyError(
+            f"{out_dir}: holds the scans. Name another folder, such as {out_dir}/derivatives/mrharmony."
+        )
+
+
+def require_own_names(outputs: Iterable[tuple[Path, Hashable]]) -> None:
+    """Raise `MrharmonyError` where two scans have the same output; pairs of scan and output are given."""
+    owners: dict[Hashable, Path] = {}
+    for scan, output in outputs:
+        other = owners.setdefault(output, scan)
+        if other != scan:
+            raise MrharmonyError(f"{scan}: has the name of {other}. Remove or rename one of the two.")
+
+
+def describe_derivatives(root: Path, out_dir: Path, name: str) -> None:
+    """Write the BIDS description of derivatives into `out_dir`, and copy the table that names the domains."""
+    description = {
+        "Name": name,
+        "BIDSVersion": "1.10.0",
+        "DatasetType": "derivative",
+        "GeneratedBy": [program.record() for program in GENERATED_BY],
+    }
+    write_json(out_dir / "dataset_description.json", description)
+    for table in ("participants.tsv", "participants.json"):
+        if (root / table).is_file():
+            write_bytes(out_dir / table, (root / table).read_bytes())
