@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from mrharmony.cli.app import OK, REFUSED, app
+from mrharmony.cli.app import OK, REFUSED, app, in_options
 from mrharmony.cli.options import (
     DDIB,
     AssumeRas,

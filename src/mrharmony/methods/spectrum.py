@@ -2,8 +2,8 @@
 
 Fourier domain adaptation (Yang and Soatto 2020, CVPR, equation 3) in three dimensions and within the brain.
 The brain's mean intensity is subtracted before the transform and swapped apart, and coefficients are divided
-by the square root of the brain's voxel count: otherwise the lowest frequencies of a brain on a black ground are
-those of its outline.
+by the square root of the brain's voxel count: otherwise the lowest frequencies of a brain on a black ground
+are those of its outline.
 """
 
 from __future__ import annotations
