@@ -7,9 +7,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mrharmony.simulate.anatomy import CORTICAL_GM, CSF, WM, Anatomy
-from mrharmony.simulate.contrast import tissue_signals
 from mrharmony.simulate.scanner import load_scanners
-from mrharmony.simulate.scanning import scan_head
+from mrharmony.simulate.scanning import scan_head, tissue_signals
 from mrharmony.simulate.signal import Mp2rage, uniform_image
 
 SCANNER = load_scanners()["mp2rage-3t"]

@@ -8,9 +8,9 @@ from pydantic import ValidationError
 
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.simulate.anatomy import CORTICAL_GM, CSF, DEEP_GM, WM
-from mrharmony.simulate.contrast import tissue_signals
 from mrharmony.simulate.random_physics import random_scanner
 from mrharmony.simulate.scanner import Scanner, load_scanners, scanner_of_session
+from mrharmony.simulate.scanning import tissue_signals
 
 SCANNERS = load_scanners()
 

@@ -10,10 +10,9 @@ from scipy.spatial.transform import Rotation
 
 from mrharmony.simulate.anatomy import CSF, WM, Anatomy
 from mrharmony.simulate.bias import BIAS_TERMS, HEAD_CENTRE_MM, HEAD_RADIUS_MM, bias_field
-from mrharmony.simulate.contrast import contrast, tissue_signals
 from mrharmony.simulate.heads import virtual_head
 from mrharmony.simulate.scanner import Scanner, load_scanners
-from mrharmony.simulate.scanning import draw_scan, render, scan_coronal, scan_head
+from mrharmony.simulate.scanning import contrast, draw_scan, render, scan_coronal, scan_head, tissue_signals
 from mrharmony.space.grid import Grid
 
 SCANNERS = load_scanners()

@@ -6,10 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.simulate.anatomy import CSF, WM, Anatomy
+from mrharmony.simulate.anatomy import CSF, WM, Anatomy, template_maps, ventricle_region
 from mrharmony.simulate.heads import template_anatomy, virtual_head
 from mrharmony.simulate.motion import random_pose
-from mrharmony.simulate.template import template_maps, ventricle_region
 from mrharmony.simulate.warp import Warp, compose, head_size, random_shape, ventricle_warp
 from mrharmony.space.grid import Grid
 

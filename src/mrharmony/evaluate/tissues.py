@@ -27,13 +27,17 @@ from scipy.ndimage import affine_transform, find_objects, gaussian_filter
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import BoolArray, FloatArray, Matrix
 from mrharmony.prepare.canonical import CanonicalBrain
-from mrharmony.simulate.segmentation import fit_brain_mixture, require_whole_brain, tissue_shares
-from mrharmony.simulate.template import ventricle_region
+from mrharmony.simulate.anatomy import ventricle_region
+from mrharmony.simulate.segmentation import (
+    PRIOR_BLUR_MM,
+    fit_brain_mixture,
+    priors_of,
+    require_whole_brain,
+    tissue_shares,
+)
 from mrharmony.space.template import template, template_brain_mask
 
 _PRIOR_ZOOM = 2  # mm
-_PRIOR_BLUR_MM = 3.0  # a person's folds lie elsewhere than the average's
-_PRIOR_FLOOR = 0.03
 
 
 def match_template(brain_mask: BoolArray, affine: Matrix) -> Matrix:
@@ -75,10 +79,7 @@ def _priors(shape: tuple[int, int, int], to_template: tuple[tuple[float, ...], .
     maps, affine = _soft_template()
     pull = np.linalg.inv(affine) @ np.array(to_template)
     sampled = [affine_transform(tissue, pull, output_shape=shape, order=1) for tissue in maps]
-    priors = np.stack(sampled) + np.float32(_PRIOR_FLOOR)
-    # Where the template's brain has ended, a real one's may hold CSF.
-    priors[0] += np.maximum(1 - priors.sum(axis=0), 0)
-    priors /= priors.sum(axis=0)
+    priors = priors_of(np.stack(sampled))
     priors.flags.writeable = False
     return priors
 
@@ -108,7 +109,7 @@ def _soft_template() -> tuple[FloatArray, Matrix]:
     csf = np.maximum(brain - grey.voxels - white.voxels, 0)
     maps = np.stack([csf, grey.voxels * brain, white.voxels * brain])
     every = (slice(None, None, _PRIOR_ZOOM),) * 3
-    blurred = gaussian_filter(maps, (0, *[_PRIOR_BLUR_MM] * 3))[:, *every]
+    blurred = gaussian_filter(maps, (0, *[PRIOR_BLUR_MM] * 3))[:, *every]
     affine = template().affine @ np.diag([_PRIOR_ZOOM] * 3 + [1])
     return np.ascontiguousarray(blurred), affine
 

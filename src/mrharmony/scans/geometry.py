@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -224,27 +224,24 @@ def check_axes(geometry: Geometry) -> Iterator[Finding]:
         yield info("oblique", f"The voxel axes are up to {angle:.1f}° oblique; that is kept exactly.")
 
 
-def check_orientation(assume_ras: bool) -> Callable[[Geometry], Iterable[Finding]]:
-    """Return the check for scans that do not say how they lie.
-
-    Parameters
-    ----------
-    assume_ras
-        Whether the user vouches that voxel axes run to the right, anterior and superior.
-    """
-    level = warning if assume_ras else error
+def check_orientation(assume_ras: bool, geometry: Geometry) -> Iterator[Finding]:
+    """Find scans that do not say how they lie; only a warning if the user vouches that it is RAS."""
+    if geometry.affine is not None:
+        return
     message = "The header does not say which way the voxel axes run (sform and qform are not set)."
-    fix = (
-        "They are assumed to run to the right, anterior and superior; the output's header leaves it open too."
-        if assume_ras
-        else "Convert the scan again, or pass assume_ras if they run to the right, anterior and superior."
-    )
-
-    def check(geometry: Geometry) -> Iterator[Finding]:
-        if geometry.affine is None:
-            yield level("missing-affine", message, fix)
-
-    return check
+    if assume_ras:
+        yield warning(
+            "missing-affine",
+            message,
+            "They are assumed to run to the right, anterior and superior; the output's header leaves it open "
+            "too.",
+        )
+    else:
+        yield error(
+            "missing-affine",
+            message,
+            "Convert the scan again, or pass assume_ras if they run to the right, anterior and superior.",
+        )
 
 
 def _plausible(zooms: NDArray[np.float64]) -> bool:

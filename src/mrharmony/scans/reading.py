@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import nibabel as nib
@@ -174,7 +174,7 @@ def _read(
     findings += proceed(run_checks(LAYOUT_CHECKS, layout))
     geometry = header.geometry(layout.shape)
     findings += header.repairs
-    findings += run_checks((check_orientation(assume_ras), *GEOMETRY_CHECKS), geometry)
+    findings += run_checks((partial(check_orientation, assume_ras), *GEOMETRY_CHECKS), geometry)
     stored = read_voxels(source, layout)
     findings += run_checks(voxel_checks, stored)
     findings += tuple(_check_end(source, layout))

@@ -1,6 +1,6 @@
-"""Pull a base anatomy through a warp onto a grid, and fold its soft maps into one person's tissues.
+"""Virtual heads: a base anatomy, the average or a real person's, made into a new person.
 
-Virtual heads: a base anatomy, the average or a real person's, made into a new person.
+The base is pulled through a warp onto a grid, and its soft maps are folded into one person's tissues.
 """
 
 from __future__ import annotations
@@ -11,28 +11,35 @@ from functools import lru_cache
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, maximum_filter
+from scipy.ndimage import maximum_filter
 from torch import Tensor
 
 from mrharmony.core.volume import Matrix
-from mrharmony.simulate.anatomy import CSF, WM, Anatomy
+from mrharmony.simulate.anatomy import CSF, WM, Anatomy, myelination_map, template_maps, ventricle_region
 from mrharmony.simulate.known_factors import add_lesions, random_blobs, thin_cortex
-from mrharmony.simulate.template import myelination_map, template_maps, ventricle_region
 from mrharmony.simulate.warp import (
     LATTICE_AFFINE,
-    LATTICE_MM,
     LATTICE_SHAPE,
     Warp,
     compose,
     head_size,
     lattice_positions,
     random_shape,
+    smooth_noise,
     ventricle_warp,
 )
 from mrharmony.space.grid import Grid
 from mrharmony.space.sampling import sample, voxel_positions
 
 VOXELS_AT_ONCE = 1 << 18
+HEAD_SIZE_SPREAD = 0.08
+# MNI space is larger than people: the mean head is about 0.92 of it along each axis (Lancaster et al. 2007,
+# Hum Brain Mapp 28:1194).
+AVERAGE_SIZE = 0.92
+VENTRICLE_RANGE = (0.6, 2.5)
+# Folds differ between people where the average is undecided: log-odds noise, sd by smoothness in mm.
+FOLD_SCALES = ((9.0, 0.35), (3.5, 0.55))
+MYELIN_NOISE = 0.10
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,7 @@ class Folding:
     Parameters
     ----------
     sharpness
-        1 keeps the maps; the average of many people needs about 3 to look like one.
+        1 keeps the maps; the average of many people needs about 3 to resemble one.
     csf_bias
         Log-odds given to CSF, so that narrow sulci survive the sharpening.
     noise
@@ -57,16 +64,12 @@ class Folding:
 def pull_head(
     base: Anatomy, grid: Grid, warp: Warp, folding: Folding, noise: Tensor, ventricle_scale: float
 ) -> Anatomy:
-    """Show a base anatomy through a warp, folded anew.
+    """Sample a base anatomy on a grid through a warp (grid mm to base mm), and fold its tissues.
 
     Parameters
     ----------
-    base
-        The anatomy to pull.
-    grid
-        Where to show it; where the base is finer than the grid, voxels are averages of it.
-    warp
-        Grid mm to base mm.
+    base, grid, warp
+        Where the base is finer than the grid, voxels are averages of it.
     folding, noise
         How tissues are sharpened and perturbed; noise of CSF, WM, myelination on the lattice, (3, i, j, k).
     ventricle_scale
@@ -129,14 +132,6 @@ def _reach(base: Anatomy, grid: Grid, warp: Warp) -> tuple[NDArray[np.intp], ...
     return np.nonzero(near[np.ix_(*(index.astype(np.intp) for index in nearest))])
 
 
-HEAD_SIZE_SPREAD = 0.08
-# MNI space is larger than people: the mean head is about 0.92 of it along each axis (Lancaster et al. 2007,
-# Hum Brain Mapp 28:1194).
-AVERAGE_SIZE = 0.92
-VENTRICLE_RANGE = (0.6, 2.5)
-# Folds differ between people where the average is undecided: log-odds noise, sd by smoothness in mm.
-FOLD_SCALES = ((9.0, 0.35), (3.5, 0.55))
-MYELIN_NOISE = 0.10
 AVERAGE_FOLDING = Folding(sharpness=3.0, csf_bias=0.5, noise=1.0)
 PERSON_FOLDING = Folding(sharpness=1.0, csf_bias=0.0, noise=0.35)
 
@@ -150,7 +145,7 @@ def _average() -> Anatomy:
 
 
 def template_anatomy(grid: Grid) -> Anatomy:
-    """The average head on a grid, sharpened so that it looks like one person's."""
+    """The average head on a grid, sharpened to resemble one person's."""
     identity = Warp(torch.zeros(3, *LATTICE_SHAPE), np.eye(4))
     silent = torch.zeros(3, *LATTICE_SHAPE)
     return pull_head(_average(), grid, identity, AVERAGE_FOLDING, silent, 1.0)
@@ -171,11 +166,11 @@ def virtual_head(
     Parameters
     ----------
     rng
-        Source of all that is random.
+        Source of everything random.
     grid
         Where to put the head.
     base
-        The anatomy to start from, `segment_brain` of a real brain for instance; `None` is the average.
+        The anatomy to start from, for instance `segment_brain` of a real brain; `None` is the average.
     ventricle_scale
         Ventricle volume over that of the same head with factor 1, 0.3..4; `None` draws it from 0.6..2.5,
         log-uniformly.
@@ -218,10 +213,6 @@ def virtual_head(
 
 def _random_fields(rng: np.random.Generator) -> Tensor:
     """Log-odds noise of CSF and of WM, and myelination noise, on the lattice, shape (3, i, j, k)."""
-    fields = np.zeros((3, *LATTICE_SHAPE), dtype=np.float32)
-    for smoothness, amplitude in FOLD_SCALES:
-        noise = rng.standard_normal(fields.shape, dtype=np.float32)
-        smooth = gaussian_filter(noise, (0, *[smoothness / LATTICE_MM] * 3), mode="wrap")
-        fields += amplitude / smooth.std() * smooth
+    fields = smooth_noise(rng, FOLD_SCALES)
     fields[2] *= MYELIN_NOISE / fields[2].std()
     return torch.from_numpy(fields)

@@ -1,11 +1,9 @@
-"""Soft thresholds that select a wanted amount: how known factors become exactly as large as asked.
+"""Known factors of a head: cortical thinning and white-matter lesions, exactly as large as requested.
 
-Cortical thinning as a known factor: the outermost cortical grey matter becomes CSF.
-
-White-matter lesions as a known factor: smooth blobs around the ventricles and in deep white matter.
-
-Where they lie follows Wen and Sachdev 2004, NeuroImage 22:144: all of 477 people of 60 to 64 years had
-periventricular lesions, 97 % had deep ones, and the 4 mm of white matter next to the cortex were spared.
+Thinning turns the outermost cortical grey matter into CSF. Lesions are smooth blobs around the ventricles and
+in deep white matter, where Wen and Sachdev 2004, NeuroImage 22:144, found them: all of 477 people of 60 to 64
+years had periventricular lesions, 97 % had deep ones, and the 4 mm of white matter next to the cortex were
+spared.
 """
 
 from __future__ import annotations
@@ -21,23 +19,21 @@ from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import BoolArray, FloatArray, Matrix
 from mrharmony.simulate.anatomy import CORTICAL_GM, CSF, DEEP_GM, WM, Anatomy
 from mrharmony.simulate.warp import LATTICE_AFFINE, LATTICE_MM, LATTICE_SHAPE
-from mrharmony.space.sampling import grid_positions, sample, voxel_positions
+from mrharmony.space.sampling import grid_positions, sample, transform, voxel_positions
 
 HALVINGS = 40
 
 
 def select_amount(
-    score: NDArray[np.floating], available: NDArray[np.floating], wanted: float, softness: float
+    score: NDArray[np.floating], available: NDArray[np.floating], total: float, softness: float
 ) -> FloatArray:
-    """Take a wanted amount where a score is highest.
+    """Take a given amount where a score is highest, by bisection of a soft threshold of the score.
 
     Parameters
     ----------
-    score
-        What comes first, any shape.
-    available
-        How much there is to take at each place, ≥ 0, same shape.
-    wanted
+    score, available
+        What comes first, and how much there is to take at each place, ≥ 0, both of one shape.
+    total
         Sum of what is taken, 0 up to the sum of what is available.
     softness
         Width of the threshold, in the score's unit, over which the share taken goes from 0 to 1.
@@ -45,13 +41,13 @@ def select_amount(
     Returns
     -------
     FloatArray
-        Taken at each place, 0 to `available`; grows everywhere with `wanted`.
+        Taken at each place, 0 to `available`; grows everywhere with `total`.
     """
     low, high = float(score.min()) - softness, float(score.max()) + softness
     for _ in range(HALVINGS):
         level = (low + high) / 2
         taken = available * np.clip((score - level) / softness + 0.5, 0, 1)
-        low, high = (level, high) if taken.sum(dtype=np.float64) > wanted else (low, level)
+        low, high = (level, high) if taken.sum(dtype=np.float64) > total else (low, level)
     return np.asarray(taken, dtype=np.float32)
 
 
@@ -73,21 +69,12 @@ def thin_cortex(head: Anatomy, share: float, pose: Matrix) -> Anatomy:
     Parameters
     ----------
     head
-        The head before.
+        The head before; brain mask, WM, deep GM and ventricles stay.
     share
-        Of its cerebral cortex, 0..0.5. A cortex 2.5 mm thick is thinner by 2.5 mm times the share.
+        Of its cerebral cortex, 0..0.5 (otherwise `MrharmonyError`). A cortex 2.5 mm thick becomes thinner by
+        2.5 mm times the share.
     pose
         The head's millimetres to template millimetres, shape (4, 4).
-
-    Returns
-    -------
-    Anatomy
-        The same head with less cortex and more CSF; brain mask, WM, deep GM and ventricles are as before.
-
-    Raises
-    ------
-    MrharmonyError
-        If the share is out of range.
     """
     if not 0 <= share <= MAX_THINNING:
         raise MrharmonyError(f"cortical_thinning must lie within 0..{MAX_THINNING:g}, not {share:g}")
@@ -123,13 +110,13 @@ def _mean_around(values: FloatArray, weights: FloatArray, deviation: Matrix) -> 
 
 
 MAX_LESIONS_ML = 60.0
-# T1 of lesions lies between that of WM and of CSF, so that they look like GM (an assumption in its share).
+# T1 of lesions lies between that of WM and of CSF, so that they resemble GM (its share is an assumption).
 GREY_SHARE = 0.85
 BLOB_MM = 3.5
 LESION_SOFTNESS = 0.8  # standard deviations of the random field
 SPARED_MM = 4.0  # next to the cortex
 CORTEX_BLUR_MM = 1.5
-CAPS = 2.5  # standard deviations by which the wall of the ventricles is ahead
+CAPS = 2.5  # standard deviations in favour of the wall of the ventricles
 CAPS_MM = 5.0
 FADING_MM = 12.0  # one standard deviation less likely with every so much distance from the ventricles
 
@@ -163,7 +150,7 @@ def add_lesions(head: Anatomy, blobs: FloatArray, volume_ml: float, pose: Matrix
     Raises
     ------
     MrharmonyError
-        If the volume is out of range or the head has too little white matter for it.
+        If the volume is out of range, or the head has too little white matter for it.
     """
     if not 0 <= volume_ml <= MAX_LESIONS_ML:
         raise MrharmonyError(f"lesions_ml must lie within 0..{MAX_LESIONS_ML:g}, not {volume_ml:g}")
@@ -173,17 +160,16 @@ def add_lesions(head: Anatomy, blobs: FloatArray, volume_ml: float, pose: Matrix
     white = np.where(from_cortex > SPARED_MM, head.tissues[WM], 0)
     places = np.nonzero(white > 0)
     available = white[places]
-    wanted = volume_ml / head.voxel_ml
-    if wanted > available.sum(dtype=np.float64):
+    total = volume_ml / head.voxel_ml
+    if total > available.sum(dtype=np.float64):
         raise MrharmonyError(f"this head has too little deep white matter for {volume_ml:g} ml of lesions")
-    matrix = torch.from_numpy(pose.astype(np.float32))
-    positions = torch.addmm(matrix[:3, 3], voxel_positions(head.affine, places), matrix[:3, :3].T)
+    positions = transform(voxel_positions(head.affine, places), pose)
     field = sample(torch.from_numpy(blobs)[None], LATTICE_AFFINE, positions, "border")[0].numpy()
     distance = _distance_mm(head, head.ventricles > 0.5)[places]
     score = field + CAPS * np.exp(-distance / CAPS_MM) - distance / FADING_MM
     score -= np.maximum(2 * SPARED_MM - from_cortex[places], 0) / SPARED_MM
     lesions = np.zeros(head.shape, dtype=np.float32)
-    lesions[places] = select_amount(score, available, wanted, LESION_SOFTNESS)
+    lesions[places] = select_amount(score, available, total, LESION_SOFTNESS)
     tissues = head.tissues.copy()
     tissues[WM] -= np.float32(GREY_SHARE) * lesions
     tissues[CORTICAL_GM] += np.float32(GREY_SHARE) * lesions

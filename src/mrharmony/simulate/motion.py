@@ -1,8 +1,6 @@
-"""How a head lies in the scanner: a small rigid motion between scanner and template millimetres.
+"""How a head lies in the scanner, and how it moves during a scan.
 
-Head motion during a scan: parts of k-space see the head elsewhere.
-
-A head that lies still but for a few sudden moves: each segment of k-space along the phase-encoding axis is
+A moving head lies still but for a few sudden moves: each segment of k-space along the phase-encoding axis is
 that of a rigidly moved head, and the image of all segments together rings, ghosts and blurs.
 """
 
@@ -32,9 +30,14 @@ def random_pose(rng: np.random.Generator) -> Matrix:
     """
     angles = np.clip(rng.standard_normal(3), -2, 2) * ROTATION_SD_DEG
     shift = np.clip(rng.standard_normal(3), -2, 2) * TRANSLATION_SD_MM
+    return _about_head_centre(angles, shift)
+
+
+def _about_head_centre(angles_deg: NDArray[np.floating], shift_mm: NDArray[np.floating]) -> Matrix:
+    """Return the rotation about the centre of the head, followed by the shift, shape (4, 4)."""
     pose = np.eye(4)
-    pose[:3, :3] = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
-    pose[:3, 3] = HEAD_CENTRE_MM + shift - pose[:3, :3] @ HEAD_CENTRE_MM
+    pose[:3, :3] = Rotation.from_euler("xyz", angles_deg, degrees=True).as_matrix()
+    pose[:3, 3] = HEAD_CENTRE_MM + shift_mm - pose[:3, :3] @ HEAD_CENTRE_MM
     return pose
 
 
@@ -63,7 +66,7 @@ class Motion(BaseModel, frozen=True, extra="forbid"):
 
 @dataclass(frozen=True)
 class HeadMotion:
-    """The moves of one scan: kept, they can be replayed.
+    """The moves of one scan, with which it can be replayed.
 
     Parameters
     ----------
@@ -90,21 +93,9 @@ def draw_motion(motion: Motion, rng: np.random.Generator) -> HeadMotion:
 
 
 def move(images: FloatArray, affine: Matrix, motion: HeadMotion) -> NDArray[np.complex64]:
-    """Acquire images while the head moves.
+    """Acquire complex images while the head moves, from those of the head at rest, shape (n, i, j, k).
 
-    Parameters
-    ----------
-    images
-        Of the head at rest, shape (n, i, j, k).
-    affine
-        Voxel indices to mm.
-    motion
-        When and how it moves.
-
-    Returns
-    -------
-    NDArray
-        Complex images, shape (n, i, j, k).
+    The affine maps voxel indices to mm.
     """
     axis = PHASE_AXIS + 1
     progress = scipy.fft.fftfreq(images.shape[axis]) + 0.5
@@ -120,8 +111,6 @@ def move(images: FloatArray, affine: Matrix, motion: HeadMotion) -> NDArray[np.c
 def _move_rigidly(images: FloatArray, affine: Matrix, angles: FloatArray, shift: FloatArray) -> FloatArray:
     if not angles.any() and not shift.any():
         return images
-    pose = np.eye(4)
-    pose[:3, :3] = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
-    pose[:3, 3] = HEAD_CENTRE_MM + shift - pose[:3, :3] @ HEAD_CENTRE_MM
+    pose = _about_head_centre(angles, shift)
     voxels = np.linalg.inv(affine) @ pose @ affine
     return np.stack([affine_transform(image, voxels, order=3) for image in images])

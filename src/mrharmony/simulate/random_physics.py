@@ -6,28 +6,21 @@ import numpy as np
 
 from mrharmony.simulate.anatomy import CORTICAL_GM, CSF, WM
 from mrharmony.simulate.bias import BiasPattern
-from mrharmony.simulate.contrast import tissue_signals
 from mrharmony.simulate.scanner import Gain, Jitter, Scanner
+from mrharmony.simulate.scanning import tissue_signals
 from mrharmony.simulate.signal import Mprage, SpoiledGradientEcho
 
 MPRAGE_SHARE = 0.65
-# What a T1w scan shows, relative to WM: outside of this a draw is rejected as no T1w protocol.
+# Intensities of a T1w scan relative to WM: a draw outside of this range is no T1w protocol and is rejected.
 GREY_RANGE = (0.45, 0.92)
 CSF_MARGIN = 0.08
 
 
 def random_scanner(rng: np.random.Generator) -> Scanner:
-    """Draw a scanner that need not exist: for training in every batch, and as scanners never seen.
+    """Draw a scanner that need not exist, for training in every batch and as an unseen scanner.
 
-    Parameters
-    ----------
-    rng
-        Source of all that is random; the same state gives the same scanner.
-
-    Returns
-    -------
-    Scanner
-        Named `random-` and eight hexadecimal digits; CSF < GM < WM in its images.
+    The same state of `rng` gives the same scanner. It is named `random-` and eight hexadecimal digits;
+    CSF < GM < WM in its images.
     """
     while True:
         field_strength = 3.0 if rng.random() < 0.6 else 1.5

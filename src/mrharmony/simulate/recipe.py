@@ -205,7 +205,7 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
         return len(self.scanners) * self.training_subjects + self.test_subjects
 
     def population_of(self, site: str) -> Population:
-        """Return whom a site scans."""
+        """Return the people that a site scans."""
         return self.sites.get(site, self.population)
 
     def scanner(self, name: str) -> Scanner:

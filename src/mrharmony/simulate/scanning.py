@@ -1,7 +1,4 @@
-"""What a scanner does to fine detail: point spread, slice profile, and the end of sampled k-space.
-
-Scanning a virtual head: contrast, motion, receive field, point spread, noise, gain.
-"""
+"""Scanning a virtual head: contrast, motion, receive field, point spread, noise, end of k-space, gain."""
 
 from __future__ import annotations
 
@@ -17,38 +14,108 @@ from scipy.ndimage import convolve1d, gaussian_filter
 from mrharmony.core.volume import FloatArray, Volume
 from mrharmony.simulate.anatomy import WM, Anatomy
 from mrharmony.simulate.bias import BIAS_TERMS, bias_field
-from mrharmony.simulate.contrast import acquired_images, reconstruct, tissue_images
 from mrharmony.simulate.motion import HeadMotion, draw_motion, move
 from mrharmony.simulate.scanner import Scanner
+from mrharmony.simulate.signal import TISSUE_PARAMETERS, Mp2rage, PulseSequence, tissue_signal, uniform_image
 
+# T1 of each tissue shortens by this share from myelination 0 to 1: cortex and WM vary by a few percent
+# between regions (Lutti et al. 2014, NeuroImage 93:176).
+MYELIN_T1_SHARE = (0.0, 0.10, 0.14, 0.0)
 FWHM_PER_SD = 2.3548
 
 Triple = tuple[float, float, float]
 
 
-def blur(images: NDArray[Any], fwhm_mm: Triple, zooms: Triple) -> NDArray[Any]:
-    """Blur with a Gaussian point spread.
+def tissue_signals(scanner: Scanner, flip_scale: float = 1.0) -> FloatArray:
+    """Signed signals of CSF, cortical GM, WM, deep GM at mean myelination (MP2RAGE: uniform image), (4,)."""
+    images = tissue_images(scanner, flip_scale)
+    return uniform_image(*images) if isinstance(scanner.sequence, Mp2rage) else images[0]
+
+
+def tissue_images(scanner: Scanner, flip_scale: float = 1.0) -> FloatArray:
+    """Signed signals of the four tissues in each image that the sequence acquires, shape (n, 4)."""
+    signals = [
+        np.atleast_1d(tissue_signal(scanner.sequence, p, np.array(p.t1_ms), flip_scale))
+        for p in TISSUE_PARAMETERS[scanner.field_strength]
+    ]
+    return np.asarray(np.stack(signals, axis=-1), dtype=np.float32)
+
+
+def acquired_images(
+    tissues: FloatArray,
+    myelination: FloatArray,
+    scanner: Scanner,
+    flip_scale: float = 1.0,
+    timing_scale: float = 1.0,
+) -> FloatArray:
+    """Signed noise-free images that the sequence acquires, shape (n, ...): two of MP2RAGE, else one.
+
+    Takes the arguments of `contrast`; an image is the sum of the tissues' signed signals.
+    """
+    count = 2 if isinstance(scanner.sequence, Mp2rage) else 1
+    signal = np.zeros((count, *myelination.shape), dtype=np.float32)
+    for tissue, parameters in enumerate(TISSUE_PARAMETERS[scanner.field_strength]):
+        share = np.float32(MYELIN_T1_SHARE[tissue])
+        t1_ms = np.float32(parameters.t1_ms) * (1 - share * (myelination - np.float32(0.5)))
+        signal += tissues[tissue] * tissue_signal(
+            scanner.sequence, parameters, t1_ms, flip_scale, timing_scale
+        )
+    return signal
+
+
+def reconstruct(sequence: PulseSequence, images: NDArray[np.generic]) -> FloatArray:
+    """Make the stored image from those acquired, real or complex, shape (n, ...).
+
+    It is the uniform image of an MP2RAGE, and the magnitude for every other sequence.
+    """
+    if isinstance(sequence, Mp2rage):
+        return uniform_image(images[0], images[1])
+    return np.asarray(np.hypot(images[0].real, images[0].imag))
+
+
+def contrast(
+    tissues: FloatArray,
+    myelination: FloatArray,
+    scanner: Scanner,
+    flip_scale: float = 1.0,
+    timing_scale: float = 1.0,
+) -> FloatArray:
+    """Noise-free image of a perfect scanner with this sequence.
 
     Parameters
     ----------
-    images
-        Real or complex, shape (n, i, j, k).
-    fwhm_mm, zooms
-        Full width at half maximum and voxel edges along i, j, k.
+    tissues
+        Tissue shares, shape (4, ...): a volume, a slice, or a list of voxels.
+    myelination
+        Shape (...), 0..1; shortens T1 voxel by voxel.
+    scanner, flip_scale, timing_scale
+        The scanner, and actual over nominal flip angle and times of its sequence.
+
+    Returns
+    -------
+    FloatArray
+        Shape (...), ≥ 0: magnitude of the sum of the tissues' signed signals (a voxel of CSF and GM with
+        opposite signs after the inversion is dark, as in a real MPRAGE), or the uniform image of MP2RAGE.
     """
+    images = acquired_images(tissues, myelination, scanner, flip_scale, timing_scale)
+    return reconstruct(scanner.sequence, images)
+
+
+def blur(images: NDArray[Any], fwhm_mm: Triple, zooms: Triple) -> NDArray[Any]:
+    """Blur images, shape (n, i, j, k), with a Gaussian point spread of a FWHM along i, j, k."""
     deviations = np.asarray(fwhm_mm) / FWHM_PER_SD / zooms
     return np.asarray(gaussian_filter(images, (0, *deviations), mode="nearest"))
 
 
 def thick_slices(images: NDArray[Any], profile_mm: Triple, zooms: Triple) -> NDArray[Any]:
-    """Average over the rectangular profile of slices thicker than the voxels.
+    """Average images, shape (n, i, j, k), over the rectangular profile of slices thicker than the voxels.
 
     Parameters
     ----------
     images
-        Real or complex, shape (n, i, j, k).
+        Real or complex.
     profile_mm
-        Thickness along i, j, k; where it is not above the voxel's edge, nothing changes.
+        Thickness along i, j, k; up to the voxel's edge, nothing changes.
     zooms
         Voxel edges along i, j, k in mm.
     """
@@ -74,11 +141,6 @@ def truncate_kspace(images: NDArray[Any], matrix_share: Triple) -> NDArray[Any]:
         Real or complex, shape (n, i, j, k); white noise in them loses the same share of its power.
     matrix_share
         Share of the image's k-space that is acquired along i, j, k, 0 (exclusive) to 1; the rest is 0.
-
-    Returns
-    -------
-    NDArray
-        Complex images, same shape, with the same mean.
     """
     for axis, share in enumerate(matrix_share, start=1):
         if share < 1:
@@ -91,18 +153,16 @@ def truncate_kspace(images: NDArray[Any], matrix_share: Triple) -> NDArray[Any]:
 
 @dataclass(frozen=True)
 class ScanDraw:
-    """The random part of one scan, apart from its noise: kept, it can be replayed.
+    """The random part of one scan apart from its noise; a scan can be replayed with it.
 
     Parameters
     ----------
-    flip_scale
-        Actual over nominal flip angle.
+    flip_scale, timing_scale
+        Actual over nominal flip angle, and times of the sequence.
     bias
         Coefficients of the log receive field left in the image, shape (20,).
     gain
         Intensity units per unit signal.
-    timing_scale
-        Actual over nominal times of the sequence.
     normalised
         Coefficients of the log receive field that prescan normalisation has removed, shape (20,), or `None`.
     motion
@@ -138,8 +198,8 @@ def render(anatomy: Anatomy, scanner: Scanner, draw: ScanDraw, rng: np.random.Ge
     """Image an anatomy (a whole head, or a slab of one) with a scan's random part already drawn.
 
     Contrast → motion → receive field → point spread → noise in every acquired image → end of k-space →
-    magnitude or uniform image → gain → zero outside the brain mask. The unit of the result is the gain times
-    the signal; WM is about `gain * tissue_signals(scanner)[2]`. Noise of the magnitude is Rician.
+    magnitude or uniform image → gain → zero outside the brain mask. WM is about
+    `gain * tissue_signals(scanner)[2]`. Noise of the magnitude is Rician.
 
     Parameters
     ----------
@@ -225,29 +285,16 @@ def scan_coronal(
 ) -> FloatArray:
     """Scan single coronal slices of one head in one scan, with the same physics as `scan_head` but faster.
 
-    Parameters
-    ----------
-    anatomy, scanner, rng
-        As in `scan_head`.
-    indices
-        Slice numbers along j.
-
-    Returns
-    -------
-    FloatArray
-        Intensities, shape (n, i, k).
+    Takes slice numbers along j beside the arguments of `scan_head`; returns intensities, shape (n, i, k).
     """
     draw = draw_scan(scanner, rng)
     if scanner.needs_whole_head:
         return np.moveaxis(render(anatomy, scanner, draw, rng)[:, list(indices)], 1, 0)
     reach_mm = 1.5 * scanner.blur_fwhm_mm[1] + 0.5 * scanner.slice_profile_mm[1]
     margin = int(np.ceil(reach_mm / anatomy.zooms[1]))
-    return np.stack([_coronal_slice(anatomy, scanner, draw, index, margin, rng) for index in indices])
-
-
-def _coronal_slice(
-    anatomy: Anatomy, scanner: Scanner, draw: ScanDraw, index: int, margin: int, rng: np.random.Generator
-) -> FloatArray:
-    first = max(index - margin, 0)
-    slab = anatomy.crop(slice(None), slice(first, index + margin + 1), slice(None))
-    return render(slab, scanner, draw, rng)[:, index - first, :]
+    slices = []
+    for index in indices:
+        first = max(index - margin, 0)
+        slab = anatomy.crop(slice(None), slice(first, index + margin + 1), slice(None))
+        slices.append(render(slab, scanner, draw, rng)[:, index - first, :])
+    return np.stack(slices)

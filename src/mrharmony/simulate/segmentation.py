@@ -1,6 +1,4 @@
-"""Intensity model of a T1w brain: three tissues, three kinds of shared voxels, a residual bias field.
-
-Tissue shares of any prepared brain, so that simulated heads can have real people's anatomies.
+"""Tissue shares of any prepared brain, so that simulated heads can have real people's anatomies.
 
 A Gaussian mixture with spatial priors and a residual bias field (Van Leemput et al. 1999, IEEE TMI 18:897;
 Ashburner and Friston 2005, NeuroImage 26:839), with classes for voxels that two tissues share (Laidlaw et al.
@@ -21,8 +19,13 @@ from scipy.special import ndtr
 
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import BoolArray, FloatArray, Matrix, Volume
-from mrharmony.simulate.anatomy import Anatomy
-from mrharmony.simulate.template import deep_grey_region, myelination_map, template_maps, ventricle_region
+from mrharmony.simulate.anatomy import (
+    Anatomy,
+    deep_grey_region,
+    myelination_map,
+    template_maps,
+    ventricle_region,
+)
 from mrharmony.space.sampling import grid_positions, sample
 
 ITERATIONS = 15
@@ -35,11 +38,14 @@ SMALLEST_BRAIN_ML = 300
 # Pairs of CSF, GM, WM that share voxels, and how likely that is beside the pure classes.
 MIXED_PAIRS = ((0, 1), (1, 2), (0, 2))
 MIXED_WEIGHTS = (1.0, 1.0, 0.3)
+FIT_ZOOM_MM = 2.0
+PRIOR_BLUR_MM = 3.0  # a person's folds lie elsewhere than the average's
+PRIOR_FLOOR = 0.03
 
 
 @dataclass(frozen=True)
 class TissueMixture:
-    """What CSF, GM and WM look like in one scan, and where it is brighter than it should be.
+    """The intensities of CSF, GM and WM in one scan, and its residual bias field.
 
     Parameters
     ----------
@@ -55,7 +61,7 @@ class TissueMixture:
 
 
 def fit_mixture(voxels: FloatArray, mask: BoolArray, priors: FloatArray, zoom: float) -> TissueMixture:
-    """Expectation-maximisation with spatial priors.
+    """Fit the mixture by expectation-maximisation with spatial priors.
 
     Parameters
     ----------
@@ -83,14 +89,14 @@ def fit_mixture(voxels: FloatArray, mask: BoolArray, priors: FloatArray, zoom: f
 def fit_brain_mixture(
     voxels: FloatArray, mask: BoolArray, priors: FloatArray, zoom: float, fit_zoom: float
 ) -> TissueMixture:
-    """Fit the mixture to every few voxels of a brain, and bring its bias field back to all of them.
+    """Fit the mixture to every few voxels of a brain, and interpolate its bias field to all of them.
 
     Parameters
     ----------
     voxels, mask, priors, zoom
         As in `fit_mixture`.
     fit_zoom
-        About how far apart the voxels are that it is fitted to, mm.
+        Approximate distance of the voxels that it is fitted to, mm.
 
     Raises
     ------
@@ -106,20 +112,7 @@ def fit_brain_mixture(
 
 
 def require_whole_brain(mask: BoolArray, voxel_ml: float) -> None:
-    """Refuse a mask that cannot hold a whole brain.
-
-    Parameters
-    ----------
-    mask
-        Brain mask, shape (i, j, k).
-    voxel_ml
-        Volume of a voxel in ml.
-
-    Raises
-    ------
-    MrharmonyError
-        If it holds less than 300 ml.
-    """
+    """Raise `MrharmonyError` if a brain mask, with voxels of `voxel_ml`, holds less than 300 ml."""
     volume_ml = float(mask.sum()) * voxel_ml
     if volume_ml < SMALLEST_BRAIN_ML:
         raise MrharmonyError(
@@ -130,7 +123,7 @@ def require_whole_brain(mask: BoolArray, voxel_ml: float) -> None:
 def tissue_shares(
     voxels: FloatArray, mask: BoolArray, priors: FloatArray, mixture: TissueMixture, zoom: float
 ) -> FloatArray:
-    """Expected shares of CSF, GM, WM in every voxel; neighbours are asked so that noise is not anatomy.
+    """Expected shares of CSF, GM, WM in every voxel, given its neighbours, so that noise is not anatomy.
 
     Parameters
     ----------
@@ -148,8 +141,8 @@ def tissue_shares(
     densities = _densities(flat, mixture.means, mixture.deviations)
     shares = np.zeros((3, *voxels.shape), dtype=np.float32)
     prior = priors[:, mask]
-    for asked in range(NEIGHBOUR_ROUNDS + 1):
-        if asked:
+    for previous_rounds in range(NEIGHBOUR_ROUNDS + 1):
+        if previous_rounds:
             around = gaussian_filter(shares, (0, *[NEIGHBOUR_BLUR_MM / zoom] * 3))[:, mask]
             prior = priors[:, mask] * np.exp(NEIGHBOUR_WEIGHT * around)
             prior /= prior.sum(axis=0)
@@ -159,24 +152,17 @@ def tissue_shares(
 
 
 def _refine(field: FloatArray, stride: int, shape: tuple[int, ...]) -> FloatArray:
-    """Bring a smooth field from every `stride`-th voxel back to all voxels, trilinearly."""
-    return _along_axes(
-        field,
-        [
-            np.stack([np.interp(np.arange(to) / stride, np.arange(size), unit) for unit in np.eye(size)], 1)
-            for size, to in zip(field.shape, shape, strict=True)
-        ],
-    )
-
-
-def _blurred(field: FloatArray, sd: float) -> FloatArray:
-    """Return a field through a Gaussian that is wide beside the grid, so that whole matrices are quicker."""
-    return _along_axes(field, [_blur_matrix(size, sd) for size in field.shape])
+    """Interpolate a smooth field from every `stride`-th voxel to all voxels, trilinearly."""
+    matrices = [
+        np.stack([np.interp(np.arange(to) / stride, np.arange(size), unit) for unit in np.eye(size)], 1)
+        for size, to in zip(field.shape, shape, strict=True)
+    ]
+    return _along_axes(field, matrices)
 
 
 @lru_cache(maxsize=64)
 def _blur_matrix(size: int, sd: float) -> NDArray[np.float64]:
-    """Return what `gaussian_filter1d` does to a line of voxels, shape (size, size)."""
+    """Return `gaussian_filter1d` along a line as a matrix, (size, size): faster for wide Gaussians."""
     matrix = gaussian_filter1d(np.eye(size), sd, axis=0)
     matrix.flags.writeable = False
     return np.asarray(matrix)
@@ -190,7 +176,7 @@ def _along_axes(field: FloatArray, matrices: Sequence[NDArray[np.float64]]) -> F
 
 
 def _first_guess(inside: FloatArray, priors: FloatArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Medians where the priors are most certain; CSF is taken from the dark end of where it may be."""
+    """Medians where the priors are most certain; for CSF, a low percentile of where it is likely."""
     white = float(np.median(inside[priors[2] > 0.8 * priors[2].max()]))
     grey = float(np.median(inside[priors[1] > 0.8 * priors[1].max()]))
     dark = float(np.percentile(inside[priors[0] > 0.5 * priors[0].max()], 15))
@@ -246,21 +232,16 @@ def _expected_shares(flat: FloatArray, classes: FloatArray, means: NDArray[np.fl
 def _log_residual(
     flat: FloatArray, classes: FloatArray, means: NDArray[np.float64], mask: BoolArray, zoom: float
 ) -> FloatArray:
-    """Smooth log ratio of what is seen to what pure GM and WM should show, in the mask, shape (n,)."""
+    """Smooth log ratio of the intensities to those of pure GM and WM, in the mask, shape (n,)."""
     grey, white = classes[1], classes[2]
     weight = np.zeros(mask.shape, dtype=np.float32)
     weighted = np.zeros(mask.shape, dtype=np.float32)
     weight[mask] = grey + white
     logs = np.log(np.maximum(flat, 1e-3))
     weighted[mask] = grey * (logs - np.log(means[1])) + white * (logs - np.log(means[2]))
-    sd = BIAS_BLUR_MM / zoom
-    residual = _blurred(weighted, sd)[mask] / np.maximum(_blurred(weight, sd)[mask], 1e-6)
+    blur = [_blur_matrix(size, BIAS_BLUR_MM / zoom) for size in mask.shape]
+    residual = _along_axes(weighted, blur)[mask] / np.maximum(_along_axes(weight, blur)[mask], 1e-6)
     return np.asarray(residual - residual.mean())
-
-
-FIT_ZOOM_MM = 2.0
-PRIOR_BLUR_MM = 3.0
-PRIOR_FLOOR = 0.03
 
 
 def segment_brain(brain: Volume, brain_mask: BoolArray) -> Anatomy:
@@ -319,7 +300,7 @@ def _match_boxes(mask: BoolArray, affine: Matrix) -> Matrix:
 
 @lru_cache(maxsize=1)
 def _blurred_template() -> tuple[FloatArray, Matrix]:
-    """Soft shares of CSF, GM, WM at 2 mm, blurred: a person's folds lie elsewhere than the average's."""
+    """Blurred soft shares of CSF, GM, WM at 2 mm, and their affine."""
     tissues, affine = template_maps(zoom=2)
     padded = np.pad(np.stack([tissues[0], tissues[1] + tissues[3], tissues[2]]), ((0, 0), *[(4, 4)] * 3))
     affine[:3, 3] -= affine[:3, :3] @ [4, 4, 4]
@@ -337,7 +318,12 @@ def _priors(shape: tuple[int, int, int], to_template: Matrix) -> FloatArray:
     """Prior shares of CSF, GM, WM on the grid, shape (3, i, j, k), sum 1."""
     maps, affine = _blurred_template()
     sampled = sample(torch.from_numpy(maps), affine, grid_positions(shape, to_template))
-    priors = sampled.numpy().reshape(3, *shape) + PRIOR_FLOOR
+    return priors_of(sampled.numpy().reshape(3, *shape))
+
+
+def priors_of(shares: FloatArray) -> FloatArray:
+    """Return the priors of CSF, GM, WM, sum 1, that follow from the template's soft shares, (3, i, j, k)."""
+    priors = shares + np.float32(PRIOR_FLOOR)
     # Where the template's brain has ended, a real one's may hold CSF or cortex.
     priors[0] += np.maximum(1 - priors.sum(axis=0), 0)
     return np.asarray(priors / priors.sum(axis=0))

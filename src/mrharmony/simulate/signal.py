@@ -1,6 +1,6 @@
-"""What brain tissues are to a scanner: proton density, T1 and T2* at 1.5 and 3 tesla.
+"""MR signal equations: what a tissue with known proton density, T1 and T2* sends back to a sequence.
 
-Times in ms; proton density relative to water. What each number rests on is told in docs/simulation.md.
+Times in ms; proton density relative to water. docs/simulation.md says what each number rests on.
 
 | tissue      | PD   | T1 1.5 T | T1 3 T | T2* 1.5 T | T2* 3 T | sources            |
 |-------------|------|----------|--------|-----------|---------|--------------------|
@@ -17,11 +17,9 @@ Times in ms; proton density relative to water. What each number rests on is told
 [P] T2*: Peters et al. 2007, Magn Reson Imaging 25:748 (deep GM = mean of putamen and caudate head).
 [A] T2* of CSF is assumed: long against every echo time used here, so that the value has no weight.
 
-MP2RAGE: two inversion-prepared images of one cycle, and the uniform image that they give together.
-
-Marques et al. 2010, NeuroImage 49:1271.
-
-MR signal equations: what a tissue with known proton density, T1 and T2* sends back to a sequence.
+Sequences give the transverse magnetization at the excitation of the centre of k-space, signed, per unit of
+equilibrium magnetization, from T1 (ms, any shape) and `flip_scale`: the actual over the nominal flip angle,
+which adiabatic inversions do not feel.
 """
 
 from __future__ import annotations
@@ -70,10 +68,7 @@ def _known_field(tesla: float) -> float:
 
 
 FieldStrength = Annotated[float, AfterValidator(_known_field)]
-
-
 Times = NDArray[np.floating]
-Degrees = tuple[PositiveFloat, PositiveFloat]
 
 
 class _Change(NamedTuple):
@@ -92,6 +87,8 @@ class _Change(NamedTuple):
 
 class Mp2rage(BaseModel, frozen=True, extra="forbid"):
     """An MP2RAGE cycle: inversion, and two trains of small excitations at two inversion times.
+
+    Source: Marques et al. 2010, NeuroImage 49:1271, "the paper" below.
 
     Parameters
     ----------
@@ -116,7 +113,7 @@ class Mp2rage(BaseModel, frozen=True, extra="forbid"):
     inversion_times_ms: tuple[PositiveFloat, PositiveFloat]
     echo_spacing_ms: PositiveFloat
     excitations: PositiveInt
-    flip_angles_deg: Degrees
+    flip_angles_deg: tuple[PositiveFloat, PositiveFloat]
     echo_time_ms: PositiveFloat
     inversion_efficiency: float = Field(default=0.96, gt=0, le=1)
 
@@ -139,22 +136,10 @@ class Mp2rage(BaseModel, frozen=True, extra="forbid"):
         return first - early, second - first - train, self.repetition_time_ms - second - (train - early)
 
     def magnetization(self, t1_ms: Times, flip_scale: float = 1.0) -> Times:
-        """Transverse magnetization at the centre of both trains, signed, per unit of equilibrium.
+        """Transverse magnetization at the centre of both trains, shape (2, ...).
 
         Equations 1 and 2 of the paper and the steady state of its appendix: every part of the cycle is
-        affine in the magnetization, so what repeats itself is solved in closed form.
-
-        Parameters
-        ----------
-        t1_ms
-            Longitudinal relaxation times, any shape (...).
-        flip_scale
-            Transmit field: actual over nominal flip angle (the adiabatic inversion does not feel it).
-
-        Returns
-        -------
-        Times
-            Shape (2, ...).
+        affine in the magnetization, so the periodic steady state is solved in closed form.
         """
         t1_ms = np.asarray(t1_ms)
         angles = [np.deg2rad(angle * flip_scale) for angle in self.flip_angles_deg]
@@ -184,7 +169,8 @@ def _relax(time_ms: float, t1_ms: Times) -> _Change:
 def uniform_image(first: NDArray[np.generic], second: NDArray[np.generic]) -> FloatArray:
     """Combine the two images of an MP2RAGE: proton density, T2* and the receive field cancel.
 
-    ``S = Re(conj(I1) I2) / (|I1|² + |I2|²)`` (equation 3 of the paper), shifted from -0.5..0.5 to 0..1.
+    ``S = Re(conj(I1) I2) / (|I1|² + |I2|²)`` (Marques et al. 2010, equation 3), shifted from -0.5..0.5
+    to 0..1.
 
     Parameters
     ----------
@@ -219,17 +205,9 @@ class SpoiledGradientEcho(BaseModel, frozen=True, extra="forbid"):
     flip_angle_deg: float = Field(gt=0, le=180)
 
     def magnetization(self, t1_ms: Times, flip_scale: float = 1.0) -> Times:
-        """Transverse magnetization at the excitation, per unit of equilibrium magnetization.
+        """Ernst's steady state: ``sin(a) (1 - E1) / (1 - cos(a) E1)`` with ``E1 = exp(-TR / T1)``.
 
-        Ernst's steady state: ``sin(a) (1 - E1) / (1 - cos(a) E1)`` with ``E1 = exp(-TR / T1)``
-        (Ernst and Anderson 1966; Haase et al. 1986).
-
-        Parameters
-        ----------
-        t1_ms
-            Longitudinal relaxation times, any shape.
-        flip_scale
-            Transmit field: actual over nominal flip angle.
+        Ernst and Anderson 1966; Haase et al. 1986.
         """
         flip = np.deg2rad(self.flip_angle_deg * flip_scale)
         e1 = np.exp(-self.repetition_time_ms / t1_ms)
@@ -284,19 +262,11 @@ class Mprage(BaseModel, frozen=True, extra="forbid"):
         return self.repetition_time_ms - self.delay_before_ms - self.excitations * self.echo_spacing_ms
 
     def magnetization(self, t1_ms: Times, flip_scale: float = 1.0) -> Times:
-        """Transverse magnetization at the centre of k-space, signed, per unit of equilibrium magnetization.
+        """The periodic steady state of inversion, delay, train and recovery.
 
-        The periodic steady state of inversion, delay, train and recovery (Deichmann et al. 2000,
-        NeuroImage 12:112). During the train the longitudinal magnetization relaxes
-        geometrically with ``E cos(a)`` toward its driven equilibrium; every step is affine in the
-        magnetization before the inversion, so the steady state is solved in closed form.
-
-        Parameters
-        ----------
-        t1_ms
-            Longitudinal relaxation times, any shape.
-        flip_scale
-            Transmit field: actual over nominal flip angle (the adiabatic inversion does not feel it).
+        During the train the longitudinal magnetization relaxes geometrically with ``E cos(a)`` toward its
+        driven equilibrium; every step is affine in the magnetization before the inversion, so the steady
+        state is solved in closed form (Deichmann et al. 2000, NeuroImage 12:112).
         """
         flip = np.deg2rad(self.flip_angle_deg * flip_scale)
         before = np.exp(-self.delay_before_ms / t1_ms)
@@ -328,16 +298,12 @@ def tissue_signal(
 
     Parameters
     ----------
-    sequence
-        What the scanner plays.
-    parameters
-        The tissue's proton density and T2*.
+    sequence, parameters
+        The sequence, and the tissue's proton density and T2*.
     t1_ms
-        Its T1 in every voxel (ms), any shape.
-    flip_scale
-        Actual over nominal flip angle.
-    timing_scale
-        Actual over nominal times of the sequence (TR, TI, echo spacing), all by the same factor.
+        The tissue's T1 in every voxel (ms), any shape.
+    flip_scale, timing_scale
+        Actual over nominal flip angle, and times (TR, TI, echo spacing), all by the same factor.
 
     Returns
     -------
@@ -345,6 +311,6 @@ def tissue_signal(
         The shape of `t1_ms`; for MP2RAGE its two images, shape (2, ...).
     """
     decay = np.exp(-sequence.echo_time_ms / parameters.t2_star_ms)
-    # Longer times are seen as a shorter T1: only their ratio enters the equations.
+    # Longer times act like a shorter T1: only their ratio enters the equations.
     magnetization = sequence.magnetization(t1_ms / timing_scale, flip_scale)
     return np.asarray(parameters.proton_density * decay * magnetization)

@@ -2,7 +2,7 @@
 
 A warp pulls back: what a head shows at x, the base anatomy shows at warp(x). Random shape is the flow of a
 stationary velocity field, so it is invertible by construction (Arsigny et al. 2006, MICCAI, scaling and
-squaring). Ventricles grow along the outward normal of their own wall until their volume is the one asked.
+squaring). Ventricles grow along the outward normal of their own wall until their volume is the target.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import FloatArray, Matrix
 from mrharmony.simulate.bias import HEAD_CENTRE_MM
-from mrharmony.space.sampling import grid_positions, sample
+from mrharmony.space.sampling import grid_positions, sample, transform
 
 LATTICE_MM = 3.0
 LATTICE_SHAPE = (72, 88, 72)
@@ -51,22 +51,12 @@ class Warp:
     linear: Matrix
 
     def pull(self, positions: Tensor, fields: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Where in the base anatomy to look for what lies at `positions`.
+        """Map positions in the head (mm, shape (n, 3)) to those in the base anatomy.
 
-        Parameters
-        ----------
-        positions
-            In the head, mm, shape (n, 3).
-        fields
-            Further fields on the lattice, shape (c, i, j, k), read at the same places.
-
-        Returns
-        -------
-        positions, values
-            In the base, mm, shape (n, 3), and the fields' values, shape (c, n).
+        Further `fields` on the lattice, shape (c, i, j, k), are read at the same places; their values,
+        shape (c, n), are returned too.
         """
-        matrix = torch.from_numpy(self.linear.astype(np.float32))
-        moved = torch.addmm(matrix[:3, 3], positions, matrix[:3, :3].T)
+        moved = transform(positions, self.linear)
         lattice = self.displacement if fields is None else torch.cat([self.displacement, fields])
         values = sample(lattice, LATTICE_AFFINE, moved, "border")
         return moved + values[:3].T, values[3:]
@@ -100,12 +90,17 @@ def exponential(velocity: Tensor) -> Tensor:
 
 def random_shape(rng: np.random.Generator) -> Tensor:
     """Draw a smooth invertible displacement of several mm, shape (3, i, j, k)."""
-    velocity = np.zeros((3, *LATTICE_SHAPE), dtype=np.float32)
-    for smoothness, amplitude in SHAPE_SCALES:
-        noise = rng.standard_normal(velocity.shape, dtype=np.float32)
+    return exponential(torch.from_numpy(smooth_noise(rng, SHAPE_SCALES)))
+
+
+def smooth_noise(rng: np.random.Generator, scales: tuple[tuple[float, float], ...]) -> FloatArray:
+    """Draw three fields on the lattice, (3, i, j, k): sums of noise of each smoothness (mm) and deviation."""
+    fields = np.zeros((3, *LATTICE_SHAPE), dtype=np.float32)
+    for smoothness, deviation in scales:
+        noise = rng.standard_normal(fields.shape, dtype=np.float32)
         smooth = gaussian_filter(noise, (0, *[smoothness / LATTICE_MM] * 3), mode="wrap")
-        velocity += amplitude / smooth.std() * smooth
-    return exponential(torch.from_numpy(velocity))
+        fields += deviation / smooth.std() * smooth
+    return fields
 
 
 def head_size(rng: np.random.Generator, typical: float, spread: float) -> Matrix:
@@ -129,20 +124,20 @@ def head_size(rng: np.random.Generator, typical: float, spread: float) -> Matrix
 def ventricle_warp(ventricles: FloatArray, affine: Matrix, factor: float) -> Tensor:
     """Displacement that makes the ventricles `factor` times as large.
 
+    Small steps along the wall's normal are composed until the volume is reached; the last step is shortened
+    by linear interpolation.
+
     Parameters
     ----------
-    ventricles
-        Share of each voxel that is ventricle, shape (i, j, k).
-    affine
-        Its voxel indices to mm.
+    ventricles, affine
+        Share of each voxel that is ventricle, shape (i, j, k), and voxel indices to mm.
     factor
-        Wanted volume over present volume, > 0.
+        Target volume over present volume, > 0.
 
     Returns
     -------
     Tensor
-        Pull-back displacement on the lattice, shape (3, i, j, k): small steps along the wall's normal are
-        composed until the volume is reached; the last step is shortened by linear interpolation.
+        Pull-back displacement on the lattice, shape (3, i, j, k).
 
     Raises
     ------

@@ -39,11 +39,15 @@ def sample(maps: Tensor, affine: Matrix, positions: Tensor, padding: str = "zero
     return sampled[0, :, 0, 0]
 
 
+def transform(positions: Tensor, affine: Matrix) -> Tensor:
+    """Apply an affine, shape (4, 4), to positions, shape (n, 3), in float32."""
+    matrix = torch.from_numpy(affine.astype(np.float32))
+    return torch.addmm(matrix[:3, 3], positions, matrix[:3, :3].T)
+
+
 def voxel_positions(affine: Matrix, voxels: tuple[NDArray[np.intp], ...]) -> Tensor:
     """Return the centres of voxels in mm, shape (n, 3), float32; indices along i, j, k of shape (n,) each."""
-    matrix = torch.from_numpy(affine.astype(np.float32))
-    indices = torch.from_numpy(np.stack(voxels, axis=-1).astype(np.float32))
-    return torch.addmm(matrix[:3, 3], indices, matrix[:3, :3].T)
+    return transform(torch.from_numpy(np.stack(voxels, axis=-1).astype(np.float32)), affine)
 
 
 def grid_positions(shape: tuple[int, int, int], affine: Matrix) -> Tensor:

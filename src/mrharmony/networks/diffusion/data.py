@@ -22,10 +22,9 @@ from numpy.typing import NDArray
 from mrharmony.core.volume import FloatArray
 from mrharmony.networks.diffusion.sampling import slice_positions
 from mrharmony.simulate.anatomy import Anatomy
-from mrharmony.simulate.contrast import contrast
 from mrharmony.simulate.random_physics import random_scanner
 from mrharmony.simulate.scanner import Scanner
-from mrharmony.simulate.scanning import draw_scan, render
+from mrharmony.simulate.scanning import contrast, draw_scan, render
 from mrharmony.space.intensity import intensity_scale
 
 TONE_KNOTS = 8

@@ -25,10 +25,9 @@ from mrharmony.networks.reference.network import CHANNELS, NEIGHBOURS, Reference
 from mrharmony.networks.settings import Settings
 from mrharmony.networks.training import Plan, Training, clip_gradients, schedule_share, step_generator
 from mrharmony.simulate.anatomy import Anatomy
-from mrharmony.simulate.contrast import contrast
 from mrharmony.simulate.random_physics import random_scanner
 from mrharmony.simulate.scanner import Scanner
-from mrharmony.simulate.scanning import draw_scan, render
+from mrharmony.simulate.scanning import contrast, draw_scan, render
 from mrharmony.space.intensity import intensity_scale
 
 NAME = "reference-network"
