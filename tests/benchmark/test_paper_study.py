@@ -27,7 +27,7 @@ from mrharmony.networks.diffusion.data import RealSlices
 from mrharmony.networks.diffusion.model import STATISTICS, DomainCard, LatentModel, ModelCard, save_model
 from mrharmony.networks.diffusion.networks import build_scheduler
 from mrharmony.networks.diffusion.training import train_networks
-from mrharmony.networks.diffusion.translation import CompactPictures, TranslationSettings, translate_slices
+from mrharmony.networks.diffusion.translation import TranslationSettings, translate_slices
 from mrharmony.networks.settings import TrainingSettings
 from mrharmony.prepare.canonical import CanonicalBrain
 from mrharmony.simulate.cohort import write_cohort
@@ -223,12 +223,11 @@ def test_mistakes_end_in_one_sentence(run, study: Path, tmp_path: Path, argument
 def test_parts_made_apart_are_the_images_made_together(
     model: LatentModel, brains: list[CanonicalBrain], tmp_path: Path
 ):
-    pictures = CompactPictures(model)
     slices = PaperSlices.draw([PaperScan("ball", brain) for brain in brains], 1, 3, seed=0)
     settings = TranslationSettings(num_inference_steps=3, num_images_per_prompt=6, seed=5, select="all")
-    made = PictureFolder(tmp_path, pictures, model.card, "sha").translate(slices, "mprage3t", settings)
+    made = PictureFolder(tmp_path, model, model.card, "sha").translate(slices, "mprage3t", settings)
     given = torch.from_numpy(slices.inputs)[:, None]
-    together = translate_slices(pictures, given, slices.positions(), "mprage-3t", settings)
+    together = translate_slices(model, given, slices.positions(), "mprage-3t", settings)
     assert made.images.shape == (6, 3, *together.shape[-2:])
     assert np.allclose(made.images, together[:, :, 0].numpy(), atol=2e-3)
     assert len(list(tmp_path.glob("*.npz"))) == 2

@@ -157,12 +157,12 @@ def test_generators_and_discriminators_learn_only_their_own_part(brains):
     batch = data.batch(2, torch.Generator().manual_seed(0))
     state.loss(batch, torch.Generator().manual_seed(0)).backward()
     made = state.to_second(batch.first, batch.first[:, : settings.slices] > OUTSIDE)
-    judged = (state.judge_second(batch.second) - 1).square().mean() / 2
-    judged = judged + state.judge_second(made.detach()).square().mean() / 2
-    wanted = torch.autograd.grad(judged, list(state.judge_second.parameters()))
-    for parameter, gradient in zip(state.judge_second.parameters(), wanted, strict=True):
+    judged = (state.discriminator_second(batch.second) - 1).square().mean() / 2
+    judged = judged + state.discriminator_second(made.detach()).square().mean() / 2
+    wanted = torch.autograd.grad(judged, list(state.discriminator_second.parameters()))
+    for parameter, gradient in zip(state.discriminator_second.parameters(), wanted, strict=True):
         assert torch.allclose(parameter.grad, gradient, atol=1e-6)
-    fooling = (state.judge_second(made) - 1).square().mean()
+    fooling = (state.discriminator_second(made) - 1).square().mean()
     wanted = torch.autograd.grad(fooling, list(state.to_second.parameters()))
     for parameter, gradient in zip(state.to_second.parameters(), wanted, strict=True):
         assert torch.allclose(parameter.grad, gradient, atol=1e-6)

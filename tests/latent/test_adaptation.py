@@ -15,11 +15,15 @@ import torch
 from mrharmony.core.domain import Domain
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import Volume
-from mrharmony.networks.diffusion.adaptation import AdaptedNetworks, adapt_networks
+from mrharmony.networks.diffusion.adaptation import (
+    AdaptedNetworks,
+    adapt_networks,
+    class_images,
+    contrast_drift,
+)
 from mrharmony.networks.diffusion.data import RealSlices
 from mrharmony.networks.diffusion.model import DomainCard, LatentModel, as_saved, load_model, save_model
 from mrharmony.networks.diffusion.networks import build_denoiser, shrink_factor
-from mrharmony.networks.diffusion.preservation import class_images, contrast_drift
 from mrharmony.networks.diffusion.prompts import PromptEncoder
 from mrharmony.networks.diffusion.sampling import SamplingSettings, encode_brain, sample_contrast
 from mrharmony.networks.diffusion.training import denoiser_loss, train_stage
@@ -204,5 +208,5 @@ def test_class_images_are_generated_once_and_damage_is_told(
     assert cache.stat().st_mtime_ns == time_of
     assert torch.equal(made.clean, read.clean)
     cache.write_bytes(cache.read_bytes()[:100])
-    with pytest.raises(MrharmonyError, match="Delete it"):
+    with pytest.raises(MrharmonyError, match="delete it"):
         class_images(model, newcomers, counts, 0, cache)

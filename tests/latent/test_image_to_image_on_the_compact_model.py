@@ -5,7 +5,7 @@ import pytest
 
 from mrharmony.core.volume import Volume
 from mrharmony.networks.diffusion.model import LatentModel
-from mrharmony.networks.diffusion.translation import CompactPictures, TranslationSettings, translate_brain
+from mrharmony.networks.diffusion.translation import TranslationSettings, translate_brain
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def brain(model: LatentModel, brains: np.ndarray) -> Volume:
 @pytest.mark.parametrize("strength", [0.3, 1.0])
 def test_the_loop_runs_with_and_without_structure(model, brain: Volume, input_weight, strength: float):
     settings = TranslationSettings(num_inference_steps=4, strength=strength, input_weight=input_weight)
-    (contrast,) = translate_brain(CompactPictures(model), brain, "dark", settings)
+    (contrast,) = translate_brain(model, brain, "dark", settings)
     assert np.isfinite(contrast.voxels).all()
     assert contrast.voxels[:, 25:29].std() > 0
     assert not contrast.voxels[:, :25].any()
@@ -28,7 +28,7 @@ def test_the_loop_runs_with_and_without_structure(model, brain: Volume, input_we
 def test_prompts_structure_and_strength_all_tell(model, brain: Volume):
     start = TranslationSettings(num_inference_steps=2)
     contrasts = [
-        translate_brain(CompactPictures(model), brain, prompt, start.model_copy(update=changes))[0].voxels
+        translate_brain(model, brain, prompt, start.model_copy(update=changes))[0].voxels
         for prompt, changes in (
             ("dark", {}),
             ("bright", {}),

@@ -11,7 +11,7 @@ from mrharmony.networks.diffusion.sampling import (
     EncodedBrain,
     SamplingSettings,
     encode_brain,
-    guided_velocity,
+    prediction,
     round_trip,
     sample_contrast,
     sample_latents,
@@ -78,8 +78,8 @@ def test_the_sampler_is_diffusers_ddim(model: LatentModel, encoded: EncodedBrain
     expected = noise.expand_as(structure)
     with torch.inference_mode():
         for time in scheduler.timesteps:
-            at = (expected, structure, positions, domain, int(time), settings)
-            expected = scheduler.step(guided_velocity(model, *at), time, expected, eta=0.0).prev_sample
+            velocity = prediction(model, structure, positions, domain, settings)(expected, int(time))
+            expected = scheduler.step(velocity, time, expected, eta=0.0).prev_sample
         made = sample_latents(model, structure, positions, domain, noise, settings)
     assert torch.allclose(made, expected, atol=1e-4)
 

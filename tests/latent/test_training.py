@@ -11,7 +11,8 @@ import torch
 
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.networks.diffusion.data import RealSlices
-from mrharmony.networks.diffusion.training import round_trip_error, train_networks
+from mrharmony.networks.diffusion.networks import decode, encode
+from mrharmony.networks.diffusion.training import train_networks
 from mrharmony.networks.settings import TrainingSettings
 
 RUN = """
@@ -32,6 +33,13 @@ train_networks(data, settings, folder / "run")
 def _weights(networks) -> list[np.ndarray]:
     modules = (networks.autoencoder, networks.denoiser, networks.prompts)
     return [value.numpy() for module in modules for value in module.state_dict().values()]
+
+
+@torch.no_grad()
+def round_trip_error(autoencoder, batch) -> float:
+    """The root mean square error of encode and decode inside the brain, in canonical units."""
+    restored = decode(autoencoder, encode(autoencoder, batch.images))
+    return float((restored - batch.images)[batch.images > 0].square().mean().sqrt())
 
 
 def test_a_batch_is_decided_by_its_generator(data: RealSlices):

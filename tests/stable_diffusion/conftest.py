@@ -8,10 +8,9 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from tiny_stable_diffusion import tiny_pipeline, write_tokenizer
 
+from mrharmony.networks.settings import DreamBoothSettings
 from mrharmony.networks.stable.data import SliceSet
-from mrharmony.networks.stable.loading import load_stable_diffusion
-from mrharmony.networks.stable.model import StableDiffusion
-from mrharmony.networks.stable.settings import DreamBoothSettings
+from mrharmony.networks.stable.model import StableDiffusion, load_stable_diffusion
 
 
 @pytest.fixture(autouse=True)

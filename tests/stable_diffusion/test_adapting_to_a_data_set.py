@@ -16,7 +16,7 @@ from mrharmony.methods.image_to_image import load_image_to_image
 from mrharmony.methods.protocol import MethodSettings
 from mrharmony.networks.diffusion.model import CARD, STATISTICS, load_model, read_card
 from mrharmony.networks.diffusion.translation import TranslationSettings
-from mrharmony.networks.stable.settings import DreamBoothSettings
+from mrharmony.networks.settings import DreamBoothSettings
 from mrharmony.prepare.prepared import PreparedScan
 from mrharmony.space.grid import Grid
 

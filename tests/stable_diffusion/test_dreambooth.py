@@ -11,11 +11,10 @@ from safetensors import safe_open
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.networks.diffusion.schedule import NoiseSchedule
 from mrharmony.networks.diffusion.translation import TranslationSettings, translate_slices
+from mrharmony.networks.settings import DreamBoothSettings
 from mrharmony.networks.stable.adapting import add_tokens, instance_prompts, widen
 from mrharmony.networks.stable.data import SliceSet, choose_slices, class_picture_files, load_picture
-from mrharmony.networks.stable.loading import load_stable_diffusion, save_stable_diffusion
-from mrharmony.networks.stable.model import StableDiffusion
-from mrharmony.networks.stable.settings import DreamBoothSettings
+from mrharmony.networks.stable.model import StableDiffusion, load_stable_diffusion, save_stable_diffusion
 from mrharmony.networks.stable.training import dreambooth_loss, train_dreambooth
 
 

@@ -8,7 +8,7 @@ import torch
 from diffusers import StableDiffusionImg2ImgPipeline
 
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.networks.stable.loading import load_stable_diffusion, resolve_source, save_stable_diffusion
+from mrharmony.networks.stable.model import load_stable_diffusion, resolve_source, save_stable_diffusion
 
 
 @pytest.fixture

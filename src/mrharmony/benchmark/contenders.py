@@ -20,8 +20,8 @@ from mrharmony.methods.protocol import MethodSettings
 from mrharmony.methods.registry import DEFAULT_METHOD, METHODS, fit_method, load_method, method_named
 from mrharmony.networks.cyclegan.networks import CycleGanSettings
 from mrharmony.networks.cyclegan.pair import WEIGHTS, load_pairs
-from mrharmony.networks.devices import choose_device
 from mrharmony.networks.diffusion.model import STATISTICS, read_card
+from mrharmony.networks.settings import choose_device
 from mrharmony.prepare.canonical import CanonicalBrain
 from mrharmony.prepare.prepared import PreparedScan
 

@@ -143,8 +143,7 @@ def adapt(
     `mrharmony harmonize SCAN --to MY-SITE --model my-model --output harmonized/`
     """
     from mrharmony.jobs.adapting import adapt_on_bids, is_pipeline
-    from mrharmony.networks.settings import AdaptationSettings
-    from mrharmony.networks.stable.settings import DreamBoothSettings
+    from mrharmony.networks.settings import AdaptationSettings, DreamBoothSettings
     from mrharmony.weights import shipped_model
 
     settings: AdaptationSettings | DreamBoothSettings

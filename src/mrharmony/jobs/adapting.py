@@ -18,7 +18,7 @@ from mrharmony.jobs.data_sets import DataSet
 from mrharmony.jobs.training import TrainingReport, run_folder, training_brains, work_folder
 from mrharmony.methods.detail import load_details
 from mrharmony.methods.synthesis import fit_synthesis
-from mrharmony.networks.devices import choose_device
+from mrharmony.networks.diffusion.adaptation import contrast_drift
 from mrharmony.networks.diffusion.data import RealSlices
 from mrharmony.networks.diffusion.model import (
     CARD,
@@ -33,9 +33,7 @@ from mrharmony.networks.diffusion.model import (
     read_card,
     save_model,
 )
-from mrharmony.networks.diffusion.preservation import contrast_drift
-from mrharmony.networks.settings import AdaptationSettings
-from mrharmony.networks.stable.settings import DreamBoothSettings
+from mrharmony.networks.settings import AdaptationSettings, DreamBoothSettings, choose_device
 from mrharmony.scans.bids import BidsIndex
 
 MOST_SCANS = 20  # of a domain; more do not help a few hundred steps

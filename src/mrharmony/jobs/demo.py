@@ -20,8 +20,8 @@ from mrharmony.jobs.opening import open_job
 from mrharmony.methods.protocol import MethodSettings
 from mrharmony.methods.rendering import truth_fitted
 from mrharmony.methods.synthesis import SYNTHESIS
-from mrharmony.networks.devices import choose_device
 from mrharmony.networks.diffusion.model import read_card
+from mrharmony.networks.settings import choose_device
 from mrharmony.prepare.pipeline import prepare_scan
 from mrharmony.prepare.prepared import PreparedScan
 from mrharmony.report.contact_sheet import Panel, contact_sheet

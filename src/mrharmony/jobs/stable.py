@@ -14,7 +14,6 @@ from mrharmony.domains.statistics import DomainStatistics, fit_statistics, load_
 from mrharmony.jobs.brains import ScanFile, load_brain, prepare_positions, require_some
 from mrharmony.jobs.data_sets import DataSet, training_scans
 from mrharmony.jobs.training import TrainingReport, model_card, work_folder
-from mrharmony.networks.devices import choose_device
 from mrharmony.networks.diffusion.model import (
     CARD,
     STATISTICS,
@@ -24,15 +23,15 @@ from mrharmony.networks.diffusion.model import (
     read_card,
     write_directory,
 )
+from mrharmony.networks.settings import DreamBoothSettings, choose_device
 from mrharmony.networks.stable.adapting import instance_prompts
 from mrharmony.networks.stable.data import SliceSet, choose_slices, join_domains
-from mrharmony.networks.stable.loading import (
+from mrharmony.networks.stable.model import (
+    StableDiffusion,
     load_stable_diffusion,
     resolve_source,
     save_stable_diffusion,
 )
-from mrharmony.networks.stable.model import StableDiffusion
-from mrharmony.networks.stable.settings import DreamBoothSettings
 from mrharmony.networks.stable.training import train_dreambooth
 from mrharmony.scans.bids import BidsScan
 from mrharmony.space.grid import Grid

@@ -22,7 +22,6 @@ from mrharmony.methods.cyclegan import require_pairs, train_cyclegan
 from mrharmony.methods.registry import fit_method, require_method
 from mrharmony.methods.synthesis import fit_synthesis
 from mrharmony.networks.cyclegan.networks import CycleGanSettings
-from mrharmony.networks.devices import choose_device
 from mrharmony.networks.diffusion.data import MixedSlices, RealSlices, SliceData, VirtualHead, VirtualSlices
 from mrharmony.networks.diffusion.model import (
     CARD,
@@ -35,7 +34,7 @@ from mrharmony.networks.diffusion.model import (
 )
 from mrharmony.networks.diffusion.networks import build_scheduler
 from mrharmony.networks.diffusion.training import train_networks
-from mrharmony.networks.settings import TrainingSettings
+from mrharmony.networks.settings import TrainingSettings, choose_device
 from mrharmony.prepare.canonical import STATISTICS_ZOOM, CanonicalBrain
 from mrharmony.prepare.pipeline import prepare_scan
 from mrharmony.scans.bids import BidsIndex

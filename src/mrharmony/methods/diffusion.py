@@ -25,7 +25,6 @@ from mrharmony.lock.fit import fit_bilateral_grid
 from mrharmony.methods.protocol import Extent, HarmonizedVolume, MethodSettings
 from mrharmony.methods.rendering import lock_of, render, through_lock
 from mrharmony.methods.tone_curves import regional_curves
-from mrharmony.networks.devices import choose_device, move_model
 from mrharmony.networks.diffusion.model import STATISTICS, LatentModel, load_model, save_model
 from mrharmony.networks.diffusion.sampling import (
     SamplingSettings,
@@ -34,6 +33,7 @@ from mrharmony.networks.diffusion.sampling import (
     round_trip,
     sample_contrast,
 )
+from mrharmony.networks.settings import choose_device
 from mrharmony.prepare.canonical import CanonicalBrain
 from mrharmony.prepare.prepared import PreparedScan
 
@@ -220,7 +220,7 @@ def load_diffusion(directory: Path, settings: MethodSettings) -> DiffusionHarmon
     MrharmonyError
         If the model or its statistics are missing or damaged, or the device is not there.
     """
-    model = move_model(load_model(directory), choose_device(settings.device))
+    model = load_model(directory).to(choose_device(settings.device))
     sampling = settings.sampling or SamplingSettings(seed=settings.seed)
     return DiffusionHarmonizer(
         model, load_statistics(directory / STATISTICS), sampling, lock_of(settings.extent), settings.extent

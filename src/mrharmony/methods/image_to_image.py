@@ -14,14 +14,10 @@ from mrharmony.lock.bounds import LockSettings
 from mrharmony.lock.fit import fit_bilateral_grid
 from mrharmony.methods.protocol import HarmonizedVolume, MethodSettings
 from mrharmony.methods.rendering import at_native_voxels, in_target_units, render
-from mrharmony.networks.devices import choose_device, move_model
 from mrharmony.networks.diffusion.model import STATISTICS, load_model, read_card
-from mrharmony.networks.diffusion.translation import (
-    CompactPictures,
-    PictureModel,
-    TranslationSettings,
-    translate_brain,
-)
+from mrharmony.networks.diffusion.sampling import PictureModel
+from mrharmony.networks.diffusion.translation import TranslationSettings, translate_brain
+from mrharmony.networks.settings import choose_device
 from mrharmony.prepare.prepared import PreparedScan
 from mrharmony.space.grid import Grid
 
@@ -33,7 +29,7 @@ class ImageToImageHarmonizer:
     Parameters
     ----------
     model
-        Stable Diffusion, or the compact model as `CompactPictures`.
+        Stable Diffusion, or the compact model.
     grid
         The model's working grid.
     statistics
@@ -151,9 +147,9 @@ def load_image_to_image(directory: Path, settings: MethodSettings) -> ImageToIma
     card, place = read_card(directory), choose_device(settings.device)
     model: PictureModel
     if card.dreambooth is None:
-        model = CompactPictures(move_model(load_model(directory), place))
+        model = load_model(directory).to(place)
     else:
-        from mrharmony.networks.stable.loading import load_adapted  # noqa: PLC0415 - takes seconds to import
+        from mrharmony.networks.stable.model import load_adapted  # noqa: PLC0415 - takes seconds to import
 
         model = load_adapted(directory)[0].to(place)
     return ImageToImageHarmonizer(

@@ -1,17 +1,22 @@
-"""Everything that decides how a compact model is built and trained, as frozen, validated settings."""
+"""How diffusion models are built, trained and adapted, as frozen, validated settings; and on which device."""
 
 from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mrharmony.core.findings import MrharmonyError
 
+if TYPE_CHECKING:
+    import torch
+
 NO_PROMPT = ""  # the empty prompt, learned by dropout; what classifier-free guidance starts from
+AXES = ("sagittal", "coronal", "axial")
+FULL_RATE, LORA_RATE = 5e-6, 1e-4  # usual learning rates of DreamBooth on Stable Diffusion
 
 
 class Settings(BaseModel):
@@ -37,7 +42,7 @@ class DenoiserSettings(Settings):
 
 
 class StageSettings(Settings):
-    """One stage of training: how long, how fast, in which portions."""
+    """One stage of training."""
 
     steps: int = Field(ge=1)
     batch: int = Field(12, ge=1)  # slices a step
@@ -59,9 +64,7 @@ class TrainingSettings(Settings):
     scans_per_domain: int | None = Field(None, ge=1)  # at most so many real scans of each domain
     prompt_dropout: float = Field(0.05, ge=0, le=1)
     structure_dropout: float = Field(0.05, ge=0, le=1)
-    pure_noise_share: float = Field(
-        0.5, ge=0, le=1
-    )  # of the training times, at the last step of the schedule
+    pure_noise_share: float = Field(0.5, ge=0, le=1)  # of the training times: the schedule's last one
     checkpoint_every: int = Field(200, ge=1)  # steps
     seed: int = 0
 
@@ -69,6 +72,70 @@ class TrainingSettings(Settings):
     def preset(cls, name: str) -> Self:
         """Load a preset that ships with the package by its name, or a YAML file by its path."""
         return read_preset(cls, "mrharmony.networks.diffusion", name)
+
+
+class AdaptationSettings(Settings):
+    """How a trained compact model is taught new domains (DreamBooth, Ruiz et al. 2023)."""
+
+    steps: int = Field(300, ge=1)
+    batch: int = Field(8, ge=1)  # slices of the new domains a step, and as many class images
+    learning_rate: float = Field(1e-3, gt=0)
+    all_weights: bool = False  # fine-tune the whole denoiser instead of LoRA on its attention
+    lora_rank: int = Field(8, ge=1)
+    class_images: int = Field(20, ge=1)  # of each known prompt, more of those that new ones start from
+    prior_weight: float = Field(1.0, ge=0)  # lambda of Ruiz et al. 2023, equation 2
+    checkpoint_every: int = Field(50, ge=1)  # steps
+    seed: int = Field(0, ge=0)
+
+
+class DreamBoothSettings(Settings):
+    """How Stable Diffusion is taught new domains: pictures, prompts, what is trained, and for how long."""
+
+    axis: Literal["sagittal", "coronal", "axial"] = "coronal"  # slices perpendicular to it are the pictures
+    working_zoom: float = Field(1.0, ge=0.5, le=4.0)  # mm
+    enlarge: int = Field(1, ge=1, le=4)  # picture pixels a voxel edge
+    slices_per_scan: int = Field(10, ge=1)
+
+    prompt: Literal["name", "token"] = "name"  # the domain's plain name, or an added token <name>
+    class_prompt: str = "a brain MR image"
+    prior_weight: float = Field(1.0, ge=0)  # of the class pictures' loss; 0 does without them
+    class_images: int = Field(200, ge=1)
+    class_steps: int = Field(50, ge=1, le=1000)
+    class_guidance: float = Field(7.5, ge=0)
+
+    method: Literal["full", "lora"] = "full"
+    lora_rank: int = Field(16, ge=1)
+    text_encoder: bool = False  # train it too
+    structure: bool = False  # widen the U-Net by the structure's latents
+    structure_dropout: float = Field(0.05, ge=0, le=1)  # of the slices; only with structure,
+    prompt_dropout: float = Field(0.05, ge=0, le=1)  # because DreamBooth itself drops nothing
+
+    steps: int = Field(1000, ge=1)
+    batch: int = Field(1, ge=1)  # slices a process and pass; as many class pictures come with them
+    accumulation: int = Field(1, ge=1)  # passes a step
+    learning_rate: float | None = Field(None, gt=0)  # 5e-6, with LoRA 1e-4
+    snr_gamma: float | None = Field(5.0, gt=0)  # min-SNR weighting (Hang et al. 2023); None weighs all alike
+    ema_decay: float = Field(0.999, ge=0, lt=1)  # 0 keeps no average, which spares a copy of the weights
+    gradient_checkpointing: bool = True
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    checkpoint_every: int = Field(200, ge=1)  # steps
+    validate_every: int | None = Field(500, ge=1)  # steps; None makes no validation pictures
+    seed: int = Field(0, ge=0)
+
+    @property
+    def rate(self) -> float:
+        """The learning rate: the one that was set, or the usual one of the method."""
+        return self.learning_rate or (LORA_RATE if self.method == "lora" else FULL_RATE)
+
+    @property
+    def sliced_axis(self) -> int:
+        """Index of the voxel axis that the pictures are perpendicular to."""
+        return AXES.index(self.axis)
+
+    @classmethod
+    def preset(cls, name: str) -> Self:
+        """Load a preset that ships with the package by its name, or a YAML file by its path."""
+        return read_preset(cls, "mrharmony.networks.stable", name)
 
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
@@ -107,15 +174,16 @@ def parse_settings(kind: type[AnySettings], name: str, text: str) -> AnySettings
         raise MrharmonyError(f"{name}: not a valid configuration. {error}") from error
 
 
-class AdaptationSettings(Settings):
-    """How new domains are taught to a trained model (DreamBooth, Ruiz et al. 2023)."""
+def choose_device(name: str) -> torch.device:
+    """Return the device of that name for networks; `auto` is a GPU where there is one.
 
-    steps: int = Field(300, ge=1)
-    batch: int = Field(8, ge=1)  # slices of the new domains a step, and as many class images
-    learning_rate: float = Field(1e-3, gt=0)
-    all_weights: bool = False  # fine-tune the whole denoiser instead of LoRA on its attention
-    lora_rank: int = Field(8, ge=1)
-    class_images: int = Field(20, ge=1)  # of each known prompt, more of those that new ones start from
-    prior_weight: float = Field(1.0, ge=0)  # lambda of Ruiz et al. 2023, equation 2
-    checkpoint_every: int = Field(50, ge=1)  # steps
-    seed: int = Field(0, ge=0)
+    Raises
+    ------
+    MrharmonyError
+        If the name is `cuda` and torch finds no GPU.
+    """
+    import torch  # noqa: PLC0415 - settings alone need no torch
+
+    if name == "cuda" and not torch.cuda.is_available():
+        raise MrharmonyError("cuda: no usable GPU on this machine. Choose the device cpu or auto.")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

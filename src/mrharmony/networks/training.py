@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,8 +89,8 @@ class Training:
 
         self._checkpoint, self._module, self._optimizer = checkpoint, module, optimizer
         self._plan, self._keeps = plan, keeps
-        self.averaged = list(averaged)
-        self.average = EMAModel(self.averaged, decay=plan.ema_decay, use_ema_warmup=True, power=EMA_POWER)
+        self._averaged = list(averaged)
+        self._average = EMAModel(self._averaged, decay=plan.ema_decay, use_ema_warmup=True, power=EMA_POWER)
         self.finished = 0  # steps
         self.seconds = 0.0  # processor time of all finished steps, over all runs that they took
         if checkpoint.is_file():
@@ -108,23 +109,31 @@ class Training:
             due = self.finished % self._plan.checkpoint_every == 0 or self.finished == length
             if due and self._keeps:
                 self._save()
-        self.average.copy_to(self.averaged)
+        self._average.copy_to(self._averaged)
 
     def update(self) -> None:
         """Let the optimizer take its step by the gradients, clear them, and average."""
         self._optimizer.step()
         self._optimizer.zero_grad()
-        self.average.step(self.averaged)
+        self._average.step(self._averaged)
+
+    @contextmanager
+    def averaged_weights(self) -> Iterator[None]:
+        """Put the average in the place of the weights for a while."""
+        self._average.store(self._averaged)
+        self._average.copy_to(self._averaged)
+        yield
+        self._average.restore(self._averaged)
 
     def _save(self) -> None:
         tensors = {f"module/{name}": tensor for name, tensor in self._module.state_dict().items()}
-        tensors |= {f"ema/{index}": shadow for index, shadow in enumerate(self.average.shadow_params)}
+        tensors |= {f"ema/{index}": shadow for index, shadow in enumerate(self._average.shadow_params)}
         for index, state in self._optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{index}/{name}": value for name, value in state.items()}
         arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
         records = {
             "step": self.finished,
-            "ema_step": self.average.optimization_step,
+            "ema_step": self._average.optimization_step,
             "seconds": self.seconds,
         }
         save_tensors(self._checkpoint, arrays, records)
@@ -133,9 +142,9 @@ class Training:
         content, remedy = "a checkpoint of this training", "delete it to start over"
         with open_tensors(self._checkpoint, content, remedy, "pt") as file:
             self._module.load_state_dict(file.tensors("module/"))
-            for index, shadow in enumerate(self.average.shadow_params):
+            for index, shadow in enumerate(self._average.shadow_params):
                 shadow.data.copy_(file.tensor(f"ema/{index}"))
-            self.average.optimization_step = file.record("ema_step")
+            self._average.optimization_step = file.record("ema_step")
             state: dict[int, dict[str, torch.Tensor]] = {}
             for name, value in file.tensors("optimizer/").items():
                 number, field = name.split("/")

@@ -23,7 +23,8 @@ from mrharmony.core.progress import track
 from mrharmony.core.volume import FloatArray
 from mrharmony.evaluate.paper import SliceScores, as_picture, image_scores, tone_distance
 from mrharmony.networks.diffusion.model import ModelCard
-from mrharmony.networks.diffusion.translation import PictureModel, TranslationSettings, translate_slices
+from mrharmony.networks.diffusion.sampling import PictureModel
+from mrharmony.networks.diffusion.translation import TranslationSettings, translate_slices
 
 IMAGES_AT_ONCE = 4  # of each slice, between two files
 

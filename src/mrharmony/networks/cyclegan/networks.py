@@ -1,15 +1,7 @@
-"""Everything that decides how a CycleGAN is built and trained, as frozen, validated settings.
+"""A CycleGAN's settings, generators and discriminators (Zhu et al. 2017; Isola et al. 2017).
 
-Slices as the networks see them: neighbours in their own units, and where each pixel lies in the head.
-
-Layers that generators and discriminators share.
-
-The generators of a CycleGAN: from slices of one domain to the same slices in the other's look.
-
-If the settings say so, slices come with where they lie (`located`): further channels that generators see and
-hand on.
-
-The discriminators of a CycleGAN.
+The networks see neighbouring coronal slices in units of their own. If the settings say so, further channels
+tell where each pixel lies in the head (`located`); generators see these and hand them on.
 """
 
 from __future__ import annotations
@@ -25,6 +17,13 @@ from torch.nn.functional import interpolate, leaky_relu, pixel_shuffle, pixel_un
 
 from mrharmony.networks.diffusion.translation import WHITE
 from mrharmony.networks.settings import Settings, read_preset
+
+OUTSIDE = -1.0  # what is not brain, in the networks' units
+_PLACES = 3  # channels that say where a pixel lies
+SLOPE = 0.2  # of leaky rectifiers
+SHUFFLE = 2  # pixels along each edge that enter a convolution as one: the finest level costs a quarter
+CONTEXT = 4  # pixels along each edge that the surroundings of a tone are averaged over
+_SURROUNDINGS = 8  # features of the surroundings
 
 
 class CycleGanSettings(Settings):
@@ -63,10 +62,6 @@ class CycleGanSettings(Settings):
         return read_preset(cls, "mrharmony.networks.cyclegan", name)
 
 
-OUTSIDE = -1.0  # what is not brain, in the networks' units
-_PLACES = 3  # channels that say where a pixel lies
-
-
 def to_units(intensities: Tensor) -> Tensor:
     """Return canonical intensities in the networks' units: -1 is 0, 1 is 1.25 canonical units."""
     return intensities * (2 / WHITE) + OUTSIDE
@@ -83,7 +78,7 @@ def channels_of(settings: CycleGanSettings) -> int:
 
 
 def located(slices: Tensor, rows: Sequence[int], length: int) -> Tensor:
-    """Return slices with three channels more: distance from the midplane, height, and place along the head.
+    """Return slices with three more channels: distance from the midplane, height, and place along the head.
 
     Parameters
     ----------
@@ -107,9 +102,6 @@ def located(slices: Tensor, rows: Sequence[int], length: int) -> Tensor:
     return torch.cat([slices, places], 1)
 
 
-SLOPE = 0.2  # of leaky rectifiers
-
-
 def norm(kind: str, channels: int) -> nn.Module:
     """Return instance normalization, or nothing.
 
@@ -122,11 +114,6 @@ def norm(kind: str, channels: int) -> nn.Module:
 def level(kind: str, before: int, after: int, stride: int = 1) -> nn.Sequential:
     """Return a 3×3 convolution, normalized and rectified."""
     return nn.Sequential(nn.Conv2d(before, after, 3, stride, padding=1), norm(kind, after), nn.ReLU())
-
-
-SHUFFLE = 2  # pixels along each edge that enter a convolution as one: the finest level costs a quarter
-CONTEXT = 4  # pixels along each edge that the surroundings of a tone are averaged over
-_SURROUNDINGS = 8  # numbers that tell them
 
 
 class Generator(nn.Module):
@@ -149,7 +136,7 @@ class Generator(nn.Module):
             nn.init.zeros_(self.network.last.bias)  # type: ignore[arg-type]
 
     def forward(self, slices: Tensor, inside: Tensor) -> Tensor:
-        """Return the slices in the other domain's look, where they were.
+        """Return the slices with the other domain's contrast, each in its place.
 
         Parameters
         ----------
@@ -168,7 +155,7 @@ class Generator(nn.Module):
 class _Tone(nn.Module):
     """1×1 convolutions: each pixel's change follows from its value, its place and its coarse surroundings.
 
-    Its rectifiers leak: at rates that make it quick, others die, and nothing but a constant is left.
+    Its rectifiers leak: at the high learning rate that training uses, plain ones die and leave a constant.
     """
 
     def __init__(self, settings: CycleGanSettings) -> None:
@@ -234,7 +221,7 @@ class _Block(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """PatchGAN: says of each patch whether it comes from the domain (Isola et al. 2017, section 3.2.2).
+    """PatchGAN: scores each patch by whether it comes from the domain (Isola et al. 2017, section 3.2.2).
 
     Parameters
     ----------

@@ -1,41 +1,41 @@
-"""A whole brain through a generator, slice by slice.
-
-A trained pair of domains: two generators, and the record of how they came to be; and their file.
-"""
+"""A trained pair of domains: its two generators, their file, and whole brains through them."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field, ValidationError
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from numpy.typing import NDArray
+from pydantic import Field
 
-from mrharmony.core.atomic import write_bytes, write_json
+from mrharmony.core.atomic import write_json
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.tensors import TensorFile, open_tensors, save_tensors
 from mrharmony.core.volume import BoolArray, FloatArray
 from mrharmony.networks.cyclegan.networks import CycleGanSettings, Generator, from_units, located, to_units
 from mrharmony.networks.settings import Settings
 
 _AT_ONCE = 8  # slices: more are no quicker on a CPU
+WEIGHTS = "cyclegan.safetensors"
+RECORD = "cyclegan.json"
+DIRECTIONS = ("to_first", "to_second")
 
 
 @torch.inference_mode()
 def translate_brain(generator: Generator, brain: FloatArray, mask: BoolArray) -> FloatArray:
     """Return a brain as the other domain's scanner may have seen it.
 
-    A generator of three neighbouring slices gives every slice three times; their mean is taken, so that
-    slices go together.
+    A generator of three neighbouring slices gives every slice three times; their mean joins neighbours
+    smoothly.
 
     Parameters
     ----------
     generator
-        Trained.
+        A trained one.
     brain
         Canonical intensities on the working grid, shape (i, j, k).
     mask
@@ -76,12 +76,8 @@ def translate_brain(generator: Generator, brain: FloatArray, mask: BoolArray) ->
     return np.where(mask, mean[:, reach : padded.shape[1] - reach], 0).astype(np.float32)
 
 
-WEIGHTS = "cyclegan.safetensors"
-RECORD = "cyclegan.json"
-
-
 class PairRecord(Settings):
-    """What is said of a trained pair."""
+    """How a pair was trained."""
 
     first: str
     second: str
@@ -128,13 +124,13 @@ def join_pairs(earlier: Sequence[TrainedPair], new: Sequence[TrainedPair]) -> tu
 
 def save_pairs(directory: Path, pairs: Sequence[TrainedPair]) -> None:
     """Write all pairs of a directory: weights with their records, and the records again for people."""
-    tensors: dict[str, torch.Tensor] = {}
+    tensors: dict[str, NDArray[Any]] = {}
     for number, pair in enumerate(pairs):
-        for direction, generator in (("to_first", pair.to_first), ("to_second", pair.to_second)):
-            weights = generator.state_dict().items()
-            tensors |= {f"{number}/{direction}/{name}": weight.contiguous() for name, weight in weights}
+        for direction in DIRECTIONS:
+            weights = getattr(pair, direction).state_dict().items()
+            tensors |= {f"{number}/{direction}/{name}": weight.numpy() for name, weight in weights}
     records = [pair.record.model_dump(mode="json") for pair in pairs]
-    write_bytes(directory / WEIGHTS, save(tensors, metadata={"pairs": json.dumps(records)}))
+    save_tensors(directory / WEIGHTS, tensors, {"pairs": records})
     write_json(directory / RECORD, {"method": "cyclegan", "pairs": records})
 
 
@@ -146,31 +142,16 @@ def load_pairs(directory: Path) -> tuple[TrainedPair, ...]:
     MrharmonyError
         If the file is missing, damaged or of another kind.
     """
-    path = directory / WEIGHTS
-    try:
-        with safe_open(path, framework="pt") as file:
-            records = [PairRecord.model_validate(record) for record in json.loads(file.metadata()["pairs"])]
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return tuple(_restored(record, tensors, number) for number, record in enumerate(records))
-    except (
-        OSError,
-        SafetensorError,
-        KeyError,
-        TypeError,
-        ValueError,
-        ValidationError,
-        RuntimeError,
-    ) as error:
-        raise MrharmonyError(f"{path}: no trained pairs of domains ({error}); train them again.") from error
+    content, remedy = "trained pairs of domains", "train them again"
+    with open_tensors(directory / WEIGHTS, content, remedy, "pt") as file:
+        records = [PairRecord.model_validate(record) for record in file.record("pairs")]
+        return tuple(_restored(record, file, number) for number, record in enumerate(records))
 
 
-def _restored(record: PairRecord, tensors: dict[str, torch.Tensor], number: int) -> TrainedPair:
+def _restored(record: PairRecord, file: TensorFile, number: int) -> TrainedPair:
     generators = []
-    for direction in ("to_first", "to_second"):
-        prefix = f"{number}/{direction}/"
+    for direction in DIRECTIONS:
         generator = Generator(record.settings)
-        generator.load_state_dict(
-            {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-        )
+        generator.load_state_dict(file.tensors(f"{number}/{direction}/"))
         generators.append(generator.requires_grad_(False).eval())
     return TrainedPair(record, *generators)

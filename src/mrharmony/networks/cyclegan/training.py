@@ -1,11 +1,4 @@
-"""Slices of two domains' scans, of different people: what a CycleGAN learns from.
-
-Slices generated in earlier steps, shown to a discriminator again (Shrivastava et al. 2017, 2.3).
-
-The three losses of a CycleGAN (Zhu et al. 2017, section 3), with least squares for the adversarial one.
-
-Training a CycleGAN for a pair of domains; a run that was killed and resumed is the run that was not.
-"""
+"""Training a CycleGAN on the scans of two domains, of different people (Zhu et al. 2017)."""
 
 from __future__ import annotations
 
@@ -36,6 +29,8 @@ from mrharmony.networks.diffusion.data import numpy_generator, shifted, worthwhi
 from mrharmony.networks.training import Plan, Training, step_generator
 
 Brains = NDArray[np.float16]
+NAME = "cyclegan"
+_BETA1 = 0.5  # of Adam, Zhu et al. 2017
 
 
 class UnpairedBatch(NamedTuple):
@@ -53,7 +48,7 @@ class UnpairedSlices:
     first, second
         Brains on the working grid, 0 outside the brain, shape (scans, i, j, k).
     settings
-        How many neighbours go together, and whether it is said where they lie.
+        How many neighbours go together, and whether channels say where they lie.
     """
 
     def __init__(self, first: Brains, second: Brains, settings: CycleGanSettings) -> None:
@@ -91,12 +86,14 @@ class _Domain:
 
 
 class ImagePool(nn.Module):
-    """A pool that is part of the training's state, so that a resumed run goes on with the same one.
+    """Slices generated earlier, to show a discriminator again (Shrivastava et al. 2017, section 2.3).
+
+    The pool is part of the training's state, so that a resumed run goes on with the same one.
 
     Parameters
     ----------
     size
-        How many images it holds; one of 0 shows the new ones alone.
+        How many images it holds; a pool of 0 shows the new ones alone.
     shape
         Of an image.
     """
@@ -110,14 +107,14 @@ class ImagePool(nn.Module):
         self.register_buffer("held", torch.zeros((), dtype=torch.int64))
 
     def exchange(self, made: Tensor, generator: torch.Generator) -> Tensor:
-        """Put new images in; return as many, half of them, once the pool is full, from earlier steps.
+        """Put new images in and return as many; once the pool is full, half of them are from earlier steps.
 
         Parameters
         ----------
         made
             Generated images, shape (batch, ...); no gradient goes through the result.
         generator
-            Of the chances.
+            Decides which images are exchanged.
         """
         shown = made.detach().clone()
         for number, image in enumerate(made.detach()):
@@ -147,7 +144,7 @@ class CycleGan(nn.Module):
         super().__init__()
         self.settings = settings
         self.to_first, self.to_second = Generator(settings), Generator(settings)
-        self.judge_first, self.judge_second = Discriminator(settings), Discriminator(settings)
+        self.discriminator_first, self.discriminator_second = Discriminator(settings), Discriminator(settings)
         self.pool_first, self.pool_second = (ImagePool(settings.pool, shape) for _ in range(2))
 
     def generators(self) -> list[nn.Parameter]:
@@ -155,22 +152,24 @@ class CycleGan(nn.Module):
         return [*self.to_first.parameters(), *self.to_second.parameters()]
 
     def loss(self, batch: UnpairedBatch, generator: torch.Generator) -> Tensor:
-        """Return the sum of what generators and discriminators each have to lower.
+        """Return the sum of the losses of generators and discriminators (Zhu et al. 2017, section 3).
 
-        Each is blind to the other's part of it, so one step lowers both, as alternating steps on the same
-        slices would.
+        The adversarial one is of least squares. No gradient of either's loss reaches the other's weights, so
+        one step lowers both, as alternating steps on the same slices would.
 
         Parameters
         ----------
         batch
             Slices of both domains.
         generator
-            Of the pools' chances.
+            Decides what the pools exchange.
         """
         first, second = batch
         made_second, made_first = _made(self.to_second, first, first), _made(self.to_first, second, second)
-        with _frozen(self.judge_first, self.judge_second):
-            fooling = _verdict(self.judge_second, made_second, 1) + _verdict(self.judge_first, made_first, 1)
+        with _frozen(self.discriminator_first, self.discriminator_second):
+            fooling = _score_error(self.discriminator_second, made_second, 1) + _score_error(
+                self.discriminator_first, made_first, 1
+            )
         there_and_back = _difference(self.to_first, made_second, first)
         there_and_back = there_and_back + _difference(self.to_second, made_first, second)
         loss: Tensor = fooling + self.settings.cycle_weight * there_and_back
@@ -179,46 +178,42 @@ class CycleGan(nn.Module):
             loss = loss + self.settings.identity_weight * own
         shown_first = self.pool_first.exchange(made_first, generator)
         shown_second = self.pool_second.exchange(made_second, generator)
-        judging = _judging(self.judge_first, first, shown_first)
-        return loss + judging + _judging(self.judge_second, second, shown_second)
+        learning = _discriminator_loss(self.discriminator_first, first, shown_first)
+        return loss + learning + _discriminator_loss(self.discriminator_second, second, shown_second)
 
 
-def _verdict(judge: Discriminator, slices: Tensor, wanted: float) -> Tensor:
-    verdict: Tensor = (judge(slices) - wanted).square().mean()
-    return verdict
+def _score_error(discriminator: Discriminator, slices: Tensor, label: float) -> Tensor:
+    """Return the mean squared distance of a discriminator's scores to a label: 1 is real, 0 is generated."""
+    distance: Tensor = (discriminator(slices) - label).square().mean()
+    return distance
 
 
-def _judging(judge: Discriminator, real: Tensor, made: Tensor) -> Tensor:
+def _discriminator_loss(discriminator: Discriminator, real: Tensor, made: Tensor) -> Tensor:
     """Return half the sum, so that discriminators learn more slowly (Zhu et al. 2017, section 4)."""
-    return (_verdict(judge, real, 1) + _verdict(judge, made, 0)) / 2
+    return (_score_error(discriminator, real, 1) + _score_error(discriminator, made, 0)) / 2
 
 
 def _made(generator: Generator, slices: Tensor, brain: Tensor) -> Tensor:
-    """Return slices in the other look; `brain` are slices that show where the brain is."""
+    """Return slices with the other domain's contrast; the slices `brain` show where the brain is."""
     made: Tensor = generator(slices, brain[:, : generator.slices] > OUTSIDE)
     return made
 
 
-def _difference(generator: Generator, slices: Tensor, wanted: Tensor) -> Tensor:
+def _difference(generator: Generator, slices: Tensor, truth: Tensor) -> Tensor:
     """Return the mean absolute difference of translated slices to what they should be."""
-    count = generator.slices
-    return (_made(generator, slices, wanted) - wanted)[:, :count].abs().mean()
+    return (_made(generator, slices, truth) - truth)[:, : generator.slices].abs().mean()
 
 
 @contextmanager
-def _frozen(*judges: nn.Module) -> Iterator[None]:
+def _frozen(*networks: nn.Module) -> Iterator[None]:
     """Let gradients pass through networks without reaching their weights."""
-    for judge in judges:
-        judge.requires_grad_(False)
+    for network in networks:
+        network.requires_grad_(False)
     try:
         yield
     finally:
-        for judge in judges:
-            judge.requires_grad_(True)
-
-
-NAME = "cyclegan"
-_BETA1 = 0.5  # of Adam, Zhu et al. 2017
+        for network in networks:
+            network.requires_grad_(True)
 
 
 def train_pair(
@@ -228,7 +223,7 @@ def train_pair(
     work: Path,
     device: torch.device,
 ) -> TrainedPair:
-    """Train both directions of a pair, or take up where an earlier run on the same scans stopped.
+    """Train both directions of a pair, or go on where an earlier run on the same scans stopped.
 
     Parameters
     ----------
@@ -250,7 +245,7 @@ def train_pair(
     Raises
     ------
     MrharmonyError
-        If a domain has no scans.
+        If a domain has no scans, or the checkpoint is damaged.
     """
     _require_scans(names, brains)
     torch.manual_seed(settings.seed)
@@ -277,7 +272,7 @@ def train_pair(
         scans=(len(brains[0]), len(brains[1])),
         settings=settings,
         generator_parameters=sum(part.numel() for part in state.to_first.parameters()),
-        discriminator_parameters=sum(part.numel() for part in state.judge_first.parameters()),
+        discriminator_parameters=sum(part.numel() for part in state.discriminator_first.parameters()),
         core_minutes=training.seconds / 60,
     )
     state.requires_grad_(False).eval().cpu()

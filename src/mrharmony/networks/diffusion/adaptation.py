@@ -1,29 +1,38 @@
 """DreamBooth on the compact model (Ruiz et al. 2023): new domains join a trained model, known ones stay.
 
-Each new domain gets learned tokens, which start as those of the known domain whose looks are nearest. The
-denoiser learns with them, by LoRA on its attention or in all its weights, while class images that the base
-generated hold it to what it showed before (prior preservation).
+Each new domain gets learned tokens, which start as those of the known domain whose contrasts are nearest. The
+denoiser learns with them, by LoRA on its attention (Hu et al. 2022) or in all its weights, while class images
+that the base generated hold it to what it showed before (prior preservation). In the paper that this project
+starts from the class is "a brain MR image"; a compact model has no words, so there it is any brain under any
+prompt that it knows, the empty one among them.
 """
 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import UNet2DConditionModel
 
 from mrharmony.core.domain import Domain
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.networks.devices import choose_device, move_model
+from mrharmony.core.progress import track
+from mrharmony.core.tensors import open_tensors, save_tensors
+from mrharmony.core.volume import Volume
 from mrharmony.networks.diffusion.data import SliceBatch, SliceData
 from mrharmony.networks.diffusion.model import LatentModel
-from mrharmony.networks.diffusion.networks import encode
-from mrharmony.networks.diffusion.preservation import LatentSlices, add_lora, class_images, merge_lora
-from mrharmony.networks.diffusion.prompts import PromptEncoder
-from mrharmony.networks.diffusion.sampling import SamplingSettings, sample_latents
+from mrharmony.networks.diffusion.sampling import (
+    EncodedBrain,
+    SamplingSettings,
+    encode_brain,
+    sample_contrast,
+    sample_latents,
+)
 from mrharmony.networks.diffusion.training import (
     Loss,
     TrainedNetworks,
@@ -32,11 +41,24 @@ from mrharmony.networks.diffusion.training import (
     train_stage,
     velocity_error,
 )
-from mrharmony.networks.settings import NO_PROMPT, AdaptationSettings, StageSettings, TrainingSettings
+from mrharmony.networks.settings import (
+    NO_PROMPT,
+    AdaptationSettings,
+    StageSettings,
+    TrainingSettings,
+    choose_device,
+)
 
-SLICES_TO_COMPARE = 16  # of each new domain, with the looks of all known ones
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
+
+    from mrharmony.networks.diffusion.prompts import PromptEncoder
+
+SLICES_TO_COMPARE = 16  # of each new domain, with the contrasts of all known ones
 EMA_DECAY = 0.99
 TOKEN_PACE = 10.0  # times the learning rate: tokens must part from the nearest domain's before weights move
+PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")  # of each attention layer, as diffusers names them
+DRIFT_EVERY = 8  # slices: neighbours show almost the same
 
 
 @dataclass(frozen=True)
@@ -53,6 +75,31 @@ class AdaptedNetworks:
 
     networks: TrainedNetworks
     nearest: dict[str, str]
+
+
+@dataclass(frozen=True)
+class LatentSlices:
+    """Slices in a model's latent space, with all that the denoiser sees of them.
+
+    Parameters
+    ----------
+    clean, structures
+        Scaled latents of the slices and of their structure, shape (n, channels, height, width).
+    rows
+        Embedding row of each slice's prompt, shape (n,).
+    positions
+        Where the slices lie along the sliced axis, -1 to 1, shape (n,).
+    """
+
+    clean: torch.Tensor
+    structures: torch.Tensor
+    rows: torch.Tensor
+    positions: torch.Tensor
+
+    def draw(self, count: int, generator: torch.Generator, device: torch.device) -> LatentSlices:
+        """Draw some of them, with replacement, onto a device."""
+        chosen = torch.randint(len(self.rows), (count,), generator=generator)
+        return LatentSlices(**{name: tensor[chosen].to(device) for name, tensor in vars(self).items()})
 
 
 class ExtendedEmbedding(torch.nn.Module):
@@ -92,7 +139,7 @@ def adapt_networks(
     directory: Path,
     only_cpu: bool = False,
 ) -> AdaptedNetworks:
-    """Teach a model the domains of some slices; an earlier run into `directory` is taken up where it stopped.
+    """Teach a model the domains of some slices, or go on where an earlier run into `directory` stopped.
 
     Parameters
     ----------
@@ -105,7 +152,7 @@ def adapt_networks(
     directory
         Holds class images, checkpoint and TensorBoard logs of this base, data and settings.
     only_cpu
-        Leave a GPU alone.
+        Whether to leave a GPU alone.
 
     Raises
     ------
@@ -114,8 +161,8 @@ def adapt_networks(
     """
     training = base.card.training
     if training is None:
-        raise MrharmonyError("The base holds no trained networks. Name another model.")
-    move_model(base, choose_device("cpu" if only_cpu else "auto"))
+        raise MrharmonyError("The base holds no trained networks. Choose another model.")
+    base.to(choose_device("cpu" if only_cpu else "auto"))
     nearest = nearest_prompts(base, data, settings.seed)
     counts = class_counts(base.prompts, nearest, settings.class_images)
     prior = class_images(base, data, counts, settings.seed, directory / "class-images.safetensors")
@@ -124,7 +171,11 @@ def adapt_networks(
     if settings.all_weights:
         denoiser.requires_grad_(True)
     else:
-        add_lora(denoiser, settings.lora_rank)
+        from peft import LoraConfig  # noqa: PLC0415 - takes seconds to import
+
+        denoiser.requires_grad_(False)
+        rank = settings.lora_rank
+        denoiser.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=list(PROJECTIONS)))
     both = torch.nn.ModuleDict({"denoiser": denoiser, "prompts": prompts})
     loss = adaptation_loss(base, denoiser, prompts, prior, training, settings)
     stage = StageSettings(
@@ -136,43 +187,85 @@ def adapt_networks(
     run = training.model_copy(update={"seed": settings.seed, "checkpoint_every": settings.checkpoint_every})
     train_stage("denoiser", both, loss, data, stage, run, directory)
     if not settings.all_weights:
-        merge_lora(denoiser)
+        denoiser.fuse_lora()
+        denoiser.unload_lora()
     both.requires_grad_(False).eval()
     return AdaptedNetworks(TrainedNetworks(base.autoencoder, denoiser, settled_prompts(prompts)), nearest)
 
 
 @torch.no_grad()
 def nearest_prompts(base: LatentModel, data: SliceData, seed: int) -> dict[str, str]:
-    """Return, for each new prompt, the known one whose looks come closest to the new slices' latents."""
+    """Return, for each new prompt, the known one whose contrasts come closest to the new slices' latents."""
     generator = torch.Generator().manual_seed(seed)
     batch = data.batch(SLICES_TO_COMPARE * len(data.prompts), generator).to(base.autoencoder.device)
-    clean, structure = (encode(base.autoencoder, slices) for slices in (batch.images, batch.structures))
+    clean, structure = base.encode(batch.images), base.encode(batch.structures)
     noise = torch.randn(structure.shape, generator=generator)
+
+    def errors(prompt: str) -> torch.Tensor:
+        domain = Domain(prompt, prompt)
+        latents = sample_latents(base, structure, batch.positions, domain, noise, SamplingSettings())
+        return (latents - clean).square().mean(dim=(1, 2, 3))
+
     candidates = [prompt for prompt in base.prompts.known if prompt != NO_PROMPT]
-    errors = torch.stack(
-        [
-            (
-                sample_latents(base, structure, batch.positions, Domain(p, p), noise, SamplingSettings())
-                - clean
-            )
-            .square()
-            .mean(dim=(1, 2, 3))
-            for p in candidates
-        ]
-    ).cpu()
+    found = torch.stack([errors(prompt) for prompt in candidates]).cpu()
     own = {prompt: torch.tensor([p == prompt for p in batch.prompts]) for prompt in data.prompts}
-    return {prompt: candidates[int(errors[:, mine].mean(dim=1).argmin())] for prompt, mine in own.items()}
+    return {prompt: candidates[int(found[:, mine].mean(dim=1).argmin())] for prompt, mine in own.items()}
 
 
 def class_counts(known: PromptEncoder, nearest: dict[str, str], each: int) -> dict[str, int]:
-    """Return how many class images of each known prompt there shall be: half of all under the nearest ones.
+    """Return how many class images of each known prompt to make: half of all under the nearest ones.
 
-    A new domain starts as its nearest, so that is the one which would drift along.
+    A new domain starts as its nearest, so that is the one that would drift with it.
     """
     closest = set(nearest.values())
     others = [prompt for prompt in known.known if prompt not in closest]
     share = -(-each * len(others) // len(closest))
     return dict.fromkeys(others, each) | dict.fromkeys(sorted(closest), max(each, share))
+
+
+def class_images(
+    base: LatentModel, data: SliceData, counts: dict[str, int], seed: int, cache: Path
+) -> LatentSlices:
+    """Return what a model shows under prompts that it knows; generated once, then read from the cache.
+
+    Parameters
+    ----------
+    base
+        The model, before anything new is learned.
+    data
+        Where the structures come from.
+    counts
+        How many images of each prompt.
+    seed
+        Of the structures and of the noise.
+    cache
+        A safetensors file.
+
+    Raises
+    ------
+    MrharmonyError
+        If the cache is damaged.
+    """
+    if not cache.is_file():
+        generator = torch.Generator().manual_seed(seed)
+        prompts = track(counts.items(), "generating class images", len(counts))
+        parts = [vars(_generated(base, prompt, data, count, generator)) for prompt, count in prompts]
+        joined = {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]}
+        save_tensors(cache, joined, {})
+    with open_tensors(cache, "class images of this training", "delete it to make them again", "pt") as file:
+        return LatentSlices(**file.tensors())
+
+
+@torch.no_grad()
+def _generated(
+    base: LatentModel, prompt: str, data: SliceData, count: int, generator: torch.Generator
+) -> LatentSlices:
+    batch = data.batch(count, generator).to(base.autoencoder.device)
+    structures = base.encode(batch.structures)
+    noise = torch.randn(structures.shape, generator=generator)
+    domain = Domain(prompt, prompt)
+    clean = sample_latents(base, structures, batch.positions, domain, noise, SamplingSettings())
+    return LatentSlices(clean, structures, base.prompts.rows([prompt] * count), batch.positions)
 
 
 def extended_prompts(known: PromptEncoder, nearest: dict[str, str]) -> PromptEncoder:
@@ -195,7 +288,9 @@ def extended_prompts(known: PromptEncoder, nearest: dict[str, str]) -> PromptEnc
 
 
 def settled_prompts(extended: PromptEncoder) -> PromptEncoder:
-    """Return what `extended_prompts` made and training changed as an ordinary encoder."""
+    """Return an encoder of `extended_prompts`, trained, as an ordinary one."""
+    from mrharmony.networks.diffusion.prompts import PromptEncoder  # noqa: PLC0415 - takes seconds to import
+
     weight = extended.embedding.weight.detach().clone()
     rest = {n: v for n, v in extended.state_dict().items() if not n.startswith("embedding.")}
     prompts: PromptEncoder = PromptEncoder(list(extended.known), extended.config.tokens, extended.config.size)
@@ -225,10 +320,44 @@ def adaptation_loss(
 
     def loss(batch: SliceBatch, generator: torch.Generator) -> torch.Tensor:
         with torch.no_grad():
-            clean, structure = (encode(base.autoencoder, part) for part in (batch.images, batch.structures))
+            clean, structure = base.encode(batch.images), base.encode(batch.structures)
         rows = prompts.rows(batch.prompts).to(clean.device)
         instance = error(LatentSlices(clean, structure, rows, batch.positions), generator)
         drawn = prior.draw(len(rows), generator, clean.device)
         return instance + settings.prior_weight * error(drawn, generator)
 
     return loss
+
+
+def contrast_drift(
+    before: LatentModel, after: LatentModel, brains: Sequence[Volume], domains: Sequence[Domain]
+) -> dict[str, float]:
+    """Return the mean absolute change of each domain's contrast, in canonical units.
+
+    Parameters
+    ----------
+    before, after
+        Models that both know the domains and share an autoencoder.
+    brains
+        Canonical brains on the models' grid, in whose structure the contrasts are sampled; at least one.
+    domains
+        The domains to compare.
+    """
+    encoded = [_thinned(encode_brain(before, brain)) for brain in brains]
+    return {
+        domain.name: float(np.mean([_change(before, after, brain, domain) for brain in encoded]))
+        for domain in track(domains, "measuring the drift of known domains")
+    }
+
+
+def _thinned(encoded: EncodedBrain) -> EncodedBrain:
+    names = ("filled", "structure", "positions")
+    return replace(encoded, **{name: getattr(encoded, name)[::DRIFT_EVERY] for name in names})
+
+
+def _change(before: LatentModel, after: LatentModel, encoded: EncodedBrain, domain: Domain) -> float:
+    one, other = (
+        sample_contrast(model, encoded, domain, SamplingSettings()).voxels[:, encoded.filled]
+        for model in (before, after)
+    )
+    return float(np.abs(other - one)[encoded.brain.voxels[:, encoded.filled] > 0].mean())

@@ -1,11 +1,8 @@
-"""Contrast randomisation: the same anatomy as no particular scanner saw it (Billot et al. 2023, SynthSeg).
+"""Training slices: of canonical brains of real scans, and of virtual heads that are scanned for each batch.
 
-The denoiser sees only such copies as structure while it learns, so at inference any scanner's scan will do.
-Drawing the randomness is apart from applying it: the same `StructureContrast` replays the same copy.
-
-Where training slices come from: canonical brains of real scans, and virtual heads scanned on the fly.
-
-Training slices of virtual heads: each batch is scanned afresh, by known scanners and by random ones.
+Every slice comes with a copy of random contrast, the same anatomy as no particular scanner saw it (Billot et
+al. 2023, SynthSeg). The denoiser sees only such copies as structure while it learns, so at inference any
+scanner's scan will do. Randomness is drawn apart from its use: a `StructureContrast` replays the same copy.
 """
 
 from __future__ import annotations
@@ -29,11 +26,16 @@ from mrharmony.space.intensity import intensity_scale
 
 TONE_KNOTS = 8
 TONE_RANGE = 1.4  # canonical units that the tone curve's knots span
+MAX_SHIFT = 3  # voxels by which training slices are moved in their plane, either way
+SMALLEST_SLICE = 100  # brain voxels that make a slice worth learning from
+SCALE_VOXELS = 4000  # brain voxels from which a virtual scan's intensity scale is taken
+BIAS_LEFT = 0.25  # share of the log receive field that bias correction leaves behind
+OTHER_SCANNER_SHARE = 0.6  # of the structures, seen by a random scanner instead of the image's own
 
 
 @dataclass(frozen=True)
 class StructureContrast:
-    """The random look of a batch of structure copies.
+    """The random contrast of a batch of structure copies.
 
     Parameters
     ----------
@@ -54,7 +56,7 @@ class StructureContrast:
 
 
 def draw_structure_contrast(shape: torch.Size, generator: torch.Generator) -> StructureContrast:
-    """Draw the look of a batch of slices of the given shape (batch, 1, height, width)."""
+    """Draw the random contrast of a batch of slices of the given shape (batch, 1, height, width)."""
     batch = shape[0]
     steps = torch.rand(batch, TONE_KNOTS - 1, generator=generator) ** 2 + 0.05
     curve = torch.cat([torch.zeros(batch, 1), steps.cumsum(1)], dim=1)
@@ -91,10 +93,6 @@ def _tone_curve(slices: torch.Tensor, tone: torch.Tensor) -> torch.Tensor:
     low = tone.gather(1, cell.long())
     high = tone.gather(1, cell.long() + 1)
     return (low + (place - cell) * (high - low)).reshape(slices.shape)
-
-
-MAX_SHIFT = 3  # voxels by which training slices are moved in their plane, either way
-SMALLEST_SLICE = 100  # brain voxels that make a slice worth learning from
 
 
 @dataclass(frozen=True)
@@ -197,14 +195,9 @@ def shifted(slices: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     return torch.roll(slices, (down, right), dims=(2, 3))
 
 
-SCALE_VOXELS = 4000  # brain voxels from which a virtual scan's intensity scale is taken
-BIAS_LEFT = 0.25  # share of the log receive field that bias correction leaves behind
-OTHER_SCANNER_SHARE = 0.6  # of the structures, seen by a random scanner instead of the image's own
-
-
 @dataclass(frozen=True)
 class VirtualHead:
-    """An anatomy with what a batch needs of it again and again.
+    """An anatomy, and what every batch needs of it.
 
     Parameters
     ----------
@@ -252,7 +245,7 @@ class VirtualHead:
 
 
 class VirtualSlices:
-    """Slices of virtual heads through known scanners, with structures that other scanners may have seen.
+    """Slices of virtual heads as known scanners see them, with structures that random scanners may have seen.
 
     Parameters
     ----------

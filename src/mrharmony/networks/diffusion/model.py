@@ -1,6 +1,6 @@
-"""The compact latent diffusion model as one value: networks, schedule and the card that describes them.
+"""The compact latent diffusion model as one value, and its directory.
 
-A model on disk: diffusers' layout, `mrharmony.json` and a model card; safetensors only, never pickles.
+A directory has diffusers' layout, `mrharmony.json` and a model card; weights are safetensors, never pickles.
 """
 
 from __future__ import annotations
@@ -13,21 +13,25 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import Field, ValidationError
 
 from mrharmony.core.domain import Domain, same_name
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.networks.settings import AdaptationSettings, Settings, TrainingSettings
-from mrharmony.networks.stable.settings import DreamBoothSettings
+from mrharmony.networks.diffusion.networks import decode, encode, predict_velocity
+from mrharmony.networks.diffusion.schedule import NoiseSchedule
+from mrharmony.networks.settings import AdaptationSettings, DreamBoothSettings, Settings, TrainingSettings
 from mrharmony.space.grid import Grid
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 
     from mrharmony.networks.diffusion.prompts import PromptEncoder
+
+CARD = "mrharmony.json"
+STATISTICS = "statistics.safetensors"  # population statistics of the domains, for the classical methods
 
 
 class DomainCard(Settings):
@@ -48,7 +52,7 @@ class BaseCard(Settings):
 
 
 class ModelCard(Settings):
-    """What `mrharmony.json` says of a model: its domains, its grid, its data and its licence."""
+    """What `mrharmony.json` says about a model: its domains, its grid, its data and its licence."""
 
     format_version: int = 1
     domains: tuple[DomainCard, ...]
@@ -80,22 +84,60 @@ class ModelCard(Settings):
 
 @dataclass(frozen=True)
 class LatentModel:
-    """Autoencoder, denoiser and prompts, with their noise schedule and card."""
+    """Autoencoder, denoiser and prompts, with their noise schedule and card; a `PictureModel`."""
 
     autoencoder: AutoencoderKL
     denoiser: UNet2DConditionModel
     prompts: PromptEncoder
     scheduler: DDIMScheduler
     card: ModelCard
+    axis: int = 1
+    takes_structure: bool = True
 
     @property
     def grid(self) -> Grid:
         """The grid in template space on which this model works."""
         return Grid.working(self.card.working_zoom)
 
+    @property
+    def schedule(self) -> NoiseSchedule:
+        """The noise schedule as plain numbers."""
+        return NoiseSchedule.of(self.scheduler)
 
-CARD = "mrharmony.json"
-STATISTICS = "statistics.safetensors"  # population statistics of the domains, for the classical methods
+    def to(self, device: torch.device) -> LatentModel:
+        """Move the networks; returns the model."""
+        networks: tuple[Any, ...] = (self.autoencoder, self.denoiser, self.prompts)
+        for network in networks:
+            network.to(device)
+        return self
+
+    def encode(self, slices: torch.Tensor) -> torch.Tensor:
+        """Return scaled latents of canonical slices, the mode of the posterior."""
+        return encode(self.autoencoder, slices.to(self.autoencoder.device))
+
+    def structure(self, slices: torch.Tensor) -> torch.Tensor:
+        """Return the latents of the slices' structure, which are those of the slices."""
+        return self.encode(slices)
+
+    def decode(self, latents: torch.Tensor, size: tuple[int, int] | None = None) -> torch.Tensor:
+        """Return canonical intensities; all slices of the working grid have one size."""
+        del size
+        return decode(self.autoencoder, latents)
+
+    def embed(self, prompt: str, positions: torch.Tensor) -> torch.Tensor:
+        """Return the learned tokens of a known prompt, and those of the positions."""
+        device = self.denoiser.device
+        rows = self.prompts.rows([prompt] * len(positions)).to(device)
+        tokens: torch.Tensor = self.prompts(rows, positions.to(device))
+        return tokens
+
+    def predict(
+        self, latents: torch.Tensor, structure: torch.Tensor | None, time: int, tokens: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the predicted v; a structure of zeros stands for none."""
+        times = torch.full((len(latents),), time, device=latents.device)
+        seen = torch.zeros_like(latents) if structure is None else structure
+        return predict_velocity(self.denoiser, latents, seen, times, tokens)
 
 
 def save_model(model: LatentModel, directory: Path, also: Callable[[Path], None]) -> None:
@@ -155,7 +197,7 @@ def as_saved(model: LatentModel) -> LatentModel:
 
 
 def _write_parts(model: LatentModel, directory: Path) -> None:
-    """Write networks in half precision (half the size; looks change by less than a scan's noise)."""
+    """Write networks in half precision (half the size; contrasts change by less than a scan's noise)."""
     for name, network in (("vae", model.autoencoder), ("unet", model.denoiser), ("prompts", model.prompts)):
         copy.deepcopy(network).half().save_pretrained(directory / name)
     model.scheduler.save_pretrained(directory / "scheduler")
@@ -187,10 +229,10 @@ def load_model(directory: Path) -> LatentModel:
     """
     card = read_card(directory)
     if card.dreambooth is not None:
-        raise MrharmonyError(f"{directory}: holds a Stable Diffusion model. Say --method img2img.")
+        raise MrharmonyError(f"{directory}: holds a Stable Diffusion model. Use the method img2img.")
     if card.training is None:
         raise MrharmonyError(
-            f"{directory}: holds fitted methods, no diffusion model. Say --method, or name a model."
+            f"{directory}: holds fitted methods, no diffusion model. Choose one of these methods, or a model."
         )
     try:
         model = _read_parts(directory, card)
@@ -219,7 +261,13 @@ def _read_parts(directory: Path, card: ModelCard) -> LatentModel:
 
 
 def read_card(directory: Path) -> ModelCard:
-    """Read and validate `mrharmony.json`."""
+    """Read and validate `mrharmony.json`.
+
+    Raises
+    ------
+    MrharmonyError
+        If it is missing, damaged or of another kind.
+    """
     try:
         return ModelCard.model_validate(json.loads((directory / CARD).read_text("utf-8")))
     except (OSError, UnicodeDecodeError) as error:

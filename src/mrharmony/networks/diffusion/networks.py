@@ -1,6 +1,7 @@
-"""The greyscale autoencoder: coronal slices to latents and back (Rombach et al. 2022).
+"""The compact model's networks and noise schedule, built from diffusers (Rombach et al. 2022).
 
-The structure-conditioned denoiser: a U-Net of diffusers over noisy latents and structure latents.
+An autoencoder takes coronal slices to latents and back; a U-Net takes the noise from latents, given the
+latents of a structure and the tokens of a prompt.
 """
 
 from __future__ import annotations

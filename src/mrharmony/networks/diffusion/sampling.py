@@ -1,18 +1,10 @@
-"""How prompt and structure are weighed against each other while the model samples.
-
-Looks: what a brain would look like in a domain, sampled in a few deterministic steps.
-
-DDIB: the noise that a scan came from under its own prompt, where sampling under another one starts.
-
-"Dual diffusion implicit bridges for image-to-image translation" (Su et al. 2023): the deterministic sampler
-runs backward under the source's prompt, then forward under the target's.
-"""
+"""Contrasts sampled by a latent diffusion model: guidance, deterministic sampling, inversion (DDIB)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 import torch
@@ -23,21 +15,92 @@ from mrharmony.core.domain import Domain
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import Volume
 from mrharmony.networks.diffusion.model import LatentModel
-from mrharmony.networks.diffusion.networks import decode, encode, predict_velocity
-from mrharmony.networks.diffusion.schedule import NoiseSchedule, sampling_times
+from mrharmony.networks.diffusion.schedule import NoiseSchedule, sampling_times, steps_along
 from mrharmony.networks.settings import NO_PROMPT, Settings
 
 GREATEST_WEIGHT = 100.0  # the paper's guidance scale
-DDIB_STEPS = 4  # the knee, in benchmarks/results/ablations/guidance
+DDIB_STEPS = 4  # more gain little (benchmarks/results/ablations/guidance)
+SLICES_AT_ONCE = 16
+
+
+class PictureModel(Protocol):
+    """A latent diffusion model of brain slices, which are canonical intensities (batch, 1, height, width)."""
+
+    @property
+    def axis(self) -> int:
+        """Voxel axis perpendicular to the slices."""
+
+    @property
+    def schedule(self) -> NoiseSchedule:
+        """The noise schedule that the model was trained on."""
+
+    @property
+    def takes_structure(self) -> bool:
+        """Whether the denoiser was trained to see the structure of a slice."""
+
+    def encode(self, slices: torch.Tensor) -> torch.Tensor:
+        """Return scaled latents: the mode of the posterior, not a sample."""
+
+    def structure(self, slices: torch.Tensor) -> torch.Tensor:
+        """Return the latents by which the denoiser sees the structure of slices."""
+
+    def decode(self, latents: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """Return canonical intensities of slices of that height and width."""
+
+    def embed(self, prompt: str, positions: torch.Tensor) -> torch.Tensor:
+        """Return a prompt's tokens for slices at positions -1..1 along the axis, shape (batch, n, size)."""
+
+    def predict(
+        self, latents: torch.Tensor, structure: torch.Tensor | None, time: int, tokens: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the network's prediction for noisy latents; structure None stands for none."""
+
+
+class Condition(NamedTuple):
+    """What guides the denoiser; the first axis of each tensor is the slice's.
+
+    Parameters
+    ----------
+    structure
+        Latents of the structure, shape (n, channels, height, width); None to show none.
+    prompt, nothing
+        Tokens of the prompt, and of the empty one, shape (n, tokens, size).
+    """
+
+    structure: torch.Tensor | None
+    prompt: torch.Tensor
+    nothing: torch.Tensor
+
+
+def guided(
+    model: PictureModel,
+    latents: torch.Tensor,
+    condition: Condition,
+    time: int,
+    prompt_weight: float,
+    input_weight: float,
+) -> torch.Tensor:
+    """Combine the predictions with and without prompt p and structure s; evaluate only those that count.
+
+    InstructPix2Pix (Brooks et al. 2023, equation 3):
+    v = v(-, -) + input_weight · (v(-, s) - v(-, -)) + prompt_weight · (v(p, s) - v(-, s)).
+    At 1 and 1 a single evaluation v(p, s) is enough; at an input weight of 1 and without structure this is
+    classifier-free guidance (Ho & Salimans 2022, equation 6).
+    """
+    terms = [
+        (prompt_weight, condition.prompt, condition.structure),
+        (input_weight - prompt_weight, condition.nothing, condition.structure),
+        (1.0 - input_weight, condition.nothing, None),
+    ]
+    total = torch.zeros_like(latents)
+    for weight, tokens, structure in terms:
+        if weight != 0.0:
+            total = total + weight * model.predict(latents, structure, time, tokens)
+    return total
 
 
 class SamplingSettings(Settings):
-    """How looks are sampled.
-
-    The two weights guide the prediction as in InstructPix2Pix (Brooks et al. 2023, equation 3):
-    v = v(none, none) + input_weight * (v(none, s) - v(none, none)) + prompt_weight * (v(p, s) - v(none, s)).
-    At 1 and 1 a single evaluation v(p, s) is all that it takes.
-    """
+    """How contrasts are sampled; the two weights are those of `guided`."""
 
     steps: int = Field(1, ge=1, le=1000)
     prompt_weight: float = Field(1.0, ge=0, le=GREATEST_WEIGHT, allow_inf_nan=False)
@@ -49,12 +112,12 @@ class SamplingSettings(Settings):
     @model_validator(mode="after")
     def _one_step_cannot_be_inverted(self) -> Self:
         if self.ddib and self.steps < 2:
-            raise ValueError("DDIB takes 2 steps or more, a single one keeps nothing of where it starts")
+            raise ValueError("DDIB takes 2 steps or more, because a single one forgets where it starts")
         return self
 
     @classmethod
     def chosen(cls, ddib: bool, **given: object) -> Self:
-        """Return the settings that are given, all others as they are best; None stands for not given.
+        """Return the given settings, and the best value of each that is not given or None.
 
         Raises
         ------
@@ -73,54 +136,36 @@ class SamplingSettings(Settings):
             raise MrharmonyError(f"{place}: {reason}. Give another one, or leave it out.") from error
 
 
-def guided_velocity(
+def prediction(
     model: LatentModel,
-    latents: torch.Tensor,
     structure: torch.Tensor,
     positions: torch.Tensor,
     domain: Domain,
-    time: int,
     settings: SamplingSettings,
-) -> torch.Tensor:
-    """Combine the predictions with and without prompt and structure; evaluate only those that count.
+) -> Callable[[torch.Tensor, int], torch.Tensor]:
+    """Return what the model predicts for slices under a domain's prompt, as a function of latents and time.
 
     Parameters
     ----------
     model
         The compact model.
-    latents, structure
-        Noisy latents and those of the structure, shape (n, channels, height, width).
+    structure
+        Latents of the slices' structure, shape (n, channels, height, width).
     positions
         Where the slices lie along the sliced axis, -1 to 1, shape (n,).
     domain
-        Whose prompt is given.
-    time
-        Of the noise schedule.
+        A domain that the model knows.
     settings
         The two weights.
     """
-    none = torch.zeros_like(structure)
-    terms = [
-        (settings.prompt_weight, domain.prompt, structure),
-        (settings.input_weight - settings.prompt_weight, NO_PROMPT, structure),
-        (1.0 - settings.input_weight, NO_PROMPT, none),
-    ]
-    times = torch.full((len(latents),), time, device=latents.device)
-    total = torch.zeros_like(latents)
-    for weight, prompt, condition in terms:
-        if weight != 0.0:
-            rows = model.prompts.rows([prompt] * len(latents)).to(latents.device)
-            tokens = model.prompts(rows, positions.to(latents.device))
-            total = total + weight * predict_velocity(model.denoiser, latents, condition, times, tokens)
-    return total
-
-
-SLICES_AT_ONCE = 16
+    condition = Condition(structure, model.embed(domain.prompt, positions), model.embed(NO_PROMPT, positions))
+    weights = settings.prompt_weight, settings.input_weight
+    return lambda latents, time: guided(model, latents, condition, time, *weights)
 
 
 @dataclass(frozen=True, eq=False)
 class EncodedBrain:
-    """A brain's coronal slices as the model takes them: the structure that all its looks share.
+    """A brain's coronal slices as the model takes them: the structure that all its contrasts share.
 
     Parameters
     ----------
@@ -148,9 +193,8 @@ def encode_brain(model: LatentModel, brain: Volume) -> EncodedBrain:
     """Return a brain's structure: the latents of its filled coronal slices."""
     filled: NDArray[np.int64] = np.flatnonzero((brain.voxels > 0).any(axis=(0, 2)))
     slices = torch.from_numpy(brain.voxels[:, filled, :].transpose(1, 0, 2).copy())[:, None]
-    device = model.autoencoder.device
     with torch.inference_mode():
-        parts = [encode(model.autoencoder, part.to(device)) for part in torch.split(slices, SLICES_AT_ONCE)]
+        parts = [model.encode(part) for part in torch.split(slices, SLICES_AT_ONCE)]
     return EncodedBrain(brain, filled, torch.cat(parts), slice_positions(filled, brain.shape[1]))
 
 
@@ -161,7 +205,7 @@ def sample_contrast(
     settings: SamplingSettings,
     start: torch.Tensor | None = None,
 ) -> Volume:
-    """Return a brain's look in a domain; looks of one brain share its structure and the noise.
+    """Return a brain's contrast in a domain; contrasts of one brain share its structure and the noise.
 
     Parameters
     ----------
@@ -193,7 +237,7 @@ def sample_contrast(
 
 
 def round_trip(model: LatentModel, encoded: EncodedBrain) -> Volume:
-    """Return a brain as the autoencoder gives it back: as sharp as the looks are, and no sharper."""
+    """Return a brain as the autoencoder gives it back: as sharp as sampled contrasts are, and no sharper."""
     return _decode_slices(model, encoded, lambda part: encoded.structure[part])
 
 
@@ -204,7 +248,7 @@ def _decode_slices(
     voxels = np.zeros(encoded.brain.shape, np.float32)
     with torch.inference_mode():
         for part in encoded.parts():
-            decoded = decode(model.autoencoder, latents(part))[:, 0].cpu().numpy()
+            decoded = model.decode(latents(part))[:, 0].cpu().numpy()
             voxels[:, encoded.filled[part], :] = decoded.transpose(1, 0, 2)
     return encoded.brain.with_voxels(voxels)
 
@@ -228,36 +272,30 @@ def sample_latents(
     noise: torch.Tensor,
     settings: SamplingSettings,
 ) -> torch.Tensor:
-    """Run the sampler from pure noise to latents, DDIM with eta 0 (Song et al. 2021, equation 12).
+    """Run the sampler from pure noise to latents, DDIM with η = 0 (Song et al. 2021, equation 12).
 
     Parameters
     ----------
-    model
-        The compact model.
-    structure
-        Latents of the slices' structure, shape (n, channels, height, width).
-    positions
-        Where the slices lie along the sliced axis, -1 to 1, shape (n,).
-    domain
-        A domain that the model knows.
+    model, structure, positions, domain
+        As for `prediction`.
     noise
         Where the slices start, shape of `structure`, or (1, channels, height, width) for one noise for all.
     settings
         Steps and guidance weights.
     """
-    schedule = NoiseSchedule.of(model.scheduler)
+    schedule = model.schedule
     times = sampling_times(settings.steps, 1.0, len(schedule.alphas))
-    latents = noise.to(structure).expand_as(structure)
-    for time, following in zip(times, [*times[1:], None], strict=True):
-        velocity = guided_velocity(model, latents, structure, positions, domain, time, settings)
-        latents = schedule.step(velocity, latents, time, following)
-    return latents
+    predict = prediction(model, structure, positions, domain, settings)
+    return schedule.descend(noise.to(structure).expand_as(structure), steps_along(times), predict)
 
 
 def invert_brain(
     model: LatentModel, encoded: EncodedBrain, source: Domain, settings: SamplingSettings
 ) -> torch.Tensor:
     """Return the noise from which a brain's slices are sampled under the prompt of their own domain.
+
+    Dual diffusion implicit bridges (DDIB, Su et al. 2023) sample from this noise under another prompt: the
+    deterministic sampler runs backward under the source's prompt, then forward under the target's.
 
     Parameters
     ----------
@@ -268,7 +306,7 @@ def invert_brain(
     source
         The domain that they come from.
     settings
-        Steps, refinements and guidance weights, as the looks are sampled afterwards.
+        Steps, refinements and guidance weights, as the contrasts are sampled afterwards.
 
     Returns
     -------
@@ -293,33 +331,28 @@ def invert_latents(
     """Run the sampler of `sample_latents` backward, from a scan's latents to noise.
 
     Each step back is guessed from the prediction where it begins (Song et al. 2021, section 4.3). But the
-    sampler will predict where it ends, so the guess is refined as a fixed point: the step back is taken again
-    with what is predicted at the guess (Pan et al. 2023, AIDI; Garibi et al. 2024, ReNoise).
+    sampler will predict where it ends, so the guess is refined as a fixed point: the step back is repeated
+    with the prediction at the guess (Pan et al. 2023, AIDI; Garibi et al. 2024, ReNoise).
 
     Parameters
     ----------
-    model
-        The compact model.
+    model, positions
+        As for `prediction`.
     structure
         Latents of the scan's slices, which are their structure too, shape (n, channels, height, width).
-    positions
-        Where the slices lie along the sliced axis, -1 to 1, shape (n,).
     source
         The domain that they come from.
     settings
         Steps, refinements and guidance weights.
     """
-    schedule = NoiseSchedule.of(model.scheduler)
+    schedule = model.schedule
     times = sampling_times(settings.steps, 1.0, len(schedule.alphas))
-
-    def predicted(latents: torch.Tensor, time: int) -> torch.Tensor:
-        return guided_velocity(model, latents, structure, positions, source, time, settings)
-
+    predict = prediction(model, structure, positions, source, settings)
     latents = structure
-    for time, following in zip(times[::-1], [None, *times[:0:-1]], strict=True):
+    for time, following in reversed(steps_along(times)):
         begin = following or 0  # the scan itself, without noise, counts as the first training time
-        guess = schedule.step(predicted(latents, begin), latents, begin, time)
+        guess = schedule.step(predict(latents, begin), latents, begin, time)
         for _ in range(settings.refinements):
-            guess = schedule.step_back(predicted(guess, time), latents, time, following)
+            guess = schedule.step_back(predict(guess, time), latents, time, following)
         latents = guess
     return latents

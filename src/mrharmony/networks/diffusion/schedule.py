@@ -1,8 +1,9 @@
-"""The noise schedule of a diffusion model as plain numbers, and the DDIM step on it."""
+"""The noise schedule of a diffusion model as plain numbers, and DDIM sampling along it."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -42,12 +43,12 @@ class NoiseSchedule:
         Raises
         ------
         MrharmonyError
-            If the model predicts something else than noise or v.
+            If the model predicts neither noise nor v.
         """
         prediction = scheduler.config.prediction_type
         if prediction not in PREDICTIONS:
             raise MrharmonyError(
-                f"The model predicts {prediction}; only {' and '.join(PREDICTIONS)} are known here."
+                f"The model predicts {prediction}; choose one that predicts {' or '.join(PREDICTIONS)}."
             )
         return cls(scheduler.alphas_cumprod.double(), float(scheduler.final_alpha_cumprod), prediction)
 
@@ -79,12 +80,24 @@ class NoiseSchedule:
         next_alpha = self.last_alpha if following is None else float(self.alphas[following])
         return math.sqrt(next_alpha) * clean + math.sqrt(1 - next_alpha) * noise
 
+    def descend(
+        self,
+        latents: torch.Tensor,
+        steps: Iterable[tuple[int, int | None]],
+        predict: Callable[[torch.Tensor, int], torch.Tensor],
+    ) -> torch.Tensor:
+        """Take latents down all steps of `steps_along`; `predict` is the network, given latents and time."""
+        for time, following in steps:
+            latents = self.step(predict(latents, time), latents, time, following)
+        return latents
+
     def step_back(
         self, predicted: torch.Tensor, reached: torch.Tensor, time: int, following: int | None
     ) -> torch.Tensor:
         """Return the latents that `step` takes to `reached`, if the network predicts `predicted` for them.
 
-        A step is linear: a · latents + b · predicted. From pure noise to the end, a is 0 and nothing is told.
+        A step is linear: a · latents + b · predicted. From pure noise to the end a is 0, and there is no way
+        back.
         """
         kept = float(self.step(torch.zeros(()), torch.ones(()), time, following))
         return (reached - self.step(predicted, torch.zeros_like(predicted), time, following)) / kept
@@ -124,3 +137,8 @@ def sampling_times(steps: int, strength: float, training_times: int) -> list[int
     spaced = [round(training_times * (steps - n) / steps) - 1 for n in range(steps)]
     count = max(math.floor(steps * strength + 0.5), 1 if strength > 0 else 0)
     return spaced[steps - count :]
+
+
+def steps_along(times: Sequence[int]) -> list[tuple[int, int | None]]:
+    """Return each time with the following one; the last is followed by None, the end."""
+    return list(zip(times, [*times[1:], None], strict=True))

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
-from mrharmony.networks.devices import choose_device
 from mrharmony.networks.diffusion.data import SliceBatch, SliceData
 from mrharmony.networks.diffusion.networks import (
     INTENSITY_CENTRE,
@@ -18,12 +17,11 @@ from mrharmony.networks.diffusion.networks import (
     build_autoencoder,
     build_denoiser,
     build_scheduler,
-    decode,
     encode,
     predict_velocity,
     shrink_factor,
 )
-from mrharmony.networks.settings import NO_PROMPT, StageSettings, TrainingSettings
+from mrharmony.networks.settings import NO_PROMPT, StageSettings, TrainingSettings, choose_device
 from mrharmony.networks.training import Plan, Training, clip_gradients, schedule_share, step_generator
 from mrharmony.space.grid import Grid
 
@@ -223,10 +221,3 @@ def _scale_latents(autoencoder: AutoencoderKL, data: SliceData, settings: Traini
     batches = [data.batch(settings.denoiser_stage.batch, generator) for _ in range(BATCHES_TO_SCALE)]
     latents = torch.cat([encode(autoencoder, batch.images.to(autoencoder.device)) for batch in batches])
     autoencoder.register_to_config(scaling_factor=float(1.0 / latents.std()))
-
-
-@torch.no_grad()
-def round_trip_error(autoencoder: AutoencoderKL, batch: SliceBatch) -> float:
-    """Return the root mean square error of encode and decode inside the brain, in canonical units."""
-    restored = decode(autoencoder, encode(autoencoder, batch.images))
-    return float((restored - batch.images)[batch.images > 0].square().mean().sqrt())

@@ -1,6 +1,4 @@
-"""What image-to-image needs of a latent diffusion model, and the compact model in that form.
-
-Image-to-image: noise is added to a scan's slices and taken away again under another domain's prompt.
+"""Image-to-image: noise is added to a scan's slices and taken away again under another domain's prompt.
 
 Floats all the way: no picture format, no rounding to 8 bits, no resizing.
 """
@@ -8,9 +6,8 @@ Floats all the way: no picture format, no rounding to 8 bits, no resizing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol, Self
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -20,87 +17,15 @@ from skimage.metrics import structural_similarity
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
 from mrharmony.core.volume import FloatArray, Volume
-from mrharmony.networks.diffusion.model import LatentModel
-from mrharmony.networks.diffusion.networks import decode, encode, predict_velocity
-from mrharmony.networks.diffusion.sampling import SLICES_AT_ONCE, slice_positions
-from mrharmony.networks.diffusion.schedule import NoiseSchedule, sampling_times
+from mrharmony.networks.diffusion.sampling import (
+    SLICES_AT_ONCE,
+    Condition,
+    PictureModel,
+    guided,
+    slice_positions,
+)
+from mrharmony.networks.diffusion.schedule import sampling_times, steps_along
 from mrharmony.networks.settings import NO_PROMPT, Settings, parse_settings
-
-
-class PictureModel(Protocol):
-    """A latent diffusion model of brain slices; these are canonical intensities (batch, 1, height, width)."""
-
-    @property
-    def axis(self) -> int:
-        """Voxel axis that the slices are perpendicular to."""
-
-    @property
-    def schedule(self) -> NoiseSchedule:
-        """The noise schedule that the model was trained on."""
-
-    @property
-    def takes_structure(self) -> bool:
-        """Whether the denoiser was trained to see the structure of a slice."""
-
-    def encode(self, slices: torch.Tensor) -> torch.Tensor:
-        """Return scaled latents: the mode of the posterior, not a sample."""
-
-    def structure(self, slices: torch.Tensor) -> torch.Tensor:
-        """Return the latents by which the denoiser sees the structure of slices."""
-
-    def decode(self, latents: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-        """Return canonical intensities of slices of that height and width."""
-
-    def embed(self, prompt: str, positions: torch.Tensor) -> torch.Tensor:
-        """Return a prompt's tokens for slices at positions -1..1 along the axis, shape (batch, n, size)."""
-
-    def predict(
-        self, latents: torch.Tensor, structure: torch.Tensor | None, time: int, tokens: torch.Tensor
-    ) -> torch.Tensor:
-        """Return the network's prediction for noisy latents; structure None stands for none."""
-
-
-@dataclass(frozen=True)
-class CompactPictures:
-    """The compact model as a `PictureModel`: the paper's way, on our networks."""
-
-    model: LatentModel
-    axis: int = 1
-    takes_structure: bool = True
-
-    @property
-    def schedule(self) -> NoiseSchedule:
-        """The compact model's noise schedule."""
-        return NoiseSchedule.of(self.model.scheduler)
-
-    def encode(self, slices: torch.Tensor) -> torch.Tensor:
-        """Return scaled latents, the mode of the posterior."""
-        return encode(self.model.autoencoder, slices.to(self.model.autoencoder.device))
-
-    def structure(self, slices: torch.Tensor) -> torch.Tensor:
-        """Return the structure's latents; they are those of the slice."""
-        return self.encode(slices)
-
-    def decode(self, latents: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-        """Return canonical intensities; the compact model takes slices of one size only."""
-        del size
-        return decode(self.model.autoencoder, latents)
-
-    def embed(self, prompt: str, positions: torch.Tensor) -> torch.Tensor:
-        """Return the learned tokens of a known prompt, and those of the positions."""
-        device = self.model.denoiser.device
-        rows = self.model.prompts.rows([prompt] * len(positions)).to(device)
-        tokens: torch.Tensor = self.model.prompts(rows, positions.to(device))
-        return tokens
-
-    def predict(
-        self, latents: torch.Tensor, structure: torch.Tensor | None, time: int, tokens: torch.Tensor
-    ) -> torch.Tensor:
-        """Return the predicted v."""
-        times = torch.full((len(latents),), time, device=latents.device)
-        seen = torch.zeros_like(latents) if structure is None else structure
-        return predict_velocity(self.model.denoiser, latents, seen, times, tokens)
-
 
 WHITE = 1.25  # canonical units; brains end at about 1.1
 Select = Literal["mean", "best-ssim", "all"]
@@ -110,13 +35,9 @@ class TranslationSettings(Settings):
     """How slices are translated; the names are diffusers' where the paper uses them."""
 
     strength: float = Field(0.8, ge=0, le=1)  # share of the noise schedule; 0 is the autoencoder's round trip
-    num_inference_steps: int = Field(
-        50, ge=1, le=1000
-    )  # of the whole schedule, of which strength takes a share
+    num_inference_steps: int = Field(50, ge=1, le=1000)  # of the whole schedule, before strength
     guidance_scale: float = Field(7.5, ge=0)
-    input_weight: float | None = Field(
-        None, ge=0
-    )  # of the structure; None shows the model none, as the paper
+    input_weight: float | None = Field(None, ge=0)  # of the structure; None shows none, as in the paper
     num_images_per_prompt: int = Field(1, ge=1)
     select: Select = "mean"
     seed: int = Field(0, ge=0)
@@ -149,15 +70,6 @@ def read_translation(name: str) -> TranslationSettings:
     return parse_settings(TranslationSettings, name, Path(name).read_text("utf-8"))
 
 
-class _Slices(NamedTuple):
-    """Encoded slices with their prompts' tokens; the first axis of each tensor is the slice's."""
-
-    latents: torch.Tensor
-    structure: torch.Tensor | None
-    prompt: torch.Tensor
-    nothing: torch.Tensor
-
-
 def translate_brain(
     model: PictureModel, brain: Volume, prompt: str, settings: TranslationSettings
 ) -> tuple[Volume, ...]:
@@ -184,7 +96,7 @@ def translate_brain(
     Raises
     ------
     MrharmonyError
-        If structure is wanted of a model without, or nothing is in the brain.
+        If there is no brain, or an input weight for a model that was trained without structure.
     """
     stack = np.moveaxis(brain.voxels, model.axis, 0)
     filled = np.flatnonzero((stack > 0).any(axis=(1, 2)))
@@ -230,81 +142,49 @@ def translate_slices(
         raise MrharmonyError(
             "This model was trained without structure. Leave the input weight out, or train with it."
         )
-    encoded = _encode(model, slices, positions, prompt, settings)
+    parts = torch.split(slices, SLICES_AT_ONCE)
+    encoded = torch.cat([model.encode(part) for part in parts])
+    structure = None
+    if settings.input_weight is not None:
+        structure = torch.cat([model.structure(part) for part in parts])
+    condition = Condition(structure, model.embed(prompt, positions), model.embed(NO_PROMPT, positions))
     height, width = slices.shape[-2:]
     images = torch.empty(settings.num_images_per_prompt, *slices.shape)
     pairs = [(n, s) for n in range(settings.num_images_per_prompt) for s in range(len(slices))]
     for start in range(0, len(pairs), SLICES_AT_ONCE):
         numbers, places = (list(side) for side in zip(*pairs[start : start + SLICES_AT_ONCE], strict=True))
-        latents = _translate(model, encoded, numbers, places, settings)
+        chosen = Condition(*(None if part is None else part[places] for part in condition))  # type: ignore[arg-type]
+        latents = _translate(model, encoded[places], chosen, numbers, settings)
         images[numbers, places] = model.decode(latents, (height, width)).clamp_min(0).cpu()
     return images
 
 
-def _encode(
-    model: PictureModel,
-    slices: torch.Tensor,
-    positions: torch.Tensor,
-    prompt: str,
-    settings: TranslationSettings,
-) -> _Slices:
-    parts = torch.split(slices, SLICES_AT_ONCE)
-    shown = settings.input_weight is not None
-    return _Slices(
-        torch.cat([model.encode(part) for part in parts]),
-        torch.cat([model.structure(part) for part in parts]) if shown else None,
-        model.embed(prompt, positions),
-        model.embed(NO_PROMPT, positions),
-    )
-
-
 def _translate(
     model: PictureModel,
-    encoded: _Slices,
+    latents: torch.Tensor,
+    condition: Condition,
     numbers: Sequence[int],
-    places: list[int],
     settings: TranslationSettings,
 ) -> torch.Tensor:
-    """Return the latents of image `numbers` of slices `places`."""
+    """Return the latents of a slice each, translated to the images of the given numbers."""
     schedule = model.schedule
-    part = _Slices(*(None if tensor is None else tensor[places] for tensor in encoded))  # type: ignore[arg-type]
     times = sampling_times(settings.num_inference_steps, settings.strength, len(schedule.alphas))
     if not times:
-        return part.latents
-    noise = image_noise(part.latents.shape[1:], settings.seed, numbers).to(part.latents)
-    latents = schedule.noisy(part.latents, noise, torch.full((len(places),), times[0]))
-    for time, following in track(list(zip(times, [*times[1:], None], strict=True)), "translating"):
-        predicted = _guided(model, latents, part, time, settings)
-        latents = schedule.step(predicted, latents, time, following)
-    return latents
+        return latents
+    noise = image_noise(latents.shape[1:], settings.seed, numbers).to(latents)
+    noisy = schedule.noisy(latents, noise, torch.full((len(latents),), times[0]))
+    input_weight = 1.0 if settings.input_weight is None else settings.input_weight
+
+    def predict(latents: torch.Tensor, time: int) -> torch.Tensor:
+        return guided(model, latents, condition, time, settings.guidance_scale, input_weight)
+
+    return schedule.descend(noisy, track(steps_along(times), "translating"), predict)
 
 
 def image_noise(shape: torch.Size, seed: int, numbers: Sequence[int]) -> torch.Tensor:
     """Return each image's own noise, shape (images, *shape): of seed + its number, whatever the batch."""
     drawn = {n: torch.randn(shape, generator=torch.Generator().manual_seed(seed + n)) for n in set(numbers)}
     return torch.stack([drawn[n] for n in numbers])
-
-
-def _guided(
-    model: PictureModel, latents: torch.Tensor, part: _Slices, time: int, settings: TranslationSettings
-) -> torch.Tensor:
-    """Combine the predictions with and without prompt and structure; evaluate only those that count.
-
-    Without structure, classifier-free guidance (Ho & Salimans 2022, equation 6); with it, InstructPix2Pix's
-    (Brooks et al. 2023, equation 3).
-    """
-    prompt_weight = settings.guidance_scale
-    input_weight = 1.0 if settings.input_weight is None else settings.input_weight
-    terms = [
-        (prompt_weight, part.prompt, part.structure),
-        (input_weight - prompt_weight, part.nothing, part.structure),
-        (1.0 - input_weight, part.nothing, None),
-    ]
-    total = torch.zeros_like(latents)
-    for weight, tokens, structure in terms:
-        if weight != 0.0:
-            total = total + weight * model.predict(latents, structure, time, tokens)
-    return total
 
 
 def select_images(images: FloatArray, source: FloatArray, select: Select) -> FloatArray:

@@ -1,1 +1,1 @@
-"""A network that predicts how a head would look on reference scanners."""
+"""A network that predicts how a head appears on reference scanners."""

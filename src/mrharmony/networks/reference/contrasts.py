@@ -1,7 +1,4 @@
-"""The looks of a whole scan on the reference scanners, slice by slice.
-
-The mixture of reference looks that is nearest to a scan's contrast.
-"""
+"""A whole scan's contrasts on the reference scanners, and the mixture of them nearest to a given contrast."""
 
 from __future__ import annotations
 
@@ -14,11 +11,13 @@ from mrharmony.core.volume import BoolArray, FloatArray
 from mrharmony.networks.reference.network import ReferenceNetwork, slice_coordinates
 
 _AT_ONCE = 8  # slices: more are no quicker on a CPU
+_Array = NDArray[np.float64]
+_PULL = 1e-3  # ridge penalty that draws a mixture to the plain mean of the contrasts, squared canonical units
 
 
 @torch.inference_mode()
 def reference_contrasts(
-    network: ReferenceNetwork, brain: FloatArray, mask: BoolArray, wanted: BoolArray | None = None
+    network: ReferenceNetwork, brain: FloatArray, mask: BoolArray, where: BoolArray | None = None
 ) -> FloatArray:
     """Return what the reference scanners would have seen, without noise and receive field.
 
@@ -30,12 +29,12 @@ def reference_contrasts(
         Canonical intensities on the working grid, shape (i, j, k), 0 outside the brain.
     mask
         The brain.
-    wanted
-        The voxels of it that are asked for, all by default; coronal slices without any cost nothing.
+    where
+        The voxels of it to return, shape (i, j, k), all by default; coronal slices without any cost nothing.
 
     Returns
     -------
-    Canonical intensities of the wanted voxels, shape (references, n).
+    Canonical intensities of these voxels, shape (references, n).
 
     Raises
     ------
@@ -46,43 +45,41 @@ def reference_contrasts(
         raise MrharmonyError("No finite brain intensities to harmonize; look at the brain mask.")
     inside = np.where(mask, np.maximum(brain, 0), 0).astype(np.float32)
     padded = np.pad(inside, ((0, 0), (1, 1), (0, 0)))
-    wanted = mask if wanted is None else wanted & mask
-    places = np.flatnonzero(wanted.any(axis=(0, 2)))
+    chosen = mask if where is None else where & mask
+    places = np.flatnonzero(chosen.any(axis=(0, 2)))
     contrasts = np.zeros((mask.shape[1], network.references, mask.shape[0], mask.shape[2]), np.float32)
     for part in np.array_split(places, -(-len(places) // _AT_ONCE)):
         slices = np.stack([np.moveaxis(padded[:, place : place + 3], 1, 0) for place in part])
-        where = np.stack([slice_coordinates(brain.shape, int(place)) for place in part])
-        contrasts[part] = network(torch.from_numpy(slices), torch.from_numpy(where)).numpy()
-    return np.ascontiguousarray(np.moveaxis(contrasts, 0, 2)[:, wanted])
-
-
-_Array = NDArray[np.float64]
-
-_PULL = 1e-3  # of a mixture to the plain mean of the looks, squared canonical units
+        coordinates = np.stack([slice_coordinates(brain.shape, int(place)) for place in part])
+        contrasts[part] = network(torch.from_numpy(slices), torch.from_numpy(coordinates)).numpy()
+    return np.ascontiguousarray(np.moveaxis(contrasts, 0, 2)[:, chosen])
 
 
 def mixture_terms(contrasts: FloatArray | _Array) -> _Array:
-    """Return what a mixture is made of: the looks, shape (references, n), and a constant below them."""
+    """Return what is mixed: the contrasts, shape (references, n), and a constant as the last row."""
     return np.vstack([contrasts, np.ones_like(contrasts[:1])]).astype(np.float64)
 
 
-def fit_mixture(terms: _Array, wanted: FloatArray | _Array, trust: _Array | None = None) -> _Array:
-    """Return the weight of each term that gives wanted intensities best; ridge regression to the looks' mean.
+def fit_mixture(terms: _Array, target: FloatArray | _Array, trust: _Array | None = None) -> _Array:
+    """Return the weight of each term that gives target intensities best.
+
+    Ridge regression to the mean m of the contrasts: with T the terms, D the trust on the diagonal and y the
+    target, m + (T D Tᵀ + λ I)⁻¹ T D (y - Tᵀ m).
 
     Parameters
     ----------
     terms
         Of `mixture_terms`, or these times a gain, shape (references + 1, n).
-    wanted
+    target
         Canonical units, shape (n,).
     trust
-        Weight of each voxel, sum 1, shape (n,); alike by default.
+        Weight of each voxel, sum 1, shape (n,); the same for all by default.
     """
     references = len(terms) - 1
     mean = np.append(np.full(references, 1 / references), 0)
     weighted = terms / terms.shape[1] if trust is None else terms * trust
     normal = weighted @ terms.T + _PULL * np.eye(len(terms))
-    return np.asarray(mean + np.linalg.solve(normal, weighted @ (wanted - mean @ terms)))
+    return np.asarray(mean + np.linalg.solve(normal, weighted @ (target - mean @ terms)))
 
 
 def mixed(weights: _Array, terms: _Array) -> _Array:

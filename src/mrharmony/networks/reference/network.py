@@ -2,25 +2,20 @@
 
 A U-Net (Ronneberger et al. 2015). Trained on random physics, it learns which tissue is where, whatever the
 contrast, as SynthSR does (Iglesias et al. 2021, NeuroImage 237:118206).
-
-The reference network that ships with the package, and its file.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
-from mrharmony.core.atomic import write_bytes
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.tensors import open_tensors, save_tensors
 from mrharmony.core.volume import FloatArray
 from mrharmony.weights import shipped_references
 
@@ -30,6 +25,8 @@ CHANNELS = (48, 96, 144, 192)  # a level each; every level but the first halves 
 SHUFFLE = 2  # pixels along each edge that enter as one, so that the finest level costs a quarter
 _GROUPS = 8
 INTENSITY_CENTRE, INTENSITY_SPREAD = 0.6, 0.3  # of canonical brains: brings intensities to about mean 0, sd 1
+NETWORK = "network.safetensors"
+_CONTENT, _REMEDY = "a reference network", "install the package again"
 
 
 class _Block(nn.Module):
@@ -112,9 +109,6 @@ def slice_coordinates(shape: tuple[int, int, int], place: int) -> FloatArray:
     return np.stack([part[:, 0] for part in grid]).astype(np.float32)
 
 
-NETWORK = "network.safetensors"
-
-
 def save_network(network: ReferenceNetwork, directory: Path, references: tuple[str, ...]) -> None:
     """Write a trained network in half precision.
 
@@ -125,9 +119,8 @@ def save_network(network: ReferenceNetwork, directory: Path, references: tuple[s
     references
         Names of its reference scanners.
     """
-    tensors = {name: tensor.half().contiguous() for name, tensor in network.state_dict().items()}
-    about = {"references": json.dumps(references), "channels": json.dumps(network.channels)}
-    write_bytes(directory / NETWORK, save(tensors, metadata=about))
+    tensors = {name: tensor.half().numpy() for name, tensor in network.state_dict().items()}
+    save_tensors(directory / NETWORK, tensors, {"references": references, "channels": network.channels})
 
 
 def load_network(directory: Path) -> ReferenceNetwork:
@@ -138,28 +131,19 @@ def load_network(directory: Path) -> ReferenceNetwork:
     MrharmonyError
         If the file is missing, damaged or of another kind.
     """
-    path = directory / NETWORK
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = file.metadata()
-            network = ReferenceNetwork(
-                len(json.loads(about["references"])), tuple(json.loads(about["channels"]))
-            )
-            network.load_state_dict({name: file.get_tensor(name).float() for name in file.keys()})  # noqa: SIM118
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise MrharmonyError(
-            f"{path}: not a reference network ({error}); install the package again."
-        ) from error
+    with open_tensors(directory / NETWORK, _CONTENT, _REMEDY, "pt") as file:
+        network = ReferenceNetwork(len(file.record("references")), tuple(file.record("channels")))
+        network.load_state_dict({name: tensor.float() for name, tensor in file.tensors().items()})
     return network.requires_grad_(False).eval()
 
 
-@lru_cache(maxsize=1)
+@cache
 def shipped_network() -> ReferenceNetwork:
     """Return the shipped network; read once."""
     return load_network(shipped_references())
 
 
-@lru_cache(maxsize=1)
+@cache
 def network_hash() -> str:
     """Return the SHA-256 of the shipped network's file, hexadecimal.
 
@@ -172,10 +156,16 @@ def network_hash() -> str:
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
-        raise MrharmonyError(f"{path}: cannot be read ({error}); install the package again.") from error
+        raise MrharmonyError(f"{path}: cannot be read ({error}); {_REMEDY}.") from error
 
 
 def reference_names() -> tuple[str, ...]:
-    """Return the names of the shipped network's reference scanners."""
-    with safe_open(shipped_references() / NETWORK, framework="pt") as file:
-        return tuple(json.loads(file.metadata()["references"]))
+    """Return the names of the shipped network's reference scanners.
+
+    Raises
+    ------
+    MrharmonyError
+        If the file is missing, damaged or of another kind.
+    """
+    with open_tensors(shipped_references() / NETWORK, _CONTENT, _REMEDY) as file:
+        return tuple(file.record("references"))

@@ -62,7 +62,7 @@ class ReferenceBatch:
 
 
 class ReferenceSlices:
-    """Slices of virtual heads, every batch scanned afresh.
+    """Slices of virtual heads, scanned for each batch.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ class ReferenceSlices:
 
 @dataclass(frozen=True)
 class _Head:
-    """An anatomy with what a batch needs of it again and again.
+    """An anatomy, and what every batch needs of it.
 
     Parameters
     ----------

@@ -1,9 +1,8 @@
-"""Prompts of domains: plain names as in the paper, or tokens of their own in the text encoder's vocabulary.
+"""Making Stable Diffusion ready for DreamBooth: prompts of domains, and what of the model is trained.
 
+A prompt is a domain's plain name, as in the paper, or a token of its own in the text encoder's vocabulary.
 CLIP's vocabulary splits `ADNI2` and `ADNI3` into the same piece and one digit each, so plain names share most
 of what they mean; an added token belongs to its domain alone and starts as the mean of the name's pieces.
-
-What of a Stable Diffusion model is trained: all of it, low-rank adapters, tokens, the widened input.
 """
 
 from __future__ import annotations
@@ -14,11 +13,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from peft import LoraConfig, get_peft_model
 
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.networks.settings import DreamBoothSettings
 from mrharmony.networks.stable.model import StableDiffusion
-from mrharmony.networks.stable.settings import DreamBoothSettings
+
+UNET_LAYERS = ["to_q", "to_k", "to_v", "to_out.0"]
+TEXT_LAYERS = ["q_proj", "k_proj", "v_proj", "out_proj"]
 
 
 def instance_prompts(domains: Sequence[str], style: Literal["name", "token"]) -> dict[str, str]:
@@ -67,10 +68,6 @@ def add_tokens(model: StableDiffusion, prompts: Mapping[str, str]) -> list[int]:
 def _pieces(model: StableDiffusion, name: str) -> list[int]:
     pieces: list[int] = model.tokenizer(name, add_special_tokens=False).input_ids
     return pieces or [model.tokenizer.eos_token_id]
-
-
-UNET_LAYERS = ["to_q", "to_k", "to_v", "to_out.0"]
-TEXT_LAYERS = ["q_proj", "k_proj", "v_proj", "out_proj"]
 
 
 class PromptedUNet(torch.nn.Module):
@@ -129,10 +126,11 @@ def adapt(model: StableDiffusion, token_rows: list[int], settings: DreamBoothSet
     module = PromptedUNet(model)
     adapters: list[Any] = []
     if settings.method == "lora":
+        from peft import get_peft_model  # noqa: PLC0415 - takes seconds to import
+
         adapters.append(get_peft_model(model.unet, _lora(settings.lora_rank, UNET_LAYERS)))
-        model.unet.conv_in.requires_grad_(
-            settings.structure
-        )  # what was widened is new, adapters cannot reach it
+        # What was widened is new, and adapters do not reach it.
+        model.unet.conv_in.requires_grad_(settings.structure)
         if settings.text_encoder:
             adapters.append(get_peft_model(model.text_encoder, _lora(settings.lora_rank, TEXT_LAYERS)))
     else:
@@ -147,7 +145,7 @@ def adapt(model: StableDiffusion, token_rows: list[int], settings: DreamBoothSet
 
 
 def widen(model: StableDiffusion) -> None:
-    """Let the U-Net see the structure's latents beside the noisy ones; until it is trained it ignores them.
+    """Let the U-Net see the structure's latents beside the noisy ones; it ignores them until it is trained.
 
     The first convolution gets as many input channels again, with weights 0 (Brooks et al. 2023, section 3.2).
     """
@@ -174,10 +172,12 @@ def parameter_groups(adaptation: Adaptation) -> list[dict[str, Any]]:
 
 def _train_rows(table: torch.nn.Parameter, rows: list[int]) -> None:
     table.requires_grad_(True)
-    wanted = torch.zeros(len(table), 1)
-    wanted[rows] = 1.0
-    table.register_hook(lambda gradient: gradient * wanted.to(gradient))  # type: ignore[no-untyped-call]
+    trained = torch.zeros(len(table), 1)
+    trained[rows] = 1.0
+    table.register_hook(lambda gradient: gradient * trained.to(gradient))  # type: ignore[no-untyped-call]
 
 
-def _lora(rank: int, layers: list[str]) -> LoraConfig:
+def _lora(rank: int, layers: list[str]) -> Any:  # noqa: ANN401 - a `LoraConfig` of peft
+    from peft import LoraConfig  # noqa: PLC0415 - takes seconds to import
+
     return LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=layers)

@@ -1,12 +1,11 @@
-"""The slices that Stable Diffusion learns from: some of every scan, each domain drawn equally often.
+"""What Stable Diffusion learns from: slices of scans, each domain drawn equally often, and class pictures.
 
-Prior preservation: pictures of the class, made once by the untouched model and kept as floats.
+Class pictures (prior preservation, Ruiz et al. 2023) are made once by the untouched model and kept as floats.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +14,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
-from mrharmony.core.atomic import staged
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
+from mrharmony.core.tensors import open_tensors, save_tensors
 from mrharmony.core.volume import FloatArray
 from mrharmony.networks.diffusion.data import (
     SMALLEST_SLICE,
@@ -27,11 +25,12 @@ from mrharmony.networks.diffusion.data import (
     draw_structure_contrast,
     numpy_generator,
 )
-from mrharmony.networks.diffusion.schedule import sampling_times
+from mrharmony.networks.diffusion.schedule import sampling_times, steps_along
 from mrharmony.networks.diffusion.translation import image_noise
-from mrharmony.networks.settings import NO_PROMPT
+from mrharmony.networks.settings import NO_PROMPT, DreamBoothSettings
 from mrharmony.networks.stable.model import StableDiffusion
-from mrharmony.networks.stable.settings import DreamBoothSettings
+
+_CLASS_PICTURE = "a class picture", "delete it to make it again"
 
 
 class InstanceBatch(NamedTuple):
@@ -122,36 +121,47 @@ def class_picture_files(
     settings
         Class prompt, number, steps and guidance.
     directory
-        Where they are kept, one safetensors file each; a file of another prompt or model is made anew.
+        Where they are kept, one safetensors file each; a file of another prompt or model is replaced.
     base
         What identifies the model.
     """
     height, width = model.pictures(torch.zeros(1, 1, *size)).shape[-2:]
     recipe = {
         "base": base,
+        "guidance": settings.class_guidance,
         "prompt": settings.class_prompt,
+        "seed": settings.seed,
         "size": [height, width],
         "steps": settings.class_steps,
-        "guidance": settings.class_guidance,
-        "seed": settings.seed,
     }
-    note = json.dumps(recipe, sort_keys=True)
     files = [directory / f"{number:05d}.safetensors" for number in range(settings.class_images)]
-    missing = [number for number, file in enumerate(files) if _note(file) != note]
+    missing = [number for number, file in enumerate(files) if _recipe(file) != recipe]
     for number in track(missing, "class pictures", len(files), len(files) - len(missing)):
         picture = generate_picture(model, (height, width), settings, number)
-        content = save({"picture": picture}, metadata={"recipe": note})
-        with staged(files[number]) as file:
-            file.fill(lambda stream, content=content: stream.write(content))  # type: ignore[misc]
-            file.commit()
+        save_tensors(files[number], {"picture": picture.numpy()}, {"recipe": recipe})
     return files
 
 
+def _recipe(file: Path) -> object:
+    """Return what a picture was made from; None where there is no picture yet, or a damaged one."""
+    try:
+        with open_tensors(file, *_CLASS_PICTURE) as picture:
+            return picture.record("recipe")
+    except MrharmonyError:
+        return None
+
+
 def load_picture(file: Path) -> torch.Tensor:
-    """Read a class picture, shape (3, height, width), -1..1."""
-    with safe_open(file, framework="pt") as archive:
-        picture: torch.Tensor = archive.get_tensor("picture")
-    return picture
+    """Read a class picture, shape (3, height, width), -1..1.
+
+    Raises
+    ------
+    MrharmonyError
+        If the file is missing or damaged.
+    """
+    with open_tensors(file, *_CLASS_PICTURE, framework="pt") as picture:
+        tensor: torch.Tensor = picture.tensor("picture")
+    return tensor
 
 
 @torch.inference_mode()
@@ -166,19 +176,12 @@ def generate_picture(
     shape = torch.Size((model.vae.config.latent_channels, size[0] // factor, size[1] // factor))
     latents = image_noise(shape, settings.seed, [number]).to(model.device)
     prompt, nothing = (model.embed(text, torch.zeros(1)) for text in (settings.class_prompt, NO_PROMPT))
+
+    def predict(latents: torch.Tensor, time: int) -> torch.Tensor:
+        plain = model.predict(latents, None, time, nothing)
+        return plain + settings.class_guidance * (model.predict(latents, None, time, prompt) - plain)
+
     schedule = model.schedule
     times = sampling_times(settings.class_steps, 1.0, len(schedule.alphas))
-    for time, following in zip(times, [*times[1:], None], strict=True):
-        plain = model.predict(latents, None, time, nothing)
-        guided = plain + settings.class_guidance * (model.predict(latents, None, time, prompt) - plain)
-        latents = schedule.step(guided, latents, time, following)
-    return model.decode_pictures(latents)[0].clamp(-1, 1).cpu().contiguous()
-
-
-def _note(file: Path) -> str | None:
-    try:
-        with safe_open(file, framework="pt") as archive:
-            note: str | None = (archive.metadata() or {}).get("recipe")
-    except (OSError, SafetensorError):
-        return None
-    return note
+    latents = schedule.descend(latents, steps_along(times), predict)
+    return model.decode_pictures(latents)[0].clamp(-1, 1).cpu()

@@ -1,11 +1,7 @@
-"""Pictures to look at while Stable Diffusion is trained: a slice of every domain under every prompt.
+"""DreamBooth (Ruiz et al. 2023): Stable Diffusion learns what the scanners of some domains see.
 
-One pass of DreamBooth: what is drawn, what is predicted, and how wrong it is.
-
-DreamBooth (Ruiz et al. 2023): Stable Diffusion learns what the scanners of some domains see.
-
-Every random choice of a pass is drawn from the seed and the numbers of step, pass and process alone, so a run
-that was killed and resumed is the run that was not.
+Everything random in a pass is drawn from the seed and the numbers of pass and process alone, so a run that
+was killed and resumed is the run that was not.
 """
 
 from __future__ import annotations
@@ -22,71 +18,19 @@ from accelerate import Accelerator
 from mrharmony.core.atomic import staged
 from mrharmony.networks.diffusion.schedule import NoiseSchedule
 from mrharmony.networks.diffusion.translation import WHITE, TranslationSettings, translate_slices
-from mrharmony.networks.settings import NO_PROMPT
+from mrharmony.networks.settings import NO_PROMPT, DreamBoothSettings
 from mrharmony.networks.stable.adapting import Adaptation, adapt, add_tokens, parameter_groups, widen
 from mrharmony.networks.stable.data import SliceSet, class_picture_files, load_picture
 from mrharmony.networks.stable.model import StableDiffusion
-from mrharmony.networks.stable.settings import DreamBoothSettings
 from mrharmony.networks.training import LARGEST_GRADIENT, Plan, Training, step_generator
 
-STEPS = 20
-MOST_DOMAINS = 6
-
-
-def validation_picture(
-    model: StableDiffusion,
-    data: SliceSet,
-    prompts: Mapping[str, str],
-    settings: DreamBoothSettings,
-    file: Path,
-) -> None:
-    """Write a PNG: a row for each domain's first slice, the slice itself and its translation to each domain.
-
-    Parameters
-    ----------
-    model
-        As trained so far.
-    data, prompts
-        Slices and prompt of each domain; at most the first six are shown.
-    settings
-        Of the training; with structure, the slices are seen as structure too.
-    file
-        Where the picture goes.
-    """
-    names = list(data.slices)[:MOST_DOMAINS]
-    rows = np.stack([data.slices[name][0] for name in names]).astype(np.float32)
-    slices = torch.from_numpy(rows)[:, None]
-    translation = TranslationSettings(
-        num_inference_steps=STEPS, input_weight=1.0 if settings.structure else None, seed=settings.seed
-    )
-    positions = torch.zeros(len(slices))
-    columns = [slices] + [
-        translate_slices(model, slices, positions, prompts[name], translation)[0] for name in names
-    ]
-    upright = torch.rot90(torch.cat(columns, dim=1), 1, dims=(2, 3))
-    sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in upright.numpy()])
-    with staged(file) as new:
-        new.fill(
-            lambda stream: matplotlib.image.imsave(
-                stream, sheet, cmap="gray", vmin=0, vmax=WHITE, format="png"
-            )
-        )
-        new.commit()
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """What one pass learns from: the instance half first, then the class half if there is one."""
-
-    latents: torch.Tensor
-    structure: torch.Tensor | None
-    token_ids: torch.Tensor
-    instances: int
+STEPS = 20  # of a validation picture
+MOST_DOMAINS = 6  # in it
 
 
 @dataclass(frozen=True)
 class DreamBoothPass:
-    """Where passes come from.
+    """One pass of DreamBooth: what is drawn, what is predicted, and how wrong it is.
 
     Parameters
     ----------
@@ -112,21 +56,23 @@ class DreamBoothPass:
         """Return the loss of a pass whose randomness the generator decides."""
         schedule = self.model.schedule
         with torch.no_grad(), accelerator.autocast():
-            batch = self._batch(generator)
-        clean = batch.latents.float()
+            latents, structure, token_ids = self._batch(generator)
+        clean = latents.float()
         times = torch.randint(len(schedule.alphas), (len(clean),), generator=generator)
         noise = torch.randn(clean.shape, generator=generator).to(clean)
         noisy = schedule.noisy(clean, noise, times)
-        if batch.structure is not None:
-            noisy = torch.cat([noisy, batch.structure.float()], dim=1)
+        if structure is not None:
+            noisy = torch.cat([noisy, structure.float()], dim=1)
         with accelerator.autocast():
-            predicted = module(noisy, times.to(clean.device), batch.token_ids)
+            predicted = module(noisy, times.to(clean.device), token_ids)
         errors = (predicted.float() - schedule.target(clean, noise, times)).square().mean(dim=(1, 2, 3))
+        settings = self.settings
         return dreambooth_loss(
-            errors, times, schedule, batch.instances, self.settings.snr_gamma, self.settings.prior_weight
+            errors, times, schedule, settings.batch, settings.snr_gamma, settings.prior_weight
         )
 
-    def _batch(self, generator: torch.Generator) -> _Batch:
+    def _batch(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
+        """Return latents, structure latents and token numbers: instances first, then class pictures."""
         instances = self.data.batch(self.settings.batch, generator)
         prompts = [self.prompts[name] for name in instances.domains]
         pictures = self.model.pictures(instances.slices)
@@ -139,8 +85,7 @@ class DreamBoothPass:
         structure = None
         if self.model.takes_structure:
             prompts, structure = self._conditions(instances.structures, prompts, latents, generator)
-        token_ids = self.model.token_ids(prompts).to(latents.device)
-        return _Batch(latents, structure, token_ids, self.settings.batch)
+        return latents, structure, self.model.token_ids(prompts).to(latents.device)
 
     def _conditions(
         self,
@@ -149,7 +94,7 @@ class DreamBoothPass:
         latents: torch.Tensor,
         generator: torch.Generator,
     ) -> tuple[list[str], torch.Tensor]:
-        """Drop some prompts and structures, so that both can be weighed; class pictures have no structure."""
+        """Drop some prompts and structures, so that guidance can weigh both; class pictures have none."""
         count = len(structures)
         dropped = torch.rand(2, count, generator=generator)
         prompts = [
@@ -207,7 +152,7 @@ def train_dreambooth(
     base: str,
     only_cpu: bool = False,
 ) -> StableDiffusion:
-    """Train a model, or take it up where an earlier run into the same directory stopped.
+    """Train a model, or go on where an earlier run into the same directory stopped.
 
     Under `accelerate launch` every process draws its own slices and gradients are averaged.
 
@@ -224,9 +169,9 @@ def train_dreambooth(
     directory
         Holds class pictures, checkpoint, TensorBoard logs and validation pictures.
     base
-        What identifies the base model; class pictures of another base are made anew.
+        What identifies the base model; class pictures of another base are replaced.
     only_cpu
-        Leave a GPU alone.
+        Whether to leave a GPU alone.
 
     Returns
     -------
@@ -256,63 +201,79 @@ def train_dreambooth(
         widen(model)
     adaptation = adapt(model.to(accelerator.device), rows, settings)
     passes = DreamBoothPass(model, data, prompts, files, settings)
-    _Run(adaptation, passes, settings, directory).train(accelerator)
+    _train(adaptation, passes, directory, accelerator)
     accelerator.end_training()
     adaptation.merge()
     return model.to(torch.device("cpu"))
 
 
-@dataclass(frozen=True)
-class _Run:
-    """Everything that a training run needs."""
+def _train(adaptation: Adaptation, passes: DreamBoothPass, directory: Path, accelerator: Accelerator) -> None:
+    """Train from the last checkpoint to the last step; leave the averaged weights in the model."""
+    settings, trained = passes.settings, adaptation.parameters()
+    raw = torch.optim.AdamW(parameter_groups(adaptation), lr=settings.rate)
+    module, optimizer = accelerator.prepare(adaptation.module, raw)
+    training = Training(
+        directory / f"dreambooth-{passes.data.digest()}.safetensors",
+        trained,
+        optimizer,
+        trained.parameters() if settings.ema_decay else [],
+        Plan(settings.steps, lambda _: settings.rate, settings.ema_decay, settings.checkpoint_every),
+        keeps=accelerator.is_main_process,
+    )
+    every = settings.validate_every
+    for step in training.steps("training Stable Diffusion"):
+        value = _gradients(accelerator, module, passes, step)
+        accelerator.clip_grad_norm_(trained.parameters(), LARGEST_GRADIENT)
+        training.update()
+        accelerator.log({"loss": value}, step=step)
+        due = every and (step + 1 == settings.steps or (step + 1) % every == 0)
+        if due and accelerator.is_main_process:
+            adaptation.module.eval()
+            with training.averaged_weights():
+                validation_picture(passes, directory / "validation" / f"step-{step + 1:06d}.png")
+            adaptation.module.train()
 
-    adaptation: Adaptation
-    passes: DreamBoothPass
-    settings: DreamBoothSettings
-    directory: Path
 
-    def train(self, accelerator: Accelerator) -> None:
-        """Train from the last checkpoint to the last step; leave the averaged weights in the model."""
-        settings, trained = self.settings, self.adaptation.parameters()
-        raw = torch.optim.AdamW(parameter_groups(self.adaptation), lr=settings.rate)
-        module, optimizer = accelerator.prepare(self.adaptation.module, raw)
-        plan = Plan(settings.steps, lambda _: settings.rate, settings.ema_decay, settings.checkpoint_every)
-        training = Training(
-            self.directory / f"dreambooth-{self.passes.data.digest()}.safetensors",
-            trained,
-            optimizer,
-            trained.parameters() if settings.ema_decay else [],
-            plan,
-            keeps=accelerator.is_main_process,
+def _gradients(accelerator: Accelerator, module: torch.nn.Module, passes: DreamBoothPass, step: int) -> float:
+    """Gather the gradients of the passes of a step; return the passes' mean loss."""
+    settings, total = passes.settings, 0.0
+    for number in range(step * settings.accumulation, (step + 1) * settings.accumulation):
+        generator = step_generator(settings.seed, f"dreambooth-{accelerator.process_index}", number)
+        with accelerator.accumulate(module):
+            loss = passes.loss(accelerator, module, generator)
+            accelerator.backward(loss)
+        total += float(loss.detach())
+    return total / settings.accumulation
+
+
+def validation_picture(passes: DreamBoothPass, file: Path) -> None:
+    """Write a PNG: a row for each domain's first slice, the slice itself and its translation to each domain.
+
+    Parameters
+    ----------
+    passes
+        The model as trained so far, and slices and prompts of the domains, of which the first six are shown.
+        With structure, the slices are seen as structure too.
+    file
+        Where the picture goes.
+    """
+    model, data, prompts, settings = passes.model, passes.data, passes.prompts, passes.settings
+    names = list(data.slices)[:MOST_DOMAINS]
+    rows = np.stack([data.slices[name][0] for name in names]).astype(np.float32)
+    slices = torch.from_numpy(rows)[:, None]
+    translation = TranslationSettings(
+        num_inference_steps=STEPS, input_weight=1.0 if settings.structure else None, seed=settings.seed
+    )
+    positions = torch.zeros(len(slices))
+    columns = [slices] + [
+        translate_slices(model, slices, positions, prompts[name], translation)[0] for name in names
+    ]
+    upright = torch.rot90(torch.cat(columns, dim=1), 1, dims=(2, 3))
+    sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in upright.numpy()])
+    with staged(file) as new:
+        new.fill(
+            lambda stream: matplotlib.image.imsave(
+                stream, sheet, cmap="gray", vmin=0, vmax=WHITE, format="png"
+            )
         )
-        every = settings.validate_every
-        for step in training.steps("training Stable Diffusion"):
-            value = self._gradients(accelerator, module, step)
-            training.update()
-            accelerator.log({"loss": value}, step=step)
-            due = every and (step + 1 == settings.steps or (step + 1) % every == 0)
-            if due and accelerator.is_main_process:
-                self._validate(training, step + 1)
-
-    def _gradients(self, accelerator: Accelerator, module: torch.nn.Module, step: int) -> float:
-        """Compute the gradients of a step, clipped; return the mean loss of its passes."""
-        total = 0.0
-        for number in range(self.settings.accumulation):
-            passes = step * self.settings.accumulation + number
-            generator = step_generator(self.settings.seed, f"dreambooth-{accelerator.process_index}", passes)
-            with accelerator.accumulate(module):
-                loss = self.passes.loss(accelerator, module, generator)
-                accelerator.backward(loss)
-            total += float(loss.detach())
-        accelerator.clip_grad_norm_(list(self.adaptation.parameters()), LARGEST_GRADIENT)
-        return total / self.settings.accumulation
-
-    def _validate(self, training: Training, step: int) -> None:
-        training.average.store(training.averaged)
-        training.average.copy_to(training.averaged)
-        self.adaptation.module.eval()
-        file = self.directory / "validation" / f"step-{step:06d}.png"
-        source = self.passes
-        validation_picture(source.model, source.data, source.prompts, self.settings, file)
-        self.adaptation.module.train()
-        training.average.restore(training.averaged)
+        new.commit()
