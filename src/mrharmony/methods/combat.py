@@ -97,7 +97,7 @@ def fit_combat(domains: Brains) -> Fitted:
     require_brains(domains, least=2)
     brains = [brain for domain in domains.values() for brain in domain]
     for brain in brains:
-        require_grid(brain.volume.shape, brain.volume.affine)
+        require_grid(brain)
     mask = np.mean([brain.mask for brain in brains], axis=0) >= PRESENCE
     if not mask.any():
         raise MrharmonyError(

@@ -194,7 +194,7 @@ def load_cyclegan(directory: Path, settings: MethodSettings = _DEFAULTS) -> Cycl
 
 def _stack(brains: Sequence[CanonicalBrain]) -> NDArray[np.float16]:
     for brain in brains:
-        require_grid(brain.volume.shape, brain.volume.affine)
+        require_grid(brain)
     return np.stack([np.where(brain.mask, brain.volume.voxels, 0).astype(np.float16) for brain in brains])
 
 

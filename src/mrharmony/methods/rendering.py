@@ -13,7 +13,7 @@ from scipy.ndimage import distance_transform_edt, map_coordinates
 
 from mrharmony.core.domain import Domain
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.core.volume import BoolArray, FloatArray, Matrix, Volume
+from mrharmony.core.volume import BoolArray, FloatArray, Volume
 from mrharmony.domains.statistics import DomainStatistics, target_statistics
 from mrharmony.evidence.drift import scan_evidence
 from mrharmony.lock.bilateral_grid import BilateralGrid
@@ -22,6 +22,7 @@ from mrharmony.lock.fit import fit_bilateral_grid
 from mrharmony.methods.protocol import Extent, HarmonizedVolume
 from mrharmony.prepare.canonical import (
     STATISTICS_ZOOM,
+    CanonicalBrain,
     brain_intensities,
     brain_positions,
     canonical_brain,
@@ -214,17 +215,17 @@ def filled_outward(voxels: FloatArray, mask: BoolArray) -> FloatArray:
     return np.asarray(voxels[tuple(nearest)])
 
 
-def require_grid(shape: tuple[int, int, int], affine: Matrix) -> None:
-    """Refuse a training brain that lies on another grid than the one of all fits.
+def require_grid(brain: CanonicalBrain) -> None:
+    """Refuse a training brain that is not on the grid of all fits, `Grid.working(2.0)`.
 
     Raises
     ------
     MrharmonyError
-        If shape or affine differ from `Grid.working(2.0)`.
+        If its shape or affine is another one.
     """
-    grid = Grid.working(STATISTICS_ZOOM)
-    if shape != grid.shape or not np.allclose(affine, grid.affine):
-        size = "×".join(str(count) for count in shape)
+    grid, volume = Grid.working(STATISTICS_ZOOM), brain.volume
+    if volume.shape != grid.shape or not np.allclose(volume.affine, grid.affine):
+        size = "×".join(str(count) for count in volume.shape)
         raise MrharmonyError(
             f"A training brain of {size} voxels is not on the 2 mm template grid; resample it."
         )

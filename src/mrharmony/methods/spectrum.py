@@ -62,7 +62,7 @@ def brain_spectrum(brain: CanonicalBrain) -> Spectrum:
     MrharmonyError
         If the brain is empty, not finite, or not on the 2 mm template grid.
     """
-    require_grid(brain.volume.shape, brain.volume.affine)
+    require_grid(brain)
     intensities = masked(brain)
     mean = float(intensities.mean())
     contrast = np.zeros(_SHAPE)

@@ -113,7 +113,7 @@ class ClassicalHarmonizer:
             If the target domain is unknown.
         """
         domain = self.statistics.get(source.name) if source and self.name in _KNOWS_THE_SOURCE else None
-        before = domain or scan_statistics(scan)
+        before = domain or scan.once(scan_statistics)
         curves = CURVES[self.name](before, target_statistics(self.statistics, target))
         return curves if self.extent == "brain" else curves.grounded()
 
@@ -144,8 +144,4 @@ def load_curves(name: str, directory: Path, settings: MethodSettings) -> Classic
 
 def scan_statistics(scan: PreparedScan) -> DomainStatistics:
     """Return the statistics of one scan, on the 2 mm grid that domains' statistics are taken on."""
-    return scan.once(_statistics)
-
-
-def _statistics(scan: PreparedScan) -> DomainStatistics:
     return brain_statistics(canonical_brain(scan))
