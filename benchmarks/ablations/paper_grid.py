@@ -18,9 +18,9 @@ from typing import Any
 
 from benchmarks._shared.command import start
 from benchmarks._shared.reports import Report, save
-from mrharmony.benchmark.paper.figures import draw_grid
-from mrharmony.benchmark.paper.grid import measure_grid, score_images
-from mrharmony.benchmark.paper.study import PaperRequest, Study, cell_record, evaluate_paper, open_study
+from mrharmony.benchmark.paper.grid import draw_grid, measure_grid, score_images
+from mrharmony.benchmark.paper.slices import PaperRequest
+from mrharmony.benchmark.paper.study import Study, cell_record, evaluate_paper, open_study
 from mrharmony.networks.diffusion.translation import TranslationSettings
 from mrharmony.weights import shipped_model
 
@@ -38,12 +38,12 @@ def main() -> None:
         record["whole_preset"] = whole_preset(study, asked.whole_images)
     if asked.grid_images:
         settings = request.search.model_copy(update={"num_images_per_prompt": asked.grid_images})
-        cells = measure_grid(study.folder, *study.judged, settings)
+        cells = measure_grid(study.folder, *study.tested, settings)
     else:
         cells = measure_grid(study.folder, *study.training, request.search)
     record["grid"] = [cell_record(cell) for cell in cells]
     record["grid_on"] = "evaluated scans" if asked.grid_images else "training scans"
-    record["directions"] = [way.name for way in study.judged]
+    record["directions"] = [way.name for way in study.tested]
     save(asked, report(record, asked.command), record, asked.name)
     stem, (between, within) = f"{asked.stem.name}-{asked.name}", record["directions"]
     title = f"{between} and {within}, {record['grid_on']}; red: chosen on training scans"
@@ -68,7 +68,7 @@ def request_of(asked: Namespace) -> PaperRequest:
 
 def whole_preset(study: Study, images: int) -> dict[str, object]:
     """Run the paper's 1000 steps on the slices between domains, whatever the study's number of steps was."""
-    between = study.judged[0]
+    between = study.tested[0]
     settings = TranslationSettings.paper("all").model_copy(update={"num_images_per_prompt": images})
     made = study.folder.translate(between.slices, between.target, settings)
     return {

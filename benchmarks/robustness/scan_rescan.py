@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks._shared.command import start
 from benchmarks._shared.heads import GRID
 from benchmarks._shared.reports import Report, save
-from mrharmony.evaluate.consistency import repeat_floor
+from mrharmony.evaluate.anatomy import repeat_floor
 from mrharmony.jobs.brains import ScanFile, load_brain, prepare_positions
 from mrharmony.prepare.canonical import CanonicalBrain
 from mrharmony.simulate.cohort import write_cohort

@@ -12,12 +12,11 @@ from mrharmony.benchmark.paper.grid import (
     GUIDANCES,
     STRENGTHS,
     Cell,
-    Direction,
     DirectionScores,
-    PictureFolder,
     best_cell,
 )
-from mrharmony.benchmark.paper.slices import PaperScan, PaperSlices
+from mrharmony.benchmark.paper.methods import PictureFolder
+from mrharmony.benchmark.paper.slices import Direction, PaperScan, PaperSlices
 from mrharmony.benchmark.paper.study import way_back
 from mrharmony.core.volume import Volume
 from mrharmony.domains.statistics import fit_statistics, save_statistics

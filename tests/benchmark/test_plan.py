@@ -72,7 +72,7 @@ def test_a_plan_reaches_another_process_as_it_is(tmp_path: Path):
     assert list(plan.scans) == sorted(scan.key for scan in plan.testing)
     received = pickle.loads(pickle.dumps(plan))  # noqa: S301 - our own bytes
     assert received == plan
-    assert received.judged == plan.judged
+    assert received.evaluated == plan.evaluated
 
 
 def test_a_given_split_is_kept(tmp_path: Path):
@@ -113,8 +113,8 @@ def test_where_there_are_new_domains_only_scans_from_there_are_judged(tmp_path: 
     plan = make_plan(virtual(root), "session", "a")
     (fold,) = plan.folds
     assert plan.new == ("new",)
-    assert {scan.domain for scan in plan.judged} == {scan.domain for scan in plan.homes} == {"new"}
-    assert plan.targets(fold, plan.judged[0]) == ("a", "b")
+    assert {scan.domain for scan in plan.evaluated} == {scan.domain for scan in plan.homes} == {"new"}
+    assert plan.targets(fold, plan.evaluated[0]) == ("a", "b")
 
 
 def test_a_travelling_subjects_home_is_its_own_site(tmp_path: Path):

@@ -8,8 +8,13 @@ from virtual_study import through, truth_fitted, with_voxels
 from mrharmony.domains.statistics import brain_statistics, fit_statistics
 from mrharmony.evaluate.anatomy import compare_anatomy
 from mrharmony.evaluate.biology import biology_scores
-from mrharmony.evaluate.consistency import identity_scores, summarize_identity
-from mrharmony.evaluate.paired import leak_suspected, leaked_noise, paired_scores
+from mrharmony.evaluate.paired import (
+    identity_scores,
+    leak_suspected,
+    leaked_noise,
+    paired_scores,
+    summarize_identity,
+)
 from mrharmony.evaluate.tissues import TargetVolumetry
 from mrharmony.methods.tone_curves import global_curve, regional_curves
 

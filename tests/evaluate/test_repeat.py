@@ -3,7 +3,7 @@
 import pytest
 
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.evaluate.consistency import repeat_floor
+from mrharmony.evaluate.anatomy import repeat_floor
 
 
 def test_the_floor_of_two_scans_of_one_head(scan_at_a, rescan_at_a):

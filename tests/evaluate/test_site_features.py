@@ -114,7 +114,7 @@ def test_a_brain_that_lies_elsewhere_has_no_slices_to_compare():
     brain = ball()
     moved = GRID.affine.copy()
     moved[1, 3] += 60
-    with pytest.raises(MrharmonyError, match="posture"):
+    with pytest.raises(MrharmonyError, match="alignment"):
         slice_features(brain._replace(volume=Volume(brain.volume.voxels, moved)))
     without_middle = brain.mask & (np.abs(GRID.positions()[..., 1]) > 25)
     with pytest.raises(MrharmonyError, match="central slice"):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.evaluate.site_folds import shuffled_labels, site_labels, subject_folds, usable_folds
+from mrharmony.evaluate.site_probe import shuffled_labels, site_labels, subject_folds, usable_folds
 
 HOMES = st.lists(
     st.lists(st.integers(0, 2), min_size=1, max_size=4), min_size=9, max_size=15

@@ -10,9 +10,14 @@ from hypothesis import strategies as st
 from site_people import PEOPLE, SITES, SUBJECTS, at_second_site
 
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.evaluate.unlearning.splits import UnlearningData, latent_features, require_splits
-from mrharmony.evaluate.unlearning.study import UnlearningStudy, unlearning_study
-from mrharmony.evaluate.unlearning.training import (
+from mrharmony.evaluate.unlearning import (
+    UnlearningData,
+    UnlearningStudy,
+    latent_features,
+    require_splits,
+    unlearning_study,
+)
+from mrharmony.evaluate.unlearning_network import (
     UnlearningSettings,
     confusion_loss,
     task_loss,

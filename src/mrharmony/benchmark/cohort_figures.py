@@ -1,6 +1,6 @@
-"""From a method's cohort figures to its cells of the table.
+"""Figures of a cohort that a method has brought to one domain: sites, anatomy, biology, leaks.
 
-Figures over a cohort that a method has brought to one domain: sites, anatomy, biology, leaks.
+`figure_method` works them out and keeps them as JSON; `cohort_columns` turns them into cells of the table.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -29,74 +29,14 @@ from mrharmony.evaluate.site_probe import CrossFittedProbe, cross_fit_probe, pro
 from mrharmony.evaluate.tissues import TargetVolumetry, TissueSegmentation
 from mrharmony.prepare.canonical import CanonicalBrain
 
-
-def cohort_columns(figures: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the table's cells of a method's cohort figures; what could not be worked out is left out."""
-    row: dict[str, Any] = {}
-    for name, columns in (("sites", _sites), ("anatomy", _anatomy), ("biology", _biology), ("leak", _leak)):
-        if name in figures and "refused" not in figures[name]:
-            row |= columns(figures[name])
-    return {key: None if value is None else float(value) for key, value in row.items()}
-
-
-def _sites(sites: Mapping[str, Any]) -> dict[str, Any]:
-    distances, linear = sites["distances"], sites["linear"]
-    return {
-        "chance": linear["scores"]["chance"],
-        "probe_linear": np.mean(linear["scores"]["balanced_accuracy"]),
-        "probe_linear_control": np.mean(linear["control"]["balanced_accuracy"]),
-        "probe_linear_frozen": np.mean(sites["frozen"]["balanced_accuracy"]),
-        "probe_cnn": np.mean(sites["cnn"]["balanced_accuracy"]),
-        "probe_cnn_control": _mean_accuracy(sites.get("cnn_control")),
-        "wasserstein": np.mean(list(distances["wasserstein"].values())),
-        "mmd": distances["mmd2"],
-        "fid": distances["fid"],
-        "kid": distances["kid"],
-    }
-
-
-def _mean_accuracy(scores: Mapping[str, Any] | None) -> float | None:
-    return float(np.mean(scores["balanced_accuracy"])) if scores else None
-
-
-def _anatomy(anatomy: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "drift": np.median(anatomy["greatest_drift_percent"]),
-        "drift_95": np.percentile(anatomy["greatest_drift_percent"], 95),
-        "dice": np.mean(anatomy["dice"]),
-        "edges": np.mean(anatomy["edge_correspondence"]),
-    }
-
-
-def _biology(biology: Mapping[str, Any]) -> dict[str, Any]:
-    if "slope_kept" not in biology:  # no truth
-        group = biology["group_difference"]
-        return {
-            "partial": biology["partial_correlation"]["value"],
-            "cohen": group["value"] if group else None,
-        }
-    return {
-        "slope": biology["slope_kept"],
-        "rank": biology["rank"],
-        "group": biology["difference_kept"],
-        "ventricle_error": biology["log_error"],
-        "site_shift": biology["site_shift"],
-    }
-
-
-def _leak(leak: Mapping[str, Any]) -> dict[str, Any]:
-    return {"leak": max(leak["leaked_noise"], default=None)}
-
-
 Vector = NDArray[np.float64]
-# Columns of participants.tsv, the first that is there, and what log volume is linear in.
+# Columns of participants.tsv, in order of preference, and what log volume is linear in.
 FACTORS: dict[str, Callable[[Vector], Vector]] = {"ventricle_scale": np.log, "age": np.asarray}
 GROUP = "group"
 LEAST_HEADS = 3
-CNN_FOLDS = 3  # of five, the probe's training would be most of a benchmark's time
+CNN_FOLDS = 3  # with five, the training of the network would take most of a benchmark's time
 Brains = Mapping[str, CanonicalBrain]
 Block = Callable[[Brains], dict[str, Any]]
-_judges: list[CohortJudge] = []  # of this process, which works for one benchmark
 
 
 def segment_scan(contest: Contest, scan: BenchmarkScan) -> None:
@@ -105,14 +45,17 @@ def segment_scan(contest: Contest, scan: BenchmarkScan) -> None:
 
 
 def figure_method(contest: Contest, method: str) -> None:
-    """Work out the cohort figures of a method; what the methods share is done once in each process."""
-    if not _judges:
-        _judges.append(CohortJudge(contest))
-    write_json(contest.folder.figures(method), _judges[0].figures(method))
+    """Write the cohort figures of a method; each process reads the scans once for all its methods."""
+    write_json(contest.folder.figures(method), _cohort(contest).figures(method))
 
 
-class CohortJudge:
-    """The scans of a cohort before harmonization, and what all methods' figures take from them.
+@lru_cache(maxsize=1)
+def _cohort(contest: Contest) -> Cohort:
+    return Cohort(contest)
+
+
+class Cohort:
+    """The evaluated scans before harmonization, and what the figures of all methods take from them.
 
     Parameters
     ----------
@@ -122,12 +65,13 @@ class CohortJudge:
 
     def __init__(self, contest: Contest) -> None:
         self._contest = contest
-        self._scans = contest.present(contest.plan.judged)
+        self._scans = contest.present(contest.plan.evaluated)
         self._homes = contest.present(contest.plan.homes)
         self._raw = {scan.key: contest.brain(scan) for scan in self._scans}
+        self._sites_subjects = [s.domain for s in self._scans], [s.subject for s in self._scans]
 
     def figures(self, method: str) -> dict[str, Any]:
-        """Return a method's figures; of a block that cannot be worked out, the reason."""
+        """Return a method's figures; for a block that cannot be worked out, the reason."""
         folder = self._contest.folder
         served = [scan for scan in self._scans if folder.has_brain(method, scan)]
         brains = {scan.key: folder.load_brain(method, scan, self._raw[scan.key]) for scan in served}
@@ -136,37 +80,34 @@ class CohortJudge:
             return {"refused": f"{missing} of {len(self._scans)} scans cannot be brought to the target"}
         sites = partial(self._sites, control=method == NOTHING)
         blocks: dict[str, Block] = {"sites": sites, "anatomy": self._anatomy, "biology": self._biology}
-        figures = {name: _or_reason(block, brains) for name, block in blocks.items()}
         if method != CEILING and self._contest.plan.travelling:
-            figures["leak"] = _or_reason(self._leak, brains)
-        return figures
+            blocks["leak"] = self._leak
+        return {name: _or_reason(block, brains) for name, block in blocks.items()}
 
     def _sites(self, brains: Brains, *, control: bool) -> dict[str, Any]:
         """Return how well the site can still be found, and how far the sites are apart.
 
-        The CNN has its `control`, shuffled labels, where asked for.
+        With `control` the CNN is also trained on shuffled labels, which takes twice as long.
         """
         after = list(brains.values())
         labels = [self._tissues[scan.key].labels for scan in self._scans]
         features = probe_inputs("linear", after)
-        return {
+        figures = {
             "linear": asdict(probe_sites(after, *self._sites_subjects, "linear", inputs=features)),
             "frozen": asdict(self._frozen_probe.input_scores(features)),
-            **self._cnn(after, control),
-            "distances": asdict(site_distances(after, *self._sites_subjects, labels, features)),
         }
-
-    def _cnn(self, after: Sequence[CanonicalBrain], control: bool) -> dict[str, Any]:
-        """Return what the retrained CNN finds; with a control of its own it takes twice as long."""
         if control:
             probed = probe_sites(after, *self._sites_subjects, "cnn", folds=CNN_FOLDS)
-            return {"cnn": asdict(probed.scores), "cnn_control": asdict(probed.control)}
-        slices = probe_inputs("cnn", after)
-        fitted = cross_fit_probe(after, *self._sites_subjects, "cnn", folds=CNN_FOLDS, inputs=slices)
-        return {"cnn": asdict(fitted.input_scores(slices))}
+            figures |= {"cnn": asdict(probed.scores), "cnn_control": asdict(probed.control)}
+        else:
+            slices = probe_inputs("cnn", after)
+            fitted = cross_fit_probe(after, *self._sites_subjects, "cnn", folds=CNN_FOLDS, inputs=slices)
+            figures["cnn"] = asdict(fitted.input_scores(slices))
+        distances = site_distances(after, *self._sites_subjects, labels, features)
+        return {**figures, "distances": asdict(distances)}
 
     def _anatomy(self, brains: Brains) -> dict[str, Any]:
-        """Return what became of the anatomy of each subject's home scan."""
+        """Return how the anatomy of each subject's home scan has changed."""
         scores = [
             compare_anatomy(self._raw[scan.key], brains[scan.key], self._tissues[scan.key])
             for scan in self._homes
@@ -214,10 +155,6 @@ class CohortJudge:
         return self._contest.brain(next(there))
 
     @cached_property
-    def _sites_subjects(self) -> tuple[list[str], list[str]]:
-        return [scan.domain for scan in self._scans], [scan.subject for scan in self._scans]
-
-    @cached_property
     def _tissues(self) -> dict[str, TissueSegmentation]:
         folder = self._contest.folder
         return {scan.key: folder.segmentation(scan, self._raw[scan.key]) for scan in self._scans}
@@ -228,14 +165,12 @@ class CohortJudge:
 
     @cached_property
     def _volumetry(self) -> TargetVolumetry:
-        """Volumetry of the target domain, from all its scans that some method may be fitted on."""
+        """Volumetry of the target domain, from all its scans that methods may be fitted on."""
         plan = self._contest.plan
-        training = {
-            scan.key: scan
-            for fold in plan.folds
-            for scan in self._contest.present(fold.training_of(plan.target))
-        }
-        return TargetVolumetry.fit(self._contest.brain(scan) for scan in training.values())
+        training = dict.fromkeys(
+            scan.key for fold in plan.folds for scan in self._contest.present(fold.training_of(plan.target))
+        )
+        return TargetVolumetry.fit(self._contest.brain(plan.scans[key]) for key in training)
 
 
 def _or_reason(block: Block, brains: Brains) -> dict[str, Any]:
@@ -257,3 +192,58 @@ def _finite(value: object) -> object:
 def _two_groups(scans: Sequence[BenchmarkScan]) -> list[str] | None:
     groups = [scan.participant.get(GROUP, "") for scan in scans]
     return groups if len(set(groups)) == 2 and "" not in groups else None
+
+
+def cohort_columns(figures: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return the table's cells from a method's cohort figures, without those that could not be worked out."""
+    row: dict[str, Any] = {}
+    for name, columns in (("sites", _sites), ("anatomy", _anatomy), ("biology", _biology), ("leak", _leak)):
+        if name in figures and "refused" not in figures[name]:
+            row |= columns(figures[name])
+    return {key: None if value is None else float(value) for key, value in row.items()}
+
+
+def _sites(sites: Mapping[str, Any]) -> dict[str, Any]:
+    distances, linear, control = sites["distances"], sites["linear"], sites.get("cnn_control")
+    return {
+        "chance": linear["scores"]["chance"],
+        "probe_linear": np.mean(linear["scores"]["balanced_accuracy"]),
+        "probe_linear_control": np.mean(linear["control"]["balanced_accuracy"]),
+        "probe_linear_frozen": np.mean(sites["frozen"]["balanced_accuracy"]),
+        "probe_cnn": np.mean(sites["cnn"]["balanced_accuracy"]),
+        "probe_cnn_control": np.mean(control["balanced_accuracy"]) if control else None,
+        "wasserstein": np.mean(list(distances["wasserstein"].values())),
+        "mmd": distances["mmd2"],
+        "fid": distances["fid"],
+        "kid": distances["kid"],
+    }
+
+
+def _anatomy(anatomy: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "drift": np.median(anatomy["greatest_drift_percent"]),
+        "drift_95": np.percentile(anatomy["greatest_drift_percent"], 95),
+        "dice": np.mean(anatomy["dice"]),
+        "edges": np.mean(anatomy["edge_correspondence"]),
+    }
+
+
+def _biology(biology: Mapping[str, Any]) -> dict[str, Any]:
+    if "slope_kept" in biology:
+        columns = {
+            "slope": "slope_kept",
+            "rank": "rank",
+            "group": "difference_kept",
+            "ventricle_error": "log_error",
+            "site_shift": "site_shift",
+        }
+        return {column: biology[name] for column, name in columns.items()}
+    group = biology["group_difference"]  # of a cohort without truth
+    return {
+        "partial": biology["partial_correlation"]["value"],
+        "cohen": group["value"] if group else None,
+    }
+
+
+def _leak(leak: Mapping[str, Any]) -> dict[str, Any]:
+    return {"leak": max(leak["leaked_noise"], default=None)}

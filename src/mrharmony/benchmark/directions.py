@@ -1,4 +1,4 @@
-"""Paired scores summed up: by direction, over all directions, and beside the best rival and the ceiling."""
+"""Paired scores by direction and over all directions, beside the best simple method and the ceiling."""
 
 from __future__ import annotations
 
@@ -33,16 +33,7 @@ class PairedCell(NamedTuple):
 
 @dataclass(frozen=True)
 class DirectionScores:
-    """Mean scores of a method over the heads in one direction, and its gain with a bootstrap interval.
-
-    Parameters
-    ----------
-    gain
-        PSNR above the unharmonized scans, dB, head by head.
-    room
-        Share of the room between the direction's best simple method and its truth-fitted lock; None where
-        there is no room.
-    """
+    """Mean scores of a method over the heads in one direction."""
 
     method: str
     source: str
@@ -51,8 +42,8 @@ class DirectionScores:
     psnr: float
     ssim: float
     mse: float
-    gain: Estimate
-    room: float | None
+    gain: Estimate  # of PSNR above the unharmonized scans, dB, head by head
+    room: float | None  # share of the room from the best simple method to the truth-fitted lock; None without
 
 
 @dataclass(frozen=True)
@@ -72,7 +63,7 @@ class PairedSummary:
         Share of the room between the best simple method and the truth-fitted lock, all three over the same
         directions; None where unknown.
     below_best
-        Directions in which the PSNR is below the best simple method of that direction (0.005 dB forgiven).
+        Directions in which the PSNR is more than 0.005 dB below the best simple method of that direction.
     worst_gap
         Least distance to the best simple method over the directions, dB.
     """
@@ -170,7 +161,7 @@ class Scoreboard:
         return max(self._psnr(method, direction) for method in self._simple)
 
     def _gain(self, cells: Sequence[PairedCell]) -> Estimate:
-        """Return the gain over doing nothing; heads are drawn, since directions of one head go together."""
+        """Return the gain over unharmonized scans; heads are resampled, as their directions are dependent."""
         heads: dict[str, list[float]] = {}
         for cell in cells:
             nothing = self._cells[NOTHING][cell.source, cell.target][cell.subject]

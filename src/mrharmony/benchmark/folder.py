@@ -1,4 +1,4 @@
-"""Where a benchmark keeps its files: brains, fitted methods, records; claimed by one set of arguments."""
+"""The files of a benchmark: brains, fitted methods, records; a folder belongs to one set of arguments."""
 
 from __future__ import annotations
 
@@ -26,10 +26,7 @@ FORMAT = 2  # of the files in `work`: the voxels of the brain alone
 class BenchmarkFolder:
     """The output folder of a benchmark.
 
-    Parameters
-    ----------
-    root
-        The folder; results lie in it, what resumes a killed run in `work`, fitted methods in `methods`.
+    Results lie in `root`, fitted methods in `methods`, and what a run that was killed resumes from in `work`.
     """
 
     root: Path
@@ -37,12 +34,12 @@ class BenchmarkFolder:
     def claim(self, settings: dict[str, Any], models: Mapping[str, str]) -> None:
         """Begin the benchmark, or recognise it as begun with the same settings.
 
-        What another model of a method has left is forgotten; the other methods do not depend on it.
+        Files that another model of a method has left are removed; the other methods do not depend on them.
 
         Parameters
         ----------
         settings
-            What must not change between runs into one folder.
+            All that must stay the same between runs into one folder.
         models
             SHA-256 of each method's model.
 
@@ -98,11 +95,11 @@ class BenchmarkFolder:
         return dict(json.loads(self.figures(method).read_text("utf-8")))
 
     def add_session(self, taken: dict[str, Any]) -> None:
-        """Note what a run into this folder has done and what it took."""
+        """Record the methods and the time of a run into this folder."""
         write_json(self._sessions, {"sessions": [*self.sessions(), taken]})
 
     def sessions(self) -> list[dict[str, Any]]:
-        """Return what the runs into this folder noted, in their order."""
+        """Return the records of `add_session`, in their order."""
         if not self._sessions.is_file():
             return []
         return list(json.loads(self._sessions.read_text("utf-8"))["sessions"])
@@ -112,16 +109,10 @@ class BenchmarkFolder:
         return self.root / "work" / "sessions.json"
 
     def save_brain(self, method: str, scan: BenchmarkScan, voxels: FloatArray, mask: BoolArray) -> None:
-        """Keep a scan as a method brought it to the benchmark's target.
+        """Keep a scan that a method has brought to the benchmark's target.
 
-        Parameters
-        ----------
-        method, scan
-            Who has brought what.
-        voxels
-            In canonical units, shape (i, j, k); kept in half precision.
-        mask
-            Of the prepared brain, same shape; what lies outside is not kept.
+        Voxels are in canonical units, shape (i, j, k); those in the mask of the prepared brain are kept, in
+        half precision.
         """
         write_arrays(self._brain(method, scan), {"brain": voxels[mask].astype(np.float16)})
 

@@ -6,7 +6,7 @@ import json
 import resource
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -30,27 +30,13 @@ FITTED = "fitted.json"  # beside a fitted method: how long it took
 
 @dataclass(frozen=True)
 class Contest:
-    """All that a worker needs to know.
-
-    Parameters
-    ----------
-    plan, folder
-        Who is tested, and where results go.
-    brains
-        File of each prepared brain, by scan; refused scans are missing.
-    model
-        Directory of the model of `diffusion`.
-    zoom
-        Of the grid that everything runs on, mm.
-    seed
-        Of everything random.
-    """
+    """The benchmark as its worker processes see it."""
 
     plan: BenchmarkPlan
     folder: BenchmarkFolder
-    brains: dict[Path, Path]
-    model: Path
-    zoom: float
+    brains: dict[Path, Path] = field(hash=False)  # file of each prepared brain, by scan; none if refused
+    model: Path  # directory of the model of `diffusion`
+    zoom: float  # of the grid that everything runs on, mm
     seed: int
 
     def brain(self, scan: BenchmarkScan) -> CanonicalBrain:
@@ -69,7 +55,7 @@ class Contest:
 
 
 def run_method(contest: Contest, method: str) -> None:
-    """Fit a method and run it on every tested scan; what an earlier run has finished is not done again."""
+    """Fit a method and run it on every tested scan, except where an earlier run has finished."""
     for number, fold in enumerate(contest.plan.folds):
         subjects = _subjects(contest.present(fold.testing))
         todo = [scans for scans in subjects if _unfinished(contest, method, scans)]
@@ -102,8 +88,8 @@ def _subjects(scans: Sequence[BenchmarkScan]) -> list[list[BenchmarkScan]]:
 
 
 def _unfinished(contest: Contest, method: str, scans: Sequence[BenchmarkScan]) -> bool:
-    judged = [scan for scan in scans if scan in contest.plan.judged]
-    return any(not contest.folder.record(method, scan).is_file() for scan in judged)
+    evaluated = (scan for scan in scans if scan in contest.plan.evaluated)
+    return any(not contest.folder.record(method, scan).is_file() for scan in evaluated)
 
 
 def _run_subject(
@@ -117,7 +103,7 @@ def _run_subject(
     brains = {scan.domain: contest.brain(scan) for scan in scans}
     truths = {name: PairedTruth(brain.volume.voxels, brain.mask) for name, brain in brains.items()}
     for scan in scans:
-        if scan not in contest.plan.judged:
+        if scan not in contest.plan.evaluated:
             continue
         prepared, scores, seconds = as_prepared(brains[scan.domain]), {}, []
         source = Domain(scan.domain, scan.domain) if scan.domain in fold.known else None
@@ -130,7 +116,8 @@ def _run_subject(
                 scores[target] = {"refused": str(error)}
                 continue
             seconds.append(time.perf_counter() - start)
-            scores[target] = _score(voxels, truths[target]) if truth else {}
+            paired = asdict(truths[target].scores(voxels)) if truth else {}
+            scores[target] = {name: score for name, score in paired.items() if name != "psnr"}  # MSE has it
             if target == contest.plan.target:
                 contest.folder.save_brain(method, scan, voxels, prepared.brain_mask)
         record = {"scan": scan.key, "method": method, "seconds": seconds, "targets": scores}
@@ -151,18 +138,12 @@ def _harmonize(
     return truth_fitted(prepared, truth.volume.voxels)
 
 
-def _score(voxels: FloatArray, truth: PairedTruth) -> dict[str, Any]:
-    """Return the paired scores; scans of one subject are prepared with one mask."""
-    scores = asdict(truth.scores(voxels))
-    return {name: score for name, score in scores.items() if name != "psnr"}  # follows from the MSE
-
-
 def peak_mib() -> float:
     """Return the greatest memory that this process has held, MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def read_records(contest: Contest, method: str) -> Iterator[tuple[BenchmarkScan, dict[str, Any]]]:
-    """Yield the judged scans with what `run_method` wrote of them."""
-    for scan in contest.present(contest.plan.judged):
+    """Yield the evaluated scans with their records by `run_method`."""
+    for scan in contest.present(contest.plan.evaluated):
         yield scan, json.loads(contest.folder.record(method, scan).read_text("utf-8"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -11,32 +11,22 @@ from mrharmony.core.domain import same_name
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.jobs.brains import ScanFile, by_position
 from mrharmony.jobs.data_sets import open_data_set
-from mrharmony.scans.bids import SPLIT, BidsIndex, BidsScan, shuffle_key
+from mrharmony.scans.bids import SPLIT, BidsIndex, shuffle_key
 from mrharmony.simulate.cohort_files import true_brain
 
 FOLDS = 5
-TRAINING_LEAST = 2  # subjects of a domain that must be left to fit on
+TRAINING_LEAST = 2  # subjects of a domain that every training part needs
 HOME = "site"  # column of participants.tsv: where a travelling subject would have been scanned
 
 
 @dataclass(frozen=True)
 class BenchmarkScan:
-    """One scan of the benchmark.
-
-    Parameters
-    ----------
-    path
-        The image.
-    subject, domain
-        Who was scanned, and by which site or scanner.
-    participant
-        The subject's row of `participants.tsv`.
-    """
+    """One scan of the benchmark."""
 
     path: Path
     subject: str
-    domain: str
-    participant: dict[str, str]
+    domain: str  # site or scanner
+    participant: dict[str, str] = field(hash=False)  # the subject's row of `participants.tsv`
 
     @property
     def key(self) -> str:
@@ -68,44 +58,27 @@ class Fold:
 
 @dataclass(frozen=True)
 class BenchmarkPlan:
-    """The folds of a data set, and the domain that everything is harmonized to.
+    """The folds of a data set, and the domain that everything is harmonized to."""
 
-    Parameters
-    ----------
-    root
-        The BIDS folder.
-    target
-        The domain that the whole cohort is brought to for the figures that need no truth.
-    folds
-        One if `participants.tsv` tells who trains and who is tested, else cross-validation by subject.
-    """
-
-    root: Path
-    target: str
-    folds: tuple[Fold, ...]
+    root: Path  # BIDS folder
+    target: str  # domain that the whole cohort is brought to for the figures that need no truth
+    folds: tuple[Fold, ...]  # one if `participants.tsv` has a split, else cross-validation by subject
 
     @cached_property
     def scans(self) -> Mapping[str, BenchmarkScan]:
-        """Return all scans, of training and testing, by key and in its order."""
+        """All scans, of training and testing, sorted by key."""
         scans = {scan.key: scan for fold in self.folds for scan in (*fold.training, *fold.testing)}
         return dict(sorted(scans.items()))
 
     @cached_property
     def testing(self) -> tuple[BenchmarkScan, ...]:
-        """Return all tested scans, of all folds, sorted by key."""
-        return tuple(
-            sorted((scan for fold in self.folds for scan in fold.testing), key=lambda scan: scan.key)
-        )
+        """The tested scans of all folds, sorted by key."""
+        return tuple(sorted((s for fold in self.folds for s in fold.testing), key=lambda scan: scan.key))
 
     def positions(self, scans: Iterable[BenchmarkScan], prepared: Path | None = None) -> list[list[ScanFile]]:
         """Return scans as `prepare_positions` takes them: those of a virtual head together, with its brain.
 
-        Parameters
-        ----------
-        scans
-            Scans of the plan.
-        prepared
-            Folder of `mrharmony prepare` with the scans in it; they are prepared here if None.
+        `prepared` is a folder of scans that `mrharmony prepare` wrote; they are prepared here if None.
         """
         files = ((s, true_brain(self.root, s.subject)) for s in scans)
         return by_position((s.subject, ScanFile(s.path, brain, prepared=prepared)) for s, brain in files)
@@ -127,18 +100,18 @@ class BenchmarkPlan:
         return tuple(sorted({name for fold in self.folds for name in fold.new}))
 
     @cached_property
-    def judged(self) -> tuple[BenchmarkScan, ...]:
-        """Return the tested scans that are harmonized: those of new domains if there are any, else all."""
+    def evaluated(self) -> tuple[BenchmarkScan, ...]:
+        """The tested scans that are harmonized: those of new domains if there are any, else all."""
         return tuple(scan for scan in self.testing if not self.new or scan.domain in self.new)
 
     @cached_property
     def homes(self) -> tuple[BenchmarkScan, ...]:
-        """Return the one scan of each tested subject that a study would have.
+        """The one scan of each tested subject that a study would have.
 
         That of the subject's own site where `participants.tsv` names it; in new domains, each in turn.
         """
         subjects: dict[str, list[BenchmarkScan]] = {}
-        for scan in self.judged:
+        for scan in self.evaluated:
             subjects.setdefault(scan.subject, []).append(scan)
         return tuple(_home(scans, number) for number, scans in enumerate(subjects.values()))
 
@@ -189,26 +162,25 @@ def _scans(index: BidsIndex, only: Sequence[str]) -> tuple[BenchmarkScan, ...]:
     unknown = next((name for name in only if name not in index.domains), None)
     if unknown:
         raise MrharmonyError(f"{unknown}: no such domain here. Choose from: {', '.join(index.domains)}.")
-    wanted = only or index.domains
-    scans = tuple(_scan(scan) for scan in index.scans if scan.domain in wanted)
+    scans = tuple(
+        BenchmarkScan(scan.path, scan.subject, scan.domain, scan.participant)
+        for scan in index.scans
+        if scan.domain is not None and scan.domain in (only or index.domains)
+    )
     if not scans:
-        raise MrharmonyError(f"{index.root}: the domain of no scan is known. Check --domain-column.")
+        raise MrharmonyError(f"{index.root}: the domain of no scan is known. Check the column of domains.")
     keys = [scan.key for scan in scans]
     twice = next((scan for scan in scans if keys.count(scan.key) > 1), None)
     if twice:
         raise MrharmonyError(
             f"{index.root}: sub-{twice.subject} has several scans in the domain {twice.domain}. "
-            "Keep one, or choose another --domain-column."
+            "Keep one, or choose another column of domains."
         )
     return scans
 
 
-def _scan(scan: BidsScan) -> BenchmarkScan:
-    return BenchmarkScan(scan.path, scan.subject, str(scan.domain), scan.participant)
-
-
 def _home(scans: Sequence[BenchmarkScan], number: int) -> BenchmarkScan:
-    """Return a subject's scan in its own site, or else the scan number `number`, counted around."""
+    """Return a subject's scan in its own site, or else scan `number`, counted cyclically."""
     own = [scan for scan in scans if same_name(scan.domain, scan.participant.get(HOME, ""))]
     return own[0] if own else scans[number % len(scans)]
 
@@ -219,11 +191,10 @@ def _given_split(root: Path, scans: Sequence[BenchmarkScan]) -> Fold:
         raise MrharmonyError(
             f"{root / 'participants.tsv'}: sub-{odd.subject} is neither train nor test. Fill in {SPLIT}."
         )
-    training = tuple(scan for scan in scans if scan.participant[SPLIT] == "train")
-    testing = tuple(scan for scan in scans if scan.participant[SPLIT] == "test")
-    if not testing:
+    fold = Fold(*(tuple(s for s in scans if s.participant[SPLIT] == part) for part in ("train", "test")))
+    if not fold.testing:
         raise MrharmonyError(f"{root / 'participants.tsv'}: nobody is in the split `test`.")
-    return Fold(training, testing)
+    return fold
 
 
 def _cross_validation(root: Path, scans: Sequence[BenchmarkScan]) -> tuple[Fold, ...]:
@@ -237,7 +208,7 @@ def _cross_validation(root: Path, scans: Sequence[BenchmarkScan]) -> tuple[Fold,
     if len(members[fewest]) - -(-len(members[fewest]) // folds) < TRAINING_LEAST:
         raise MrharmonyError(
             f"{root}: {fewest} has {len(members[fewest])} subjects, too few to fit and to test. "
-            f"Leave it out with --domain, or add a column `{SPLIT}` to participants.tsv."
+            f"Leave this domain out, or add a column `{SPLIT}` to participants.tsv."
         )
     places: dict[str, int] = {}
     for subjects in members.values():

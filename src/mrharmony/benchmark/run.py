@@ -1,7 +1,4 @@
-"""What a run takes: seconds on the clock, and seconds of processor over all processes.
-
-A benchmark from a BIDS folder to its table and figure.
-"""
+"""A benchmark from a BIDS folder to its table and figure, with the time that it takes."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ import platform
 import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import as_completed
+from concurrent.futures import Future, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ParamSpec
@@ -44,45 +41,9 @@ from mrharmony.networks.diffusion.model import model_hash, read_card
 from mrharmony.networks.reference.network import network_hash, reference_names
 from mrharmony.space.grid import Grid
 
-Arguments = ParamSpec("Arguments")
-
-
-class Clock:
-    """Counts from when it is made.
-
-    Own processor time and that of ended child processes it finds itself. What workers took that are another
-    process's children is added as they report it (`processor_seconds`).
-    """
-
-    def __init__(self) -> None:
-        self._wall, self._processor, self._reported = time.perf_counter(), _own_seconds(), 0.0
-
-    def add(self, seconds: float) -> None:
-        """Count processor time that a worker reports."""
-        self._reported += seconds
-
-    def read(self) -> dict[str, float]:
-        """Return `wall` and `processor` seconds."""
-        processor = _own_seconds() - self._processor + self._reported
-        return {"wall": time.perf_counter() - self._wall, "processor": processor}
-
-
-def processor_seconds(
-    task: Callable[Arguments, object], *arguments: Arguments.args, **named: Arguments.kwargs
-) -> float:
-    """Do a task and return the processor seconds that it took in this process."""
-    start = time.process_time()
-    task(*arguments, **named)
-    return time.process_time() - start
-
-
-def _own_seconds() -> float:
-    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
-
-
 ZOOM = 2.0  # mm
-_PRELOADED = (__name__, "ants", "nilearn.datasets")  # so that no method's time has imports in it
+_PRELOADED = (__name__, "ants", "nilearn.datasets")  # so that no method's time includes imports
+Arguments = ParamSpec("Arguments")
 
 
 @dataclass(frozen=True)
@@ -98,7 +59,7 @@ class BenchmarkRequest:
     model
         Directory of the model of `diffusion`.
     command
-        How this benchmark was called, for the record.
+        Command line of this benchmark, for the record.
     domain_column, target, only
         As in `make_plan`.
     methods
@@ -106,8 +67,8 @@ class BenchmarkRequest:
     seed
         Of everything random.
     prepared
-        Folder of `mrharmony prepare` with the scans in it; they are prepared here if None. The scans of a
-        virtual head then share mask and alignment of the first.
+        Folder of scans that `mrharmony prepare` wrote. They are prepared here if None; the scans of a virtual
+        head then share mask and alignment of the first.
     """
 
     bids_dir: Path
@@ -145,15 +106,7 @@ class BenchmarkRequest:
 
 @dataclass(frozen=True)
 class BenchmarkResult:
-    """What a benchmark ends with.
-
-    Parameters
-    ----------
-    rows
-        A row a method.
-    refused
-        Scans that could not be prepared, and why.
-    """
+    """One row per method, and the scans that could not be prepared, with the reasons."""
 
     rows: tuple[dict[str, Any], ...]
     refused: dict[str, str]
@@ -161,21 +114,11 @@ class BenchmarkResult:
 
 @dataclass(frozen=True)
 class _Scores:
-    """What all methods have left in the output folder.
+    """What all methods have left in the output folder, by method."""
 
-    Parameters
-    ----------
-    records
-        By method: the judged scans, and what was written of each.
-    cohort
-        By method: figures over the whole cohort.
-    board
-        The paired scores side by side; None where there is no truth.
-    """
-
-    records: dict[str, list[tuple[BenchmarkScan, dict[str, Any]]]]
-    cohort: dict[str, dict[str, Any]]
-    board: Scoreboard | None
+    records: dict[str, list[tuple[BenchmarkScan, dict[str, Any]]]]  # the evaluated scans and their records
+    cohort: dict[str, dict[str, Any]]  # figures over the whole cohort
+    board: Scoreboard | None  # the paired scores side by side, where there is a truth
 
     @classmethod
     def read(cls, contest: Contest, methods: Sequence[str]) -> _Scores:
@@ -222,8 +165,42 @@ def run_benchmark(request: BenchmarkRequest) -> BenchmarkResult:
     return BenchmarkResult(tuple(rows), reasons)
 
 
+class Clock:
+    """Seconds since its creation: wall time, and processor time of all processes.
+
+    It reads the processor time of this process and of its ended children. Workers that are children of
+    another process report theirs (`processor_seconds`).
+    """
+
+    def __init__(self) -> None:
+        self._wall, self._processor, self._reported = time.perf_counter(), _own_seconds(), 0.0
+
+    def add(self, seconds: float) -> None:
+        """Add processor time that a worker reports."""
+        self._reported += seconds
+
+    def read(self) -> dict[str, float]:
+        """Return `wall` and `processor` seconds."""
+        processor = _own_seconds() - self._processor + self._reported
+        return {"wall": time.perf_counter() - self._wall, "processor": processor}
+
+
+def processor_seconds(
+    task: Callable[Arguments, object], *arguments: Arguments.args, **named: Arguments.kwargs
+) -> float:
+    """Do a task and return the processor seconds that it took in this process."""
+    start = time.process_time()
+    task(*arguments, **named)
+    return time.process_time() - start
+
+
+def _own_seconds() -> float:
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
 def _models(request: BenchmarkRequest) -> dict[str, str]:
-    """Return the SHA-256 of what decides the methods that are more than their training scans."""
+    """Return the SHA-256 of what defines the methods that depend on more than their training scans."""
     settings = hashlib.sha256(CycleGanSettings().model_dump_json().encode()).hexdigest()
     return {DIFFUSION: model_hash(request.model), OURS: network_hash(), CYCLEGAN: settings}
 
@@ -231,13 +208,12 @@ def _models(request: BenchmarkRequest) -> dict[str, str]:
 def _run_methods(contest: Contest, methods: Sequence[str], workers: int, clock: Clock) -> list[str]:
     """Run each method in a fresh one-threaded process, so that its time and memory are its own.
 
-    Returns those that were run, because no earlier run has finished them.
+    Returns those that no earlier run has finished.
     """
     todo = [method for method in reversed(methods) if not is_finished(contest, method)]  # the slowest first
     with worker_pool(workers, _PRELOADED, tasks_each=1) as pool:
         tasks = [pool.submit(processor_seconds, run_method, contest, method) for method in todo]
-        for task in track(as_completed(tasks), "methods", len(methods), len(methods) - len(todo)):
-            clock.add(task.result())
+        _await(tasks, "methods", len(methods), clock)
     return todo[::-1]
 
 
@@ -246,14 +222,18 @@ def _figure_cohort(contest: Contest, methods: Sequence[str], workers: int, clock
     todo = [method for method in methods if not contest.folder.figures(method).is_file()]
     if not todo:
         return
-    scans = contest.present(contest.plan.judged)
+    scans = contest.present(contest.plan.evaluated)
     with worker_pool(workers, _PRELOADED) as pool:
         tasks = [pool.submit(processor_seconds, segment_scan, contest, scan) for scan in scans]
-        for task in track(as_completed(tasks), "tissues", len(scans)):
-            clock.add(task.result())
+        _await(tasks, "tissues", len(scans), clock)
         tasks = [pool.submit(processor_seconds, figure_method, contest, method) for method in todo]
-        for task in track(as_completed(tasks), "cohort figures", len(methods), len(methods) - len(todo)):
-            clock.add(task.result())
+        _await(tasks, "cohort figures", len(methods), clock)
+
+
+def _await(tasks: Sequence[Future[float]], what: str, total: int, clock: Clock) -> None:
+    """Wait for tasks, the last ones of `total`, and add the processor seconds that they return."""
+    for task in track(as_completed(tasks), what, total, total - len(tasks)):
+        clock.add(task.result())
 
 
 def _rows(contest: Contest, scores: _Scores, command: str) -> list[dict[str, Any]]:
@@ -291,16 +271,16 @@ def _cost(contest: Contest, method: str, records: Sequence[Mapping[str, Any]]) -
 
 
 def _details(scores: _Scores) -> dict[str, Any]:
-    """Return what the JSON holds beside the table: every direction, every cohort figure."""
+    """Return every direction and every cohort figure, which the JSON holds beside the table."""
     board = scores.board
     rows = [row for method in scores.records for row in (board.directions(method) if board else [])]
     return {"directions": [asdict(row) for row in rows], "cohort": scores.cohort}
 
 
 def _about(contest: Contest, request: BenchmarkRequest) -> dict[str, str]:
-    """Return what a reader must know to repeat the benchmark."""
+    """Return what a reader needs to repeat the benchmark."""
     plan = contest.plan
-    tested, fold, card = contest.present(plan.judged), plan.folds[0], read_card(contest.model)
+    tested, fold, card = contest.present(plan.evaluated), plan.folds[0], read_card(contest.model)
     seen = [name for name in fold.known if any(d.scans and d.name == name for d in card.domains)]
     counts = {name: len(contest.present(fold.training_of(name))) for name in fold.known}
     return {
@@ -323,5 +303,5 @@ def _about(contest: Contest, request: BenchmarkRequest) -> dict[str, str]:
 
 
 def _session(taken: Mapping[str, Any]) -> str:
-    """Return in words what a run into the folder has done, and what it took."""
+    """Describe the time and the methods of a run into the folder."""
     return f"{taken['wall']:.0f} s, {taken['processor']:.0f} s of processor for {', '.join(taken['methods'])}"

@@ -1,7 +1,4 @@
-"""One table a benchmark: Markdown for people, CSV for spreadsheets, JSON for programs.
-
-One figure a benchmark: every method's main scores side by side.
-"""
+"""The table of a benchmark, as Markdown, CSV and JSON, and its figure: every method's main scores."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ MISSING = "n/a"
 
 
 class Column(NamedTuple):
-    """A column of the table: key in the row, heading, format, and what the figure says."""
+    """A column of the table: key in the row, heading, format, and meaning."""
 
     key: str
     heading: str
@@ -81,8 +78,8 @@ TERMINAL = ("method", "psnr", "ssim", "probe_linear", "drift", "edges", "slope",
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """Return the table in Markdown, with what each column says below it; empty columns are left out."""
-    shown = [column for column in COLUMNS if any(row.get(column.key) is not None for row in rows)]
+    """Return the table in Markdown, with the meaning of each column below it; empty columns are left out."""
+    shown = _filled(rows)
     lines = [
         "| " + " | ".join(column.heading for column in shown) + " |",
         "|" + "|".join("---" if column.key == "method" else "---:" for column in shown) + "|",
@@ -94,7 +91,7 @@ def markdown(rows: Sequence[Row]) -> str:
 
 def terminal_table(rows: Sequence[Row]) -> Table:
     """Return the figures that fit on a terminal; the files have all of them."""
-    shown = [c for c in COLUMNS if c.key in TERMINAL and any(row.get(c.key) is not None for row in rows)]
+    shown = [column for column in _filled(rows) if column.key in TERMINAL]
     table = Table()
     for column in shown:
         table.add_column(column.heading, justify="left" if column.key == "method" else "right")
@@ -121,6 +118,10 @@ def write_tables(folder: Path, title: str, rows: Sequence[Row], record: Mapping[
     write_json(folder / "benchmark.json", {**record, "rows": list(rows)})
 
 
+def _filled(rows: Sequence[Row]) -> list[Column]:
+    return [column for column in COLUMNS if any(row.get(column.key) is not None for row in rows)]
+
+
 def _cell(row: Row, column: Column) -> str:
     value = row.get(column.key)
     return MISSING if value is None else format(value, column.form)
@@ -137,19 +138,7 @@ _OURS, _OTHER = "#c1440e", "#4a6fa5"
 
 
 def draw_figure(path: Path, title: str, rows: Sequence[Row], ours: str) -> None:
-    """Write a PNG with a panel for each main figure that the benchmark has.
-
-    Parameters
-    ----------
-    path
-        The `.png` file.
-    title
-        Above everything.
-    rows
-        The table's rows, a method each.
-    ours
-        The method to point out.
-    """
+    """Write a PNG with a panel for each main score that some row of the table has; `ours` is highlighted."""
     panels = [panel for panel in PANELS if any(row.get(panel[0]) is not None for row in rows)]
     figure = Figure(figsize=(3.4 * len(panels) + 1.2, 0.3 * len(rows) + 1.2), layout="constrained")
     axes = np.atleast_1d(figure.subplots(1, len(panels), sharey=True))

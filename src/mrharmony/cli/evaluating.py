@@ -248,7 +248,8 @@ def paper(
     target to target, on scans that nothing was chosen on, beside the paper's numbers. As in the paper by
     default: 100 images, 1000 steps, most of an hour of one core a slice; fewer of both take minutes.
     """
-    from mrharmony.benchmark.paper.study import PaperRequest, evaluate_paper
+    from mrharmony.benchmark.paper.slices import PaperRequest
+    from mrharmony.benchmark.paper.study import evaluate_paper
     from mrharmony.weights import shipped_model
 
     request = PaperRequest(

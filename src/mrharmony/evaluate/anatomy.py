@@ -1,15 +1,12 @@
-"""How far an image has moved between two scans, block by block.
+"""Whether two scans of one head show the same anatomy: tissues, edges and places.
 
-Least squares on the brightness constancy with changing gain and offset: Lucas and Kanade (1981), Proc. IJCAI,
-674; Periaswamy and Farid (2003), IEEE TMI 22:865, equation 5, without their smoothness term.
-
-A scan in the contrast of another of the same head, so that only anatomy is left to differ.
-
-Whether harmonization kept the anatomy of a scan: tissues, edges and places, before and after.
+`compare_anatomy` first brings the second scan to the contrast of the first, so that only anatomy is left to
+differ. `repeat_floor` says how much two scans on the same scanner differ, the floor under every other figure.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -19,111 +16,23 @@ from scipy.optimize import isotonic_regression
 
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import BoolArray, FloatArray
+from mrharmony.evaluate.paired import PairedScores, paired_scores
 from mrharmony.evaluate.tissues import TISSUE_NAMES, TissueSegmentation, segment_tissues
 from mrharmony.prepare.canonical import CanonicalBrain
 
 _BLOCK = 8  # voxels along each edge
 _BLUR = 1.0  # voxels; the linearisation holds for shifts of about a voxel
 _RIDGE = 1e-6  # keeps blocks without any edge solvable; they then have not moved
-
-
-def block_displacements(
-    before: FloatArray, after: FloatArray, inner: BoolArray, zooms: tuple[float, float, float]
-) -> tuple[float, float]:
-    """Return median and 95th percentile over blocks of |d| in after(x) = (1 + g) before(x - d) + o.
-
-    Parameters
-    ----------
-    before, after
-        Intensities in the same contrast, shape (i, j, k).
-    inner
-        Voxels that count; blocks with less than one half of them are left out, unless all are.
-    zooms
-        Voxel edges in mm.
-
-    Returns
-    -------
-    median, greatest
-        In mm; trustworthy up to about 1.5 voxels, beyond that only "large".
-    """
-    first, second = (gaussian_filter(image, _BLUR).astype(np.float64) for image in (before, after))
-    middle = (first + second) / 2
-    design = _blocks(np.stack([*np.gradient(middle), middle, np.ones_like(middle)]) * inner)
-    change = _blocks(((first - second) * inner)[None])[0]
-    share = _blocks(inner[None].astype(np.float64))[0].mean(axis=1)
-    used = share >= min(0.5, float(share.max()))
-    normal = np.einsum("ubv,wbv->buw", design[:, used], design[:, used]) + _RIDGE * np.eye(5)
-    pull = np.einsum("ubv,bv->bu", design[:, used], change[used])
-    moves = np.linalg.solve(normal, pull[..., None])[:, :3, 0] * zooms
-    median, greatest = np.percentile(np.linalg.norm(moves, axis=1), (50, 95))
-    return float(median), float(greatest)
-
-
-def _blocks(maps: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Cut maps of shape (c, i, j, k) into blocks, shape (c, blocks, voxels), padded with 0 at the ends."""
-    padded = np.pad(maps, [(0, 0), *[(0, -size % _BLOCK) for size in maps.shape[1:]]])
-    i, j, k = (size // _BLOCK for size in padded.shape[1:])
-    cut = padded.reshape(len(maps), i, _BLOCK, j, _BLOCK, k, _BLOCK).transpose(0, 1, 3, 5, 2, 4, 6)
-    return cut.reshape(len(maps), i * j * k, _BLOCK**3)
-
-
 _LEVELS = 512
-_LEAST_SLOPE = 0.1  # of the curve; flatter ones lose contrast, which must show rather than be undone
-_END_LEVELS = 8  # levels that tell how the curve goes on beyond the last one
-
-
-def in_contrast_of(reference: CanonicalBrain, scan: CanonicalBrain) -> CanonicalBrain:
-    """Return m⁻¹(scan), m the curve of slope ≥ 0.1 with the least Σ (m(reference) - scan)² in the mask.
-
-    m is the isotonic regression of the scan on the reference's intensity levels (Barlow et al. 1972,
-    "Statistical Inference under Order Restrictions"), linear between the levels. It compares voxel with
-    voxel, not histogram with histogram: a change of tissue volumes is not taken for one of contrast.
-
-    Parameters
-    ----------
-    reference, scan
-        The same head on the same grid; the mask is the reference's.
-    """
-    before, after = reference.volume.voxels[reference.mask], scan.volume.voxels[reference.mask]
-    levels, curve = _increasing_curve(before, after)
-    voxels = np.zeros(reference.mask.shape, dtype=np.float32)
-    voxels[reference.mask] = np.interp(after, curve, levels)
-    return CanonicalBrain(reference.volume.with_voxels(voxels), reference.mask, reference.scale)
-
-
-def _increasing_curve(
-    before: FloatArray, after: FloatArray
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the reference's levels and what they become, both increasing, ends continued far outwards."""
-    order = np.argsort(before, kind="stable")
-    starts = np.unique(np.linspace(0, len(before), _LEVELS, endpoint=False).astype(np.intp))
-    counts = np.diff([*starts, len(before)])
-    levels = np.add.reduceat(before[order].astype(np.float64), starts) / counts
-    means = np.add.reduceat(after[order].astype(np.float64), starts) / counts
-    sloped = isotonic_regression(means - _LEAST_SLOPE * levels, weights=counts).x + _LEAST_SLOPE * levels
-    return _continued(levels, sloped)
-
-
-def _continued(
-    levels: NDArray[np.float64], curve: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Add a point one unit beyond each end, where the last levels lead."""
-    reach = min(_END_LEVELS, len(levels) - 1)
-    start = (curve[reach] - curve[0]) / (levels[reach] - levels[0])
-    end = (curve[-1] - curve[-1 - reach]) / (levels[-1] - levels[-1 - reach])
-    return (
-        np.concatenate([[levels[0] - 1], levels, [levels[-1] + 1]]),
-        np.concatenate([[curve[0] - start], curve, [curve[-1] + end]]),
-    )
-
-
+_LEAST_SLOPE = 0.1  # of the curve; a loss of contrast must show rather than be undone
+_END_LEVELS = 8  # levels whose slope continues the curve beyond its ends
 _LEAST_ML = 1e-3
 _RIM = 2  # voxels: gradients across the mask's border are the mask's, not the anatomy's
 
 
 @dataclass(frozen=True)
 class AnatomyScores:
-    """What became of the anatomy between two scans of one head on one grid.
+    """How the anatomy differs between two scans of one head on one grid.
 
     Parameters
     ----------
@@ -145,21 +54,45 @@ class AnatomyScores:
     greatest_displacement_mm: float
 
 
+@dataclass(frozen=True)
+class RepeatFloor:
+    """The noise floor of a scanner and of the figures themselves: means over heads scanned twice.
+
+    Parameters
+    ----------
+    heads
+        How many.
+    scores
+        Paired scores of the second scan against the first.
+    volume_difference_percent
+        Size of the volume drift by tissue, and of the ventricles.
+    dice, edge_correspondence, displacement_mm
+        As in `AnatomyScores`.
+    """
+
+    heads: int
+    scores: PairedScores
+    volume_difference_percent: dict[str, float]
+    dice: dict[str, float]
+    edge_correspondence: float
+    displacement_mm: float
+
+
 def compare_anatomy(
     before: CanonicalBrain, after: CanonicalBrain, segmentation: TissueSegmentation | None = None
 ) -> AnatomyScores:
     """Compare the anatomy of a scan before and after harmonization.
 
-    First the contrast is taken away: `after` is brought back to the contrast of `before` by the one monotone
-    curve between them (`in_contrast_of`). So a scan through any strictly increasing curve scores perfectly,
-    and what is left is change of anatomy, of sharpness, and curves that differ from place to place.
+    First `after` is brought back to the contrast of `before` by the one monotone curve between them
+    (`in_contrast_of`). So a scan through any strictly increasing curve scores perfectly; what counts is
+    change of anatomy, of sharpness, and curves that differ from place to place.
 
     Parameters
     ----------
     before, after
         The same head on the same grid; the mask of `before` is used for both.
     segmentation
-        Of `before`, if at hand: `segment_tissues(before)`.
+        `segment_tissues(before)`; computed if None.
 
     Raises
     ------
@@ -180,6 +113,41 @@ def compare_anatomy(
         edge_correspondence(*images, inner),
         *block_displacements(*images, inner, before.volume.zooms),
     )
+
+
+def repeat_floor(pairs: Iterable[tuple[CanonicalBrain, CanonicalBrain]]) -> RepeatFloor:
+    """Return the noise floor of scan and rescan pairs.
+
+    Parameters
+    ----------
+    pairs
+        Two scans of one head on one scanner, on the same grid; taken one pair at a time.
+
+    Raises
+    ------
+    MrharmonyError
+        If there is no pair.
+    """
+    scores, anatomies = [], []
+    for first, second in pairs:
+        scores.append(paired_scores(second.volume.voxels, first.volume.voxels, first.mask))
+        anatomies.append(compare_anatomy(first, second))
+    if not scores:
+        raise MrharmonyError("the noise floor needs at least one head that was scanned twice")
+    drifts = [anatomy.volume_drift_percent for anatomy in anatomies]
+    dices = [anatomy.dice for anatomy in anatomies]
+    return RepeatFloor(
+        heads=len(scores),
+        scores=PairedScores(*(_mean(getattr(s, name) for s in scores) for name in ("mse", "psnr", "ssim"))),
+        volume_difference_percent={name: _mean(abs(drift[name]) for drift in drifts) for name in drifts[0]},
+        dice={name: _mean(dice[name] for dice in dices) for name in dices[0]},
+        edge_correspondence=_mean(anatomy.edge_correspondence for anatomy in anatomies),
+        displacement_mm=_mean(anatomy.displacement_mm for anatomy in anatomies),
+    )
+
+
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))
 
 
 def volume_drifts(before: TissueSegmentation, after: TissueSegmentation) -> dict[str, float]:
@@ -216,3 +184,85 @@ def edge_correspondence(before: FloatArray, after: FloatArray, inner: BoolArray)
     a, b = (np.stack(np.gradient(image.astype(np.float64)))[:, inner] for image in (before, after))
     strength = float((a * a).sum() + (b * b).sum())
     return 2 * float((a * b).sum()) / strength if strength else 1.0
+
+
+def in_contrast_of(reference: CanonicalBrain, scan: CanonicalBrain) -> CanonicalBrain:
+    """Return m⁻¹(scan), m the curve of slope ≥ 0.1 with the least Σ (m(reference) - scan)² in the mask.
+
+    m is the isotonic regression of the scan on the reference's intensity levels (Barlow et al. 1972,
+    "Statistical Inference under Order Restrictions"), linear between the levels. It compares voxel with
+    voxel, not histogram with histogram, so a change of tissue volumes is not mistaken for one of contrast.
+
+    Parameters
+    ----------
+    reference, scan
+        The same head on the same grid; the mask is the reference's.
+    """
+    before, after = reference.volume.voxels[reference.mask], scan.volume.voxels[reference.mask]
+    levels, curve = _increasing_curve(before, after)
+    voxels = np.zeros(reference.mask.shape, dtype=np.float32)
+    voxels[reference.mask] = np.interp(after, curve, levels)
+    return CanonicalBrain(reference.volume.with_voxels(voxels), reference.mask, reference.scale)
+
+
+def _increasing_curve(
+    before: FloatArray, after: FloatArray
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the reference's levels and their values in the scan, increasing, one unit beyond each end."""
+    order = np.argsort(before, kind="stable")
+    starts = np.unique(np.linspace(0, len(before), _LEVELS, endpoint=False).astype(np.intp))
+    counts = np.diff([*starts, len(before)])
+    levels = np.add.reduceat(before[order].astype(np.float64), starts) / counts
+    means = np.add.reduceat(after[order].astype(np.float64), starts) / counts
+    sloped = isotonic_regression(means - _LEAST_SLOPE * levels, weights=counts).x + _LEAST_SLOPE * levels
+    reach = min(_END_LEVELS, len(levels) - 1)
+    start = (sloped[reach] - sloped[0]) / (levels[reach] - levels[0])
+    end = (sloped[-1] - sloped[-1 - reach]) / (levels[-1] - levels[-1 - reach])
+    return (
+        np.concatenate([[levels[0] - 1], levels, [levels[-1] + 1]]),
+        np.concatenate([[sloped[0] - start], sloped, [sloped[-1] + end]]),
+    )
+
+
+def block_displacements(
+    before: FloatArray, after: FloatArray, inner: BoolArray, zooms: tuple[float, float, float]
+) -> tuple[float, float]:
+    """Return median and 95th percentile over blocks of |d| in after(x) = (1 + g) before(x - d) + o.
+
+    Least squares on the brightness constancy with changing gain g and offset o: Lucas and Kanade (1981),
+    Proc. IJCAI, 674; Periaswamy and Farid (2003), IEEE TMI 22:865, equation 5, without their smoothness term.
+
+    Parameters
+    ----------
+    before, after
+        Intensities in the same contrast, shape (i, j, k).
+    inner
+        Voxels that count; blocks with less than one half of them are left out, unless all are.
+    zooms
+        Voxel edges in mm.
+
+    Returns
+    -------
+    median, greatest
+        In mm; accurate to about 1.5 voxels, beyond that only "large".
+    """
+    first, second = (gaussian_filter(image, _BLUR).astype(np.float64) for image in (before, after))
+    middle = (first + second) / 2
+    # Linearised: before - after = d·∇m - g m - o for each block, with m the mean of both images.
+    design = _blocks(np.stack([*np.gradient(middle), middle, np.ones_like(middle)]) * inner)
+    change = _blocks(((first - second) * inner)[None])[0]
+    share = _blocks(inner[None].astype(np.float64))[0].mean(axis=1)
+    used = share >= min(0.5, float(share.max()))
+    normal = np.einsum("ubv,wbv->buw", design[:, used], design[:, used]) + _RIDGE * np.eye(5)
+    pull = np.einsum("ubv,bv->bu", design[:, used], change[used])
+    moves = np.linalg.solve(normal, pull[..., None])[:, :3, 0] * zooms
+    median, greatest = np.percentile(np.linalg.norm(moves, axis=1), (50, 95))
+    return float(median), float(greatest)
+
+
+def _blocks(maps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Cut maps of shape (c, i, j, k) into blocks, shape (c, blocks, voxels), padded with 0 at the ends."""
+    padded = np.pad(maps, [(0, 0), *[(0, -size % _BLOCK) for size in maps.shape[1:]]])
+    i, j, k = (size // _BLOCK for size in padded.shape[1:])
+    cut = padded.reshape(len(maps), i, _BLOCK, j, _BLOCK, k, _BLOCK).transpose(0, 1, 3, 5, 2, 4, 6)
+    return cut.reshape(len(maps), i * j * k, _BLOCK**3)

@@ -1,4 +1,4 @@
-"""How sure a figure is: percentile bootstrap over heads.
+"""Percentile bootstrap intervals of figures over heads.
 
 Efron and Tibshirani (1993), "An Introduction to the Bootstrap", section 13.3.
 """
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import bootstrap
 
 from mrharmony.core.findings import MrharmonyError
 
@@ -19,15 +20,7 @@ Statistic = Callable[[NDArray[np.intp]], float]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure and the interval that holds it with the wanted confidence.
-
-    Parameters
-    ----------
-    value
-        Of the heads as they are.
-    low, high
-        Ends of the percentile bootstrap interval.
-    """
+    """A figure of all heads, and the ends of its percentile bootstrap interval."""
 
     value: float
     low: float
@@ -42,7 +35,7 @@ def bootstrap_interval(
     Parameters
     ----------
     values
-        One figure a head, finite, shape (n,).
+        One figure per head, finite, shape (n,).
     seed
         Of the resampling; the same seed gives the same interval.
     level
@@ -60,9 +53,18 @@ def bootstrap_interval(
         raise MrharmonyError(
             "an interval needs at least one head and finite figures; leave exact matches (infinite PSNR) out"
         )
-    rng = np.random.default_rng(seed)
-    means = rng.choice(figures, (resamples, figures.size)).mean(axis=1)
-    return Estimate(float(figures.mean()), *_ends(means, level))
+    mean = float(figures.mean())
+    if figures.size == 1:  # which SciPy refuses
+        return Estimate(mean, mean, mean)
+    ends = bootstrap(
+        (figures,),
+        np.mean,
+        n_resamples=resamples,
+        confidence_level=level,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return Estimate(mean, float(ends.low), float(ends.high))
 
 
 def bootstrap_estimate(
@@ -70,20 +72,22 @@ def bootstrap_estimate(
 ) -> Estimate:
     """Return any statistic of heads with its percentile bootstrap interval, resampled within strata.
 
+    SciPy's bootstrap knows neither strata nor samples that leave a statistic undefined.
+
     Parameters
     ----------
     statistic
-        From indices of heads, shape (n,), to the figure. NaN where a sample does not define it, for instance
-        a slope over equal ages; such samples are left out.
+        From indices of heads, shape (n,), to the figure; NaN for a sample that does not define it, such as a
+        slope over equal ages. Such samples are left out.
     strata
-        One label a head, such as its site: every sample keeps each stratum's size.
+        One label per head, such as its site: every sample keeps the size of each stratum.
     seed, level, resamples
         As in `bootstrap_interval`.
 
     Raises
     ------
     MrharmonyError
-        If the heads as they are do not define the statistic.
+        If the statistic is not defined for all heads together.
     """
     value = statistic(np.arange(len(strata)))
     if not np.isfinite(value):
@@ -98,10 +102,8 @@ def bootstrap_estimate(
         for _ in range(resamples)
     )
     figures = np.array([figure for figure in samples if np.isfinite(figure)])
-    return Estimate(value, *(_ends(figures, level) if figures.size else (value, value)))
-
-
-def _ends(figures: NDArray[np.float64], level: float) -> tuple[float, float]:
+    if not figures.size:
+        return Estimate(value, value, value)
     tail = 50 * (1 - level)
     low, high = np.percentile(figures, [tail, 100 - tail])
-    return float(low), float(high)
+    return Estimate(value, float(low), float(high))

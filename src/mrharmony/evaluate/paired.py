@@ -1,24 +1,29 @@
-"""Paired scores: a harmonized scan against the true target scan of the same head.
+"""Paired scores: a harmonized scan against the true target scan of the same head, or against itself.
 
-Whether a method has seen the truth that it is scored against.
+Structural similarity by small matrices equals that of scikit-image to 1e-6 and is five times faster (15
+instead of 82 ms for a 2 mm brain): it skips what lies outside the brain and keeps the truth's moments.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.ndimage import gaussian_filter
 
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import BoolArray, FloatArray
+from mrharmony.prepare.canonical import CanonicalBrain
 
 DATA_RANGE = 1.0  # canonical units, fixed, so that scores of different scans and methods compare
 _SIGMA, _CUT = 1.5, 3.5  # of the Gaussian window: voxels, and where it ends in σ
 _WIDTH = 7  # voxels of the uniform window
 _PART = 16  # voxels whose windows are worked on at once: few, so that the matrices hold few zeros
+_DETAIL_SIGMA = 1.5  # voxels: what a blur by this removes is detail and noise
 Window = Literal["gaussian", "uniform"]
 
 
@@ -39,6 +44,27 @@ class PairedScores:
     mse: float
     psnr: float
     ssim: float
+
+
+@dataclass(frozen=True)
+class IdentitySummary:
+    """Scans harmonized to their own domain, which must stay what they are.
+
+    Parameters
+    ----------
+    scans, exact
+        How many were scored, and how many came back without any difference.
+    worst
+        Greatest MSE, least PSNR (infinite if all are exact) and least SSIM.
+    mean_ssim, mean_mse
+        Over all scans. There is no mean PSNR: one exact scan would make it infinite.
+    """
+
+    scans: int
+    exact: int
+    worst: PairedScores
+    mean_ssim: float
+    mean_mse: float
 
 
 class PairedTruth:
@@ -191,6 +217,29 @@ def masked_ssim(
     return PairedTruth(truth, mask, data_range, window).ssim(output)
 
 
+def identity_scores(scan: CanonicalBrain, harmonized: CanonicalBrain) -> PairedScores:
+    """Return the paired scores of a scan harmonized to its own domain against the scan itself."""
+    return paired_scores(harmonized.volume.voxels, scan.volume.voxels, scan.mask)
+
+
+def summarize_identity(scores: Sequence[PairedScores]) -> IdentitySummary:
+    """Return the summary of identity translation over scans.
+
+    Raises
+    ------
+    MrharmonyError
+        If there is no scan.
+    """
+    if not scores:
+        raise MrharmonyError("identity has no scan to summarise; harmonize at least one to its own domain")
+    errors = [score.mse for score in scores]
+    similarities = [score.ssim for score in scores]
+    worst = PairedScores(max(errors), min(score.psnr for score in scores), min(similarities))
+    return IdentitySummary(
+        len(scores), errors.count(0.0), worst, float(np.mean(similarities)), float(np.mean(errors))
+    )
+
+
 def room_share(score: float, best_simple: float, ceiling: float) -> float | None:
     """Return (score - best_simple) / (ceiling - best_simple): the share of the room that a method has won.
 
@@ -203,35 +252,24 @@ def room_share(score: float, best_simple: float, ceiling: float) -> float | None
     Returns
     -------
     float or None
-        0 at the best simple method, 1 at the ceiling, negative below the simple method; None where there is
-        no room to share: the ceiling is not above the simple method, or infinite.
+        0 at the best simple method, 1 at the ceiling; None where the ceiling is infinite or no higher than
+        the simple method.
     """
     room = ceiling - best_simple
     return (score - best_simple) / room if 0 < room < float("inf") else None
 
 
-_DETAIL_SIGMA = 1.5  # voxels: what a blur by this takes away is detail and noise
-
-
 def leak_suspected(score: PairedScores, ceiling: PairedScores) -> bool:
-    """Tell whether a method is better than the lock fitted to the truth, which nothing honest can be.
-
-    Parameters
-    ----------
-    score
-        Of the method.
-    ceiling
-        Of the lock fitted to the true target scan of the same head.
-    """
+    """Return whether a method beats `ceiling`, the lock fitted to the truth, as nothing honest can."""
     return score.mse < ceiling.mse and score.ssim > ceiling.ssim
 
 
 def leaked_noise(output: FloatArray, ceiling: FloatArray, truth: FloatArray, mask: BoolArray) -> float:
     """Return the correlation of the fine detail of output - ceiling and truth - ceiling.
 
-    What the lock fitted to the truth cannot explain is the noise of the true scan, which no other scan shows.
-    A method that has not seen the truth stands at 0 to 0.3 (poor methods highest), one that returns it at 1.
-    It also finds leaks that are too faint for `leak_suspected`.
+    The part of the truth that the lock fitted to it cannot explain is the noise of the true scan, which no
+    other scan shows. A method that has not seen the truth reaches 0 to 0.3 (poor methods highest), one that
+    returns it 1. This also finds leaks that are too faint for `leak_suspected`.
 
     Parameters
     ----------
@@ -244,7 +282,12 @@ def leaked_noise(output: FloatArray, ceiling: FloatArray, truth: FloatArray, mas
     mask
         Brain mask.
     """
-    extra, unexplained = (np.where(mask, image - ceiling, 0).astype(np.float64) for image in (output, truth))
-    first, second = ((image - gaussian_filter(image, _DETAIL_SIGMA))[mask] for image in (extra, unexplained))
+    first, second = (_detail(np.where(mask, image - ceiling, 0), mask) for image in (output, truth))
     size = float(np.linalg.norm(first) * np.linalg.norm(second))
     return float(first @ second) / size if size else 0.0
+
+
+def _detail(image: FloatArray, mask: BoolArray) -> NDArray[np.float64]:
+    """Return what a blur removes from an image, in the mask, shape (n,)."""
+    exact = image.astype(np.float64)
+    return np.asarray((exact - ndimage.gaussian_filter(exact, _DETAIL_SIGMA))[mask])

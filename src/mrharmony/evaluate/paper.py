@@ -47,25 +47,13 @@ class SliceScores:
 
 
 class PaperRow(NamedTuple):
-    """One line of the table: a method in one direction.
-
-    Parameters
-    ----------
-    direction, method
-        Their names.
-    to_input
-        Scores against the slices that were translated, as in the paper.
-    to_truth
-        Scores against the target scanner's own slices of the same heads, where there are any.
-    tone
-        Distance from the target's tone (`tone_distance`), if it was measured.
-    """
+    """One line of the table: a method in one direction."""
 
     direction: str
     method: str
-    to_input: SliceScores
-    to_truth: SliceScores | None = None
-    tone: float | None = None
+    to_input: SliceScores  # against the slices that were translated, as in the paper
+    to_truth: SliceScores | None = None  # against the target scanner's own slices of the same heads
+    tone: float | None = None  # `tone_distance` from the target
 
 
 PAPER_TABLE_2 = {
@@ -76,7 +64,7 @@ PAPER_TABLE_2 = {
 
 
 def slice_places(mask: BoolArray, count: int, seed: int) -> NDArray[np.int64]:
-    """Return which slices of a brain are looked at, drawn at random, in order.
+    """Return the indices of slices of a brain, drawn at random, in order.
 
     Parameters
     ----------
@@ -122,12 +110,8 @@ def slice_scores(output: FloatArray, truth: FloatArray) -> SliceScores:
     MrharmonyError
         If there is no picture, or the shapes differ.
     """
-    if (
-        output.shape != truth.shape
-        or output.ndim != 3
-        or not output.size
-        or min(output.shape[1:]) < _SMALLEST_SLICE
-    ):
+    small = output.ndim != 3 or not output.size or min(output.shape[1:]) < _SMALLEST_SLICE
+    if small or output.shape != truth.shape:
         raise MrharmonyError(
             "slices are scored in pairs of one shape (n, h, w) from 7×7 pixels on, "
             f"not {output.shape} and {truth.shape}"
@@ -173,7 +157,7 @@ def tone_quantiles(pictures: FloatArray, masks: BoolArray) -> NDArray[np.float64
     return np.asarray(np.mean(found, axis=0))
 
 
-def tone_distance(images: FloatArray, masks: BoolArray, wanted: NDArray[np.float64]) -> float:
+def tone_distance(images: FloatArray, masks: BoolArray, target: NDArray[np.float64]) -> float:
     """Return how far the tone of images is from a target's, in units of the picture range.
 
     Root mean square over images of the 2-Wasserstein distance W₂ between the intensities inside the brain and
@@ -185,13 +169,13 @@ def tone_distance(images: FloatArray, masks: BoolArray, wanted: NDArray[np.float
         Shape (images, n, h, w).
     masks
         The brain in each slice, shape (n, h, w).
-    wanted
+    target
         `tone_quantiles` of the target's slices at the same places, shape (n, 33).
     """
     squares = [
-        np.mean((np.quantile(picture[mask], _PROBABILITIES) - target) ** 2)
+        np.mean((np.quantile(picture[mask], _PROBABILITIES) - tone) ** 2)
         for image in images
-        for picture, mask, target in zip(image, masks, wanted, strict=True)
+        for picture, mask, tone in zip(image, masks, target, strict=True)
     ]
     return float(np.sqrt(np.mean(squares)))
 
@@ -201,30 +185,24 @@ def paper_table(rows: Iterable[PaperRow]) -> str:
     given = list(rows)
     reported = [PaperRow(name, "the paper, Table 2", scores) for name, scores in PAPER_TABLE_2.items()]
     true = any(row.to_truth for row in given)
-    head = ("direction", "method", "images", *_HEAD, *(_TRUE if true else ()), "W₂ to the target's tone")
-    lines = [_line(head), _line(["---"] * len(head)), *(_row(row, true) for row in [*given, *reported])]
-    return "\n".join(lines) + "\n"
+    scored = ("SSIM, mean (± SD)", "SSIM, best", "MSE, mean (± SD)", "MSE, best")
+    to_truth = ("SSIM to the truth", "MSE to the truth") if true else ()
+    head = ("direction", "method", "images", *scored, *to_truth, "W₂ to the target's tone")
+    lines = [head, ["---"] * len(head), *(_cells(row, true) for row in [*given, *reported])]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
-_HEAD = ("SSIM, mean (± SD)", "SSIM, best", "MSE, mean (± SD)", "MSE, best")
-_TRUE = ("SSIM to the truth", "MSE to the truth")
-
-
-def _row(row: PaperRow, true: bool) -> str:
-    cells = [row.direction, row.method, str(row.to_input.images), *_cells(row.to_input)]
-    if true:
-        cells += [f"{row.to_truth.ssim:.3f}", f"{row.to_truth.mse:.4f}"] if row.to_truth else ["–", "–"]
-    return _line([*cells, "–" if row.tone is None else f"{row.tone:.3f}"])
-
-
-def _cells(scores: SliceScores) -> tuple[str, ...]:
-    return (
+def _cells(row: PaperRow, true: bool) -> list[str]:
+    scores = row.to_input
+    cells = [
+        row.direction,
+        row.method,
+        str(scores.images),
         f"{scores.ssim:.3f} (± {scores.ssim_sd:.3f})",
         f"{scores.ssim_best:.3f}",
         f"{scores.mse:.3f} (± {scores.mse_sd:.3f})",
         f"{scores.mse_best:.3f}",
-    )
-
-
-def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    ]
+    if true:
+        cells += [f"{row.to_truth.ssim:.3f}", f"{row.to_truth.mse:.4f}"] if row.to_truth else ["–", "–"]
+    return [*cells, "–" if row.tone is None else f"{row.tone:.3f}"]

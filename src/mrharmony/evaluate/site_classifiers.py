@@ -1,7 +1,4 @@
-"""A small convolutional network that tells sites apart by single slices.
-
-The two classifiers that look for the site: linear on features, convolutional on slices.
-"""
+"""Two classifiers of a scan's site: linear on features, and a small convolutional network on slices."""
 
 from __future__ import annotations
 
@@ -24,11 +21,14 @@ from torch.nn.functional import cross_entropy
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import BoolArray, FloatArray
 from mrharmony.evaluate.site_features import interior, site_features
-from mrharmony.evaluate.site_folds import Labels
 from mrharmony.prepare.canonical import CanonicalBrain
 from mrharmony.space.resampling import resample_brain
 from mrharmony.space.template import template, template_brain_mask
 
+ProbeName = Literal["linear", "cnn"]
+Labels = NDArray[np.intp]
+_PENALTY = 0.05  # scikit-learn's C: 241 features of a few dozen scans need a strong ridge
+_ITERATIONS = 2000
 CORONAL_MM = (-45.0, -20.0, 5.0)  # anterior, template mm
 AXIAL_MM = (0.0, 20.0, 40.0)  # superior
 _CENTRE_MM = (0.0, -17.0, 5.0)
@@ -39,6 +39,56 @@ _EPOCHS = 14
 _BATCH = 32
 _LEARNING_RATE = 8e-3
 _WEIGHT_DECAY = 0.02
+
+
+class Classifier(Protocol):
+    """Anything that predicts the number of a scan's site from the scan's inputs."""
+
+    def predict(self, inputs: FloatArray) -> Labels:
+        """Return the class of each scan, shape (n,)."""
+
+
+def probe_inputs(probe: ProbeName, brains: Sequence[CanonicalBrain]) -> FloatArray:
+    """Return a classifier's inputs of each scan: features (n, 241), or slices (n, 6, h, w).
+
+    Raises
+    ------
+    MrharmonyError
+        If the scans lie on different grids, or one is empty or not finite.
+    """
+    if len({brain.volume.shape for brain in brains}) > 1:
+        raise MrharmonyError("The scans have different shapes; resample all of them on one canonical grid.")
+    inputs_of = site_features if probe == "linear" else site_slices
+    return np.stack([inputs_of(brain) for brain in brains])
+
+
+def fit_classifier(
+    probe: ProbeName, inputs: FloatArray, labels: Labels, classes: int, seed: int
+) -> Classifier:
+    """Return a classifier trained on scans of known sites.
+
+    Parameters
+    ----------
+    probe
+        `linear`: multinomial logistic regression with a ridge (C = 0.05) on features standardised by the
+        training scans. `cnn`: see `fit_slice_classifier`. In both, each site counts alike.
+    inputs
+        From `probe_inputs`.
+    labels, classes
+        Number of each scan's site, shape (n,), and how many sites there are.
+    seed
+        Of the network; the linear classifier has no randomness.
+    """
+    if probe == "cnn":
+        return fit_slice_classifier(inputs, labels, classes, seed)
+    regression = LogisticRegression(C=_PENALTY, class_weight="balanced", max_iter=_ITERATIONS)
+    classifier: Classifier = make_pipeline(StandardScaler(), regression).fit(inputs, labels)
+    return classifier
+
+
+def balanced_accuracy(truth: Labels, found: Labels) -> float:
+    """Return the mean over the sites in `truth` of the share of their scans that were found (mean recall)."""
+    return float(np.mean([np.mean(found[truth == site] == site) for site in np.unique(truth)]))
 
 
 def site_slices(brain: CanonicalBrain) -> FloatArray:
@@ -54,8 +104,8 @@ def site_slices(brain: CanonicalBrain) -> FloatArray:
     FloatArray
         Three coronal and three axial slices through fixed places of template space, shape (6, n, n) with
         n = 128 mm / zoom, standardised by fixed constants. All scans show the same region, the template's
-        brain without its outer 12 mm, because how a brain was cut out is not the scanner's look: the region's
-        voxels that a scan's mask lacks take the nearest brain voxel's intensity. 0 outside of the region.
+        brain without its outer 12 mm, because how a brain was cut out is no property of the scanner. Voxels
+        of the region that a scan's mask lacks take the nearest brain voxel's intensity; outside it is 0.
 
     Raises
     ------
@@ -81,9 +131,7 @@ def site_slices(brain: CanonicalBrain) -> FloatArray:
 def _filled(image: FloatArray, inside: BoolArray, region: BoolArray) -> FloatArray:
     """Return a standardised slice, its gaps closed by their nearest neighbours."""
     if not inside.any():
-        raise MrharmonyError(
-            "A brain has none of itself in a central slice; check its alignment and its mask."
-        )
+        raise MrharmonyError("A central slice holds nothing of the brain; check its alignment and its mask.")
     nearest = distance_transform_edt(~inside, return_distances=False, return_indices=True)
     return np.where(region, (image[tuple(nearest)] - _TYPICAL) / _SPREAD, 0)
 
@@ -102,7 +150,7 @@ class SliceClassifier:
 
     network: nn.Module
 
-    def predict(self, slices: FloatArray) -> NDArray[np.intp]:
+    def predict(self, slices: FloatArray) -> Labels:
         """Return the class of each scan, shape (n,), from slices of shape (n, s, h, w)."""
         scans, each, *shape = slices.shape
         with torch.inference_mode():
@@ -110,9 +158,7 @@ class SliceClassifier:
         return np.asarray(logits.softmax(1).reshape(scans, each, -1).mean(1).argmax(1).numpy())
 
 
-def fit_slice_classifier(
-    slices: FloatArray, labels: NDArray[np.intp], classes: int, seed: int
-) -> SliceClassifier:
+def fit_slice_classifier(slices: FloatArray, labels: Labels, classes: int, seed: int) -> SliceClassifier:
     """Train the network by a fixed schedule, on the CPU; same input and seed, same network.
 
     Three strided convolutions (5×5, 3×3, 3×3; 8, 16, 48 channels) with batch normalisation, the mean over
@@ -165,58 +211,3 @@ def _train(network: nn.Module, images: Tensor, targets: Tensor, weights: Tensor)
             backward(cross_entropy(network(inputs), targets[batch], weights))
             optimizer.step()
             schedule.step()
-
-
-ProbeName = Literal["linear", "cnn"]
-_PENALTY = 0.05  # scikit-learn's C: 241 features of a few dozen scans need a strong ridge
-_ITERATIONS = 2000
-
-
-class Classifier(Protocol):
-    """Anything that tells the number of a scan's site from the scan's inputs."""
-
-    def predict(self, inputs: FloatArray) -> Labels:
-        """Return the class of each scan, shape (n,)."""
-
-
-def probe_inputs(probe: ProbeName, brains: Sequence[CanonicalBrain]) -> FloatArray:
-    """Return what the classifier sees of each scan: features (n, 241), or slices (n, 6, h, w).
-
-    Raises
-    ------
-    MrharmonyError
-        If the scans lie on different grids, or one is empty or not finite.
-    """
-    if len({brain.volume.shape for brain in brains}) > 1:
-        raise MrharmonyError("The scans have different shapes; resample all of them on one canonical grid.")
-    see = site_features if probe == "linear" else site_slices
-    return np.stack([see(brain) for brain in brains])
-
-
-def fit_classifier(
-    probe: ProbeName, inputs: FloatArray, labels: Labels, classes: int, seed: int
-) -> Classifier:
-    """Return a classifier trained on scans of known sites.
-
-    Parameters
-    ----------
-    probe
-        `linear`: multinomial logistic regression with a ridge (C = 0.05) on features standardised by the
-        training scans. `cnn`: see `fit_slice_classifier`. In both, each site counts alike.
-    inputs
-        From `probe_inputs`.
-    labels, classes
-        Number of each scan's site, shape (n,), and how many sites there are.
-    seed
-        Of the network; the linear classifier has no randomness.
-    """
-    if probe == "cnn":
-        return fit_slice_classifier(inputs, labels, classes, seed)
-    regression = LogisticRegression(C=_PENALTY, class_weight="balanced", max_iter=_ITERATIONS)
-    classifier: Classifier = make_pipeline(StandardScaler(), regression).fit(inputs, labels)
-    return classifier
-
-
-def balanced_accuracy(truth: Labels, found: Labels) -> float:
-    """Return the mean over the sites in `truth` of the share of their scans that were found (mean recall)."""
-    return float(np.mean([np.mean(found[truth == site] == site) for site in np.unique(truth)]))

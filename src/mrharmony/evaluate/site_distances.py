@@ -13,8 +13,9 @@ from scipy.stats import wasserstein_distance
 
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import FloatArray, Matrix
+from mrharmony.evaluate.site_classifiers import Labels
 from mrharmony.evaluate.site_features import site_features, slice_features
-from mrharmony.evaluate.site_folds import Labels, site_labels, usable_folds
+from mrharmony.evaluate.site_probe import site_labels, usable_folds
 from mrharmony.evaluate.tissues import TISSUE_NAMES, segment_tissues
 from mrharmony.prepare.canonical import CanonicalBrain
 
@@ -62,9 +63,9 @@ def site_distances(
         Of each scan; scans of one subject are never compared with each other in the kernel distances.
     tissues
         Labels of each scan by `segment_tissues` before harmonization, so that all methods are compared in the
-        same voxels; by default the given scans are segmented.
+        same voxels; the given scans are segmented if None.
     features
-        `site_features` of each scan where they are at hand, shape (n, 241).
+        `site_features` of each scan, shape (n, 241); computed if None.
 
     Raises
     ------
@@ -161,14 +162,14 @@ def _tissue_distances(
     histograms = np.stack([_histograms(brain, labels) for brain, labels in zip(brains, tissues, strict=True)])
     middles = (_BIN_EDGES[1:] + _BIN_EDGES[:-1]) / 2
     means = [histograms[sites == site].mean(axis=0) for site in range(sites.max() + 1)]
+
+    def distance(tissue: int, a: int, b: int) -> float:
+        return float(wasserstein_distance(middles, middles, means[a][tissue], means[b][tissue]))
+
     return {
-        name: float(np.mean([_wasserstein(middles, means[a][tissue], means[b][tissue]) for a, b in pairs]))
+        name: float(np.mean([distance(tissue, a, b) for a, b in pairs]))
         for tissue, name in enumerate(TISSUE_NAMES)
     }
-
-
-def _wasserstein(middles: Matrix, first: Matrix, second: Matrix) -> float:
-    return float(wasserstein_distance(middles, middles, first, second))
 
 
 def _histograms(brain: CanonicalBrain, labels: TissueLabels) -> NDArray[np.float64]:
@@ -182,7 +183,5 @@ def _histograms(brain: CanonicalBrain, labels: TissueLabels) -> NDArray[np.float
     totals = counts.sum(axis=1, keepdims=True)
     if (totals == 0).any():
         missing = TISSUE_NAMES[int(totals[:, 0].argmin())]
-        raise MrharmonyError(
-            f"A scan has no voxel that labelled {missing}; check its mask and its alignment."
-        )
+        raise MrharmonyError(f"A scan has no voxel labelled {missing}; check its mask and its alignment.")
     return np.asarray(counts / totals)

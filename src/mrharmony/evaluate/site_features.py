@@ -1,6 +1,7 @@
-"""What a scanner leaves in a scan, in numbers: the histogram, and contrast, sharpness and noise by region.
+"""What a scanner leaves in a scan, in numbers that need no learning.
 
-Slices as short vectors, for the Fréchet and kernel distances: a fixed bank of filters, nothing learned.
+`site_features` of a whole scan: the histogram, and contrast, sharpness and noise by region. `slice_features`
+of its coronal slices, for the Fréchet and kernel distances: the responses of a fixed bank of filters.
 """
 
 from __future__ import annotations
@@ -23,15 +24,20 @@ from mrharmony.space.template import template, template_brain_mask
 QUANTILES = np.linspace(0.02, 0.98, 25)
 # Centres of the regions along right, anterior, superior, template mm; each reaches to the next centres.
 REGION_CENTRES = (np.linspace(-45, 45, 3), np.linspace(-80, 45, 4), np.linspace(-25, 50, 3))
-BORDER_MM = 4.0  # so that the way a brain was cut out does not tell its site
+BORDER_MM = 4.0  # so that the way a brain was cut out does not reveal its site
 _BORROWED_MM3 = 2_000.0  # brain of average properties that every region gets, so that none is empty
 _LEAST = 1e-4  # canonical units, far below noise: the logarithm of a constant region stays finite
 # Sum of squares of (1, -2, 1)⊗(1, -2, 1)⊗(1, -2, 1), and the mean of |x| for a standard normal x.
 _LAPLACIAN_GAIN = np.sqrt(6.0**3) * np.sqrt(2 / np.pi)
+CORONAL_MM = np.arange(-72.0, 41.0, 8.0)  # 15 slices where every brain is wide
+SCALES_MM = (0.0, 2.0, 4.0)  # of the Gaussian before the derivative
+_QUANTILES = (0.1, 0.5, 0.9)
+_LEAST_RESPONSES = 1e-3  # canonical units, so that logarithms stay finite
+_LEAST_MM2 = 400.0  # of brain in a slice
 
 
 def site_features(brain: CanonicalBrain) -> FloatArray:
-    """Return what scanners differ in, for a classifier that looks for the site.
+    """Return numbers in which scanners differ, for a classifier of the site.
 
     Parameters
     ----------
@@ -57,7 +63,8 @@ def site_features(brain: CanonicalBrain) -> FloatArray:
     brain, inside = _boxed(brain, inside)
     voxels = np.where(brain.mask, brain.volume.voxels, 0)
     quantiles = np.quantile(voxels[inside], QUANTILES)
-    maps = np.stack([inside, voxels, voxels**2, *_gradients(voxels, brain.volume.zooms), _noise(voxels)])
+    gradients = [np.abs(np.gradient(voxels, z, axis=axis)) for axis, z in enumerate(brain.volume.zooms)]
+    maps = np.stack([inside, voxels, voxels**2, *gradients, _noise(voxels)])
     sums = regional_sums(np.where(inside, maps, 0), brain.volume.affine)
     means, squares, *scales = _shrunk_means(sums, float(np.prod(brain.volume.zooms)))
     spread = np.sqrt(np.maximum(squares - means**2, 0))
@@ -130,24 +137,12 @@ def _shrunk_means(sums: NDArray[np.float64], voxel_mm3: float) -> NDArray[np.flo
     return np.asarray(shrunk[1:] / shrunk[0])
 
 
-def _gradients(voxels: FloatArray, zooms: tuple[float, float, float]) -> list[FloatArray]:
-    """Return |∂x| along each axis by central differences, canonical units per mm."""
-    return [np.abs(np.gradient(voxels, zoom, axis=axis)) for axis, zoom in enumerate(zooms)]
-
-
 def _noise(voxels: FloatArray) -> FloatArray:
     """Return |L| scaled so that its mean over noise is the noise's standard deviation."""
     response = voxels
     for axis in range(3):
         response = np.diff(response, n=2, axis=axis)
     return np.asarray(np.abs(np.pad(response, 1)) / np.float32(_LAPLACIAN_GAIN))
-
-
-CORONAL_MM = np.arange(-72.0, 41.0, 8.0)  # 15 slices where every brain is wide
-SCALES_MM = (0.0, 2.0, 4.0)  # of the Gaussian before the derivative
-_QUANTILES = (0.1, 0.5, 0.9)
-_LEAST_RESPONSES = 1e-3  # canonical units, so that logarithms stay finite
-_LEAST_MM2 = 400.0  # of brain in a slice
 
 
 def slice_features(brain: CanonicalBrain) -> NDArray[np.float64]:

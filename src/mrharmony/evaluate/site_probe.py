@@ -1,33 +1,32 @@
-"""Is a scan's site still visible? Classifiers trained to find it, tested on subjects they have not seen."""
+"""Is a scan's site still visible? Classifiers trained to find it, tested on subjects they have not seen.
+
+In cross-validation no subject is ever in both the training part and the test part of a fold.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+from sklearn.model_selection import StratifiedGroupKFold
 
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import FloatArray
 from mrharmony.evaluate.site_classifiers import (
     Classifier,
+    Labels,
     ProbeName,
     balanced_accuracy,
     fit_classifier,
     probe_inputs,
 )
-from mrharmony.evaluate.site_folds import (
-    Fold,
-    Labels,
-    shuffled_labels,
-    site_labels,
-    subject_folds,
-    usable_folds,
-)
 from mrharmony.prepare.canonical import CanonicalBrain
 
 SEEDS = (0, 1, 2)
 FOLDS = 5
+_SHUFFLES = 50  # the first nearly always serves; a handful of subjects who travelled may need more
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class ProbeScores:
     folds
         How many were used: the number asked for, or as many as the smallest site has subjects.
     balanced_accuracy
-        Mean over sites of the share of a site's scans that were recognised, one a seed, 0..1.
+        Mean over sites of the share of a site's scans that were recognised, one per seed, 0..1.
     chance
         1 / number of sites.
     """
@@ -62,37 +61,19 @@ class ProbeScores:
 
 @dataclass(frozen=True)
 class SiteProbe:
-    """A retrained probe beside its control.
+    """A retrained probe beside its control: what the procedure finds where there is nothing."""
 
-    Parameters
-    ----------
-    scores
-        With the true sites.
-    control
-        The same with labels permuted between subjects: what the procedure finds where there is nothing.
-    """
-
-    scores: ProbeScores
-    control: ProbeScores
+    scores: ProbeScores  # with the true sites
+    control: ProbeScores  # with labels permuted between subjects
 
 
 @dataclass(frozen=True)
 class FittedProbe:
-    """A probe trained once, to be applied to scans of other subjects.
-
-    Parameters
-    ----------
-    probe
-        `linear` or `cnn`.
-    sites
-        Names in the order of the classifier's numbers.
-    classifier
-        The trained classifier.
-    """
+    """A classifier trained once, for scans of other subjects."""
 
     probe: ProbeName
-    sites: tuple[str, ...]
-    classifier: Classifier
+    sites: tuple[str, ...]  # names in the order of the classifier's numbers
+    classifier: Classifier  # from `probe_inputs` to those numbers
 
     def predict(self, brains: Sequence[CanonicalBrain]) -> list[str]:
         """Return the site that each scan seems to come from."""
@@ -116,27 +97,37 @@ class FittedProbe:
         return balanced_accuracy(truth, self.classifier.predict(probe_inputs(self.probe, brains)))
 
 
+class Fold(NamedTuple):
+    """Indices of the scans to train on and of the held-out ones."""
+
+    train: Labels
+    test: Labels
+
+
+class CrossValidation(NamedTuple):
+    """The number of each scan's site, shape (n,), and the folds, each with its trained classifier."""
+
+    labels: Labels
+    folds: list[tuple[Fold, Classifier]]
+
+    def accuracy(self, inputs: FloatArray) -> float:
+        """Return the balanced accuracy over all held-out scans together."""
+        found = np.empty_like(self.labels)
+        for fold, classifier in self.folds:
+            found[fold.test] = classifier.predict(inputs[fold.test])
+        return balanced_accuracy(self.labels, found)
+
+
 @dataclass(frozen=True)
 class CrossFittedProbe:
-    """Probes trained on the training part of every fold, to be applied to versions of the held-out scans.
+    """Classifiers trained on the training part of every fold, for versions of the held-out scans.
 
-    Trained on raw scans, it is trained once and scores every method's harmonized ones.
-
-    Parameters
-    ----------
-    probe, seeds
-        As in `ProbeScores`.
-    labels
-        Number of each scan's site, one array of shape (n,) a seed.
-    folds, classifiers
-        One list a seed; one classifier a fold.
+    Trained once on raw scans, it scores every method's harmonized ones.
     """
 
     probe: ProbeName
     seeds: tuple[int, ...]
-    labels: tuple[Labels, ...]
-    folds: tuple[list[Fold], ...]
-    classifiers: tuple[list[Classifier], ...]
+    runs: tuple[CrossValidation, ...]  # one per seed
 
     def scores(self, brains: Sequence[CanonicalBrain]) -> ProbeScores:
         """Return the scores on versions of the scans that it was fitted to, in the same order.
@@ -144,9 +135,9 @@ class CrossFittedProbe:
         Raises
         ------
         MrharmonyError
-            If their number is another.
+            If their number differs.
         """
-        fitted = len(self.labels[0])
+        fitted = len(self.runs[0].labels)
         if len(brains) != fitted:
             raise MrharmonyError(
                 f"The probe was fitted to {fitted} scans, {len(brains)} were given; "
@@ -156,16 +147,9 @@ class CrossFittedProbe:
 
     def input_scores(self, inputs: FloatArray) -> ProbeScores:
         """Return the scores on `probe_inputs` of all scans."""
-        accuracies = tuple(self._held_out_accuracy(run, inputs) for run in range(len(self.seeds)))
-        chance = 1 / len(np.unique(self.labels[0]))
-        return ProbeScores(self.probe, self.seeds, len(self.folds[0]), accuracies, chance)
-
-    def _held_out_accuracy(self, run: int, inputs: FloatArray) -> float:
-        """Return the balanced accuracy over all held-out scans of one cross-validation together."""
-        found = np.empty_like(self.labels[run])
-        for fold, classifier in zip(self.folds[run], self.classifiers[run], strict=True):
-            found[fold.test] = classifier.predict(inputs[fold.test])
-        return balanced_accuracy(self.labels[run], found)
+        accuracies = tuple(run.accuracy(inputs) for run in self.runs)
+        labels, folds = self.runs[0]
+        return ProbeScores(self.probe, self.seeds, len(folds), accuracies, 1 / len(np.unique(labels)))
 
 
 def probe_sites(
@@ -188,9 +172,9 @@ def probe_sites(
     probe
         `linear`: logistic regression on `site_features`. `cnn`: a small network on `site_slices`.
     seeds, folds
-        One cross-validation a seed. Fewer folds are used where a site has fewer subjects.
+        One cross-validation per seed. Fewer folds are used where a site has fewer subjects.
     inputs
-        `probe_inputs(probe, brains)` where they are at hand.
+        `probe_inputs(probe, brains)`; computed if None.
 
     Raises
     ------
@@ -198,16 +182,16 @@ def probe_sites(
         If there is one site only, a site has one subject only, or the numbers of scans, sites and subjects
         differ.
     """
-    _, labels = site_labels(sites, subjects, len(brains))
-    usable = usable_folds(sites, subjects, folds)
+    site_labels(sites, subjects, len(brains))  # both refuse before the inputs are computed
+    usable_folds(sites, subjects, folds)
     inputs = probe_inputs(probe, brains) if inputs is None else inputs
-    true = (labels,) * len(seeds)
-    control = tuple(shuffled_labels(labels, subjects, seed) for seed in seeds)
-    scores, chance = (
-        _cross_fit(probe, inputs, run, subjects, seeds, usable).input_scores(inputs)
-        for run in (true, control)
+    scores, control = (
+        cross_fit_probe(brains, sites, subjects, probe, seeds, folds, inputs, shuffled=shuffled).input_scores(
+            inputs
+        )
+        for shuffled in (False, True)
     )
-    return SiteProbe(scores, chance)
+    return SiteProbe(scores, control)
 
 
 def fit_probe(
@@ -225,7 +209,7 @@ def fit_probe(
     return FittedProbe(probe, tuple(names), classifier)
 
 
-def cross_fit_probe(
+def cross_fit_probe(  # noqa: PLR0913 - the scans, the probe, and how it is validated
     brains: Sequence[CanonicalBrain],
     sites: Sequence[str],
     subjects: Sequence[str],
@@ -233,12 +217,24 @@ def cross_fit_probe(
     seeds: tuple[int, ...] = SEEDS,
     folds: int = FOLDS,
     inputs: FloatArray | None = None,
+    *,
+    shuffled: bool = False,
 ) -> CrossFittedProbe:
-    """Train a site classifier on the training part of every fold; see `probe_sites` for the parameters."""
-    _, labels = site_labels(sites, subjects, len(brains))
+    """Train a site classifier on the training part of every fold.
+
+    With `shuffled` the labels are permuted between subjects. Other parameters and errors as in `probe_sites`.
+    """
+    names, labels = site_labels(sites, subjects, len(brains))
     usable = usable_folds(sites, subjects, folds)
-    inputs = probe_inputs(probe, brains) if inputs is None else inputs
-    return _cross_fit(probe, inputs, (labels,) * len(seeds), subjects, seeds, usable)
+    given = probe_inputs(probe, brains) if inputs is None else inputs
+
+    def run(seed: int) -> CrossValidation:
+        own = shuffled_labels(labels, subjects, seed) if shuffled else labels
+        split = subject_folds(own, subjects, usable, seed)
+        fits = [fit_classifier(probe, given[f.train], own[f.train], len(names), seed) for f in split]
+        return CrossValidation(own, list(zip(split, fits, strict=True)))
+
+    return CrossFittedProbe(probe, seeds, tuple(map(run, seeds)))
 
 
 def frozen_probe(
@@ -252,25 +248,81 @@ def frozen_probe(
 ) -> ProbeScores:
     """Train on raw scans of the training folds, test on harmonized scans of the held-out subjects.
 
-    It says that scans no longer look like their own site did, not that the site cannot be found: only the
-    retrained probe says that. For many methods call `cross_fit_probe` on the raw scans once and its `scores`
-    on each method's. Parameters and errors as in `probe_sites`; `harmonized` in the order of `raw`.
+    A low score shows that scans no longer resemble the raw ones of their site, not that the site cannot be
+    found: only the retrained probe shows that. For many methods call `cross_fit_probe` on the raw scans once
+    and its `scores` on each method's. Parameters and errors as in `probe_sites`; `harmonized` in the order
+    of `raw`.
     """
     return cross_fit_probe(raw, sites, subjects, probe, seeds, folds).scores(harmonized)
 
 
-def _cross_fit(
-    probe: ProbeName,
-    inputs: FloatArray,
-    labels: tuple[Labels, ...],
-    subjects: Sequence[str],
-    seeds: tuple[int, ...],
-    folds: int,
-) -> CrossFittedProbe:
-    runs = list(zip(labels, seeds, strict=True))
-    splits = tuple(subject_folds(run, subjects, folds, seed) for run, seed in runs)
-    classifiers = tuple(
-        [fit_classifier(probe, inputs[f.train], run[f.train], len(np.unique(run)), seed) for f in split]
-        for (run, seed), split in zip(runs, splits, strict=True)
+def site_labels(sites: Sequence[str], subjects: Sequence[str], scans: int) -> tuple[list[str], Labels]:
+    """Return the names of the sites, sorted, and the number of each scan's site.
+
+    Raises
+    ------
+    MrharmonyError
+        If lengths disagree or there is only one site.
+    """
+    if not len(sites) == len(subjects) == scans:
+        raise MrharmonyError(
+            f"{scans} scans, {len(sites)} sites and {len(subjects)} subjects; give one of each per scan."
+        )
+    names, labels = np.unique(sites, return_inverse=True)
+    if len(names) < 2:
+        raise MrharmonyError("All scans come from one site; a site effect needs at least two sites.")
+    return [str(name) for name in names], labels
+
+
+def usable_folds(sites: Sequence[str], subjects: Sequence[str], folds: int) -> int:
+    """Return how many folds the smallest site can serve, at most `folds`: one subject a fold or more.
+
+    Raises
+    ------
+    MrharmonyError
+        If a site has a single subject, or fewer than two folds are asked for.
+    """
+    by_site = {name: {who for who, at in zip(subjects, sites, strict=True) if at == name} for name in sites}
+    smallest = min(by_site, key=lambda name: len(by_site[name]))
+    if len(by_site[smallest]) < 2:
+        raise MrharmonyError(
+            f"Site {smallest} has scans of one subject only; leave it out or add a subject, "
+            "so that the probe can be trained on one and tested on another."
+        )
+    if folds < 2:
+        raise MrharmonyError(f"Cross-validation in {folds} folds is not possible; ask for two or more.")
+    return min(folds, len(by_site[smallest]))
+
+
+def subject_folds(labels: Labels, subjects: Sequence[str], folds: int, seed: int) -> list[Fold]:
+    """Return folds with all scans of a subject on one side, and each site shared out as evenly as can be.
+
+    Raises
+    ------
+    MrharmonyError
+        If no division was found in which every site is in every training part.
+    """
+    for shuffle in np.random.default_rng(seed).integers(2**31, size=_SHUFFLES):
+        splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=int(shuffle))
+        splits = [Fold(*split) for split in splitter.split(np.zeros(len(labels)), labels, list(subjects))]
+        if all(np.isin(labels[fold.test], labels[fold.train]).all() for fold in splits):
+            return splits
+    raise MrharmonyError(
+        f"The subjects cannot be divided into {folds} folds so that each site is trained on in all of them; "
+        "ask for fewer folds, or leave out sites with few subjects."
     )
-    return CrossFittedProbe(probe, seeds, labels, splits, classifiers)
+
+
+def shuffled_labels(labels: Labels, subjects: Sequence[str], seed: int) -> Labels:
+    """Return permuted labels: subjects in another order, each subject's scans in another order.
+
+    Subjects with one scan, or with several at one site, exchange their site; where all travelled to all
+    sites, each subject's scans exchange theirs. How many scans each site has stays the same.
+    """
+    rng = np.random.default_rng(seed)
+    _, number = np.unique(subjects, return_inverse=True)
+    original = np.argsort(number, kind="stable")
+    drawn = np.lexsort((rng.random(len(labels)), rng.permutation(number.max() + 1)[number]))
+    dealt = np.empty_like(labels)
+    dealt[original] = labels[drawn]
+    return dealt

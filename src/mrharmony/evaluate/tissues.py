@@ -1,16 +1,13 @@
-"""Where a brain lies in the ICBM152 template, and what the template expects there.
+"""Tissues of a canonical brain, by a segmentation that no harmonizer uses, and volumetry made on one domain.
 
-Three tissues of a canonical brain, by a segmentation that no harmonizer uses.
+`segment_tissues` fits a Gaussian mixture with spatial priors of the ICBM152 template to each scan's own
+contrast and remaining bias field: Van Leemput et al. (1999), IEEE TMI 18:897; with classes for voxels that
+two tissues share: Laidlaw et al. (1998), IEEE TMI 17:74. The mixture is that of the simulator's
+`segment_brain`; the priors and the match with the template differ.
 
-A Gaussian mixture with spatial priors of the ICBM152 template, adapted to each scan's own contrast and to
-what is left of its bias field: Van Leemput et al. (1999), IEEE TMI 18:897; with classes for voxels that two
-tissues share: Laidlaw et al. (1998), IEEE TMI 17:74. The mixture is that of the simulator's `segment_brain`;
-priors and place in the template are not.
-
-Volumetry as a study trains it on one scanner: intensity classes of the target domain, for any scan.
-
-An analysis that adapts itself to each scan hardly sees what a monotone curve does. One that was made on the
-target domain does, and to use such an analysis is what people harmonize for.
+`TargetVolumetry` applies intensity classes of the target domain to any scan, as a study trains its analysis
+on one scanner. An analysis that adapts itself to each scan hardly notices a monotone curve; one made on the
+target domain does, and it is what people harmonize for.
 """
 
 from __future__ import annotations
@@ -37,85 +34,9 @@ from mrharmony.simulate.segmentation import (
 )
 from mrharmony.space.template import template, template_brain_mask
 
-_PRIOR_ZOOM = 2  # mm
-
-
-def match_template(brain_mask: BoolArray, affine: Matrix) -> Matrix:
-    """Return voxel indices to template mm, so that centre and extent of the brain are the template's.
-
-    The first and second moments of the masks along each axis agree; alignment is taken as it is.
-
-    Parameters
-    ----------
-    brain_mask
-        Shape (i, j, k), not empty.
-    affine
-        Its voxel indices to mm in template alignment, axis-aligned, shape (4, 4).
-    """
-    centre, spread = _moments(brain_mask, affine)
-    wanted_centre, wanted_spread = _template_moments()
-    stretch = wanted_spread / spread
-    matching = np.diag([*stretch, 1.0])
-    matching[:3, 3] = wanted_centre - stretch * centre
-    return np.asarray(matching @ affine)
-
-
-def tissue_priors(shape: tuple[int, int, int], to_template: Matrix) -> FloatArray:
-    """Return prior shares of CSF, grey and white matter on a grid, shape (3, i, j, k), sum 1.
-
-    Parameters
-    ----------
-    shape
-        Of the grid.
-    to_template
-        Its voxel indices to template mm, from `match_template`.
-    """
-    return _priors(shape, tuple(map(tuple, to_template)))
-
-
-@lru_cache(maxsize=16)
-def _priors(shape: tuple[int, int, int], to_template: tuple[tuple[float, ...], ...]) -> FloatArray:
-    """Return the priors of `tissue_priors`, kept for the heads that are segmented again and again."""
-    maps, affine = _soft_template()
-    pull = np.linalg.inv(affine) @ np.array(to_template)
-    sampled = [affine_transform(tissue, pull, output_shape=shape, order=1) for tissue in maps]
-    priors = priors_of(np.stack(sampled))
-    priors.flags.writeable = False
-    return priors
-
-
-def _moments(brain_mask: BoolArray, affine: Matrix) -> tuple[Matrix, Matrix]:
-    """Return mean and standard deviation of a mask's voxels along each axis in mm, shapes (3,)."""
-    centres, spreads = [], []
-    for axis in range(3):
-        others = tuple(other for other in range(3) if other != axis)
-        counts = brain_mask.sum(axis=others)
-        places = affine[axis, axis] * np.arange(len(counts)) + affine[axis, 3]
-        centre = np.average(places, weights=counts)
-        centres.append(centre)
-        spreads.append(np.sqrt(np.average((places - centre) ** 2, weights=counts)))
-    return np.array(centres), np.array(spreads)
-
-
-@cache
-def _template_moments() -> tuple[Matrix, Matrix]:
-    return _moments(template_brain_mask(), template().affine)
-
-
-@cache
-def _soft_template() -> tuple[FloatArray, Matrix]:
-    """Return blurred shares of CSF, grey and white matter of the template, and their affine."""
-    brain, grey, white = template_brain_mask().astype(np.float32), template("gm"), template("wm")
-    csf = np.maximum(brain - grey.voxels - white.voxels, 0)
-    maps = np.stack([csf, grey.voxels * brain, white.voxels * brain])
-    every = (slice(None, None, _PRIOR_ZOOM),) * 3
-    blurred = gaussian_filter(maps, (0, *[PRIOR_BLUR_MM] * 3))[:, *every]
-    affine = template().affine @ np.diag([_PRIOR_ZOOM] * 3 + [1])
-    return np.ascontiguousarray(blurred), affine
-
-
 TISSUE_NAMES = ("csf", "grey", "white")
-_FIT_ZOOM = 4.0  # mm: every voxel in four of these is enough to know six numbers and a smooth field
+_FIT_ZOOM = 4.0  # mm: one voxel in 64 at 1 mm is enough for six numbers and a smooth field
+_PRIOR_ZOOM = 2  # mm
 
 
 @dataclass(frozen=True)
@@ -218,7 +139,7 @@ class TargetVolumetry:
         return cls(float(csf_border), float(white_border))
 
     def measure(self, brain: CanonicalBrain) -> TissueVolumes:
-        """Return the volumes in a brain in the target domain's look, scan or harmonized.
+        """Return the volumes of a brain in the target domain's contrast, a scan or a harmonized one.
 
         Ventricles are the CSF in the template's region of lateral and third ventricles.
         """
@@ -240,3 +161,77 @@ def _class_moments(brain: CanonicalBrain) -> list[tuple[float, float]]:
     labels = segment_tissues(brain).labels
     tissues = [brain.volume.voxels[labels == label] for label in (1, 2, 3)]
     return [(float(voxels.mean()), float(voxels.std())) for voxels in tissues]
+
+
+def match_template(brain_mask: BoolArray, affine: Matrix) -> Matrix:
+    """Return voxel indices to template mm, so that centre and extent of the brain are the template's.
+
+    The first and second moments of the masks along each axis agree; alignment is taken as it is.
+
+    Parameters
+    ----------
+    brain_mask
+        Shape (i, j, k), not empty.
+    affine
+        Its voxel indices to mm in template alignment, axis-aligned, shape (4, 4).
+    """
+    centre, spread = _moments(brain_mask, affine)
+    template_centre, template_spread = _template_moments()
+    stretch = template_spread / spread
+    matching = np.diag([*stretch, 1.0])
+    matching[:3, 3] = template_centre - stretch * centre
+    return np.asarray(matching @ affine)
+
+
+def tissue_priors(shape: tuple[int, int, int], to_template: Matrix) -> FloatArray:
+    """Return prior shares of CSF, grey and white matter on a grid, shape (3, i, j, k), sum 1.
+
+    Parameters
+    ----------
+    shape
+        Of the grid.
+    to_template
+        Its voxel indices to template mm, from `match_template`.
+    """
+    return _priors(shape, tuple(map(tuple, to_template)))
+
+
+@lru_cache(maxsize=16)
+def _priors(shape: tuple[int, int, int], to_template: tuple[tuple[float, ...], ...]) -> FloatArray:
+    """Return `tissue_priors`, kept because a head is segmented after every method."""
+    maps, affine = _soft_template()
+    pull = np.linalg.inv(affine) @ np.array(to_template)
+    sampled = [affine_transform(tissue, pull, output_shape=shape, order=1) for tissue in maps]
+    priors = priors_of(np.stack(sampled))
+    priors.flags.writeable = False
+    return priors
+
+
+def _moments(brain_mask: BoolArray, affine: Matrix) -> tuple[Matrix, Matrix]:
+    """Return mean and standard deviation of a mask's voxels along each axis in mm, shapes (3,)."""
+    centres, spreads = [], []
+    for axis in range(3):
+        others = tuple(other for other in range(3) if other != axis)
+        counts = brain_mask.sum(axis=others)
+        places = affine[axis, axis] * np.arange(len(counts)) + affine[axis, 3]
+        centre = np.average(places, weights=counts)
+        centres.append(centre)
+        spreads.append(np.sqrt(np.average((places - centre) ** 2, weights=counts)))
+    return np.array(centres), np.array(spreads)
+
+
+@cache
+def _template_moments() -> tuple[Matrix, Matrix]:
+    return _moments(template_brain_mask(), template().affine)
+
+
+@cache
+def _soft_template() -> tuple[FloatArray, Matrix]:
+    """Return blurred shares of CSF, grey and white matter of the template, and their affine."""
+    brain, grey, white = template_brain_mask().astype(np.float32), template("gm"), template("wm")
+    csf = np.maximum(brain - grey.voxels - white.voxels, 0)
+    maps = np.stack([csf, grey.voxels * brain, white.voxels * brain])
+    every = (slice(None, None, _PRIOR_ZOOM),) * 3
+    blurred = gaussian_filter(maps, (0, *[PRIOR_BLUR_MM] * 3))[:, *every]
+    affine = template().affine @ np.diag([_PRIOR_ZOOM] * 3 + [1])
+    return np.ascontiguousarray(blurred), affine

@@ -11,10 +11,15 @@ from typing import Any
 
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
-from mrharmony.evaluate.anatomy import compare_anatomy
+from mrharmony.evaluate.anatomy import compare_anatomy, repeat_floor
 from mrharmony.evaluate.biology import cohort_biology, require_cohort
-from mrharmony.evaluate.consistency import identity_scores, repeat_floor, summarize_identity
-from mrharmony.evaluate.paired import leaked_noise, paired_scores, room_share
+from mrharmony.evaluate.paired import (
+    identity_scores,
+    leaked_noise,
+    paired_scores,
+    room_share,
+    summarize_identity,
+)
 from mrharmony.evaluate.site_distances import site_distances
 from mrharmony.evaluate.site_probe import frozen_probe, probe_sites
 from mrharmony.evaluate.tissues import TargetVolumetry, segment_tissues

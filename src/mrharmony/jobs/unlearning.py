@@ -15,9 +15,14 @@ from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
 from mrharmony.core.version import __version__
 from mrharmony.core.volume import BoolArray, FloatArray
-from mrharmony.evaluate.unlearning.splits import UnlearningData, latent_features, require_splits
-from mrharmony.evaluate.unlearning.study import UnlearningScores, unlearning_study
-from mrharmony.evaluate.unlearning.training import UnlearningSettings
+from mrharmony.evaluate.unlearning import (
+    UnlearningData,
+    UnlearningScores,
+    latent_features,
+    require_splits,
+    unlearning_study,
+)
+from mrharmony.evaluate.unlearning_network import UnlearningSettings
 from mrharmony.jobs.brains import by_position, load_brain, prepare_positions, require_some
 from mrharmony.jobs.data_sets import scans_of_domains
 from mrharmony.jobs.evaluating import ZOOM, column_entries, column_groups, column_number, scan_files

@@ -1,30 +1,118 @@
-"""The rows of the paper's table: each method turns slices of one domain into pictures of another."""
+"""The rows of the paper's table: each method turns slices of one domain into images of another."""
 
 from __future__ import annotations
 
+import hashlib
+import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from mrharmony.benchmark.contenders import as_prepared
-from mrharmony.benchmark.paper.grid import Direction, PictureFolder
+from mrharmony.benchmark.paper.slices import Direction, PaperSlices
+from mrharmony.core.atomic import write_arrays
 from mrharmony.core.domain import Domain, same_name
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.progress import track
 from mrharmony.core.volume import FloatArray
 from mrharmony.domains.statistics import load_statistics
 from mrharmony.methods.protocol import Harmonizer
 from mrharmony.methods.registry import load_method
 from mrharmony.methods.synthesis import SYNTHESIS
-from mrharmony.networks.diffusion.model import STATISTICS
-from mrharmony.networks.diffusion.translation import TranslationSettings
+from mrharmony.networks.diffusion.model import STATISTICS, ModelCard
+from mrharmony.networks.diffusion.sampling import PictureModel
+from mrharmony.networks.diffusion.translation import TranslationSettings, translate_slices
 
+IMAGES_AT_ONCE = 4  # of each slice, in one file
 ALWAYS = ("none", "histogram", SYNTHESIS)
 ROUND_TRIP = "autoencoder round trip"
 PAPER = "image-to-image, the paper's settings"
 BEST = "image-to-image, best settings"
+
+
+class Pictures(NamedTuple):
+    """Canonical intensities, shape (images, n, h, w), and the time that one image of one slice took."""
+
+    images: FloatArray
+    seconds: float
+    processor_seconds: float
+
+
+@dataclass(frozen=True)
+class PictureFolder:
+    """A folder of finished images by one model, kept in parts so that a study that was killed can resume.
+
+    Parameters
+    ----------
+    root
+        The folder, made where missing.
+    model, card, model_sha256
+        The image-to-image model, its card, which has the prompts, and the hash of its files.
+    """
+
+    root: Path
+    model: PictureModel
+    card: ModelCard
+    model_sha256: str
+
+    def translate(self, slices: PaperSlices, target: str, settings: TranslationSettings) -> Pictures:
+        """Return all images of slices under a domain's prompt; finished parts are read.
+
+        Image n starts from the noise of seed + n, so that parts made apart are those made together.
+
+        Raises
+        ------
+        MrharmonyError
+            If the model does not know the target, or an image is not finite.
+        """
+        prompt = self.card.domain(target).prompt
+        total = settings.num_images_per_prompt
+        what = f"strength {settings.strength:g}, guidance {settings.guidance_scale:g}"
+        parts = [
+            self._part(slices, prompt, settings, first, min(IMAGES_AT_ONCE, total - first))
+            for first in track(range(0, total, IMAGES_AT_ONCE), what)
+        ]
+        count = total * len(slices.places)
+        return Pictures(
+            np.concatenate([part.images for part in parts]),
+            sum(part.seconds for part in parts) / count,
+            sum(part.processor_seconds for part in parts) / count,
+        )
+
+    def _part(
+        self, slices: PaperSlices, prompt: str, settings: TranslationSettings, first: int, count: int
+    ) -> Pictures:
+        """Return images first, first + 1, …; the seconds are those of the whole part."""
+        own = settings.model_copy(
+            update={"seed": settings.seed + first, "num_images_per_prompt": count, "select": "all"}
+        )
+        file = self.root / f"{self._key(slices, prompt, own)}.npz"
+        if not file.is_file():
+            write_arrays(file, self._translate(slices, prompt, own)._asdict())
+        with np.load(file, allow_pickle=False) as archive:
+            seconds, processor = float(archive["seconds"]), float(archive["processor_seconds"])
+            return Pictures(archive["images"].astype(np.float32), seconds, processor)
+
+    def _translate(self, slices: PaperSlices, prompt: str, settings: TranslationSettings) -> Pictures:
+        given = torch.from_numpy(slices.inputs)[:, None]
+        wall, processor = time.perf_counter(), time.process_time()
+        made = translate_slices(self.model, given, slices.positions(), prompt, settings)
+        spent = time.perf_counter() - wall, time.process_time() - processor
+        if not made.isfinite().all():
+            raise MrharmonyError(
+                f"strength {settings.strength:g}, guidance {settings.guidance_scale:g}: the images are not "
+                "finite. Lower the guidance."
+            )
+        return Pictures(made[:, :, 0].numpy().astype(np.float16), *spent)
+
+    def _key(self, slices: PaperSlices, prompt: str, settings: TranslationSettings) -> str:
+        decisive = f"{self.model_sha256} {prompt} {settings.model_dump_json()} {slices.places.tolist()}"
+        return hashlib.sha256(decisive.encode() + slices.inputs.tobytes()).hexdigest()[:32]
 
 
 class PaperMethod(NamedTuple):
@@ -38,30 +126,26 @@ def translations(
     folder: PictureFolder, paper: TranslationSettings, best: TranslationSettings
 ) -> tuple[PaperMethod, ...]:
     """Return image-to-image as the paper does it and at its best, and the round trip that bounds both."""
+    only_coding = TranslationSettings(strength=0.0)
     return tuple(
         PaperMethod(name, partial(_translated, folder, settings))
-        for name, settings in ((ROUND_TRIP, round_trip()), (PAPER, paper), (BEST, best))
+        for name, settings in ((ROUND_TRIP, only_coding), (PAPER, paper), (BEST, best))
     )
 
 
-def round_trip() -> TranslationSettings:
-    """Return the settings that only encode and decode."""
-    return TranslationSettings(strength=0.0)
-
-
 def fitted_methods(model: Path, fitted: Mapping[str, Path]) -> tuple[tuple[PaperMethod, ...], dict[str, str]]:
-    """Open the methods that need no pictures.
+    """Open the methods that harmonize volumes.
 
     Parameters
     ----------
     model
-        Directory that those of `ALWAYS` are read from unless they are in `fitted`.
+        Directory of the methods in `ALWAYS` that `fitted` lacks.
     fitted
         Directories that `Harmonizer.save` wrote, by the method's name: any method that `load_method` knows.
 
     Returns
     -------
-    The methods, and of those of `ALWAYS` that the model has not, the reason.
+    The methods, and why any of `ALWAYS` could not be read from the model.
 
     Raises
     ------
@@ -90,7 +174,7 @@ def _translated(folder: PictureFolder, settings: TranslationSettings, direction:
 
 
 def _harmonized(method: Harmonizer, known: tuple[str, ...], direction: Direction) -> FloatArray:
-    """Return the slices of harmonized volumes; a source that the method does not know is not told to it."""
+    """Return the slices of harmonized volumes; a source that the method does not know is left unnamed."""
     source, target = (_known(known, name) for name in (direction.source, direction.target))
     if target is None:
         raise MrharmonyError(

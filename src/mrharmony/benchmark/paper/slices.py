@@ -1,12 +1,9 @@
-"""The slices that the paper's study translates, and what they are compared with.
-
-Which scans the paper's study needs, prepared on the model's grid: judged ones and training ones apart.
-"""
+"""What the paper's study is asked for, its scans on the model's grid, and the slices that it translates."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -21,11 +18,80 @@ from mrharmony.core.volume import BoolArray, FloatArray
 from mrharmony.evaluate.paper import as_picture, slice_places, tone_quantiles
 from mrharmony.jobs.brains import load_brain, prepare_positions, require_some
 from mrharmony.networks.diffusion.sampling import slice_positions
+from mrharmony.networks.diffusion.translation import TranslationSettings
 from mrharmony.prepare.canonical import CanonicalBrain
 from mrharmony.scans.bids import BidsIndex
 from mrharmony.space.grid import Grid
 
-_LEAST_BRAIN = 100  # pixels of a slice whose tone is taken
+SEARCH_STEPS = 25
+SEARCH_SCANS = 2  # of each domain, for the search of settings
+TONE_SCANS = 4  # of the target, for its tone
+_LEAST_BRAIN = 100  # pixels of a slice whose tone is measured
+
+
+@dataclass(frozen=True)
+class PaperRequest:
+    """What to repeat, and on which data.
+
+    Parameters
+    ----------
+    bids_dir, domain_column
+        Data set, and its column of domains.
+    source, target
+        Two of its domains; the model must know the target.
+    output
+        Folder of the results; `work` in it holds what a run that was killed resumes from.
+    model
+        Directory of an adapted Stable Diffusion or a compact model.
+    fitted
+        Directories of methods that `mrharmony train --method` wrote, by the method's name: extra rows, or
+        replacements of what the model holds.
+    slices
+        Of each direction, of as many different scans as there are.
+    images, steps
+        Images of a slice by image-to-image, and steps of the whole schedule in the paper's row; the search
+        and the best settings take 25 steps at most.
+    seed
+        Of the images, and of the choice of slices.
+    device
+        `auto`, `cpu` or `cuda`.
+    workers
+        Processes that prepare scans; one per core if None.
+    prepared
+        Folder of scans that `mrharmony prepare` wrote; they are prepared here if None.
+    """
+
+    bids_dir: Path
+    source: str
+    target: str
+    output: Path
+    model: Path
+    fitted: Mapping[str, Path] = field(default_factory=dict)
+    domain_column: str = "site"
+    slices: int = 1
+    images: int = 100
+    steps: int = 1000
+    seed: int = 2500
+    device: str = "auto"
+    workers: int | None = None
+    prepared: Path | None = None
+
+    @property
+    def work(self) -> Path:
+        """Folder of what a run that was killed resumes from."""
+        return self.output / "work"
+
+    @property
+    def paper(self) -> TranslationSettings:
+        """The paper's settings."""
+        own = {"seed": self.seed, "num_inference_steps": self.steps, "num_images_per_prompt": self.images}
+        return TranslationSettings.paper("all").model_copy(update=own)
+
+    @property
+    def search(self) -> TranslationSettings:
+        """The settings of the search, strength and guidance aside: one image of each slice."""
+        steps = min(SEARCH_STEPS, self.steps)
+        return TranslationSettings(num_inference_steps=steps, select="all", seed=self.seed)
 
 
 class PaperScan(NamedTuple):
@@ -38,22 +104,12 @@ class PaperScan(NamedTuple):
 
 @dataclass(frozen=True)
 class PaperSlices:
-    """Slices of some scans.
-
-    Parameters
-    ----------
-    scans
-        The scans.
-    axis
-        Voxel axis that the slices are perpendicular to.
-    owners, places
-        The scan and the index along the axis of each slice, shape (n,).
-    """
+    """Slices of some scans."""
 
     scans: tuple[PaperScan, ...]
-    axis: int
-    owners: NDArray[np.int64]
-    places: NDArray[np.int64]
+    axis: int  # of voxels, which the slices are perpendicular to
+    owners: NDArray[np.int64]  # the scan of each slice, shape (n,)
+    places: NDArray[np.int64]  # its index along the axis, shape (n,)
 
     @classmethod
     def draw(cls, scans: Sequence[PaperScan], axis: int, count: int, seed: int) -> Self:
@@ -79,7 +135,7 @@ class PaperSlices:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What each slice is."""
+        """Scan and place of each slice."""
         pairs = zip(self.owners, self.places, strict=True)
         return tuple(f"{self.scans[owner].name} slice {place}" for owner, place in pairs)
 
@@ -130,89 +186,66 @@ def _tone(brains: Sequence[CanonicalBrain], axis: int, place: int) -> NDArray[np
     filled = masks.sum(axis=(1, 2)) >= _LEAST_BRAIN
     if not filled.any():
         raise MrharmonyError(
-            f"no training scan of the target has brain in slice {place}; look at the brain masks."
+            f"no training scan of the target has brain in slice {place}; check the brain masks."
         )
     return tone_quantiles(as_picture(pictures[filled]), masks[filled])
 
 
-SEARCH_SCANS = 2  # of each domain that the settings are found on
-TONE_SCANS = 4  # of the target that its tone is taken from
+class Direction(NamedTuple):
+    """Slices on their way to a domain.
 
-
-@dataclass(frozen=True)
-class StudyScans:
-    """The scans of a study, split by subject.
-
-    Parameters
-    ----------
-    source, target
-        The domains as the data set names them.
-    between, within
-        Judged scans of the source, with the target scanner's own where heads travelled, and of the target.
-    search_between, search_within
-        Training scans of the source and of the target that the settings are found on.
-    tones
-        Training scans of the target that its tone is taken from.
-    refused
-        File names of scans that could not be prepared, and why.
+    `tones` is the target's tone at each slice's place, from its training scans, shape (n, 33).
     """
 
     source: str
     target: str
-    between: tuple[PaperScan, ...]
-    within: tuple[PaperScan, ...]
-    search_between: tuple[PaperScan, ...]
-    search_within: tuple[PaperScan, ...]
-    tones: tuple[CanonicalBrain, ...]
-    refused: dict[str, str]
+    slices: PaperSlices
+    tones: NDArray[np.float64]
+
+    @property
+    def name(self) -> str:
+        """For example `ADNI2 to ADNI3`."""
+        return f"{self.source} to {self.target}"
 
 
-def study_scans(  # noqa: PLR0913 - which scans, and how they are prepared
-    root: Path,
-    domain_column: str,
-    names: tuple[str, str],
-    judged: int,
-    grid: Grid,
-    cache: Path,
-    workers: int | None = None,
-    *,
-    prepared: Path | None = None,
-) -> StudyScans:
-    """Choose and prepare the scans of a study.
+@dataclass(frozen=True)
+class StudyScans:
+    """The scans of a study, split by subject; domains as the data set names them."""
 
-    Parameters
-    ----------
-    root, domain_column
-        BIDS folder and its column of domains; a column `split` decides who trains, else the first of the
-        benchmark's folds does.
-    names
-        Source and target.
-    judged
-        How many scans of each domain are judged at most.
-    grid
-        Of the model.
-    cache, workers
-        Folder of prepared brains, and how many processes prepare them.
-    prepared
-        Folder of `mrharmony prepare` with the scans in it; they are prepared here if None.
+    source: str
+    target: str
+    between: tuple[PaperScan, ...]  # test scans of the source, with the target's own where heads travelled
+    within: tuple[PaperScan, ...]  # test scans of the target
+    search_between: tuple[PaperScan, ...]  # training scans of the source, for the search of settings
+    search_within: tuple[PaperScan, ...]  # training scans of the target, for the same
+    tones: tuple[CanonicalBrain, ...]  # training scans of the target, for its tone
+    refused: dict[str, str]  # file names of scans that could not be prepared, and why
+
+
+def study_scans(request: PaperRequest, grid: Grid) -> StudyScans:
+    """Choose the scans of a study and prepare them on the model's grid.
+
+    A column `split` decides which scans are for training, else the first of the benchmark's folds does.
 
     Raises
     ------
     MrharmonyError
         If a domain is not there, or has too few scans.
     """
-    source, target = _domains(root, domain_column, names)
-    plan = make_plan(root, domain_column, target, (source, target))
+    source, target = _domains(request)
+    plan = make_plan(request.bids_dir, request.domain_column, target, (source, target))
     fold = plan.folds[0]
-    testing = {name: [s for s in fold.testing if s.domain == name][:judged] for name in (source, target)}
+    testing = {
+        name: [s for s in fold.testing if s.domain == name][: request.slices] for name in (source, target)
+    }
     training = {name: fold.training_of(name)[:TONE_SCANS] for name in (source, target)}
     training[source] = training[source][:SEARCH_SCANS]
     chosen = {s.key: s for part in (*testing.values(), *training.values()) for s in part}
-    positions = plan.positions([chosen[key] for key in sorted(chosen)], prepared)
-    files, refused = prepare_positions(positions, grid, cache, workers)
+    positions = plan.positions([chosen[key] for key in sorted(chosen)], request.prepared)
+    files, refused = prepare_positions(positions, grid, request.work / "brains", request.workers)
     require_some(list(files), refused)
     brains = {key: load_brain(files[s.path], grid) for key, s in chosen.items() if s.path in files}
-    tested = {name: _having(brains, scans, "judged", name) for name, scans in testing.items()}
+    tested = {name: _having(brains, scans, "test", name) for name, scans in testing.items()}
     trained = {name: _having(brains, scans, "training", name) for name, scans in training.items()}
     truths = {s.subject: brains[s.key] for s in tested[target]} if plan.travelling else {}
     return StudyScans(
@@ -227,16 +260,17 @@ def study_scans(  # noqa: PLR0913 - which scans, and how they are prepared
     )
 
 
-def _domains(root: Path, domain_column: str, names: tuple[str, str]) -> tuple[str, str]:
-    """Return the domains as the data set names them."""
-    known = BidsIndex.open(root, domain_column).domains
+def _domains(request: PaperRequest) -> tuple[str, str]:
+    """Return source and target as the data set names them."""
+    root, names = request.bids_dir, (request.source, request.target)
+    known = BidsIndex.open(root, request.domain_column).domains
     found = [next((own for own in known if same_name(own, name)), None) for name in names]
     for name, own in zip(names, found, strict=True):
         if own is None:
             raise MrharmonyError(f"{root}: no scans of {name}. Choose from: {', '.join(known)}.")
     source, target = map(str, found)
     if source == target:
-        raise MrharmonyError(f"{source}: is source and target; the study needs two domains.")
+        raise MrharmonyError(f"{source} is both source and target; the study needs two domains.")
     return source, target
 
 

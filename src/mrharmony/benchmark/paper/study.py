@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mrharmony.benchmark.paper.figures import draw_directions, draw_grid
+import numpy as np
+
 from mrharmony.benchmark.paper.grid import (
     Cell,
-    Direction,
     DirectionScores,
-    PictureFolder,
     best_cell,
+    draw_grid,
     measure_grid,
     score_images,
 )
-from mrharmony.benchmark.paper.methods import PaperMethod, fitted_methods, translations
-from mrharmony.benchmark.paper.slices import PaperScan, PaperSlices, StudyScans, study_scans
+from mrharmony.benchmark.paper.methods import PaperMethod, PictureFolder, fitted_methods, translations
+from mrharmony.benchmark.paper.slices import (
+    Direction,
+    PaperRequest,
+    PaperScan,
+    PaperSlices,
+    StudyScans,
+    study_scans,
+)
 from mrharmony.core.atomic import write_json, write_text
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
@@ -28,92 +35,20 @@ from mrharmony.methods.image_to_image import load_image_to_image
 from mrharmony.methods.protocol import MethodSettings
 from mrharmony.networks.diffusion.model import model_hash, read_card
 from mrharmony.networks.diffusion.translation import TranslationSettings
+from mrharmony.report.contact_sheet import Panel, contact_sheet
 
-SEARCH_STEPS = 25
 SEARCH_SLICES = 4  # of each direction
 Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class PaperRequest:
-    """What to repeat, and on which data.
-
-    Parameters
-    ----------
-    bids_dir, domain_column
-        Data set, and its column of domains.
-    source, target
-        Two of its domains; the model must know the target.
-    output
-        Folder of the results; what resumes a killed run lies in its `work`.
-    model
-        Directory of an adapted Stable Diffusion or a compact model.
-    fitted
-        Directories of methods that `mrharmony train --method` wrote, by the method's name: extra rows, or in
-        the place of what the model has of them.
-    slices
-        Of each direction, each of another scan as far as there are scans.
-    images, steps
-        Of a slice by image-to-image, and of the whole schedule in the paper's row; the best settings are
-        searched and run with 25 steps at most.
-    seed
-        Of the images, and of the choice of slices.
-    device
-        `auto`, `cpu` or `cuda`.
-    workers
-        Processes that prepare scans; one a core if None.
-    prepared
-        Folder of `mrharmony prepare` with the scans in it; they are prepared here if None.
-    """
-
-    bids_dir: Path
-    source: str
-    target: str
-    output: Path
-    model: Path
-    fitted: Mapping[str, Path] = field(default_factory=dict)
-    domain_column: str = "site"
-    slices: int = 1
-    images: int = 100
-    steps: int = 1000
-    seed: int = 2500
-    device: str = "auto"
-    workers: int | None = None
-    prepared: Path | None = None
-
-    @property
-    def paper(self) -> TranslationSettings:
-        """The paper's settings."""
-        own = {"seed": self.seed, "num_inference_steps": self.steps, "num_images_per_prompt": self.images}
-        return TranslationSettings.paper("all").model_copy(update=own)
-
-    @property
-    def search(self) -> TranslationSettings:
-        """What the best settings are searched with: one image of each slice."""
-        steps = min(SEARCH_STEPS, self.steps)
-        return TranslationSettings(num_inference_steps=steps, select="all", seed=self.seed)
-
-
-@dataclass(frozen=True)
 class Study:
-    """Everything that is needed to fill in the table.
-
-    Parameters
-    ----------
-    folder
-        Makes and keeps the images.
-    scans
-        Judged and training scans.
-    judged
-        Judged directions: between, within.
-    training
-        The same of training scans, for the search.
-    """
+    """The images, the scans, and the directions of the table and of the search."""
 
     folder: PictureFolder
     scans: StudyScans
-    judged: tuple[Direction, Direction]
-    training: tuple[Direction, Direction]
+    tested: tuple[Direction, Direction]  # between, within
+    training: tuple[Direction, Direction]  # the same with training scans
 
 
 def evaluate_paper(request: PaperRequest) -> Record:
@@ -130,7 +65,7 @@ def evaluate_paper(request: PaperRequest) -> Record:
     best = best_cell(cells)
     settings = best_settings(request, best)
     methods = (*plain, *translations(study.folder, request.paper, settings))
-    rows, refusing = table_rows(study.judged, methods)
+    rows, refusing = table_rows(study.tested, methods)
     table = paper_table(row.printed() for row in rows)
     record: Record = {
         "about": _about(request, study),
@@ -161,27 +96,16 @@ def open_study(request: PaperRequest) -> Study:
     card.domain(request.target)
     settings = MethodSettings(device=request.device, lock=False, translation=request.paper)
     opened = load_image_to_image(request.model, settings)
-    work = request.output / "work"
-    names = (request.source, request.target)
-    scans = study_scans(
-        request.bids_dir,
-        request.domain_column,
-        names,
-        request.slices,
-        opened.grid,
-        work / "brains",
-        request.workers,
-        prepared=request.prepared,
-    )
-    folder = PictureFolder(work / "images", opened.model, card, model_hash(request.model))
+    scans = study_scans(request, opened.grid)
+    folder = PictureFolder(request.work / "images", opened.model, card, model_hash(request.model))
 
     def direction(source: str, given: Sequence[PaperScan], slices: int) -> Direction:
         drawn = PaperSlices.draw(given, opened.model.axis, slices, request.seed)
         return Direction(source, scans.target, drawn, drawn.tones(scans.tones))
 
-    judged = [(scans.source, scans.between), (scans.target, scans.within)]
+    tested = [(scans.source, scans.between), (scans.target, scans.within)]
     training = [(scans.source, scans.search_between), (scans.target, scans.search_within)]
-    between, within = (direction(*given, request.slices) for given in judged)
+    between, within = (direction(*given, request.slices) for given in tested)
     search_between, search_within = (direction(*given, SEARCH_SLICES) for given in training)
     return Study(folder, scans, (between, within), (search_between, search_within))
 
@@ -208,28 +132,25 @@ class StudyRow:
 
     def printed(self) -> PaperRow:
         """Return the line for the table."""
-        return PaperRow(self.direction, self.method, *(getattr(self.scores, name) for name in PRINTED))
-
-
-PRINTED = ("to_input", "to_truth", "tone")
+        scores = self.scores
+        return PaperRow(self.direction, self.method, scores.to_input, scores.to_truth, scores.tone)
 
 
 def table_rows(
     directions: Sequence[Direction], methods: Sequence[PaperMethod]
 ) -> tuple[list[StudyRow], dict[str, str]]:
-    """Return all lines, and why a method would not do a direction."""
+    """Return all lines, and why a method cannot serve a direction."""
     rows, refusing = [], {}
     for way in directions:
         for method in track(methods, way.name):
             try:
-                rows.append(table_row(way, method))
+                rows.append(_table_row(way, method))
             except MrharmonyError as error:
                 refusing[f"{method.name}, {way.name}"] = str(error)
     return rows, refusing
 
 
-def table_row(direction: Direction, method: PaperMethod) -> StudyRow:
-    """Let a method do a direction, and score it."""
+def _table_row(direction: Direction, method: PaperMethod) -> StudyRow:
     images = method.make(direction)
     made, given = as_picture(images), as_picture(direction.slices.inputs)
     names = direction.slices.names
@@ -238,21 +159,21 @@ def table_row(direction: Direction, method: PaperMethod) -> StudyRow:
 
 
 def _about(request: PaperRequest, study: Study) -> Record:
-    """Return what a reader must know to repeat the study."""
+    """Return what a reader needs to repeat the study."""
     seen = [card.name for card in study.folder.card.domains if card.scans]
     return {
         "version": __version__,
         "model_sha256": study.folder.model_sha256,
         "domains_with_real_scans_in_its_training": seen,
-        "slices": {way.name: list(way.slices.names) for way in study.judged},
+        "slices": {way.name: list(way.slices.names) for way in study.tested},
         "searched_on": {way.name: list(way.slices.names) for way in study.training},
         "paper": request.paper.model_dump(exclude={"select", "input_weight"}),
     }
 
 
 def _cost(study: Study, *settings: TranslationSettings) -> dict[str, Record]:
-    """Return what an image of a slice takes, by strength, guidance and steps."""
-    between = study.judged[0]
+    """Return the time of an image of a slice, by strength, guidance and steps."""
+    between = study.tested[0]
     costs = {}
     for one in settings:
         made = study.folder.translate(between.slices, between.target, one)
@@ -265,7 +186,7 @@ def _draw(
     request: PaperRequest, study: Study, methods: Sequence[PaperMethod], once: Sequence[PaperMethod]
 ) -> None:
     """Write Figures 1 and 2; the way back, which is not in the table, is made with one image (`once`)."""
-    between, within = study.judged
+    between, within = study.tested
     rows = [(between, methods)]
     if study.folder.card.find(between.source):
         rows.append((way_back(between, within), once))
@@ -279,3 +200,28 @@ def way_back(between: Direction, within: Direction) -> Direction:
     truth = next((other.brain for other in between.slices.scans if other.truth is scan.brain), None)
     slices = replace(within.slices.first(), scans=(scan._replace(truth=truth),))
     return within._replace(target=between.source, slices=slices)
+
+
+def draw_directions(path: Path, title: str, rows: Sequence[tuple[Direction, Sequence[PaperMethod]]]) -> None:
+    """Write a PNG: the first slice of each direction, its input beside every method's first image.
+
+    The last column is the target scanner's own slice, where all directions have one.
+    """
+    truths = [direction.slices.truths for direction, _ in rows]
+    sheet = []
+    for (direction, methods), truth in zip(rows, truths, strict=True):
+        panels = [Panel("input", direction.slices.inputs[0])]
+        panels += [_panel(method, direction) for method in methods]
+        if truth is not None and all(other is not None for other in truths):
+            panels.append(Panel("truth", truth[0]))
+        sheet.append((direction.name, panels))
+    contact_sheet(sheet, title, path)
+
+
+def _panel(method: PaperMethod, direction: Direction) -> Panel:
+    """Return a method's first image, or black where it refuses."""
+    name = method.name.replace("image-to-image, ", "").replace("autoencoder ", "")
+    try:
+        return Panel(name, method.make(direction)[0, 0])
+    except MrharmonyError:
+        return Panel(f"{name}: refused", np.zeros_like(direction.slices.inputs[0]))

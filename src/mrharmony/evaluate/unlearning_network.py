@@ -1,6 +1,6 @@
-"""The three parts of an unlearning network, and the three losses that they are trained with.
+"""The network that unlearns the site, its three losses, and its training (Dinsdale et al. 2021).
 
-Iterative unlearning: pre-training, then three steps in turn (Dinsdale et al. 2021).
+Pre-training of encoder, task head and site head is followed by iterative unlearning: three steps in turn.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.autograd import backward
 from torch.nn.functional import cross_entropy, log_softmax
 
 from mrharmony.core.volume import FloatArray
-from mrharmony.evaluate.site_folds import Labels
+from mrharmony.evaluate.site_classifiers import Labels
 from mrharmony.networks.settings import Settings
 
 _SITE_HIDDEN = 32
@@ -78,7 +78,7 @@ def domain_loss(found: Tensor, sites: Tensor, weights: Tensor) -> Tensor:
 
 
 def confusion_loss(found: Tensor, weights: Tensor) -> Tensor:
-    """Return the cross-entropy of the site head's answer to the uniform one; least where it is even.
+    """Return the cross-entropy of the site head's probabilities to uniform ones; least where they are even.
 
     -1/K Σ_k log p_k, averaged over the scans (confusion loss of Tzeng et al. 2015, ICCV); found (n, K),
     weights (n,).
@@ -95,9 +95,7 @@ class UnlearningSettings(Settings):
     """How the network is built and trained; docs/unlearning.md says how the defaults were found."""
 
     components: int = Field(16, ge=2)  # principal components of the pooled latents that enter the encoder
-    hidden: int = Field(
-        0, ge=0
-    )  # neurons of a hidden layer of the encoder; with dozens of scans none is best
+    hidden: int = Field(0, ge=0)  # neurons of the encoder's hidden layer; with dozens of scans none is best
     features: int = Field(4, ge=1)  # size of the representation
     pretraining_steps: int = Field(150, ge=1)
     unlearning_steps: int = Field(150, ge=1)
@@ -106,26 +104,16 @@ class UnlearningSettings(Settings):
     weight_decay: float = Field(1e-2, ge=0)
     domain_weight: float = Field(1.0, gt=0)  # alpha of the paper
     confusion_weight: float = Field(1.0, gt=0)  # beta of the paper
-    site_steps: int = Field(5, ge=1)  # of the site head for each one of the encoder
+    site_steps: int = Field(5, ge=1)  # of the site head for each step of the encoder
 
 
 @dataclass(frozen=True)
 class TrainedUnlearning:
-    """A trained network with the whitening of its inputs.
+    """A trained network with the whitening of its inputs."""
 
-    Parameters
-    ----------
-    whitening
-        Pooled latents to principal components of unit variance, fitted on the training scans.
-    network
-        The three parts.
-    centre, spread
-        What the task's numbers were standardised by; 0 and 1 of a classification.
-    """
-
-    whitening: Pipeline
+    whitening: Pipeline  # pooled latents to principal components of unit variance of the training scans
     network: UnlearningNetwork
-    centre: float
+    centre: float  # what the task's numbers were standardised by; 0 and 1 for a classification
     spread: float
 
     def features(self, pooled: FloatArray) -> FloatArray:
@@ -184,8 +172,8 @@ def train_unlearning(
     settings, seed
         How to train, and of the first weights.
     unlearn
-        Whether the second half of the training unlearns the site. If not, the encoder never hears of the
-        site: the task is trained for as many steps, and the site head looks on.
+        Whether the second half of the training unlearns the site. If not, no gradient of the site reaches the
+        encoder: the task is trained for as many steps, and the site head beside it.
     """
     components = min(settings.components, len(pooled) - 1, pooled.shape[1])
     pca = PCA(components, whiten=True, svd_solver="full")
