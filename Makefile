@@ -8,7 +8,7 @@ demo: $(VENV)/installed  ## simulate a small cohort, harmonize it with the shipp
 	$(VENV)/bin/mrharmony demo $(OUT)
 
 test: $(VENV)/installed lint  ## lint, type-check and test
-	OMP_NUM_THREADS=1 ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS=1 $(VENV)/bin/python -m pytest -n 2
+	OMP_NUM_THREADS=1 ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/installed
 	$(VENV)/bin/ruff check src tests benchmarks

@@ -1,22 +1,54 @@
 """Virtual scans that several tests share: real files, made once a run."""
 
 import logging
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+from helpers.commands import Run
+from helpers.preparations import once_each
 from mrharmony.cli.app import main
+from mrharmony.prepare import pipeline
 from mrharmony.simulate.cohort import write_cohort
 
 SCANNERS = ("mprage-3t", "spgr-1.5t")
 
 
+LONGEST = ("test_unlearning_command", "test_demo", "test_benchmark_run", "test_paper_study", "test_docs")
+
+_PREPARE = pipeline.prepare_unjudged
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that hold the longest tests, so that no process waits for another at the end."""
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> None:
-    """Tests run side by side; one thread each is fastest."""
+def _one_core() -> Iterator[None]:
+    """Tests run side by side: each works in its own process, unless it asks for several, on one thread."""
     torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _scans_are_prepared_once() -> Iterator[None]:
+    """What several tests need of the same scan is worked out by the first of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "prepare_unjudged", once_each(_PREPARE))
+        yield
+
+
+@pytest.fixture
+def prepared_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prepare every scan of this test by itself, for those that compare what comes of it."""
+    monkeypatch.setattr(pipeline, "prepare_unjudged", _PREPARE)
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +66,7 @@ def scan(cohort: Path) -> Path:
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Run the command line in this process; returns status, standard output and standard error.
 
     What it silences is heard again after the test.

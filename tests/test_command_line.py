@@ -10,9 +10,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from helpers.commands import sentences
 from mrharmony.cli.app import MethodName, TrainedMethod, app, in_options
 from mrharmony.methods.registry import METHOD_NAMES, METHODS
-from sentences import sentences
 
 COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands]
 
@@ -123,6 +123,7 @@ def test_harmonizing_keeps_the_grid_and_leaves_the_evidence(run, scan: Path, tmp
     assert not voxels[~brain].any()
 
 
+@pytest.mark.usefixtures("prepared_anew")
 def test_the_same_seed_gives_the_same_bytes(run, scan: Path, tmp_path: Path):
     for folder in ("one", "two"):
         assert run("harmonize", scan, "--to", "LA", "--seed", 7, "--output", tmp_path / folder)[0] == 0

@@ -10,12 +10,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from dicom_files import write_series
+from helpers.commands import sentences
+from helpers.dicom_files import write_series
 from mrharmony.cli.app import main
 from mrharmony.core.volume import Volume
 from mrharmony.jobs import harmonizing
 from mrharmony.scans.bids import BidsIndex
-from sentences import sentences
 
 QUICK = ("--to", "LA", "--method", "none")
 

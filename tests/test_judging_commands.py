@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from helpers.commands import sentences
 from mrharmony.cli.evaluating import evaluate
 from mrharmony.jobs.evaluating import scan_files
 from mrharmony.scans.bids import BidsIndex
@@ -16,7 +17,6 @@ from mrharmony.scans.reading import read_scan
 from mrharmony.scans.sidecar import HarmonizedSidecar
 from mrharmony.scans.writing import write_scan
 from mrharmony.simulate.cohort import write_cohort
-from sentences import sentences
 
 COMMANDS = [command.name or command.callback.__name__ for command in evaluate.registered_commands]
 TRUE_BRAIN = "derivatives/truth/sub-001/anat/sub-001_dseg.nii.gz"

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
-from dicom_files import PATIENT, write_series
+from helpers.commands import sentences
+from helpers.dicom_files import PATIENT, write_series
 from mrharmony.core.volume import Volume
 from mrharmony.scans.reading import read_scan
-from sentences import sentences
 
 
 def test_scans_refused_by_parallel_processes_are_told_with_status_3(run, scan: Path, tmp_path: Path):

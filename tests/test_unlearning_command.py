@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from helpers.commands import sentences
 from mrharmony.simulate.cohort import write_recipe_cohort
 from mrharmony.simulate.recipe import Recipe
-from sentences import sentences
 
 RECIPE = Recipe(
     name="tiny",

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from helpers.commands import sentences
+from helpers.tiny_latent import ZOOM, axes_of, ball_on, tiny_settings, trained_model
 from mrharmony.benchmark.paper.grid import (
     GUIDANCES,
     STRENGTHS,
@@ -23,17 +25,12 @@ from mrharmony.domains.statistics import fit_statistics, save_statistics
 from mrharmony.evaluate.paper import SliceScores
 from mrharmony.methods.registry import fit_method
 from mrharmony.networks.diffusion.data import RealSlices
-from mrharmony.networks.diffusion.model import STATISTICS, DomainCard, LatentModel, ModelCard, save_model
-from mrharmony.networks.diffusion.networks import build_scheduler
-from mrharmony.networks.diffusion.training import train_networks
+from mrharmony.networks.diffusion.model import STATISTICS, LatentModel, save_model
 from mrharmony.networks.diffusion.translation import TranslationSettings, translate_slices
-from mrharmony.networks.settings import TrainingSettings
 from mrharmony.prepare.canonical import CanonicalBrain
 from mrharmony.simulate.cohort import write_cohort
 from mrharmony.space.grid import Grid
-from sentences import sentences
 
-ZOOM = 4.0
 DOMAINS = ("mprage-3t", "spgr-1.5t")
 ARGUMENTS = ("--to", "mprage-3t", "--domain-column", "session", "--json", "--workers", "1")
 FEW = ("--from", "spgr-1.5t", "--slices", "1", "--images", "2", "--steps", "2")
@@ -43,8 +40,7 @@ FEW = ("--from", "spgr-1.5t", "--slices", "1", "--images", "2", "--steps", "2")
 def brains() -> list[CanonicalBrain]:
     """A brighter and a darker ball."""
     grid = Grid.working(ZOOM)
-    axes = np.meshgrid(*[np.linspace(-1.25, 1.25, n) for n in grid.shape], indexing="ij")
-    ball = sum(axis**2 for axis in axes) < 1
+    axes, ball = axes_of(grid), ball_on(grid)
     tones = (0.5 + 0.5 * (np.sin(5 * axes[0]) * np.cos(6 * axes[2]) + 1) / 2) * ball
     return [
         CanonicalBrain(Volume((level * tones).astype(np.float32), grid.affine), ball, 1.0)
@@ -54,27 +50,9 @@ def brains() -> list[CanonicalBrain]:
 
 @pytest.fixture(scope="module")
 def model(brains: list[CanonicalBrain], tmp_path_factory: pytest.TempPathFactory) -> LatentModel:
-    torch.set_num_threads(1)
-    settings = TrainingSettings.model_validate(
-        {
-            "working_zoom": ZOOM,
-            "autoencoder": {"channels": (8, 8), "latent_channels": 4},
-            "denoiser": {"channels": (16, 32), "token_size": 16},
-            "autoencoder_stage": {"steps": 4, "batch": 4},
-            "denoiser_stage": {"steps": 4, "batch": 4},
-        }
-    )
     voxels = np.stack([brain.volume.voxels for brain in brains]).astype(np.float16)
-    networks = train_networks(RealSlices(voxels, [*DOMAINS]), settings, tmp_path_factory.mktemp("training"))
-    card = ModelCard(
-        domains=tuple(DomainCard(name=name, prompt=name, scans=1) for name in DOMAINS),
-        working_zoom=ZOOM,
-        intensity_convention="test",
-        training_data="balls",
-        licence="CC0",
-        training=settings,
-    )
-    return LatentModel(networks.autoencoder, networks.denoiser, networks.prompts, build_scheduler(), card)
+    folder = tmp_path_factory.mktemp("training")
+    return trained_model(RealSlices(voxels, [*DOMAINS]), tiny_settings(steps=4), folder)
 
 
 @pytest.fixture(scope="module")

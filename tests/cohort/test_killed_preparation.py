@@ -14,13 +14,13 @@ import pytest
 
 from mrharmony.prepare.saved import PreparedFiles, why_not_usable
 
-SUBJECTS = ("1", "2", "3")
+SUBJECTS = ("1", "2")
 SECONDS = 200
 
 
 @pytest.fixture
 def study(scan: Path, tmp_path: Path) -> tuple[list[Path], Path]:
-    """Three subjects, and a folder of derivatives with a mask for each, so that no network is needed."""
+    """Two subjects, and a folder of derivatives with a mask for each, so that no network is needed."""
     scans = []
     for label in SUBJECTS:
         path = tmp_path / "study" / f"sub-{label}" / "anat" / f"sub-{label}_T1w.nii.gz"

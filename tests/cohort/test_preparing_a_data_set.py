@@ -115,6 +115,7 @@ def test_a_mask_edited_in_place_is_taken_by_the_next_run(prepared: Path, data_se
     assert np.array_equal(read_prepared(files, read_scan(scan)).brain_mask, edited > 0)
 
 
+@pytest.mark.usefixtures("prepared_anew")
 def test_harmonizing_a_prepared_scan_gives_the_same_voxels(
     prepared: Path, data_set: BidsIndex, tmp_path: Path
 ):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers.commands import sentences
 from mrharmony.core.domain import Domain
 from mrharmony.domains.statistics import load_statistics
 from mrharmony.evidence.drift import scan_evidence
@@ -17,7 +18,6 @@ from mrharmony.networks.diffusion.model import STATISTICS, read_card
 from mrharmony.scans.bids import BidsIndex
 from mrharmony.scans.sidecar import Provenance
 from mrharmony.weights import shipped_model
-from sentences import sentences
 
 TARGET = Domain("mprage-3t", "mprage-3t")
 PROVENANCE = Provenance(model_sha256="0" * 64)

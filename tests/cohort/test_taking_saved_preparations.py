@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -66,7 +65,6 @@ def _no_scan_is_prepared(monkeypatch: pytest.MonkeyPatch):
         raise AssertionError("a scan was prepared again")
 
     monkeypatch.setattr(preparing, "prepare_scan", prepare_scan)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)  # all in this process
 
 
 def canonical(scan: Path, saved: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from site_people import people
-from virtual_study import SCANNER_A, SCANNER_B, Study, canonical_scan, confounded_study
 
+from helpers.brains import canonical_scan
+from helpers.site_people import people
+from helpers.virtual_study import SCANNER_A, SCANNER_B, Study, confounded_study
 from mrharmony.evaluate.tissues import TissueSegmentation, segment_tissues
 from mrharmony.prepare.canonical import CanonicalBrain
 from mrharmony.simulate.anatomy import Anatomy

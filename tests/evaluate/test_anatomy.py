@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from virtual_study import with_voxels
 
+from helpers.brains import with_voxels
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import Volume
 from mrharmony.evaluate.anatomy import (

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
-from virtual_study import Study
 
+from helpers.virtual_study import Study
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.evaluate.biology import biology_scores, cohens_d, cohort_biology, without_site_means
 from mrharmony.evaluate.tissues import TargetVolumetry

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
-from virtual_study import through, truth_fitted, with_voxels
 
+from helpers.brains import with_voxels
+from helpers.virtual_study import through, truth_fitted
 from mrharmony.domains.statistics import brain_statistics, fit_statistics
 from mrharmony.evaluate.anatomy import compare_anatomy
 from mrharmony.evaluate.biology import biology_scores

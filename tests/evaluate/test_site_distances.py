@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from site_people import SITES, SUBJECTS, at_second_site
 
+from helpers.site_people import SITES, SUBJECTS, at_second_site
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.evaluate.site_distances import (
     cubic_kernel,

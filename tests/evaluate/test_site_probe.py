@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
-from site_people import SITES, SUBJECTS, altered, at_second_site, people
 
+from helpers.brains import with_voxels
+from helpers.site_people import SITES, SUBJECTS, at_second_site, people
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import Volume
 from mrharmony.evaluate.site_classifiers import site_slices
@@ -26,7 +27,7 @@ def equalise(brain, quantiles):
     ranks = np.argsort(np.argsort(inside))
     voxels = np.zeros(brain.mask.shape, dtype=np.float32)
     voxels[brain.mask] = np.interp(ranks / (len(ranks) - 1), np.linspace(0, 1, 1001), quantiles)
-    return altered(brain, voxels)
+    return with_voxels(brain, voxels)
 
 
 def sharper(voxels):
@@ -97,7 +98,7 @@ def test_a_probe_trained_once_knows_the_sites_of_other_people(brains):
 def test_a_subject_who_was_at_both_sites_cannot_be_recognised_across_them(brains):
     """Eight people, each a site's only one of their looks: by the person alone the site would be known."""
     mark = np.random.default_rng(0).uniform(0.8, 1.25, 8)
-    scans = [altered(brain, brain.volume.voxels * mark[n]) for n, brain in enumerate(brains[:8])]
+    scans = [with_voxels(brain, brain.volume.voxels * mark[n]) for n, brain in enumerate(brains[:8])]
     twice, sites = scans + scans, ["a"] * 8 + ["b"] * 8
     assert probe_sites(twice, sites, SUBJECTS[:8] * 2).scores.mean == pytest.approx(0.5)
 

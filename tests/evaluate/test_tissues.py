@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from virtual_study import canonical_scan, with_voxels
 
+from helpers.brains import canonical_scan, with_voxels
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.evaluate.anatomy import dice_by_tissue
 from mrharmony.evaluate.tissues import segment_tissues

@@ -7,8 +7,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from site_people import PEOPLE, SITES, SUBJECTS, at_second_site
 
+from helpers.site_people import PEOPLE, SITES, SUBJECTS, at_second_site
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.evaluate.unlearning import (
     UnlearningData,

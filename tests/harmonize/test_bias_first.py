@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from phantoms import NEW, A, B, changed, phantom, prepared
 
+from helpers.phantoms import NEW, A, B, changed, phantom, prepared
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.methods.bias_first import BiasFirstRule, fit_after_bias
 from mrharmony.methods.registry import fit_method

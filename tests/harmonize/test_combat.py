@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from neuroCombat import neuroCombat as package
 from neuroCombat import neuroCombatFromTraining
-from phantoms import NEW, A, B, changed, phantom, prepared
 
+from helpers.phantoms import NEW, A, B, changed, phantom, prepared
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.methods.combat import SCALES_FROM, CombatRule, _smoothed_voxels, fit_combat
 

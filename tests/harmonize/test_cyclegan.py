@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from phantoms import NEW, A, B, changed, phantom, prepared
 
+from helpers.phantoms import NEW, A, B, changed, phantom, prepared
 from mrharmony.core.domain import Domain
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import Volume

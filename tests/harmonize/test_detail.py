@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from phantoms import GRID, A, B, prepared, virtual_brain, virtual_people
 from safetensors.numpy import load_file, save_file
 from scipy.ndimage import gaussian_filter
 
+from helpers.brains import canonical_scan
+from helpers.phantoms import GRID, A, B, prepared, virtual_people
 from mrharmony.core.domain import Domain
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import Volume
@@ -38,7 +39,7 @@ levels = arrays(np.float64, LATTICE, elements=st.floats(-12, 2))
 @pytest.fixture(scope="module")
 def sharp():
     """A head on a scanner with little noise."""
-    return virtual_brain(virtual_people(1, seed=70)[0], "mprage-3t", 1)
+    return canonical_scan(virtual_people(1)[0], "mprage-3t", 1)
 
 
 @pytest.fixture(scope="module")

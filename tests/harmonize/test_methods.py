@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from phantoms import NEW, SCANNERS, A, B, prepared, virtual_brain, virtual_people
 
+from helpers.brains import canonical_slab
+from helpers.phantoms import NEW, SCANNERS, A, B, prepared, virtual_people
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import Volume
 from mrharmony.domains.statistics import fit_statistics
@@ -19,14 +20,14 @@ WHITE_MATTER_ONLY = {"whitestripe", "fcm", "kde"}  # one level: other tissues ma
 
 @pytest.fixture(scope="module")
 def heads():
-    return virtual_people(3, seed=40)
+    return virtual_people(3)
 
 
 @pytest.fixture(scope="module")
 def training(heads):
     """Two people, on both scanners."""
     return {
-        name: [virtual_brain(head, scanner, seed) for seed, head in enumerate(heads[:2])]
+        name: [canonical_slab(head, scanner, seed) for seed, head in enumerate(heads[:2])]
         for name, scanner in SCANNERS.items()
     }
 
@@ -39,7 +40,7 @@ def statistics(training):
 @pytest.fixture(scope="module")
 def travelling(heads):
     """An unseen person on both scanners."""
-    return {name: virtual_brain(heads[2], scanner, 90) for name, scanner in SCANNERS.items()}
+    return {name: canonical_slab(heads[2], scanner, 90) for name, scanner in SCANNERS.items()}
 
 
 @pytest.fixture(scope="module")

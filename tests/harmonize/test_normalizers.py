@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from intensity_normalization import FCMNormalizer, KDENormalizer, LSQNormalizer, WhiteStripeNormalizer
 from intensity_normalization.adapters.images import NumpyImageAdapter
-from phantoms import NEW, A, B, changed, phantom, prepared
 from scipy.stats import gaussian_kde
 
+from helpers.phantoms import NEW, A, B, changed, phantom, prepared
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.domains.fitted import Fitted
 from mrharmony.methods.normalizers import LineRule, binned_density, fit_levels, least_squares, scan_levels

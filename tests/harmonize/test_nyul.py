@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from intensity_normalization import NyulNormalizer
 from intensity_normalization.adapters.images import NumpyImageAdapter
-from phantoms import NEW, A, B, changed, phantom, prepared
 
+from helpers.phantoms import NEW, A, B, changed, phantom, prepared
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.methods.nyul import NyulRule, fit_scales
 

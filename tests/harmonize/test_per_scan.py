@@ -1,8 +1,8 @@
 """What is asked of a scan once: remembered for the same scan, taken anew for another."""
 
 import numpy as np
-from phantoms import GRID, phantom, prepared
 
+from helpers.phantoms import GRID, phantom, prepared
 from mrharmony.prepare.canonical import brain_on_grid, lies_on
 
 

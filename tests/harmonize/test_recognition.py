@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from phantoms import SCANNERS, A, B, changed, prepared, virtual_brain, virtual_people
 
+from helpers.brains import canonical_scan
+from helpers.phantoms import SCANNERS, A, B, changed, prepared, virtual_people
 from mrharmony.core.domain import Domain
 from mrharmony.domains.contrast import scan_contrasts
 from mrharmony.domains.recognition import STRANGE, recognise
@@ -12,19 +13,19 @@ from mrharmony.methods.registry import fit_method
 
 @pytest.fixture(scope="module")
 def heads():
-    return virtual_people(2, seed=70)
+    return virtual_people(2)
 
 
 @pytest.fixture(scope="module")
 def fitted(heads):
     """Two domains, of one scan each of one person."""
-    return fit_method("synthesis", {n: [virtual_brain(heads[0], s, 1)] for n, s in SCANNERS.items()})
+    return fit_method("synthesis", {n: [canonical_scan(heads[0], s, 1)] for n, s in SCANNERS.items()})
 
 
 @pytest.fixture(scope="module")
 def brain(heads):
     """Another person in the first domain."""
-    return virtual_brain(heads[1], SCANNERS["A"], 2)
+    return canonical_scan(heads[1], SCANNERS["A"], 2)
 
 
 @pytest.fixture(scope="module")

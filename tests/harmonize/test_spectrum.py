@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from phantoms import NEW, A, B, changed, phantom, prepared
 
+from helpers.phantoms import NEW, A, B, changed, phantom, prepared
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import Volume
 from mrharmony.methods.spectrum import BETAS, SpectrumRule, fit_spectra

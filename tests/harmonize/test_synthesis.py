@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from phantoms import SCANNERS, A, B, prepared, virtual_brain, virtual_people
 from safetensors.numpy import load_file, save_file
 
+from helpers.brains import canonical_slab
+from helpers.phantoms import SCANNERS, A, B, prepared, virtual_people
 from mrharmony.core.domain import Domain
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.domains.contrast import CONTRAST_MODELS
@@ -16,7 +17,7 @@ UNSEEN = "tfe-1.5t"  # by the network
 
 @pytest.fixture(scope="module")
 def heads():
-    return virtual_people(3, seed=50)
+    return virtual_people(3)
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def from_one_scan(heads):
     return fit_method(
         "synthesis",
         {
-            name: [virtual_brain(head, SCANNERS[name], number)]
+            name: [canonical_slab(head, SCANNERS[name], number)]
             for number, (name, head) in enumerate(zip("AB", heads, strict=False))
         },
     )
@@ -34,7 +35,7 @@ def from_one_scan(heads):
 @pytest.fixture(scope="module")
 def scans(heads):
     """An unseen person on both scanners."""
-    return {name: prepared(virtual_brain(heads[2], scanner, 91)) for name, scanner in SCANNERS.items()}
+    return {name: prepared(canonical_slab(heads[2], scanner, 91)) for name, scanner in SCANNERS.items()}
 
 
 def error(voxels, truth):
@@ -98,9 +99,9 @@ def test_damaged_accents_are_refused_in_a_sentence(from_one_scan, tmp_path):
 
 
 def test_a_scanner_that_is_no_reference_is_served_as_source_and_as_target(heads, from_one_scan):
-    seen = {"B": [virtual_brain(heads[0], SCANNERS["B"], 5)], "C": [virtual_brain(heads[1], UNSEEN, 6)]}
+    seen = {"B": [canonical_slab(heads[0], SCANNERS["B"], 5)], "C": [canonical_slab(heads[1], UNSEEN, 6)]}
     method = fit_method("synthesis", seen)
-    one, other = (prepared(virtual_brain(heads[2], scanner, 92)) for scanner in (UNSEEN, SCANNERS["B"]))
+    one, other = (prepared(canonical_slab(heads[2], scanner, 92)) for scanner in (UNSEEN, SCANNERS["B"]))
     to_known = error(method.intensities(one, Domain("C", "C"), B), other)
     to_new = error(method.intensities(other, B, Domain("C", "C")), one)
     assert max(to_known, to_new) < 0.6 * error(one.intensities(), other)

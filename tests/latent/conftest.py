@@ -2,40 +2,28 @@
 
 import numpy as np
 import pytest
-import torch
 from scipy.ndimage import gaussian_filter
 
+from helpers.tiny_latent import ZOOM, ball_on, tiny_settings, trained_model
 from mrharmony.networks.diffusion.data import RealSlices
-from mrharmony.networks.diffusion.model import DomainCard, LatentModel, ModelCard
-from mrharmony.networks.diffusion.networks import build_scheduler
-from mrharmony.networks.diffusion.training import train_networks
+from mrharmony.networks.diffusion.model import LatentModel
 from mrharmony.networks.settings import TrainingSettings
 from mrharmony.space.grid import Grid
-
-ZOOM = 4.0
 
 
 @pytest.fixture(scope="session")
 def settings() -> TrainingSettings:
-    return TrainingSettings.model_validate(
-        {
-            "working_zoom": ZOOM,
-            "autoencoder": {"channels": (8, 8), "latent_channels": 4},
-            "denoiser": {"channels": (16, 32), "token_size": 16},
-            "autoencoder_stage": {"steps": 6, "batch": 4},
-            "denoiser_stage": {"steps": 6, "batch": 4},
-            "checkpoint_every": 2,
-        }
-    )
+    """Six steps for each network, a checkpoint after every second."""
+    return tiny_settings(steps=6)
 
 
 @pytest.fixture(scope="session")
 def brains() -> np.ndarray:
     """Four smooth blobs on the working grid: two of a bright domain, two of a dark one."""
-    shape = Grid.working(ZOOM).shape
+    grid = Grid.working(ZOOM)
     rng = np.random.default_rng(0)
-    ball = _ball(shape)
-    noise = [gaussian_filter(rng.standard_normal(shape), 2) for _ in range(4)]
+    ball = ball_on(grid).astype(np.float32)
+    noise = [gaussian_filter(rng.standard_normal(grid.shape), 2) for _ in range(4)]
     return np.stack(
         [
             ball * np.clip(level + 2 * n, 0.1, 1.2)
@@ -44,13 +32,9 @@ def brains() -> np.ndarray:
     ).astype(np.float16)
 
 
-def _ball(shape: tuple[int, int, int]) -> np.ndarray:
-    axes = np.meshgrid(*[np.linspace(-1.25, 1.25, n) for n in shape], indexing="ij")
-    return (sum(axis**2 for axis in axes) < 1).astype(np.float32)
-
-
 @pytest.fixture(scope="session")
 def data(brains: np.ndarray) -> RealSlices:
+    """The slices of the blobs."""
     return RealSlices(brains, ["bright", "bright", "dark", "dark"])
 
 
@@ -58,14 +42,5 @@ def data(brains: np.ndarray) -> RealSlices:
 def model(
     data: RealSlices, settings: TrainingSettings, tmp_path_factory: pytest.TempPathFactory
 ) -> LatentModel:
-    torch.set_num_threads(1)
-    networks = train_networks(data, settings, tmp_path_factory.mktemp("training"))
-    card = ModelCard(
-        domains=tuple(DomainCard(name=name, prompt=name, scans=2) for name in data.prompts),
-        working_zoom=ZOOM,
-        intensity_convention="test",
-        training_data="blobs",
-        licence="CC0",
-        training=settings,
-    )
-    return LatentModel(networks.autoencoder, networks.denoiser, networks.prompts, build_scheduler(), card)
+    """A model of the two domains."""
+    return trained_model(data, settings, tmp_path_factory.mktemp("training"))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.ndimage import distance_transform_edt, gaussian_filter
-from template_heads import MARKER, on_grid
 
+from helpers.template_heads import MARKER, on_grid
 from mrharmony.core.volume import BoolArray, Volume
 from mrharmony.space.template import template, template_brain_mask
 

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from template_heads import on_grid
 
+from helpers.template_heads import on_grid
 from mrharmony.core.volume import FloatArray, Volume
 from mrharmony.prepare.receive_field import n4_bias_field, receive_field
 from mrharmony.simulate.bias import bias_field

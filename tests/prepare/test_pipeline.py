@@ -11,10 +11,10 @@ from nibabel.affines import apply_affine, from_matvec
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, ornt_transform
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
-from template_heads import MARKER, marker_position
 
 import mrharmony.prepare.brain_mask
 import mrharmony.prepare.pipeline
+from helpers.template_heads import MARKER, marker_position
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import Volume
 from mrharmony.prepare.alignment import align_to_template

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from nibabel.affines import apply_affine, from_matvec
 from nibabel.orientations import apply_orientation, inv_ornt_aff
 from scipy.spatial.transform import Rotation
-from template_heads import MARKER, marker_position
 
+from helpers.template_heads import MARKER, marker_position
 from mrharmony.core.volume import Volume
 from mrharmony.prepare.prepared import PreparedScan
 from mrharmony.space.grid import CANONICAL_GRID, Grid

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from helpers.pages import assert_balanced
 from mrharmony.core.findings import Finding
 from mrharmony.core.volume import Volume
 from mrharmony.prepare.prepared import PreparedScan
 from mrharmony.prepare.quality import preparation_figures
 from mrharmony.report.preparation_page import IndexRow, index_page, preparation_page, thumbnail
-from sound_html import assert_balanced
 
 FINDING = Finding("warning", "a-code", "The brain <is> cut.", "Look at it.")
 

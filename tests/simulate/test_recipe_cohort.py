@@ -12,9 +12,9 @@ import pytest
 
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.scans.bids import BidsIndex
-from mrharmony.simulate.anatomy import LESION_LABEL
+from mrharmony.simulate.anatomy import LESION_LABEL, Anatomy
 from mrharmony.simulate.cohort import write_recipe_cohort
-from mrharmony.simulate.heads import virtual_head
+from mrharmony.simulate.heads import template_anatomy
 from mrharmony.simulate.recipe import Population, Recipe
 from mrharmony.space.grid import Grid
 
@@ -126,9 +126,8 @@ def test_absurd_arguments_are_refused_before_anything_is_written(
     assert not (tmp_path / "c").exists()
 
 
-def test_heads_are_based_on_the_anatomies_given(tmp_path: Path) -> None:
-    grid = Grid.working(4.0)
-    bases = [virtual_head(np.random.default_rng(seed), grid, ventricle_scale=1.0) for seed in (1, 2)]
+def test_heads_are_based_on_the_anatomies_given(head: Anatomy, tmp_path: Path) -> None:
+    bases = [head, template_anatomy(Grid.working(4.0))]
     paths = write_recipe_cohort(tmp_path / "c", RECIPE, subjects=(1, 1), anatomies=bases, pose=False)
     assert len(paths) == 2 + 3
     record = json.loads((tmp_path / "c/dataset_description.json").read_text())

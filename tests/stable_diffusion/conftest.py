@@ -2,22 +2,23 @@
 
 import socket
 from pathlib import Path
+from typing import Never
 
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
-from tiny_stable_diffusion import tiny_pipeline, write_tokenizer
 
+from helpers.tiny_stable_diffusion import tiny_pipeline, write_tokenizer
 from mrharmony.networks.settings import DreamBoothSettings
 from mrharmony.networks.stable.data import SliceSet
 from mrharmony.networks.stable.model import StableDiffusion, load_stable_diffusion
 
 
 @pytest.fixture(autouse=True)
-def _no_network(monkeypatch: pytest.MonkeyPatch):
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever reaches for the network fails, and so does the test."""
 
-    def refuse(*_: object, **__: object):
+    def refuse(*_: object, **__: object) -> Never:
         raise AssertionError("the network was touched")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
@@ -34,6 +35,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def model(base: Path) -> StableDiffusion:
+    """The tiny model, opened."""
     return load_stable_diffusion(base)
 
 
@@ -43,16 +45,19 @@ def slices() -> np.ndarray:
     rng = np.random.default_rng(0)
     i, k = np.mgrid[-1:1:38j, -1:1:34j]
     noise = np.stack([gaussian_filter(rng.standard_normal((38, 34)), 3) for _ in range(8)])
-    return (np.clip(0.6 + 4 * noise, 0.1, 1.2) * (i**2 + k**2 < 0.8)).astype(np.float32)
+    disc = i**2 + k**2 < 0.8
+    return np.where(disc, np.clip(0.6 + 4 * noise, 0.1, 1.2), 0).astype(np.float32)
 
 
 @pytest.fixture(scope="session")
 def data(slices: np.ndarray) -> SliceSet:
+    """Four slices of each of two domains."""
     return SliceSet({"ADNI2": slices[:4].astype(np.float16), "ADNI3": 0.6 * slices[4:]})
 
 
 @pytest.fixture
 def settings() -> DreamBoothSettings:
+    """A training of four steps."""
     return DreamBoothSettings(
         class_images=3,
         class_steps=2,

@@ -8,8 +8,8 @@ import torch
 from diffusers import DDIMScheduler, PNDMScheduler, StableDiffusionImg2ImgPipeline
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_stable_diffusion import SD15_SCHEDULE
 
+from helpers.tiny_stable_diffusion import SD15_SCHEDULE
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import Volume
 from mrharmony.networks.diffusion.schedule import NoiseSchedule, sampling_times

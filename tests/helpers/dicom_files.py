@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 from mrharmony.core.volume import Volume
 
@@ -58,10 +58,10 @@ def write_series(folder: Path, volume: Volume, number: int, **values: object) ->
 def _blank(instance: str) -> FileDataset:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = MRImageStorage
-    meta.MediaStorageSOPInstanceUID = instance
+    meta.MediaStorageSOPInstanceUID = UID(instance)
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     data = FileDataset("", {}, file_meta=meta, preamble=bytes(128))
-    data.SOPClassUID, data.SOPInstanceUID = MRImageStorage, instance
+    data.SOPClassUID, data.SOPInstanceUID = MRImageStorage, UID(instance)
     data.PatientName, data.PatientID, data.PatientBirthDate = PATIENT, "4711-0815", "19500102"
     data.StudyDate, data.AcquisitionTime, data.InstitutionName = "20200304", "101112", "Saint Elsewhere"
     data.Modality, data.Manufacturer, data.ImageType = "MR", "SIEMENS", ["ORIGINAL", "PRIMARY", "M", "ND"]

@@ -8,11 +8,11 @@ def assert_balanced(page: str) -> None:
     tags: list[str] = []
 
     class Balance(HTMLParser):
-        def handle_starttag(self, tag, attrs):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
             if tag not in ("img", "meta"):
                 tags.append(tag)
 
-        def handle_endtag(self, tag):
+        def handle_endtag(self, tag: str) -> None:
             assert tags.pop() == tag
 
     Balance().feed(page)

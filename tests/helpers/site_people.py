@@ -7,8 +7,11 @@ from dataclasses import replace
 from functools import cache
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
 
+from helpers.brains import with_voxels
+from mrharmony.core.volume import FloatArray
 from mrharmony.prepare.canonical import CanonicalBrain
 from mrharmony.simulate.anatomy import Anatomy
 from mrharmony.simulate.heads import template_anatomy
@@ -38,8 +41,9 @@ def person(seed: int) -> Anatomy:
     stretch = rng.normal(1.06, 0.03, (3, 1, 1, 1))
     places = centre + stretch * (np.indices(GRID.shape) - centre) + 1.2 * smooth / smooth.std()
 
-    def warped(share: np.ndarray) -> np.ndarray:
-        return map_coordinates(share, places, order=1).astype(np.float32)
+    def warped(share: FloatArray) -> FloatArray:
+        values: FloatArray = map_coordinates(share, places, order=1).astype(np.float32)
+        return values
 
     return replace(
         average,
@@ -50,7 +54,7 @@ def person(seed: int) -> Anatomy:
 
 
 @cache
-def scanned(seed: int) -> tuple[CanonicalBrain, np.ndarray]:
+def scanned(seed: int) -> tuple[CanonicalBrain, NDArray[np.uint8]]:
     """A person's scan in canonical units, and the true tissues: 1 CSF, 2 grey, 3 white matter."""
     anatomy = person(seed)
     scan = scan_head(anatomy, load_scanners()["mprage-3t"], np.random.default_rng(1000 + seed))
@@ -60,22 +64,17 @@ def scanned(seed: int) -> tuple[CanonicalBrain, np.ndarray]:
     return CanonicalBrain(scan.with_voxels(scan.voxels / scale), mask, scale), labels
 
 
-def people() -> tuple[list[CanonicalBrain], list[np.ndarray]]:
+def people() -> tuple[list[CanonicalBrain], list[NDArray[np.uint8]]]:
     """All scans and their tissues."""
     brains, labels = zip(*map(scanned, range(PEOPLE)), strict=True)
     return list(brains), list(labels)
 
 
 def at_second_site(
-    brains: list[CanonicalBrain], sites: list[str], change: Callable[[int, np.ndarray], np.ndarray]
+    brains: list[CanonicalBrain], sites: list[str], change: Callable[[int, FloatArray], NDArray[np.floating]]
 ) -> list[CanonicalBrain]:
     """Change the scans of site b: `change` gets each one's number and its intensities."""
     return [
-        altered(brain, change(number, brain.volume.voxels)) if site == "b" else brain
+        with_voxels(brain, change(number, brain.volume.voxels)) if site == "b" else brain
         for number, (brain, site) in enumerate(zip(brains, sites, strict=True))
     ]
-
-
-def altered(brain: CanonicalBrain, voxels: np.ndarray) -> CanonicalBrain:
-    """The same brain with other intensities, 0 outside of its mask."""
-    return brain._replace(volume=brain.volume.with_voxels(np.where(brain.mask, voxels, 0)))

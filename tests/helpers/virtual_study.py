@@ -5,32 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mrharmony.core.volume import Volume
+from helpers.brains import canonical_scan, with_voxels
 from mrharmony.lock.bilateral_grid import BilateralGrid
 from mrharmony.lock.fit import fit_bilateral_grid
 from mrharmony.prepare.canonical import CanonicalBrain
-from mrharmony.simulate.anatomy import Anatomy
 from mrharmony.simulate.heads import virtual_head
-from mrharmony.simulate.scanner import Scanner, load_scanners
-from mrharmony.simulate.scanning import scan_head
+from mrharmony.simulate.scanner import load_scanners
 from mrharmony.space.grid import Grid
-from mrharmony.space.intensity import intensity_scale
 
 SCANNER_A, SCANNER_B = (load_scanners()[name] for name in ("mprage-1.5t", "mprage-3t"))
-
-
-def canonical_scan(head: Anatomy, scanner: Scanner, seed: int) -> CanonicalBrain:
-    """Scan a head and scale it, as preparation does."""
-    scan = scan_head(head, scanner, np.random.default_rng(seed))
-    mask = head.brain_mask
-    scale = intensity_scale(scan.voxels[mask])
-    return CanonicalBrain(scan.with_voxels(np.where(mask, scan.voxels / scale, 0)), mask, scale)
-
-
-def with_voxels(brain: CanonicalBrain, voxels: np.ndarray) -> CanonicalBrain:
-    """The same brain with other intensities, 0 outside the mask."""
-    return brain._replace(volume=Volume(np.where(brain.mask, voxels, 0), brain.volume.affine))
 
 
 def through(transform: BilateralGrid, brain: CanonicalBrain) -> CanonicalBrain:
@@ -47,7 +32,7 @@ def truth_fitted(brain: CanonicalBrain, truth: CanonicalBrain) -> CanonicalBrain
     return through(fit_bilateral_grid(_positions(brain), brain.volume.voxels[brain.mask], contrast), brain)
 
 
-def _positions(brain: CanonicalBrain) -> np.ndarray:
+def _positions(brain: CanonicalBrain) -> NDArray[np.floating]:
     return Grid(brain.volume.shape, brain.volume.affine).positions()[brain.mask]
 
 
@@ -74,7 +59,7 @@ def confounded_study(training: int, unseen: int, zoom: float) -> Study:
     rng, grid = np.random.default_rng(5), Grid.working(zoom)
     scanners, typical = {"A": SCANNER_A, "B": SCANNER_B}, {"A": 0.7, "B": 1.8}
 
-    def factors(site: str, count: int) -> np.ndarray:
+    def factors(site: str, count: int) -> NDArray[np.float64]:
         return typical[site] * np.exp(np.linspace(-0.4, 0.4, count))
 
     trained = {
@@ -84,7 +69,7 @@ def confounded_study(training: int, unseen: int, zoom: float) -> Study:
         ]
         for site in scanners
     }
-    heads = []
+    heads: list[Head] = []
     for site, scanner in scanners.items():
         for factor in factors(site, unseen):
             head = virtual_head(rng, grid, ventricle_scale=factor)
