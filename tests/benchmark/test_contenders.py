@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers.template_heads import template_anatomy
 from mrharmony.benchmark.contenders import (
     DIFFUSION,
     OURS,
@@ -20,7 +21,6 @@ from mrharmony.core.findings import MrharmonyError
 from mrharmony.methods.cyclegan import CYCLEGAN
 from mrharmony.networks.cyclegan.networks import CycleGanSettings
 from mrharmony.prepare.canonical import CanonicalBrain
-from mrharmony.simulate.heads import template_anatomy
 from mrharmony.simulate.scanner import load_scanners
 from mrharmony.simulate.scanning import scan_head
 from mrharmony.space.grid import Grid

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.ndimage import affine_transform, gaussian_filter
 
 from mrharmony.core.volume import FloatArray, Matrix, Volume
+from mrharmony.simulate.anatomy import Anatomy
+from mrharmony.simulate.heads import AVERAGE_FOLDING, average_anatomy, pull_head
+from mrharmony.simulate.warp import LATTICE_SHAPE, Warp
+from mrharmony.space.grid import Grid
 from mrharmony.space.template import template
 
 MARKER = (-40.0, -20.0, 15.0)  # template mm: deep in the left hemisphere
@@ -26,3 +31,9 @@ def on_grid(voxels: NDArray[np.generic], shape: tuple[int, int, int], affine: Ma
     to_template = np.linalg.inv(template().affine) @ affine
     sampled: FloatArray = affine_transform(smooth, to_template[:3, :3], to_template[:3, 3], shape, order=1)
     return sampled
+
+
+def template_anatomy(grid: Grid) -> Anatomy:
+    """Return the average head on a grid, sharpened to resemble one person's."""
+    silent = torch.zeros(3, *LATTICE_SHAPE)
+    return pull_head(average_anatomy(), grid, Warp(silent, np.eye(4)), AVERAGE_FOLDING, silent, 1.0)

@@ -9,7 +9,7 @@ from mrharmony.simulate.anatomy import Anatomy
 from mrharmony.simulate.heads import virtual_head
 from mrharmony.simulate.motion import HeadMotion, Motion, draw_motion, move
 from mrharmony.simulate.scanner import load_scanners
-from mrharmony.simulate.scanning import draw_scan, render, scan_coronal, scan_head
+from mrharmony.simulate.scanning import draw_scan, render, scan_head
 from mrharmony.space.grid import Grid
 
 SCANNER = load_scanners()["irspgr-3t-motion"]
@@ -60,9 +60,3 @@ def test_more_motion_disturbs_more(coarse: Anatomy) -> None:
         images.append(scan_head(coarse, scanner, np.random.default_rng(5)).voxels)
     errors = [np.abs(image - images[0]).mean() / images[0].mean() for image in images[1:]]
     assert 0.001 < errors[0] < errors[1] < 0.3
-
-
-def test_slices_of_a_moving_head_are_those_of_the_whole_scan(coarse: Anatomy) -> None:
-    whole = scan_head(coarse, QUIET, np.random.default_rng(4)).voxels
-    slices = scan_coronal(coarse, QUIET, (20, 30), np.random.default_rng(4))
-    assert np.array_equal(slices, np.moveaxis(whole[:, (20, 30)], 1, 0))

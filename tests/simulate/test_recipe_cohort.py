@@ -10,11 +10,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from helpers.template_heads import template_anatomy
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.scans.bids import BidsIndex
 from mrharmony.simulate.anatomy import LESION_LABEL, Anatomy
 from mrharmony.simulate.cohort import write_recipe_cohort
-from mrharmony.simulate.heads import template_anatomy
 from mrharmony.simulate.recipe import Population, Recipe
 from mrharmony.space.grid import Grid
 

@@ -12,7 +12,7 @@ from mrharmony.simulate.anatomy import CSF, WM, Anatomy
 from mrharmony.simulate.bias import BIAS_TERMS, HEAD_CENTRE_MM, HEAD_RADIUS_MM, bias_field
 from mrharmony.simulate.heads import virtual_head
 from mrharmony.simulate.scanner import Scanner, load_scanners
-from mrharmony.simulate.scanning import contrast, draw_scan, render, scan_coronal, scan_head, tissue_signals
+from mrharmony.simulate.scanning import contrast, draw_scan, render, scan_head, tissue_signals
 from mrharmony.space.grid import Grid
 
 SCANNERS = load_scanners()
@@ -140,13 +140,6 @@ def test_the_receive_field_is_its_polynomial_on_any_grid(seed: int) -> None:
     x, y, z = (affine[:3, :3] @ voxel + affine[:3, 3] - HEAD_CENTRE_MM) / HEAD_RADIUS_MM
     logarithm = sum(g * x**a * y**b * z**c for g, (a, b, c) in zip(coefficients, BIAS_TERMS, strict=True))
     assert bias_field(coefficients, shape, affine)[tuple(voxel)] == pytest.approx(np.exp(logarithm), rel=1e-4)
-
-
-def test_single_slices_are_those_of_the_whole_scan(head: Anatomy) -> None:
-    scanner = SCANNERS["mprage-3t-soft"].model_copy(update={"noise": 0.0})
-    whole = scan_head(head, scanner, np.random.default_rng(4)).voxels
-    slices = scan_coronal(head, scanner, (0, 40, 60, 111), np.random.default_rng(4))
-    assert slices == pytest.approx(np.moveaxis(whole[:, (0, 40, 60, 111)], 1, 0), rel=1e-3, abs=0.05)
 
 
 def test_a_drawn_scan_can_be_replayed(head: Anatomy) -> None:

@@ -19,15 +19,7 @@ from mrharmony.core.findings import MrharmonyError
 
 @dataclass(frozen=True)
 class StagedFile:
-    """New content for a file, in a temporary neighbour until it is committed.
-
-    Parameters
-    ----------
-    temporary
-        Where the content is written; in the same folder, so that renaming cannot fail halfway.
-    target
-        The file that it will replace.
-    """
+    """New content for `target`, in a temporary file of its folder, so that renaming cannot fail halfway."""
 
     temporary: Path
     target: Path
@@ -64,15 +56,8 @@ def _sync(path: Path) -> None:
 def staged(target: Path) -> Iterator[StagedFile]:
     """Prepare the replacement of a file; what is not committed at the end is removed.
 
-    Parameters
-    ----------
-    target
-        The file to write or replace; its folder is made where missing.
-
-    Raises
-    ------
-    MrharmonyError
-        The operating system refuses: disk full, no permission, a folder in the way.
+    Its folder is made where missing; `MrharmonyError` where the operating system refuses: disk full, no
+    permission, a folder in the way.
     """
     with _failures(target):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -103,20 +88,7 @@ def remove(*files: Path) -> None:
 
 
 def write_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file atomically.
-
-    Parameters
-    ----------
-    path
-        The file; its folder is made where missing.
-    write
-        Writes the content to the stream that it is given.
-
-    Raises
-    ------
-    MrharmonyError
-        The operating system refuses: disk full, no permission, a folder in the way.
-    """
+    """Write a file atomically, by a function that writes the content to a stream; raises as `staged` does."""
     with staged(path) as file:
         file.fill(write)
         file.commit()

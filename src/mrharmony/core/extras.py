@@ -8,7 +8,7 @@ from mrharmony.core.findings import MrharmonyError
 
 
 def require_extra(module: str, extra: str) -> None:
-    """Refuse to go on without an optional package; nothing is imported.
+    """Raise `MrharmonyError` where an optional package is not installed; nothing is imported.
 
     Parameters
     ----------
@@ -16,11 +16,6 @@ def require_extra(module: str, extra: str) -> None:
         Its top-level module, such as `neuroCombat`.
     extra
         The extra of mrharmony that brings it: `rivals`, `stable-diffusion`, `train` or `dicom`.
-
-    Raises
-    ------
-    MrharmonyError
-        If the package is not installed.
     """
     if find_spec(module) is None:
         package = module.replace("_", "-")

@@ -37,15 +37,7 @@ class MrharmonyError(Exception):
 
 
 class ScanRefused(MrharmonyError):
-    """A scan that cannot be used, with the findings that say why.
-
-    Parameters
-    ----------
-    path
-        The refused file.
-    findings
-        What the checks found; the first error among them is the reason.
-    """
+    """A scan that cannot be used; the first error among its findings is the reason."""
 
     def __init__(self, path: Path | str, findings: tuple[Finding, ...]) -> None:
         self.path = Path(path)

@@ -9,13 +9,7 @@ from mrharmony.core.findings import MrharmonyError
 
 
 def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's content, hexadecimal.
-
-    Raises
-    ------
-    MrharmonyError
-        It cannot be read.
-    """
+    """Return the SHA-256 of a file's content, hexadecimal; `MrharmonyError` where it cannot be read."""
     try:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -16,18 +16,14 @@ QUIET_SECONDS = 30.0  # between two lines where there is no terminal
 
 
 def track(items: Iterable[Item], description: str, total: int | None = None, done: int = 0) -> Iterator[Item]:
-    """Yield the items and show the progress.
+    """Yield the items that are left to do and show the progress.
 
     Parameters
     ----------
-    items
-        What is left to do.
-    description
-        What is being done, in a few words.
-    total
-        How many items there are altogether; by default those given.
-    done
-        How many of them an earlier run has done.
+    items, description
+        What is left to do, and what is being done, in a few words.
+    total, done
+        How many items there are altogether (by default those given), and how many an earlier run has done.
     """
     if total is None and isinstance(items, Sized):
         total = len(items)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,15 +20,7 @@ from mrharmony.core.findings import MrharmonyError
 
 @dataclass(frozen=True)
 class TensorFile:
-    """An open safetensors file.
-
-    Parameters
-    ----------
-    path
-        The file.
-    archive
-        The open `safetensors.safe_open`.
-    """
+    """An open safetensors file; `archive` is what `safetensors.safe_open` returns."""
 
     path: Path
     archive: Any
@@ -52,7 +43,7 @@ class TensorFile:
 def open_tensors(
     path: Path, content: str, remedy: str, framework: Literal["numpy", "pt"] = "numpy"
 ) -> Iterator[TensorFile]:
-    """Open a safetensors file; all that fails while it is read and understood is one error in one sentence.
+    """Open a safetensors file; all that fails while it is read and understood is one `MrharmonyError`.
 
     >>> with open_tensors(path, "a fitted method", "fit the method again") as file:  # doctest: +SKIP
     ...     domains, arrays = file.record("domains"), file.tensors()
@@ -61,17 +52,10 @@ def open_tensors(
     ----------
     path
         The file.
-    content
-        What it should hold, with an article, for the error.
-    remedy
-        What to do about an error, as an imperative.
+    content, remedy
+        For the error: what the file should hold, with an article, and what to do about it, as an imperative.
     framework
         What tensors are read as: NumPy arrays, or torch tensors on the CPU (`pt`).
-
-    Raises
-    ------
-    MrharmonyError
-        If the file is missing or damaged, or lacks what the body of the `with` statement takes from it.
     """
     try:
         with safe_open(path, framework=framework) as archive:
@@ -82,7 +66,7 @@ def open_tensors(
 
 
 def save_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], records: Mapping[str, object]) -> None:
-    """Write a safetensors file, atomically.
+    """Write a safetensors file, atomically; `MrharmonyError` where the operating system refuses.
 
     Parameters
     ----------
@@ -92,24 +76,19 @@ def save_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], records: Mappi
         Arrays of any shape. Torch tensors on the CPU come as arrays by `Tensor.numpy`, without a copy.
     records
         What `TensorFile.record` gives back, as JSON.
-
-    Raises
-    ------
-    MrharmonyError
-        If the operating system refuses: disk full, no permission, a folder in the way.
     """
     arrays = {name: np.asarray(array, order="C") for name, array in tensors.items()}
     about = {name: json.dumps(record) for name, record in records.items()} or None
-    with staged(path) as file:
+
+    def write(temporary: Path) -> None:
+        temporary.touch()
+        permissions = temporary.stat().st_mode
         try:
-            file.temporary.touch()
-            permissions = file.temporary.stat().st_mode
-            save_file(arrays, file.temporary, metadata=about)
-            file.temporary.chmod(permissions)  # safetensors lets nobody but the owner read
-            with file.temporary.open("rb") as stream:
-                os.fsync(stream.fileno())
-        except (OSError, SafetensorError) as error:
-            raise MrharmonyError(
-                f"{path}: cannot be written ({error}). Check free space and permissions of its folder."
-            ) from error
+            save_file(arrays, temporary, metadata=about)
+        except SafetensorError as error:  # how safetensors reports a full disk
+            raise OSError(str(error)) from error
+        temporary.chmod(permissions)  # safetensors lets nobody but the owner read
+
+    with staged(path) as file:
+        file.fill_path(write)
         file.commit()

@@ -60,16 +60,10 @@ def side_by_side(work: Callable[[Job], Result], jobs: Sequence[Job], count: int)
     Parameters
     ----------
     work
-        Does one job, in a process of one thread if `count` is more than 1, else in this process.
-    jobs
-        The jobs.
-    count
-        How many run at a time.
-
-    Raises
-    ------
-    MrharmonyError
-        A process was ended from outside.
+        Does one job, in a process of one thread if `count` is more than 1, else in this process;
+        `MrharmonyError` where that process is ended from outside.
+    jobs, count
+        The jobs, and how many run at a time.
     """
     # The jobs hold paths or whole brains: batches and memory maps of joblib would bring nothing.
     pool = Parallel(

@@ -28,50 +28,24 @@ _NAMED_AT_MOST = 5
 
 @dataclass(frozen=True)
 class BidsScan:
-    """One T1w scan of a BIDS folder; the image itself is not opened.
-
-    Parameters
-    ----------
-    path
-        The image.
-    subject, session
-        Labels without `sub-` and `ses-`; the session is None where the folder has none.
-    domain
-        The site, scanner or protocol; None where the table does not say.
-    sidecar
-        Content of the JSON sidecars, merged by BIDS inheritance.
-    participant
-        The subject's row of `participants.tsv`, without what is not available (`n/a`).
-    """
+    """One T1w scan of a BIDS folder; the image itself is not opened."""
 
     path: Path
-    subject: str
-    session: str | None
-    domain: str | None
-    sidecar: dict[str, Any]
-    participant: dict[str, str]
+    subject: str  # label without `sub-`
+    session: str | None  # label without `ses-`; None where the folder has none
+    domain: str | None  # site, scanner or protocol; None where the table does not say
+    sidecar: dict[str, Any]  # the JSON sidecars, merged by BIDS inheritance
+    participant: dict[str, str]  # row of `participants.tsv`, without what is not available (`n/a`)
 
 
 @dataclass(frozen=True)
 class BidsIndex:
-    """The T1w scans of a BIDS folder.
-
-    Parameters
-    ----------
-    root
-        The folder.
-    domain_column
-        The column of `participants.tsv` that names the domain, or `session`.
-    scans
-        All scans, sorted by path.
-    findings
-        What is odd about the folder; an error concerns a single scan, not the whole.
-    """
+    """The T1w scans of a BIDS folder, sorted by path."""
 
     root: Path
-    domain_column: str
+    domain_column: str  # column of `participants.tsv` that names the domain, or `session`
     scans: tuple[BidsScan, ...]
-    findings: tuple[Finding, ...]
+    findings: tuple[Finding, ...]  # oddities of the folder; an error concerns a single scan
 
     @classmethod
     def open(cls, root: Path | str, domain_column: str = "site") -> Self:
@@ -194,24 +168,10 @@ def _some(subjects: list[str]) -> str:
 
 
 def read_participants(path: Path) -> tuple[tuple[str, ...], dict[str, dict[str, str]]]:
-    """Read the table.
+    """Return the table's columns beside `participant_id`, and each subject's known values by column.
 
-    Parameters
-    ----------
-    path
-        Tab-separated, UTF-8 with or without byte-order mark; labels with or without `sub-`.
-
-    Returns
-    -------
-    columns
-        Names of the columns beside `participant_id`.
-    rows
-        For each subject label without `sub-`, the known values by column; `n/a` is left out.
-
-    Raises
-    ------
-    MrharmonyError
-        The table is missing, empty, not UTF-8, not tab-separated, or names a subject twice.
+    The table is UTF-8 with or without byte-order mark; subjects go by their labels without `sub-`; `n/a` is
+    left out. `MrharmonyError` where it is missing, empty, not a table, or names a subject twice.
     """
     try:
         lines = [line for line in _lines(path) if any(map(str.strip, line))]

@@ -52,22 +52,12 @@ Series = tuple[dict[str, Any], Sequence[int], Sequence[float]]
 
 @dataclass(frozen=True)
 class DicomSeries:
-    """One image that a folder of DICOM files holds.
+    """One image that a folder of DICOM files holds."""
 
-    Parameters
-    ----------
-    path
-        The converted image, in a temporary folder.
-    sidecar
-        What dcm2niix says about it; without names and times of the patient, but with free text.
-    shape, zooms
-        Voxel counts (three or more axes) and voxel edges in mm.
-    """
-
-    path: Path
-    sidecar: dict[str, Any]
-    shape: tuple[int, ...]
-    zooms: tuple[float, ...]
+    path: Path  # the converted image, in a temporary folder
+    sidecar: dict[str, Any]  # of dcm2niix: no names and times of the patient, but free text
+    shape: tuple[int, ...]  # three or more axes
+    zooms: tuple[float, ...]  # mm
 
     @property
     def number(self) -> int | None:
@@ -99,13 +89,9 @@ def convert_dicom(folder: Path, output: Path, series: int | None = None) -> Path
     folder
         Folder with the files of one examination, in any order and depth up to 5.
     output
-        The scan to write, `.nii.gz`, with a sidecar beside it that holds `KEPT_KEYS` only.
+        The scan to write and return, `.nii.gz`, with a sidecar beside it that holds `KEPT_KEYS` only.
     series
         Number of the series; if None, the one that is likely a T1w scan.
-
-    Returns
-    -------
-    The scan, `output`.
 
     Raises
     ------
@@ -131,13 +117,7 @@ def convert_dicom(folder: Path, output: Path, series: int | None = None) -> Path
 
 
 def choose_series(folder: Path, found: Sequence[DicomSeries], number: int | None) -> DicomSeries:
-    """Return the series of a number, or the only one that is likely a T1w scan.
-
-    Raises
-    ------
-    MrharmonyError
-        There is none, or more than one; it lists them.
-    """
+    """Return the series of a number, or the only one likely to be T1w; else raise `MrharmonyError`."""
     if number is None:
         candidates = [found[i] for i in likely_t1w([(s.sidecar, s.shape, s.zooms) for s in found])]
         remedy = "Choose one with series=N"
@@ -184,20 +164,12 @@ def _is_dicom(file: Path) -> bool:
 
 
 def likely_t1w(series: Sequence[Series]) -> list[int]:
-    """Return which series are likely T1w scans of a whole brain.
+    """Return which series (sidecar, voxel counts, voxel edges in mm) are likely T1w scans of a whole brain.
 
     Series with such a name (MPRAGE, SPGR, BRAVO, T1 …) count; only where there is none, those acquired like
     one: 3D gradient echo, short echo, with an inversion or a short repetition and a large flip angle. Scans
     after contrast agent and scans of other names never count; original images are preferred to derived ones.
-
-    Parameters
-    ----------
-    series
-        dcm2niix's sidecar, voxel counts and voxel edges (mm) of each.
-
-    Returns
-    -------
-    Positions in `series`; none or several where it is unclear.
+    Their positions in `series` are none or several where it is unclear.
     """
     usable = [number for number, one in enumerate(series) if _is_whole_brain(one) and not _is_other(one[0])]
     named = [number for number in usable if _NAMED_T1.search(_name(series[number][0]))]

@@ -14,12 +14,10 @@ from numpy.typing import NDArray
 from mrharmony.core.findings import Finding, error, info, warning
 from mrharmony.core.volume import Matrix
 
-FORMS_TOLERANCE_MM = (
-    0.1  # forms that differ less than this anywhere in the field of view agree: it is rounding
-)
-SINGULAR = (
-    1e-3  # smallest volume of a voxel relative to the product of its edges; below, its axes are coplanar
-)
+# Forms that differ less than this anywhere in the field of view agree: it is rounding.
+FORMS_TOLERANCE_MM = 0.1
+# Smallest volume of a voxel relative to the product of its edges; below, its axes are coplanar.
+SINGULAR = 1e-3
 MIN_ZOOM_MM, MAX_ZOOM_MM = 0.1, 10.0
 ZOOM_TOLERANCE = 0.01
 ANISOTROPY = 2.0
@@ -34,22 +32,13 @@ _REWRITTEN = "Outputs get both forms, the qform made from the sform."
 class Geometry:
     """What a header says about position and orientation.
 
-    Parameters
-    ----------
-    shape
-        Voxel counts along i, j, k.
-    zooms
-        Voxel edge lengths in the header, before any repair.
-    units
-        Unit of the zooms: `mm`, `unknown`, `meter` or `micron`.
-    sform, qform
-        Voxel indices to world millimetres, shape (4, 4); None where not set. A form that is set but
-        makes no sense is full of NaN.
+    Forms map voxel indices to world millimetres, shape (4, 4); one that is set but makes no sense is full of
+    NaN.
     """
 
     shape: tuple[int, int, int]
-    zooms: tuple[float, float, float]
-    units: str
+    zooms: tuple[float, float, float]  # voxel edge lengths in the header, before any repair
+    units: str  # of the zooms: `mm`, `unknown`, `meter` or `micron`
     sform: Matrix | None
     qform: Matrix | None
 
@@ -65,20 +54,10 @@ class Geometry:
 
 
 class FormDifference(NamedTuple):
-    """How far two affines are apart.
+    """How far two affines are apart."""
 
-    Parameters
-    ----------
-    millimetres
-        Between the two positions of the worst corner of the field of view.
-    degrees
-        Of the rotation between the two; meaningless where they mirror each other.
-    mirrored
-        Whether they do.
-    """
-
-    millimetres: float
-    degrees: float
+    millimetres: float  # between the two positions of the worst corner of the field of view
+    degrees: float  # of the rotation between the two; meaningless where they mirror each other
     mirrored: bool
 
 
@@ -90,15 +69,7 @@ def is_invertible(affine: Matrix) -> bool:
 
 
 def form_difference(sform: Matrix, qform: Matrix, shape: tuple[int, int, int]) -> FormDifference:
-    """Compare two invertible affines over a field of view.
-
-    Parameters
-    ----------
-    sform, qform
-        Voxel indices to world millimetres, shape (4, 4).
-    shape
-        Voxel counts along i, j, k.
-    """
+    """Compare two invertible affines, shape (4, 4), over a field of view of voxel counts `shape`."""
     edges = [(-0.5, size - 0.5) for size in shape]
     corners = np.array([(*corner, 1.0) for corner in itertools.product(*edges)])
     distances = np.linalg.norm(corners @ (sform - qform).T, axis=1)

@@ -32,20 +32,10 @@ _SCANNER = 1  # code of a form in scanner coordinates
 
 @dataclass(frozen=True)
 class NiftiHeader:
-    """A NIfTI-1 or NIfTI-2 header, as it stands in the file and as nibabel repairs it.
+    """A NIfTI-1 or NIfTI-2 header, as it stands in the file and as nibabel repairs it."""
 
-    Parameters
-    ----------
-    raw
-        The header in the file.
-    repaired
-        The same after nibabel's own checks and repairs: what `nibabel.load` would show.
-    repairs
-        What nibabel repaired.
-    """
-
-    raw: nib.Nifti1Header
-    repaired: nib.Nifti1Header
+    raw: nib.Nifti1Header  # as in the file
+    repaired: nib.Nifti1Header  # after nibabel's own checks and repairs: what `nibabel.load` would show
     repairs: tuple[Finding, ...]
 
     @classmethod
@@ -164,20 +154,10 @@ def _repair_finding(report: Report) -> Finding:
 
 @dataclass(frozen=True)
 class MghHeader:
-    """An MGH header.
+    """An MGH header; nothing in it is repaired."""
 
-    Parameters
-    ----------
-    fields
-        The fields as they stand in the file.
-    affine
-        Voxel indices to world millimetres, shape (4, 4); None where the header does not say.
-    repairs
-        Empty: nothing in this header is repaired.
-    """
-
-    fields: dict[str, NDArray[Any]]
-    affine: Matrix | None
+    fields: dict[str, NDArray[Any]]  # as they stand in the file
+    affine: Matrix | None  # voxel indices to world millimetres; None where the header does not say
     repairs: tuple[Finding, ...] = ()
 
     @classmethod
@@ -245,18 +225,8 @@ def _blank_header(kind: type[nib.Nifti1Header], shape: tuple[int, int, int]) -> 
 def _with_both_forms(header: nib.Nifti1Header, geometry: Geometry) -> nib.Nifti1Header:
     """Add the form that is missing, or replace the qform that disagrees, where the affine keeps every bit.
 
-    Parameters
-    ----------
-    header
-        Holds the forms of the input.
-    geometry
-        Where the input says that its voxels lie.
-
-    Returns
-    -------
-    nib.Nifti1Header
-        With both forms; with the single form of the input where the other cannot express the same
-        affine (a qform has no shears, an sform rounds to float32).
+    The header holds the forms of the input; it keeps a single one where the other cannot express the same
+    affine (a qform has no shears, an sform rounds to float32).
     """
     if geometry.affine is None or forms_agree(geometry):
         return header

@@ -37,10 +37,7 @@ def output_stem(path: Path | str) -> str:
 def find_scans(paths: Iterable[Path]) -> list[Path]:
     """Return the files among the paths, and the scans in the folders among them, sorted in each folder.
 
-    Raises
-    ------
-    MrharmonyError
-        A folder holds no scan.
+    Raises `MrharmonyError` where a folder holds no scan.
     """
     scans: list[Path] = []
     for path in paths:

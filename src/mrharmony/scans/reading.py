@@ -44,24 +44,12 @@ MAX_TRAILING_BYTES = 64 * 2**20  # read beyond the voxels before the file is cal
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """A scan as it was read.
-
-    Parameters
-    ----------
-    path
-        The file.
-    volume
-        Finite intensities on the native grid, and the affine.
-    header
-        NIfTI header with the geometry of the scan and nothing else: outputs are written with it.
-    findings
-        What is worth knowing about the scan; none is an error.
-    """
+    """A scan as it was read."""
 
     path: Path
-    volume: Volume
-    header: nib.Nifti1Header
-    findings: tuple[Finding, ...]
+    volume: Volume  # finite intensities on the native grid, and the affine
+    header: nib.Nifti1Header  # the geometry of the scan and nothing else: outputs are written with it
+    findings: tuple[Finding, ...]  # what is worth knowing about the scan; none is an error
 
     @cached_property
     def sha256(self) -> str:
@@ -94,19 +82,7 @@ def read_scan(path: Path | str, *, assume_ras: bool = False) -> Scan:
 
 
 def read_mask(path: Path | str, like: Scan) -> BoolArray:
-    """Read a brain mask on a scan's grid.
-
-    Parameters
-    ----------
-    path
-        A scan file whose voxels above 0 are brain.
-    like
-        The scan.
-
-    Returns
-    -------
-    BoolArray
-        The scan's shape.
+    """Read a brain mask on the grid of the scan `like`: voxels above 0 are brain.
 
     Raises
     ------
@@ -127,12 +103,7 @@ def read_mask(path: Path | str, like: Scan) -> BoolArray:
 def check_scan(path: Path | str, *, assume_ras: bool = False) -> tuple[Finding, ...]:
     """Return everything that is worth knowing about a scan; a broken file is a finding, never an exception.
 
-    Parameters
-    ----------
-    path
-        Any path.
-    assume_ras
-        As in `read_scan`.
+    Takes any path; `assume_ras` as in `read_scan`.
     """
     return _inspect(Path(path), assume_ras, VOXEL_CHECKS)[1]
 

@@ -169,19 +169,8 @@ class UncertaintySidecar(_Record):
 def read_harmonized(path: Path) -> HarmonizedSidecar | None:
     """Read the JSON beside a harmonized scan, of this release or an earlier one.
 
-    Parameters
-    ----------
-    path
-        The JSON file.
-
-    Returns
-    -------
-    Its content; None where there is no such file, it is no JSON object, or mrharmony did not write it.
-
-    Raises
-    ------
-    MrharmonyError
-        mrharmony wrote it, but a key is missing or does not hold what it should.
+    Returns None where there is no such file, it is no JSON object, or mrharmony did not write it;
+    `MrharmonyError` where mrharmony wrote it, but a key is missing or does not hold what it should.
     """
     return HarmonizedSidecar._read(path, "Target", "Method")
 

@@ -82,15 +82,7 @@ def _check_suffix(path: Path) -> Iterator[Finding]:
 
 
 def check_first_bytes(path: Path, start: bytes) -> None:
-    """Raise `ScanFault` where the file's first bytes belie its name.
-
-    Parameters
-    ----------
-    path
-        A file whose name ends in one of `SCAN_SUFFIXES`.
-    start
-        Its first bytes, 64 or fewer.
-    """
+    """Raise `ScanFault` where a scan's first bytes (64 or fewer) belie its name."""
     if start.startswith(_POINTERS):
         raise fault(
             "content-missing",
@@ -113,20 +105,9 @@ def check_first_bytes(path: Path, start: bytes) -> None:
 def decompress(stream: BinaryIO, findings: list[Finding]) -> Generator[bytes, None, None]:
     """Yield the content of a gzip stream in pieces of at most `PIECE_BYTES`.
 
-    Several members, one after the other, are one content (RFC 1952, section 2.2); zero padding after
-    the last is ignored, as gzip does.
-
-    Parameters
-    ----------
-    stream
-        Opened at the first gzip member.
-    findings
-        Where a harmless fault is noted: foreign bytes after the last member.
-
-    Raises
-    ------
-    ScanFault
-        The stream ends early, or its content contradicts its checksum or length.
+    Several members, one after the other, are one content (RFC 1952, section 2.2); zero padding after the last
+    is ignored, as gzip does; foreign bytes there are noted in `findings`. `ScanFault` where the stream ends
+    early, or its content contradicts its checksum or length.
     """
     rest = yield from _decompress_member(b"", stream)
     while rest := _skip_padding(rest, stream):
@@ -223,19 +204,9 @@ class ByteSource:
 
 @contextmanager
 def open_scan(path: Path, findings: list[Finding]) -> Iterator[ByteSource]:
-    """Open a scan file for one pass over its content.
+    """Open a scan file for one pass; harmless faults of its compression are noted in `findings` on the way.
 
-    Parameters
-    ----------
-    path
-        A file whose name ends in one of `SCAN_SUFFIXES`.
-    findings
-        Where harmless faults of the compression are noted while the content is read.
-
-    Raises
-    ------
-    ScanFault
-        The first bytes belie the name; or, while reading, the compressed data are damaged.
+    Raises `ScanFault` where the first bytes belie the name or, while reading, compressed data are damaged.
     """
     with path.open("rb") as stream:
         check_first_bytes(path, stream.read(64))

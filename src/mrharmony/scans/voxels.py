@@ -29,37 +29,17 @@ _GIVE_T1W = "Give the three-dimensional T1w scan."
 
 @dataclass(frozen=True)
 class Layout:
-    """How the header describes the storage of the voxels.
+    """How the header describes the storage of the voxels: intensity = stored value × slope + inter."""
 
-    Parameters
-    ----------
-    dimensions
-        Voxel counts along every axis that the header names; empty where it names none or too many.
-    datatype
-        Name of the voxel type, as the format calls it.
-    dtype
-        The same for NumPy, byte order included; None where there is no equivalent.
-    offset
-        Bytes from the start of the content to the first voxel; may be any number in a bad header.
-    min_offset
-        The smallest offset that the format allows.
-    slope, inter
-        Intensity = stored value × slope + inter.
-    capacity
-        The most bytes of content that the file can hold, given its size and compression.
-    has_footer
-        Whether the format stores something after the voxels.
-    """
-
-    dimensions: tuple[int, ...]
-    datatype: str
-    dtype: np.dtype[Any] | None
-    offset: float
-    min_offset: int
+    dimensions: tuple[int, ...]  # voxel counts along all axes; empty where the header names none or too many
+    datatype: str  # name of the voxel type, as the format calls it
+    dtype: np.dtype[Any] | None  # byte order included; None where NumPy has no equivalent
+    offset: float  # bytes from the start of the content to the first voxel; anything in a bad header
+    min_offset: int  # the smallest that the format allows
     slope: float
     inter: float
-    capacity: int
-    has_footer: bool
+    capacity: int  # the most bytes of content that the file can hold, given its size and compression
+    has_footer: bool  # whether the format stores something after the voxels
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -169,27 +149,13 @@ LAYOUT_CHECKS = (check_dimensions, check_datatype, check_size, check_offset, che
 
 @dataclass(frozen=True)
 class StoredVoxels:
-    """The voxels that a file holds.
+    """The voxels that a file holds, and how many of them cannot be used as they are."""
 
-    Parameters
-    ----------
-    intensities
-        Scaled, in the file's order (first axis fastest), shape (voxels,), float32.
-    non_finite
-        How many stored values are NaN or infinite.
-    overflowing
-        How many are finite, but too large for float32.
-    inexact
-        How many are whole numbers of 64 bits beyond `EXACT_INTEGERS`.
-    wide_integers
-        Whether the file stores 64-bit integers.
-    """
-
-    intensities: FloatArray
-    non_finite: int
-    overflowing: int
-    inexact: int
-    wide_integers: bool
+    intensities: FloatArray  # scaled, in the file's order (first axis fastest), shape (voxels,)
+    non_finite: int  # stored values that are NaN or infinite
+    overflowing: int  # finite values too large for float32
+    inexact: int  # whole numbers of 64 bits beyond `EXACT_INTEGERS`
+    wide_integers: bool  # whether the file stores 64-bit integers
 
     @property
     def all_finite(self) -> bool:

@@ -29,10 +29,8 @@ def write_scan(path: Path | str, voxels: FloatArray, like: Scan, sidecar: dict[s
     ----------
     path
         The image, ending in `.nii.gz`; its folder is made where missing.
-    voxels
-        Finite intensities, shape of the scan.
-    like
-        The scan whose grid this is.
+    voxels, like
+        Finite intensities, and the scan of the same shape whose grid this is.
     sidecar
         JSON content for the file of the same name ending in `.json`; None removes a stale one.
 

@@ -51,10 +51,9 @@ class Anatomy:
         Share of each voxel that is CSF of the lateral and third ventricles, shape (i, j, k); ≤ CSF.
     affine
         Voxel indices to template (MNI152) millimetres, shape (4, 4).
-    ventricle_scale
-        Ventricle volume as a factor of the base anatomy's; 1 for a base anatomy itself.
-    cortical_thinning
-        Share of the base anatomy's cerebral cortex that has become CSF.
+    ventricle_scale, cortical_thinning
+        Ventricle volume as a factor of the base anatomy's, and share of its cerebral cortex that has become
+        CSF; 1 and 0 for a base anatomy itself.
     lesions
         Share of each voxel that is white-matter lesion, shape (i, j, k), or `None` without any. A lesion is
         made of tissues: mostly cortical GM, whose signal it has, and some WM (`add_lesions`).
@@ -123,19 +122,10 @@ class Anatomy:
 
 
 def template_maps(zoom: int = 1) -> tuple[FloatArray, Matrix]:
-    """Soft ICBM152 shares of CSF, cortical GM, WM, deep GM, cropped around the brain.
+    """Soft ICBM152 shares of CSF, cortical GM, WM, deep GM, cropped around the brain; `zoom` is 1 or 2 mm.
 
-    CSF is what the brain mask holds beside GM and WM; deep GM is GM within `deep_grey_region`.
-
-    Parameters
-    ----------
-    zoom
-        1 or 2 mm.
-
-    Returns
-    -------
-    tissues, affine
-        float32, shape (4, i, j, k), sum 1 in the brain mask and 0 outside; voxel indices to MNI mm.
+    CSF is what the brain mask holds beside GM and WM; deep GM is GM within `deep_grey_region`. Returns the
+    shares, float32, shape (4, i, j, k), sum 1 in the brain mask and 0 outside, and voxel indices to MNI mm.
     """
     from nilearn import datasets  # noqa: PLC0415 - takes seconds to import
 

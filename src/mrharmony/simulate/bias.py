@@ -49,7 +49,7 @@ class BiasPattern(BaseModel, frozen=True, extra="forbid"):
 
 
 def bias_field(coefficients: FloatArray, shape: tuple[int, int, int], affine: Matrix) -> FloatArray:
-    """Evaluate a receive field on a grid.
+    """Evaluate a receive field on a grid; positive, 1 where the logarithm is 0, shape (i, j, k).
 
     Parameters
     ----------
@@ -57,11 +57,6 @@ def bias_field(coefficients: FloatArray, shape: tuple[int, int, int], affine: Ma
         Of the logarithm, one for each of `BIAS_TERMS`, shape (20,).
     shape, affine
         The grid: voxel counts, and voxel indices to template mm (may be oblique).
-
-    Returns
-    -------
-    FloatArray
-        Positive, 1 where the logarithm is 0, shape (i, j, k).
     """
     # A cubic along each axis is fixed by its values at four voxel indices; the rest is interpolation.
     nodes = [np.linspace(0, max(size - 1, 1), 4) for size in shape]

@@ -54,17 +54,9 @@ BY_RECIPE = "Training subjects were scanned at their own site; test subjects tra
 
 @dataclass(frozen=True)
 class Cohort:
-    """Everything that decides what a cohort's files contain.
+    """Everything that decides what a cohort's files contain; numbers and anatomies as in `write_cohort`.
 
-    Parameters
-    ----------
-    recipe
-        What the subjects were drawn from; None for heads that all travel, whose ventricles are drawn with
-        the head.
-    subjects
-        Who is scanned where.
-    seed, zoom, pose, anatomies
-        As in `write_cohort`.
+    Without a recipe all heads travel, and their ventricles are drawn with the head.
     """
 
     recipe: Recipe | None
@@ -188,7 +180,7 @@ def write_recipe_cohort(
     pose: bool = True,
     anatomies: Sequence[Anatomy] = (),
 ) -> tuple[Path, ...]:
-    """Write a recipe's cohort as `write_cohort` writes travelling heads.
+    """Write a recipe's cohort, and return its scans, as `write_cohort` does for travelling heads.
 
     Parameters
     ----------
@@ -203,11 +195,6 @@ def write_recipe_cohort(
     anatomies
         Real people's anatomies (`segment_brain`) to base the heads on, at least two: the first 60 % in turn
         for training, the others for testing. The average if empty.
-
-    Returns
-    -------
-    tuple of Path
-        The scans, `sub-*/ses-*/anat/*_T1w.nii.gz`.
 
     Raises
     ------

@@ -57,12 +57,7 @@ def truth_path(root: Path, subject: int | str) -> Path:
 def true_brain(root: Path, subject: str) -> Path | None:
     """Return the file of a virtual head's true tissues, which is its brain mask too; None for a real subject.
 
-    Parameters
-    ----------
-    root
-        A BIDS folder, virtual or not.
-    subject
-        Label of the subject, without `sub-`.
+    `root` is a BIDS folder, virtual or not; `subject` is a label without `sub-`.
     """
     path = truth_path(root, f"sub-{subject}")
     return path if path.is_file() else None
@@ -82,16 +77,8 @@ def write_tables(
 ) -> None:
     """Write the tables and descriptions of a finished cohort.
 
-    Parameters
-    ----------
-    root
-        The cohort's folder.
-    rows
-        Of `participants.tsv`, one per subject.
-    visits
-        The scanners that each subject visited.
-    what
-        A sentence for the README: who was scanned where.
+    There is one row of `participants.tsv` and one list of visited scanners per subject; `what` is a sentence
+    for the README: who was scanned where.
     """
     write_tsv(root / "participants.tsv", rows)
     for row, scanners in zip(rows, visits, strict=True):
@@ -199,17 +186,8 @@ def volume_columns(truth: dict[str, Any]) -> dict[str, str]:
 def claim(root: Path, simulation: dict[str, Any]) -> None:
     """Begin the data set in a new or empty folder, or recognise one that the same simulation began.
 
-    Parameters
-    ----------
-    root
-        The folder.
-    simulation
-        Everything that decides what the files contain, as JSON.
-
-    Raises
-    ------
-    MrharmonyError
-        If the folder holds something else.
+    `simulation` is everything that decides what the files contain, as JSON; `MrharmonyError` if the folder
+    holds something else.
     """
     path = root / DESCRIPTION
     record = _description("Virtual travelling heads", "raw") | {"Simulation": simulation}

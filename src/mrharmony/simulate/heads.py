@@ -44,21 +44,11 @@ MYELIN_NOISE = 0.10
 
 @dataclass(frozen=True)
 class Folding:
-    """How soft base maps become one person's tissues: p_t ∝ (p_t exp(bias_t + noise_t)) ** sharpness.
+    """How soft base maps become one person's tissues: p_t ∝ (p_t exp(bias_t + noise_t)) ** sharpness."""
 
-    Parameters
-    ----------
-    sharpness
-        1 keeps the maps; the average of many people needs about 3 to resemble one.
-    csf_bias
-        Log-odds given to CSF, so that narrow sulci survive the sharpening.
-    noise
-        Scale of the random log-odds of CSF and WM.
-    """
-
-    sharpness: float
-    csf_bias: float
-    noise: float
+    sharpness: float  # 1 keeps the maps; the average of many people needs about 3 to resemble one
+    csf_bias: float  # log-odds given to CSF, so that narrow sulci survive the sharpening
+    noise: float  # scale of the random log-odds of CSF and WM
 
 
 def pull_head(
@@ -66,14 +56,9 @@ def pull_head(
 ) -> Anatomy:
     """Sample a base anatomy on a grid through a warp (grid mm to base mm), and fold its tissues.
 
-    Parameters
-    ----------
-    base, grid, warp
-        Where the base is finer than the grid, voxels are averages of it.
-    folding, noise
-        How tissues are sharpened and perturbed; noise of CSF, WM, myelination on the lattice, (3, i, j, k).
-    ventricle_scale
-        What the warp does to the ventricles, for the record.
+    Where the base is finer than the grid, voxels are averages of it. The noise of CSF, WM and myelination has
+    shape (3, i, j, k) on the lattice; `ventricle_scale` is what the warp does to the ventricles, for the
+    record.
     """
     maps = torch.from_numpy(np.concatenate([base.tissues, base.ventricles[None], base.myelination[None]]))
     voxels = _reach(base, grid, warp)
@@ -137,18 +122,12 @@ PERSON_FOLDING = Folding(sharpness=1.0, csf_bias=0.0, noise=0.35)
 
 
 @lru_cache(maxsize=1)
-def _average() -> Anatomy:
+def average_anatomy() -> Anatomy:
+    """Return the average head's soft maps at 1 mm, made once in the process."""
     tissues, affine = template_maps()
     shape = tissues.shape[1:]
     ventricles = tissues[CSF] * ventricle_region(shape, affine)
     return Anatomy(tissues, myelination_map(shape, affine), ventricles, affine)
-
-
-def template_anatomy(grid: Grid) -> Anatomy:
-    """The average head on a grid, sharpened to resemble one person's."""
-    identity = Warp(torch.zeros(3, *LATTICE_SHAPE), np.eye(4))
-    silent = torch.zeros(3, *LATTICE_SHAPE)
-    return pull_head(_average(), grid, identity, AVERAGE_FOLDING, silent, 1.0)
 
 
 def virtual_head(
@@ -198,7 +177,7 @@ def virtual_head(
     factor = drawn if ventricle_scale is None else ventricle_scale
     if not 0.3 <= factor <= 4:
         raise ValueError(f"ventricle_scale must lie within 0.3..4, not {factor:g}")
-    source = _average() if base is None else base
+    source = average_anatomy() if base is None else base
     folding = AVERAGE_FOLDING if base is None else PERSON_FOLDING
     typical = AVERAGE_SIZE if base is None else 1.0
     linear = head_size(rng, typical, HEAD_SIZE_SPREAD) @ (np.eye(4) if pose is None else pose)

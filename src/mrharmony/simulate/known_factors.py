@@ -27,21 +27,10 @@ HALVINGS = 40
 def select_amount(
     score: NDArray[np.floating], available: NDArray[np.floating], total: float, softness: float
 ) -> FloatArray:
-    """Take a given amount where a score is highest, by bisection of a soft threshold of the score.
+    """Take a given `total` where a score is highest, by bisection of a soft threshold of the score.
 
-    Parameters
-    ----------
-    score, available
-        What comes first, and how much there is to take at each place, ≥ 0, both of one shape.
-    total
-        Sum of what is taken, 0 up to the sum of what is available.
-    softness
-        Width of the threshold, in the score's unit, over which the share taken goes from 0 to 1.
-
-    Returns
-    -------
-    FloatArray
-        Taken at each place, 0 to `available`; grows everywhere with `total`.
+    Of what is available at each place (≥ 0, the score's shape), the share taken goes from 0 to 1 over a width
+    of `softness` in the score's unit. What is taken grows everywhere with `total`.
     """
     low, high = float(score.min()) - softness, float(score.max()) + softness
     for _ in range(HALVINGS):
@@ -64,17 +53,10 @@ CORTEX_SOFTNESS = 0.3
 
 
 def thin_cortex(head: Anatomy, share: float, pose: Matrix) -> Anatomy:
-    """Turn a share of the cerebral cortex into CSF, from the pial side inward.
+    """Turn a share of the cerebral cortex into CSF, from the pial side inward; all else stays.
 
-    Parameters
-    ----------
-    head
-        The head before; brain mask, WM, deep GM and ventricles stay.
-    share
-        Of its cerebral cortex, 0..0.5 (otherwise `MrharmonyError`). A cortex 2.5 mm thick becomes thinner by
-        2.5 mm times the share.
-    pose
-        The head's millimetres to template millimetres, shape (4, 4).
+    The share is 0..0.5 (otherwise `MrharmonyError`): a cortex of 2.5 mm becomes thinner by 2.5 mm times that.
+    `pose` maps the head's millimetres to template millimetres, shape (4, 4).
     """
     if not 0 <= share <= MAX_THINNING:
         raise MrharmonyError(f"cortical_thinning must lie within 0..{MAX_THINNING:g}, not {share:g}")
@@ -129,7 +111,7 @@ def random_blobs(rng: np.random.Generator) -> FloatArray:
 
 
 def add_lesions(head: Anatomy, blobs: FloatArray, volume_ml: float, pose: Matrix) -> Anatomy:
-    """Turn white matter into lesions of a known volume.
+    """Turn white matter into lesions of a known volume, by moving tissue from WM to cortical GM.
 
     Parameters
     ----------
@@ -138,19 +120,9 @@ def add_lesions(head: Anatomy, blobs: FloatArray, volume_ml: float, pose: Matrix
     blobs
         `random_blobs`: the same blobs with a larger volume give the same lesions, grown.
     volume_ml
-        Of all lesions, 0..60 ml.
+        Of all lesions, 0..60 ml; `MrharmonyError` beyond, or if the head has too little white matter.
     pose
         The head's millimetres to those of the lattice, shape (4, 4).
-
-    Returns
-    -------
-    Anatomy
-        With `lesions` set, and their tissue moved from WM to cortical GM.
-
-    Raises
-    ------
-    MrharmonyError
-        If the volume is out of range, or the head has too little white matter for it.
     """
     if not 0 <= volume_ml <= MAX_LESIONS_ML:
         raise MrharmonyError(f"lesions_ml must lie within 0..{MAX_LESIONS_ML:g}, not {volume_ml:g}")

@@ -66,19 +66,11 @@ class Motion(BaseModel, frozen=True, extra="forbid"):
 
 @dataclass(frozen=True)
 class HeadMotion:
-    """The moves of one scan, with which it can be replayed.
+    """The moves of one scan, with which it can be replayed."""
 
-    Parameters
-    ----------
-    moments
-        When the head moved, as shares 0..1 of the way through k-space, ascending, shape (m,).
-    angles_deg, shifts_mm
-        Pose in each of the m + 1 segments, shape (m + 1, 3); 0 where the centre of k-space was acquired.
-    """
-
-    moments: FloatArray
-    angles_deg: FloatArray
-    shifts_mm: FloatArray
+    moments: FloatArray  # shares 0..1 of the way through k-space, ascending, shape (m,)
+    angles_deg: FloatArray  # in each of the m + 1 segments, shape (m + 1, 3); 0 at the centre of k-space
+    shifts_mm: FloatArray  # likewise
 
 
 def draw_motion(motion: Motion, rng: np.random.Generator) -> HeadMotion:
@@ -93,10 +85,7 @@ def draw_motion(motion: Motion, rng: np.random.Generator) -> HeadMotion:
 
 
 def move(images: FloatArray, affine: Matrix, motion: HeadMotion) -> NDArray[np.complex64]:
-    """Acquire complex images while the head moves, from those of the head at rest, shape (n, i, j, k).
-
-    The affine maps voxel indices to mm.
-    """
+    """Acquire complex images, shape (n, i, j, k), of a head that moves, from those of the head at rest."""
     axis = PHASE_AXIS + 1
     progress = scipy.fft.fftfreq(images.shape[axis]) + 0.5
     segment = np.searchsorted(motion.moments, progress, side="right")

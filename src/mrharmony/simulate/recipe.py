@@ -83,46 +83,9 @@ class Population(BaseModel, frozen=True, extra="forbid"):
         return self
 
 
-def expected_person(age: float, group: Group) -> Person:
-    """Return the typical person of an age (years) and group: the model's means, within its limits."""
-    return _person(age, group, np.zeros(3))
-
-
 def draw_person(rng: np.random.Generator, age: float, group: Group) -> Person:
     """Draw a person of an age (years) and group: the means, plus what differs between people."""
-    return _person(age, group, rng.standard_normal(3))
-
-
-def draw_people(
-    rng: np.random.Generator, population: Population, count: int, patients: int | None = None
-) -> tuple[Person, ...]:
-    """Draw a site's people, spread evenly over its ages and with its share of patients among them.
-
-    Even small samples follow the population as closely as possible, so that sites with equal populations
-    are equal.
-
-    Parameters
-    ----------
-    rng
-        Source of everything random.
-    population
-        Ages and share of patients.
-    count
-        How many people.
-    patients
-        How many of them are patients; by default the population's share, rounded.
-    """
-    ill = round(population.patients * count) if patients is None else patients
-    youngest, oldest = population.age
-    ages = youngest + (oldest - youngest) * (rng.permutation(count) + rng.random(count)) / max(count, 1)
-    are_patients = rng.permutation(count) < ill
-    return tuple(
-        draw_person(rng, float(age), "patient" if patient else "control")
-        for age, patient in zip(ages, are_patients, strict=True)
-    )
-
-
-def _person(age: float, group: Group, scores: np.ndarray) -> Person:
+    scores = rng.standard_normal(3)
     patient = group == "patient"
     early, late = VENTRICLES_PER_YEAR
     growth = early * (min(age, VENTRICLES_FASTER) - VENTRICLES_AT_1) + late * max(age - VENTRICLES_FASTER, 0)
@@ -137,6 +100,24 @@ def _person(age: float, group: Group, scores: np.ndarray) -> Person:
         ventricle_scale=float(np.clip(ventricles, *VENTRICLES_LIMITS)),
         cortical_thinning=float(np.clip(thinning + PATIENT_THINNING * patient, *THINNING_LIMITS)),
         lesions_ml=float(np.clip(lesions * (PATIENT_LESIONS if patient else 1), *LESIONS_LIMITS)),
+    )
+
+
+def draw_people(
+    rng: np.random.Generator, population: Population, count: int, patients: int | None = None
+) -> tuple[Person, ...]:
+    """Draw a site's people, spread evenly over its ages and with its share of patients among them.
+
+    Even small samples follow the population as closely as possible, so that sites with equal populations
+    are equal. `patients` of them are patients; by default the population's share of `count`, rounded.
+    """
+    ill = round(population.patients * count) if patients is None else patients
+    youngest, oldest = population.age
+    ages = youngest + (oldest - youngest) * (rng.permutation(count) + rng.random(count)) / max(count, 1)
+    are_patients = rng.permutation(count) < ill
+    return tuple(
+        draw_person(rng, float(age), "patient" if patient else "control")
+        for age, patient in zip(ages, are_patients, strict=True)
     )
 
 
@@ -214,17 +195,9 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
 
 
 def load_recipe(name: str | Path) -> Recipe:
-    """Return a recipe that ships with the package, by name, or one from a YAML file.
+    """Return a recipe that ships with the package, by name, or one from a .yaml or .yml file.
 
-    Parameters
-    ----------
-    name
-        `clean`, `confounded`, `new-source`, `scan-to-scan`, or the path of a file ending in .yaml or .yml.
-
-    Raises
-    ------
-    MrharmonyError
-        If there is none, or it is not a recipe.
+    Raises `MrharmonyError` if there is none, or it is not a recipe.
     """
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
@@ -267,26 +240,12 @@ def _shipped() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Subject:
-    """One subject of a cohort.
+    """One subject of a cohort; without a recipe, there is neither split, site nor person."""
 
-    Parameters
-    ----------
-    scanners
-        Where the subject is scanned.
-    base
-        Number of the anatomy that the head is based on, or `None` for the average.
-    split
-        `train` or `test`; empty without a recipe, as is the site.
-    site
-        Name of the home scanner.
-    person
-        Age, group and known factors; None without a recipe.
-    """
-
-    scanners: tuple[Scanner, ...]
-    base: int | None
+    scanners: tuple[Scanner, ...]  # where the subject is scanned
+    base: int | None  # number of the anatomy that the head is based on, or None for the average
     split: Literal["train", "test", ""] = ""
-    site: str = ""
+    site: str = ""  # name of the home scanner
     person: Person | None = None
 
 

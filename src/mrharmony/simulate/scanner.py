@@ -9,7 +9,6 @@ from typing import Annotated
 import yaml
 from pydantic import BaseModel, Field, NonNegativeFloat, PositiveFloat
 
-from mrharmony.core.findings import MrharmonyError
 from mrharmony.simulate.bias import BiasPattern
 from mrharmony.simulate.motion import Motion
 from mrharmony.simulate.signal import FieldStrength, PulseSequence
@@ -26,22 +25,11 @@ class Gain(BaseModel, frozen=True, extra="forbid"):
 
 
 class Jitter(BaseModel, frozen=True, extra="forbid"):
-    """What differs from scan to scan on one scanner.
+    """What differs from scan to scan on one scanner."""
 
-    Parameters
-    ----------
-    bias
-        Standard deviation of the random part of the log receive field within a head.
-    flip_angle
-        Relative standard deviation of the flip angle (transmit calibration).
-    timing
-        Relative standard deviation of the sequence's times (TR, TI, echo spacing together): edits of the
-        protocol.
-    """
-
-    bias: NonNegativeFloat = 0.03
-    flip_angle: NonNegativeFloat = 0.03
-    timing: NonNegativeFloat = 0.0
+    bias: NonNegativeFloat = 0.03  # standard deviation of the random part of the log receive field
+    flip_angle: NonNegativeFloat = 0.03  # its relative standard deviation (transmit calibration)
+    timing: NonNegativeFloat = 0.0  # the same of TR, TI and echo spacing together: edits of the protocol
 
 
 class Scanner(BaseModel, frozen=True, extra="forbid"):
@@ -93,20 +81,11 @@ class Scanner(BaseModel, frozen=True, extra="forbid"):
         """BIDS session label: the name without hyphens and dots (`mprage-1.5t` → `mprage15t`)."""
         return self.name.replace("-", "").replace(".", "")
 
-    @property
-    def needs_whole_head(self) -> bool:
-        """Whether a slice of its scans depends on the whole head: heads move, or k-space ends early."""
-        return self.motion is not None or self.matrix_share[1] < 1
-
     def restless(self, factor: float, timing: float) -> Scanner:
         """Return the same scanner with more variation from scan to scan.
 
-        Parameters
-        ----------
-        factor
-            By which the jitter of receive field and flip angle and the spread of the gain are multiplied.
-        timing
-            Added to the jitter of the sequence's times.
+        `factor` multiplies the jitter of receive field and flip angle and the spread of the gain; `timing` is
+        added to the jitter of the sequence's times.
         """
         jitter = Jitter(
             bias=factor * self.jitter.bias,
@@ -128,12 +107,3 @@ def _shipped_scanners() -> tuple[Scanner, ...]:
 def load_scanners() -> dict[str, Scanner]:
     """Return the scanners that ship with the package, by name."""
     return {scanner.name: scanner for scanner in _shipped_scanners()}
-
-
-def scanner_of_session(session: str) -> Scanner:
-    """Return the shipped scanner with a BIDS session label: `mprage3t` or `ses-mprage3t` → `mprage-3t`."""
-    known = {scanner.session: scanner for scanner in _shipped_scanners()}
-    label = session.removeprefix("ses-")
-    if label not in known:
-        raise MrharmonyError(f"no scanner has the session label {label!r}; known: {', '.join(sorted(known))}")
-    return known[label]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,10 +63,7 @@ def acquired_images(
 
 
 def reconstruct(sequence: PulseSequence, images: NDArray[np.generic]) -> FloatArray:
-    """Make the stored image from those acquired, real or complex, shape (n, ...).
-
-    It is the uniform image of an MP2RAGE, and the magnitude for every other sequence.
-    """
+    """Make the stored image, the uniform image of MP2RAGE or else the magnitude, from those acquired."""
     if isinstance(sequence, Mp2rage):
         return uniform_image(images[0], images[1])
     return np.asarray(np.hypot(images[0].real, images[0].imag))
@@ -80,7 +76,10 @@ def contrast(
     flip_scale: float = 1.0,
     timing_scale: float = 1.0,
 ) -> FloatArray:
-    """Noise-free image of a perfect scanner with this sequence.
+    """Noise-free image of a perfect scanner with this sequence, shape (...), ≥ 0.
+
+    It is the magnitude of the sum of the tissues' signed signals (a voxel of CSF and GM with opposite signs
+    after the inversion is dark, as in a real MPRAGE), or the uniform image of MP2RAGE.
 
     Parameters
     ----------
@@ -90,12 +89,6 @@ def contrast(
         Shape (...), 0..1; shortens T1 voxel by voxel.
     scanner, flip_scale, timing_scale
         The scanner, and actual over nominal flip angle and times of its sequence.
-
-    Returns
-    -------
-    FloatArray
-        Shape (...), ≥ 0: magnitude of the sum of the tissues' signed signals (a voxel of CSF and GM with
-        opposite signs after the inversion is dark, as in a real MPRAGE), or the uniform image of MP2RAGE.
     """
     images = acquired_images(tissues, myelination, scanner, flip_scale, timing_scale)
     return reconstruct(scanner.sequence, images)
@@ -110,14 +103,7 @@ def blur(images: NDArray[Any], fwhm_mm: Triple, zooms: Triple) -> NDArray[Any]:
 def thick_slices(images: NDArray[Any], profile_mm: Triple, zooms: Triple) -> NDArray[Any]:
     """Average images, shape (n, i, j, k), over the rectangular profile of slices thicker than the voxels.
 
-    Parameters
-    ----------
-    images
-        Real or complex.
-    profile_mm
-        Thickness along i, j, k; up to the voxel's edge, nothing changes.
-    zooms
-        Voxel edges along i, j, k in mm.
+    Profiles up to the voxel's edge, along i, j, k in mm, change nothing.
     """
     for axis, (profile, zoom) in enumerate(zip(profile_mm, zooms, strict=True), start=1):
         if profile > zoom:
@@ -135,12 +121,8 @@ def box_weights(width: float) -> NDArray[np.float64]:
 def truncate_kspace(images: NDArray[Any], matrix_share: Triple) -> NDArray[Any]:
     """Leave out the ends of k-space, as a smaller acquisition matrix does: edges ring (Gibbs).
 
-    Parameters
-    ----------
-    images
-        Real or complex, shape (n, i, j, k); white noise in them loses the same share of its power.
-    matrix_share
-        Share of the image's k-space that is acquired along i, j, k, 0 (exclusive) to 1; the rest is 0.
+    Of images of shape (n, i, j, k), a share of k-space in (0, 1] is acquired along each spatial axis, and the
+    rest is 0; white noise in them loses the same share of its power.
     """
     for axis, share in enumerate(matrix_share, start=1):
         if share < 1:
@@ -153,27 +135,13 @@ def truncate_kspace(images: NDArray[Any], matrix_share: Triple) -> NDArray[Any]:
 
 @dataclass(frozen=True)
 class ScanDraw:
-    """The random part of one scan apart from its noise; a scan can be replayed with it.
+    """The random part of one scan apart from its noise; a scan can be replayed with it."""
 
-    Parameters
-    ----------
-    flip_scale, timing_scale
-        Actual over nominal flip angle, and times of the sequence.
-    bias
-        Coefficients of the log receive field left in the image, shape (20,).
-    gain
-        Intensity units per unit signal.
-    normalised
-        Coefficients of the log receive field that prescan normalisation has removed, shape (20,), or `None`.
-    motion
-        How the head moves, or `None`.
-    """
-
-    flip_scale: float
-    bias: FloatArray
-    gain: float
-    timing_scale: float = 1.0
-    normalised: FloatArray | None = None
+    flip_scale: float  # actual over nominal flip angle
+    bias: FloatArray  # coefficients of the log receive field left in the image, shape (20,)
+    gain: float  # intensity units per unit signal
+    timing_scale: float = 1.0  # actual over nominal times of the sequence
+    normalised: FloatArray | None = None  # coefficients that prescan normalisation has removed
     motion: HeadMotion | None = None
 
 
@@ -199,21 +167,8 @@ def render(anatomy: Anatomy, scanner: Scanner, draw: ScanDraw, rng: np.random.Ge
 
     Contrast → motion → receive field → point spread → noise in every acquired image → end of k-space →
     magnitude or uniform image → gain → zero outside the brain mask. WM is about
-    `gain * tissue_signals(scanner)[2]`. Noise of the magnitude is Rician.
-
-    Parameters
-    ----------
-    anatomy
-        Tissue shares and their grid, shape (i, j, k); the whole head if `scanner.needs_whole_head`.
-    scanner, draw
-        The scanner, and this scan's flip angle, receive field, gain, times and motion.
-    rng
-        Source of the noise.
-
-    Returns
-    -------
-    FloatArray
-        Intensities ≥ 0, shape (i, j, k).
+    `gain * tissue_signals(scanner)[2]`. Noise of the magnitude is Rician. A slab must do without motion and
+    end of k-space, which depend on the whole head. Returns intensities ≥ 0, shape (i, j, k).
     """
     mask = anatomy.brain_mask
     images = _noise_free(anatomy, scanner, draw)
@@ -278,23 +233,3 @@ def scan_head(anatomy: Anatomy, scanner: Scanner, rng: np.random.Generator) -> V
         Intensities in the scanner's units on the anatomy's grid.
     """
     return Volume(render(anatomy, scanner, draw_scan(scanner, rng), rng), anatomy.affine)
-
-
-def scan_coronal(
-    anatomy: Anatomy, scanner: Scanner, indices: Sequence[int], rng: np.random.Generator
-) -> FloatArray:
-    """Scan single coronal slices of one head in one scan, with the same physics as `scan_head` but faster.
-
-    Takes slice numbers along j beside the arguments of `scan_head`; returns intensities, shape (n, i, k).
-    """
-    draw = draw_scan(scanner, rng)
-    if scanner.needs_whole_head:
-        return np.moveaxis(render(anatomy, scanner, draw, rng)[:, list(indices)], 1, 0)
-    reach_mm = 1.5 * scanner.blur_fwhm_mm[1] + 0.5 * scanner.slice_profile_mm[1]
-    margin = int(np.ceil(reach_mm / anatomy.zooms[1]))
-    slices = []
-    for index in indices:
-        first = max(index - margin, 0)
-        slab = anatomy.crop(slice(None), slice(first, index + margin + 1), slice(None))
-        slices.append(render(slab, scanner, draw, rng)[:, index - first, :])
-    return np.stack(slices)

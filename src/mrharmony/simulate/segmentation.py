@@ -45,32 +45,18 @@ PRIOR_FLOOR = 0.03
 
 @dataclass(frozen=True)
 class TissueMixture:
-    """The intensities of CSF, GM and WM in one scan, and its residual bias field.
+    """The intensities of CSF, GM and WM in one scan, and its residual bias field."""
 
-    Parameters
-    ----------
-    means, deviations
-        Intensities and their standard deviations, shape (3,).
-    log_bias
-        Logarithm of the residual bias field on the grid it was fitted on, shape (i, j, k).
-    """
-
-    means: NDArray[np.float64]
-    deviations: NDArray[np.float64]
-    log_bias: FloatArray
+    means: NDArray[np.float64]  # intensities, shape (3,)
+    deviations: NDArray[np.float64]  # their standard deviations, shape (3,)
+    log_bias: FloatArray  # on the grid that the mixture was fitted on, shape (i, j, k)
 
 
 def fit_mixture(voxels: FloatArray, mask: BoolArray, priors: FloatArray, zoom: float) -> TissueMixture:
     """Fit the mixture by expectation-maximisation with spatial priors.
 
-    Parameters
-    ----------
-    voxels, mask
-        Intensities and brain mask, shape (i, j, k).
-    priors
-        Prior shares of CSF, GM, WM, shape (3, i, j, k).
-    zoom
-        Voxel edge in mm.
+    Intensities and mask have shape (i, j, k), prior shares of CSF, GM, WM shape (3, i, j, k); `zoom` is the
+    voxel edge in mm.
     """
     inside, prior = voxels[mask], _class_priors(priors[:, mask])
     means, deviations = _first_guess(inside, priors[:, mask])
@@ -89,19 +75,9 @@ def fit_mixture(voxels: FloatArray, mask: BoolArray, priors: FloatArray, zoom: f
 def fit_brain_mixture(
     voxels: FloatArray, mask: BoolArray, priors: FloatArray, zoom: float, fit_zoom: float
 ) -> TissueMixture:
-    """Fit the mixture to every few voxels of a brain, and interpolate its bias field to all of them.
+    """Fit the mixture to voxels about `fit_zoom` mm apart, and interpolate its bias field to all of them.
 
-    Parameters
-    ----------
-    voxels, mask, priors, zoom
-        As in `fit_mixture`.
-    fit_zoom
-        Approximate distance of the voxels that it is fitted to, mm.
-
-    Raises
-    ------
-    MrharmonyError
-        If grey and white matter cannot be told apart.
+    Takes the arguments of `fit_mixture`; `MrharmonyError` if grey and white matter cannot be told apart.
     """
     stride = max(1, round(fit_zoom / zoom))
     every = (slice(None, None, stride),) * 3
@@ -125,17 +101,8 @@ def tissue_shares(
 ) -> FloatArray:
     """Expected shares of CSF, GM, WM in every voxel, given its neighbours, so that noise is not anatomy.
 
-    Parameters
-    ----------
-    voxels, mask, priors, zoom
-        As in `fit_mixture`, on any grid.
-    mixture
-        With `log_bias` on the same grid.
-
-    Returns
-    -------
-    FloatArray
-        Shape (3, i, j, k), sum 1 in the mask and 0 outside.
+    Takes the arguments of `fit_mixture` on any grid, and a mixture with `log_bias` there. Returns shape
+    (3, i, j, k), sum 1 in the mask and 0 outside.
     """
     flat = voxels[mask] * np.exp(-mixture.log_bias[mask])
     densities = _densities(flat, mixture.means, mixture.deviations)
@@ -245,7 +212,7 @@ def _log_residual(
 
 
 def segment_brain(brain: Volume, brain_mask: BoolArray) -> Anatomy:
-    """Tissue shares of a prepared brain.
+    """Tissue shares of a prepared brain, on its grid: a base for `virtual_head`.
 
     Parameters
     ----------
@@ -254,11 +221,6 @@ def segment_brain(brain: Volume, brain_mask: BoolArray) -> Anatomy:
         `PreparedScan.canonical` gives them, at 1 or 2 mm.
     brain_mask
         Same shape.
-
-    Returns
-    -------
-    Anatomy
-        On the same grid; a base for `virtual_head`.
 
     Raises
     ------

@@ -167,20 +167,10 @@ def _relax(time_ms: float, t1_ms: Times) -> _Change:
 
 
 def uniform_image(first: NDArray[np.generic], second: NDArray[np.generic]) -> FloatArray:
-    """Combine the two images of an MP2RAGE: proton density, T2* and the receive field cancel.
+    """Combine two images of an MP2RAGE, real or complex: proton density, T2* and the receive field cancel.
 
     ``S = Re(conj(I1) I2) / (|I1|² + |I2|²)`` (Marques et al. 2010, equation 3), shifted from -0.5..0.5
-    to 0..1.
-
-    Parameters
-    ----------
-    first, second
-        Real or complex images at the two inversion times, any one shape.
-
-    Returns
-    -------
-    FloatArray
-        0..1, 0.5 where both images are 0.
+    to 0..1; 0.5 where both images are 0.
     """
     product = (np.conj(first) * second).real
     power = np.abs(first) ** 2 + np.abs(second) ** 2
@@ -301,14 +291,9 @@ def tissue_signal(
     sequence, parameters
         The sequence, and the tissue's proton density and T2*.
     t1_ms
-        The tissue's T1 in every voxel (ms), any shape.
+        The tissue's T1 in every voxel (ms), any shape; the signal's, after a first axis of 2 for MP2RAGE.
     flip_scale, timing_scale
         Actual over nominal flip angle, and times (TR, TI, echo spacing), all by the same factor.
-
-    Returns
-    -------
-    Times
-        The shape of `t1_ms`; for MP2RAGE its two images, shape (2, ...).
     """
     decay = np.exp(-sequence.echo_time_ms / parameters.t2_star_ms)
     # Longer times act like a shorter T1: only their ratio enters the equations.

@@ -37,18 +37,10 @@ PROBE_MARGIN_MM = 12.0
 
 @dataclass(frozen=True)
 class Warp:
-    """A displacement field on the coarse lattice of this module, and a linear map before it.
+    """A displacement field on the coarse lattice of this module, and a linear map before it."""
 
-    Parameters
-    ----------
-    displacement
-        mm, shape (3, i, j, k) on `LATTICE_SHAPE`, float32.
-    linear
-        Head to base: template mm to template mm, shape (4, 4), applied first.
-    """
-
-    displacement: Tensor
-    linear: Matrix
+    displacement: Tensor  # mm, shape (3, i, j, k) on `LATTICE_SHAPE`, float32
+    linear: Matrix  # head to base: template mm to template mm, shape (4, 4), applied first
 
     def pull(self, positions: Tensor, fields: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Map positions in the head (mm, shape (n, 3)) to those in the base anatomy.
@@ -60,12 +52,6 @@ class Warp:
         lattice = self.displacement if fields is None else torch.cat([self.displacement, fields])
         values = sample(lattice, LATTICE_AFFINE, moved, "border")
         return moved + values[:3].T, values[3:]
-
-    def jacobian(self) -> FloatArray:
-        """Jacobian determinant of the displacement on the lattice (central differences), shape (i, j, k)."""
-        field = self.displacement.numpy()
-        gradient = np.stack(np.gradient(field, LATTICE_MM, axis=(1, 2, 3)), axis=-1)
-        return np.asarray(np.linalg.det(np.moveaxis(gradient, 0, -2) + np.eye(3, dtype=np.float32)))
 
 
 @lru_cache(maxsize=1)
@@ -106,14 +92,8 @@ def smooth_noise(rng: np.random.Generator, scales: tuple[tuple[float, float], ..
 def head_size(rng: np.random.Generator, typical: float, spread: float) -> Matrix:
     """Draw a head size, head mm to base mm about the centre of the head, shape (4, 4).
 
-    Parameters
-    ----------
-    rng
-        Source of the size.
-    typical
-        Mean size relative to the base anatomy.
-    spread
-        Each axis lies within ± this share of it; the axes differ less from each other than heads do.
+    Each axis lies within ± the share `spread` of the `typical` size relative to the base anatomy; the axes
+    differ less from each other than heads do.
     """
     size = typical * (1 + spread * (rng.uniform(-0.7, 0.7) + rng.uniform(-0.3, 0.3, 3)))
     linear = np.diag([*(1 / size), 1.0])
@@ -122,7 +102,7 @@ def head_size(rng: np.random.Generator, typical: float, spread: float) -> Matrix
 
 
 def ventricle_warp(ventricles: FloatArray, affine: Matrix, factor: float) -> Tensor:
-    """Displacement that makes the ventricles `factor` times as large.
+    """Displacement that makes the ventricles `factor` > 0 times as large, pull-back on the lattice.
 
     Small steps along the wall's normal are composed until the volume is reached; the last step is shortened
     by linear interpolation.
@@ -130,19 +110,10 @@ def ventricle_warp(ventricles: FloatArray, affine: Matrix, factor: float) -> Ten
     Parameters
     ----------
     ventricles, affine
-        Share of each voxel that is ventricle, shape (i, j, k), and voxel indices to mm.
+        Share of each voxel that is ventricle, shape (i, j, k), and voxel indices to mm; `MrharmonyError` if
+        there are none, or they cannot become so large or small.
     factor
-        Target volume over present volume, > 0.
-
-    Returns
-    -------
-    Tensor
-        Pull-back displacement on the lattice, shape (3, i, j, k).
-
-    Raises
-    ------
-    MrharmonyError
-        If there are no ventricles, or they cannot become so large or small.
+        Target volume over present volume.
     """
     if factor == 1:
         return torch.zeros(3, *LATTICE_SHAPE)
