@@ -20,7 +20,7 @@ SCANNERS = ("mprage-3t", "spgr-1.5t")
 
 LONGEST = ("test_unlearning_command", "test_demo", "test_benchmark_run", "test_paper_study", "test_docs")
 
-_PREPARE = pipeline.prepare_unjudged
+_PREPARE = pipeline.prepare_with_quality
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -41,14 +41,14 @@ def _one_core() -> Iterator[None]:
 def _scans_are_prepared_once() -> Iterator[None]:
     """What several tests need of the same scan is worked out by the first of them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "prepare_unjudged", once_each(_PREPARE))
+        patch.setattr(pipeline, "prepare_with_quality", once_each(_PREPARE))
         yield
 
 
 @pytest.fixture
 def prepared_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """Prepare every scan of this test by itself, for those that compare what comes of it."""
-    monkeypatch.setattr(pipeline, "prepare_unjudged", _PREPARE)
+    monkeypatch.setattr(pipeline, "prepare_with_quality", _PREPARE)
 
 
 @pytest.fixture(scope="session")

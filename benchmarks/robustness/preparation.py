@@ -29,7 +29,7 @@ from mrharmony.core.atomic import write_arrays
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
 from mrharmony.core.volume import BoolArray, Matrix, Volume
-from mrharmony.prepare.pipeline import prepare_unjudged
+from mrharmony.prepare.pipeline import prepare_with_quality
 from mrharmony.prepare.prepared import PreparedScan
 from mrharmony.scans.reading import read_scan
 
@@ -116,7 +116,7 @@ class Reference:
 def compared(variant: Variant, whole: Reference) -> dict[str, Any]:
     """Prepare a variant; return how far mask and alignment are from the head's, and what the gates see."""
     begin = time.process_time()
-    prepared, quality = prepare_unjudged(variant.volume)
+    prepared, quality = prepare_with_quality(variant.volume)
     seconds = round(time.process_time() - begin, 1)
     degrees, millimetres = alignment_error(prepared.rigid_to_template, variant.moved, whole.rigid_to_template)
     return {
@@ -134,7 +134,7 @@ def reference(bids_dir: Path, cache: Path, head: str) -> Reference:
     volume = read_scan(bids_dir / f"sub-{head}" / "anat" / f"sub-{head}_T1w.nii.gz").volume
     file = cache / "references" / f"{head}.npz"
     if not file.is_file():
-        made = prepare_unjudged(volume)[0]
+        made = prepare_with_quality(volume)[0]
         write_arrays(file, {"mask": made.brain_mask, "posture": made.rigid_to_template})
     with np.load(file, allow_pickle=False) as found:
         return Reference(volume, found["mask"], found["posture"])

@@ -171,14 +171,8 @@ class Bounds:
             d ← (H + ρGᵀG)⁻¹ (g + ρGᵀ(z - u)),  z ← clip(G·d + u, lower, upper),  u ← u + G·d - z.
 
         It ends where neither residual of their section 3.3 exceeds `_ACCURACY`, at the latest after 100
-        steps; what is left outside the bounds is removed by `within_bounds`.
-
-        Parameters
-        ----------
-        energy, pull
-            H and g, for the unknowns that are kept.
-        kept
-            Flat indices of these unknowns; the others stay 0.
+        steps; what is left outside the bounds is removed by `within_bounds`. H (`energy`) and g (`pull`)
+        are those of the unknowns at the flat indices `kept`; the others stay 0.
         """
         change = _solver(energy)(pull)
         rows = self.rows[:, kept].tocsc()

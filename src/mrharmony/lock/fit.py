@@ -103,25 +103,13 @@ def fit_bilateral_grid(
 
 @dataclass(frozen=True)
 class _Voxels:
-    """The rows a_v of the design, residuals and weights, sorted by cell: a cell's voxels share 16 unknowns.
+    """The rows a_v of the design, residuals and weights, by cell: the voxels of a cell share 16 unknowns."""
 
-    Parameters
-    ----------
-    starts
-        Number of each occupied cell's first voxel, shape (cells,).
-    unknowns
-        Flat indices of a cell's corners in the offsets, shape (cells, 16).
-    design
-        Interpolation weights of a voxel's corners, shape (n, 16).
-    residuals, weights
-        Shape (n,).
-    """
-
-    starts: NDArray[np.intp]
-    unknowns: NDArray[np.intp]
-    design: DoubleArray
-    residuals: DoubleArray
-    weights: DoubleArray
+    starts: NDArray[np.intp]  # number of each occupied cell's first voxel, shape (cells,)
+    unknowns: NDArray[np.intp]  # flat indices of a cell's corners in the offsets, shape (cells, 16)
+    design: DoubleArray  # interpolation weights of a voxel's corners, shape (n, 16)
+    residuals: DoubleArray  # shape (n,)
+    weights: DoubleArray  # shape (n,)
 
     @classmethod
     def in_cells(

@@ -38,21 +38,7 @@ def gain_prior(
     """Return T(x, s) = g(x) · t(s) on the settings' lattice, g trilinear on 3×4×3 nodes.
 
     The curve t is the lock with a single node; g minimises Σ (g(x) t(source) - contrast)², robustly and
-    smoothly.
-
-    Parameters
-    ----------
-    positions
-        Template mm, shape (n, 3).
-    source, contrast
-        Intensities of the scan and those to reach, canonical units, shape (n,).
-    settings
-        Of the lock.
-
-    Raises
-    ------
-    MrharmonyError
-        As `fit_bilateral_grid`.
+    smoothly. Parameters and errors are those of `fit_bilateral_grid`.
     """
     single = settings.model_copy(update={"nodes": (1, 1, 1)})
     curve = fit_bilateral_grid(positions, source, contrast, settings=single)

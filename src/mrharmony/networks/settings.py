@@ -142,12 +142,9 @@ AnySettings = TypeVar("AnySettings", bound=Settings)
 
 
 def read_preset(kind: type[AnySettings], package: str, name: str) -> AnySettings:
-    """Return the settings of a preset in a package's folder `presets`, or of a YAML file.
+    """Return the settings of a preset in a package's folder `presets`, or those of a YAML file.
 
-    Raises
-    ------
-    MrharmonyError
-        If there is no such preset or file, or it does not hold settings of that kind.
+    Raises `MrharmonyError` if there is no such preset or file, or it does not hold settings of that kind.
     """
     shipped = files(package) / "presets"
     known = sorted(entry.name.removesuffix(".yaml") for entry in shipped.iterdir())
@@ -161,13 +158,7 @@ def read_preset(kind: type[AnySettings], package: str, name: str) -> AnySettings
 
 
 def parse_settings(kind: type[AnySettings], name: str, text: str) -> AnySettings:
-    """Return the settings that a YAML text called `name` holds.
-
-    Raises
-    ------
-    MrharmonyError
-        If it does not hold settings of that kind.
-    """
+    """Return the settings in a YAML text called `name`; raises `MrharmonyError` where they are not valid."""
     try:
         return kind.model_validate(yaml.safe_load(text))
     except (ValidationError, yaml.YAMLError) as error:
@@ -177,10 +168,7 @@ def parse_settings(kind: type[AnySettings], name: str, text: str) -> AnySettings
 def choose_device(name: str) -> torch.device:
     """Return the device of that name for networks; `auto` is a GPU where there is one.
 
-    Raises
-    ------
-    MrharmonyError
-        If the name is `cuda` and torch finds no GPU.
+    Raises `MrharmonyError` if the name is `cuda` and torch finds no GPU.
     """
     import torch  # noqa: PLC0415 - settings alone need no torch
 

@@ -26,24 +26,12 @@ EMA_POWER = 3 / 4  # the average's decay at step n is 1 - (1 + n)^-power, up to 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a training goes.
+    """How a training goes."""
 
-    Parameters
-    ----------
-    length
-        Steps of the whole run.
-    rate
-        Learning rate at a step, by its number from 0.
-    ema_decay
-        Of the exponential moving average (EMA) of the weights, 0 to 1.
-    checkpoint_every
-        Steps between two checkpoints.
-    """
-
-    length: int
-    rate: Callable[[int], float]
-    ema_decay: float
-    checkpoint_every: int
+    length: int  # steps of the whole run
+    rate: Callable[[int], float]  # learning rate at a step, by its number from 0
+    ema_decay: float  # of the exponential moving average (EMA) of the weights, 0 to 1
+    checkpoint_every: int  # steps
 
 
 class Training:
@@ -58,22 +46,16 @@ class Training:
     Parameters
     ----------
     checkpoint
-        The safetensors file of the checkpoint. Where it is there, the run goes on from it.
-    module
-        Everything that steps change but optimizer and average.
-    optimizer
-        Of the module's parameters.
+        The safetensors file of the checkpoint; the run goes on from it where it is there. One that is damaged
+        or of another training raises `MrharmonyError`.
+    module, optimizer
+        Everything that steps change, optimizer and average apart; and the optimizer of its parameters.
     averaged
         The parameters whose average is the result; none for the last weights.
     plan
         Steps, learning rate, average and checkpoints.
     keeps
         Whether this process writes the checkpoint; of several that train together only one does.
-
-    Raises
-    ------
-    MrharmonyError
-        If the checkpoint is damaged or of another training.
     """
 
     def __init__(
@@ -152,6 +134,11 @@ class Training:
             groups = self._optimizer.state_dict()["param_groups"]
             self._optimizer.load_state_dict({"state": state, "param_groups": groups})
             self.finished, self.seconds = file.record("step"), file.record("seconds")
+
+
+def cosine_plan(steps: int, learning_rate: float, ema_decay: float, checkpoint_every: int) -> Plan:
+    """Return a plan whose learning rate follows `schedule_share`, from `learning_rate` down to 0."""
+    return Plan(steps, lambda step: learning_rate * schedule_share(step, steps), ema_decay, checkpoint_every)
 
 
 def clip_gradients(module: torch.nn.Module) -> None:

@@ -74,7 +74,10 @@ def align_to_template(
         An approximate `rigid_to_template`, such as that of another scan of the head: it is only refined.
     """
     fixed, moving = _coarse_template(), _coarse_copy(volume, brain_mask)
-    motions = _starts(fixed, moving) if near is None else [_Motion.of(near, _centre(fixed))]
+    if near is None:
+        motions = [_Motion(turn, 1.0, _centre(fixed), _centre(moving)) for turn in _STARTS]
+    else:
+        motions = [_Motion.of(near, _centre(fixed))]
     rng = np.random.default_rng(seed)
     similarity = 0.0
     for sigma in _SMOOTHING if near is None else _SMOOTHING[-1:]:
@@ -85,19 +88,10 @@ def align_to_template(
 
 
 def volume_corrected(rigid_to_template: Matrix, size: float) -> Matrix:
-    """Return the similarity transform that aligns a head and gives it the template's size.
+    """Return the similarity transform that aligns a head and gives it the template's size, shape (4, 4).
 
-    It is the correction of volume and posture of Ikegami et al.
-
-    Parameters
-    ----------
-    rigid_to_template, size
-        Of an `Alignment`.
-
-    Returns
-    -------
-    Native world mm to template world mm, shape (4, 4): `rigid_to_template`, then growth by 1 / size about the
-    centre of the template's brain.
+    It is the correction of volume and posture of Ikegami et al.: `rigid_to_template`, then growth by 1 / size
+    about the centre of the template's brain; native world mm to template world mm.
     """
     centre = _centre(_coarse_template())
     corrected: Matrix = from_matvec(np.eye(3) / size, centre * (1 - 1 / size)) @ rigid_to_template
@@ -134,11 +128,6 @@ class _Motion:
             self.rotation.T, self.source_centre - self.rotation.T @ self.target_centre
         )
         return matrix
-
-
-def _starts(fixed: Volume, moving: Volume) -> list[_Motion]:
-    """Return the motions to start from, all with the centres of the brains in one place."""
-    return [_Motion(turn, 1.0, _centre(fixed), _centre(moving)) for turn in _STARTS]
 
 
 def _best_aligned(

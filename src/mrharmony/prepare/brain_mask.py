@@ -44,21 +44,11 @@ _FWHM_PER_SIGMA = 2.3548
 
 
 class LocatedBrain(NamedTuple):
-    """The brain of a scan.
+    """The brain of a scan."""
 
-    Parameters
-    ----------
-    mask
-        Shape (i, j, k).
-    skull_stripped
-        Whether the scan came skull-stripped: whether all that differs from its background is that brain.
-    alignment
-        Of the scan with exactly this mask, where the search has computed it; None otherwise.
-    """
-
-    mask: BoolArray
-    skull_stripped: bool
-    alignment: Alignment | None
+    mask: BoolArray  # shape (i, j, k)
+    skull_stripped: bool  # whether all that differs from the scan's background is that brain
+    alignment: Alignment | None  # of the scan with exactly this mask, where the search has computed it
 
 
 def locate_brain(volume: Volume, given: BoolArray | None = None, seed: int = 0) -> LocatedBrain:
@@ -95,19 +85,9 @@ def locate_brain(volume: Volume, given: BoolArray | None = None, seed: int = 0) 
 
 
 def check_brain_mask(volume: Volume, brain_mask: BoolArray) -> BoolArray:
-    """Return a brain mask as booleans, or refuse one that cannot be a brain.
+    """Return a brain mask as booleans; anything that is not 0 counts as brain.
 
-    Parameters
-    ----------
-    volume
-        The scan, shape (i, j, k).
-    brain_mask
-        Voxels of the brain, same shape; anything that is not 0 counts as brain.
-
-    Raises
-    ------
-    MrharmonyError
-        Where the shape differs, or the volume is not that of a brain (600 to 2500 ml).
+    Raises `MrharmonyError` where its shape is not the scan's, or its volume not a brain's (600 to 2500 ml).
     """
     if brain_mask.shape != volume.shape:
         raise MrharmonyError(
@@ -207,19 +187,10 @@ def _network() -> BrainExtraction:
 
 
 def upright(volume: Volume, rigid_to_template: Matrix) -> Volume:
-    """Resample a head to a level grid around the template's place.
+    """Resample a head to a level grid around the template's place, in template space.
 
-    Parameters
-    ----------
-    volume
-        Scan, shape (i, j, k).
-    rigid_to_template
-        Native world mm to template world mm, shape (4, 4).
-
-    Returns
-    -------
-    The head in template space with cubic voxels of 1 to 2 mm, like the scan's finest; where the scan ends, it
-    is filled with its lowest intensity.
+    The voxels are cubes of 1 to 2 mm, like the scan's finest; where the scan ends, the grid is filled with
+    its lowest intensity.
     """
     zoom = float(np.clip(min(volume.zooms), _FINEST, _COARSEST))
     i, j, k = (int(n) for n in np.ceil((_HIGH - _LOW) / zoom))

@@ -14,21 +14,11 @@ from mrharmony.space.resampling import resample_brain
 
 
 class CanonicalBrain(NamedTuple):
-    """A brain in canonical units on a grid.
+    """A brain in canonical units on a grid, with its mask there."""
 
-    Parameters
-    ----------
-    volume
-        Brain in canonical units on a grid in template mm.
-    mask
-        Its brain mask on the same grid.
-    scale
-        Native intensity that became 1 (`PreparedScan.scale`).
-    """
-
-    volume: Volume
+    volume: Volume  # on a grid in template mm
     mask: BoolArray
-    scale: float
+    scale: float  # native intensity that became 1 (`PreparedScan.scale`)
 
     def positions(self) -> FloatArray:
         """Return the positions of the brain's voxels, template mm, shape (n, 3)."""

@@ -50,13 +50,13 @@ def prepare_scan(
     MrharmonyError
         Where the scan holds no plausible brain, or the mask is not one.
     """
-    prepared, quality = prepare_unjudged(
+    prepared, quality = prepare_with_quality(
         volume, brain_mask=brain_mask, rigid_to_template=rigid_to_template, seed=seed
     )
     return replace(prepared, findings=prepared.findings + quality_findings(quality))
 
 
-def prepare_unjudged(
+def prepare_with_quality(
     volume: Volume,
     *,
     brain_mask: BoolArray | None = None,

@@ -75,16 +75,12 @@ class PreparedScan:
         return volume_corrected(self.rigid_to_template, self.size)
 
     def intensities(self, part: BoolArray | tuple[slice, ...] = ()) -> FloatArray:
-        """Return bias-corrected intensities in canonical units; 0 stays 0.
+        """Return bias-corrected intensities in canonical units, float32; 0 stays 0.
 
         Parameters
         ----------
         part
             Which native voxels: a mask of shape (i, j, k), or a box; all by default.
-
-        Returns
-        -------
-        Float32, in the shape of `voxels[part]`.
         """
         bias = self.bias_field[part] * np.float32(self.scale)
         return np.asarray(self.native.voxels[part] / bias, dtype=np.float32)
@@ -92,19 +88,12 @@ class PreparedScan:
     def positions(self, voxel_mask: BoolArray) -> FloatArray:
         """Return the template positions of native voxel centres, without resampling anything.
 
-        Parameters
-        ----------
-        voxel_mask
-            Which voxels, shape (i, j, k).
-
-        Returns
-        -------
-        Template millimetres, shape (n, 3), in the order of `voxels[voxel_mask]`.
+        Template mm, shape (n, 3), in the order of `voxels[voxel_mask]`.
         """
         return voxel_positions(voxel_mask, self.rigid_to_template @ self.native.affine)
 
     def canonical(self, grid: Grid, *, corrected_volume: bool = False) -> tuple[Volume, BoolArray]:
-        """Return the canonical brain on a grid of template space, and its mask there.
+        """Return the canonical brain on a grid of template space, 0 outside the brain, and its mask there.
 
         Parameters
         ----------
@@ -112,11 +101,6 @@ class PreparedScan:
             Where to sample; coarser grids are anti-aliased.
         corrected_volume
             Whether the brain is grown to the template's size; its own size is lost then.
-
-        Returns
-        -------
-        Bias-corrected intensities in canonical units on the grid, 0 outside the brain; and the brain mask
-        on the grid.
         """
         to_template = self.volume_corrected if corrected_volume else self.rigid_to_template
         in_template = Volume(self.intensities(), to_template @ self.native.affine)

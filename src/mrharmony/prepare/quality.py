@@ -60,15 +60,7 @@ class MaskQuality:
 
 
 def mask_quality(volume: Volume, brain_mask: BoolArray, alignment: Alignment) -> MaskQuality:
-    """Return the figures of a brain mask.
-
-    Parameters
-    ----------
-    volume, brain_mask
-        The bias-corrected scan and its brain, shape (i, j, k).
-    alignment
-        Of that brain.
-    """
+    """Return the figures of the brain of a bias-corrected scan, shape (i, j, k), and of its alignment."""
     brain, mask = _brain_on_template(volume, brain_mask, alignment.rigid_to_template)
     correlation, overlap = _template_agreement(brain, mask)
     white, grey = (float(np.median(brain[mask & tissue])) for tissue in _tissues())
@@ -145,11 +137,10 @@ def _template_on_grid() -> tuple[FloatArray, BoolArray]:
 @cache
 def _tissues() -> tuple[BoolArray, BoolArray]:
     """Return where the template is white and where it is grey matter."""
-    maps = (
+    white, grey = (
         resample_brain(template(which), template_brain_mask(), _GRID.shape, _GRID.affine)[0]
         for which in ("wm", "gm")
     )
-    white, grey = maps
     return white > _SURELY_WHITE, grey > _SURELY_GREY
 
 
@@ -170,10 +161,7 @@ _USUAL = (
 def quality_findings(quality: MaskQuality) -> tuple[Finding, ...]:
     """Return warnings for a mask whose figures are unusual for a brain.
 
-    Raises
-    ------
-    MrharmonyError
-        Where what was found is no brain, or not in T1w contrast.
+    Raises `MrharmonyError` where what was found is no brain, or not in T1w contrast.
     """
     if quality.similarity < _LOWEST_SIMILARITY:
         raise MrharmonyError(
@@ -200,28 +188,17 @@ def quality_findings(quality: MaskQuality) -> tuple[Finding, ...]:
 class PreparationFigures:
     """How a prepared scan compares with the template, and how the head lay in the scanner.
 
-    Parameters
-    ----------
-    brain_ml
-        Volume of the brain mask, ml.
-    template_correlation, template_dice
-        Pearson correlation with the template's brain on a 4 mm grid, background included, and overlap of the
-        masks there, 2 |A ∩ B| / (|A| + |B|); both of the brain grown to the template's volume, at most 1.
-    rotation_degrees, shift_mm
-        How the head was turned, and how far the template's centre lay from its place.
-    size
-        Edge of the head as a multiple of the template's.
-    scale
-        The bias-corrected intensity that is 1 in canonical units.
+    The correlation (Pearson, background included) and the overlap of the masks (Dice) are those of the brain
+    grown to the template's volume, on a 4 mm grid; at most 1.
     """
 
-    brain_ml: float
+    brain_ml: float  # volume of the brain mask
     template_correlation: float
     template_dice: float
-    rotation_degrees: float
-    shift_mm: float
-    size: float
-    scale: float
+    rotation_degrees: float  # how the head was turned
+    shift_mm: float  # how far the template's centre lay from its place
+    size: float  # edge of the head as a multiple of the template's
+    scale: float  # the bias-corrected intensity that is 1 in canonical units
 
 
 def preparation_figures(prepared: PreparedScan) -> PreparationFigures:

@@ -187,12 +187,8 @@ def _native_field(
 ) -> FloatArray:
     """Return a field on a scan's own grid.
 
-    Parameters
-    ----------
-    volume, brain_mask
-        The scan and its brain, shape (i, j, k).
-    estimate
-        From the brain on a grid of 4 mm and its mask to the log field there; only the mask's inside counts.
+    `estimate` goes from the brain on a grid of 4 mm and its mask to the log field there; only its values
+    inside the mask count.
     """
     shape, affine = _coarse_grid(volume)
     brain, coarse_mask = resample_brain(volume, brain_mask, shape, affine)

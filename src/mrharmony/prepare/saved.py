@@ -51,41 +51,25 @@ class _Named:
 
 @dataclass(frozen=True)
 class PreparedFiles:
-    """The files of the preparation of one scan.
+    """The files of the preparation of one scan."""
 
-    Parameters
-    ----------
-    folder
-        `OUT_DIR/sub-*/[ses-*/]anat`.
-    stem
-        What all names start with: the scan's name without `_T1w` and suffix.
-    """
+    folder: Path  # `OUT_DIR/sub-*/[ses-*/]anat`
+    stem: str  # what all names start with: the scan's name without `_T1w` and suffix
 
-    folder: Path
-    stem: str
-
-    mask = _Named("desc-brain_mask.nii.gz")
-    """The brain mask on the scan's grid."""
-    mask_note = _Named("desc-brain_mask.json")
-    """The sidecar of the mask; a mask without it was put there by a person."""
-    bias_field = _Named("desc-receive_biasfield.nii.gz")
-    """The bias field on the scan's grid."""
-    transform = _Named(f"from-T1w_to-{SPACE}_mode-image_xfm.txt")
-    """The rigid alignment as an ITK transform."""
+    mask = _Named("desc-brain_mask.nii.gz")  # on the scan's grid
+    mask_note = _Named("desc-brain_mask.json")  # its sidecar; a mask without it was put there by a person
+    bias_field = _Named("desc-receive_biasfield.nii.gz")  # on the scan's grid
+    transform = _Named(f"from-T1w_to-{SPACE}_mode-image_xfm.txt")  # the rigid alignment, for ITK
+    # Alignment and size of the head, for ITK.
     similarity = _Named(f"from-T1w_to-{SPACE}_mode-image_desc-volumecorrected_xfm.txt")
-    """Alignment and size of the head as an ITK transform."""
     canonical = _Named(f"space-{SPACE}_res-1_desc-canonical_T1w.nii.gz")
-    """The canonical brain."""
+    # The sidecar of the canonical brain, written last: where it exists, the preparation is complete.
     note = _Named(f"space-{SPACE}_res-1_desc-canonical_T1w.json")
-    """The sidecar of the canonical brain, written last: where it exists, the preparation is complete."""
+    # The canonical brain grown to the template's size, where it was asked for; its sidecar is written first.
     volume_corrected = _Named(f"space-{SPACE}_res-1_desc-volumecorrected_T1w.nii.gz")
-    """The canonical brain grown to the template's size, where it was asked for."""
     volume_corrected_note = _Named(f"space-{SPACE}_res-1_desc-volumecorrected_T1w.json")
-    """The sidecar of the brain grown to the template's size, written before it."""
-    page = _Named("desc-preparation_T1w.html")
-    """The page that a person looks at."""
-    log = _Named(LOG_SUFFIX.removeprefix("_"))
-    """What became of the scan, also where it was refused."""
+    page = _Named("desc-preparation_T1w.html")  # that a person looks at
+    log = _Named(LOG_SUFFIX.removeprefix("_"))  # what became of the scan, also where it was refused
 
     @classmethod
     def of(cls, scan: Path, out_dir: Path) -> Self:
@@ -106,21 +90,8 @@ class PreparedFiles:
 def write_prepared(files: PreparedFiles, scan: Scan, prepared: PreparedScan, details: dict[str, Any]) -> None:
     """Write mask, bias field, transforms, canonical brain and sidecars; the canonical brain's comes last.
 
-    A mask that a person put there (see `manual_mask`) is left as it is.
-
-    Parameters
-    ----------
-    files
-        Where to.
-    scan, prepared
-        The scan as read, and prepared.
-    details
-        More for the sidecar of the canonical brain, such as versions.
-
-    Raises
-    ------
-    MrharmonyError
-        A file cannot be written.
+    A mask that a person put there (see `manual_mask`) is left as it is. `details` are more for the sidecar of
+    the canonical brain, such as versions. Raises `MrharmonyError` where a file cannot be written.
     """
     discard_prepared(files)
     manual = manual_mask(files)
@@ -157,17 +128,7 @@ def write_prepared(files: PreparedFiles, scan: Scan, prepared: PreparedScan, det
 def write_volume_corrected(files: PreparedFiles, scan: Path, prepared: PreparedScan) -> None:
     """Write the canonical brain grown to the template's size, with its sidecar.
 
-    Parameters
-    ----------
-    files
-        Where to.
-    scan, prepared
-        The scan file, and the scan prepared.
-
-    Raises
-    ------
-    MrharmonyError
-        A file cannot be written.
+    Raises `MrharmonyError` where a file cannot be written.
     """
     note = {
         "Description": "Canonical brain grown to the template's size: lengths are 1 / HeadSize of the true.",
@@ -193,13 +154,6 @@ def discard_prepared(files: PreparedFiles) -> None:
 
 def read_prepared(files: PreparedFiles, scan: Scan) -> PreparedScan:
     """Read a preparation back: equal to the one written, to the bit.
-
-    Parameters
-    ----------
-    files
-        Of the preparation.
-    scan
-        The scan that was prepared, as read.
 
     Raises
     ------
@@ -232,14 +186,8 @@ def read_prepared(files: PreparedFiles, scan: Scan) -> PreparedScan:
 def why_not_usable(files: PreparedFiles, scan: Path, sha256: str | None = None) -> str | None:
     """Return why a scan has to be prepared (again), in a sentence, or None where its preparation holds.
 
-    Parameters
-    ----------
-    files
-        Of the preparation.
-    scan
-        The scan file; it is compared by its content, so that copies and new times change nothing.
-    sha256
-        Hash of the scan's content if it is known already; computed if not.
+    The scan is compared by the SHA-256 of its content, computed where it is not given, so that copies and new
+    times change nothing.
     """
     if not all(file.is_file() for file in files.needed):
         return f"is not prepared in {files.folder}."
@@ -278,14 +226,9 @@ def read_note(path: Path) -> dict[str, Any]:
 def itk_transform(to_template: Matrix) -> str:
     """Return an alignment in ITK's text format, which resamples the native scan into the template.
 
-    ITK resamples an image by asking for each point of the new grid where it came from, so the file holds
-    the inverse of the alignment, template to native; and ITK's world axes run to the left, posterior and
-    superior.
-
-    Parameters
-    ----------
-    to_template
-        Native world mm to template world mm (RAS+), shape (4, 4); it may change the size too.
+    It goes from native to template world mm (RAS+), and may change the size too. ITK resamples an image by
+    asking for each point of the new grid where it came from, so the file holds the inverse; and ITK's world
+    axes run to the left, posterior and superior.
     """
     matrix = _RAS_TO_LPS @ np.linalg.inv(to_template) @ _RAS_TO_LPS
     numbers = " ".join(repr(float(number)) for number in [*matrix[:3, :3].ravel(), *matrix[:3, 3]])

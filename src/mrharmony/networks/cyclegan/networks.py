@@ -52,13 +52,7 @@ class CycleGanSettings(Settings):
 
     @classmethod
     def preset(cls, name: str) -> Self:
-        """Return a preset that ships with the package (`published`), or the settings that a YAML file holds.
-
-        Raises
-        ------
-        MrharmonyError
-            If there is no such preset or file, or it does not hold settings of a CycleGAN.
-        """
+        """Return a preset that ships with the package (`published`), or the settings in a YAML file."""
         return read_preset(cls, "mrharmony.networks.cyclegan", name)
 
 
@@ -78,20 +72,10 @@ def channels_of(settings: CycleGanSettings) -> int:
 
 
 def located(slices: Tensor, rows: Sequence[int], length: int) -> Tensor:
-    """Return slices with three more channels: distance from the midplane, height, and place along the head.
+    """Return slices (batch, slices, i, k) with three more channels, which say where each pixel lies.
 
-    Parameters
-    ----------
-    slices
-        Shape (batch, slices, i, k).
-    rows
-        Which row of the grid each middle slice is, length batch.
-    length
-        How many rows the grid has.
-
-    Returns
-    -------
-    Shape (batch, slices + 3, i, k); the further channels run from -1 to 1, the distance from 0 to 1.
+    They are distance from the midplane, 0 to 1, height and place along the head, -1 to 1. `rows` are the
+    middle slices' rows of the grid, of `length` rows in all.
     """
     width, height = slices.shape[2:]
     across = torch.linspace(-1, 1, width).abs()[:, None].expand(width, height)
@@ -117,13 +101,7 @@ def level(kind: str, before: int, after: int, stride: int = 1) -> nn.Sequential:
 
 
 class Generator(nn.Module):
-    """A network that changes slices, inside the brain only.
-
-    Parameters
-    ----------
-    settings
-        Which network it is, how large, and whether it gives the change or the slice itself.
-    """
+    """A network that changes slices, inside the brain only."""
 
     def __init__(self, settings: CycleGanSettings) -> None:
         super().__init__()
@@ -221,13 +199,7 @@ class _Block(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """PatchGAN: scores each patch by whether it comes from the domain (Isola et al. 2017, section 3.2.2).
-
-    Parameters
-    ----------
-    settings
-        Channels, layers and normalization.
-    """
+    """PatchGAN: scores each patch by whether it comes from the domain (Isola et al. 2017, section 3.2.2)."""
 
     def __init__(self, settings: CycleGanSettings) -> None:
         super().__init__()

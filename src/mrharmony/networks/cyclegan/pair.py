@@ -27,23 +27,17 @@ DIRECTIONS = ("to_first", "to_second")
 
 @torch.inference_mode()
 def translate_brain(generator: Generator, brain: FloatArray, mask: BoolArray) -> FloatArray:
-    """Return a brain as the other domain's scanner may have seen it.
+    """Return a brain as the other domain's scanner may have seen it: canonical, ≥ 0, shape (i, j, k).
 
     A generator of three neighbouring slices gives every slice three times; their mean joins neighbours
-    smoothly.
+    smoothly. Outside the brain the result is 0.
 
     Parameters
     ----------
     generator
         A trained one.
-    brain
-        Canonical intensities on the working grid, shape (i, j, k).
-    mask
-        The brain.
-
-    Returns
-    -------
-    Canonical intensities ≥ 0, shape (i, j, k), 0 outside the brain.
+    brain, mask
+        Canonical intensities on the working grid, and the brain; shape (i, j, k).
 
     Raises
     ------
@@ -95,17 +89,9 @@ class PairRecord(Settings):
 
 @dataclass(frozen=True)
 class TrainedPair:
-    """Generators between two domains.
+    """Trained generators between two domains, on the CPU."""
 
-    Parameters
-    ----------
-    record
-        Which domains, on how many scans, how and how long.
-    to_first, to_second
-        Trained, on the CPU.
-    """
-
-    record: PairRecord
+    record: PairRecord  # which domains, on how many scans, how and how long
     to_first: Generator
     to_second: Generator
 
@@ -135,13 +121,7 @@ def save_pairs(directory: Path, pairs: Sequence[TrainedPair]) -> None:
 
 
 def load_pairs(directory: Path) -> tuple[TrainedPair, ...]:
-    """Read what `save_pairs` wrote; ready to use.
-
-    Raises
-    ------
-    MrharmonyError
-        If the file is missing, damaged or of another kind.
-    """
+    """Read what `save_pairs` wrote, ready to use; raises `MrharmonyError` where it is missing or damaged."""
     content, remedy = "trained pairs of domains", "train them again"
     with open_tensors(directory / WEIGHTS, content, remedy, "pt") as file:
         records = [PairRecord.model_validate(record) for record in file.record("pairs")]

@@ -41,15 +41,7 @@ class UnpairedBatch(NamedTuple):
 
 
 class UnpairedSlices:
-    """Slices of the canonical brains of two domains; every scan is drawn equally often.
-
-    Parameters
-    ----------
-    first, second
-        Brains on the working grid, 0 outside the brain, shape (scans, i, j, k).
-    settings
-        How many neighbours go together, and whether channels say where they lie.
-    """
+    """Slices of two domains' brains (scans, i, j, k), 0 outside the brain; scans are drawn equally often."""
 
     def __init__(self, first: Brains, second: Brains, settings: CycleGanSettings) -> None:
         self._domains = tuple(_Domain(brains, settings) for brains in (first, second))
@@ -88,14 +80,8 @@ class _Domain:
 class ImagePool(nn.Module):
     """Slices generated earlier, to show a discriminator again (Shrivastava et al. 2017, section 2.3).
 
-    The pool is part of the training's state, so that a resumed run goes on with the same one.
-
-    Parameters
-    ----------
-    size
-        How many images it holds; a pool of 0 shows the new ones alone.
-    shape
-        Of an image.
+    It holds `size` images; a pool of 0 shows the new ones alone. It is part of the training's state, so that
+    a resumed run goes on with the same one.
     """
 
     images: Tensor
@@ -109,12 +95,7 @@ class ImagePool(nn.Module):
     def exchange(self, made: Tensor, generator: torch.Generator) -> Tensor:
         """Put new images in and return as many; once the pool is full, half of them are from earlier steps.
 
-        Parameters
-        ----------
-        made
-            Generated images, shape (batch, ...); no gradient goes through the result.
-        generator
-            Decides which images are exchanged.
+        No gradient goes through the result.
         """
         shown = made.detach().clone()
         for number, image in enumerate(made.detach()):
@@ -130,15 +111,7 @@ class ImagePool(nn.Module):
 
 
 class CycleGan(nn.Module):
-    """All that a training run changes, so that its checkpoint is the whole of it.
-
-    Parameters
-    ----------
-    settings
-        The whole configuration.
-    shape
-        Of the slices that go together, (channels, i, k).
-    """
+    """All that training on slices of a shape (channels, i, k) changes, so that its checkpoint is complete."""
 
     def __init__(self, settings: CycleGanSettings, shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -155,14 +128,8 @@ class CycleGan(nn.Module):
         """Return the sum of the losses of generators and discriminators (Zhu et al. 2017, section 3).
 
         The adversarial one is of least squares. No gradient of either's loss reaches the other's weights, so
-        one step lowers both, as alternating steps on the same slices would.
-
-        Parameters
-        ----------
-        batch
-            Slices of both domains.
-        generator
-            Decides what the pools exchange.
+        one step lowers both, as alternating steps on the same slices would. The generator of random numbers
+        decides what the pools exchange.
         """
         first, second = batch
         made_second, made_first = _made(self.to_second, first, first), _made(self.to_first, second, second)
@@ -227,10 +194,9 @@ def train_pair(
 
     Parameters
     ----------
-    names
-        Of the two domains.
-    brains
-        Their canonical brains on the working grid, 0 outside the brain, each of shape (scans, i, j, k).
+    names, brains
+        Of the two domains, and their canonical brains on the working grid, 0 outside the brain, each of shape
+        (scans, i, j, k).
     settings
         The whole configuration.
     work
@@ -247,7 +213,9 @@ def train_pair(
     MrharmonyError
         If a domain has no scans, or the checkpoint is damaged.
     """
-    _require_scans(names, brains)
+    for name, scans in zip(names, brains, strict=True):
+        if not len(scans):
+            raise MrharmonyError(f"{name}: has no scans to train on; give at least one.")
     torch.manual_seed(settings.seed)
     data = UnpairedSlices(*brains, settings)
     state = CycleGan(settings, data.shape).to(device).train()
@@ -283,12 +251,6 @@ def rate_share(step: int, settings: CycleGanSettings) -> float:
     """Return the share of the learning rate at a step: all of it, then linearly to 0 (Zhu et al. 2017)."""
     left = (settings.steps - step) / settings.steps
     return min(1.0, left / settings.decay_share) if settings.decay_share else 1.0
-
-
-def _require_scans(names: tuple[str, str], brains: tuple[Brains, Brains]) -> None:
-    for name, scans in zip(names, brains, strict=True):
-        if not len(scans):
-            raise MrharmonyError(f"{name}: has no scans to train on; give at least one.")
 
 
 def _digest(names: tuple[str, str], brains: tuple[Brains, Brains], settings: CycleGanSettings) -> str:

@@ -63,38 +63,20 @@ DRIFT_EVERY = 8  # slices: neighbours show almost the same
 
 @dataclass(frozen=True)
 class AdaptedNetworks:
-    """What adaptation leaves.
+    """What adaptation leaves."""
 
-    Parameters
-    ----------
-    networks
-        Autoencoder (the base's), denoiser and prompts; LoRA is merged into the weights.
-    nearest
-        The known prompt that each new prompt started from.
-    """
-
-    networks: TrainedNetworks
-    nearest: dict[str, str]
+    networks: TrainedNetworks  # the base's autoencoder, denoiser and prompts; LoRA is merged into the weights
+    nearest: dict[str, str]  # the known prompt that each new prompt started from
 
 
 @dataclass(frozen=True)
 class LatentSlices:
-    """Slices in a model's latent space, with all that the denoiser sees of them.
+    """Slices in a model's latent space, with all that the denoiser sees of them."""
 
-    Parameters
-    ----------
-    clean, structures
-        Scaled latents of the slices and of their structure, shape (n, channels, height, width).
-    rows
-        Embedding row of each slice's prompt, shape (n,).
-    positions
-        Where the slices lie along the sliced axis, -1 to 1, shape (n,).
-    """
-
-    clean: torch.Tensor
-    structures: torch.Tensor
-    rows: torch.Tensor
-    positions: torch.Tensor
+    clean: torch.Tensor  # scaled latents, shape (n, channels, height, width)
+    structures: torch.Tensor  # those of the slices' structure, same shape
+    rows: torch.Tensor  # embedding row of each slice's prompt, shape (n,)
+    positions: torch.Tensor  # where the slices lie along the sliced axis, -1 to 1, shape (n,)
 
     def draw(self, count: int, generator: torch.Generator, device: torch.device) -> LatentSlices:
         """Draw some of them, with replacement, onto a device."""
@@ -103,15 +85,7 @@ class LatentSlices:
 
 
 class ExtendedEmbedding(torch.nn.Module):
-    """An embedding whose known rows stay to the bit while new rows, after them, learn.
-
-    Parameters
-    ----------
-    known
-        Shape (prompts, length).
-    new
-        Where the new rows start, shape (new prompts, length).
-    """
+    """An embedding whose known rows (prompts, length) stay to the bit while new rows, after them, learn."""
 
     known: torch.Tensor
     start: torch.Tensor
@@ -226,25 +200,10 @@ def class_counts(known: PromptEncoder, nearest: dict[str, str], each: int) -> di
 def class_images(
     base: LatentModel, data: SliceData, counts: dict[str, int], seed: int, cache: Path
 ) -> LatentSlices:
-    """Return what a model shows under prompts that it knows; generated once, then read from the cache.
+    """Return what a model shows under prompts that it knows, in the structures of `data`.
 
-    Parameters
-    ----------
-    base
-        The model, before anything new is learned.
-    data
-        Where the structures come from.
-    counts
-        How many images of each prompt.
-    seed
-        Of the structures and of the noise.
-    cache
-        A safetensors file.
-
-    Raises
-    ------
-    MrharmonyError
-        If the cache is damaged.
+    They are generated once, `counts` of each prompt, then read from the cache, a safetensors file; a damaged
+    one raises `MrharmonyError`.
     """
     if not cache.is_file():
         generator = torch.Generator().manual_seed(seed)
@@ -271,12 +230,7 @@ def _generated(
 def extended_prompts(known: PromptEncoder, nearest: dict[str, str]) -> PromptEncoder:
     """Return a copy of an encoder with new prompts after the known ones; only their tokens can learn.
 
-    Parameters
-    ----------
-    known
-        The base's encoder.
-    nearest
-        New prompts, and the known prompt that each starts as.
+    `nearest` holds the new prompts, each with the known prompt that it starts as.
     """
     rows = known.embedding.weight.detach()
     starts = rows[known.rows(list(nearest.values())).to(rows.device)]

@@ -35,24 +35,12 @@ OTHER_SCANNER_SHARE = 0.6  # of the structures, seen by a random scanner instead
 
 @dataclass(frozen=True)
 class StructureContrast:
-    """The random contrast of a batch of structure copies.
+    """The random contrast of a batch of structure copies."""
 
-    Parameters
-    ----------
-    tone
-        Values of the monotone tone curve at equidistant knots over 0..TONE_RANGE, shape (batch, knots).
-    log_bias
-        Coarse log receive field, shape (batch, 1, 4, 4), resampled smoothly to the slice.
-    blur
-        Weight of the blurred slice in the copy, 0..1, shape (batch, 1, 1, 1).
-    noise
-        Additive noise in canonical units, shape (batch, 1, height, width).
-    """
-
-    tone: torch.Tensor
-    log_bias: torch.Tensor
-    blur: torch.Tensor
-    noise: torch.Tensor
+    tone: torch.Tensor  # monotone curve at equidistant knots over 0..TONE_RANGE, shape (batch, knots)
+    log_bias: torch.Tensor  # coarse log receive field, shape (batch, 1, 4, 4); resampled to the slice
+    blur: torch.Tensor  # weight of the blurred slice in the copy, 0..1, shape (batch, 1, 1, 1)
+    noise: torch.Tensor  # additive, in canonical units, shape (batch, 1, height, width)
 
 
 def draw_structure_contrast(shape: torch.Size, generator: torch.Generator) -> StructureContrast:
@@ -97,24 +85,12 @@ def _tone_curve(slices: torch.Tensor, tone: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class SliceBatch:
-    """A batch of coronal slices to learn from.
+    """A batch of coronal slices to learn from."""
 
-    Parameters
-    ----------
-    images
-        What the domain's scanner saw, canonical intensities, shape (batch, 1, i, k).
-    structures
-        The same anatomy with a random contrast, same shape.
-    prompts
-        The prompt of each image's domain.
-    positions
-        Where the slices lie along the sliced axis, -1 to 1, shape (batch,).
-    """
-
-    images: torch.Tensor
-    structures: torch.Tensor
-    prompts: tuple[str, ...]
-    positions: torch.Tensor
+    images: torch.Tensor  # what the domain's scanner saw, canonical intensities, shape (batch, 1, i, k)
+    structures: torch.Tensor  # the same anatomy with a random contrast, same shape
+    prompts: tuple[str, ...]  # of each image's domain
+    positions: torch.Tensor  # where the slices lie along the sliced axis, -1 to 1, shape (batch,)
 
     def to(self, device: torch.device) -> SliceBatch:
         """Return the batch on a device."""
@@ -197,21 +173,11 @@ def shifted(slices: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class VirtualHead:
-    """An anatomy, and what every batch needs of it.
+    """An anatomy, and what every batch needs of it."""
 
-    Parameters
-    ----------
-    anatomy
-        The head on the working grid.
-    slices
-        Coronal slices worth learning from.
-    sample
-        Flat indices of brain voxels, for the intensity scale.
-    """
-
-    anatomy: Anatomy
-    slices: np.ndarray
-    sample: np.ndarray
+    anatomy: Anatomy  # the head on the working grid
+    slices: np.ndarray  # coronal ones worth learning from
+    sample: np.ndarray  # flat indices of brain voxels, for the intensity scale
 
     @classmethod
     def of(cls, anatomy: Anatomy) -> VirtualHead:
@@ -247,12 +213,7 @@ class VirtualHead:
 class VirtualSlices:
     """Slices of virtual heads as known scanners see them, with structures that random scanners may have seen.
 
-    Parameters
-    ----------
-    heads
-        Anatomies on the working grid.
-    scanners
-        The domains; a scanner's name is its prompt.
+    The heads are anatomies on the working grid; a scanner's name is its prompt.
     """
 
     def __init__(self, heads: Sequence[Anatomy], scanners: Sequence[Scanner]) -> None:

@@ -20,6 +20,7 @@ from pydantic import Field, ValidationError
 
 from mrharmony.core.domain import Domain, same_name
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.hashing import file_sha256
 from mrharmony.networks.diffusion.networks import decode, encode, predict_velocity
 from mrharmony.networks.diffusion.schedule import NoiseSchedule
 from mrharmony.networks.settings import AdaptationSettings, DreamBoothSettings, Settings, TrainingSettings
@@ -141,21 +142,10 @@ class LatentModel:
 
 
 def save_model(model: LatentModel, directory: Path, also: Callable[[Path], None]) -> None:
-    """Write a model's directory; it appears complete or not at all.
+    """Write a model's directory, complete or not at all; an older model there is replaced.
 
-    Parameters
-    ----------
-    model
-        The networks, the schedule and the card.
-    directory
-        Where the model goes; an older model there is replaced.
-    also
-        Writes what else belongs to the model into the directory that it is given.
-
-    Raises
-    ------
-    MrharmonyError
-        If something that is not a model stands at `directory`.
+    `also` writes what else belongs to the model into the directory that it is given. Raises `MrharmonyError`
+    if something that is not a model stands at `directory`.
     """
 
     def write(staging: Path) -> None:
@@ -168,10 +158,7 @@ def save_model(model: LatentModel, directory: Path, also: Callable[[Path], None]
 def write_directory(directory: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a new directory, then put it in the place of an older model or of nothing.
 
-    Raises
-    ------
-    MrharmonyError
-        If something that is not a model stands at `directory`.
+    Raises `MrharmonyError` if something that is not a model stands at `directory`.
     """
     if directory.exists() and not (directory / CARD).is_file() and any(directory.iterdir()):
         raise MrharmonyError(
@@ -208,10 +195,7 @@ def _write_parts(model: LatentModel, directory: Path) -> None:
 def save_card(card: ModelCard, directory: Path) -> None:
     """Describe a directory of fitted methods, so that it can be named as a model.
 
-    Raises
-    ------
-    MrharmonyError
-        If a latent diffusion model stands there.
+    Raises `MrharmonyError` if a latent diffusion model stands there.
     """
     if (directory / "unet").is_dir():
         raise MrharmonyError(f"{directory}: holds a trained model. Choose another output directory.")
@@ -222,10 +206,7 @@ def save_card(card: ModelCard, directory: Path) -> None:
 def load_model(directory: Path) -> LatentModel:
     """Read a model's directory without touching the network.
 
-    Raises
-    ------
-    MrharmonyError
-        If the directory or one of its parts is missing, damaged or of a newer format.
+    Raises `MrharmonyError` if it or one of its parts is missing, damaged or of a newer format.
     """
     card = read_card(directory)
     if card.dreambooth is not None:
@@ -261,13 +242,7 @@ def _read_parts(directory: Path, card: ModelCard) -> LatentModel:
 
 
 def read_card(directory: Path) -> ModelCard:
-    """Read and validate `mrharmony.json`.
-
-    Raises
-    ------
-    MrharmonyError
-        If it is missing, damaged or of another kind.
-    """
+    """Read and validate `mrharmony.json`; raises `MrharmonyError` where it is missing or damaged."""
     try:
         return ModelCard.model_validate(json.loads((directory / CARD).read_text("utf-8")))
     except (OSError, UnicodeDecodeError) as error:
@@ -286,7 +261,7 @@ def model_hash(directory: Path) -> str:
     for path in sorted(directory.rglob("*")):
         if path.suffix in {".json", ".safetensors"} and path.is_file():
             digest.update(path.relative_to(directory).as_posix().encode() + b"\0")
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
+            digest.update(bytes.fromhex(file_sha256(path)))
     return digest.hexdigest()
 
 

@@ -46,14 +46,8 @@ def shrink_factor(autoencoder: AutoencoderKL) -> int:
 def encode(autoencoder: AutoencoderKL, slices: torch.Tensor) -> torch.Tensor:
     """Return the scaled latents of slices, the mode of the posterior rather than a sample.
 
-    Parameters
-    ----------
-    slices
-        Canonical intensities, shape (batch, 1, height, width), 0 outside the brain.
-
-    Returns
-    -------
-    Latents with standard deviation near 1, shape (batch, channels, height / factor, width / factor).
+    From canonical intensities, shape (batch, 1, height, width), 0 outside the brain, to latents with standard
+    deviation near 1, shape (batch, channels, height / factor, width / factor).
     """
     posterior = autoencoder.encode((slices - INTENSITY_CENTRE) / INTENSITY_RANGE).latent_dist
     latents: torch.Tensor = posterior.mode() * autoencoder.config.scaling_factor

@@ -14,14 +14,7 @@ from torch import nn
 class PromptEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """Turns a domain's prompt and a slice's position into the tokens that the denoiser attends to.
 
-    Parameters
-    ----------
-    prompts
-        The known prompts; the first is always the empty one.
-    tokens
-        Learned tokens a prompt.
-    size
-        Length of a token.
+    Each prompt has learned tokens, `tokens` of length `size`; the first prompt is always the empty one.
     """
 
     @register_to_config  # type: ignore[untyped-decorator]
@@ -37,14 +30,9 @@ class PromptEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         return torch.tensor([self.known[prompt] for prompt in prompts], dtype=torch.long)
 
     def forward(self, rows: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        """Return tokens of shape (batch, tokens + 1, size).
+        """Return tokens of shape (batch, tokens + 1, size) for the prompts' rows and the slices' positions.
 
-        Parameters
-        ----------
-        rows
-            Embedding rows of the prompts, shape (batch,).
-        positions
-            Where the slices lie along the sliced axis, -1 to 1 over the field of view, shape (batch,).
+        Both have the shape (batch,); positions run from -1 to 1 over the field of view along the sliced axis.
         """
         size = self.config.size
         prompt_tokens = self.embedding(rows).reshape(len(rows), self.config.tokens, size)

@@ -57,19 +57,11 @@ class PictureModel(Protocol):
 
 
 class Condition(NamedTuple):
-    """What guides the denoiser; the first axis of each tensor is the slice's.
+    """What guides the denoiser; the first axis of each tensor is the slice's."""
 
-    Parameters
-    ----------
-    structure
-        Latents of the structure, shape (n, channels, height, width); None to show none.
-    prompt, nothing
-        Tokens of the prompt, and of the empty one, shape (n, tokens, size).
-    """
-
-    structure: torch.Tensor | None
-    prompt: torch.Tensor
-    nothing: torch.Tensor
+    structure: torch.Tensor | None  # latents, shape (n, channels, height, width); None to show none
+    prompt: torch.Tensor  # tokens, shape (n, tokens, size)
+    nothing: torch.Tensor  # tokens of the empty prompt, same shape
 
 
 def guided(
@@ -119,10 +111,7 @@ class SamplingSettings(Settings):
     def chosen(cls, ddib: bool, **given: object) -> Self:
         """Return the given settings, and the best value of each that is not given or None.
 
-        Raises
-        ------
-        MrharmonyError
-            If one is out of its range.
+        Raises `MrharmonyError` if one is out of its range.
         """
         usual = {"ddib": ddib} | ({"steps": DDIB_STEPS} if ddib else {})
         try:
@@ -147,16 +136,12 @@ def prediction(
 
     Parameters
     ----------
-    model
-        The compact model.
+    model, domain, settings
+        The compact model, a domain that it knows, and the two weights.
     structure
         Latents of the slices' structure, shape (n, channels, height, width).
     positions
         Where the slices lie along the sliced axis, -1 to 1, shape (n,).
-    domain
-        A domain that the model knows.
-    settings
-        The two weights.
     """
     condition = Condition(structure, model.embed(domain.prompt, positions), model.embed(NO_PROMPT, positions))
     weights = settings.prompt_weight, settings.input_weight
@@ -165,24 +150,12 @@ def prediction(
 
 @dataclass(frozen=True, eq=False)
 class EncodedBrain:
-    """A brain's coronal slices as the model takes them: the structure that all its contrasts share.
+    """A brain's coronal slices as the model takes them: the structure that all its contrasts share."""
 
-    Parameters
-    ----------
-    brain
-        Canonical brain on the model's working grid, 0 outside the brain.
-    filled
-        Indices of the slices that hold brain, shape (n,).
-    structure
-        Their latents, shape (n, channels, height, width).
-    positions
-        Where they lie along the sliced axis, -1..1, shape (n,).
-    """
-
-    brain: Volume
-    filled: NDArray[np.int64]
-    structure: torch.Tensor
-    positions: torch.Tensor
+    brain: Volume  # canonical, on the model's working grid, 0 outside the brain
+    filled: NDArray[np.int64]  # indices of the slices that hold brain, shape (n,)
+    structure: torch.Tensor  # their latents, shape (n, channels, height, width)
+    positions: torch.Tensor  # where they lie along the sliced axis, -1..1, shape (n,)
 
     def parts(self) -> list[slice]:
         """Return which of the slices go through the networks together."""
@@ -207,12 +180,12 @@ def sample_contrast(
 ) -> Volume:
     """Return a brain's contrast in a domain; contrasts of one brain share its structure and the noise.
 
+    Only voxels inside the brain mean anything.
+
     Parameters
     ----------
-    model
-        The compact model that encoded the brain.
-    encoded
-        The brain's structure.
+    model, encoded
+        The compact model, and the structure of the brain that it encoded.
     domain
         A domain that the model knows.
     settings
@@ -220,10 +193,6 @@ def sample_contrast(
     start
         The noise that each slice starts from, shape (n, channels, height, width), as `invert_brain` finds it;
         None for one drawn noise for all slices.
-
-    Returns
-    -------
-    A volume on the brain's grid; only voxels inside the brain mean anything.
     """
     size = model.denoiser.config.sample_size
     drawn = shared_noise(model.denoiser.config.out_channels, size, settings.seed)
@@ -274,14 +243,8 @@ def sample_latents(
 ) -> torch.Tensor:
     """Run the sampler from pure noise to latents, DDIM with η = 0 (Song et al. 2021, equation 12).
 
-    Parameters
-    ----------
-    model, structure, positions, domain
-        As for `prediction`.
-    noise
-        Where the slices start, shape of `structure`, or (1, channels, height, width) for one noise for all.
-    settings
-        Steps and guidance weights.
+    The arguments are those of `prediction`; the noise has the shape of `structure`, or (1, channels, height,
+    width) for one noise for all slices.
     """
     schedule = model.schedule
     times = sampling_times(settings.steps, 1.0, len(schedule.alphas))
@@ -295,22 +258,8 @@ def invert_brain(
     """Return the noise from which a brain's slices are sampled under the prompt of their own domain.
 
     Dual diffusion implicit bridges (DDIB, Su et al. 2023) sample from this noise under another prompt: the
-    deterministic sampler runs backward under the source's prompt, then forward under the target's.
-
-    Parameters
-    ----------
-    model
-        The compact model that encoded the brain.
-    encoded
-        The brain's slices.
-    source
-        The domain that they come from.
-    settings
-        Steps, refinements and guidance weights, as the contrasts are sampled afterwards.
-
-    Returns
-    -------
-    Shape (n, channels, height, width).
+    deterministic sampler runs backward under the source's prompt, then forward under the target's. The
+    settings are those of the later sampling. Shape (n, channels, height, width).
     """
     with torch.inference_mode():
         return torch.cat(
@@ -328,22 +277,11 @@ def invert_latents(
     source: Domain,
     settings: SamplingSettings,
 ) -> torch.Tensor:
-    """Run the sampler of `sample_latents` backward, from a scan's latents to noise.
+    """Run the sampler of `sample_latents` backward, from a scan's latents, its own structure, to noise.
 
     Each step back is guessed from the prediction where it begins (Song et al. 2021, section 4.3). But the
     sampler will predict where it ends, so the guess is refined as a fixed point: the step back is repeated
     with the prediction at the guess (Pan et al. 2023, AIDI; Garibi et al. 2024, ReNoise).
-
-    Parameters
-    ----------
-    model, positions
-        As for `prediction`.
-    structure
-        Latents of the scan's slices, which are their structure too, shape (n, channels, height, width).
-    source
-        The domain that they come from.
-    settings
-        Steps, refinements and guidance weights.
     """
     schedule = model.schedule
     times = sampling_times(settings.steps, 1.0, len(schedule.alphas))

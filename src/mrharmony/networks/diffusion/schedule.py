@@ -20,31 +20,15 @@ PREDICTIONS = ("epsilon", "v_prediction")
 
 @dataclass(frozen=True, eq=False)
 class NoiseSchedule:
-    """How much of the picture and of the noise there is at each training time.
+    """How much of the picture and of the noise there is at each training time."""
 
-    Parameters
-    ----------
-    alphas
-        Cumulative products, named α̅ in Ho et al. 2020, shape (times,), falling from near 1.
-    last_alpha
-        α̅ after the last step of sampling.
-    prediction
-        What the network predicts: `epsilon`, the noise, or `v_prediction`, v = √α̅ ε - √(1-α̅) x₀.
-    """
-
-    alphas: torch.Tensor
-    last_alpha: float
-    prediction: str
+    alphas: torch.Tensor  # cumulative products, α̅ in Ho et al. 2020, shape (times,), falling from near 1
+    last_alpha: float  # α̅ after the last step of sampling
+    prediction: str  # of the network: `epsilon`, the noise, or `v_prediction`, v = √α̅ ε - √(1-α̅) x₀
 
     @classmethod
     def of(cls, scheduler: DDIMScheduler) -> NoiseSchedule:
-        """Return the schedule that a DDIM scheduler of diffusers holds.
-
-        Raises
-        ------
-        MrharmonyError
-            If the model predicts neither noise nor v.
-        """
+        """Return the schedule of a DDIM scheduler of diffusers, whose model must predict noise or v."""
         prediction = scheduler.config.prediction_type
         if prediction not in PREDICTIONS:
             raise MrharmonyError(
@@ -122,17 +106,9 @@ class NoiseSchedule:
 def sampling_times(steps: int, strength: float, training_times: int) -> list[int]:
     """Return the times that image-to-image passes through, falling.
 
-    The steps divide the whole schedule evenly, its last time among them (Lin et al. 2024, section 3.3); of
-    these the last round(steps · strength) are taken: at least one unless the strength is 0.
-
-    Parameters
-    ----------
-    steps
-        Of the whole schedule, 1 to `training_times`.
-    strength
-        Share of the schedule that is run, 0 to 1.
-    training_times
-        Of the schedule.
+    The steps divide the whole schedule of `training_times` evenly, its last time among them (Lin et al. 2024,
+    section 3.3); of these the last round(steps · strength) are taken, strength being the share of the
+    schedule that is run: at least one unless it is 0.
     """
     spaced = [round(training_times * (steps - n) / steps) - 1 for n in range(steps)]
     count = max(math.floor(steps * strength + 0.5), 1 if strength > 0 else 0)

@@ -22,7 +22,7 @@ from mrharmony.networks.diffusion.networks import (
     shrink_factor,
 )
 from mrharmony.networks.settings import NO_PROMPT, StageSettings, TrainingSettings, choose_device
-from mrharmony.networks.training import Plan, Training, clip_gradients, schedule_share, step_generator
+from mrharmony.networks.training import Training, clip_gradients, cosine_plan, step_generator
 from mrharmony.space.grid import Grid
 
 if TYPE_CHECKING:
@@ -54,10 +54,8 @@ def train_networks(
 
     Parameters
     ----------
-    data
-        Where the slices come from.
-    settings
-        The whole configuration.
+    data, settings
+        Where the slices come from, and the whole configuration.
     directory
         Holds checkpoints and TensorBoard logs.
     only_cpu
@@ -106,33 +104,14 @@ def train_stage(
 ) -> None:
     """Train a module from the last checkpoint to the last step, and leave averaged weights (EMA) in it.
 
-    Parameters
-    ----------
-    name
-        Of the stage: its randomness, its checkpoint and its logs go by it.
-    module
-        What is trained, on the device where it is.
-    loss
-        Of a batch.
-    data
-        Where the slices come from.
-    stage
-        Steps, batch, learning rate and average.
-    settings
-        Seed and checkpoints.
-    directory
-        Holds the checkpoint and the TensorBoard logs.
+    The randomness of the stage, its checkpoint and its TensorBoard logs in `directory` go by its name. The
+    module is trained on the device where it is.
     """
     from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - takes seconds to import
 
     device = next(module.parameters()).device
     optimizer = torch.optim.AdamW(module.train().parameters(), lr=stage.learning_rate, weight_decay=1e-4)
-    plan = Plan(
-        stage.steps,
-        lambda step: stage.learning_rate * schedule_share(step, stage.steps),
-        stage.ema_decay,
-        settings.checkpoint_every,
-    )
+    plan = cosine_plan(stage.steps, stage.learning_rate, stage.ema_decay, settings.checkpoint_every)
     training = Training(directory / f"{name}.safetensors", module, optimizer, module.parameters(), plan)
     with SummaryWriter(directory / "logs") as log:
         for step in training.steps(f"training the {name}"):

@@ -56,13 +56,7 @@ class TranslationSettings(Settings):
 
 
 def read_translation(name: str) -> TranslationSettings:
-    """Return the settings of the paper (`paper`), or those of a YAML file.
-
-    Raises
-    ------
-    MrharmonyError
-        If there is no such file, or it holds something else.
-    """
+    """Return the settings of the paper (`paper`), or those in a YAML file."""
     if name == "paper":
         return TranslationSettings.paper()
     if not Path(name).is_file():
@@ -119,22 +113,16 @@ def translate_slices(
     prompt: str,
     settings: TranslationSettings,
 ) -> torch.Tensor:
-    """Return all images of slices.
+    """Return all images of slices: canonical intensities ≥ 0 on the CPU, shape (images, n, 1, height, width).
 
     Parameters
     ----------
-    model
-        The latent diffusion model.
+    model, prompt, settings
+        As for `translate_brain`; nothing is selected.
     slices
         Canonical intensities, shape (n, 1, height, width).
     positions
         Where they lie along the sliced axis, -1..1, shape (n,).
-    prompt, settings
-        As in `translate_brain`; nothing is selected.
-
-    Returns
-    -------
-    Canonical intensities ≥ 0 on the CPU, shape (images, n, 1, height, width).
     """
     if len(slices) == 0:
         raise MrharmonyError("No brain in this volume to translate; look at its brain mask.")
@@ -188,21 +176,11 @@ def image_noise(shape: torch.Size, seed: int, numbers: Sequence[int]) -> torch.T
 
 
 def select_images(images: FloatArray, source: FloatArray, select: Select) -> FloatArray:
-    """Return the mean of images, the one most like the source, or all.
+    """Return the mean of images, the one most like the source, or all: shape (1 or images, n, height, width).
 
-    Parameters
-    ----------
-    images
-        Canonical units, shape (images, n, height, width).
-    source
-        The slices that were translated, shape (n, height, width).
-    select
-        `best-ssim` takes the image whose SSIM with the source, averaged over the slices, is greatest: slices
-        of one image share their noise, so they stay together.
-
-    Returns
-    -------
-    Shape (1 or images, n, height, width).
+    `best-ssim` takes the image whose SSIM with the source, averaged over the slices, is greatest: slices of
+    one image share their noise, so they stay together. Images and source are in canonical units, the source
+    of shape (n, height, width).
     """
     if select == "all":
         return images

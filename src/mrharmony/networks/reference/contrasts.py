@@ -25,10 +25,8 @@ def reference_contrasts(
     ----------
     network
         Trained.
-    brain
-        Canonical intensities on the working grid, shape (i, j, k), 0 outside the brain.
-    mask
-        The brain.
+    brain, mask
+        Canonical intensities on the working grid, 0 outside the brain, and the brain; shape (i, j, k).
     where
         The voxels of it to return, shape (i, j, k), all by default; coronal slices without any cost nothing.
 

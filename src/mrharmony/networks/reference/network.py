@@ -6,7 +6,6 @@ contrast, as SynthSR does (Iglesias et al. 2021, NeuroImage 237:118206).
 
 from __future__ import annotations
 
-import hashlib
 from functools import cache
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.hashing import file_sha256
 from mrharmony.core.tensors import open_tensors, save_tensors
 from mrharmony.core.volume import FloatArray
 from mrharmony.weights import shipped_references
@@ -49,14 +48,9 @@ class _Block(nn.Module):
 
 
 class ReferenceNetwork(nn.Module):
-    """U-Net from one scanner's slices to noise-free slices of the reference scanners.
+    """U-Net from one scanner's slices to noise-free slices of some reference scanners.
 
-    Parameters
-    ----------
-    references
-        How many reference scanners there are.
-    channels
-        Features of each level.
+    `channels` are the features of each level.
     """
 
     def __init__(self, references: int, channels: tuple[int, ...] = CHANNELS) -> None:
@@ -110,27 +104,13 @@ def slice_coordinates(shape: tuple[int, int, int], place: int) -> FloatArray:
 
 
 def save_network(network: ReferenceNetwork, directory: Path, references: tuple[str, ...]) -> None:
-    """Write a trained network in half precision.
-
-    Parameters
-    ----------
-    network, directory
-        What to write, and where.
-    references
-        Names of its reference scanners.
-    """
+    """Write a trained network in half precision, with the names of its reference scanners."""
     tensors = {name: tensor.half().numpy() for name, tensor in network.state_dict().items()}
     save_tensors(directory / NETWORK, tensors, {"references": references, "channels": network.channels})
 
 
 def load_network(directory: Path) -> ReferenceNetwork:
-    """Read what `save_network` wrote; ready to use, in single precision.
-
-    Raises
-    ------
-    MrharmonyError
-        If the file is missing, damaged or of another kind.
-    """
+    """Read what `save_network` wrote, in single precision; raises `MrharmonyError` where it is damaged."""
     with open_tensors(directory / NETWORK, _CONTENT, _REMEDY, "pt") as file:
         network = ReferenceNetwork(len(file.record("references")), tuple(file.record("channels")))
         network.load_state_dict({name: tensor.float() for name, tensor in file.tensors().items()})
@@ -145,27 +125,11 @@ def shipped_network() -> ReferenceNetwork:
 
 @cache
 def network_hash() -> str:
-    """Return the SHA-256 of the shipped network's file, hexadecimal.
-
-    Raises
-    ------
-    MrharmonyError
-        If the file is missing.
-    """
-    path = shipped_references() / NETWORK
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise MrharmonyError(f"{path}: cannot be read ({error}); {_REMEDY}.") from error
+    """Return the SHA-256 of the shipped network's file, hexadecimal."""
+    return file_sha256(shipped_references() / NETWORK)
 
 
 def reference_names() -> tuple[str, ...]:
-    """Return the names of the shipped network's reference scanners.
-
-    Raises
-    ------
-    MrharmonyError
-        If the file is missing, damaged or of another kind.
-    """
+    """Return the names of the shipped network's reference scanners."""
     with open_tensors(shipped_references() / NETWORK, _CONTENT, _REMEDY) as file:
         return tuple(file.record("references"))

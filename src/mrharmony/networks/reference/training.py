@@ -23,7 +23,7 @@ from mrharmony.networks.diffusion.data import (
 )
 from mrharmony.networks.reference.network import CHANNELS, NEIGHBOURS, ReferenceNetwork, slice_coordinates
 from mrharmony.networks.settings import Settings
-from mrharmony.networks.training import Plan, Training, clip_gradients, schedule_share, step_generator
+from mrharmony.networks.training import Training, clip_gradients, cosine_plan, step_generator
 from mrharmony.simulate.anatomy import Anatomy
 from mrharmony.simulate.random_physics import random_scanner
 from mrharmony.simulate.scanner import Scanner
@@ -41,20 +41,12 @@ _GAIN_SD = 0.04  # of the logarithm: how exactly a prepared scan's scale is know
 class ReferenceBatch:
     """A batch of coronal slices to learn from.
 
-    Parameters
-    ----------
-    slices
-        As a scanner saw them, between their neighbours, canonical intensities, shape (batch, 3, i, k).
-    truths
-        On the reference scanners, without noise, receive field and blur, shape (batch, references, i, k);
-        0 outside the brain.
-    coordinates
-        Where each pixel lies in the template, shape (batch, 3, i / 2, k / 2).
+    The truths are the slices on the reference scanners, without noise, receive field and blur.
     """
 
-    slices: Tensor
-    truths: Tensor
-    coordinates: Tensor
+    slices: Tensor  # as a scanner saw them, between their neighbours, canonical, shape (batch, 3, i, k)
+    truths: Tensor  # shape (batch, references, i, k), 0 outside the brain
+    coordinates: Tensor  # where each pixel lies in the template, shape (batch, 3, i / 2, k / 2)
 
     def to(self, device: torch.device) -> ReferenceBatch:
         """Return the batch on a device."""
@@ -62,15 +54,7 @@ class ReferenceBatch:
 
 
 class ReferenceSlices:
-    """Slices of virtual heads, scanned for each batch.
-
-    Parameters
-    ----------
-    heads
-        Anatomies on the working grid.
-    references
-        The reference scanners.
-    """
+    """Slices of virtual heads, anatomies on the working grid, scanned for each batch."""
 
     def __init__(self, heads: Sequence[Anatomy], references: Sequence[Scanner]) -> None:
         self._heads = [_Head.of(head, references) for head in heads]
@@ -103,24 +87,12 @@ class ReferenceSlices:
 
 @dataclass(frozen=True)
 class _Head:
-    """An anatomy, and what every batch needs of it.
+    """An anatomy, and what every batch needs of it."""
 
-    Parameters
-    ----------
-    head
-        The head on the working grid.
-    mask
-        Its brain, shape (i, j, k).
-    places
-        Coronal slices worth learning from, those at the border of the grid left out.
-    truths
-        The head on the reference scanners, canonical units, half precision, shape (references, i, j, k).
-    """
-
-    head: VirtualHead
-    mask: BoolArray
-    places: NDArray[np.int64]
-    truths: NDArray[np.float16]
+    head: VirtualHead  # on the working grid
+    mask: BoolArray  # its brain, shape (i, j, k)
+    places: NDArray[np.int64]  # coronal slices worth learning from, those at the border of the grid left out
+    truths: NDArray[np.float16]  # canonical units, shape (references, i, j, k)
 
     @classmethod
     def of(cls, anatomy: Anatomy, references: Sequence[Scanner]) -> _Head:
@@ -179,18 +151,14 @@ def train_reference_network(
     device: torch.device,
     workers: int = 0,
 ) -> ReferenceNetwork:
-    """Train, or go on where an earlier run into the same directory stopped.
+    """Train, or go on where an earlier run into the same directory, which holds the checkpoint, stopped.
 
     Parameters
     ----------
-    data
-        Where the slices come from.
-    settings
-        The whole configuration.
-    directory
-        Holds the checkpoint.
-    device
-        Where to train.
+    data, settings
+        Where the slices come from, and the whole configuration.
+    directory, device
+        Where the checkpoint is kept, and where to train.
     workers
         Processes that draw batches ahead, which does not change them; with 0 this one draws its own.
 
@@ -206,12 +174,7 @@ def train_reference_network(
     torch.manual_seed(settings.seed)
     network = ReferenceNetwork(len(settings.references), settings.channels).to(device).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=1e-4)
-    plan = Plan(
-        settings.steps,
-        lambda step: settings.learning_rate * schedule_share(step, settings.steps),
-        settings.ema_decay,
-        settings.checkpoint_every,
-    )
+    plan = cosine_plan(settings.steps, settings.learning_rate, settings.ema_decay, settings.checkpoint_every)
     training = Training(directory / f"{NAME}.safetensors", network, optimizer, network.parameters(), plan)
     batches = DataLoader(
         _Batches(data, settings),

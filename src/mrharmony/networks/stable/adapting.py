@@ -25,10 +25,7 @@ TEXT_LAYERS = ["q_proj", "k_proj", "v_proj", "out_proj"]
 def instance_prompts(domains: Sequence[str], style: Literal["name", "token"]) -> dict[str, str]:
     """Return the prompt of each domain: its name, or `<name>` in lower case.
 
-    Raises
-    ------
-    MrharmonyError
-        If two domains would have the same token.
+    Raises `MrharmonyError` if two domains would have the same token.
     """
     if style == "name":
         return {name: name for name in domains}
@@ -42,15 +39,7 @@ def instance_prompts(domains: Sequence[str], style: Literal["name", "token"]) ->
 
 @torch.no_grad()
 def add_tokens(model: StableDiffusion, prompts: Mapping[str, str]) -> list[int]:
-    """Add the prompts that are tokens to vocabulary and text encoder; returns the rows of all that are.
-
-    Parameters
-    ----------
-    model
-        Changed in place.
-    prompts
-        Prompt of each domain name.
-    """
+    """Add the prompts that are tokens to vocabulary and text encoder; return the rows of these tokens."""
     new = {name: prompt for name, prompt in prompts.items() if prompt.startswith("<")}
     pieces = {prompt: _pieces(model, name) for name, prompt in new.items()}
     known = len(model.tokenizer)
@@ -87,18 +76,10 @@ class PromptedUNet(torch.nn.Module):
 
 @dataclass(frozen=True)
 class Adaptation:
-    """A model made ready for training.
+    """A model made ready for training."""
 
-    Parameters
-    ----------
-    module
-        Text encoder and U-Net; what is trained requires gradients.
-    adapters
-        Wrapped networks whose adapters are merged at the end.
-    """
-
-    module: PromptedUNet
-    adapters: tuple[Any, ...]
+    module: PromptedUNet  # text encoder and U-Net; what is trained requires gradients
+    adapters: tuple[Any, ...]  # wrapped networks whose adapters are merged at the end
 
     def parameters(self) -> torch.nn.ParameterList:
         """Return what is trained, as a module of its own that shares the parameters."""
@@ -112,17 +93,7 @@ class Adaptation:
 
 
 def adapt(model: StableDiffusion, token_rows: list[int], settings: DreamBoothSettings) -> Adaptation:
-    """Make a model ready for training.
-
-    Parameters
-    ----------
-    model
-        Changed in place.
-    token_rows
-        Rows of the text encoder's table that belong to domains; they are trained in any case.
-    settings
-        Full or LoRA, text encoder or not.
-    """
+    """Make a model ready for training, in place; `token_rows`, those of domains, are trained in any case."""
     module = PromptedUNet(model)
     adapters: list[Any] = []
     if settings.method == "lora":

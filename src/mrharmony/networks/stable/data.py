@@ -34,33 +34,16 @@ _CLASS_PICTURE = "a class picture", "delete it to make it again"
 
 
 class InstanceBatch(NamedTuple):
-    """Slices to learn from.
+    """Slices to learn from."""
 
-    Parameters
-    ----------
-    slices
-        Canonical intensities, shape (batch, 1, i, k).
-    structures
-        The same anatomy with a random contrast, same shape.
-    domains
-        Name of each slice's domain.
-    """
-
-    slices: torch.Tensor
-    structures: torch.Tensor
-    domains: tuple[str, ...]
+    slices: torch.Tensor  # canonical intensities, shape (batch, 1, i, k)
+    structures: torch.Tensor  # the same anatomy with a random contrast, same shape
+    domains: tuple[str, ...]  # name of each slice's domain
 
 
 @dataclass(frozen=True, eq=False)
 class SliceSet:
-    """Slices by domain.
-
-    Parameters
-    ----------
-    slices
-        Canonical intensities of each domain's slices, shape (n, i, k), float16 or float32; all of one
-        i and k.
-    """
+    """Canonical intensities of each domain's slices, shape (n, i, k), float16 or 32; all of one i and k."""
 
     slices: Mapping[str, NDArray[np.floating]]
 
@@ -89,7 +72,7 @@ class SliceSet:
 
 
 def choose_slices(brain: FloatArray, axis: int, count: int, rng: np.random.Generator) -> FloatArray:
-    """Return random slices of a canonical brain, shape (count or fewer, rows, columns).
+    """Return random slices of a canonical brain, shape (count, rows, columns).
 
     Only slices with enough brain are taken: fewer than `count` where there are not so many.
     """
@@ -110,20 +93,18 @@ def join_domains(scans: Sequence[tuple[str, FloatArray]]) -> SliceSet:
 def class_picture_files(
     model: StableDiffusion, size: tuple[int, int], settings: DreamBoothSettings, directory: Path, base: str
 ) -> list[Path]:
-    """Make the class pictures that are not there yet.
+    """Make the class pictures that are not there yet; those of another prompt or model are replaced.
 
     Parameters
     ----------
-    model
-        The model before training.
+    model, base
+        The model before training, and what identifies it.
     size
         Rows and columns of the slices that it will learn from; the pictures get the same padded size.
     settings
         Class prompt, number, steps and guidance.
     directory
-        Where they are kept, one safetensors file each; a file of another prompt or model is replaced.
-    base
-        What identifies the model.
+        Where the pictures are kept, one safetensors file each.
     """
     height, width = model.pictures(torch.zeros(1, 1, *size)).shape[-2:]
     recipe = {
@@ -152,13 +133,7 @@ def _recipe(file: Path) -> object:
 
 
 def load_picture(file: Path) -> torch.Tensor:
-    """Read a class picture, shape (3, height, width), -1..1.
-
-    Raises
-    ------
-    MrharmonyError
-        If the file is missing or damaged.
-    """
+    """Read a class picture, shape (3, height, width), -1..1; raises `MrharmonyError` if it is damaged."""
     with open_tensors(file, *_CLASS_PICTURE, framework="pt") as picture:
         tensor: torch.Tensor = picture.tensor("picture")
     return tensor

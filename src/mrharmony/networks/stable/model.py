@@ -45,25 +45,15 @@ _FILES = [
 
 @dataclass(frozen=True)
 class StableDiffusion:
-    """The parts of a Stable Diffusion v1.x model; a `PictureModel`.
-
-    Parameters
-    ----------
-    tokenizer, text_encoder, vae, unet, scheduler
-        The parts; of the scheduler only the noise schedule is used.
-    axis
-        Voxel axis that the slices are perpendicular to.
-    enlarge
-        Picture pixels a voxel edge.
-    """
+    """The parts of a Stable Diffusion v1.x model; a `PictureModel`."""
 
     tokenizer: CLIPTokenizer
     text_encoder: CLIPTextModel
     vae: AutoencoderKL
     unet: UNet2DConditionModel
-    scheduler: DDIMScheduler
-    axis: int = 1
-    enlarge: int = 1
+    scheduler: DDIMScheduler  # only its noise schedule is used
+    axis: int = 1  # voxel axis that the slices are perpendicular to
+    enlarge: int = 1  # picture pixels a voxel edge
 
     @property
     def schedule(self) -> NoiseSchedule:
@@ -143,20 +133,10 @@ class StableDiffusion:
 
 
 def to_pictures(slices: torch.Tensor, enlarge: int, multiple: int) -> torch.Tensor:
-    """Return slices as pictures.
+    """Return slices (batch, 1, i, k) as pictures (batch, 3, height, width), superior up.
 
-    Parameters
-    ----------
-    slices
-        Canonical intensities, shape (batch, 1, i, k): rows and columns are the voxel axes left in the slice.
-    enlarge
-        Picture pixels a voxel edge, interpolated linearly.
-    multiple
-        Height and width are padded with black, on both sides, up to multiples of it.
-
-    Returns
-    -------
-    Shape (batch, 3, height, width), superior up; -1 is 0, 1 is 1.25 canonical units and all above.
+    Canonical intensities 0 to 1.25 become -1 to 1, higher ones 1. Each voxel edge becomes `enlarge` pixels,
+    interpolated linearly; black on all sides fills height and width up to multiples of `multiple`.
     """
     upright = torch.rot90(slices, 1, dims=(2, 3)) / WHITE * 2 - 1
     if enlarge > 1:
@@ -169,16 +149,9 @@ def to_pictures(slices: torch.Tensor, enlarge: int, multiple: int) -> torch.Tens
 
 
 def to_slices(pictures: torch.Tensor, size: tuple[int, int], enlarge: int, multiple: int) -> torch.Tensor:
-    """Return pictures as slices of canonical intensities; undoes `to_pictures`.
+    """Return pictures as canonical intensities of slices with `size` rows and columns; undoes `to_pictures`.
 
-    Parameters
-    ----------
-    pictures
-        Shape (batch, 3, height, width); the channels are averaged.
-    size
-        Rows and columns of the slices.
-    enlarge, multiple
-        As they were given to `to_pictures`; enlarged pixels are averaged.
+    The three channels, and the pixels that one voxel was enlarged to, are averaged.
     """
     width, height = (edge * enlarge for edge in size)
     top, left = _margins(height, multiple)[0], _margins(width, multiple)[0]
@@ -242,13 +215,7 @@ def _open_parts(directory: Path) -> StableDiffusion:
 
 
 def load_adapted(directory: Path) -> tuple[StableDiffusion, ModelCard]:
-    """Open a model that DreamBooth training wrote, with its card.
-
-    Raises
-    ------
-    MrharmonyError
-        If the directory holds no such model.
-    """
+    """Open a model that DreamBooth training wrote, with its card; raises `MrharmonyError` for another one."""
     card = read_card(directory)
     if card.dreambooth is None:
         raise MrharmonyError(
@@ -296,10 +263,7 @@ def _quiet() -> Iterator[None]:
 def resolve_source(source: str | Path, network: bool = False) -> Path:
     """Return the directory of a source: itself, or where the Hub's cache holds the repository.
 
-    Raises
-    ------
-    MrharmonyError
-        If there is no such directory or repository, or it may not be downloaded.
+    Raises `MrharmonyError` if there is no such directory or repository, or it may not be downloaded.
     """
     path = Path(source)
     if path.is_dir():

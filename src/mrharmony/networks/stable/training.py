@@ -30,24 +30,12 @@ MOST_DOMAINS = 6  # in it
 
 @dataclass(frozen=True)
 class DreamBoothPass:
-    """One pass of DreamBooth: what is drawn, what is predicted, and how wrong it is.
-
-    Parameters
-    ----------
-    model
-        The model that is trained.
-    data, prompts
-        Slices and prompt of each domain.
-    class_files
-        The class pictures; empty without prior preservation.
-    settings
-        Of the training.
-    """
+    """One pass of DreamBooth: what is drawn, what is predicted, and how wrong it is."""
 
     model: StableDiffusion
     data: SliceSet
-    prompts: Mapping[str, str]
-    class_files: Sequence[Path]
+    prompts: Mapping[str, str]  # of each domain
+    class_files: Sequence[Path]  # the class pictures; empty without prior preservation
     settings: DreamBoothSettings
 
     def loss(
@@ -122,10 +110,8 @@ def dreambooth_loss(
 
     Parameters
     ----------
-    errors
-        Mean squared error of each picture, shape (batch,), instances first.
-    times
-        Training time of each, shape (batch,).
+    errors, times
+        Mean squared error and training time of each picture, instances first, shape (batch,).
     schedule
         The noise schedule.
     instances
@@ -158,18 +144,14 @@ def train_dreambooth(
 
     Parameters
     ----------
-    model
-        The base model; its networks are changed in place.
-    data
-        The slices of each domain.
-    prompts
-        The prompt of each domain (`instance_prompts`).
+    model, base
+        The base model, whose networks are changed in place, and what identifies it.
+    data, prompts
+        The slices, and the prompt, of each domain (`instance_prompts`).
     settings
         The whole configuration.
     directory
         Holds class pictures, checkpoint, TensorBoard logs and validation pictures.
-    base
-        What identifies the base model; class pictures of another base are replaced.
     only_cpu
         Whether to leave a GPU alone.
 
@@ -249,13 +231,7 @@ def _gradients(accelerator: Accelerator, module: torch.nn.Module, passes: DreamB
 def validation_picture(passes: DreamBoothPass, file: Path) -> None:
     """Write a PNG: a row for each domain's first slice, the slice itself and its translation to each domain.
 
-    Parameters
-    ----------
-    passes
-        The model as trained so far, and slices and prompts of the domains, of which the first six are shown.
-        With structure, the slices are seen as structure too.
-    file
-        Where the picture goes.
+    The first six domains are shown. With structure, the slices are seen as structure too.
     """
     model, data, prompts, settings = passes.model, passes.data, passes.prompts, passes.settings
     names = list(data.slices)[:MOST_DOMAINS]
