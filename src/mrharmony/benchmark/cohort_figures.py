@@ -55,13 +55,7 @@ def _cohort(contest: Contest) -> Cohort:
 
 
 class Cohort:
-    """The evaluated scans before harmonization, and what the figures of all methods take from them.
-
-    Parameters
-    ----------
-    contest
-        The benchmark, after its methods have run.
-    """
+    """The evaluated scans before harmonization, and what the figures of all methods take from them."""
 
     def __init__(self, contest: Contest) -> None:
         self._contest = contest

@@ -44,18 +44,10 @@ class Contender(Protocol):
 
 @dataclass(frozen=True)
 class Diffusion:
-    """The diffusion model with the benchmark's own population statistics.
-
-    Parameters
-    ----------
-    harmonizer
-        The method.
-    domains
-        The model's domains by the data set's names of them, those that the model knows.
-    """
+    """The diffusion model with the benchmark's own population statistics."""
 
     harmonizer: DiffusionHarmonizer
-    domains: Mapping[str, Domain]
+    domains: Mapping[str, Domain]  # the model's domains by the data set's names of them, those that it knows
 
     def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
         """Return the scan's harmonized canonical intensities on its own grid, 0 outside the brain."""
@@ -81,8 +73,6 @@ def fit_contender(
         One of `COMPARED`.
     training
         Brains by domain, on the 2 mm template grid.
-    folder
-        Where the fitted method goes.
     model
         Directory of the model of `diffusion`, which is not trained here.
     target
@@ -124,17 +114,7 @@ def training_minutes(folder: Path) -> float | None:
 
 
 def open_contender(method: str, folder: Path, model: Path, domains: Sequence[str], seed: int) -> Contender:
-    """Return a method as `fit_contender` left it.
-
-    Parameters
-    ----------
-    method, folder, model
-        As in `fit_contender`.
-    domains
-        Names of the data set's domains.
-    seed
-        Of what is sampled.
-    """
+    """Return a method as `fit_contender` left it; `domains` are the data set's, `seed` is the sampling's."""
     if method != DIFFUSION:
         return load_method(method, folder)
     card, fitted = read_card(model), load_statistics(folder / STATISTICS)

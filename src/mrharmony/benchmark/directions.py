@@ -48,34 +48,16 @@ class DirectionScores:
 
 @dataclass(frozen=True)
 class PairedSummary:
-    """A method's mean scores over the directions that it serves.
+    """A method's mean scores over the directions that it serves."""
 
-    Parameters
-    ----------
-    directions
-        How many; fewer than the others' where the method refuses some.
-    psnr, ssim, mse
-        Means over directions of the means over heads.
-    gain
-        PSNR above the unharmonized scans in the same directions, dB, with its 95 % bootstrap interval over
-        heads.
-    room
-        Share of the room between the best simple method and the truth-fitted lock, all three over the same
-        directions; None where unknown.
-    below_best
-        Directions in which the PSNR is more than 0.005 dB below the best simple method of that direction.
-    worst_gap
-        Least distance to the best simple method over the directions, dB.
-    """
-
-    directions: int
-    psnr: float
+    directions: int  # fewer than the others' where the method refuses some
+    psnr: float  # this and the next two: means over directions of the means over heads
     ssim: float
     mse: float
-    gain: Estimate
-    room: float | None
-    below_best: int
-    worst_gap: float
+    gain: Estimate  # PSNR above unharmonized scans in the same directions, dB, with its interval over heads
+    room: float | None  # `room_share`, all three PSNRs over the same directions; None where unknown
+    below_best: int  # directions more than 0.005 dB of PSNR below the best simple method of that direction
+    worst_gap: float  # least distance to the best simple method over the directions, dB
 
 
 def paired_cells(records: Records) -> list[PairedCell]:
@@ -96,15 +78,7 @@ def identity_means(records: Records) -> dict[str, float]:
 
 
 class Scoreboard:
-    """All methods' paired scores, by direction.
-
-    Parameters
-    ----------
-    cells
-        By method; must hold `none`.
-    seed
-        Of the bootstrap.
-    """
+    """All methods' paired scores, by direction, from their cells by method; `none` must be among them."""
 
     def __init__(self, cells: Mapping[str, Sequence[PairedCell]], seed: int) -> None:
         self._seed = seed

@@ -34,19 +34,9 @@ class BenchmarkFolder:
     def claim(self, settings: dict[str, Any], models: Mapping[str, str]) -> None:
         """Begin the benchmark, or recognise it as begun with the same settings.
 
-        Files that another model of a method has left are removed; the other methods do not depend on them.
-
-        Parameters
-        ----------
-        settings
-            All that must stay the same between runs into one folder.
-        models
-            SHA-256 of each method's model.
-
-        Raises
-        ------
-        MrharmonyError
-            If the folder holds another benchmark, or something else.
+        `settings` must stay the same between runs into one folder; another benchmark or other files in it are
+        refused. `models` holds the SHA-256 of each method's model: files that another model of a method has
+        left are removed; the other methods do not depend on them.
         """
         path = self.root / SETTINGS
         given = json.loads(json.dumps(settings))
@@ -109,11 +99,7 @@ class BenchmarkFolder:
         return self.root / "work" / "sessions.json"
 
     def save_brain(self, method: str, scan: BenchmarkScan, voxels: FloatArray, mask: BoolArray) -> None:
-        """Keep a scan that a method has brought to the benchmark's target.
-
-        Voxels are in canonical units, shape (i, j, k); those in the mask of the prepared brain are kept, in
-        half precision.
-        """
+        """Keep a scan brought to the target, in canonical units, inside the mask, in half precision."""
         write_arrays(self._brain(method, scan), {"brain": voxels[mask].astype(np.float16)})
 
     def has_brain(self, method: str, scan: BenchmarkScan) -> bool:

@@ -116,10 +116,9 @@ class BenchmarkPlan:
         return tuple(_home(scans, number) for number, scans in enumerate(subjects.values()))
 
     def targets(self, fold: Fold, scan: BenchmarkScan) -> tuple[str, ...]:
-        """Return the domains a scan is harmonized to.
+        """Return the domains a scan is harmonized to: its own (identity) and the plan's target.
 
-        Its own (identity) and the plan's target; where there is a truth, all known ones that the subject has
-        been to.
+        Where there is a truth, also all known ones that the subject has been to.
         """
         elsewhere = {other.domain for other in fold.testing if other.subject == scan.subject}
         paired = elsewhere if self.travelling else set()
@@ -127,7 +126,7 @@ class BenchmarkPlan:
 
 
 def make_plan(root: Path, domain_column: str, target: str | None, only: Sequence[str] = ()) -> BenchmarkPlan:
-    """Read a BIDS folder and split it by subject.
+    """Read a BIDS folder and split it by subject; refuses too few domains or subjects, and a scan twice.
 
     Parameters
     ----------
@@ -140,11 +139,6 @@ def make_plan(root: Path, domain_column: str, target: str | None, only: Sequence
         Where the whole cohort is brought to; the domain with most training scans if None.
     only
         Domains to use; all if empty.
-
-    Raises
-    ------
-    MrharmonyError
-        If there are too few domains or subjects, a scan twice, or no such target.
     """
     scans = _scans(open_data_set(root, domain_column), only)
     splits = {scan.participant.get(SPLIT) for scan in scans}

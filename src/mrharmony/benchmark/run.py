@@ -48,38 +48,19 @@ Arguments = ParamSpec("Arguments")
 
 @dataclass(frozen=True)
 class BenchmarkRequest:
-    """What to compare.
+    """What to compare."""
 
-    Parameters
-    ----------
-    bids_dir
-        Data set: several domains, or a virtual cohort with its truth.
-    output
-        Folder of the results, new, empty, or of the same benchmark begun earlier.
-    model
-        Directory of the model of `diffusion`.
-    command
-        Command line of this benchmark, for the record.
-    domain_column, target, only
-        As in `make_plan`.
-    methods
-        Names of methods; `none` is always among them, and where there is a truth the truth-fitted lock.
-    seed
-        Of everything random.
-    prepared
-        Folder of scans that `mrharmony prepare` wrote. They are prepared here if None; the scans of a virtual
-        head then share mask and alignment of the first.
-    """
-
-    bids_dir: Path
-    output: Path
-    model: Path
-    command: str
-    domain_column: str = "site"
+    bids_dir: Path  # data set: several domains, or a virtual cohort with its truth
+    output: Path  # folder of the results, new, empty, or of the same benchmark begun earlier
+    model: Path  # directory of the model of `diffusion`
+    command: str  # command line of this benchmark, for the record
+    domain_column: str = "site"  # this and the next two: as in `make_plan`
     target: str | None = None
     only: tuple[str, ...] = ()
-    methods: tuple[str, ...] = DEFAULT_METHODS
+    methods: tuple[str, ...] = DEFAULT_METHODS  # `none` is always added; the truth-fitted lock with a truth
     seed: int = 0
+    # Folder of scans that `mrharmony prepare` wrote. They are prepared here if None; the scans of a virtual
+    # head then share mask and alignment of the first.
     prepared: Path | None = None
 
     def settings(self, plan: BenchmarkPlan) -> dict[str, Any]:

@@ -32,47 +32,24 @@ _RIM = 2  # voxels: gradients across the mask's border are the mask's, not the a
 
 @dataclass(frozen=True)
 class AnatomyScores:
-    """How the anatomy differs between two scans of one head on one grid.
+    """How the anatomy differs between two scans of one head on one grid."""
 
-    Parameters
-    ----------
-    volume_drift_percent
-        100 (V_after - V_before) / V_before by tissue: `csf`, `grey`, `white`, `ventricle`.
-    dice
-        2 |A ∩ B| / (|A| + |B|) of the labels by tissue: `csf`, `grey`, `white` (Dice 1945).
-    edge_correspondence
-        2 Σ ∇a·∇b / (Σ |∇a|² + Σ |∇b|²) over the inner brain: 1 if all edges have kept place, direction and
-        height, less where they are blurred, moved, lost or new.
-    displacement_mm, greatest_displacement_mm
-        How far the image has moved, by blocks of the brain: median and 95th percentile.
-    """
-
-    volume_drift_percent: dict[str, float]
-    dice: dict[str, float]
+    volume_drift_percent: dict[str, float]  # 100 (V_after - V_before) / V_before by tissue, and ventricles
+    dice: dict[str, float]  # 2 |A ∩ B| / (|A| + |B|) of the labels by tissue (Dice 1945)
+    # 2 Σ ∇a·∇b / (Σ |∇a|² + Σ |∇b|²) over the inner brain: 1 if all edges have kept place, direction and
+    # height, less where they are blurred, moved, lost or new.
     edge_correspondence: float
-    displacement_mm: float
-    greatest_displacement_mm: float
+    displacement_mm: float  # how far the image has moved: median over blocks of the brain
+    greatest_displacement_mm: float  # the 95th percentile
 
 
 @dataclass(frozen=True)
 class RepeatFloor:
-    """The noise floor of a scanner and of the figures themselves: means over heads scanned twice.
-
-    Parameters
-    ----------
-    heads
-        How many.
-    scores
-        Paired scores of the second scan against the first.
-    volume_difference_percent
-        Size of the volume drift by tissue, and of the ventricles.
-    dice, edge_correspondence, displacement_mm
-        As in `AnatomyScores`.
-    """
+    """The noise floor of a scanner and of the figures themselves: means over heads scanned twice."""
 
     heads: int
-    scores: PairedScores
-    volume_difference_percent: dict[str, float]
+    scores: PairedScores  # of the second scan against the first
+    volume_difference_percent: dict[str, float]  # size of the volume drift by tissue, and of the ventricles
     dice: dict[str, float]
     edge_correspondence: float
     displacement_mm: float
@@ -116,18 +93,7 @@ def compare_anatomy(
 
 
 def repeat_floor(pairs: Iterable[tuple[CanonicalBrain, CanonicalBrain]]) -> RepeatFloor:
-    """Return the noise floor of scan and rescan pairs.
-
-    Parameters
-    ----------
-    pairs
-        Two scans of one head on one scanner, on the same grid; taken one pair at a time.
-
-    Raises
-    ------
-    MrharmonyError
-        If there is no pair.
-    """
+    """Return the noise floor of scan and rescan pairs of one head, one scanner, one grid; read in turn."""
     scores, anatomies = [], []
     for first, second in pairs:
         scores.append(paired_scores(second.volume.voxels, first.volume.voxels, first.mask))
@@ -170,16 +136,9 @@ def dice_by_tissue(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> dict[
 
 
 def edge_correspondence(before: FloatArray, after: FloatArray, inner: BoolArray) -> float:
-    """Return 2 Σ ∇a·∇b / (Σ |∇a|² + Σ |∇b|²) over some voxels; 1 if both are flat.
+    """Return 2 Σ ∇a·∇b / (Σ |∇a|² + Σ |∇b|²) over the `inner` voxels of images in the same contrast.
 
-    Lin's concordance (1989, Biometrics 45:255) of the gradients about zero: -1..1.
-
-    Parameters
-    ----------
-    before, after
-        Intensities in the same contrast, shape (i, j, k).
-    inner
-        Voxels that count, shape (i, j, k).
+    Lin's concordance (1989, Biometrics 45:255) of the gradients about zero: -1..1; 1 if both are flat.
     """
     a, b = (np.stack(np.gradient(image.astype(np.float64)))[:, inner] for image in (before, after))
     strength = float((a * a).sum() + (b * b).sum())
@@ -192,11 +151,7 @@ def in_contrast_of(reference: CanonicalBrain, scan: CanonicalBrain) -> Canonical
     m is the isotonic regression of the scan on the reference's intensity levels (Barlow et al. 1972,
     "Statistical Inference under Order Restrictions"), linear between the levels. It compares voxel with
     voxel, not histogram with histogram, so a change of tissue volumes is not mistaken for one of contrast.
-
-    Parameters
-    ----------
-    reference, scan
-        The same head on the same grid; the mask is the reference's.
+    Both scans show one head on one grid; the mask is the reference's.
     """
     before, after = reference.volume.voxels[reference.mask], scan.volume.voxels[reference.mask]
     levels, curve = _increasing_curve(before, after)
@@ -227,24 +182,12 @@ def _increasing_curve(
 def block_displacements(
     before: FloatArray, after: FloatArray, inner: BoolArray, zooms: tuple[float, float, float]
 ) -> tuple[float, float]:
-    """Return median and 95th percentile over blocks of |d| in after(x) = (1 + g) before(x - d) + o.
+    """Return median and 95th percentile in mm over blocks of |d| in after(x) = (1 + g) before(x - d) + o.
 
     Least squares on the brightness constancy with changing gain g and offset o: Lucas and Kanade (1981),
     Proc. IJCAI, 674; Periaswamy and Farid (2003), IEEE TMI 22:865, equation 5, without their smoothness term.
-
-    Parameters
-    ----------
-    before, after
-        Intensities in the same contrast, shape (i, j, k).
-    inner
-        Voxels that count; blocks with less than one half of them are left out, unless all are.
-    zooms
-        Voxel edges in mm.
-
-    Returns
-    -------
-    median, greatest
-        In mm; accurate to about 1.5 voxels, beyond that only "large".
+    Accurate to about 1.5 voxels, beyond that only "large". Blocks with less than one half of `inner` voxels
+    are left out, unless all are. Images in the same contrast, zooms in mm.
     """
     first, second = (gaussian_filter(image, _BLUR).astype(np.float64) for image in (before, after))
     middle = (first + second) / 2

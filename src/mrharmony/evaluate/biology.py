@@ -29,55 +29,31 @@ Heads = NDArray[np.intp]  # indices of a bootstrap sample
 class BiologyScores:
     """What remains of a known factor; "kept" is harmonized over true target scans, and 1 is right.
 
-    Parameters
-    ----------
-    slope_kept, slope_interval
-        Slope of log volume on the factor over all heads, as if they came from one scanner; the same with its
-        bootstrap interval over heads within sites.
-    slope_within_sites_kept
-        The same without each site's mean; None where no site varies in the factor.
-    rank
-        Spearman's correlation of measured and true volume, -1..1; 0 if all measured volumes are equal.
-    difference_kept
-        Cohen's d of log volume between the two groups; None without two groups.
-    log_error
-        Mean |log volume - log true volume|: 0.1 is about 10 %.
-    site_shift, site_shift_interval
-        Greatest minus least site mean of log volume - log true volume: the site effect that remains or is
-        new; None for a single site. The same with its bootstrap interval over heads within sites. Chance
-        alone lifts a greatest difference above 0, so an interval above 0 does not show a shift.
+    Chance alone lifts the greatest difference between sites above 0, so an interval of `site_shift` above 0
+    does not show a shift.
     """
 
-    slope_kept: float
-    slope_interval: Estimate
-    slope_within_sites_kept: float | None
-    rank: float
-    difference_kept: float | None
-    log_error: float
+    slope_kept: float  # of log volume on the factor over all heads, as if they came from one scanner
+    slope_interval: Estimate  # the same with its bootstrap interval over heads within sites
+    slope_within_sites_kept: float | None  # without each site's mean; None where no site varies in the factor
+    rank: float  # Spearman's correlation of measured and true volume, -1..1; 0 if all measured ones are equal
+    difference_kept: float | None  # Cohen's d of log volume between the two groups; None without two groups
+    log_error: float  # mean |log volume - log true volume|: 0.1 is about 10 %
+    # Greatest minus least site mean of log volume - log true volume: the site effect that remains or is new;
+    # None for a single site.
     site_shift: float | None
-    site_shift_interval: Estimate | None
+    site_shift_interval: Estimate | None  # over heads within sites
 
 
 @dataclass(frozen=True)
 class CohortBiology:
-    """A factor's effect on a log volume, each with its bootstrap interval over heads.
+    """A factor's effect on a log volume, each with its bootstrap interval over heads."""
 
-    Parameters
-    ----------
-    slopes
-        By site; sites with fewer than three heads or a constant factor are left out.
-    slope
-        Over all sites, with site as a covariate.
-    partial_correlation
-        Of factor and log volume, given site, -1..1.
-    group_difference
-        Cohen's d of the two groups within sites, averaged over sites by heads; None where no site has both
-        groups.
-    """
-
-    slopes: dict[str, Estimate]
-    slope: Estimate
-    partial_correlation: Estimate
+    slopes: dict[str, Estimate]  # by site, without those of fewer than three heads or a constant factor
+    slope: Estimate  # over all sites, with site as a covariate
+    partial_correlation: Estimate  # of factor and log volume, given site, -1..1
+    # Cohen's d of the two groups within sites, averaged over sites by heads; None where no site has both
+    # groups.
     group_difference: Estimate | None
 
 
@@ -104,8 +80,6 @@ def biology_scores(
         Where each head was scanned before harmonization.
     groups
         Two groups to compare, such as patients and controls; None if there are none.
-    seed, resamples
-        Of the bootstrap.
 
     Raises
     ------
@@ -145,21 +119,8 @@ def cohort_biology(
 ) -> CohortBiology:
     """Return the effect of a factor in a cohort, where there is no truth.
 
-    Parameters
-    ----------
-    measured
-        Volumes in ml, shape (n,).
-    factor
-        For example age, shape (n,).
-    sites, groups
-        Of each head; two groups, or None.
-    seed, resamples
-        Of the bootstrap, which resamples heads within sites.
-
-    Raises
-    ------
-    MrharmonyError
-        If lengths differ, or as `require_cohort`.
+    `measured` are volumes in ml and `factor` is, for example, age, both of shape (n,). The bootstrap
+    resamples heads within sites. Refuses what `require_cohort` refuses.
     """
     values, cause = log_volumes(measured), np.asarray(factor, dtype=np.float64)
     require_cohort(cause, sites, groups)
@@ -187,11 +148,7 @@ def cohort_biology(
 def require_cohort(factor: ArrayLike, sites: Sequence[str], groups: Sequence[str] | None = None) -> None:
     """Refuse heads that `cohort_biology` cannot analyse, before anything is measured; arguments as there.
 
-    Raises
-    ------
-    MrharmonyError
-        If there are fewer than three heads, lengths differ, the factor varies in no site, or there are more
-        than two groups.
+    That is fewer than three heads, other lengths, a factor that varies in no site, more than two groups.
     """
     cause = np.asarray(factor, dtype=np.float64)
     if len({len(cause), len(sites), len(sites if groups is None else groups)}) != 1:

@@ -40,8 +40,6 @@ def bootstrap_interval(
         Of the resampling; the same seed gives the same interval.
     level
         Confidence, 0..1.
-    resamples
-        Number of bootstrap samples.
 
     Raises
     ------
@@ -78,16 +76,11 @@ def bootstrap_estimate(
     ----------
     statistic
         From indices of heads, shape (n,), to the figure; NaN for a sample that does not define it, such as a
-        slope over equal ages. Such samples are left out.
+        slope over equal ages. Such samples are left out; all heads together must define it.
     strata
         One label per head, such as its site: every sample keeps the size of each stratum.
     seed, level, resamples
         As in `bootstrap_interval`.
-
-    Raises
-    ------
-    MrharmonyError
-        If the statistic is not defined for all heads together.
     """
     value = statistic(np.arange(len(strata)))
     if not np.isfinite(value):

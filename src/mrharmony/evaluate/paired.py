@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,48 +21,29 @@ from mrharmony.prepare.canonical import CanonicalBrain
 
 DATA_RANGE = 1.0  # canonical units, fixed, so that scores of different scans and methods compare
 _SIGMA, _CUT = 1.5, 3.5  # of the Gaussian window: voxels, and where it ends in σ
-_WIDTH = 7  # voxels of the uniform window
 _PART = 16  # voxels whose windows are worked on at once: few, so that the matrices hold few zeros
 _DETAIL_SIGMA = 1.5  # voxels: what a blur by this removes is detail and noise
-Window = Literal["gaussian", "uniform"]
 
 
 @dataclass(frozen=True)
 class PairedScores:
-    """How close an output is to the truth inside the brain mask.
+    """How close an output is to the truth inside the brain mask."""
 
-    Parameters
-    ----------
-    mse
-        Mean squared error, in squared canonical units.
-    psnr
-        Peak signal-to-noise ratio in dB; infinite if output and truth are equal.
-    ssim
-        Mean structural similarity, -1..1.
-    """
-
-    mse: float
-    psnr: float
-    ssim: float
+    mse: float  # mean squared error, in squared canonical units
+    psnr: float  # peak signal-to-noise ratio in dB; infinite if output and truth are equal
+    ssim: float  # mean structural similarity, -1..1
 
 
 @dataclass(frozen=True)
 class IdentitySummary:
     """Scans harmonized to their own domain, which must stay what they are.
 
-    Parameters
-    ----------
-    scans, exact
-        How many were scored, and how many came back without any difference.
-    worst
-        Greatest MSE, least PSNR (infinite if all are exact) and least SSIM.
-    mean_ssim, mean_mse
-        Over all scans. There is no mean PSNR: one exact scan would make it infinite.
+    There is no mean PSNR: one exact scan would make it infinite.
     """
 
     scans: int
-    exact: int
-    worst: PairedScores
+    exact: int  # how many came back without any difference
+    worst: PairedScores  # greatest MSE, least PSNR (infinite if all are exact) and least SSIM
     mean_ssim: float
     mean_mse: float
 
@@ -78,24 +59,13 @@ class PairedTruth:
         Voxels that count, shape (i, j, k), not empty.
     data_range
         L, the range of intensities, in the same units.
-    window
-        Of the structural similarity: Gaussian of σ 1.5 voxels, or uniform of 7×7×7 voxels.
     """
 
-    def __init__(
-        self,
-        truth: FloatArray,
-        mask: BoolArray,
-        data_range: float = DATA_RANGE,
-        window: Window = "gaussian",
-    ) -> None:
-        self._truth, self._mask = truth, mask
-        self._range, self._window = data_range, window
+    def __init__(self, truth: FloatArray, mask: BoolArray, data_range: float = DATA_RANGE) -> None:
+        self._truth, self._mask, self._range = truth, mask, data_range
         self._box = ndimage.find_objects(mask.astype(np.uint8))[0]
         self._inner = np.flatnonzero(mask[self._box])
-        self._windows = [
-            _window_parts(size, extent, window) for size, extent in zip(mask.shape, self._box, strict=True)
-        ]
+        self._windows = [_window_parts(*sizes) for sizes in zip(mask.shape, self._box, strict=True)]
 
     def scores(self, output: FloatArray) -> PairedScores:
         """Return MSE, PSNR and SSIM of an output inside the mask; intensities as the truth's."""
@@ -104,19 +74,16 @@ class PairedTruth:
         error = float(difference @ difference / difference.size)
         return PairedScores(error, peak_ratio(error, self._range), self._similarity(made))
 
-    def ssim(self, output: FloatArray) -> float:
+    def _similarity(self, made: FloatArray) -> float:
         """Return the mean over the mask of the SSIM map of Wang et al. (2004), equation 13.
 
         SSIM = (2 μₐ μᵦ + C₁)(2 σₐᵦ + C₂) / ((μₐ² + μᵦ² + C₁)(σₐ² + σᵦ² + C₂)), C₁ = (0.01 L)²,
         C₂ = (0.03 L)², with moments in a 3D window. Both images are 0 outside the mask, so windows
         across its border see the same zeros in both.
         """
-        return self._similarity(self._inside(output))
-
-    def _similarity(self, made: FloatArray) -> float:
         true, mean_b, variance_b = self._own_moments
         mean_a, variance_a = self._moments(made)
-        covariance = self._unbiased * (self._window_mean(made * true) - mean_a * mean_b)
+        covariance = self._window_mean(made * true) - mean_a * mean_b
         c1, c2 = (0.01 * self._range) ** 2, (0.03 * self._range) ** 2
         luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
         similarity = luminance * (2 * covariance + c2) / (variance_a + variance_b + c2)
@@ -127,11 +94,6 @@ class PairedTruth:
         true = self._inside(self._truth)
         return true, *self._moments(true)
 
-    @property
-    def _unbiased(self) -> float:
-        """What makes a variance that of a sample, as scikit-image takes it in the uniform window."""
-        return _WIDTH**3 / (_WIDTH**3 - 1) if self._window == "uniform" else 1.0
-
     def _inside(self, image: FloatArray) -> FloatArray:
         """Return an image in the brain's box, 0 outside the mask; single precision gives SSIM to 1e-6."""
         return np.where(self._mask[self._box], image[self._box], 0).astype(np.float32)
@@ -139,7 +101,7 @@ class PairedTruth:
     def _moments(self, image: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return μ and σ² in the windows around the voxels of the mask, each (n,)."""
         mean, square = self._window_mean(image), self._window_mean(image * image)
-        return mean, self._unbiased * (square - mean**2)
+        return mean, square - mean**2
 
     def _window_mean(self, image: FloatArray) -> FloatArray:
         """Return the weighted means around the voxels of the mask, shape (n,)."""
@@ -163,22 +125,13 @@ class _WindowPart(NamedTuple):
     weights: FloatArray
 
 
-def _window_parts(size: int, extent: slice, window: Window) -> list[_WindowPart]:
+def _window_parts(size: int, extent: slice) -> list[_WindowPart]:
     """Return the window means along one axis of a box as products of small matrices.
 
-    Parameters
-    ----------
-    size
-        Voxels of the whole image along the axis; at its ends it is mirrored.
-    extent
-        The box; outside of it the image is 0.
-    window
-        As in `PairedTruth`.
+    `size` counts the voxels of the whole image, which is mirrored at its ends and 0 outside the box's
+    `extent`.
     """
-    if window == "gaussian":
-        weights = ndimage.gaussian_filter1d(np.eye(size), _SIGMA, axis=0, truncate=_CUT)
-    else:
-        weights = ndimage.uniform_filter1d(np.eye(size), _WIDTH, axis=0)
+    weights = ndimage.gaussian_filter1d(np.eye(size), _SIGMA, axis=0, truncate=_CUT)
     inner, parts = weights[extent, extent], []
     for start in range(0, len(inner), _PART):
         rows = inner[start : start + _PART]
@@ -206,30 +159,13 @@ def peak_ratio(error: float, data_range: float = DATA_RANGE) -> float:
     return float(10 * np.log10(data_range**2 / error)) if error > 0 else float("inf")
 
 
-def masked_ssim(
-    output: FloatArray,
-    truth: FloatArray,
-    mask: BoolArray,
-    data_range: float = DATA_RANGE,
-    window: Window = "gaussian",
-) -> float:
-    """Return `PairedTruth.ssim` of one output."""
-    return PairedTruth(truth, mask, data_range, window).ssim(output)
-
-
 def identity_scores(scan: CanonicalBrain, harmonized: CanonicalBrain) -> PairedScores:
     """Return the paired scores of a scan harmonized to its own domain against the scan itself."""
     return paired_scores(harmonized.volume.voxels, scan.volume.voxels, scan.mask)
 
 
 def summarize_identity(scores: Sequence[PairedScores]) -> IdentitySummary:
-    """Return the summary of identity translation over scans.
-
-    Raises
-    ------
-    MrharmonyError
-        If there is no scan.
-    """
+    """Return the summary of identity translation over one scan or more."""
     if not scores:
         raise MrharmonyError("identity has no scan to summarise; harmonize at least one to its own domain")
     errors = [score.mse for score in scores]
@@ -243,44 +179,19 @@ def summarize_identity(scores: Sequence[PairedScores]) -> IdentitySummary:
 def room_share(score: float, best_simple: float, ceiling: float) -> float | None:
     """Return (score - best_simple) / (ceiling - best_simple): the share of the room that a method has won.
 
-    Parameters
-    ----------
-    score, best_simple, ceiling
-        Of the method, of the best population statistic, and of the lock fitted to the truth; more is better
-        (PSNR, SSIM, or minus MSE).
-
-    Returns
-    -------
-    float or None
-        0 at the best simple method, 1 at the ceiling; None where the ceiling is infinite or no higher than
-        the simple method.
+    0 is the best population statistic, 1 the lock fitted to the truth (`ceiling`); None where the ceiling is
+    infinite or no higher than the simple method. More must be better: PSNR, SSIM, or minus MSE.
     """
     room = ceiling - best_simple
     return (score - best_simple) / room if 0 < room < float("inf") else None
 
 
-def leak_suspected(score: PairedScores, ceiling: PairedScores) -> bool:
-    """Return whether a method beats `ceiling`, the lock fitted to the truth, as nothing honest can."""
-    return score.mse < ceiling.mse and score.ssim > ceiling.ssim
-
-
 def leaked_noise(output: FloatArray, ceiling: FloatArray, truth: FloatArray, mask: BoolArray) -> float:
     """Return the correlation of the fine detail of output - ceiling and truth - ceiling.
 
-    The part of the truth that the lock fitted to it cannot explain is the noise of the true scan, which no
-    other scan shows. A method that has not seen the truth reaches 0 to 0.3 (poor methods highest), one that
-    returns it 1. This also finds leaks that are too faint for `leak_suspected`.
-
-    Parameters
-    ----------
-    output
-        Harmonized scan, shape (i, j, k).
-    ceiling
-        The same scan through the lock that was fitted to the truth.
-    truth
-        The true target scan.
-    mask
-        Brain mask.
+    `ceiling` is the same scan through the lock that was fitted to the truth; shapes (i, j, k). The part of
+    the truth that this lock cannot explain is the noise of the true scan, which no other scan shows. A method
+    that has not seen the truth reaches 0 to 0.3 (poor methods highest), one that returns it 1.
     """
     first, second = (_detail(np.where(mask, image - ceiling, 0), mask) for image in (output, truth))
     size = float(np.linalg.norm(first) * np.linalg.norm(second))

@@ -25,24 +25,14 @@ _SMALLEST_SLICE = 7  # pixels of scikit-image's window
 
 @dataclass(frozen=True)
 class SliceScores:
-    """SSIM and MSE over pictures.
+    """SSIM and MSE over pictures; MSE in squared units of the picture range."""
 
-    Parameters
-    ----------
-    ssim, ssim_sd, ssim_best
-        Mean, standard deviation and greatest.
-    mse, mse_sd, mse_best
-        Mean, standard deviation and least, in squared units of the picture range.
-    images
-        How many.
-    """
-
-    ssim: float
+    ssim: float  # mean
     ssim_sd: float
-    ssim_best: float
-    mse: float
+    ssim_best: float  # greatest
+    mse: float  # mean
     mse_sd: float
-    mse_best: float
+    mse_best: float  # least
     images: int
 
 
@@ -66,19 +56,8 @@ PAPER_TABLE_2 = {
 def slice_places(mask: BoolArray, count: int, seed: int) -> NDArray[np.int64]:
     """Return the indices of slices of a brain, drawn at random, in order.
 
-    Parameters
-    ----------
-    mask
-        Brain mask, its first axis the sliced one.
-    count
-        How many different slices, from those that hold at least half as much brain as the fullest one.
-    seed
-        The same seed picks the same slices of every brain with the same mask.
-
-    Raises
-    ------
-    MrharmonyError
-        If the brain has fewer such slices.
+    The mask's first axis is the sliced one. `count` different slices come from those that hold at least half
+    as much brain as the fullest one; the same seed draws the same slices of every brain with the same mask.
     """
     filled = mask.sum(axis=(1, 2))
     usable = np.flatnonzero((filled > 0) & (filled >= 0.5 * filled.max()))
@@ -98,17 +77,8 @@ def as_picture(slices: FloatArray) -> FloatArray:
 def slice_scores(output: FloatArray, truth: FloatArray) -> SliceScores:
     """Return SSIM and MSE of pictures in 0..1, each over the whole picture.
 
-    SSIM is that of Wang et al. (2004) in 2D, scikit-image's default window of 7×7 pixels, data range 1.
-
-    Parameters
-    ----------
-    output, truth
-        Shape (n, h, w), at least 7 pixels along each edge.
-
-    Raises
-    ------
-    MrharmonyError
-        If there is no picture, or the shapes differ.
+    SSIM is that of Wang et al. (2004) in 2D, scikit-image's default window of 7×7 pixels, data range 1. Both
+    arguments have shape (n, h, w), with at least 7 pixels along each edge.
     """
     small = output.ndim != 3 or not output.size or min(output.shape[1:]) < _SMALLEST_SLICE
     if small or output.shape != truth.shape:
@@ -132,26 +102,12 @@ def slice_scores(output: FloatArray, truth: FloatArray) -> SliceScores:
 
 
 def image_scores(images: FloatArray, truth: FloatArray) -> SliceScores:
-    """Return the scores of all images of all slices together.
-
-    Parameters
-    ----------
-    images
-        Several images of each slice, 0..1, shape (images, n, h, w).
-    truth
-        What each slice is compared with, shape (n, h, w).
-    """
+    """Return the scores of all images (images, n, h, w) together, each against its slice in (n, h, w)."""
     return slice_scores(images.reshape(-1, *truth.shape[1:]), np.tile(truth, (len(images), 1, 1)))
 
 
 def tone_quantiles(pictures: FloatArray, masks: BoolArray) -> NDArray[np.float64]:
-    """Return the quantiles of intensity in the brain, averaged over slices (Nyúl et al. 2000), shape (33,).
-
-    Parameters
-    ----------
-    pictures, masks
-        Shape (n, h, w).
-    """
+    """Return the quantiles of intensity in the brain, averaged over slices (Nyúl et al. 2000): (33,)."""
     pairs = zip(pictures, masks, strict=True)
     found = [np.quantile(picture[mask], _PROBABILITIES) for picture, mask in pairs]
     return np.asarray(np.mean(found, axis=0))
@@ -165,10 +121,8 @@ def tone_distance(images: FloatArray, masks: BoolArray, target: NDArray[np.float
 
     Parameters
     ----------
-    images
-        Shape (images, n, h, w).
-    masks
-        The brain in each slice, shape (n, h, w).
+    images, masks
+        Shape (images, n, h, w), and the brain in each slice, shape (n, h, w).
     target
         `tone_quantiles` of the target's slices at the same places, shape (n, 33).
     """

@@ -49,13 +49,7 @@ class Classifier(Protocol):
 
 
 def probe_inputs(probe: ProbeName, brains: Sequence[CanonicalBrain]) -> FloatArray:
-    """Return a classifier's inputs of each scan: features (n, 241), or slices (n, 6, h, w).
-
-    Raises
-    ------
-    MrharmonyError
-        If the scans lie on different grids, or one is empty or not finite.
-    """
+    """Return a classifier's inputs of each scan on one grid: features (n, 241), or slices (n, 6, h, w)."""
     if len({brain.volume.shape for brain in brains}) > 1:
         raise MrharmonyError("The scans have different shapes; resample all of them on one canonical grid.")
     inputs_of = site_features if probe == "linear" else site_slices
@@ -65,19 +59,10 @@ def probe_inputs(probe: ProbeName, brains: Sequence[CanonicalBrain]) -> FloatArr
 def fit_classifier(
     probe: ProbeName, inputs: FloatArray, labels: Labels, classes: int, seed: int
 ) -> Classifier:
-    """Return a classifier trained on scans of known sites.
+    """Return a classifier trained on `probe_inputs` of scans of known sites: labels 0..classes - 1, (n,).
 
-    Parameters
-    ----------
-    probe
-        `linear`: multinomial logistic regression with a ridge (C = 0.05) on features standardised by the
-        training scans. `cnn`: see `fit_slice_classifier`. In both, each site counts alike.
-    inputs
-        From `probe_inputs`.
-    labels, classes
-        Number of each scan's site, shape (n,), and how many sites there are.
-    seed
-        Of the network; the linear classifier has no randomness.
+    `linear`: multinomial logistic regression with a ridge (C = 0.05) on features standardised by the training
+    scans; it has no randomness. `cnn`: see `fit_slice_classifier`. In both, each site counts alike.
     """
     if probe == "cnn":
         return fit_slice_classifier(inputs, labels, classes, seed)
@@ -92,25 +77,12 @@ def balanced_accuracy(truth: Labels, found: Labels) -> float:
 
 
 def site_slices(brain: CanonicalBrain) -> FloatArray:
-    """Return the slices that the network sees of one scan.
+    """Return the slices that the network sees of one scan, shape (6, n, n) with n = 128 mm / zoom.
 
-    Parameters
-    ----------
-    brain
-        Canonical units, on a grid in template mm that covers a window of 128 mm around (0, -17, 5).
-
-    Returns
-    -------
-    FloatArray
-        Three coronal and three axial slices through fixed places of template space, shape (6, n, n) with
-        n = 128 mm / zoom, standardised by fixed constants. All scans show the same region, the template's
-        brain without its outer 12 mm, because how a brain was cut out is no property of the scanner. Voxels
-        of the region that a scan's mask lacks take the nearest brain voxel's intensity; outside it is 0.
-
-    Raises
-    ------
-    MrharmonyError
-        If the brain is empty or not finite, or the grid does not cover the window.
+    Three coronal and three axial slices through fixed places of template space, in a window of 128 mm around
+    (0, -17, 5), standardised by fixed constants. All scans show the same region, the template's brain without
+    its outer 12 mm, because how a brain was cut out is no property of the scanner. Voxels of the region that
+    a scan's mask lacks take the nearest brain voxel's intensity; outside it is 0.
     """
     zooms, affine = brain.volume.zooms, brain.volume.affine
     size = round(_WINDOW_MM / zooms[0])
@@ -164,17 +136,7 @@ def fit_slice_classifier(slices: FloatArray, labels: Labels, classes: int, seed:
     Three strided convolutions (5×5, 3×3, 3×3; 8, 16, 48 channels) with batch normalisation, the mean over
     the slice, and a linear layer: AdamW, 14 epochs of batches of 32 slices, one cycle of the learning rate,
     slices mirrored left to right at random, cross-entropy weighted so that each class counts alike.
-
-    Parameters
-    ----------
-    slices
-        Of the training scans, shape (n, s, h, w).
-    labels
-        Class of each scan, 0..classes - 1, shape (n,).
-    classes
-        How many there are.
-    seed
-        Of the first weights and of the order.
+    Slices have shape (n, s, h, w), labels 0..classes - 1 shape (n,).
     """
     images = torch.from_numpy(slices.reshape(-1, 1, *slices.shape[2:]))
     targets = torch.from_numpy(labels.repeat(slices.shape[1]))

@@ -25,25 +25,12 @@ _BIN_EDGES = np.linspace(0, 2, 401)  # canonical units; brighter voxels count as
 
 @dataclass(frozen=True)
 class SiteDistances:
-    """Distances between the scans of two sites, averaged over all pairs of sites.
+    """Distances between the scans of two sites, averaged over all pairs of sites."""
 
-    Parameters
-    ----------
-    wasserstein
-        Between the sites' mean histograms of each of `TISSUE_NAMES`, canonical units, ≥ 0.
-    mmd2
-        Squared maximum mean discrepancy of `site_features`; unbiased, so around 0, also below it, where the
-        sites are alike.
-    fid
-        Fréchet distance of `slice_features`, ≥ 0; biased upward by few scans.
-    kid
-        Kernel distance of `slice_features`; unbiased.
-    """
-
-    wasserstein: dict[str, float]
-    mmd2: float
-    fid: float
-    kid: float
+    wasserstein: dict[str, float]  # between the sites' mean histograms of each tissue, canonical units, ≥ 0
+    mmd2: float  # squared maximum mean discrepancy of `site_features`; unbiased: near 0 where sites are alike
+    fid: float  # Fréchet distance of `slice_features`, ≥ 0; biased upward by few scans
+    kid: float  # kernel distance of `slice_features`; unbiased
 
 
 def site_distances(
@@ -98,15 +85,7 @@ def squared_discrepancy(kernel: Matrix, first: Labels, second: Labels, people: L
 
     Each mean is over the pairs of different subjects. With one scan a subject that is equation 3 (all pairs
     but x = x'); where subjects travelled it also leaves out the pairs x_i, y_i, as their equation 4 does.
-
-    Parameters
-    ----------
-    kernel
-        k of all samples, shape (n, n).
-    first, second
-        Indices of the samples x and y.
-    people
-        Subject number of each sample, shape (n,).
+    `kernel` is k of all samples, shape (n, n); `first` and `second` are the indices of x and y.
     """
 
     def mean(a: Labels, b: Labels) -> float:
@@ -131,10 +110,7 @@ def cubic_kernel(samples: Matrix) -> Matrix:
 def frechet_distance(first: Matrix, second: Matrix) -> float:
     """Return FID² = |m - w|² + tr(C + D - 2 √(C D)) between two Gaussians (Heusel et al. 2017, equation 6).
 
-    Parameters
-    ----------
-    first, second
-        Samples, shape (n, d); n should be many times d.
+    Samples have shape (n, d); n should be many times d.
     """
     means = first.mean(axis=0) - second.mean(axis=0)
     one, other = np.cov(first, rowvar=False), np.cov(second, rowvar=False)

@@ -37,27 +37,15 @@ _LEAST_MM2 = 400.0  # of brain in a slice
 
 
 def site_features(brain: CanonicalBrain) -> FloatArray:
-    """Return numbers in which scanners differ, for a classifier of the site.
+    """Return numbers in which scanners differ, for a classifier of the site, shape (241,).
 
-    Parameters
-    ----------
-    brain
-        Canonical units, on any grid in template mm. The outer 4 mm of its mask are left out.
+    25 quantiles of the brain's intensities (gain, tone curve), then for each of 3×4×3 overlapping regions of
+    template space the mean intensity (receive field, contrast) and the logarithms of the standard deviation
+    (contrast), of the mean absolute gradient along right, anterior and superior per mm (sharpness, and its
+    direction), and of the noise: σ = √(π/2) · mean |L| / √216, with L the second difference along all three
+    axes, the three-dimensional form of Immerkær (1996), "Fast noise variance estimation".
 
-    Returns
-    -------
-    FloatArray
-        Shape (241,): 25 quantiles of the brain's intensities (gain, tone curve), then for each of 3×4×3
-        overlapping regions of template space the mean intensity (receive field, contrast) and the logarithms
-        of the standard deviation (contrast), of the mean absolute gradient along right, anterior and superior
-        per mm (sharpness, and its direction), and of the noise: σ = √(π/2) · mean |L| / √216, with L the
-        second difference along all three axes, the three-dimensional form of Immerkær (1996), "Fast noise
-        variance estimation".
-
-    Raises
-    ------
-    MrharmonyError
-        If the mask is empty, thinner than 8 mm everywhere, or an intensity in it is not finite.
+    The grid may be any in template mm; the outer 4 mm of the mask are left out (`interior`).
     """
     inside = interior(brain)
     brain, inside = _boxed(brain, inside)
@@ -73,13 +61,7 @@ def site_features(brain: CanonicalBrain) -> FloatArray:
 
 
 def interior(brain: CanonicalBrain) -> BoolArray:
-    """Return the brain mask without its outer 4 mm, shape (i, j, k).
-
-    Raises
-    ------
-    MrharmonyError
-        If nothing is left, or an intensity in the mask is not finite.
-    """
+    """Return the brain mask without its outer 4 mm; nothing left or intensities not finite are refused."""
     inside = _eroded(brain.mask.shape, np.packbits(brain.mask).tobytes(), brain.volume.zooms)
     if not inside.any() or not np.isfinite(brain.volume.voxels[brain.mask]).all():
         raise MrharmonyError(
@@ -109,18 +91,9 @@ def _boxed(brain: CanonicalBrain, inside: BoolArray) -> tuple[CanonicalBrain, Bo
 
 
 def regional_sums(maps: FloatArray, affine: Matrix) -> NDArray[np.float64]:
-    """Return the sums of maps over the overlapping regions, whose weights add up to 1 in each voxel.
+    """Return the sums of maps (n, i, j, k) over the 36 overlapping regions, shape (n, 36).
 
-    Parameters
-    ----------
-    maps
-        Shape (n, i, j, k).
-    affine
-        Voxel indices to template mm, axis-aligned.
-
-    Returns
-    -------
-    Sums, shape (n, 36).
+    The weights of the regions add up to 1 in each voxel. The affine leads to template mm, axis-aligned.
     """
     sums = maps
     for axis, centres in enumerate(REGION_CENTRES):
@@ -146,24 +119,12 @@ def _noise(voxels: FloatArray) -> FloatArray:
 
 
 def slice_features(brain: CanonicalBrain) -> NDArray[np.float64]:
-    """Return the filter responses of a scan's coronal slices, relative to the template's.
+    """Return the filter responses of a scan's coronal slices, relative to the template's, shape (15, 11).
 
-    Parameters
-    ----------
-    brain
-        Canonical units, on an axis-aligned grid in template mm. The outer 4 mm of its mask are left out.
-
-    Returns
-    -------
-    Shape (15, 11): coronal slices from y = -72 to 40 mm, every 8 mm; in each the standard deviation, the
-    10th, 50th and 90th percentile, the mean absolute derivative along right and along superior after
-    Gaussians of σ 0, 2 and 4 mm, and the noise (Immerkær 1996), each as the natural logarithm of its ratio
-    to that of the ICBM152 T1 template in the same slice: 0.1 is ten percent, in every number.
-
-    Raises
-    ------
-    MrharmonyError
-        If a slice holds hardly any brain, or an intensity is not finite.
+    Coronal slices from y = -72 to 40 mm, every 8 mm; in each the standard deviation, the 10th, 50th and 90th
+    percentile, the mean absolute derivative along right and along superior after Gaussians of σ 0, 2 and 4
+    mm, and the noise (Immerkær 1996), each as the natural logarithm of its ratio to that of the ICBM152 T1
+    template in the same slice: 0.1 is ten percent, in every number. The outer 4 mm of the mask are left out.
     """
     inside = interior(brain)
     volume = brain.volume.with_voxels(np.where(brain.mask, brain.volume.voxels, 0))

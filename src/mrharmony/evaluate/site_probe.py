@@ -31,27 +31,13 @@ _SHUFFLES = 50  # the first nearly always serves; a handful of subjects who trav
 
 @dataclass(frozen=True)
 class ProbeScores:
-    """How well a classifier finds the site of unseen subjects' scans.
-
-    Parameters
-    ----------
-    probe
-        `linear` or `cnn`.
-    seeds
-        Of the folds and of the training.
-    folds
-        How many were used: the number asked for, or as many as the smallest site has subjects.
-    balanced_accuracy
-        Mean over sites of the share of a site's scans that were recognised, one per seed, 0..1.
-    chance
-        1 / number of sites.
-    """
+    """How well a classifier finds the site of unseen subjects' scans."""
 
     probe: ProbeName
-    seeds: tuple[int, ...]
-    folds: int
-    balanced_accuracy: tuple[float, ...]
-    chance: float
+    seeds: tuple[int, ...]  # of the folds and of the training
+    folds: int  # that were used: the number asked for, or as many as the smallest site has subjects
+    balanced_accuracy: tuple[float, ...]  # mean over sites of the scans recognised, 0..1, one per seed
+    chance: float  # 1 / number of sites
 
     @property
     def mean(self) -> float:
@@ -65,36 +51,6 @@ class SiteProbe:
 
     scores: ProbeScores  # with the true sites
     control: ProbeScores  # with labels permuted between subjects
-
-
-@dataclass(frozen=True)
-class FittedProbe:
-    """A classifier trained once, for scans of other subjects."""
-
-    probe: ProbeName
-    sites: tuple[str, ...]  # names in the order of the classifier's numbers
-    classifier: Classifier  # from `probe_inputs` to those numbers
-
-    def predict(self, brains: Sequence[CanonicalBrain]) -> list[str]:
-        """Return the site that each scan seems to come from."""
-        return [self.sites[number] for number in self.classifier.predict(probe_inputs(self.probe, brains))]
-
-    def balanced_accuracy(self, brains: Sequence[CanonicalBrain], sites: Sequence[str]) -> float:
-        """Return the mean over the given scans' sites of the share of scans recognised.
-
-        Raises
-        ------
-        MrharmonyError
-            If a site was not among the training scans, or scans and sites differ in number.
-        """
-        unknown = sorted(set(sites) - set(self.sites))
-        if unknown or not len(sites) == len(brains) > 0:
-            raise MrharmonyError(
-                f"Got {len(sites)} site names for {len(brains)} scans, unknown to the probe: "
-                f"{', '.join(unknown) or 'none'}; give each scan one of: {', '.join(self.sites)}."
-            )
-        truth = np.array([self.sites.index(site) for site in sites])
-        return balanced_accuracy(truth, self.classifier.predict(probe_inputs(self.probe, brains)))
 
 
 class Fold(NamedTuple):
@@ -130,13 +86,7 @@ class CrossFittedProbe:
     runs: tuple[CrossValidation, ...]  # one per seed
 
     def scores(self, brains: Sequence[CanonicalBrain]) -> ProbeScores:
-        """Return the scores on versions of the scans that it was fitted to, in the same order.
-
-        Raises
-        ------
-        MrharmonyError
-            If their number differs.
-        """
+        """Return the scores on one version of each of the scans that it was fitted to, in the same order."""
         fitted = len(self.runs[0].labels)
         if len(brains) != fitted:
             raise MrharmonyError(
@@ -194,21 +144,6 @@ def probe_sites(
     return SiteProbe(scores, control)
 
 
-def fit_probe(
-    brains: Sequence[CanonicalBrain], sites: Sequence[str], probe: ProbeName = "linear", seed: int = 0
-) -> FittedProbe:
-    """Train a site classifier on all given scans.
-
-    Raises
-    ------
-    MrharmonyError
-        If there is one site only, or scans and sites differ in number.
-    """
-    names, labels = site_labels(sites, sites, len(brains))
-    classifier = fit_classifier(probe, probe_inputs(probe, brains), labels, len(names), seed)
-    return FittedProbe(probe, tuple(names), classifier)
-
-
 def cross_fit_probe(  # noqa: PLR0913 - the scans, the probe, and how it is validated
     brains: Sequence[CanonicalBrain],
     sites: Sequence[str],
@@ -257,13 +192,7 @@ def frozen_probe(
 
 
 def site_labels(sites: Sequence[str], subjects: Sequence[str], scans: int) -> tuple[list[str], Labels]:
-    """Return the names of the sites, sorted, and the number of each scan's site.
-
-    Raises
-    ------
-    MrharmonyError
-        If lengths disagree or there is only one site.
-    """
+    """Return the names of the sites, two or more, sorted, and the number of each scan's site."""
     if not len(sites) == len(subjects) == scans:
         raise MrharmonyError(
             f"{scans} scans, {len(sites)} sites and {len(subjects)} subjects; give one of each per scan."
@@ -275,13 +204,7 @@ def site_labels(sites: Sequence[str], subjects: Sequence[str], scans: int) -> tu
 
 
 def usable_folds(sites: Sequence[str], subjects: Sequence[str], folds: int) -> int:
-    """Return how many folds the smallest site can serve, at most `folds`: one subject a fold or more.
-
-    Raises
-    ------
-    MrharmonyError
-        If a site has a single subject, or fewer than two folds are asked for.
-    """
+    """Return how many folds the smallest site can serve, at most `folds`: one subject a fold or more."""
     by_site = {name: {who for who, at in zip(subjects, sites, strict=True) if at == name} for name in sites}
     smallest = min(by_site, key=lambda name: len(by_site[name]))
     if len(by_site[smallest]) < 2:
@@ -297,10 +220,7 @@ def usable_folds(sites: Sequence[str], subjects: Sequence[str], folds: int) -> i
 def subject_folds(labels: Labels, subjects: Sequence[str], folds: int, seed: int) -> list[Fold]:
     """Return folds with all scans of a subject on one side, and each site shared out as evenly as can be.
 
-    Raises
-    ------
-    MrharmonyError
-        If no division was found in which every site is in every training part.
+    Refuses if no division was found in which every site is in every training part.
     """
     for shuffle in np.random.default_rng(seed).integers(2**31, size=_SHUFFLES):
         splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=int(shuffle))

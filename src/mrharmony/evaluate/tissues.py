@@ -51,37 +51,24 @@ class TissueVolumes:
 
 @dataclass(frozen=True, eq=False)
 class TissueSegmentation:
-    """What each voxel of a brain holds.
+    """What each voxel of a brain holds."""
 
-    Parameters
-    ----------
-    labels
-        Largest tissue: 0 outside, 1 CSF, 2 grey, 3 white matter; uint8, shape (i, j, k).
-    volumes
-        Sums of the tissues' shares, partial volumes included.
-    """
-
-    labels: NDArray[np.uint8]
-    volumes: TissueVolumes
+    labels: NDArray[np.uint8]  # largest tissue: 0 outside, 1 CSF, 2 grey, 3 white matter; shape (i, j, k)
+    volumes: TissueVolumes  # sums of the tissues' shares, partial volumes included
 
 
 def segment_tissues(brain: CanonicalBrain) -> TissueSegmentation:
-    """Segment a brain into CSF, grey and white matter.
+    """Segment a brain into CSF, grey and white matter, on the brain's grid.
 
     Parameters
     ----------
     brain
         T1w brain on an axis-aligned grid in template mm, with voxels of at most 4 mm.
 
-    Returns
-    -------
-    TissueSegmentation
-        On the brain's grid.
-
     Raises
     ------
     MrharmonyError
-        If the mask does not hold a whole brain, or grey and white matter cannot be told apart.
+        If the mask does not hold a whole brain, or grey and white matter cannot be distinguished.
     """
     require_whole_brain(brain.mask, voxel_ml(brain))
     box = find_objects(brain.mask.astype(np.uint8))[0]
@@ -105,30 +92,17 @@ def voxel_ml(brain: CanonicalBrain) -> float:
 
 @dataclass(frozen=True)
 class TargetVolumetry:
-    """Tissue volumes by two fixed borders between the classes of a target domain.
+    """Tissue volumes by two fixed borders between the classes of a target domain."""
 
-    Parameters
-    ----------
-    csf_border
-        Canonical intensity below which a voxel counts as CSF.
-    white_border
-        Canonical intensity from which a voxel counts as white matter.
-    """
-
-    csf_border: float
-    white_border: float
+    csf_border: float  # canonical intensity below which a voxel counts as CSF
+    white_border: float  # canonical intensity from which a voxel counts as white matter
 
     @classmethod
     def fit(cls, training_brains: Iterable[CanonicalBrain]) -> TargetVolumetry:
-        """Learn the borders from the target domain's own training scans.
+        """Learn the borders from the target domain's own training scans, one or more.
 
         The classes' means and standard deviations are those of the tissues that `segment_tissues` finds,
         averaged over scans; a border lies where |s - μ| / σ of two classes is equal.
-
-        Raises
-        ------
-        MrharmonyError
-            If there is no training scan, or one cannot be segmented.
         """
         classes = np.array([_class_moments(brain) for brain in training_brains])
         if not len(classes):
@@ -166,14 +140,8 @@ def _class_moments(brain: CanonicalBrain) -> list[tuple[float, float]]:
 def match_template(brain_mask: BoolArray, affine: Matrix) -> Matrix:
     """Return voxel indices to template mm, so that centre and extent of the brain are the template's.
 
-    The first and second moments of the masks along each axis agree; alignment is taken as it is.
-
-    Parameters
-    ----------
-    brain_mask
-        Shape (i, j, k), not empty.
-    affine
-        Its voxel indices to mm in template alignment, axis-aligned, shape (4, 4).
+    The first and second moments of the masks along each axis agree; alignment is taken as it is. `affine`
+    leads to mm in template alignment, axis-aligned; the mask is not empty.
     """
     centre, spread = _moments(brain_mask, affine)
     template_centre, template_spread = _template_moments()
@@ -186,12 +154,7 @@ def match_template(brain_mask: BoolArray, affine: Matrix) -> Matrix:
 def tissue_priors(shape: tuple[int, int, int], to_template: Matrix) -> FloatArray:
     """Return prior shares of CSF, grey and white matter on a grid, shape (3, i, j, k), sum 1.
 
-    Parameters
-    ----------
-    shape
-        Of the grid.
-    to_template
-        Its voxel indices to template mm, from `match_template`.
+    `to_template` leads from the grid's voxel indices to template mm, as from `match_template`.
     """
     return _priors(shape, tuple(map(tuple, to_template)))
 

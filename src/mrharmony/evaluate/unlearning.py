@@ -52,56 +52,34 @@ Answers = dict[str, NDArray[Any]]  # predictions for the held-out scans, by pred
 
 @dataclass(frozen=True)
 class UnlearningData:
-    """Scans with all that is known of them; every sequence has length n.
+    """Scans with all that is known of them; every sequence has length n."""
 
-    Parameters
-    ----------
-    pooled
-        `latent_features` of each scan, shape (n, m).
-    task
-        The factor, NaN where it is not known; or 0 and 1, the number of the scan's group.
-    groups
-        Names of the two groups; None where the factor is a number.
-    sites, subjects
-        Of each scan.
-    training
-        Whether a scan is for training; None asks for cross-validation by subject.
-    """
-
-    pooled: FloatArray
-    task: FloatArray
-    groups: tuple[str, str] | None
+    pooled: FloatArray  # `latent_features` of each scan, shape (n, m)
+    task: FloatArray  # the factor, NaN where it is not known; or 0 and 1, the number of the scan's group
+    groups: tuple[str, str] | None  # names of the two groups; None where the factor is a number
     sites: Sequence[str]
     subjects: Sequence[str]
-    training: BoolArray | None
+    training: BoolArray | None  # whether a scan is for training; None asks for cross-validation by subject
 
 
 @dataclass(frozen=True)
 class UnlearningScores:
     """What one kind of training gives on held-out scans: a number per seed.
 
-    Parameters
-    ----------
-    task
-        `r2`, `mean_absolute_error` (units of the factor) and `correlation`, or `balanced_accuracy` of groups.
-    linear, network
-        Balanced accuracy of fresh site classifiers trained on the features of the training scans.
-    linear_control, network_control
-        The same trained on sites that were permuted between subjects.
-    unseen
-        Balanced accuracy of a fresh linear site classifier, cross-validated by subject among held-out scans;
-        None without a given split, or where a site has one held-out subject.
-    frozen
-        Balanced accuracy of the network's own site head.
+    Site classifiers are scored by balanced accuracy. `linear` and `network` are fresh ones, trained on the
+    features of the training scans.
     """
 
+    # `r2`, `mean_absolute_error` (units of the factor) and `correlation`, or `balanced_accuracy` of groups.
     task: dict[str, tuple[float, ...]]
     linear: tuple[float, ...]
     network: tuple[float, ...]
-    linear_control: tuple[float, ...]
+    linear_control: tuple[float, ...]  # the same trained on sites that were permuted between subjects
     network_control: tuple[float, ...]
+    # Of a fresh linear classifier, cross-validated by subject among held-out scans; None without a given
+    # split, or where a site has one held-out subject.
     unseen: tuple[float, ...] | None
-    frozen: tuple[float, ...]
+    frozen: tuple[float, ...]  # of the network's own site head
 
 
 @dataclass(frozen=True)
@@ -117,27 +95,11 @@ class UnlearningStudy:
 
 
 def latent_features(model: LatentModel, brain: CanonicalBrain) -> FloatArray:
-    """Return a scan's pooled latents.
+    """Return a scan's pooled latents, shape (slabs * channels * 2,).
 
-    Every slice is encoded by itself; over each slab of six slices, every latent channel gives its mean and
-    its standard deviation. The decoder, the denoiser and the prompts take no part.
-
-    Parameters
-    ----------
-    model
-        Whose encoder is used; its device too.
-    brain
-        Canonical units, 0 outside the brain, on the model's grid.
-
-    Returns
-    -------
-    FloatArray
-        Shape (slabs * channels * 2,).
-
-    Raises
-    ------
-    MrharmonyError
-        If the brain is on another grid.
+    Every slice is encoded by itself, on the model's device; over each slab of six slices, every latent
+    channel gives its mean and its standard deviation. The decoder, the denoiser and the prompts take no part.
+    The brain must lie on the model's grid, in canonical units, 0 outside the brain.
     """
     grid = model.grid
     if brain.volume.shape != grid.shape or not np.allclose(brain.volume.affine, grid.affine):
@@ -310,13 +272,7 @@ def require_splits(data: UnlearningData, seeds: tuple[int, ...] = SEEDS) -> None
 def unlearning_splits(
     data: UnlearningData, seeds: tuple[int, ...]
 ) -> tuple[list[str], Labels, list[list[Fold]]]:
-    """Return the sites' names, the number of each scan's site, and the folds of each seed.
-
-    Raises
-    ------
-    MrharmonyError
-        As `unlearning_study`.
-    """
+    """Return the sites' names, the number of each scan's site, and the folds of each seed; or refuse."""
     names, sites = site_labels(data.sites, data.subjects, len(data.pooled))
     splits = [_folds(data, sites, seed) for seed in seeds]
     for folds in splits:

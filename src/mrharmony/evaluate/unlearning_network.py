@@ -37,8 +37,6 @@ class UnlearningNetwork(nn.Module):
         Size of the representation that the site is unlearned from.
     outputs
         Of the task head: 1 for a regression, the number of groups for a classification.
-    sites
-        How many there are.
     """
 
     def __init__(self, inputs: int, hidden: int, features: int, outputs: int, sites: int) -> None:
@@ -54,15 +52,9 @@ class UnlearningNetwork(nn.Module):
 def task_loss(found: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
     """Return the loss of the main task: squared error, or cross-entropy of groups.
 
-    Parameters
-    ----------
-    found
-        Of the task head, shape (n, outputs).
-    truth
-        Standardised numbers, shape (n,); NaN where it is not known. Numbers of groups where there are outputs
-        for several.
-    weights
-        Of the scans, so that sites count alike, shape (n,).
+    `found` is the task head's output, shape (n, outputs); `truth` holds standardised numbers, or numbers of
+    groups where there are several outputs, NaN where it is not known, shape (n,); `weights` make sites count
+    alike, shape (n,).
     """
     known = torch.isfinite(truth)
     if found.shape[1] == 1:
@@ -169,8 +161,6 @@ def train_unlearning(
         Number of each scan's site, 0..K - 1, all of them present.
     groups
         How many groups there are to classify; None for a regression.
-    settings, seed
-        How to train, and of the first weights.
     unlearn
         Whether the second half of the training unlearns the site. If not, no gradient of the site reaches the
         encoder: the task is trained for as many steps, and the site head beside it.

@@ -20,35 +20,15 @@ BRIGHTEST = 1.3  # canonical units shown white
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture of a row.
-
-    Parameters
-    ----------
-    title
-        What it shows.
-    image
-        A slice as it is stored (first axis to the right, second axis up), canonical units.
-    is_difference
-        Shown in blue and red around 0 instead of grey.
-    """
+    """One picture of a row."""
 
     title: str
-    image: FloatArray
-    is_difference: bool = False
+    image: FloatArray  # a slice as it is stored (first axis to the right, second axis up), canonical units
+    is_difference: bool = False  # shown in blue and red around 0 instead of grey
 
 
 def contact_sheet(rows: Sequence[tuple[str, Sequence[Panel]]], title: str, path: Path) -> None:
-    """Write a PNG with a row of panels for each label.
-
-    Parameters
-    ----------
-    rows
-        Label of each row and its panels, as many in every row.
-    title
-        Above everything.
-    path
-        The `.png` file.
-    """
+    """Write a PNG with a row of panels for each label; every row has as many panels."""
     columns = len(rows[0][1])
     figure = Figure(figsize=(2.4 * columns, 2.5 * len(rows) + 0.6), facecolor="black", layout="constrained")
     axes = np.atleast_2d(figure.subplots(len(rows), columns))

@@ -19,38 +19,18 @@ _DIFFERENCE = "output − source"
 
 @dataclass(frozen=True)
 class HarmonizedRow:
-    """One harmonized scan of the page.
-
-    Parameters
-    ----------
-    name
-        The scan.
-    source, target
-        Domains; the source is None where it is not known.
-    verdict, reasons
-        On its drift, and what decided it.
-    drift
-        Drift figures by name.
-    provenance
-        Method, model and versions, as label and text.
-    picture
-        PNG data URI of `comparison`, or None.
-    remark
-        What the picture lacks and why; empty if nothing.
-    links
-        Other pages of this scan: label and address relative to the report.
-    """
+    """One harmonized scan of the page."""
 
     name: str
-    source: str | None
+    source: str | None  # None where it is not known
     target: str
-    verdict: str
-    reasons: tuple[str, ...]
-    drift: Mapping[str, float]
-    provenance: tuple[tuple[str, str], ...]
-    picture: str | None
-    remark: str
-    links: tuple[tuple[str, str], ...] = ()
+    verdict: str  # on its drift
+    reasons: tuple[str, ...]  # what decided the verdict
+    drift: Mapping[str, float]  # figures by name
+    provenance: tuple[tuple[str, str], ...]  # method, model and versions, as label and text
+    picture: str | None  # PNG data URI of `comparison`
+    remark: str  # what the picture lacks and why; empty if nothing
+    links: tuple[tuple[str, str], ...] = ()  # other pages: label, and address relative to the report
 
 
 def harmonization_page(
@@ -58,16 +38,8 @@ def harmonization_page(
 ) -> str:
     """Return the self-contained HTML page of a cohort.
 
-    Parameters
-    ----------
-    title
-        Above everything.
-    rows
-        The scans.
-    links
-        Other pages of the folder: label and address relative to the report.
-    lost
-        Files that should describe a scan and could not be read.
+    `links` are other pages of the folder, label and address relative to the report; `lost` are files that
+    should describe a scan and could not be read.
     """
     return render(
         "harmonization",

@@ -59,16 +59,9 @@ def slice_places(mask: BoolArray, axis: int, count: int) -> list[int]:
 def draw_slice(
     axes: Axes, voxels: FloatArray, zooms: Sequence[float], axis: int, place: int, style: dict[str, Any]
 ) -> None:
-    """Draw a slice of a volume in RAS order, its voxels in their true proportions.
+    """Draw a slice of a volume in RAS order, its voxels in their true proportions (`zooms` in mm).
 
-    Parameters
-    ----------
-    voxels, zooms
-        Intensities, shape (i, j, k), and voxel edges in mm.
-    axis, place
-        The axis that the slice cuts, and its number along it.
-    style
-        Colours and range, as arguments of `imshow`.
+    `axis` is the one that the slice cuts, `place` its number along it; `style` are arguments of `imshow`.
     """
     across, up = (zoom for number, zoom in enumerate(zooms) if number != axis)
     axes.imshow(np.take(voxels, place, axis).T, origin="lower", aspect=up / across, **style)

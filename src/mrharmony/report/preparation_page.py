@@ -30,25 +30,13 @@ _TEMPLATE_OUTLINE = "#40d0ff"
 
 @dataclass(frozen=True)
 class IndexRow:
-    """One scan of the index.
-
-    Parameters
-    ----------
-    name
-        The scan.
-    verdict, reason
-        What became of it, and what is odd about it or why it was refused.
-    link
-        The scan's page, relative to the index; None where there is none.
-    thumbnail
-        PNG data URI, or None.
-    """
+    """One scan of the index."""
 
     name: str
     verdict: Verdict
-    reason: str
-    link: str | None
-    thumbnail: str | None
+    reason: str  # what is odd about it or why it was refused
+    link: str | None  # the scan's page, relative to the index; None where there is none
+    thumbnail: str | None  # PNG data URI
 
 
 def preparation_page(
@@ -58,17 +46,7 @@ def preparation_page(
     verdict: Verdict,
     findings: Sequence[Finding],
 ) -> str:
-    """Return a self-contained HTML page: mask on native slices, canonical brain with the template's outline.
-
-    Parameters
-    ----------
-    name
-        Of the scan.
-    prepared, figures
-        The prepared scan, and how it compares with the template.
-    verdict, findings
-        What became of it, and what was noticed.
-    """
+    """Return an HTML page: mask on native slices, and the canonical brain with the template's outline."""
     native, mask = to_ras(prepared.native), array_to_ras(prepared.brain_mask, prepared.native)
     canonical, _ = prepared.canonical(CANONICAL_GRID)
     return render(

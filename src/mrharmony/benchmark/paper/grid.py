@@ -103,16 +103,7 @@ PANELS: tuple[tuple[str, Score], ...] = (
 def draw_grid(path: Path, title: str, cells: Sequence[Cell], chosen: tuple[float, float]) -> None:
     """Write a PNG with a heat map for each score, strength to the right and guidance up.
 
-    Parameters
-    ----------
-    path
-        The `.png` file.
-    title
-        Above everything.
-    cells
-        All strengths with all guidances.
-    chosen
-        Strength and guidance that were chosen on training scans; framed.
+    `cells` hold all strengths with all guidances; `chosen`, chosen on training scans, is framed.
     """
     panels = [panel for panel in PANELS if all(panel[1](cell) is not None for cell in cells)]
     figure = Figure(figsize=(4.2 * 3, 3.3 * -(-len(panels) // 3) + 0.4), layout="constrained")

@@ -45,30 +45,18 @@ class Pictures(NamedTuple):
 
 @dataclass(frozen=True)
 class PictureFolder:
-    """A folder of finished images by one model, kept in parts so that a study that was killed can resume.
-
-    Parameters
-    ----------
-    root
-        The folder, made where missing.
-    model, card, model_sha256
-        The image-to-image model, its card, which has the prompts, and the hash of its files.
-    """
+    """A folder of finished images by one model, kept in parts so that a study that was killed can resume."""
 
     root: Path
     model: PictureModel
-    card: ModelCard
+    card: ModelCard  # has the prompts
     model_sha256: str
 
     def translate(self, slices: PaperSlices, target: str, settings: TranslationSettings) -> Pictures:
         """Return all images of slices under a domain's prompt; finished parts are read.
 
-        Image n starts from the noise of seed + n, so that parts made apart are those made together.
-
-        Raises
-        ------
-        MrharmonyError
-            If the model does not know the target, or an image is not finite.
+        Image n starts from the noise of seed + n, so that parts made apart are those made together. Refuses a
+        target that the model does not know, and images that are not finite.
         """
         prompt = self.card.domain(target).prompt
         total = settings.num_images_per_prompt
@@ -134,23 +122,10 @@ def translations(
 
 
 def fitted_methods(model: Path, fitted: Mapping[str, Path]) -> tuple[tuple[PaperMethod, ...], dict[str, str]]:
-    """Open the methods that harmonize volumes.
+    """Open the methods that harmonize volumes; also say why any of `ALWAYS` could not be read.
 
-    Parameters
-    ----------
-    model
-        Directory of the methods in `ALWAYS` that `fitted` lacks.
-    fitted
-        Directories that `Harmonizer.save` wrote, by the method's name: any method that `load_method` knows.
-
-    Returns
-    -------
-    The methods, and why any of `ALWAYS` could not be read from the model.
-
-    Raises
-    ------
-    MrharmonyError
-        If a directory of `fitted` does not hold its method.
+    `fitted` holds directories that `Harmonizer.save` wrote, by the method's name; each must hold its method.
+    Those in `ALWAYS` that it lacks come from the model's directory.
     """
     methods, missing = [_opened(name, folder) for name, folder in fitted.items()], {}
     for name in ALWAYS:

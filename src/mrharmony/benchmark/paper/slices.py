@@ -31,50 +31,24 @@ _LEAST_BRAIN = 100  # pixels of a slice whose tone is measured
 
 @dataclass(frozen=True)
 class PaperRequest:
-    """What to repeat, and on which data.
-
-    Parameters
-    ----------
-    bids_dir, domain_column
-        Data set, and its column of domains.
-    source, target
-        Two of its domains; the model must know the target.
-    output
-        Folder of the results; `work` in it holds what a run that was killed resumes from.
-    model
-        Directory of an adapted Stable Diffusion or a compact model.
-    fitted
-        Directories of methods that `mrharmony train --method` wrote, by the method's name: extra rows, or
-        replacements of what the model holds.
-    slices
-        Of each direction, of as many different scans as there are.
-    images, steps
-        Images of a slice by image-to-image, and steps of the whole schedule in the paper's row; the search
-        and the best settings take 25 steps at most.
-    seed
-        Of the images, and of the choice of slices.
-    device
-        `auto`, `cpu` or `cuda`.
-    workers
-        Processes that prepare scans; one per core if None.
-    prepared
-        Folder of scans that `mrharmony prepare` wrote; they are prepared here if None.
-    """
+    """What to repeat, and on which data."""
 
     bids_dir: Path
     source: str
-    target: str
-    output: Path
-    model: Path
+    target: str  # the model must know it
+    output: Path  # folder of the results
+    model: Path  # directory of an adapted Stable Diffusion or a compact model
+    # Directories of methods that `mrharmony train --method` wrote, by the method's name: extra rows, or
+    # replacements of what the model holds.
     fitted: Mapping[str, Path] = field(default_factory=dict)
     domain_column: str = "site"
-    slices: int = 1
-    images: int = 100
-    steps: int = 1000
-    seed: int = 2500
+    slices: int = 1  # of each direction, of as many different scans as there are
+    images: int = 100  # of a slice by image-to-image
+    steps: int = 1000  # of the paper's row; the search and the best settings take 25 at most
+    seed: int = 2500  # of the images, and of the choice of slices
     device: str = "auto"
-    workers: int | None = None
-    prepared: Path | None = None
+    workers: int | None = None  # processes that prepare scans; one per core if None
+    prepared: Path | None = None  # folder that `mrharmony prepare` wrote; scans are prepared here if None
 
     @property
     def work(self) -> Path:
@@ -113,13 +87,7 @@ class PaperSlices:
 
     @classmethod
     def draw(cls, scans: Sequence[PaperScan], axis: int, count: int, seed: int) -> Self:
-        """Draw slices at random, spread over the scans as evenly as can be.
-
-        Raises
-        ------
-        MrharmonyError
-            If a scan has too few slices.
-        """
+        """Draw slices at random, spread over the scans as evenly as can be."""
         shares = [len(part) for part in np.array_split(np.arange(count), len(scans))]
         places = [
             slice_places(np.moveaxis(scan.brain.mask, axis, 0), share, seed + number)
@@ -170,13 +138,7 @@ class PaperSlices:
         return slice_positions(self.places, self.scans[0].brain.mask.shape[self.axis])
 
     def tones(self, target: Sequence[CanonicalBrain]) -> NDArray[np.float64]:
-        """Return the tone of the target's brains at each slice's place, shape (n, 33).
-
-        Raises
-        ------
-        MrharmonyError
-            If no brain of the target reaches a place.
-        """
+        """Return the tone of the target's brains at each slice's place, shape (n, 33)."""
         return np.stack([_tone(target, self.axis, int(place)) for place in self.places])
 
 
@@ -226,11 +188,7 @@ def study_scans(request: PaperRequest, grid: Grid) -> StudyScans:
     """Choose the scans of a study and prepare them on the model's grid.
 
     A column `split` decides which scans are for training, else the first of the benchmark's folds does.
-
-    Raises
-    ------
-    MrharmonyError
-        If a domain is not there, or has too few scans.
+    Domains that are not there, or have too few scans, are refused.
     """
     source, target = _domains(request)
     plan = make_plan(request.bids_dir, request.domain_column, target, (source, target))

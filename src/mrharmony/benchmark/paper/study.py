@@ -52,13 +52,7 @@ class Study:
 
 
 def evaluate_paper(request: PaperRequest) -> Record:
-    """Repeat the paper's evaluation; writes `paper.md`, `paper.json`, three figures, and returns the record.
-
-    Raises
-    ------
-    MrharmonyError
-        If the data set, the model or a method does not allow it.
-    """
+    """Repeat the paper's evaluation: write `paper.md`, `paper.json` and three figures; return the record."""
     plain, missing = fitted_methods(request.model, request.fitted)
     study = open_study(request)
     cells = measure_grid(study.folder, *study.training, request.search)
