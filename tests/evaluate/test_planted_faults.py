@@ -11,6 +11,7 @@ from mrharmony.evaluate.anatomy import compare_anatomy
 from mrharmony.evaluate.biology import biology_scores
 from mrharmony.evaluate.paired import (
     identity_scores,
+    leak_suspected,
     leaked_noise,
     paired_scores,
     summarize_identity,
@@ -41,6 +42,13 @@ def score(output, truth):
 
 def noise_of_truth(output, ceiling, truth):
     return leaked_noise(output.volume.voxels, ceiling.volume.voxels, truth.volume.voxels, truth.mask)
+
+
+def test_returning_the_truth_is_better_than_anything_honest(honest, ceiling, scan_at_b):
+    bound = score(ceiling, scan_at_b)
+    assert leak_suspected(score(scan_at_b, scan_at_b), bound)
+    assert not leak_suspected(score(honest, scan_at_b), bound)
+    assert not leak_suspected(bound, bound)
 
 
 @pytest.mark.parametrize("share", [0.4, 1.0])

@@ -114,7 +114,7 @@ def training_minutes(folder: Path) -> float | None:
 
 
 def open_contender(method: str, folder: Path, model: Path, domains: Sequence[str], seed: int) -> Contender:
-    """Return a method as `fit_contender` left it; `domains` are the data set's, `seed` is the sampling's."""
+    """Return a method as `fit_contender` left it; `domains` are the data set's, `seed` is for sampling."""
     if method != DIFFUSION:
         return load_method(method, folder)
     card, fitted = read_card(model), load_statistics(folder / STATISTICS)

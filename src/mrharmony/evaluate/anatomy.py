@@ -93,7 +93,7 @@ def compare_anatomy(
 
 
 def repeat_floor(pairs: Iterable[tuple[CanonicalBrain, CanonicalBrain]]) -> RepeatFloor:
-    """Return the noise floor of scan and rescan pairs of one head, one scanner, one grid; read in turn."""
+    """Return the noise floor from pairs of scan and rescan: one head, one scanner and one grid per pair."""
     scores, anatomies = [], []
     for first, second in pairs:
         scores.append(paired_scores(second.volume.voxels, first.volume.voxels, first.mask))

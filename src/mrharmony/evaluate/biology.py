@@ -119,8 +119,8 @@ def cohort_biology(
 ) -> CohortBiology:
     """Return the effect of a factor in a cohort, where there is no truth.
 
-    `measured` are volumes in ml and `factor` is, for example, age, both of shape (n,). The bootstrap
-    resamples heads within sites. Refuses what `require_cohort` refuses.
+    `measured` are volumes in ml, `factor` is for example age, both of shape (n,), or it is an error; so is
+    what `require_cohort` refuses. The bootstrap resamples heads within sites.
     """
     values, cause = log_volumes(measured), np.asarray(factor, dtype=np.float64)
     require_cohort(cause, sites, groups)
@@ -148,7 +148,8 @@ def cohort_biology(
 def require_cohort(factor: ArrayLike, sites: Sequence[str], groups: Sequence[str] | None = None) -> None:
     """Refuse heads that `cohort_biology` cannot analyse, before anything is measured; arguments as there.
 
-    That is fewer than three heads, other lengths, a factor that varies in no site, more than two groups.
+    That is: fewer than three heads, unequal lengths, a factor that varies in no site, or more than two
+    groups.
     """
     cause = np.asarray(factor, dtype=np.float64)
     if len({len(cause), len(sites), len(sites if groups is None else groups)}) != 1:

@@ -85,7 +85,7 @@ def bootstrap_estimate(
     value = statistic(np.arange(len(strata)))
     if not np.isfinite(value):
         raise MrharmonyError(
-            "the heads do not define this figure; look for a factor or group that is constant"
+            "the heads do not define this figure; check for a factor or group that is constant"
         )
     rng = np.random.default_rng(seed)
     names = np.unique([str(label) for label in strata], return_inverse=True)[1]

@@ -61,7 +61,7 @@ def site_features(brain: CanonicalBrain) -> FloatArray:
 
 
 def interior(brain: CanonicalBrain) -> BoolArray:
-    """Return the brain mask without its outer 4 mm; nothing left or intensities not finite are refused."""
+    """Return the brain mask without its outer 4 mm; refuses an empty result and non-finite intensities."""
     inside = _eroded(brain.mask.shape, np.packbits(brain.mask).tobytes(), brain.volume.zooms)
     if not inside.any() or not np.isfinite(brain.volume.voxels[brain.mask]).all():
         raise MrharmonyError(

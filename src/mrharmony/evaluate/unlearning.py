@@ -272,7 +272,7 @@ def require_splits(data: UnlearningData, seeds: tuple[int, ...] = SEEDS) -> None
 def unlearning_splits(
     data: UnlearningData, seeds: tuple[int, ...]
 ) -> tuple[list[str], Labels, list[list[Fold]]]:
-    """Return the sites' names, the number of each scan's site, and the folds of each seed; or refuse."""
+    """Return the sites' names, the number of each scan's site, and the folds of each seed, all checked."""
     names, sites = site_labels(data.sites, data.subjects, len(data.pooled))
     splits = [_folds(data, sites, seed) for seed in seeds]
     for folds in splits:
