@@ -100,10 +100,7 @@ class ContrastModel:
 def fit_contrast_model(scans: ScanContrasts) -> ContrastModel:
     """Return the least-squares model of a domain's intensities, given the reference contrasts.
 
-    Parameters
-    ----------
-    scans
-        Brain voxels of all scans of the domain, one after the other.
+    `scans` are the brain voxels of all scans of the domain, one after the other.
     """
     positions, intensities, references = scans
     terms = mixture_terms(references)
@@ -115,15 +112,7 @@ def fit_contrast_model(scans: ScanContrasts) -> ContrastModel:
 def fit_contrast_models(domains: Brains) -> dict[str, ContrastModel]:
     """Return the contrast models of domains, each fitted on its first scans; one scan is enough.
 
-    Parameters
-    ----------
-    domains
-        Training scans by domain, on a template grid; other grids than that of 2 mm are resampled.
-
-    Raises
-    ------
-    MrharmonyError
-        If a domain has no scan.
+    Scans lie on a template grid; other grids than that of 2 mm are resampled.
     """
     require_brains(domains)
     return {
@@ -146,10 +135,8 @@ def save_contrast_models(directory: Path, contrast_models: Mapping[str, Contrast
 def load_contrast_models(directory: Path) -> dict[str, ContrastModel]:
     """Return the contrast models that `save_contrast_models` wrote.
 
-    Raises
-    ------
-    MrharmonyError
-        If there are none, they are damaged, or belong to another network than the shipped one.
+    Raises `MrharmonyError` where they are missing, damaged, or belong to another network than the shipped
+    one.
     """
     path = directory / CONTRAST_MODELS
     fitted, lattice = load_fitted(path), LockSettings().lattice()
@@ -172,13 +159,7 @@ def load_contrast_models(directory: Path) -> dict[str, ContrastModel]:
 
 
 def contrast_model_of(contrast_models: Mapping[str, ContrastModel], target: Domain) -> ContrastModel:
-    """Return a target domain's contrast model.
-
-    Raises
-    ------
-    MrharmonyError
-        If there is none of that name.
-    """
+    """Return a target domain's contrast model; raises `MrharmonyError` where there is none."""
     if target.name not in contrast_models:
         raise MrharmonyError(
             f"Unknown target domain {target.name}: it has no contrast model here. Choose one of: "

@@ -33,13 +33,7 @@ class Fitted(NamedTuple):
     arrays: Mapping[str, NDArray[np.generic]]
 
     def row(self, domain: Domain) -> int:
-        """Return a domain's row.
-
-        Raises
-        ------
-        MrharmonyError
-            If the method was not fitted on that domain.
-        """
+        """Return a domain's row; raises `MrharmonyError` where the method was not fitted on that domain."""
         if domain.name not in self.domains:
             known = ", ".join(sorted(self.domains))
             raise MrharmonyError(f"Unknown domain {domain.name}; choose one of: {known}.")
@@ -47,13 +41,7 @@ class Fitted(NamedTuple):
 
 
 def require_brains(domains: Brains, least: int = 1) -> None:
-    """Refuse a fit without domains or with too few scans of one.
-
-    Raises
-    ------
-    MrharmonyError
-        If there is no domain, or one has fewer than `least` scans.
-    """
+    """Refuse a fit without domains, or with fewer than `least` scans of one."""
     if not domains:
         raise MrharmonyError("No domains to fit a method on; give training scans of at least one.")
     for name, brains in domains.items():
@@ -62,13 +50,7 @@ def require_brains(domains: Brains, least: int = 1) -> None:
 
 
 def masked(brain: CanonicalBrain) -> FloatArray:
-    """Return a brain's intensities, shape (n,).
-
-    Raises
-    ------
-    MrharmonyError
-        If the mask is empty or an intensity in it is not finite.
-    """
+    """Return a brain's intensities, shape (n,); refuses an empty mask and intensities that are not finite."""
     intensities = brain.volume.voxels[brain.mask]
     if intensities.size == 0 or not np.isfinite(intensities).all():
         raise MrharmonyError("No finite brain intensities to harmonize; look at the brain mask.")
@@ -82,12 +64,6 @@ def save_fitted(path: Path, fitted: Fitted) -> None:
 
 
 def load_fitted(path: Path) -> Fitted:
-    """Read what `save_fitted` wrote.
-
-    Raises
-    ------
-    MrharmonyError
-        If the file is missing, damaged or of another kind.
-    """
+    """Read what `save_fitted` wrote; raises `MrharmonyError` where it is missing or damaged."""
     with open_tensors(path, "a fitted method", "fit the method again") as file:
         return Fitted(tuple(file.record("domains")), file.tensors())

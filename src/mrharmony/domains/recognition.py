@@ -20,15 +20,7 @@ STRANGE = 0.06  # scans of known scanners are nearer to their own domain, NSK an
 
 
 class Recognition(NamedTuple):
-    """The domain whose contrast of a scan's head is nearest to the scan.
-
-    Parameters
-    ----------
-    name
-        Of the domain.
-    distance
-        Root mean square of scan minus contrast, canonical units.
-    """
+    """The domain whose contrast of a scan's head is nearest to the scan; distance in canonical units."""
 
     name: str
     distance: float
@@ -46,14 +38,9 @@ def recognise(contrast_models: Mapping[str, ContrastModel], scan: ScanContrasts)
 
 
 def source_findings(source: Domain | None, distance: float) -> tuple[Finding, ...]:
-    """Return a warning where a scan is strange to its source, or to all domains if the source is unknown.
+    """Return a warning where a scan is strange to its source, or to all domains if the source is None.
 
-    Parameters
-    ----------
-    source
-        The domain that the scan is said to come from, None where it is unknown.
-    distance
-        To the source, else to the nearest domain, canonical units.
+    `distance` is that to the source, else to the nearest domain, canonical units.
     """
     if distance <= STRANGE:
         return ()

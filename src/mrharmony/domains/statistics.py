@@ -62,13 +62,7 @@ def region_lattice() -> BilateralGrid:
 
 
 def brain_statistics(brain: CanonicalBrain) -> DomainStatistics:
-    """Return the statistics of a single scan.
-
-    Raises
-    ------
-    MrharmonyError
-        If the mask is empty or an intensity in it is not finite.
-    """
+    """Return the statistics of a single scan; raises as `masked`."""
     intensities = masked(brain)
     voxel_mm3 = abs(float(np.linalg.det(brain.volume.affine[:3, :3])))
     histograms = _regional_histograms(brain.positions(), intensities) * voxel_mm3
@@ -79,13 +73,7 @@ def brain_statistics(brain: CanonicalBrain) -> DomainStatistics:
 
 
 def fit_statistics(domains: Mapping[str, Iterable[CanonicalBrain]]) -> dict[str, DomainStatistics]:
-    """Return each domain's statistics, averaged over its scans; scans are taken one at a time.
-
-    Raises
-    ------
-    MrharmonyError
-        If a domain has no scan.
-    """
+    """Return each domain's statistics, averaged over one or more scans, which are taken one at a time."""
     return {
         name: _average(name, [brain_statistics(brain) for brain in brains])
         for name, brains in domains.items()
@@ -93,13 +81,7 @@ def fit_statistics(domains: Mapping[str, Iterable[CanonicalBrain]]) -> dict[str,
 
 
 def target_statistics(statistics: Mapping[str, DomainStatistics], target: Domain) -> DomainStatistics:
-    """Return a target domain's statistics.
-
-    Raises
-    ------
-    MrharmonyError
-        If there are none of that name.
-    """
+    """Return a target domain's statistics; raises `MrharmonyError` where there are none."""
     if target.name not in statistics:
         known = ", ".join(sorted(statistics))
         raise MrharmonyError(f"Unknown target domain {target.name}; choose one of: {known}.")
@@ -117,13 +99,7 @@ def save_statistics(path: Path, statistics: Mapping[str, DomainStatistics]) -> N
 
 
 def load_statistics(path: Path) -> dict[str, DomainStatistics]:
-    """Read what `save_statistics` wrote.
-
-    Raises
-    ------
-    MrharmonyError
-        If the file is missing, damaged or of another kind.
-    """
+    """Read what `save_statistics` wrote; raises `MrharmonyError` where it is missing or damaged."""
     with open_tensors(path, "a file of domain statistics", "restore it, or train the model again") as file:
         return {
             name: DomainStatistics(

@@ -29,23 +29,10 @@ class SeededHarmonizer(Protocol):
 def spread(
     method: SeededHarmonizer, scan: PreparedScan, source: Domain | None, target: Domain, seed: int = 0
 ) -> FloatArray:
-    """Return the standard deviation of the harmonized intensities over seeds.
+    """Return the standard deviation of the harmonized intensities over `SEEDS` seeds from `seed` on.
 
-    Parameters
-    ----------
-    method, scan, source, target
-        As in `Harmonizer.harmonize`.
-    seed
-        The first of the `SEEDS` seeds.
-
-    Returns
-    -------
     Canonical units, native grid, shape (i, j, k); 0 outside the brain, and everywhere if source = target.
-
-    Raises
-    ------
-    MrharmonyError
-        If the target domain is unknown.
+    Source and target are as in `Harmonizer.harmonize`.
     """
     positions, intensities = scan.positions(scan.brain_mask), brain_intensities(scan)
     transforms = method.transforms(scan, source, target, range(seed, seed + SEEDS))

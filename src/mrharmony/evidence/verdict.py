@@ -24,11 +24,11 @@ class Limit(NamedTuple):
     least: bool = False
 
     def is_passed(self, figure: float) -> bool:
-        """Return whether the figure brings a warning; NaN does."""
+        """Whether the figure brings a warning; NaN does."""
         return not self._keeps(figure, self.warn)
 
     def is_failed(self, figure: float) -> bool:
-        """Return whether the figure refuses the scan; NaN does."""
+        """Whether the figure refuses the scan; NaN does."""
         return self.fail is not None and not self._keeps(figure, self.fail)
 
     def fault(self, name: str, figure: float) -> str:

@@ -26,16 +26,14 @@ from mrharmony.prepare.receive_field import n4_bias_field
 class BiasFirstRule:
     """The scan without its residual bias field, its quantiles matched to the target's.
 
-    Parameters
-    ----------
-    fitted
-        `quantiles` of each domain's corrected training scans at `LANDMARKS`, a row a domain.
+    Of `fitted`, `quantiles` has those of each domain's corrected training scans at `LANDMARKS`, a row a
+    domain.
     """
 
     fitted: Fitted
 
     def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
-        """Return the corrected scan with the target's quantiles; the source makes no difference."""
+        """As `Harmonizer.intensities`; the source makes no difference."""
         del source
         quantiles = np.asarray(self.fitted.arrays["quantiles"][self.fitted.row(target)])
         corrected, before = scan.once(_correct)
@@ -43,13 +41,7 @@ class BiasFirstRule:
 
 
 def fit_after_bias(domains: Brains) -> Fitted:
-    """Return the mean quantiles of each domain's training scans after another N4.
-
-    Raises
-    ------
-    MrharmonyError
-        If a domain has no scan.
-    """
+    """Return the mean quantiles of each domain's training scans after another N4."""
     require_brains(domains)
     quantiles = [
         np.mean([brain_statistics(_corrected(brain)).quantiles for brain in brains], axis=0)

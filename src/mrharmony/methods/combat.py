@@ -36,22 +36,16 @@ _TINY = 1e-3
 class CombatRule:
     """Each voxel's location and spread in the source domain to those in the target domain.
 
-    Parameters
-    ----------
-    fitted
-        `mask`: the voxels that were fitted, on the 2 mm grid; `locations` and `spreads` of those voxels in
-        canonical units, a row a domain. Other voxels go like the nearest fitted one.
+    Of `fitted`, `mask` has the voxels that were fitted, on the 2 mm grid; `locations` and `spreads` are of
+    those voxels in canonical units, a row a domain. Other voxels go like the nearest fitted one.
     """
 
     fitted: Fitted
 
     def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
-        """Return the scan with location and spread of the target; exactly itself if source is target.
+        """As `Harmonizer.intensities`; exactly the scan itself if source is target.
 
-        Raises
-        ------
-        MrharmonyError
-            If the target is unknown, or the source: a single scan has no batch effect of its own.
+        The source must be known: a single scan has no batch effect of its own.
         """
         after = self.fitted.row(target)
         if source is None or source.name not in self.fitted.domains:
@@ -88,11 +82,8 @@ def fit_combat(domains: Brains) -> Fitted:
     """Return each domain's location and spread at every voxel, from smoothed training scans.
 
     Spreads are fitted if every domain has `SCALES_FROM` scans, otherwise locations alone (`mean_only`).
-
-    Raises
-    ------
-    MrharmonyError
-        If a domain has fewer than two scans, a scan lies on another grid, or the fit has no solution.
+    Raises `MrharmonyError` where a domain has fewer than two scans, a scan lies on another grid, or there is
+    no solution.
     """
     require_brains(domains, least=2)
     brains = [brain for domain in domains.values() for brain in domain]

@@ -72,13 +72,7 @@ class CycleGanHarmonizer:
     name: str = CYCLEGAN
 
     def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
-        """Return what the generator makes of the scan; a scan that stays in its domain is left as it is.
-
-        Raises
-        ------
-        MrharmonyError
-            If the source is unknown, or has no pair with the target.
-        """
+        """As `Harmonizer.intensities`; a scan that stays in its domain is left as it is."""
         generator = self._generator(source, target)
         if generator is None:
             return on_brain(scan, brain_intensities(scan))
@@ -89,7 +83,7 @@ class CycleGanHarmonizer:
         return at_native_voxels(scan, brain.volume.with_voxels(image), Grid.working(STATISTICS_ZOOM))
 
     def harmonize(self, scan: PreparedScan, source: Domain | None, target: Domain) -> HarmonizedVolume:
-        """Return the harmonized scan with evidence; raises what `intensities` does."""
+        """As `Harmonizer.harmonize`."""
         voxels = self.intensities(scan, source, target)
         provenance = {"method": self.name, "lock": self.lock is not None}
         return in_target_units(scan, voxels, source, target, self.statistics, provenance)
@@ -137,6 +131,8 @@ def train_cyclegan(
 ) -> CycleGanHarmonizer:
     """Return the method with one model for each of the pairs; an interrupted call is taken up.
 
+    Raises `MrharmonyError` where there is no pair of two domains, or a domain of one has no scans.
+
     Parameters
     ----------
     domains
@@ -149,11 +145,6 @@ def train_cyclegan(
         Folder of the checkpoints.
     device
         Where to train.
-
-    Raises
-    ------
-    MrharmonyError
-        If there is no pair of two domains, or a domain of one has no scans.
     """
     require_pairs(pairs)
     used = {name: domains.get(name, ()) for pair in pairs for name in pair}
@@ -166,13 +157,7 @@ def train_cyclegan(
 
 
 def require_pairs(pairs: Sequence[tuple[str, str]]) -> None:
-    """Refuse pairs that cannot be trained whatever the scans are.
-
-    Raises
-    ------
-    MrharmonyError
-        If there is none, or a domain is paired with itself.
-    """
+    """Refuse pairs that cannot be trained whatever the scans are: none, or a domain with itself."""
     if not pairs:
         raise MrharmonyError("cyclegan is trained for pairs of domains; name one: pairs=[('A', 'B')].")
     for one, other in pairs:
@@ -181,13 +166,7 @@ def require_pairs(pairs: Sequence[tuple[str, str]]) -> None:
 
 
 def load_cyclegan(directory: Path, settings: MethodSettings = _DEFAULTS) -> CycleGanHarmonizer:
-    """Return the method with the pairs that `save` wrote to a directory; without the lock unless it is True.
-
-    Raises
-    ------
-    MrharmonyError
-        If its files are missing or damaged.
-    """
+    """Return the method that `save` left in a directory, without the lock unless that is set."""
     statistics, pairs = load_statistics(directory / STATISTICS), load_pairs(directory)
     return CycleGanHarmonizer(statistics, pairs, LockSettings() if settings.lock else None)
 

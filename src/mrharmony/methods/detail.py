@@ -68,15 +68,7 @@ class Detail:
 def fit_details(domains: Brains) -> dict[str, Detail]:
     """Return the detail of domains over all of their scans.
 
-    Parameters
-    ----------
-    domains
-        Training scans by domain, on a template grid; other grids than that of 2 mm are resampled.
-
-    Raises
-    ------
-    MrharmonyError
-        If a domain has no scan, or a scan's mask is empty or holds intensities that are not finite.
+    The scans lie on a template grid; other grids than that of 2 mm are resampled.
     """
     require_brains(domains)
     return {
@@ -106,13 +98,7 @@ def save_details(directory: Path, details: Mapping[str, Detail]) -> None:
 
 
 def load_details(directory: Path) -> dict[str, Detail]:
-    """Return the details that `save_details` wrote; none where a model has no such file.
-
-    Raises
-    ------
-    MrharmonyError
-        If the file is damaged or of another kind.
-    """
+    """Return the details that `save_details` wrote; none where a model has no such file."""
     path = directory / DETAIL
     if not path.exists():
         return {}
@@ -132,13 +118,7 @@ def load_details(directory: Path) -> dict[str, Detail]:
 
 
 def detail_of(details: Mapping[str, Detail], target: Domain) -> Detail:
-    """Return a target domain's detail.
-
-    Raises
-    ------
-    MrharmonyError
-        If there is none of that name, or none at all.
-    """
+    """Return a target domain's detail; raises `MrharmonyError` where there is none."""
     if target.name not in details:
         known = f"known is that of {', '.join(sorted(details))}" if details else "there is none at all"
         raise MrharmonyError(
@@ -153,19 +133,9 @@ def transfer_detail(
 ) -> HarmonizedVolume:
     """Return a harmonized scan with the target's detail, or as it is where the gate says so.
 
-    Parameters
-    ----------
-    scan, locked
-        The prepared scan, and the scan through the lock, 0 outside the brain.
-    target
-        Detail of the target domain.
-    statistics
-        Of the target domain, for the evidence.
-
-    Returns
-    -------
-    With the evidence on what is returned, `detail` in the provenance, and a finding on what the gate did.
-    What the lock's verdict warned of stays a warning: a filter is no remedy.
+    `locked` is the scan through the lock, 0 outside the brain; `target` and `statistics` are of the target
+    domain. The evidence is on what is returned, the provenance has `detail`, and a finding says what the gate
+    did. What the lock's verdict warned of stays a warning: a filter is no remedy.
     """
     canonical = _as_prepared(scan, locked)
     gains = target.gains(log_spectrum(brain_on_grid(canonical)))

@@ -29,23 +29,11 @@ _LEAST = 1e-9  # power per voxel, far below noise: the logarithm of a constant b
 
 
 def log_spectrum(brain: CanonicalBrain) -> NDArray[np.float64]:
-    """Return the logarithm of a brain's mean power in each bin of (|fx|, |fy|, |fz|).
+    """Return the logarithm of a brain's mean power in each bin of (|fx|, |fy|, |fz|), shape (6, 6, 6).
 
-    Parameters
-    ----------
-    brain
-        Canonical units, on the 2 mm template grid.
-
-    Returns
-    -------
-    NDArray
-        Shape (6, 6, 6); bins of equal width from 0 to 0.25 cycles per mm along right, anterior, superior.
-        White noise of standard deviation s adds s² to the power of every bin.
-
-    Raises
-    ------
-    MrharmonyError
-        If the mask is empty or an intensity in it is not finite.
+    Bins have equal width from 0 to 0.25 cycles per mm along right, anterior, superior. White noise of
+    standard deviation s adds s² to the power of every bin. The brain lies on the 2 mm template grid; raises
+    as `masked`.
     """
     masked(brain)
     (box,) = find_objects(brain.mask.astype(np.uint8))
@@ -63,13 +51,6 @@ def local_residual(voxels: FloatArray, mask: BoolArray, zooms: tuple[float, floa
 
     r = s - (G * m s) / (G * m) with mask m and Gaussian G (normalized convolution, Knutsson & Westin 1993):
     what lies outside the mask makes no difference, and a constant brain has no residual.
-
-    Parameters
-    ----------
-    voxels, mask
-        Shape (i, j, k).
-    zooms
-        Voxel size, mm.
     """
     sigmas = [_SMOOTH_MM / zoom for zoom in zooms]
     inside = gaussian_filter(mask.astype(np.float32), sigmas, mode="constant", truncate=3)
@@ -132,19 +113,7 @@ def filter_brain(
 
 
 def gain_at(frequency: FloatArray, gains: NDArray[np.float64]) -> FloatArray:
-    """Return the gain at frequencies of the template.
-
-    Parameters
-    ----------
-    frequency
-        Cycles per mm, shape (3, ...).
-    gains
-        As in `filter_brain`.
-
-    Returns
-    -------
-    Shape (...): between 1 and the nearest gains.
-    """
+    """Return the gain, between 1 and the nearest `gains`, at frequencies (3, ...) in cycles per mm."""
     places = np.abs(frequency) * np.float32(BINS / HIGHEST) - np.float32(0.5)
     full = map_coordinates(gains.astype(np.float32), places, order=1, mode="nearest")
     begin, end = _ONSET
@@ -154,20 +123,9 @@ def gain_at(frequency: FloatArray, gains: NDArray[np.float64]) -> FloatArray:
 
 
 def frequencies(sizes: list[int], to_template: Matrix) -> FloatArray:
-    """Return the template frequency of each coefficient of `rfftn`, cycles per mm.
+    """Return the template frequency of each coefficient of `rfftn`, cycles per mm, (3, i, j, k // 2 + 1).
 
     A wave of k cycles per voxel has the frequency f = A⁻ᵀ k, where A takes voxels to template mm.
-
-    Parameters
-    ----------
-    sizes
-        i, j, k of the volume that is transformed.
-    to_template
-        A, shape (4, 4).
-
-    Returns
-    -------
-    Shape (3, i, j, k // 2 + 1).
     """
     i, j, k = sizes
     axes = np.meshgrid(fft.fftfreq(i), fft.fftfreq(j), fft.rfftfreq(k), indexing="ij", sparse=True)

@@ -39,17 +39,7 @@ from mrharmony.prepare.prepared import PreparedScan
 
 
 class SampledContrasts:
-    """A scan's contrasts in the domains of a model: sampled when first asked for, then kept for more targets.
-
-    Parameters
-    ----------
-    model
-        The compact model.
-    scan
-        The prepared scan.
-    settings
-        Of the sampling.
-    """
+    """A scan's contrasts in the domains of a model, each sampled when first asked for, and then kept."""
 
     def __init__(self, model: LatentModel, scan: PreparedScan, settings: SamplingSettings) -> None:
         brain, self.mask = scan.canonical(model.grid)
@@ -64,12 +54,8 @@ class SampledContrasts:
     def of(self, domain: Domain, source: Domain | None = None) -> Volume:
         """Return the contrast in a domain that the model knows, on the model's grid, canonical units.
 
-        The source makes a difference to DDIB only, which inverts the scan under the source's prompt.
-
-        Raises
-        ------
-        MrharmonyError
-            If DDIB is to sample and the source is unknown.
+        The source makes a difference to DDIB only, which inverts the scan under the source's prompt and
+        refuses an unknown one.
         """
         inverted = inversion_domain(self._settings, source)
         key = domain.name, inverted.name if inverted else None
@@ -152,20 +138,6 @@ class DiffusionHarmonizer:
         the same structure: errors that both share cancel, and source = target is exactly the identity. DDIB
         takes both from the scan's own noise, inverted under the source's prompt. Without a known source the
         fit is absolute, from the scan itself, as the autoencoder sees it, to the target's contrast.
-
-        Parameters
-        ----------
-        scan
-            The prepared scan.
-        source, target
-            Domains that the model knows; `source` is None where the scan's domain is unknown.
-        contrasts
-            Those of the scan; by default they are kept with it.
-
-        Raises
-        ------
-        MrharmonyError
-            If the model has no statistics of a domain, or DDIB is to sample and the source is unknown.
         """
         contrasts = contrasts or scan.once(self.contrasts)
         made = contrasts.of(target, source)
@@ -185,23 +157,17 @@ class DiffusionHarmonizer:
     def transforms(
         self, scan: PreparedScan, source: Domain | None, target: Domain, seeds: Sequence[int]
     ) -> Iterator[BilateralGrid]:
-        """Yield the transforms that follow from other noise, one a seed.
-
-        Raises
-        ------
-        MrharmonyError
-            If the model does not know a domain.
-        """
+        """Yield the transforms that follow from other noise, one a seed."""
         for seed in seeds:
             sampling = self.sampling.model_copy(update={"seed": seed})
             yield replace(self, sampling=sampling).transform(scan, source, target)
 
     def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
-        """Return the scan through the lock; see `Harmonizer.intensities`."""
+        """As `Harmonizer.intensities`."""
         return render(scan, self.transform(scan, source, target))
 
     def harmonize(self, scan: PreparedScan, source: Domain | None, target: Domain) -> HarmonizedVolume:
-        """Return the harmonized scan with evidence; see `Harmonizer.harmonize`."""
+        """As `Harmonizer.harmonize`."""
         transform = self.transform(scan, source, target)
         return through_lock(scan, transform, self.name, source, target, self.statistics, self.extent)
 
@@ -213,13 +179,7 @@ class DiffusionHarmonizer:
 
 
 def load_diffusion(directory: Path, settings: MethodSettings) -> DiffusionHarmonizer:
-    """Return the method with the latent diffusion model of a directory.
-
-    Raises
-    ------
-    MrharmonyError
-        If the model or its statistics are missing or damaged, or the device is not there.
-    """
+    """Return the method with the latent diffusion model of a directory."""
     model = load_model(directory).to(choose_device(settings.device))
     sampling = settings.sampling or SamplingSettings(seed=settings.seed)
     return DiffusionHarmonizer(

@@ -49,35 +49,17 @@ class ImageToImageHarmonizer:
     name: str = "img2img"
 
     def pictures(self, scan: PreparedScan, target: Domain) -> tuple[Volume, ...]:
-        """Return the selected pictures of a scan on the working grid, canonical units, not masked.
-
-        Raises
-        ------
-        MrharmonyError
-            If the settings ask for structure and the model takes none, or the scan has no brain.
-        """
+        """Return the selected pictures of a scan on the working grid, canonical units, not masked."""
         brain, _ = scan.canonical(self.grid)
         return translate_brain(self.model, brain, target.prompt, self.settings)
 
     def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
-        """Return the selected picture, or the scan through the lock; see `Harmonizer.intensities`.
-
-        Raises
-        ------
-        MrharmonyError
-            If the model does not know the target, or all images are selected (`harmonize_all`).
-        """
+        """As `Harmonizer.intensities`; refuses where all images are selected (`harmonize_all`)."""
         self._require_one()
         return self._all_intensities(scan, source, target)[0]
 
     def harmonize(self, scan: PreparedScan, source: Domain | None, target: Domain) -> HarmonizedVolume:
-        """Return the harmonized scan with evidence.
-
-        Raises
-        ------
-        MrharmonyError
-            As `intensities`.
-        """
+        """As `Harmonizer.harmonize`; refuses where all images are selected (`harmonize_all`)."""
         self._require_one()
         return self.harmonize_all(scan, source, target)[0]
 
@@ -92,13 +74,7 @@ class ImageToImageHarmonizer:
         )
 
     def save(self, directory: Path) -> None:
-        """Refuse: the method runs the diffusion model of a directory and has nothing of its own.
-
-        Raises
-        ------
-        MrharmonyError
-            Always.
-        """
+        """Refuse: the method runs the diffusion model of a directory and has nothing of its own."""
         raise MrharmonyError(f"{directory}: img2img learns nothing. Copy the directory of its model.")
 
     def _require_one(self) -> None:
@@ -135,15 +111,7 @@ class ImageToImageHarmonizer:
 
 
 def load_image_to_image(directory: Path, settings: MethodSettings) -> ImageToImageHarmonizer:
-    """Return image-to-image with the model of a directory: an adapted Stable Diffusion, or a compact model.
-
-    With the lock unless `settings.lock` is False.
-
-    Raises
-    ------
-    MrharmonyError
-        If the model or its statistics are missing or damaged, or the device is not there.
-    """
+    """Return the method with a directory's model, adapted or compact; with the lock unless that is False."""
     card, place = read_card(directory), choose_device(settings.device)
     model: PictureModel
     if card.dreambooth is None:

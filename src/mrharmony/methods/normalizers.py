@@ -51,7 +51,7 @@ class _Normalizer(NamedTuple):
 
 @dataclass(frozen=True)
 class LineRule:
-    """The line from the scan's levels to the target's.
+    """The line from the scan's levels to the target's; of `fitted`, `levels` has a row a domain.
 
     Parameters
     ----------
@@ -61,39 +61,25 @@ class LineRule:
         `fcm`: mean of white matter by fuzzy c-means clustering.
         `kde`: mode of white matter in a kernel density estimate.
         `lsq`: means of the three tissues by fuzzy c-means, one factor in the least squares sense.
-    fitted
-        `levels`, a row a domain.
     """
 
     name: str
     fitted: Fitted
 
     def line(self, scan: PreparedScan, target: Domain) -> Line:
-        """Return the line that takes the scan to the target.
-
-        Raises
-        ------
-        MrharmonyError
-            If the target domain is unknown or the scan's levels cannot be estimated.
-        """
+        """Return the line that takes the scan to the target."""
         levels = np.asarray(self.fitted.arrays["levels"][self.fitted.row(target)], np.float64)
         return _NORMALIZERS[self.name].line(scan.once(_levels_of, self.name), levels)
 
     def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
-        """Return the scan on its line to the target; the source makes no difference."""
+        """As `Harmonizer.intensities`; the source makes no difference."""
         del source
         slope, intercept = self.line(scan, target)
         return on_brain(scan, slope * brain_intensities(scan) + intercept)
 
 
 def fit_levels(name: str, domains: Brains) -> Fitted:
-    """Return the mean levels of each domain's training scans.
-
-    Raises
-    ------
-    MrharmonyError
-        If a domain has no scan, or the levels of one cannot be estimated.
-    """
+    """Return the mean levels of each domain's training scans; raises as `scan_levels`."""
     require_brains(domains)
     levels = [np.mean([scan_levels(name, brain) for brain in brains], axis=0) for brains in domains.values()]
     return Fitted(tuple(domains), {"levels": np.array(levels)})
@@ -102,10 +88,7 @@ def fit_levels(name: str, domains: Brains) -> Fitted:
 def scan_levels(name: str, brain: CanonicalBrain) -> Levels:
     """Return a brain's levels: intercept and unit of the normalization, or the means of CSF, GM and WM.
 
-    Raises
-    ------
-    MrharmonyError
-        If the package finds none, in a constant image for instance.
+    Raises `MrharmonyError` where the package finds none, in a constant image for instance.
     """
     try:
         levels = _NORMALIZERS[name].levels(masked(brain))
@@ -164,22 +147,8 @@ class _BinnedWhiteStripe(WhiteStripeNormalizer):
 def binned_density(intensities: NDArray[np.floating], factor: float) -> tuple[Levels, Levels]:
     """Return `scipy.stats.gaussian_kde(intensities, factor)` at 80 intensities, from a fine histogram.
 
-    Parameters
-    ----------
-    intensities
-        Shape (n,).
-    factor
-        Bandwidth over the intensities' standard deviation.
-
-    Returns
-    -------
-    grid, density
-        From the least to the greatest intensity, each of shape (80,).
-
-    Raises
-    ------
-    NormalizationError
-        If all intensities are equal, or the factor is not above 0.
+    The grid runs from the least to the greatest intensity; grid and density have the shape (80,). `factor` is
+    the bandwidth over the intensities' standard deviation; `NormalizationError` if either is not above 0.
     """
     least, greatest = float(intensities.min()), float(intensities.max())
     bandwidth = factor * float(np.std(intensities, ddof=1, dtype=np.float64))

@@ -29,16 +29,13 @@ _LEAST_GAP = 1e-4  # canonical units between landmarks, so that the curve is def
 class NyulRule:
     """The scan's landmarks to the target's standard scale.
 
-    Parameters
-    ----------
-    fitted
-        `scales`: the standard scale of each domain in canonical units, a row a domain, shape (domains, 11).
+    Of `fitted`, `scales` has the standard scale of each domain in canonical units, shape (domains, 11).
     """
 
     fitted: Fitted
 
     def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
-        """Return the scan with the target's landmarks; the source makes no difference."""
+        """As `Harmonizer.intensities`; the source makes no difference."""
         del source
         scale = self.fitted.arrays["scales"][self.fitted.row(target)].astype(np.float64)
         return on_brain(scan, _piecewise(brain_intensities(scan), scan.once(_landmarks), scale))
@@ -48,11 +45,7 @@ def fit_scales(domains: Brains) -> Fitted:
     """Return the standard scale of each domain, from its own training scans.
 
     The scale runs from the mean 1st to the mean 99th percentile of those scans, so it is in canonical units.
-
-    Raises
-    ------
-    MrharmonyError
-        If a domain has no scan, or a scan no contrast.
+    Raises `MrharmonyError` where a domain has no scan, or a scan no contrast.
     """
     require_brains(domains)
     scales = [_standard_scale(name, brains) for name, brains in domains.items()]

@@ -63,22 +63,12 @@ class Harmonizer(Protocol):
     def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
         """Return canonical intensities in the target's contrast on the native grid, shape (i, j, k).
 
-        The part of `harmonize` that is the method's own: 0 outside the brain, without evidence.
-
-        Raises
-        ------
-        MrharmonyError
-            If the target domain is unknown, or the method cannot work from that source.
+        The part of `harmonize` that is the method's own: 0 outside the brain, without evidence. Raises
+        `MrharmonyError` where the target domain is unknown, or the method cannot work from that source.
         """
 
     def harmonize(self, scan: PreparedScan, source: Domain | None, target: Domain) -> HarmonizedVolume:
-        """Return the harmonized scan with evidence; `source` is None where the scan's domain is unknown.
-
-        Raises
-        ------
-        MrharmonyError
-            As `intensities`.
-        """
+        """Return the harmonized scan with evidence; raises as `intensities`; an unknown source is None."""
 
     def save(self, directory: Path) -> None:
         """Write what the method is loaded from; several methods may share a directory."""
@@ -97,13 +87,13 @@ class MethodSettings:
     extent
         `brain` sets voxels outside the brain to 0; `head` transforms all voxels.
     lock
-        Whether a generated picture goes through the anatomy lock; None leaves that to the method.
+        Whether a generated picture goes through the anatomy lock.
     detail
         Whether sharpness and noise follow the target's after the lock.
     sampling
-        How the diffusion model samples contrasts; None leaves that to the method.
+        How the diffusion model samples contrasts.
     translation
-        Strength, steps and weights of image-to-image; None leaves that to the method.
+        Strength, steps and weights of image-to-image. None here, in `sampling`, in `lock`: the method's own.
     """
 
     seed: int = 0
@@ -123,8 +113,7 @@ class Implementation(NamedTuple):
     load
         Opens what `Harmonizer.save` left in a directory.
     fit
-        Fits the method on training scans by domain, whose statistics are given too; None where a method is
-        trained with settings of its own.
+        Fits the method on training scans by domain, given their statistics; None where it trains networks.
     """
 
     load: Callable[[Path, MethodSettings], Harmonizer]

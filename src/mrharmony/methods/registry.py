@@ -99,13 +99,7 @@ class Method:
     options: Options = Options()
 
     def implementation(self) -> Implementation:
-        """Return the method's code.
-
-        Raises
-        ------
-        MrharmonyError
-            If an optional package is missing.
-        """
+        """Return the method's code; raises `MrharmonyError` where an optional package is missing."""
         if self.needs.package and self.needs.extra:
             require_extra(self.needs.package, self.needs.extra)
         return self.code(self.name)
@@ -115,13 +109,7 @@ class Method:
         return all((directory / file).exists() for file in self.needs.files)
 
     def settled(self, settings: MethodSettings) -> MethodSettings:
-        """Return the settings with the method's own defaults in the place of None.
-
-        Raises
-        ------
-        MrharmonyError
-            If a setting is given that the method does not take.
-        """
+        """Return the settings with the method's own defaults for None; refuses those it does not take."""
         takes = self.options
         if settings.sampling and not takes.sampling:
             raise MrharmonyError(f"{self.name}: samples no contrasts. {_choose('sampling')}.")
@@ -150,25 +138,13 @@ class Method:
 
 
 def method_named(name: str) -> Method:
-    """Return a method's entry.
-
-    Raises
-    ------
-    MrharmonyError
-        If there is no method of that name.
-    """
+    """Return a method's entry; raises `MrharmonyError` where there is none of that name."""
     _require(name, METHOD_NAMES)
     return next(method for method in METHODS if method.name == name)
 
 
 def require_method(name: str) -> None:
-    """Refuse a name that none of `FITTED_METHODS` has.
-
-    Raises
-    ------
-    MrharmonyError
-        If there is no such method.
-    """
+    """Refuse a name that none of `FITTED_METHODS` has."""
     _require(name, FITTED_METHODS)
 
 
@@ -185,16 +161,11 @@ def fit_method(
     Parameters
     ----------
     name
-        One of `FITTED_METHODS`.
+        One of `FITTED_METHODS`, else `MrharmonyError`.
     domains
         Training scans by domain, on the 2 mm template grid.
     statistics
         `fit_statistics(domains)` where it was taken already; several methods can share it.
-
-    Raises
-    ------
-    MrharmonyError
-        If there is no method of that name, it cannot be fitted on these scans, or a package is missing.
     """
     from mrharmony.domains.fitted import require_brains
     from mrharmony.domains.statistics import fit_statistics
@@ -209,11 +180,8 @@ def fit_method(
 def load_method(name: str, directory: Path, settings: MethodSettings = DEFAULTS) -> Harmonizer:
     """Return a method that `save` left in a model directory, ready to harmonize.
 
-    Raises
-    ------
-    MrharmonyError
-        If there is no method of that name, it does not take a setting, its files are missing or damaged, or a
-        package is missing.
+    Raises `MrharmonyError` where there is no method of that name, it does not take a setting, its files are
+    missing or damaged, or a package is missing.
     """
     method = method_named(name)
     settings = method.settled(settings)

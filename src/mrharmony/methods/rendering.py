@@ -42,22 +42,7 @@ def through_lock(
     statistics: Mapping[str, DomainStatistics],
     extent: Extent = "brain",
 ) -> HarmonizedVolume:
-    """Return a scan through its fitted transform, in the target's units, with evidence.
-
-    Parameters
-    ----------
-    scan, transform, extent
-        As of `render`.
-    method
-        Name of the method, for the provenance.
-    source, target, statistics
-        As of `in_target_units`.
-
-    Raises
-    ------
-    MrharmonyError
-        If the target domain is unknown.
-    """
+    """Return a scan through its fitted transform (`render`), in the target's units (`in_target_units`)."""
     voxels = render(scan, transform, extent)
     return in_target_units(scan, voxels, source, target, statistics, {"method": method}, extent)
 
@@ -82,16 +67,11 @@ def in_target_units(
     source, target
         The domains, `source` is None where it is unknown.
     statistics
-        Of every known domain, by name; they give the output its units.
+        Of every known domain, by name; they give the output its units. `MrharmonyError` without the target's.
     provenance
         Name of the method, and what else is worth a record.
     extent
         What was transformed.
-
-    Raises
-    ------
-    MrharmonyError
-        If the target domain is unknown.
     """
     scale = output_scale(scan, source, target, statistics)
     volume = scan.native.with_voxels(intensities * np.float32(scale))
@@ -143,34 +123,17 @@ def render(scan: PreparedScan, transform: BilateralGrid, extent: Extent = "brain
 def truth_fitted(scan: PreparedScan, truth: FloatArray) -> FloatArray:
     """Return a scan through the lock that is fitted to its truth: the best that any contrast could give.
 
-    Parameters
-    ----------
-    scan
-        The prepared scan.
-    truth
-        Canonical intensities of the true target scan at the scan's voxels, shape (i, j, k).
-
-    Returns
-    -------
-    Canonical intensities, shape (i, j, k), 0 outside the brain mask.
+    The truth is the true target scan at the scan's voxels; both in canonical units, shape (i, j, k), the
+    result 0 outside the brain mask.
     """
     mask = scan.brain_mask
     return render(scan, fit_bilateral_grid(brain_positions(scan), scan.intensities(mask), truth[mask]))
 
 
 def at_native_voxels(scan: PreparedScan, picture: Volume, grid: Grid) -> FloatArray:
-    """Return a picture's intensities at the voxels of a scan's brain, 0 outside, shape of the native scan.
+    """Return a picture on a grid of template space at the voxels of a scan's brain, 0 outside.
 
-    Interpolated linearly: what the grid cannot show is lost.
-
-    Parameters
-    ----------
-    scan
-        The prepared scan.
-    picture
-        Canonical units, on `grid`.
-    grid
-        In template space.
+    Interpolated linearly, on the scan's native grid: what the picture's grid cannot show is lost.
     """
     return on_brain(scan, _interpolated(scan, picture.voxels, grid))
 
@@ -178,15 +141,9 @@ def at_native_voxels(scan: PreparedScan, picture: Volume, grid: Grid) -> FloatAr
 def add_change(scan: PreparedScan, change: FloatArray) -> FloatArray:
     """Return a scan's canonical intensities plus a change, on the native grid, 0 outside the brain.
 
-    The scan keeps its own voxels; only the change is interpolated, linearly. A change finer than 2 mm is
-    therefore lost, and one that varies from voxel to voxel adds its own edges to the scan.
-
-    Parameters
-    ----------
-    scan
-        The prepared scan.
-    change
-        Canonical units, on `Grid.working(2.0)`, meaningful in the brain.
+    The scan keeps its own voxels; only the change, on `Grid.working(2.0)`, is interpolated, linearly. A
+    change finer than 2 mm is therefore lost, and one that varies from voxel to voxel adds its own edges to
+    the scan.
     """
     grid = Grid.working(STATISTICS_ZOOM)
     if lies_on(scan, grid):
@@ -204,25 +161,13 @@ def _interpolated(scan: PreparedScan, voxels: FloatArray, grid: Grid) -> FloatAr
 
 
 def filled_outward(voxels: FloatArray, mask: BoolArray) -> FloatArray:
-    """Return a volume in which each voxel outside the mask has the value of the nearest one inside.
-
-    Parameters
-    ----------
-    voxels, mask
-        Shape (i, j, k).
-    """
+    """Return a volume in which each voxel outside the mask has the value of the nearest one inside."""
     nearest = distance_transform_edt(~mask, return_distances=False, return_indices=True)
     return np.asarray(voxels[tuple(nearest)])
 
 
 def require_grid(brain: CanonicalBrain) -> None:
-    """Refuse a training brain that is not on the grid of all fits, `Grid.working(2.0)`.
-
-    Raises
-    ------
-    MrharmonyError
-        If its shape or affine is another one.
-    """
+    """Refuse a training brain that is not on the grid of all fits, `Grid.working(2.0)`."""
     grid, volume = Grid.working(STATISTICS_ZOOM), brain.volume
     if volume.shape != grid.shape or not np.allclose(volume.affine, grid.affine):
         size = "×".join(str(count) for count in volume.shape)

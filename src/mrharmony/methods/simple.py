@@ -30,28 +30,18 @@ class Rule(Protocol):
 
 @dataclass(frozen=True)
 class SimpleHarmonizer:
-    """A rule behind the protocol of all methods.
-
-    Parameters
-    ----------
-    name
-        Name of the method as users type it.
-    statistics
-        Of every known domain, by name; they give the output its units.
-    rule
-        What is done to the intensities.
-    """
+    """A rule behind the protocol of all methods; the domains' statistics give the output its units."""
 
     name: str
     statistics: Mapping[str, DomainStatistics]
     rule: Rule
 
     def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
-        """Return what the rule makes of the scan; see `Harmonizer.intensities`."""
+        """As `Harmonizer.intensities`."""
         return self.rule.intensities(scan, source, target)
 
     def harmonize(self, scan: PreparedScan, source: Domain | None, target: Domain) -> HarmonizedVolume:
-        """Return the harmonized scan with evidence; see `Harmonizer.harmonize`."""
+        """As `Harmonizer.harmonize`."""
         voxels = self.intensities(scan, source, target)
         return in_target_units(scan, voxels, source, target, self.statistics, {"method": self.name})
 

@@ -55,13 +55,7 @@ class Amplitudes(NamedTuple):
 
 
 def brain_spectrum(brain: CanonicalBrain) -> Spectrum:
-    """Return a brain's lowest frequencies, up to the largest of `BETAS`.
-
-    Raises
-    ------
-    MrharmonyError
-        If the brain is empty, not finite, or not on the 2 mm template grid.
-    """
+    """Return a brain's lowest frequencies, up to the largest of `BETAS`; refuses any grid but 2 mm."""
     require_grid(brain)
     intensities = masked(brain)
     mean = float(intensities.mean())
@@ -87,18 +81,8 @@ def mean_amplitudes(spectra: Sequence[Spectrum]) -> Amplitudes:
 def swap_change(spectrum: Spectrum, target: Amplitudes, beta: float) -> FloatArray:
     """Return the change that brings a brain's mean and amplitudes to the target's and keeps its phases.
 
-    Δ = F⁻¹[c · (A' / |c| - 1)] + (m' - m), with the brain's coefficients c and mean m, the target's A', m'.
-
-    Parameters
-    ----------
-    spectrum, target
-        Of the frequencies up to `beta`.
-    beta
-        Highest frequency along each axis, cycles per voxel of 2 mm.
-
-    Returns
-    -------
-    Canonical units, on the whole 2 mm template grid.
+    Δ = F⁻¹[c · (A' / |c| - 1)] + (m' - m), with the brain's coefficients c and mean m, the target's A', m',
+    all up to the frequency `beta`; in canonical units, on the whole 2 mm template grid.
     """
     gained = spectrum.low * (target.amplitudes / np.maximum(np.abs(spectrum.low), _TINY) - 1)
     coefficients = np.zeros((*_SHAPE[:2], _SHAPE[2] // 2 + 1), dtype=np.complex128)
@@ -126,10 +110,8 @@ _QUANTILES = np.linspace(0.005, 0.995, 100)
 class SpectrumRule:
     """The scan with the target's mean intensity and mean amplitudes of the lowest frequencies.
 
-    Parameters
-    ----------
-    fitted
-        `means` and `amplitudes`, a row a domain; `beta`, the highest frequency that is swapped.
+    Of `fitted`, `means` and `amplitudes` have a row a domain; `beta` is the highest frequency that is
+    swapped.
     """
 
     fitted: Fitted
@@ -140,7 +122,7 @@ class SpectrumRule:
         return float(self.fitted.arrays["beta"].item())
 
     def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
-        """Return the scan with the target's amplitudes; the source makes no difference."""
+        """As `Harmonizer.intensities`; the source makes no difference."""
         del source
         row = self.fitted.row(target)
         means, amplitudes = (np.asarray(self.fitted.arrays[name]) for name in ("means", "amplitudes"))
@@ -153,12 +135,7 @@ def fit_spectra(domains: Brains) -> Fitted:
 
     β is that of `BETAS` with the least sum of two mean squared errors, which need no paired scans: how far
     the quantiles of a scan that is sent to another domain stay from that domain's mean quantiles, and how
-    much a scan changes that is sent to its own domain, fitted without it.
-
-    Raises
-    ------
-    MrharmonyError
-        If a domain has fewer than two scans, or a scan lies on another grid.
+    much a scan changes that is sent to its own domain, fitted without it. Two scans a domain are the least.
     """
     require_brains(domains, least=2)
     spectra = {name: [brain_spectrum(brain) for brain in brains] for name, brains in domains.items()}

@@ -82,13 +82,7 @@ class SynthesisHarmonizer:
     transfers_detail: bool = False
 
     def with_detail(self) -> SynthesisHarmonizer:
-        """Return the method with detail transfer after the lock.
-
-        Raises
-        ------
-        MrharmonyError
-            If it transforms the whole head: detail is known of brains only.
-        """
+        """Return the method with detail transfer after the lock; refuses `extent='head'`."""
         if self.extent != "brain":
             raise MrharmonyError(
                 f"detail=True transforms only the brain. Leave it or extent='{self.extent}' out."
@@ -104,11 +98,6 @@ class SynthesisHarmonizer:
         from its contrast in the source to its contrast in the target, so that what the network gets wrong in
         both cancels. In the place of an unknown source stands the domain that the scan resembles; where it
         resembles none, the absolute fit is alone. From a domain to itself it is exactly the identity.
-
-        Raises
-        ------
-        MrharmonyError
-            If the target domain is unknown.
         """
         target_model = contrast_model_of(self.contrast_models, target)
         if source is not None and source.name == target.name:
@@ -134,13 +123,13 @@ class SynthesisHarmonizer:
         return recognise(self.contrast_models, scan_contrasts(scan))
 
     def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
-        """Return the scan through the lock, and its detail if asked for; see `Harmonizer.intensities`."""
+        """As `Harmonizer.intensities`."""
         if self.transfers_detail:
             return self.harmonize(scan, source, target).intensities()
         return render(scan, self.transform(scan, source, target))
 
     def harmonize(self, scan: PreparedScan, source: Domain | None, target: Domain) -> HarmonizedVolume:
-        """Return the harmonized scan with evidence; see `Harmonizer.harmonize`.
+        """As `Harmonizer.harmonize`.
 
         A scan that is strange to its source, or to all domains, gets a finding and at least the verdict
         `warn`.
@@ -189,26 +178,13 @@ class SynthesisHarmonizer:
 def fit_synthesis(domains: Brains, statistics: Mapping[str, DomainStatistics]) -> SynthesisHarmonizer:
     """Return the method with the domains' contrast models, fitted on their first scans, and their detail.
 
-    Parameters
-    ----------
-    domains
-        Training scans by domain, one or more, on a template grid; other grids than that of 2 mm are
-        resampled.
-    statistics
-        Of the same scans.
+    One scan a domain is enough, on a template grid; other grids than that of 2 mm are resampled.
     """
     return SynthesisHarmonizer(statistics, fit_contrast_models(domains), details=fit_details(domains))
 
 
 def load_synthesis(directory: Path, settings: MethodSettings = _DEFAULTS) -> SynthesisHarmonizer:
-    """Return the method that `save` left in a directory.
-
-    Raises
-    ------
-    MrharmonyError
-        If there are no contrast models, they are damaged, or belong to another network; the detail is
-        damaged; or detail is to be transferred in whole heads.
-    """
+    """Return the method that `save` left in a directory; raises as `load_contrast_models`."""
     method = SynthesisHarmonizer(
         load_statistics(directory / STATISTICS),
         load_contrast_models(directory),
@@ -230,14 +206,8 @@ _DARKEST = 1e-3  # of the brain, which the network tells from air by not being 0
 def perturbed_contrasts(brain: CanonicalBrain, contrasts: ScanContrasts, seed: int) -> ScanContrasts:
     """Return a scan with the reference contrasts of a perturbed copy; copies of odd seeds are mirrored.
 
-    Parameters
-    ----------
-    brain
-        The scan on the network's grid, whose middle is that of the template.
-    contrasts
-        Its own contrasts: positions and intensities stay what they are.
-    seed
-        Of the perturbation, at least 0.
+    The brain lies on the network's grid, whose middle is that of the template; the scan's own positions and
+    intensities stay what they are.
     """
     mask, voxels = brain.mask, _perturbed(brain, np.random.default_rng([seed, 1]))
     if seed % 2 == 0:

@@ -105,24 +105,18 @@ class ClassicalHarmonizer:
     extent: Extent = "brain"
 
     def transform(self, scan: PreparedScan, source: Domain | None, target: Domain) -> BilateralGrid:
-        """Return the transform of the scan's canonical intensities.
-
-        Raises
-        ------
-        MrharmonyError
-            If the target domain is unknown.
-        """
+        """Return the transform of the scan's canonical intensities."""
         domain = self.statistics.get(source.name) if source and self.name in _KNOWS_THE_SOURCE else None
         before = domain or scan.once(scan_statistics)
         curves = CURVES[self.name](before, target_statistics(self.statistics, target))
         return curves if self.extent == "brain" else curves.grounded()
 
     def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
-        """Return the scan through the curves; see `Harmonizer.intensities`."""
+        """As `Harmonizer.intensities`."""
         return render(scan, self.transform(scan, source, target))
 
     def harmonize(self, scan: PreparedScan, source: Domain | None, target: Domain) -> HarmonizedVolume:
-        """Return the harmonized scan with evidence; see `Harmonizer.harmonize`."""
+        """As `Harmonizer.harmonize`."""
         transform = self.transform(scan, source, target)
         return through_lock(scan, transform, self.name, source, target, self.statistics, self.extent)
 
@@ -132,13 +126,7 @@ class ClassicalHarmonizer:
 
 
 def load_curves(name: str, directory: Path, settings: MethodSettings) -> ClassicalHarmonizer:
-    """Return the method with the statistics of a model directory.
-
-    Raises
-    ------
-    MrharmonyError
-        If the statistics are missing or damaged.
-    """
+    """Return the method with the statistics of a model directory."""
     return ClassicalHarmonizer(name, load_statistics(directory / STATISTICS), settings.extent)
 
 
