@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from mrharmony.core.domain import Domain
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
+from mrharmony.core.tensors import open_tensors
 from mrharmony.core.volume import FloatArray
-from mrharmony.domains.fitted import Brains, Fitted, load_fitted, require_brains, save_fitted
+from mrharmony.domains.fitted import Brains, Fitted, require_brains, save_fitted
 from mrharmony.lock.bilateral_grid import BilateralGrid
 from mrharmony.lock.bounds import LockSettings
 from mrharmony.lock.gain_prior import fit_lock
@@ -135,27 +136,22 @@ def save_contrast_models(directory: Path, contrast_models: Mapping[str, Contrast
 def load_contrast_models(directory: Path) -> dict[str, ContrastModel]:
     """Return the contrast models that `save_contrast_models` wrote.
 
-    Raises `MrharmonyError` where they are missing, damaged, or belong to another network than the shipped
-    one.
+    Raises `MrharmonyError` where they are missing, damaged, or belong to another network than ours.
     """
-    path = directory / CONTRAST_MODELS
-    fitted, lattice = load_fitted(path), LockSettings().lattice()
-    try:
-        if bytes(fitted.arrays["network"]).hex() != network_hash():
+    path, lattice = directory / CONTRAST_MODELS, LockSettings().lattice()
+    current, references = network_hash(), shipped_network().references
+    with open_tensors(path, "contrast models of domains", "fit the method again") as file:
+        if bytes(file.tensor("network")).hex() != current:
             raise MrharmonyError(
                 f"{path}: fitted for another version's network. Fit it again: mrharmony train BIDS_DIR "
                 "--method synthesis --output DIR, or adapt from a current model."
             )
-        offsets = np.asarray(fitted.arrays["offsets"]).reshape(-1, *lattice.offsets.shape)
-        mixtures = np.asarray(fitted.arrays["mixtures"]).reshape(-1, shipped_network().references + 1)
+        offsets = file.tensor("offsets").reshape(-1, *lattice.offsets.shape)
+        mixtures = file.tensor("mixtures").reshape(-1, references + 1)
         return {
             name: ContrastModel(mixture, BilateralGrid(lattice.field_of_view, lattice.knots, part))
-            for name, mixture, part in zip(fitted.domains, mixtures, offsets, strict=True)
+            for name, mixture, part in zip(file.record("domains"), mixtures, offsets, strict=True)
         }
-    except (KeyError, ValueError, TypeError) as error:
-        raise MrharmonyError(
-            f"{path}: not contrast models of domains ({error}); fit the method again."
-        ) from error
 
 
 def contrast_model_of(contrast_models: Mapping[str, ContrastModel], target: Domain) -> ContrastModel:

@@ -73,7 +73,7 @@ def brain_statistics(brain: CanonicalBrain) -> DomainStatistics:
 
 
 def fit_statistics(domains: Mapping[str, Iterable[CanonicalBrain]]) -> dict[str, DomainStatistics]:
-    """Return each domain's statistics, averaged over one or more scans, which are taken one at a time."""
+    """Return each domain's statistics, averaged over one or more scans; they are taken one at a time."""
     return {
         name: _average(name, [brain_statistics(brain) for brain in brains])
         for name, brains in domains.items()

@@ -11,8 +11,6 @@ is structure that the source does not have; with p and o exchanged, structure th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -53,38 +51,29 @@ def structure_change(
         _block_means(np.where(mask, voxels / np.float32(unit), 0), factors) / np.maximum(share, 0.5)
         for voxels in (_toned(source, output, mask), output)
     )
-    near = _Neighbourhood.of(share > 0.5, [_REACH_MM / (z * f) for z, f in zip(zooms, factors, strict=True)])
-    return near.structure(expected, found)
+    sigmas = [_REACH_MM / (zoom * factor) for zoom, factor in zip(zooms, factors, strict=True)]
+    return _unexplained(expected, found, share > 0.5, sigmas)
 
 
-@dataclass(frozen=True)
-class _Neighbourhood:
-    """Gaussian means around every cell of the brain, over cells of the brain alone."""
+def _unexplained(
+    expected: FloatArray, found: FloatArray, inside: BoolArray, sigmas: list[float]
+) -> tuple[float, float]:
+    """Return what of `found` is not in `expected`, and the other way round."""
+    if not inside.any():
+        return 0.0, 0.0
+    weight = ndimage.gaussian_filter(inside.astype(np.float32), sigmas, truncate=3)[inside]
 
-    inside: BoolArray
-    sigmas: list[float]
-    weight: FloatArray
+    def mean(cells: FloatArray) -> FloatArray:
+        """Return the Gaussian means around the brain's cells, over cells of the brain alone, shape (n,)."""
+        smooth = ndimage.gaussian_filter(np.where(inside, cells, 0), sigmas, truncate=3)
+        return np.asarray(smooth[inside] / weight)
 
-    @classmethod
-    def of(cls, inside: BoolArray, sigmas: list[float]) -> _Neighbourhood:
-        weight = ndimage.gaussian_filter(inside.astype(np.float32), sigmas, truncate=3)[inside]
-        return cls(inside, sigmas, weight)
-
-    def mean(self, cells: FloatArray) -> FloatArray:
-        """Return the means around the brain's cells, shape (n,)."""
-        smooth = ndimage.gaussian_filter(np.where(self.inside, cells, 0), self.sigmas, truncate=3)
-        return np.asarray(smooth[self.inside] / self.weight)
-
-    def structure(self, expected: FloatArray, found: FloatArray) -> tuple[float, float]:
-        """Return what of `found` is not in `expected`, and the other way round."""
-        if not self.inside.any():
-            return 0.0, 0.0
-        means = self.mean(expected), self.mean(found)
-        variances = [self.mean(v * v) - m * m for v, m in zip((expected, found), means, strict=True)]
-        shared = self.mean(expected * found) - means[0] * means[1]  # covariance
-        old, new = (np.maximum(variance, 0) for variance in variances)
-        added, lost = new - shared**2 / (old + _NOISE), old - shared**2 / (new + _NOISE)
-        return _worst(added), _worst(lost)
+    means = mean(expected), mean(found)
+    variances = [mean(v * v) - m * m for v, m in zip((expected, found), means, strict=True)]
+    covariance = mean(expected * found) - means[0] * means[1]
+    old, new = (np.maximum(variance, 0) for variance in variances)
+    added, lost = new - covariance**2 / (old + _NOISE), old - covariance**2 / (new + _NOISE)
+    return _worst(added), _worst(lost)
 
 
 def _worst(variances: NDArray[np.floating]) -> float:

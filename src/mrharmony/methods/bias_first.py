@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mrharmony.core.domain import Domain
 from mrharmony.core.volume import FloatArray
@@ -26,8 +25,7 @@ from mrharmony.prepare.receive_field import n4_bias_field
 class BiasFirstRule:
     """The scan without its residual bias field, its quantiles matched to the target's.
 
-    Of `fitted`, `quantiles` has those of each domain's corrected training scans at `LANDMARKS`, a row a
-    domain.
+    Of `fitted`, `quantiles` has those of the corrected training scans at `LANDMARKS`, a row a domain.
     """
 
     fitted: Fitted
@@ -58,11 +56,6 @@ def _corrected(brain: CanonicalBrain) -> CanonicalBrain:
 
 def _correct(scan: PreparedScan) -> tuple[PreparedScan, DomainStatistics]:
     """Return the scan with the residual bias added to its bias field, and its statistics then."""
-    residual = _residual_field(scan)
+    residual = n4_bias_field(scan.native.with_voxels(scan.intensities()), scan.brain_mask)
     corrected = replace(scan, bias_field=scan.bias_field * residual)
     return corrected, brain_statistics(brain_on_grid(corrected))
-
-
-def _residual_field(scan: PreparedScan) -> NDArray[np.float32]:
-    corrected = scan.native.with_voxels(scan.intensities())
-    return n4_bias_field(corrected, scan.brain_mask)

@@ -82,8 +82,7 @@ def fit_combat(domains: Brains) -> Fitted:
     """Return each domain's location and spread at every voxel, from smoothed training scans.
 
     Spreads are fitted if every domain has `SCALES_FROM` scans, otherwise locations alone (`mean_only`).
-    Raises `MrharmonyError` where a domain has fewer than two scans, a scan lies on another grid, or there is
-    no solution.
+    Raises `MrharmonyError` where a domain has fewer than two scans, a scan another grid, the fit no solution.
     """
     require_brains(domains, least=2)
     brains = [brain for domain in domains.values() for brain in domain]

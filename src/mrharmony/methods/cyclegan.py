@@ -166,7 +166,7 @@ def require_pairs(pairs: Sequence[tuple[str, str]]) -> None:
 
 
 def load_cyclegan(directory: Path, settings: MethodSettings = _DEFAULTS) -> CycleGanHarmonizer:
-    """Return the method that `save` left in a directory, without the lock unless that is set."""
+    """Return the method that `save` left in a directory, without the lock unless `settings.lock`."""
     statistics, pairs = load_statistics(directory / STATISTICS), load_pairs(directory)
     return CycleGanHarmonizer(statistics, pairs, LockSettings() if settings.lock else None)
 

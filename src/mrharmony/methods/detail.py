@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from mrharmony.core.domain import Domain
 from mrharmony.core.findings import Finding, MrharmonyError
 from mrharmony.core.progress import track
-from mrharmony.domains.fitted import Brains, Fitted, load_fitted, require_brains, save_fitted
+from mrharmony.core.tensors import open_tensors
+from mrharmony.domains.fitted import Brains, Fitted, require_brains, save_fitted
 from mrharmony.domains.statistics import DomainStatistics
 from mrharmony.evidence.drift import Evidence, scan_evidence
 from mrharmony.evidence.verdict import Verdict
@@ -102,19 +103,15 @@ def load_details(directory: Path) -> dict[str, Detail]:
     path = directory / DETAIL
     if not path.exists():
         return {}
-    fitted = load_fitted(path)
-    try:
+    with open_tensors(path, "detail of domains", "fit the method again") as file:
         means, spreads = (
-            np.asarray(fitted.arrays[name], np.float64).reshape(-1, BINS, BINS, BINS)
+            np.asarray(file.tensor(name), np.float64).reshape(-1, BINS, BINS, BINS)
             for name in ("means", "spreads")
         )
-        rows = zip(means, spreads, fitted.arrays["scans"], strict=True)
-        details = [Detail(mean, spread, int(scans)) for mean, spread, scans in rows]
         if not (np.isfinite(means).all() and np.isfinite(spreads).all() and (spreads > 0).all()):
             raise ValueError("numbers out of range")
-        return dict(zip(fitted.domains, details, strict=True))
-    except (KeyError, ValueError, TypeError) as error:
-        raise MrharmonyError(f"{path}: not detail of domains ({error}); fit the method again.") from error
+        rows = zip(file.record("domains"), means, spreads, file.tensor("scans"), strict=True)
+        return {name: Detail(mean, spread, int(scans)) for name, mean, spread, scans in rows}
 
 
 def detail_of(details: Mapping[str, Detail], target: Domain) -> Detail:
@@ -137,7 +134,10 @@ def transfer_detail(
     domain. The evidence is on what is returned, the provenance has `detail`, and a finding says what the gate
     did. What the lock's verdict warned of stays a warning: a filter is no remedy.
     """
-    canonical = _as_prepared(scan, locked)
+    # As a prepared scan: the lock's output is in the target's units, its bias is gone.
+    canonical = replace(
+        scan, native=locked.volume, bias_field=np.ones_like(scan.bias_field), scale=locked.scale
+    )
     gains = target.gains(log_spectrum(brain_on_grid(canonical)))
     if (gains == 1).all():
         return _noted(locked, gains, "within the spread of the target's scans", None)
@@ -147,7 +147,7 @@ def transfer_detail(
     voxels = filter_brain(locked.volume.voxels, scan.brain_mask, to_template, gains)
     volume = locked.volume.with_voxels(voxels)
     evidence = scan_evidence(scan, volume, locked.scale, statistics)
-    if _is_worse(evidence, locked.evidence):
+    if _VERDICTS.index(evidence.verdict) > _VERDICTS.index(locked.evidence.verdict):
         return _noted(locked, gains, "the verdict would be worse", evidence)
     doubts = [reason for reason in locked.evidence.reasons if reason not in evidence.reasons]
     done = replace(locked, volume=volume, evidence=evidence.doubted(doubts))
@@ -157,16 +157,6 @@ def transfer_detail(
 def unchanged_detail(locked: HarmonizedVolume) -> HarmonizedVolume:
     """Return a scan that stays in its own domain, as it is, with the note that its detail was left alone."""
     return _noted(locked, np.ones((BINS,) * 3), "target is the scan's own domain", None)
-
-
-def _as_prepared(scan: PreparedScan, locked: HarmonizedVolume) -> PreparedScan:
-    """Return the harmonized scan as a prepared one: its units are the target's, its bias is gone."""
-    flat = np.ones_like(scan.bias_field)
-    return replace(scan, native=locked.volume, bias_field=flat, scale=locked.scale)
-
-
-def _is_worse(filtered: Evidence, locked: Evidence) -> bool:
-    return _VERDICTS.index(filtered.verdict) > _VERDICTS.index(locked.verdict)
 
 
 def _noted(

@@ -32,8 +32,7 @@ def log_spectrum(brain: CanonicalBrain) -> NDArray[np.float64]:
     """Return the logarithm of a brain's mean power in each bin of (|fx|, |fy|, |fz|), shape (6, 6, 6).
 
     Bins have equal width from 0 to 0.25 cycles per mm along right, anterior, superior. White noise of
-    standard deviation s adds s² to the power of every bin. The brain lies on the 2 mm template grid; raises
-    as `masked`.
+    standard deviation s adds s² to the power of every bin. The brain lies on the 2 mm template grid.
     """
     masked(brain)
     (box,) = find_objects(brain.mask.astype(np.uint8))

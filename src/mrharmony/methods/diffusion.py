@@ -57,7 +57,12 @@ class SampledContrasts:
         The source makes a difference to DDIB only, which inverts the scan under the source's prompt and
         refuses an unknown one.
         """
-        inverted = inversion_domain(self._settings, source)
+        if self._settings.ddib and source is None:
+            raise MrharmonyError(
+                "DDIB must know the domain that a scan comes from. "
+                "Name it with source=..., or leave ddib out."
+            )
+        inverted = source if self._settings.ddib else None
         key = domain.name, inverted.name if inverted else None
         if key not in self._sampled:
             start = self._noise(inverted) if inverted else None
@@ -74,23 +79,6 @@ class SampledContrasts:
         if source.name not in self._noises:
             self._noises[source.name] = invert_brain(self._model, self.encoded, source, self._settings)
         return self._noises[source.name]
-
-
-def inversion_domain(settings: SamplingSettings, source: Domain | None) -> Domain | None:
-    """Return the domain under whose prompt a scan is inverted; None where sampling starts from drawn noise.
-
-    Raises
-    ------
-    MrharmonyError
-        If there is to be an inversion and the source is unknown.
-    """
-    if not settings.ddib:
-        return None
-    if source is None:
-        raise MrharmonyError(
-            "DDIB must know the domain that a scan comes from. Name it with source=..., or leave ddib out."
-        )
-    return source
 
 
 @dataclass(frozen=True)
@@ -125,13 +113,7 @@ class DiffusionHarmonizer:
         """Return the contrasts of a scan, none of them sampled yet."""
         return SampledContrasts(self.model, scan, self.sampling)
 
-    def transform(
-        self,
-        scan: PreparedScan,
-        source: Domain | None,
-        target: Domain,
-        contrasts: SampledContrasts | None = None,
-    ) -> BilateralGrid:
+    def transform(self, scan: PreparedScan, source: Domain | None, target: Domain) -> BilateralGrid:
         """Return the transform of a scan's canonical intensities.
 
         With a known source the fit is relative, from the source domain's contrast to the target's contrast of
@@ -139,7 +121,7 @@ class DiffusionHarmonizer:
         takes both from the scan's own noise, inverted under the source's prompt. Without a known source the
         fit is absolute, from the scan itself, as the autoencoder sees it, to the target's contrast.
         """
-        contrasts = contrasts or scan.once(self.contrasts)
+        contrasts = scan.once(self.contrasts)
         made = contrasts.of(target, source)
         start = contrasts.round_trip() if source is None else contrasts.of(source, source)
         before, contrast = (np.maximum(volume.voxels[contrasts.mask], 0) for volume in (start, made))

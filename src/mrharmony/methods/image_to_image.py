@@ -111,7 +111,10 @@ class ImageToImageHarmonizer:
 
 
 def load_image_to_image(directory: Path, settings: MethodSettings) -> ImageToImageHarmonizer:
-    """Return the method with a directory's model, adapted or compact; with the lock unless that is False."""
+    """Return the method with a directory's model, an adapted Stable Diffusion or a compact one.
+
+    With the lock unless `settings.lock` is False.
+    """
     card, place = read_card(directory), choose_device(settings.device)
     model: PictureModel
     if card.dreambooth is None:

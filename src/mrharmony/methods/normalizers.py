@@ -148,7 +148,7 @@ def binned_density(intensities: NDArray[np.floating], factor: float) -> tuple[Le
     """Return `scipy.stats.gaussian_kde(intensities, factor)` at 80 intensities, from a fine histogram.
 
     The grid runs from the least to the greatest intensity; grid and density have the shape (80,). `factor` is
-    the bandwidth over the intensities' standard deviation; `NormalizationError` if either is not above 0.
+    the bandwidth over the intensities' standard deviation; `NormalizationError` if that is not above 0.
     """
     least, greatest = float(intensities.min()), float(intensities.max())
     bandwidth = factor * float(np.std(intensities, ddof=1, dtype=np.float64))

@@ -68,7 +68,7 @@ class Harmonizer(Protocol):
         """
 
     def harmonize(self, scan: PreparedScan, source: Domain | None, target: Domain) -> HarmonizedVolume:
-        """Return the harmonized scan with evidence; raises as `intensities`; an unknown source is None."""
+        """Return the harmonized scan with evidence; `source` is None where it is unknown."""
 
     def save(self, directory: Path) -> None:
         """Write what the method is loaded from; several methods may share a directory."""
@@ -93,7 +93,7 @@ class MethodSettings:
     sampling
         How the diffusion model samples contrasts.
     translation
-        Strength, steps and weights of image-to-image. None here, in `sampling`, in `lock`: the method's own.
+        Strength, steps and weights of image-to-image. None leaves this, `sampling` or `lock` to the method.
     """
 
     seed: int = 0

@@ -125,15 +125,14 @@ class Method:
             raise MrharmonyError(
                 f"{self.name}: cannot transfer detail. {_choose('detail')}, or leave detail=True out."
             )
-        if takes.sampling:
+        if takes.sampling and not settings.sampling:
             from mrharmony.networks.diffusion.sampling import SamplingSettings
 
-            return replace(settings, sampling=settings.sampling or SamplingSettings(seed=settings.seed))
-        if takes.translation:
+            settings = replace(settings, sampling=SamplingSettings(seed=settings.seed))
+        if takes.translation and not settings.translation:
             from mrharmony.networks.diffusion.translation import TranslationSettings
 
-            translation = settings.translation or TranslationSettings(seed=settings.seed)
-            settings = replace(settings, translation=translation)
+            settings = replace(settings, translation=TranslationSettings(seed=settings.seed))
         return replace(settings, lock=takes.lock if settings.lock is None else settings.lock)
 
 

@@ -141,9 +141,8 @@ def at_native_voxels(scan: PreparedScan, picture: Volume, grid: Grid) -> FloatAr
 def add_change(scan: PreparedScan, change: FloatArray) -> FloatArray:
     """Return a scan's canonical intensities plus a change, on the native grid, 0 outside the brain.
 
-    The scan keeps its own voxels; only the change, on `Grid.working(2.0)`, is interpolated, linearly. A
-    change finer than 2 mm is therefore lost, and one that varies from voxel to voxel adds its own edges to
-    the scan.
+    The scan keeps its own voxels; only the change, on the 2 mm grid, is interpolated, linearly. A change
+    finer than 2 mm is therefore lost, and one that varies from voxel to voxel adds its own edges to the scan.
     """
     grid = Grid.working(STATISTICS_ZOOM)
     if lies_on(scan, grid):

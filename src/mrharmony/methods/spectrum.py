@@ -110,8 +110,7 @@ _QUANTILES = np.linspace(0.005, 0.995, 100)
 class SpectrumRule:
     """The scan with the target's mean intensity and mean amplitudes of the lowest frequencies.
 
-    Of `fitted`, `means` and `amplitudes` have a row a domain; `beta` is the highest frequency that is
-    swapped.
+    Of `fitted`, `means` and `amplitudes` have a row a domain; `beta` is the highest frequency swapped.
     """
 
     fitted: Fitted
