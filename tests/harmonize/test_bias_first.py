@@ -5,8 +5,8 @@ import pytest
 
 from helpers.phantoms import NEW, A, B, changed, phantom, prepared
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.methods.bias_first import BiasFirstRule, fit_after_bias
 from mrharmony.methods.registry import fit_method
+from mrharmony.methods.tone_curves import BiasFirstRule, fit_after_bias
 
 CONTRASTS = {"A": [phantom(1)], "B": [phantom(3, 1.8)]}
 

@@ -7,7 +7,7 @@ from intensity_normalization.adapters.images import NumpyImageAdapter
 
 from helpers.phantoms import NEW, A, B, changed, phantom, prepared
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.methods.nyul import NyulRule, fit_scales
+from mrharmony.methods.normalizers import NyulRule, fit_scales
 
 SCAN, CONTRAST_B = phantom(0), [phantom(3, 1.8), phantom(4, 1.8)]
 

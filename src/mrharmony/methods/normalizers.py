@@ -1,13 +1,14 @@
-"""Intensity normalization with one line per scan, directed at a domain: z-score, WhiteStripe, FCM, KDE, LSQ.
+"""Intensity normalization, directed at a domain: z-score, WhiteStripe, FCM, KDE, LSQ, and Nyúl's landmarks.
 
-A scan's own levels are estimated by the `intensity-normalization` package (Reinhold et al. 2019, "Evaluating
-the impact of intensity normalization on MR image synthesis", SPIE 10949). The package brings every scan to
-a standard of its own; here the scan's levels are brought to the target's, their mean over its training scans.
+A scan's own levels or landmarks are estimated by the `intensity-normalization` package (Reinhold et al. 2019,
+"Evaluating the impact of intensity normalization on MR image synthesis", SPIE 10949). The package brings
+every scan to a standard of its own; here they are brought to the target's, estimated on its training scans:
+levels by one line, landmarks by a line for each segment between them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,6 +17,7 @@ import numpy as np
 from intensity_normalization import (
     FCMNormalizer,
     KDENormalizer,
+    NyulNormalizer,
     TissueType,
     WhiteStripeNormalizer,
     ZScoreNormalizer,
@@ -207,3 +209,61 @@ _NORMALIZERS: dict[str, _Normalizer] = {
 
 def _levels_of(scan: PreparedScan, name: str) -> Levels:
     return scan_levels(name, canonical_brain(scan))
+
+
+# Nyúl, Udupa and Zhang (2000), "New variants of a method of MRI scale standardization", IEEE TMI 19(2):143:
+# piecewise linear, with landmarks at the percentiles 1, 10, 20, …, 90, 99 as the package has them.
+_LEAST_GAP = 1e-4  # canonical units between landmarks, so that the curve is defined where intensities tie
+
+
+@dataclass(frozen=True)
+class NyulRule:
+    """The scan's landmarks to the target's standard scale.
+
+    Of `fitted`, `scales` has the standard scale of each domain in canonical units, shape (domains, 11).
+    """
+
+    fitted: Fitted
+
+    def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
+        """As `Harmonizer.intensities`; the source makes no difference."""
+        del source
+        scale = self.fitted.arrays["scales"][self.fitted.row(target)].astype(np.float64)
+        return on_brain(scan, _piecewise(brain_intensities(scan), scan.once(_scan_landmarks), scale))
+
+
+def fit_scales(domains: Brains) -> Fitted:
+    """Return the standard scale of each domain, from its own training scans.
+
+    The scale runs from the mean 1st to the mean 99th percentile of those scans, so it is in canonical units.
+    Raises `MrharmonyError` where a domain has no scan, or a scan no contrast.
+    """
+    require_brains(domains)
+    scales = [_standard_scale(name, brains) for name, brains in domains.items()]
+    return Fitted(tuple(domains), {"scales": np.array(scales)})
+
+
+def _standard_scale(name: str, brains: Sequence[CanonicalBrain]) -> Levels:
+    intensities = [masked(brain) for brain in brains]
+    ends = np.mean([np.percentile(values, [1, 99]) for values in intensities], axis=0)
+    normalizer = NyulNormalizer(output_min_value=float(ends[0]), output_max_value=float(ends[1]))
+    images = [NumpyImageAdapter(values) for values in intensities]
+    try:
+        normalizer.fit_population(images, [_everywhere(values) for values in intensities])
+    except NormalizationError as error:
+        raise MrharmonyError(f"Domain {name}: a scan has no contrast ({error}); look at its mask.") from error
+    return np.asarray(normalizer.standard_scale)
+
+
+def _piecewise(intensities: FloatArray, landmarks: Levels, scale: Levels) -> Levels:
+    """Return the intensities through the line segments; the first and last segment go on at both ends."""
+    low, high = intensities.min(initial=landmarks[0]), intensities.max(initial=landmarks[-1])
+    slopes = (np.diff(scale) / np.diff(landmarks))[[0, -1]]
+    ends = scale[0] + slopes[0] * (low - landmarks[0]), scale[-1] + slopes[1] * (high - landmarks[-1])
+    knots = np.concatenate([[low], landmarks, [high]])
+    return np.asarray(np.interp(intensities, knots, np.concatenate([ends[:1], scale, ends[1:]])))
+
+
+def _scan_landmarks(scan: PreparedScan) -> Levels:
+    values = np.percentile(masked(canonical_brain(scan)), NyulNormalizer().percentiles)
+    return np.asarray(values + _LEAST_GAP * np.arange(values.size))

@@ -255,14 +255,14 @@ METHODS: tuple[Method, ...] = (  # from nothing to the most elaborate; tables ke
     Method(
         "nyul",
         "Nyúl's landmarks of the histogram",
-        _rule("nyul", "fit_scales", "NyulRule"),
+        _rule("normalizers", "fit_scales", "NyulRule"),
         _of_rivals("nyul", "intensity_normalization"),
     ),
     Method("histogram", "the scan's quantiles to the target's", _curves, options=_HEAD),
     Method(
         "n4-histogram",
         "N4, then histogram",
-        _rule("bias_first", "fit_after_bias", "BiasFirstRule"),
+        _rule("tone_curves", "fit_after_bias", "BiasFirstRule"),
         _of_rivals("n4-histogram", "ants"),
     ),
     Method("population", "the source's quantiles to the target's", _curves, options=_HEAD),
