@@ -70,7 +70,7 @@ class Evidence(BaseModel):
     reasons: tuple[str, ...]
 
     def doubted(self, reasons: Sequence[str]) -> Evidence:
-        """Return the evidence with more reasons to look at the scan: `warn` at least, if there are any."""
+        """Return the evidence with more reasons for a visual check: `warn` at least, if there are any."""
         if not reasons:
             return self
         verdict = "fail" if self.verdict == "fail" else "warn"

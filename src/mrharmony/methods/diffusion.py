@@ -119,7 +119,8 @@ class DiffusionHarmonizer:
         With a known source the fit is relative, from the source domain's contrast to the target's contrast of
         the same structure: errors that both share cancel, and source = target is exactly the identity. DDIB
         takes both from the scan's own noise, inverted under the source's prompt. Without a known source the
-        fit is absolute, from the scan itself, as the autoencoder sees it, to the target's contrast.
+        fit is absolute, from the scan itself, as the autoencoder sees it, to the target's contrast; DDIB is
+        then refused.
         """
         contrasts = scan.once(self.contrasts)
         made = contrasts.of(target, source)

@@ -54,7 +54,7 @@ class HarmonizedVolume:
 
 
 class Harmonizer(Protocol):
-    """A method, ready to make a scan look as if the target domain had taken it."""
+    """A method, ready to bring a scan into the contrast of a target domain."""
 
     @property
     def name(self) -> str:

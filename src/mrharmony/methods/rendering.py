@@ -67,7 +67,7 @@ def in_target_units(
     source, target
         The domains, `source` is None where it is unknown.
     statistics
-        Of every known domain, by name; they give the output its units. `MrharmonyError` without the target's.
+        Of every known domain, by name; they give the output its units. Must have the target's.
     provenance
         Name of the method, and what else is worth a record.
     extent

@@ -200,7 +200,7 @@ def load_synthesis(directory: Path, settings: MethodSettings = _DEFAULTS) -> Syn
 NOISE = 0.02  # standard deviation, canonical units
 TONE = 0.1  # of the logarithm of the tone curve's power
 BIAS = 0.05  # of the logarithm of the bias at the borders of the grid, along each axis
-_DARKEST = 1e-3  # of the brain, which the network tells from air by not being 0
+_DARKEST = 1e-3  # of the brain, which the network distinguishes from air, 0
 
 
 def perturbed_contrasts(brain: CanonicalBrain, contrasts: ScanContrasts, seed: int) -> ScanContrasts:
