@@ -50,7 +50,7 @@ def test_a_failed_scan_is_not_written_and_the_sentence_says_why_and_what_to_do(j
     assert (outcome.output, outcome.verdict) == (None, "fail")
     assert outcome.record()["reason"] == outcome.reason
     assert len(sentences(outcome.reason)) == 1
-    for part in (scan.name, "rank_correlation is -", "below 0.", "force it to be written"):
+    for part in (scan.name, "rank_correlation is -", "below 0.", "force=True"):
         assert part in outcome.reason
     assert not list(tmp_path.iterdir())
 

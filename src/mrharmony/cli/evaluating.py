@@ -186,11 +186,9 @@ def unlearning(
     from mrharmony.jobs.unlearning import UnlearningRequest, evaluate_unlearning, unlearning_table
     from mrharmony.weights import shipped_model
 
-    scans = data.of(bids_dir)
-    request = UnlearningRequest(
-        factor, logarithm, model or shipped_model(), tuple(scans.only), work, workers, scans.prepared
-    )
-    record = evaluate_unlearning(scans.open(), request)
+    encoder = model or shipped_model()
+    request = UnlearningRequest(data.of(bids_dir), factor, logarithm, encoder, work, workers)
+    record = evaluate_unlearning(request)
     if output:
         write_json(output, record)
     _print(record, as_json, Markdown(unlearning_table(record)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_type_hints
@@ -173,7 +174,7 @@ class HarmonizeOptions(NamedTuple):
         translation = read_translation(self.translation) if self.translation and not ddib else None
         settings = MethodSettings(self.seed, self.device, extent, lock, self.detail, sampling, translation)
         job = open_job(self.model, self.method, source, self.to, settings, assume_ras=assume_ras)
-        return job.with_options(prepared=self.prepared, force=self.force, uncertainty=self.uncertainty)
+        return replace(job, prepared=self.prepared, force=self.force, uncertainty=self.uncertainty)
 
 
 def with_groups(command: Callable[..., None]) -> Callable[..., None]:

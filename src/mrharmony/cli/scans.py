@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -228,6 +229,7 @@ def _print_findings(findings: dict[Path, Any]) -> None:
 
 def _report_outcomes(outcomes: list[Any], as_json: bool) -> None:
     """Print what became of the scans, and leave with the status that says so."""
+    outcomes = [replace(outcome, reason=in_options(outcome.reason or "") or None) for outcome in outcomes]
     if as_json:
         _echo_json([outcome.record() for outcome in outcomes])
     else:
@@ -237,8 +239,7 @@ def _report_outcomes(outcomes: list[Any], as_json: bool) -> None:
             for finding in outcome.findings:
                 if finding.level == "warning":
                     print(f"{outcome.scan.name}: {finding.message} {finding.fix}", file=sys.stderr)
-    hints = {"fail": " Use --force for that."}
-    _exit_with_reasons([o.reason and o.reason + hints.get(o.verdict, "") for o in outcomes])
+    _exit_with_reasons([outcome.reason for outcome in outcomes])
 
 
 def _echo_json(record: object) -> None:

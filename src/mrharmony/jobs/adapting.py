@@ -43,29 +43,15 @@ PIPELINE = "model_index.json"  # of a diffusers pipeline, such as Stable Diffusi
 
 @dataclass(frozen=True)
 class AdaptationReport:
-    """What an adaptation ends with.
+    """What an adaptation ends with."""
 
-    Parameters
-    ----------
-    model, base
-        The directories of the new model and of the one it comes from.
-    domains
-        The new domains, and how many scans of each were used.
-    nearest
-        The known domain that each new one started from.
-    drift
-        Mean absolute change of each known domain's synthesized contrasts on the structure of the new scans,
-        canonical units.
-    refused
-        Scans that could not be prepared, and why.
-    """
-
-    model: Path
-    base: Path
-    domains: dict[str, int]
-    nearest: dict[str, str]
+    model: Path  # the new directory
+    base: Path  # the directory that it comes from
+    domains: dict[str, int]  # the new domains, and how many scans of each were used
+    nearest: dict[str, str]  # the known domain that each new one started from
+    # mean absolute change of each known domain's contrasts on the new scans' structure, canonical units
     drift: dict[str, float]
-    refused: dict[Path, str] = field(default_factory=dict)
+    refused: dict[Path, str] = field(default_factory=dict)  # scans that could not be prepared, and why
 
     @property
     def mean_drift(self) -> float:
@@ -74,10 +60,8 @@ class AdaptationReport:
 
     def record(self) -> dict[str, Any]:
         """Return the report for `--json`."""
-        record = asdict(self) | {"model": str(self.model), "base": str(self.base)}
-        del record["refused"]
-        refused = {str(scan): reason for scan, reason in self.refused.items()}
-        return record | {"mean_drift": self.mean_drift, "refused": refused}
+        trained = TrainingReport(self.model, self.domains, self.refused).record()
+        return asdict(self) | trained | {"base": str(self.base), "mean_drift": self.mean_drift}
 
     def text(self) -> str:
         """Return the report for people."""
@@ -111,9 +95,8 @@ def adapt_on_bids(
     data
         The scans of the new domains. A compact model is taught those that it does not know.
     base
-        What to start from: the directory of a compact model, or a Stable Diffusion v1.x model as a directory
-        in diffusers' layout or an id on the Hub. Either may have been adapted before; the domains that it
-        knows stay in its card.
+        The directory of a compact model, or a Stable Diffusion v1.x model as a directory in diffusers' layout
+        or an id on the Hub. Either may have been adapted before; the domains that it knows stay in its card.
     output
         Model directory to write.
     settings
@@ -215,12 +198,12 @@ def _adapted_card(base: ModelCard, counts: dict[str, int], origin: BaseCard, bid
     """Return the card of an adapted model, with how many scans of each new domain were used."""
     names = ", ".join(f"{name} ({count})" for name, count in counts.items())
     domains = (DomainCard(name=name, prompt=name, scans=count) for name, count in counts.items())
-    data = f"{base.training_data}; adapted (DreamBooth) to scans of {bids_dir.resolve().name}: {names}"
-    licence = f"{base.licence}; what was learned of {', '.join(counts)}: unknown, that of their scans"
+    scans = f"adapted (DreamBooth) to scans of {bids_dir.resolve().name}: {names}"
+    learned = f"what was learned of {', '.join(counts)}: unknown, that of their scans"
     update = {
         "domains": (*base.domains, *domains),
-        "training_data": data,
-        "licence": licence,
+        "training_data": f"{base.training_data}; {scans}",
+        "licence": f"{base.licence}; {learned}",
         "base": origin,
     }
     return base.model_copy(update=update)

@@ -6,6 +6,7 @@ import csv
 import io
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,12 +15,7 @@ from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.hashing import file_sha256
 from mrharmony.core.progress import track
 from mrharmony.jobs.brains import ScanFile, saved_sha256
-from mrharmony.jobs.data_sets import (
-    describe_derivatives,
-    require_apart,
-    require_own_names,
-    scans_of_participants,
-)
+from mrharmony.jobs.data_sets import begin_derivatives
 from mrharmony.jobs.harmonizing import (
     SIDECAR_SUFFIX,
     SUFFIX,
@@ -55,31 +51,12 @@ def run_participants(
 ) -> list[Outcome]:
     """Harmonize every scan of a data set; what an earlier run with the same settings finished is kept.
 
-    The earlier result of a scan that is now refused is removed if it was made with other settings, so that
-    all results in the folder are of one kind.
-
-    Parameters
-    ----------
-    index
-        The data set.
-    out_dir
-        Directory of the derivatives.
-    labels
-        Only these participants, with or without `sub-`; all if empty.
-    job
-        The method and the target; each scan's source is its domain where the model knows it.
-    card
-        Of the model, for the domains that it knows.
-
-    Raises
-    ------
-    MrharmonyError
-        The directory is that of the scans, a label is unknown, or two scans have the same name.
+    Each scan's source is its domain where the model knows it by its `card`; `labels` name the participants,
+    with or without `sub-`, or all if empty. The earlier result of a scan that is now refused is removed if it
+    was made with other settings, so that all results in the folder are of one kind. Raises as
+    `begin_derivatives`.
     """
-    require_apart(index.root, out_dir)
-    pairs = [(scan, _output(scan, out_dir)) for scan in scans_of_participants(index, labels)]
-    require_own_names((scan.path, output) for scan, output in pairs)
-    describe_derivatives(index.root, out_dir, "mrharmony")
+    pairs = begin_derivatives(index, out_dir, "mrharmony", labels, lambda scan: _output(scan, out_dir))
     outcomes = []
     for scan, output in track(pairs, "harmonizing"):
         own = replace(job, source=card.find(scan.domain) if scan.domain else None)
@@ -93,9 +70,8 @@ def run_participants(
 def run_group(out_dir: Path) -> Path:
     """Write a table with a line for each harmonized scan below `out_dir`; returns its path.
 
-    A sidecar that cannot be used is named on standard error, and its line says `n/a`.
-
-    Raises `MrharmonyError` if there are no harmonized scans.
+    A sidecar that cannot be used is named on standard error, and its line says `n/a`. Raises `MrharmonyError`
+    if there are no harmonized scans.
     """
     sidecars = sorted(out_dir.glob("sub-*/**/*" + SIDECAR_SUFFIX))
     if not sidecars:
@@ -111,15 +87,13 @@ def run_group(out_dir: Path) -> Path:
 
 def _figures(path: Path) -> list[object]:
     """Return the columns of a sidecar in the group table."""
+    figures: dict[str, object] = {}
     try:
-        note = read_harmonized(path)
+        if note := read_harmonized(path):
+            figures = note.drift | {column: getattr(note, column) or "n/a" for column in TEXT_COLUMNS}
     except MrharmonyError as error:
         print(error, file=sys.stderr)
-        note = None
-    if note is None:
-        return ["n/a"] * len((*TEXT_COLUMNS, *DRIFT_COLUMNS))
-    texts = [getattr(note, column) or "n/a" for column in TEXT_COLUMNS]
-    return [*texts, *(note.drift.get(column, "n/a") for column in DRIFT_COLUMNS)]
+    return [figures.get(column, "n/a") for column in (*TEXT_COLUMNS, *DRIFT_COLUMNS)]
 
 
 def _output(scan: BidsScan, out_dir: Path) -> Path:
@@ -133,12 +107,11 @@ def _finished(scan: Path, output: Path, job: HarmonizeJob) -> Outcome | None:
     A scan that was written by force is done again without: it will be refused.
     """
     note = earlier_result(output)
-    needed = [output, uncertainty_path(output)] if job.uncertainty else [output]
-    if note is None or not all(path.is_file() for path in needed):
+    if note is None or not output.is_file():
         return None
-    lacks_map = job.uncertainty and note.mean_uncertainty is None
+    has_map = note.mean_uncertainty is not None and uncertainty_path(output).is_file()
     refused = note.verdict == "fail" and not job.force
-    if lacks_map or refused or not _is_of(note, scan, job):
+    if (job.uncertainty and not has_map) or refused or not _is_of(note, scan, job):
         return None
     return Outcome(scan, output, note.verdict, None, ())
 
@@ -150,7 +123,9 @@ def _is_of(note: HarmonizedSidecar | None, scan: Path, job: HarmonizeJob) -> boo
     """
     if note is None:
         return False
-    sha256 = _sha256(scan)
+    sha256 = None
+    with suppress(MrharmonyError):
+        sha256 = file_sha256(scan)
     same = {
         "source": job.source.name if job.source else None,
         "target": job.target.name,
@@ -161,10 +136,3 @@ def _is_of(note: HarmonizedSidecar | None, scan: Path, job: HarmonizeJob) -> boo
         "source_sha256": sha256 or note.source_sha256,
     }
     return note.model_dump(include=set(same)) == same
-
-
-def _sha256(scan: Path) -> str | None:
-    try:
-        return file_sha256(scan)
-    except MrharmonyError:
-        return None

@@ -30,20 +30,10 @@ _FILE_FORMAT = 2  # of the cache: the voxels of the brain alone
 class ScanFile:
     """A scan to prepare.
 
-    Parameters
-    ----------
-    path
-        The scan.
-    mask
-        Its brain mask if one is given.
-    scale
-        Intensity of 1 canonical unit where that is known, as of harmonized scans: intensities are then taken
-        as they are, without looking for a bias field and a scale. None for any other scan.
-    prepared
-        Folder of `mrharmony prepare` with the scan in it: what is saved there is taken, and `mask` only says
-        that the head is virtual. None to prepare the scan here.
-    origin
-        The scan in that folder that this one was harmonized from, on the same grid; None for the scan itself.
+    `scale`, the intensity of 1 canonical unit, is known of harmonized scans: their intensities are taken as
+    they are, without looking for a bias field and a scale. Where `prepared`, a folder of `mrharmony prepare`,
+    is given, what is saved there is taken, and `mask` only says that the head is virtual; `origin` is the
+    scan in that folder that this one was harmonized from, on the same grid.
     """
 
     path: Path
@@ -79,7 +69,7 @@ def prepare_brains(
     cache
         Directory of finished brains, made if missing.
     workers
-        Processes; as many as there are usable cores if not given. A single one is this process itself.
+        Processes, one a usable core if None. A single one is this process itself.
     prepared
         Folder of `mrharmony prepare` with the scans in it; they are prepared here if None.
 
@@ -97,17 +87,10 @@ def prepare_positions(
 ) -> tuple[dict[Path, Path], dict[Path, str]]:
     """Prepare scans that share a head's position, without reading the brains into memory.
 
-    Parameters
-    ----------
-    positions
-        Groups of scans. Scans of a group show the same head in the same place: those on the grid of the
-        group's first scan get its alignment and brain mask, so that their brains lie voxel on voxel.
-    grid, cache, workers
-        As in `prepare_brains`.
-
-    Returns
-    -------
-    The file of each brain (see `load_brain`), and for the scans that were refused the reason.
+    The scans of a group in `positions` show the same head in the same place: those on the grid of the group's
+    first scan get its alignment and brain mask, so that their brains lie voxel on voxel. The other arguments
+    are those of `prepare_brains`. Returns the file of each brain (see `load_brain`), and for the scans that
+    were refused the reason.
     """
     cache.mkdir(parents=True, exist_ok=True)
     files = {scan: cache / f"{_key(scan, group[0], grid)}.npz" for group in positions for scan in group}
@@ -198,11 +181,9 @@ def saved_sha256(file: ScanFile, source_sha256: str | None = None) -> str | None
 
 
 def prepare_together(group: Sequence[ScanFile]) -> Iterator[PreparedScan | MrharmonyError]:
-    """Prepare scans of one head in one place.
+    """Prepare scans of one head in one place; yields each prepared scan, or why it was refused.
 
     Those on the grid of the first get the first's alignment, size and brain mask.
-
-    Yields each prepared scan, or why it was refused.
     """
     first: PreparedScan | None = None
     for scan in group:
@@ -218,11 +199,11 @@ def prepare_together(group: Sequence[ScanFile]) -> Iterator[PreparedScan | Mrhar
 
 
 def _prepare_beside(first: PreparedScan | None, scan: ScanFile, read: Scan) -> PreparedScan:
-    """Prepare a scan, aligned as the first on its grid; one of known scale needs no more than that."""
+    """Prepare a scan, aligned as the first on its grid; a scan of known scale needs no more than that."""
     if first and scan.scale:
-        bias_field = np.ones_like(first.bias_field)
-        return replace(first, native=read.volume, bias_field=bias_field, scale=scan.scale)
-    prepared = prepared_scan(scan, read, first.rigid_to_template if first else None)
+        prepared = replace(first, native=read.volume)
+    else:
+        prepared = prepared_scan(scan, read, first.rigid_to_template if first else None)
     if first:
         prepared = replace(
             prepared, rigid_to_template=first.rigid_to_template, size=first.size, brain_mask=first.brain_mask

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from mrharmony.core.atomic import write_bytes, write_json
 from mrharmony.core.findings import MrharmonyError
@@ -14,28 +15,17 @@ from mrharmony.scans.dicom import convert_dicom, is_dicom_folder
 from mrharmony.scans.sidecar import GENERATED_BY
 
 SOURCE_FOLDER = "sourcedata"
+Output = TypeVar("Output", bound=Hashable)
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """A BIDS data set, and which of its scans are used.
+    """A BIDS data set, and which of its scans are used."""
 
-    Parameters
-    ----------
-    root
-        BIDS folder with `participants.tsv`.
-    domain_column
-        Column of the table that names the domain, or `session`.
-    only
-        Names of the domains to use; all if empty.
-    prepared
-        Folder of `mrharmony prepare` with the scans in it; they are prepared on the way if None.
-    """
-
-    root: Path
-    domain_column: str = "site"
-    only: Sequence[str] = ()
-    prepared: Path | None = None
+    root: Path  # BIDS folder with `participants.tsv`
+    domain_column: str = "site"  # of that table, or `session`
+    only: Sequence[str] = ()  # names of the domains to use; all if empty
+    prepared: Path | None = None  # folder of `mrharmony prepare` with the scans; None prepares them
 
     def open(self) -> BidsIndex:
         """Index the scans; raises as `BidsIndex.open`."""
@@ -71,11 +61,6 @@ def open_source(
         Of a BIDS folder; where it is None, `site` if the table has that column, else the session.
     series
         Number of the T1w series of a DICOM folder, where it is not clear.
-
-    Raises
-    ------
-    MrharmonyError
-        The data set cannot be opened, the DICOM folder cannot be converted, or the label is not of BIDS.
     """
     if not is_dicom_folder(source):
         if series is not None:
@@ -137,19 +122,8 @@ def scans_of_domains(index: BidsIndex, only: Sequence[str]) -> list[BidsScan]:
 def training_scans(index: BidsIndex, only: Sequence[str] | None, most: int | None) -> list[BidsScan]:
     """Return the scans of some domains, or of all known ones, domain by domain.
 
-    Parameters
-    ----------
-    index
-        The data set.
-    only
-        Names of the domains, in the order of the result; all, sorted, if empty.
-    most
-        At most so many scans of each domain, the first; all if None.
-
-    Raises
-    ------
-    MrharmonyError
-        A domain is unknown, or no scan has one.
+    The domains are in the order of `only`, or sorted where it names none; each has at most `most` scans, its
+    first ones, or all if None. Raises `MrharmonyError` if a domain is unknown, or no scan has one.
     """
     chosen = list(only or index.domains)
     unknown = [name for name in chosen if name not in index.domains]
@@ -164,37 +138,32 @@ def training_scans(index: BidsIndex, only: Sequence[str] | None, most: int | Non
     return [scan for domain in scans for scan in domain]
 
 
-def scans_of_participants(index: BidsIndex, labels: Sequence[str] | None) -> list[BidsScan]:
-    """Return the scans of some participants, with or without `sub-`, or of all if none is named.
+def begin_derivatives(
+    index: BidsIndex,
+    out_dir: Path,
+    name: str,
+    labels: Sequence[str] | None,
+    output: Callable[[BidsScan], Output],
+) -> list[tuple[BidsScan, Output]]:
+    """Describe a folder of derivatives for BIDS; returns the scans to work on, each with its output.
 
-    Raises `MrharmonyError` if a participant has no scan.
+    The scans are those of the participants `labels`, with or without `sub-`, or all if empty; the table that
+    names their domains is copied. Raises `MrharmonyError` if the folder is that of the scans, a participant
+    has no scan, or two scans have the same output.
     """
-    chosen = {label.removeprefix("sub-") for label in labels or ()}
-    missing = chosen - {scan.subject for scan in index.scans}
-    if missing:
-        raise MrharmonyError(f"sub-{min(missing)}: no T1w scan of this participant. Check the label.")
-    return [scan for scan in index.scans if not chosen or scan.subject in chosen]
-
-
-def require_apart(root: Path, out_dir: Path) -> None:
-    """Raise `MrharmonyError` where derivatives would be written among the scans."""
-    if out_dir.resolve() == root.resolve():
+    if out_dir.resolve() == index.root.resolve():
         raise MrharmonyError(
             f"{out_dir}: holds the scans. Name another folder, such as {out_dir}/derivatives/mrharmony."
         )
-
-
-def require_own_names(outputs: Iterable[tuple[Path, Hashable]]) -> None:
-    """Raise `MrharmonyError` where two scans have the same output; pairs of scan and output are given."""
-    owners: dict[Hashable, Path] = {}
-    for scan, output in outputs:
-        other = owners.setdefault(output, scan)
-        if other != scan:
-            raise MrharmonyError(f"{scan}: has the name of {other}. Remove or rename one of the two.")
-
-
-def describe_derivatives(root: Path, out_dir: Path, name: str) -> None:
-    """Write the BIDS description of derivatives into `out_dir`, and copy the table that names the domains."""
+    chosen = {label.removeprefix("sub-") for label in labels or ()}
+    if missing := chosen - {scan.subject for scan in index.scans}:
+        raise MrharmonyError(f"sub-{min(missing)}: no T1w scan of this participant. Check the label.")
+    pairs = [(scan, output(scan)) for scan in index.scans if not chosen or scan.subject in chosen]
+    owners: dict[Output, Path] = {}
+    for scan, result in pairs:
+        other = owners.setdefault(result, scan.path)
+        if other != scan.path:
+            raise MrharmonyError(f"{scan.path}: has the name of {other}. Remove or rename one of the two.")
     description = {
         "Name": name,
         "BIDSVersion": "1.10.0",
@@ -203,5 +172,6 @@ def describe_derivatives(root: Path, out_dir: Path, name: str) -> None:
     }
     write_json(out_dir / "dataset_description.json", description)
     for table in ("participants.tsv", "participants.json"):
-        if (root / table).is_file():
-            write_bytes(out_dir / table, (root / table).read_bytes())
+        if (index.root / table).is_file():
+            write_bytes(out_dir / table, (index.root / table).read_bytes())
+    return pairs

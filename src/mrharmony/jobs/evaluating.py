@@ -50,22 +50,12 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class EvaluationScans:
-    """The scans of a data set that could be prepared.
-
-    Parameters
-    ----------
-    scans, brains
-        In the same order.
-    raw
-        The brains before harmonization, in the same order; None where not asked for.
-    refused
-        File names of the others, and why.
-    """
+    """The scans of a data set that could be prepared."""
 
     scans: list[BidsScan]
-    brains: list[CanonicalBrain]
-    raw: list[CanonicalBrain] | None
-    refused: dict[str, str]
+    brains: list[CanonicalBrain]  # in the order of the scans
+    raw: list[CanonicalBrain] | None  # before harmonization, in the same order; None where not asked for
+    refused: dict[str, str]  # file names of the others, and why
 
 
 def evaluation_scans(
@@ -77,22 +67,10 @@ def evaluation_scans(
 ) -> EvaluationScans:
     """Prepare scans of a data set; virtual heads are cut out by their true brain mask.
 
-    Parameters
-    ----------
-    index, scans
-        The data set, and which of its scans.
-    raw
-        The data set that was harmonized into this one, to prepare the scans before harmonization too. Each
-        gives its harmonized scan the alignment and the brain mask.
-    workers
-        Processes; as many as there are usable cores if not given.
-    prepared
-        Folder of `mrharmony prepare` with the scans before harmonization in it; prepared here if None.
-
-    Raises
-    ------
-    MrharmonyError
-        A scan has none before harmonization in `raw`, or all were refused.
+    `raw` is the data set that was harmonized into this one, to prepare the scans before harmonization too:
+    each gives its harmonized scan the alignment and the brain mask. Scans before harmonization are taken from
+    the folder `prepared` where it is given. Raises `MrharmonyError` if a scan has none in `raw`, or all were
+    refused.
     """
     befores = _raw_scans(scans, raw, prepared) if raw else [[] for _ in scans]
     files, refused = scan_files(index.root, scans, prepared)
@@ -139,19 +117,8 @@ def scan_file(scan: Path, mask: Path | None = None, prepared: Path | None = None
     """Return how an evaluation prepares a scan; one that mrharmony harmonized is known by its sidecar.
 
     The intensities of such a scan are taken as they are, so that no wrong gain or shading of the method is
-    taken away before it is scored; mask and alignment are those of the scan that it was made of.
-
-    Parameters
-    ----------
-    scan, mask
-        The scan, and its brain mask if one is given.
-    prepared
-        Folder of `mrharmony prepare` with the scan, or the one that it was made of, in it; None for none.
-
-    Raises
-    ------
-    MrharmonyError
-        The sidecar is one of mrharmony's, but damaged.
+    taken away before it is scored; mask and alignment are those of the scan that it was made of, where that
+    is in the folder `prepared`. Raises `MrharmonyError` if such a sidecar is damaged.
     """
     note = read_harmonized(sidecar_path(scan))
     if note is None:
@@ -281,17 +248,8 @@ def _canonical_pair(
 def evaluate_sites(data: DataSet, raw: Path | None = None, workers: int | None = None) -> Record:
     """Say whether the site of scans can still be recognized: retrained classifiers with controls, distances.
 
-    Scans that are refused are left out.
-
-    Parameters
-    ----------
-    data
-        The data set.
-    raw
-        The data set that was harmonized into this one: adds the frozen classifier, and takes the distances
-        in the tissues of its scans.
-    workers
-        Processes that prepare scans; as many as there are usable cores if not given.
+    `raw`, the data set that was harmonized into this one, adds the frozen classifier, and the distances are
+    then taken in the tissues of its scans. `workers` processes prepare the scans. Refused scans are left out.
     """
     index = data.open()
     found = evaluation_scans(index, scans_of_domains(index, data.only), raw, workers, data.prepared)
@@ -314,26 +272,12 @@ def evaluate_sites(data: DataSet, raw: Path | None = None, workers: int | None =
 def evaluate_biology(
     data: DataSet, target: str, factor: str, group: str | None, workers: int | None = None
 ) -> Record:
-    """Say what a study of ventricles, with a volumetry made on `target`, finds in a cohort.
+    """Say what a study of ventricles, with a volumetry made on the scans of `target`, finds in a cohort.
 
-    Scans whose factor or group is not known are left out, and those that are refused.
-
-    Parameters
-    ----------
-    data
-        The data set.
-    target
-        Domain whose scans the volumetry is made on.
-    factor, group
-        Columns of participants.tsv: one with numbers, and one with two groups if any.
-    workers
-        Processes that prepare scans; as many as there are usable cores if not given.
-
-    Raises
-    ------
-    MrharmonyError
-        Before anything is prepared, if the columns do not hold what is needed for three scans or the target
-        has no scan; afterwards, if too few scans are left.
+    `factor` is a column of participants.tsv with numbers, `group` one with two groups if any. Scans whose
+    factor or group is not known are left out, and those that are refused. Raises `MrharmonyError` before
+    anything is prepared if the columns do not hold what is needed for three scans or the target has no scan;
+    afterwards, if too few scans are left.
     """
     index = data.open()
     chosen = scans_of_domains(index, data.only)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ import numpy as np
 from mrharmony.core.atomic import remove
 from mrharmony.core.domain import Domain
 from mrharmony.core.findings import Finding, MrharmonyError, finding_record
-from mrharmony.evidence.drift import Evidence
 from mrharmony.evidence.uncertainty import SeededHarmonizer, spread
 from mrharmony.jobs.brains import ScanFile, prepared_scan, saved_sha256
 from mrharmony.methods.protocol import HarmonizedVolume, Harmonizer
@@ -39,50 +38,26 @@ UNCERTAINTY_SUFFIX = "_desc-uncertainty_T1w.nii.gz"
 
 @dataclass(frozen=True)
 class HarmonizeJob:
-    """What is to be done with every scan.
+    """What is done with every scan.
 
-    Parameters
-    ----------
-    harmonizer
-        The method, ready to use.
-    source
-        The domain that the scans come from, or None where it is unknown.
-    target
-        The domain that they are harmonized to.
-    provenance
-        What the sidecars say of model, seed and versions.
-    assume_ras
-        Take a scan without orientation for RAS.
-    prepared
-        Folder of `mrharmony prepare` with all the scans in it; if None, scans are prepared here.
-    force
-        Write scans too whose verdict is `fail`.
-    uncertainty
-        Whether to write an uncertainty map beside each harmonized scan.
+    Raises `MrharmonyError` if an uncertainty map is asked of a method without seeds.
     """
 
     harmonizer: Harmonizer
-    source: Domain | None
+    source: Domain | None  # None where it is unknown
     target: Domain
-    provenance: Provenance = field(default_factory=Provenance)
-    assume_ras: bool = False
-    prepared: Path | None = None
-    force: bool = False
-    uncertainty: bool = False
+    provenance: Provenance = field(default_factory=Provenance)  # what sidecars say of model, seed, versions
+    assume_ras: bool = False  # take a scan without orientation for RAS
+    prepared: Path | None = None  # folder of `mrharmony prepare` with all the scans; None prepares them here
+    force: bool = False  # write scans too whose verdict is `fail`
+    uncertainty: bool = False  # write an uncertainty map beside each harmonized scan
 
-    def with_options(
-        self, *, prepared: Path | None = None, force: bool = False, uncertainty: bool = False
-    ) -> HarmonizeJob:
-        """Return the job with what is done beside the harmonization itself.
-
-        Raises `MrharmonyError` if an uncertainty map is asked of a method without seeds.
-        """
-        if uncertainty and not isinstance(self.harmonizer, SeededHarmonizer):
+    def __post_init__(self) -> None:
+        if self.uncertainty and not isinstance(self.harmonizer, SeededHarmonizer):
             raise MrharmonyError(
-                f"uncertainty: {self.harmonizer.name} has no seeds to estimate it from. Leave it out, or "
-                "take the method synthesis or diffusion."
+                f"{self.harmonizer.name} has no seeds to estimate an uncertainty from. "
+                "Leave uncertainty=True out, or choose method='synthesis' or method='diffusion'."
             )
-        return replace(self, prepared=prepared, force=force, uncertainty=uncertainty)
 
 
 @dataclass(frozen=True)
@@ -165,8 +140,13 @@ def harmonize_scan(job: HarmonizeJob, path: Path, output: Path, mask: Path | Non
         if harmonized.evidence.verdict == "fail":
             if not job.force:
                 discard_result(output)
-                return Outcome(path, None, "fail", _refusal(path, harmonized.evidence), findings)
-            findings += (_forced(harmonized.evidence),)
+                reason = (
+                    f"{path}: not written, its verdict is fail: {harmonized.evidence.faults()}; look at the "
+                    "scan and its brain mask, or write it with force=True."
+                )
+                return Outcome(path, None, "fail", reason, findings)
+            forced = f"Written by force although its verdict is fail: {harmonized.evidence.faults()}."
+            findings += (Finding("warning", "forced", forced, "Look at it before any use."),)
         write_harmonized(job, scan, prepared, replace(harmonized, findings=findings), output)
     except MrharmonyError as error:
         return refused_scan(path, error, findings)
@@ -243,24 +223,6 @@ def _write_uncertainty(
     return mean
 
 
-def _refusal(path: Path, evidence: Evidence) -> str:
-    """Return the sentence on a scan that is not written because its verdict is `fail`."""
-    return (
-        f"{path}: not written, its verdict is fail: {evidence.faults()}; look at the scan and its brain "
-        "mask, or force it to be written."
-    )
-
-
-def _forced(evidence: Evidence) -> Finding:
-    """Return the warning on a scan that is written although its verdict is `fail`."""
-    return Finding(
-        "warning",
-        "forced",
-        f"Written by force although its verdict is fail: {evidence.faults()}.",
-        "Look at it before any use.",
-    )
-
-
 def reason_of(error: MrharmonyError, path: Path) -> str:
     """Return an error's sentence, with the scan's path in front where the sentence does not name it."""
     text = str(error)
@@ -281,8 +243,8 @@ def harmonized_sidecar(
     Its source is named relative to the output's folder, so that both can move together; a scan in memory,
     whose path is no file, has none.
     """
-    is_file = scan.path.is_file()
-    done: Mapping[str, Any] = harmonized.provenance
+    is_file, done = scan.path.is_file(), harmonized.provenance
+    prepared_file = ScanFile(scan.path, prepared=job.prepared)
     return HarmonizedSidecar(
         schema_version=SCHEMA_VERSION,
         source=job.source.name if job.source else None,
@@ -297,9 +259,7 @@ def harmonized_sidecar(
         intensity_scale=harmonized.scale,
         sources=(way_to(scan.path, output.parent),) if is_file else (),
         source_sha256=scan.sha256 if is_file else None,
-        preparation=saved_sha256(ScanFile(scan.path, prepared=job.prepared), scan.sha256)
-        if is_file
-        else None,
+        preparation=saved_sha256(prepared_file, scan.sha256) if is_file else None,
         program_version=VERSION,
         drift=harmonized.evidence.model_dump(exclude={"verdict", "reasons"}),
         verdict=harmonized.evidence.verdict,

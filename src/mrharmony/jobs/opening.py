@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def open_job(
     Raises
     ------
     MrharmonyError
-        If there is no such model, method or domain, or the method does not take a setting.
+        There is no such model, method or domain, or the method does not take a setting.
     """
     directory = model or shipped_model()
     card = read_card(directory)
@@ -78,8 +79,6 @@ def _versions() -> dict[str, str]:
     """Return the versions of the libraries that decide results, of those that are installed."""
     found = {}
     for library in LIBRARIES:
-        try:
+        with suppress(PackageNotFoundError):
             found[library] = version(library)
-        except PackageNotFoundError:
-            continue
     return found

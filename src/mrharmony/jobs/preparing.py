@@ -14,12 +14,7 @@ from mrharmony.core.atomic import write_json, write_text
 from mrharmony.core.findings import Finding, MrharmonyError, finding_record
 from mrharmony.core.progress import track
 from mrharmony.core.workers import one_thread, side_by_side, usable_cores
-from mrharmony.jobs.data_sets import (
-    describe_derivatives,
-    require_apart,
-    require_own_names,
-    scans_of_participants,
-)
+from mrharmony.jobs.data_sets import begin_derivatives
 from mrharmony.jobs.harmonizing import reason_of
 from mrharmony.prepare.pipeline import prepare_scan
 from mrharmony.prepare.quality import PreparationFigures, preparation_figures
@@ -46,22 +41,12 @@ _NOT_BIDS = "*_biasfield.nii.gz\n*_xfm.txt\n*_log.json\n*.html\n.mrharmony-*\n"
 
 @dataclass(frozen=True)
 class PrepareJob:
-    """One scan to prepare.
-
-    Parameters
-    ----------
-    scan, files
-        The file, and where its preparation goes.
-    domain
-        The scan's, if that is known.
-    volume_corrected
-        Whether the brain is written grown to the template's size too.
-    """
+    """One scan to prepare."""
 
     scan: Path
-    files: PreparedFiles
-    domain: str | None
-    volume_corrected: bool
+    files: PreparedFiles  # where the preparation goes
+    domain: str | None  # None where it is unknown
+    volume_corrected: bool  # write the brain grown to the template's size too
 
     @property
     def incomplete(self) -> bool:
@@ -71,27 +56,13 @@ class PrepareJob:
 
 @dataclass(frozen=True)
 class Preparation:
-    """What became of one scan.
-
-    Parameters
-    ----------
-    scan
-        The file.
-    verdict
-        `passed`, `warned` (a finding deserves a look) or `refused`.
-    reason
-        Why it was refused, else None.
-    findings
-        What was noticed.
-    figures
-        Measures of its quality; None where it was refused.
-    """
+    """What became of one scan: `passed`, `warned` (a finding deserves a look) or `refused`."""
 
     scan: Path
     verdict: Verdict
-    reason: str | None
+    reason: str | None  # why it was refused
     findings: tuple[Finding, ...]
-    figures: PreparationFigures | None
+    figures: PreparationFigures | None  # measures of its quality; None where it was refused
 
     def record(self) -> dict[str, Any]:
         """Return it for `--json` and for the log."""
@@ -112,7 +83,7 @@ def prepare_data_set(
     *,
     volume_corrected: bool = False,
 ) -> list[Preparation]:
-    """Prepare the scans of a data set into BIDS derivatives.
+    """Prepare the scans of a data set into BIDS derivatives; returns what became of each, in their order.
 
     Each scan gets its mask, bias field, transform and canonical brain (`write_prepared`), a page, and a log;
     the folder gets an index of all. Scans that an earlier run finished are kept; those it refused are tried
@@ -120,34 +91,23 @@ def prepare_data_set(
 
     Parameters
     ----------
-    index
-        The data set.
-    out_dir
-        Folder of the derivatives.
+    index, out_dir
+        The data set, and the folder of the derivatives.
     labels
         Only these participants, with or without `sub-`; all if empty.
     workers
-        Processes of one thread each; as many as there are usable cores if not given.
+        Processes of one thread each; one a usable core if None.
     volume_corrected
         Whether brains are written grown to the template's size too; what is finished gets them added.
-
-    Returns
-    -------
-    What became of the scans, in the order of the index.
 
     Raises
     ------
     MrharmonyError
-        The folder is that of the scans, a label is unknown, two scans have the same name, or a worker
-        process was ended from outside.
+        As `begin_derivatives`, or a worker process was ended from outside.
     """
-    require_apart(index.root, out_dir)
-    jobs = [
-        PrepareJob(scan.path, PreparedFiles.of(scan.path, out_dir), scan.domain, volume_corrected)
-        for scan in scans_of_participants(index, labels)
-    ]
-    require_own_names((job.scan, job.files) for job in jobs)
-    describe_derivatives(index.root, out_dir, "mrharmony: prepared T1w scans")
+    name = "mrharmony: prepared T1w scans"
+    pairs = begin_derivatives(index, out_dir, name, labels, lambda s: PreparedFiles.of(s.path, out_dir))
+    jobs = [PrepareJob(scan.path, files, scan.domain, volume_corrected) for scan, files in pairs]
     write_text(out_dir / ".bidsignore", _NOT_BIDS)
     earlier = {job.scan: _finished(job) for job in jobs}
     missing = [job for job in jobs if earlier[job.scan] is None or job.incomplete]

@@ -50,7 +50,8 @@ def train_references(
     work = work_folder(output)
     index = open_data_set(bids_dir, "site")
     brains = training_brains(index, only, None, Grid.working(STATISTICS_ZOOM), work)
-    heads = reference_heads([brain for _, brain in brains.kept], settings)
+    # new people: warps of the real anatomies, of all ages, some with lesions and large ventricles
+    heads = _new_people(_segmented([brain for _, brain in brains.kept]) * settings.copies, settings.seed)
     known = load_scanners()
     data = ReferenceSlices(heads, [known[name] for name in settings.references])
     one_thread()  # it shares the cores with those who draw the batches
@@ -58,11 +59,6 @@ def train_references(
     network = train_reference_network(data, settings, run, device, usable_cores() - 1)
     save_network(network, output, settings.references)
     write_text(output / "README.md", _card(brains.counts(), len(heads), settings, licence))
-
-
-def reference_heads(brains: Sequence[CanonicalBrain], settings: SynthesisSettings) -> list[Anatomy]:
-    """Return new people: warps of the real anatomies, of all ages, some with lesions and large ventricles."""
-    return _new_people(_segmented(brains) * settings.copies, settings.seed)
 
 
 def contrast_heads(brains: Sequence[CanonicalBrain], seed: int = CONTRAST_SEED) -> list[Anatomy]:
@@ -109,18 +105,10 @@ def refit_contrast_models(
 ) -> SynthesisHarmonizer:
     """Fit the contrast models and the detail of all domains of a model directory with the shipped network.
 
-    The statistics of its real domains are computed again too; all three are written there.
-
-    Parameters
-    ----------
-    model
-        Directory with a card and statistics; the statistics of simulated scanners stay.
-    bids_dir, only
-        The scans of its real domains, on whose anatomies the simulated scanners' heads are made as well.
-    work
-        Folder of the prepared brains, made if missing.
-    seed
-        Of these heads and their scans.
+    The statistics of its real domains are computed again too, those of simulated scanners stay; all three are
+    written to `model`. The scans of the real domains are the sites `only` in `bids_dir`; the heads of
+    simulated scanners are made on their anatomies as well. `work` keeps the prepared brains; `seed` is that
+    of these heads and their scans.
     """
     index, grid = open_data_set(bids_dir, "site"), Grid.working(STATISTICS_ZOOM)
     real = training_brains(index, only, None, grid, work)

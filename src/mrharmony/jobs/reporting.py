@@ -40,17 +40,10 @@ class WrittenReport:
 
 
 def write_report(out_dir: Path) -> WrittenReport:
-    """Write `report.html` on the harmonized scans anywhere below a folder.
+    """Write `report.html` on the harmonized scans anywhere below a folder of `harmonize`, `bids` or `demo`.
 
-    Parameters
-    ----------
-    out_dir
-        Where `harmonize`, `bids` or `demo` wrote.
-
-    Raises
-    ------
-    MrharmonyError
-        There is no such folder, no harmonized scan in it, or the page cannot be written.
+    Raises `MrharmonyError` if there is no such folder, no harmonized scan in it, or the page cannot be
+    written.
     """
     if not out_dir.is_dir():
         raise MrharmonyError(f"{out_dir}: not a folder. Name the output folder of harmonize, bids or demo.")

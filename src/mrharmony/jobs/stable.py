@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from accelerate import PartialState
 
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.core.volume import FloatArray
-from mrharmony.domains.statistics import DomainStatistics, fit_statistics, load_statistics, save_statistics
+from mrharmony.domains.statistics import fit_statistics, load_statistics, save_statistics
 from mrharmony.jobs.brains import ScanFile, load_brain, prepare_positions, require_some
 from mrharmony.jobs.data_sets import DataSet, training_scans
 from mrharmony.jobs.training import TrainingReport, model_card, work_folder
@@ -26,13 +25,9 @@ from mrharmony.networks.diffusion.model import (
 from mrharmony.networks.settings import DreamBoothSettings, choose_device
 from mrharmony.networks.stable.adapting import instance_prompts
 from mrharmony.networks.stable.data import SliceSet, choose_slices, join_domains
-from mrharmony.networks.stable.model import (
-    StableDiffusion,
-    load_stable_diffusion,
-    resolve_source,
-    save_stable_diffusion,
-)
+from mrharmony.networks.stable.model import load_stable_diffusion, resolve_source, save_stable_diffusion
 from mrharmony.networks.stable.training import train_dreambooth
+from mrharmony.prepare.canonical import CanonicalBrain
 from mrharmony.scans.bids import BidsScan
 from mrharmony.space.grid import Grid
 
@@ -78,8 +73,15 @@ def adapt_stable_diffusion(
             }
         )
         before = load_statistics(source / STATISTICS) if (source / CARD).is_file() else {}
-        statistics = before | _statistics(kept, grid)
-        write_directory(output, lambda folder: _write(folder, model, card, statistics))
+        statistics = before | fit_statistics({name: _brains(kept, name, grid) for name in names})
+
+        def write(folder: Path) -> None:
+            save_stable_diffusion(model, folder)
+            save_statistics(folder / STATISTICS, statistics)
+            (folder / CARD).write_text(card.model_dump_json(indent=2) + "\n", "utf-8")
+            (folder / "README.md").write_text(_card_text(card), "utf-8")
+
+        write_directory(output, write)
     state.wait_for_everyone()
     return TrainingReport(output, counts, refused)
 
@@ -99,31 +101,19 @@ def _known_domains(source: Path, settings: DreamBoothSettings) -> tuple[DomainCa
     return card.domains
 
 
+def _brains(kept: Kept, domain: str, grid: Grid) -> Iterator[CanonicalBrain]:
+    return (load_brain(file, grid) for scan, file in kept if scan.domain == domain)
+
+
 def _slice_set(kept: Kept, grid: Grid, settings: DreamBoothSettings) -> SliceSet:
-    return join_domains([(str(scan.domain), _slices(scan, file, grid, settings)) for scan, file in kept])
-
-
-def _slices(scan: BidsScan, file: Path, grid: Grid, settings: DreamBoothSettings) -> FloatArray:
-    """Return a scan's slices; which ones is decided by the seed and the scan's name alone."""
-    rng = np.random.default_rng([settings.seed, *scan.path.name.encode()])
-    brain = load_brain(file, grid).volume.voxels
-    return choose_slices(brain, settings.sliced_axis, settings.slices_per_scan, rng)
-
-
-def _statistics(kept: Kept, grid: Grid) -> dict[str, DomainStatistics]:
-    names = dict.fromkeys(str(scan.domain) for scan, _ in kept)
-    return fit_statistics(
-        {name: (load_brain(file, grid) for scan, file in kept if scan.domain == name) for name in names}
-    )
-
-
-def _write(
-    folder: Path, model: StableDiffusion, card: ModelCard, statistics: Mapping[str, DomainStatistics]
-) -> None:
-    save_stable_diffusion(model, folder)
-    save_statistics(folder / STATISTICS, statistics)
-    (folder / CARD).write_text(card.model_dump_json(indent=2) + "\n", "utf-8")
-    (folder / "README.md").write_text(_card_text(card), "utf-8")
+    """Return the slices of all scans; which of a scan is decided by the seed and the scan's name alone."""
+    slices = []
+    for scan, file in kept:
+        rng = np.random.default_rng([settings.seed, *scan.path.name.encode()])
+        brain = load_brain(file, grid).volume.voxels
+        chosen = choose_slices(brain, settings.sliced_axis, settings.slices_per_scan, rng)
+        slices.append((str(scan.domain), chosen))
+    return join_domains(slices)
 
 
 def _card_text(card: ModelCard) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,21 +55,11 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class TrainingReport:
-    """What a training ends with.
+    """What a training ends with."""
 
-    Parameters
-    ----------
-    model
-        The model directory.
-    domains
-        How many scans of each domain were used.
-    refused
-        Scans that could not be prepared, and why.
-    """
-
-    model: Path
-    domains: dict[str, int]
-    refused: dict[Path, str] = field(default_factory=dict)
+    model: Path  # directory
+    domains: dict[str, int]  # how many scans of each domain were used
+    refused: dict[Path, str] = field(default_factory=dict)  # scans that could not be prepared, and why
 
     def record(self) -> dict[str, Any]:
         """Return the report for `--json`."""
@@ -83,23 +74,14 @@ class TrainingReport:
 
 @dataclass(frozen=True)
 class TrainingBrains:
-    """The prepared scans that a model is made from.
+    """The prepared scans that a model is made from."""
 
-    Parameters
-    ----------
-    kept
-        Domain and brain of each scan, in the order of the scans.
-    refused
-        The scans that could not be prepared, and why.
-    """
-
-    kept: list[tuple[str, CanonicalBrain]]
-    refused: dict[Path, str]
+    kept: list[tuple[str, CanonicalBrain]]  # domain and brain of each scan, in the order of the scans
+    refused: dict[Path, str]  # why others could not be prepared
 
     def by_domain(self) -> dict[str, list[CanonicalBrain]]:
         """Return the brains of each domain."""
-        names = dict.fromkeys(name for name, _ in self.kept)
-        return {name: [brain for domain, brain in self.kept if domain == name] for name in names}
+        return {name: [brain for domain, brain in self.kept if domain == name] for name in self.counts()}
 
     def stack(self) -> NDArray[np.float16]:
         """Return the voxels of all brains, shape (n, i, j, k)."""
@@ -111,7 +93,7 @@ class TrainingBrains:
 
     def counts(self) -> dict[str, int]:
         """Return the number of brains of each domain."""
-        return {name: len(brains) for name, brains in self.by_domain().items()}
+        return dict(Counter(self.domains()))
 
 
 def training_brains(
@@ -124,21 +106,8 @@ def training_brains(
 ) -> TrainingBrains:
     """Prepare the scans that a model is made from; an interrupted call is resumed.
 
-    Parameters
-    ----------
-    index, only, most
-        As in `training_scans`.
-    grid
-        Working grid of the brains.
-    work
-        Folder for what is finished.
-    prepared
-        Folder of `mrharmony prepare` with the scans in it; they are prepared here if None.
-
-    Raises
-    ------
-    MrharmonyError
-        A domain is unknown, or every scan was refused.
+    The scans are those of `training_scans`; `work` is the folder of what is finished, `prepared` as in
+    `prepare_brains`. Raises `MrharmonyError` if a domain is unknown, or every scan was refused.
     """
     scans = training_scans(index, only, most)
     require_distinct(dict.fromkeys(str(scan.domain) for scan in scans))
@@ -166,21 +135,8 @@ def run_folder(work: Path, brains: TrainingBrains, decisive: str) -> Path:
 def train_on_bids(data: DataSet, output: Path, settings: TrainingSettings, device: str) -> TrainingReport:
     """Train a compact latent diffusion model; unfinished work is kept in `<output>.training`.
 
-    Parameters
-    ----------
-    data
-        The scans.
-    output
-        Model directory to write.
-    settings
-        The whole configuration.
-    device
-        `auto`, `cpu` or `cuda`.
-
-    Raises
-    ------
-    MrharmonyError
-        There is nothing to train on, a simulated scanner is unknown, or names of domains collide.
+    `output` is the model directory to write; `device` is `auto`, `cpu` or `cuda`. Raises `MrharmonyError` if
+    there is nothing to train on, a simulated scanner is unknown, or names of domains collide.
     """
     on_cpu = choose_device(device).type == "cpu"
     index, grid, work = data.open(), Grid.working(settings.working_zoom), work_folder(output)
@@ -240,7 +196,7 @@ def train_pairs_on_bids(
 
 
 def _card_of_pairs(output: Path, new: dict[str, int], bids_dir: Path) -> ModelCard:
-    """Return the card of a directory with more domains; refuse one whose domains were learned from others."""
+    """Return the card of a directory with more domains; refuse one that was made of other scans."""
     if not (output / CARD).is_file():
         return model_card(new, bids_dir)
     earlier = read_card(output)
@@ -263,16 +219,9 @@ def model_card(
 ) -> ModelCard:
     """Return the card of a new model.
 
-    Parameters
-    ----------
-    counts
-        Domains, and how many scans of each were used.
-    data_set
-        Folder that the scans are from; None for scans in memory.
-    scanners
-        Simulated scanners that are domains too.
-    settings
-        Of the training of a latent diffusion model; None where methods were only fitted.
+    `counts` are the domains, and how many scans of each were used; `data_set` is the folder that the scans
+    are from, None for scans in memory; `scanners` are simulated scanners that are domains too; `settings` are
+    those of the training of a latent diffusion model, None where methods were only fitted.
     """
     domains = [DomainCard(name=name, prompt=name, scans=count) for name, count in counts.items()]
     domains += [DomainCard(name=scanner.name, prompt=scanner.name) for scanner in scanners]

@@ -24,53 +24,39 @@ from mrharmony.evaluate.unlearning import (
 )
 from mrharmony.evaluate.unlearning_network import UnlearningSettings
 from mrharmony.jobs.brains import by_position, load_brain, prepare_positions, require_some
-from mrharmony.jobs.data_sets import scans_of_domains
+from mrharmony.jobs.data_sets import DataSet, scans_of_domains
 from mrharmony.jobs.evaluating import ZOOM, column_entries, column_groups, column_number, scan_files
 from mrharmony.networks.diffusion.model import LatentModel, load_model, model_hash
 from mrharmony.scans.bids import SPLIT, BidsIndex, BidsScan
 from mrharmony.space.grid import Grid
 
+FEATURES_ONLY = "Unlearning returns features, not images: no scan is harmonized by it."
+MISLEADING = (
+    "The frozen site head misleads: it was trained against and fooled on purpose. "
+    "Judge by the retrained classifiers."
+)
+
 
 @dataclass(frozen=True)
 class UnlearningRequest:
-    """What to unlearn the site for.
+    """What to unlearn the site for."""
 
-    Parameters
-    ----------
-    factor
-        Column of participants.tsv: numbers, or two groups.
-    logarithm
-        Whether the factor's natural logarithm is learned instead.
-    model
-        Directory of the latent diffusion model whose encoder is used.
-    only
-        Use only these domains; all if empty.
-    work
-        Folder that keeps the prepared brains; none are kept if None.
-    workers
-        Processes that prepare scans; as many as there are usable cores if None.
-    prepared
-        Folder of `mrharmony prepare` with the scans in it; they are prepared here if None.
-    """
-
-    factor: str
-    logarithm: bool
-    model: Path
-    only: tuple[str, ...] = ()
-    work: Path | None = None
-    workers: int | None = None
-    prepared: Path | None = None
+    data: DataSet
+    factor: str  # column of participants.tsv: numbers, or two groups
+    logarithm: bool  # learn the factor's natural logarithm instead
+    model: Path  # directory of the latent diffusion model whose encoder is used
+    work: Path | None = None  # folder that keeps the prepared brains; none are kept if None
+    workers: int | None = None  # processes that prepare scans; one a usable core if None
 
 
-def unlearning_data(index: BidsIndex, request: UnlearningRequest) -> tuple[UnlearningData, dict[str, str]]:
+def _learnable(request: UnlearningRequest) -> tuple[UnlearningData, dict[str, str]]:
     """Prepare and encode a data set; returns what can be learned from, and what was refused and why.
 
-    Scans whose factor is not known are kept, for the unlearning alone. Scans that are refused are left out.
-
-    Raises `MrharmonyError` before anything is prepared if the columns or the splits do not allow it;
-    afterwards, if nothing is left.
+    Scans whose factor is not known are kept, for the unlearning alone. What the columns or the splits do not
+    allow is refused before anything is prepared.
     """
-    chosen = scans_of_domains(index, request.only)
+    index = request.data.open()
+    chosen = scans_of_domains(index, request.data.only)
     require_splits(_data(chosen, request, np.zeros((len(chosen), 1), np.float32)))
     model = load_model(request.model)
     if model.card.working_zoom != ZOOM:
@@ -91,16 +77,14 @@ def _pooled(
 
     The scans of a virtual head get one alignment, as in the benchmark: it must not reveal the scanner.
     """
-    files, refused = scan_files(index.root, scans, request.prepared)
+    files, refused = scan_files(index.root, scans, request.data.prepared)
     positions = by_position((scan.subject, files[scan.path]) for scan in scans if scan.path in files)
     grid = Grid.working(ZOOM)
     with tempfile.TemporaryDirectory() as scratch:
         work = request.work or Path(scratch)
         brains, faults = prepare_positions(positions, grid, work, request.workers)
-        pooled = {
-            path: latent_features(model, load_brain(file, grid))
-            for path, file in track(list(brains.items()), "encoding")
-        }
+        encoding = track(list(brains.items()), "encoding")
+        pooled = {path: latent_features(model, load_brain(file, grid)) for path, file in encoding}
     return pooled, refused | faults
 
 
@@ -112,12 +96,16 @@ def _data(scans: Sequence[BidsScan], request: UnlearningRequest, pooled: FloatAr
 
 def _task(scans: Sequence[BidsScan], request: UnlearningRequest) -> tuple[FloatArray, tuple[str, str] | None]:
     """Return what the main task is to predict of each scan, and the names of the groups if they are two."""
-    entries = column_entries(scans, request.factor)
-    names = None
+    entries, names = column_entries(scans, request.factor), None
     if all(_is_number(text) for text in entries.values()):
         known = {path: column_number(text, request.factor) for path, text in entries.items()}
+        if request.logarithm and min(known.values()) <= 0:
+            raise MrharmonyError(
+                f"participants.tsv: {request.factor} has no logarithm where it is 0 or less. "
+                "Leave the logarithm out."
+            )
         if request.logarithm:
-            known = _logarithms(known, request.factor)
+            known = {path: math.log(number) for path, number in known.items()}
     elif request.logarithm:
         raise MrharmonyError(f"participants.tsv: {request.factor} holds words. Leave the logarithm out.")
     else:
@@ -128,26 +116,16 @@ def _task(scans: Sequence[BidsScan], request: UnlearningRequest) -> tuple[FloatA
     return np.array([known.get(scan.path, math.nan) for scan in scans], dtype=np.float32), names
 
 
-def _logarithms(numbers: dict[Path, float], factor: str) -> dict[Path, float]:
-    if min(numbers.values()) <= 0:
-        raise MrharmonyError(
-            f"participants.tsv: {factor} has no logarithm where it is 0 or less. Leave the logarithm out."
-        )
-    return {path: math.log(number) for path, number in numbers.items()}
-
-
 def _training(scans: Sequence[BidsScan]) -> BoolArray | None:
     """Return which scans the table gives to the training; None where it has no split."""
     splits = [scan.participant.get(SPLIT) for scan in scans]
     if not {"train", "test"} & set(splits):
         return None
-    unsplit = next(
-        (s for s, split in zip(scans, splits, strict=True) if split not in ("train", "test")), None
-    )
-    if unsplit:
-        raise MrharmonyError(
-            f"participants.tsv: sub-{unsplit.subject} is neither train nor test. Fill in {SPLIT}."
-        )
+    for scan, split in zip(scans, splits, strict=True):
+        if split not in ("train", "test"):
+            raise MrharmonyError(
+                f"participants.tsv: sub-{scan.subject} is neither train nor test. Fill in {SPLIT}."
+            )
     if "test" not in splits or "train" not in splits:
         raise MrharmonyError(f"participants.tsv: {SPLIT} must give scans to train and to test. Fill it in.")
     return np.array([split == "train" for split in splits])
@@ -160,19 +138,12 @@ def _is_number(text: str) -> bool:
         return False
 
 
-FEATURES_ONLY = "Unlearning returns features, not images: no scan is harmonized by it."
-MISLEADING = (
-    "The frozen site head misleads: it was trained against and fooled on purpose. "
-    "Judge by the retrained classifiers."
-)
-
-
-def evaluate_unlearning(index: BidsIndex, request: UnlearningRequest) -> dict[str, Any]:
+def evaluate_unlearning(request: UnlearningRequest) -> dict[str, Any]:
     """Return main task and site, before and after unlearning, on held-out subjects.
 
-    Raises `MrharmonyError` if the data set does not allow it: see `unlearning_data` and `unlearning_study`.
+    Raises `MrharmonyError` if the data set does not allow it: by its columns, its splits, or too few scans.
     """
-    data, refused = unlearning_data(index, request)
+    data, refused = _learnable(request)
     settings = UnlearningSettings()
     study = unlearning_study(data, settings)
     return {
@@ -199,36 +170,18 @@ def evaluate_unlearning(index: BidsIndex, request: UnlearningRequest) -> dict[st
 def unlearning_table(record: dict[str, Any]) -> str:
     """Return a record's figures before and after as a Markdown table, with what they are of."""
     before, after = (record[phase]["mean"] for phase in ("before", "after"))
-    rows = [f"| {name} | {value:.3f} | {after[name]:.3f} |" for name, value in before.items()]
-    return "\n".join(
-        [
-            f"Main task: {record['factor']}. {record['held_out_scans']} held-out scans, "
-            f"{record['held_out_scans_with_factor']} with a known factor; split: {record['split']}. "
-            f"Site by chance: {record['chance']:.3f}.",
-            "",
-            "| figure, held-out subjects | before | after unlearning |",
-            "|---|---|---|",
-            *rows,
-            "",
-            record["frozen"],
-            "",
-            record["returns"],
-        ]
+    rows = "\n".join(f"| {name} | {value:.3f} | {after[name]:.3f} |" for name, value in before.items())
+    return (
+        f"Main task: {record['factor']}. {record['held_out_scans']} held-out scans, "
+        f"{record['held_out_scans_with_factor']} with a known factor; split: {record['split']}. "
+        f"Site by chance: {record['chance']:.3f}.\n\n"
+        "| figure, held-out subjects | before | after unlearning |\n|---|---|---|\n"
+        f"{rows}\n\n{record['frozen']}\n\n{record['returns']}"
     )
 
 
 def _figures(scores: UnlearningScores) -> dict[str, dict[str, Any]]:
     """Return the mean over seeds of each figure, and its values a seed."""
-    by_seed = {name: list(values) for name, values in _values(scores).items()}
-    return {"mean": mean_figures(scores), "by_seed": by_seed}
-
-
-def mean_figures(scores: UnlearningScores) -> dict[str, float]:
-    """Return the mean over seeds of each figure."""
-    return {name: float(np.mean(value)) for name, value in _values(scores).items()}
-
-
-def _values(scores: UnlearningScores) -> dict[str, tuple[float, ...]]:
     values = {
         **{f"task {name.replace('_', ' ')}": value for name, value in scores.task.items()},
         "site, linear probe retrained": scores.linear,
@@ -238,4 +191,5 @@ def _values(scores: UnlearningScores) -> dict[str, tuple[float, ...]]:
         "site, linear probe trained on held-out subjects": scores.unseen,
         "site, frozen site head": scores.frozen,
     }
-    return {name: value for name, value in values.items() if value is not None}
+    by_seed = {name: list(value) for name, value in values.items() if value is not None}
+    return {"mean": {name: float(np.mean(value)) for name, value in by_seed.items()}, "by_seed": by_seed}

@@ -37,25 +37,9 @@ def anatomies_of_bids(
 ) -> tuple[list[Anatomy], dict[Path, str]]:
     """Prepare and segment each subject's first scan; prepared brains are kept in `cache`.
 
-    Parameters
-    ----------
-    bids_dir
-        The data set; its table needs a column `site` only where `only` names some.
-    only
-        Use only these sites; all if empty.
-    cache
-        Folder of prepared brains.
-    prepared
-        Folder of `mrharmony prepare` with the scans in it; they are prepared here if None.
-
-    Returns
-    -------
-    The anatomies, and the scans that could not be prepared or segmented with their reasons.
-
-    Raises
-    ------
-    MrharmonyError
-        No scan could be used.
+    Only the sites `only` of the column `site` are used, or all without that column if it names none.
+    `prepared` is as in `prepare_brains`. Returns the anatomies, and the scans that could not be prepared or
+    segmented with their reasons. Raises `MrharmonyError` if no scan could be used.
     """
     scans = [scan.path for scan in _first_scans(bids_dir, only)]
     brains, refused = prepare_brains(scans, Grid.working(ZOOM), cache, prepared=prepared)
