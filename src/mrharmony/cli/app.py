@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
 import warnings
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
@@ -57,6 +58,16 @@ def common(
     if version:
         typer.echo(f"mrharmony {__version__}")
         raise typer.Exit(OK)
+
+
+def echo_json(record: object) -> None:
+    """Print a record on standard output as JSON."""
+    typer.echo(json.dumps(record, indent=2))
+
+
+def leave(refused: object) -> NoReturn:
+    """End a command with the status that says whether anything was refused."""
+    raise typer.Exit(REFUSED if refused else OK)
 
 
 def in_options(sentence: str) -> str:

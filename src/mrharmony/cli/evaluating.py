@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 import sys
@@ -16,7 +15,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.table import Table
 
-from mrharmony.cli.app import OK, REFUSED, app
+from mrharmony.cli.app import app, echo_json, leave
 from mrharmony.cli.options import (
     DataOptions,
     Device,
@@ -321,26 +320,24 @@ def benchmark(
     )
     result = run_benchmark(request)
     if as_json:
-        typer.echo(
-            json.dumps({"output": str(output), "rows": result.rows, "refused": result.refused}, indent=2)
-        )
+        echo_json({"output": str(output), "rows": result.rows, "refused": result.refused})
     else:
         Console().print(terminal_table(result.rows))
         typer.echo(f"All figures, explained: {output / 'benchmark.md'} (.csv, .json, .png).")
     for name, reason in result.refused.items():
         print(f"refused: {name}: {reason}", file=sys.stderr)
-    raise typer.Exit(REFUSED if result.refused else OK)
+    leave(result.refused)
 
 
 def _fitted(given: Sequence[str]) -> dict[str, Path]:
     """Return the directories of METHOD=DIR."""
-    pairs = [one.partition("=") for one in given]
-    for method, sign, folder in pairs:
-        if not (method and sign and folder):
-            raise MrharmonyError(
-                f"--fitted {method}{sign}{folder}: say METHOD=DIR, such as combat=fits/combat."
-            )
-    return {method: Path(folder) for method, _, folder in pairs}
+    directories = {}
+    for one in given:
+        method, _, folder = one.partition("=")
+        if not (method and folder):
+            raise MrharmonyError(f"--fitted {one}: say METHOD=DIR, such as combat=fits/combat.")
+        directories[method] = Path(folder)
+    return directories
 
 
 def _show(record: dict[str, Any], as_json: bool) -> None:
@@ -354,13 +351,13 @@ def _show(record: dict[str, Any], as_json: bool) -> None:
 def _print(record: dict[str, Any], as_json: bool, table: Table | Markdown) -> None:
     """Print a record as JSON or in words, and what was refused; that also makes the status."""
     if as_json:
-        typer.echo(json.dumps(_without_infinities(record), indent=2))
+        echo_json(_without_infinities(record))
     else:
         Console().print(table)
     refused = record.get("refused", {})
     for name, reason in refused.items():
         typer.echo(f"{name}: refused and left out. {reason}", err=True)
-    raise typer.Exit(REFUSED if refused else OK)
+    leave(refused)
 
 
 def _without_infinities(record: dict[str, Any]) -> dict[str, Any]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from mrharmony.cli.app import OK, REFUSED, TrainedMethod, app
+from mrharmony.cli.app import TrainedMethod, app, echo_json, leave
 from mrharmony.cli.options import DataOptions, Device, Json, Model, Seed, flag, with_groups
 from mrharmony.core.findings import MrharmonyError
 
@@ -27,7 +26,7 @@ def domains(model: Model = None, as_json: Json = False) -> None:
 
     card = read_card(model or shipped_model())
     if as_json:
-        typer.echo(json.dumps([domain.model_dump() for domain in card.domains], indent=2))
+        echo_json([domain.model_dump() for domain in card.domains])
         return
     for domain in card.domains:
         typer.echo(f"{domain.name:16s} {f'{domain.scans} scans' if domain.scans else 'simulated scanner'}")
@@ -162,5 +161,8 @@ def adapt(
 
 def _finish(report: TrainingReport | AdaptationReport, as_json: bool) -> NoReturn:
     """Print what was done, and leave with the status that says whether scans were refused."""
-    typer.echo(json.dumps(report.record(), indent=2) if as_json else report.text())
-    raise typer.Exit(REFUSED if report.refused else OK)
+    if as_json:
+        echo_json(report.record())
+    else:
+        typer.echo(report.text())
+    leave(report.refused)

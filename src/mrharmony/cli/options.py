@@ -145,22 +145,10 @@ class HarmonizeOptions(NamedTuple):
         lock: bool | None = None,
         assume_ras: bool = False,
     ) -> HarmonizeJob:
-        """Return the job that these options describe.
+        """Return the job that these options describe; `extent` and `lock` are as in `MethodSettings`.
 
-        Parameters
-        ----------
-        source
-            Domain that the scans come from, if it is known.
-        extent, lock
-            As `MethodSettings` has them.
-        assume_ras
-            Take scans without orientation for RAS.
-
-        Raises
-        ------
-        MrharmonyError
-            If an option is out of its range or does not belong to the method, or the model or a domain is
-            not there.
+        Raises `MrharmonyError` if an option is out of its range or does not belong to the method, or the
+        model or a domain is not there.
         """
         from mrharmony.jobs.opening import open_job
         from mrharmony.methods.protocol import MethodSettings

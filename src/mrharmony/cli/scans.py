@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from mrharmony.cli.app import OK, REFUSED, app, in_options
+from mrharmony.cli.app import app, echo_json, in_options, leave
 from mrharmony.cli.options import (
     DDIB,
     AssumeRas,
@@ -61,7 +61,7 @@ def prepare(
     index = open_source(bids_dir, out_dir, labels, domain_column, series)
     results = prepare_data_set(index, out_dir, labels, workers, volume_corrected=volume_corrected)
     if as_json:
-        _echo_json([result.record() for result in results])
+        echo_json([result.record() for result in results])
     else:
         done = [(result, result.figures) for result in results if result.figures]
         rows = [
@@ -90,10 +90,10 @@ def check(
     findings = {path: check_scan(path, assume_ras=assume_ras) for path in find_scans(paths)}
     if as_json:
         records = {path: [finding_record(f) for f in found] for path, found in findings.items()}
-        _echo_json([{"scan": str(path), "findings": found} for path, found in records.items()])
+        echo_json([{"scan": str(path), "findings": found} for path, found in records.items()])
     else:
         _print_findings(findings)
-    raise typer.Exit(REFUSED if any(has_error(found) for found in findings.values()) else OK)
+    leave(any(has_error(found) for found in findings.values()))
 
 
 @app.command()
@@ -206,7 +206,7 @@ def report(
 
     written = write_report(out_dir)
     if as_json:
-        _echo_json(written.record())
+        echo_json(written.record())
         return
     counts = ", ".join(f"{count} {verdict}" for verdict, count in written.verdicts.items())
     typer.echo(f"{written.page}: {counts}")
@@ -231,7 +231,7 @@ def _report_outcomes(outcomes: list[Any], as_json: bool) -> None:
     """Print what became of the scans, and leave with the status that says so."""
     outcomes = [replace(outcome, reason=in_options(outcome.reason or "") or None) for outcome in outcomes]
     if as_json:
-        _echo_json([outcome.record() for outcome in outcomes])
+        echo_json([outcome.record() for outcome in outcomes])
     else:
         done = [outcome for outcome in outcomes if outcome.output]
         _print_table(("scan", "result", "verdict"), [(o.scan.name, str(o.output), o.verdict) for o in done])
@@ -240,10 +240,6 @@ def _report_outcomes(outcomes: list[Any], as_json: bool) -> None:
                 if finding.level == "warning":
                     print(f"{outcome.scan.name}: {finding.message} {finding.fix}", file=sys.stderr)
     _exit_with_reasons([outcome.reason for outcome in outcomes])
-
-
-def _echo_json(record: object) -> None:
-    typer.echo(json.dumps(record, indent=2))
 
 
 def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -260,4 +256,4 @@ def _exit_with_reasons(reasons: Sequence[str | None]) -> NoReturn:
     refused = [reason for reason in reasons if reason]
     for reason in refused:
         print(f"refused: {in_options(reason)}", file=sys.stderr)
-    raise typer.Exit(REFUSED if refused else OK)
+    leave(refused)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from mrharmony.cli.app import app
+from mrharmony.cli.app import app, echo_json
 from mrharmony.cli.options import Device, Json, Prepared, Seed
 from mrharmony.core.findings import MrharmonyError
 
@@ -35,7 +34,7 @@ def demo(
 
     result = run_demo(out, seed, device)
     if as_json:
-        typer.echo(json.dumps(result.record(), indent=2))
+        echo_json(result.record())
     else:
         result.print(Console())
 
@@ -96,9 +95,9 @@ def simulate(
     Next: `mrharmony harmonize OUT/sub-*/ses-*/anat/*_T1w.nii.gz --to SCANNER --output RESULTS`, or
     `mrharmony benchmark OUT --domain-column session --output RESULTS`.
     """
-    from mrharmony.jobs.virtual import anatomies_of_bids, simulate_recipes
+    from mrharmony.jobs.virtual import anatomies_of_bids
     from mrharmony.simulate.anatomy import Anatomy
-    from mrharmony.simulate.cohort import write_cohort
+    from mrharmony.simulate.cohort import write_cohort, write_recipe_cohort
     from mrharmony.simulate.recipe import load_recipe
     from mrharmony.simulate.scanner import load_scanners
 
@@ -118,9 +117,10 @@ def simulate(
         anatomies, refused = anatomies_of_bids(anatomy, only or (), cache, prepared)
         for scan, reason in refused.items():
             typer.echo(f"{scan.name}: left out. {reason}", err=True)
-    if recipes:
-        folders = simulate_recipes(out, recipes, seed, zoom, anatomies)
-    else:
+    folders = [out] if len(recipes) < 2 else [out / one.name for one in recipes]
+    for one, folder in zip(recipes, folders, strict=False):
+        write_recipe_cohort(folder, one, seed=seed, zoom=zoom, anatomies=anatomies)
+    if not recipes:
         chosen = scanners or SCANNERS
         write_cohort(
             out,
@@ -130,9 +130,8 @@ def simulate(
             ZOOM if zoom is None else zoom,
             anatomies=anatomies,
         )
-        folders = [out]
     if as_json:
-        typer.echo(json.dumps({"cohorts": [str(folder) for folder in folders]}))
+        echo_json({"cohorts": [str(folder) for folder in folders]})
     else:
         names = ", ".join(str(folder) for folder in folders)
         typer.echo(f"Virtual heads in {names}. Known scanners: {', '.join(load_scanners())}.")

@@ -97,12 +97,10 @@ def adapt_on_bids(
     base
         The directory of a compact model, or a Stable Diffusion v1.x model as a directory in diffusers' layout
         or an id on the Hub. Either may have been adapted before; the domains that it knows stay in its card.
-    output
-        Model directory to write.
+    output, device
+        Model directory to write; `auto`, `cpu` or `cuda`.
     settings
         `AdaptationSettings` for a compact model, `DreamBoothSettings` for Stable Diffusion.
-    device
-        `auto`, `cpu` or `cuda`.
     download
         Whether Stable Diffusion may be fetched from the Hub.
 

@@ -35,14 +35,8 @@ from mrharmony.scans.sidecar import HarmonizedSidecar, read_harmonized
 GROUP_TABLE = "group.tsv"
 TEXT_COLUMNS = ("source", "target", "method", "verdict")
 DRIFT_COLUMNS = (
-    "edge_correlation",
-    "csf_drift",
-    "grey_drift",
-    "white_drift",
-    "mean_change",
-    "new_structure",
-    "lost_structure",
-    "target_distance",
+    *("edge_correlation", "csf_drift", "grey_drift", "white_drift"),
+    *("mean_change", "new_structure", "lost_structure", "target_distance"),
 )
 
 

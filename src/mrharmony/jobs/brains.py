@@ -62,10 +62,8 @@ def prepare_brains(
 
     Parameters
     ----------
-    scans
-        Scan files.
-    grid
-        Working grid of the brains.
+    scans, grid
+        Scan files, and the working grid of their brains.
     cache
         Directory of finished brains, made if missing.
     workers
@@ -137,7 +135,7 @@ def _key(scan: ScanFile, first: ScanFile, grid: Grid) -> str:
     """Return a name that changes with the files' place, size and time, and with the grid."""
     files = [path for path in (scan.path, scan.mask, scan.origin, first.path, first.origin) if path]
     saved = [file for one in (scan, first) if one.saved for file in one.saved.needed]
-    parts = [_state(path) for path in [*files, *saved]]
+    parts = [_state(path) for path in (*files, *saved)]
     more = filter(None, [scan.scale, VERSION if saved else None])
     decisive = (PREPARATION_FORMAT, _FILE_FORMAT, parts, grid.shape, grid.affine.tolist(), *more)
     return hashlib.sha256(repr(decisive).encode()).hexdigest()[:32]

@@ -49,18 +49,11 @@ def open_source(
 ) -> BidsIndex:
     """Return the data set to prepare: a BIDS folder as it is, a DICOM folder converted to one.
 
-    Parameters
-    ----------
-    source
-        BIDS folder, or folder with the DICOM files of one examination.
-    out_dir
-        Folder of the derivatives; a converted scan goes to `sourcedata/sub-LABEL/anat` in it.
-    labels
-        The first is the label of a DICOM examination; 01 if there is none.
-    domain_column
-        Of a BIDS folder; where it is None, `site` if the table has that column, else the session.
-    series
-        Number of the T1w series of a DICOM folder, where it is not clear.
+    A DICOM folder is one examination of the participant that `labels` begin with, 01 if there is none; it
+    goes to `sourcedata/sub-LABEL/anat` in `out_dir`; `series` is the number of its T1w series where that is
+    not clear. `domain_column` is of a BIDS folder: where it is None, `site` if the table has that column,
+    else the session. Raises `MrharmonyError` if the data set cannot be opened or converted, or the label is
+    not of BIDS.
     """
     if not is_dicom_folder(source):
         if series is not None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from rich.console import Console
@@ -51,6 +51,12 @@ class TravellingScan:
     scan: Scan
     prepared: PreparedScan
 
+    @classmethod
+    def read(cls, entry: BidsScan) -> Self:
+        """Read and prepare a scan of the cohort."""
+        scan = read_scan(entry.path)
+        return cls(entry.subject, entry.sidecar["Scanner"], scan, prepare_scan(scan.volume))
+
 
 @dataclass(frozen=True)
 class DemoRow:
@@ -78,10 +84,9 @@ class DemoResult:
 
     def record(self) -> dict[str, Any]:
         """Return the result for `--json`."""
-        means = {m: {score: self.mean(m, score) for score in SCORES} for m in (*METHODS, CEILING)}
         return {
             "rows": [asdict(row) for row in self.rows],
-            "means": means,
+            "means": {m: {score: self.mean(m, score) for score in SCORES} for m in (*METHODS, CEILING)},
             "identity_ssim": self.identity_ssim,
             "contact_sheet": str(self.folder / SHEET),
         }
@@ -92,11 +97,11 @@ class DemoResult:
         for column in ("direction", "method", "PSNR dB", "SSIM", "MSE"):
             table.add_column(column, justify="left" if column in ("direction", "method") else "right")
         for row in self.rows:
-            _add(table, f"{row.source} → {row.target}", row.method, row.psnr, row.ssim, row.mse)
+            table.add_row(f"{row.source} → {row.target}", *_cells(row.method, row.psnr, row.ssim, row.mse))
         table.add_section()
         for method in (*METHODS, CEILING):
             means = (self.mean(method, score) for score in SCORES)
-            _add(table, "mean of all directions", method, *means)
+            table.add_row("mean of all directions", *_cells(method, *means))
         console.print(table)
         ours, regional, ceiling = (self.mean(m, "psnr") for m in (SYNTHESIS, "regional", CEILING))
         console.print(
@@ -108,8 +113,8 @@ class DemoResult:
         )
 
 
-def _add(table: Table, direction: str, method: str, psnr: float, ssim: float, mse: float) -> None:
-    table.add_row(direction, LABELS.get(method, method), f"{psnr:.2f}", f"{ssim:.4f}", f"{mse:.5f}")
+def _cells(method: str, psnr: float, ssim: float, mse: float) -> tuple[str, ...]:
+    return LABELS.get(method, method), f"{psnr:.2f}", f"{ssim:.4f}", f"{mse:.5f}"
 
 
 def run_demo(out: Path, seed: int = 0, device: str = "auto") -> DemoResult:
@@ -120,8 +125,8 @@ def run_demo(out: Path, seed: int = 0, device: str = "auto") -> DemoResult:
     """
     choose_device(device)
     write_cohort(out / "cohort", subjects=SUBJECTS, scanners=SCANNERS, seed=seed, zoom=ZOOM)
-    index = BidsIndex.open(out / "cohort", "session")
-    scans = [_prepare(entry) for entry in track(index.scans, "preparing")]
+    entries = BidsIndex.open(out / "cohort", "session").scans
+    scans = [TravellingScan.read(entry) for entry in track(entries, "preparing")]
     pairs = [
         (one, other)
         for one, other in itertools.product(scans, scans)
@@ -130,25 +135,19 @@ def run_demo(out: Path, seed: int = 0, device: str = "auto") -> DemoResult:
     bounds = [truth_fitted(one.prepared, other.prepared.intensities()) for one, other in pairs]
     contrasts: dict[str, list[FloatArray]] = {CEILING: bounds}
     for method in METHODS:
-        settings = MethodSettings(seed=seed, device=device)
-        job = open_job(None, method, None, SCANNERS[0], settings)
+        job = open_job(None, method, None, SCANNERS[0], MethodSettings(seed=seed, device=device))
         contrasts[method] = [
-            _harmonize(_toward(job, one.scanner, other.scanner), one, out / "harmonized")
+            _harmonize(_toward(job, one, other), one, out / "harmonized")
             for one, other in track(pairs, f"harmonizing: {LABELS.get(method, method)}")
         ]
-    _write_sheet(pairs, contrasts, out / SHEET)
+    _write_sheet(pairs, contrasts[SYNTHESIS], out / SHEET)
     return DemoResult(tuple(_rows(pairs, contrasts)), _identity(scans, seed), out)
 
 
-def _prepare(entry: BidsScan) -> TravellingScan:
-    scan = read_scan(entry.path)
-    return TravellingScan(entry.subject, entry.sidecar["Scanner"], scan, prepare_scan(scan.volume))
-
-
-def _toward(job: HarmonizeJob, source: str, target: str) -> HarmonizeJob:
+def _toward(job: HarmonizeJob, one: TravellingScan, other: TravellingScan) -> HarmonizeJob:
     """Return the same job in another direction; the shipped model knows both scanners."""
     card = read_card(shipped_model())
-    return replace(job, source=card.domain(source), target=card.domain(target))
+    return replace(job, source=card.domain(one.scanner), target=card.domain(other.scanner))
 
 
 def _harmonize(job: HarmonizeJob, one: TravellingScan, folder: Path) -> FloatArray:
@@ -165,9 +164,8 @@ def _scores(output: FloatArray, one: TravellingScan, other: TravellingScan) -> P
     return paired_scores(output, other.prepared.intensities(), mask)
 
 
-def _rows(pairs: Sequence[Pair], contrasts: Mapping[str, Sequence[FloatArray]]) -> list[DemoRow]:
-    """Return the mean scores of every direction and method."""
-    rows = []
+def _rows(pairs: Sequence[Pair], contrasts: Mapping[str, Sequence[FloatArray]]) -> Iterator[DemoRow]:
+    """Yield the mean scores of every direction and method."""
     for source, target in itertools.permutations(SCANNERS, 2):
         for method in (*METHODS, CEILING):
             scores = [
@@ -176,31 +174,28 @@ def _rows(pairs: Sequence[Pair], contrasts: Mapping[str, Sequence[FloatArray]]) 
                 if (one.scanner, other.scanner) == (source, target)
             ]
             means = (float(np.mean([getattr(score, name) for score in scores])) for name in SCORES)
-            rows.append(DemoRow(source, target, method, *means))
-    return rows
+            yield DemoRow(source, target, method, *means)
 
 
 def _identity(scans: Sequence[TravellingScan], seed: int) -> float:
     """Return the mean SSIM of scans harmonized to the domain that they come from."""
     similarities = []
-    shipped = open_job(None, SYNTHESIS, None, SCANNERS[0], MethodSettings(seed=seed))
+    job = open_job(None, SYNTHESIS, None, SCANNERS[0], MethodSettings(seed=seed))
     for scanner in SCANNERS:
-        job = _toward(shipped, scanner, scanner)
         one = next(scan for scan in scans if scan.scanner == scanner)
-        harmonized = job.harmonizer.harmonize(one.prepared, job.source, job.target)
+        harmonized = harmonize_prepared(_toward(job, one, one), one.prepared)
         similarities.append(_scores(harmonized.intensities(), one, one).ssim)
     return float(np.mean(similarities))
 
 
-def _write_sheet(pairs: Sequence[Pair], contrasts: Mapping[str, Sequence[FloatArray]], path: Path) -> None:
+def _write_sheet(pairs: Sequence[Pair], harmonized: Sequence[FloatArray], path: Path) -> None:
     """Write the contact sheet: a row for each direction of the first head."""
     rows = []
-    for number, (one, other) in enumerate(pairs):
+    for (one, other), voxels in zip(pairs, harmonized, strict=True):
         if one.subject == pairs[0][0].subject:
             place = one.scan.volume.shape[1] // 2
-            mask = one.prepared.brain_mask[:, place]
+            mask, ours = one.prepared.brain_mask[:, place], voxels[:, place]
             source, truth = (scan.prepared.intensities()[:, place] * mask for scan in (one, other))
-            ours = contrasts[SYNTHESIS][number][:, place]
             panels = [
                 Panel("source", source),
                 Panel("harmonized", ours),

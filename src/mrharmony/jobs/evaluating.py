@@ -100,10 +100,7 @@ def evaluation_scans(
 def scan_files(
     root: Path, scans: Sequence[BidsScan], prepared: Path | None = None
 ) -> tuple[dict[Path, ScanFile], dict[Path, str]]:
-    """Return how each scan is to be prepared, with the true brain of its virtual head where there is one.
-
-    Also returns the scans whose sidecar cannot be used, and why.
-    """
+    """Return how each scan is prepared, cut out by its virtual head's true brain, and why others are not."""
     files, refused = {}, {}
     for scan in scans:
         try:
@@ -163,14 +160,16 @@ def _prepared(files: Sequence[ScanFile]) -> list[PreparedScan]:
 def _raw_scans(scans: Sequence[BidsScan], raw: Path, prepared: Path | None) -> list[list[ScanFile]]:
     """Return each harmonized scan's own before harmonization, found by its name without `desc-`."""
     known = {_undescribed(scan.path): scan for scan in BidsIndex.open(raw, SESSION).scans}
-    lost = next((scan for scan in scans if _undescribed(scan.path) not in known), None)
-    if lost:
-        raise MrharmonyError(
-            f"{raw}: has no scan {_undescribed(lost.path)}_T1w that {lost.path.name} was made of. "
-            "Give the data set that was harmonized."
-        )
-    befores = [known[_undescribed(scan.path)] for scan in scans]
-    return [[scan_file(scan.path, true_brain(raw, scan.subject), prepared)] for scan in befores]
+    befores = []
+    for scan in scans:
+        name = _undescribed(scan.path)
+        if name not in known:
+            raise MrharmonyError(
+                f"{raw}: has no scan {name}_T1w that {scan.path.name} was made of. "
+                "Give the data set that was harmonized."
+            )
+        befores.append([scan_file(known[name].path, true_brain(raw, known[name].subject), prepared)])
+    return befores
 
 
 def _undescribed(scan: Path) -> str:
@@ -188,22 +187,21 @@ def evaluate_paired(
     """
     files = [truth, output, *([source] if source else [])]
     true, made, *before = prepared_on_one_grid(files, mask, prepared)
-    inside = true.brain_mask
-    scores = paired_scores(made.intensities(), true.intensities(), inside)
-    record: Record = {"output": asdict(scores)}
-    if before:
-        unharmonized = before[0]
-        bound = truth_fitted(unharmonized, true.intensities())
-        ceiling = paired_scores(bound, true.intensities(), inside)
-        nothing = paired_scores(unharmonized.intensities(), true.intensities(), inside)
-        record |= {
-            "nothing": asdict(nothing),
-            "truth-fitted lock": asdict(ceiling),
-            "gain_db": scores.psnr - nothing.psnr,
-            "share_of_room_from_nothing": room_share(scores.psnr, nothing.psnr, ceiling.psnr),
-            "leaked_noise": leaked_noise(made.intensities(), bound, true.intensities(), inside),
-        }
-    return record
+    aim, inside = true.intensities(), true.brain_mask
+    scores = paired_scores(made.intensities(), aim, inside)
+    if not before:
+        return {"output": asdict(scores)}
+    bound = truth_fitted(before[0], aim)
+    ceiling = paired_scores(bound, aim, inside)
+    nothing = paired_scores(before[0].intensities(), aim, inside)
+    return {
+        "output": asdict(scores),
+        "nothing": asdict(nothing),
+        "truth-fitted lock": asdict(ceiling),
+        "gain_db": scores.psnr - nothing.psnr,
+        "share_of_room_from_nothing": room_share(scores.psnr, nothing.psnr, ceiling.psnr),
+        "leaked_noise": leaked_noise(made.intensities(), bound, aim, inside),
+    }
 
 
 def evaluate_anatomy(before: Path, after: Path, mask: Path | None, prepared: Path | None = None) -> Record:

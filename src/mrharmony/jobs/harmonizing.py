@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,13 +75,9 @@ class Outcome:
 
     def record(self) -> dict[str, Any]:
         """Return the outcome for `--json`."""
-        return {
-            "scan": str(self.scan),
-            "output": str(self.output) if self.output else None,
-            "verdict": self.verdict,
-            "reason": self.reason,
-            "findings": [finding_record(finding) for finding in self.findings],
-        }
+        output = str(self.output) if self.output else None
+        findings = [finding_record(finding) for finding in self.findings]
+        return asdict(self) | {"scan": str(self.scan), "output": output, "findings": findings}
 
 
 def output_paths(scans: Sequence[Path], output: Path, mask: Path | None = None) -> list[Path]:
@@ -213,11 +209,10 @@ def _write_uncertainty(
     job: HarmonizeJob, scan: Scan, prepared: PreparedScan, scale: float, output: Path
 ) -> float:
     """Write the uncertainty map in the units of the output; returns its mean over the brain."""
-    assert isinstance(job.harmonizer, SeededHarmonizer)
-    seed = job.provenance.seed
-    voxels = spread(job.harmonizer, prepared, job.source, job.target, seed) * np.float32(scale)
+    assert isinstance(job.harmonizer, SeededHarmonizer)  # see `HarmonizeJob`
+    spreads = spread(job.harmonizer, prepared, job.source, job.target, job.provenance.seed)
+    voxels, path = spreads * np.float32(scale), uncertainty_path(output)
     mean = float(voxels[prepared.brain_mask].mean())
-    path = uncertainty_path(output)
     note = UncertaintySidecar(mean_uncertainty=mean, sources=(way_to(scan.path, path.parent),))
     write_scan(path, voxels, scan, note.record())
     return mean

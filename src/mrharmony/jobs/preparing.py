@@ -50,7 +50,7 @@ class PrepareJob:
 
     @property
     def incomplete(self) -> bool:
-        """Whether the brain grown to the template's size is asked for and missing."""
+        """Whether the brain grown to the template's size is to be written and missing."""
         return self.volume_corrected and not self.files.volume_corrected.is_file()
 
 
@@ -66,13 +66,8 @@ class Preparation:
 
     def record(self) -> dict[str, Any]:
         """Return it for `--json` and for the log."""
-        return {
-            "scan": str(self.scan),
-            "verdict": self.verdict,
-            "reason": self.reason,
-            "findings": [finding_record(finding) for finding in self.findings],
-            "figures": asdict(self.figures) if self.figures else None,
-        }
+        findings = [finding_record(finding) for finding in self.findings]
+        return asdict(self) | {"scan": str(self.scan), "findings": findings}
 
 
 def prepare_data_set(
@@ -89,21 +84,11 @@ def prepare_data_set(
     the folder gets an index of all. Scans that an earlier run finished are kept; those it refused are tried
     again. A mask that a person put in place or edited is taken as given.
 
-    Parameters
-    ----------
-    index, out_dir
-        The data set, and the folder of the derivatives.
-    labels
-        Only these participants, with or without `sub-`; all if empty.
-    workers
-        Processes of one thread each; one a usable core if None.
-    volume_corrected
-        Whether brains are written grown to the template's size too; what is finished gets them added.
+    `labels` name the participants, with or without `sub-`, or all if empty. `workers` is the number of
+    processes of one thread each, one a usable core if None. `volume_corrected` also writes brains grown to
+    the template's size; what is finished gets them added.
 
-    Raises
-    ------
-    MrharmonyError
-        As `begin_derivatives`, or a worker process was ended from outside.
+    Raises as `begin_derivatives`, and `MrharmonyError` if a worker process was ended from outside.
     """
     name = "mrharmony: prepared T1w scans"
     pairs = begin_derivatives(index, out_dir, name, labels, lambda s: PreparedFiles.of(s.path, out_dir))
@@ -180,9 +165,8 @@ def _write(job: PrepareJob) -> Preparation:
 def _finished(job: PrepareJob) -> Preparation | None:
     """Return what an earlier run wrote of a scan if that still holds."""
     log = read_note(job.files.log)
-    if not job.scan.is_file() or why_not_usable(job.files, job.scan) or log.get("verdict") == "refused":
-        return None
-    if not (log and job.files.page.is_file()):
+    written = job.scan.is_file() and job.files.page.is_file() and log.get("verdict", "refused") != "refused"
+    if not written or why_not_usable(job.files, job.scan):
         return None
     findings = tuple(Finding(**record) for record in log["findings"])
     return Preparation(job.scan, log["verdict"], None, findings, PreparationFigures(**log["figures"]))

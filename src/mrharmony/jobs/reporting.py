@@ -69,14 +69,12 @@ def _sidecars(out_dir: Path) -> tuple[dict[Path, HarmonizedSidecar], dict[str, s
     for path in sorted(out_dir.rglob("*.json")):
         name = str(path.relative_to(out_dir))
         try:
-            note = read_harmonized(path)
+            if note := read_harmonized(path):
+                notes[path] = note
+            elif path.name.endswith(SIDECAR_SUFFIX):
+                faults[name] = "cannot be read. Harmonize the scan again."
         except MrharmonyError as error:
             faults[name] = str(error).removeprefix(f"{path}: ")
-            continue
-        if note:
-            notes[path] = note
-        elif path.name.endswith(SIDECAR_SUFFIX):
-            faults[name] = "cannot be read. Harmonize the scan again."
     return notes, faults
 
 
@@ -84,6 +82,7 @@ def _row(path: Path, note: HarmonizedSidecar, out_dir: Path) -> HarmonizedRow:
     picture, remark = _picture(path, note)
     stem = path.name.removesuffix(".json").removesuffix(SUFFIX.removesuffix(".nii.gz"))
     pages = [page for page in sorted(path.parent.glob("*.html")) if page.name.startswith(f"{stem}_")]
+    made_by = ", ".join(f"{program.name} {program.version}" for program in note.generated_by)
     return HarmonizedRow(
         name=stem,
         source=note.source,
@@ -91,23 +90,18 @@ def _row(path: Path, note: HarmonizedSidecar, out_dir: Path) -> HarmonizedRow:
         verdict=note.verdict,
         reasons=note.verdict_reasons,
         drift={name: figure for name, figure in note.drift.items() if figure is not None},
-        provenance=_provenance(note),
+        provenance=(
+            ("method", note.method),
+            ("model", note.model or "unknown"),
+            ("SHA-256", note.model_sha256 or "unknown"),
+            ("seed", str(note.seed)),
+            ("extent", note.extent),
+            ("made by", made_by or "unknown"),
+            ("versions", ", ".join(f"{name} {version}" for name, version in note.versions.items())),
+        ),
         picture=picture,
         remark=remark,
         links=tuple((page.name, quote(page.relative_to(out_dir).as_posix())) for page in pages),
-    )
-
-
-def _provenance(note: HarmonizedSidecar) -> tuple[tuple[str, str], ...]:
-    made_by = ", ".join(f"{program.name} {program.version}" for program in note.generated_by)
-    return (
-        ("method", note.method),
-        ("model", note.model or "unknown"),
-        ("SHA-256", note.model_sha256 or "unknown"),
-        ("seed", str(note.seed)),
-        ("extent", note.extent),
-        ("made by", made_by or "unknown"),
-        ("versions", ", ".join(f"{name} {version}" for name, version in note.versions.items())),
     )
 
 

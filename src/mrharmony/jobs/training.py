@@ -263,9 +263,9 @@ def prepared_heads(
 
 def _scanners(settings: TrainingSettings) -> list[Scanner]:
     known = load_scanners()
-    unknown = next((name for name in settings.scanners if name not in known), None)
-    if unknown:
-        raise MrharmonyError(f"{unknown}: no such simulated scanner. Choose from: {', '.join(known)}.")
+    for name in settings.scanners:
+        if name not in known:
+            raise MrharmonyError(f"{name}: no such simulated scanner. Choose from: {', '.join(known)}.")
     return [known[name] for name in settings.scanners or known]
 
 
@@ -273,11 +273,10 @@ def _virtual_heads(settings: TrainingSettings, grid: Grid, brains: Sequence[Cano
     """Return new people: warps of the anatomies segmented from the real brains, and of the average."""
     if not settings.virtual_heads:
         return []
-    bases = [segment_brain(brain.volume, brain.mask) for brain in track(brains, "segmenting")]
+    bases = [*(segment_brain(brain.volume, brain.mask) for brain in track(brains, "segmenting")), None]
     rng = np.random.default_rng(settings.seed)
-    everyone = [*bases, None]
     numbers = track(range(settings.virtual_heads), "making virtual heads")
-    return [virtual_head(rng, grid, everyone[number % len(everyone)]) for number in numbers]
+    return [virtual_head(rng, grid, bases[number % len(bases)]) for number in numbers]
 
 
 def _scanned_heads(
@@ -288,9 +287,9 @@ def _scanned_heads(
     seen: dict[str, list[CanonicalBrain]] = {}
     for scanner in track(scanners, "scanning virtual heads") if sample else ():
         rng = np.random.default_rng([seed, *scanner.name.encode()])
-        scans = [head.scan_whole(scanner, rng) for head in sample]
-        seen[scanner.name] = [
-            CanonicalBrain(Volume(voxels, head.anatomy.affine), voxels > 0, scale)
-            for head, (voxels, scale) in zip(sample, scans, strict=True)
-        ]
+        seen[scanner.name] = []
+        for head in sample:
+            voxels, scale = head.scan_whole(scanner, rng)
+            brain = CanonicalBrain(Volume(voxels, head.anatomy.affine), voxels > 0, scale)
+            seen[scanner.name].append(brain)
     return seen

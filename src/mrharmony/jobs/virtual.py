@@ -1,4 +1,4 @@
-"""`mrharmony simulate`: virtual cohorts by recipe, on the anatomies of real people where there are any."""
+"""`mrharmony simulate`: the anatomies of real people that virtual heads are based on."""
 
 from __future__ import annotations
 
@@ -11,25 +11,10 @@ from mrharmony.jobs.brains import prepare_brains, require_some
 from mrharmony.jobs.data_sets import open_data_set
 from mrharmony.scans.bids import SESSION, BidsScan, shuffle_key
 from mrharmony.simulate.anatomy import Anatomy
-from mrharmony.simulate.cohort import write_recipe_cohort
-from mrharmony.simulate.recipe import Recipe
 from mrharmony.simulate.segmentation import segment_brain
 from mrharmony.space.grid import Grid
 
 ZOOM = 2.0  # mm, of the anatomies
-
-
-def simulate_recipes(
-    out: Path, recipes: Sequence[Recipe], seed: int | None, zoom: float | None, anatomies: Sequence[Anatomy]
-) -> list[Path]:
-    """Write a cohort for each recipe: into `out` itself if there is one, else into folders of their names.
-
-    The other arguments are those of `write_recipe_cohort`. An interrupted call can be repeated.
-    """
-    folders = [out] if len(recipes) == 1 else [out / recipe.name for recipe in recipes]
-    for recipe, folder in zip(recipes, folders, strict=True):
-        write_recipe_cohort(folder, recipe, seed=seed, zoom=zoom, anatomies=anatomies)
-    return folders
 
 
 def anatomies_of_bids(
