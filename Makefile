@@ -4,7 +4,7 @@ OUT ?= demo-output
 
 .PHONY: demo test lint clean
 
-demo: $(VENV)/installed  ## simulate a small cohort, harmonize it with the shipped model, compare with the truth
+demo: $(VENV)/core  ## simulate a small cohort, harmonize it with the shipped model, compare with the truth
 	$(VENV)/bin/mrharmony demo $(OUT)
 
 test: $(VENV)/installed lint  ## lint, type-check and test
@@ -16,11 +16,17 @@ lint: $(VENV)/installed
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-cache
 
-$(VENV)/installed: pyproject.toml constraints.txt
+$(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mrharmony needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+
+$(VENV)/core: pyproject.toml constraints.txt | $(VENV)/bin/python  # what harmonizing needs
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable .
 	touch $@
+
+$(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python  # and all extras, and the tools
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@ $(VENV)/core
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info

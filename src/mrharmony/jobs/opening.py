@@ -9,7 +9,7 @@ from typing import Any
 
 from mrharmony.jobs.harmonizing import HarmonizeJob
 from mrharmony.methods.detail import detail_of
-from mrharmony.methods.protocol import MethodSettings
+from mrharmony.methods.protocol import Harmonizer, MethodSettings
 from mrharmony.methods.registry import DEFAULTS, load_method, method_named
 from mrharmony.methods.synthesis import SynthesisHarmonizer
 from mrharmony.networks.diffusion.model import model_hash, read_card
@@ -51,21 +51,38 @@ def open_job(
     directory = model or shipped_model()
     card = read_card(directory)
     domains = card.domain(source) if source else None, card.domain(target)
-    settings = method_named(method).settled(settings)
-    harmonizer = load_method(method, directory, settings)
+    harmonizer, provenance = open_method(directory, method, settings)
     if settings.detail and isinstance(harmonizer, SynthesisHarmonizer):
         detail_of(harmonizer.details, domains[1])
+    return HarmonizeJob(harmonizer, *domains, provenance, assume_ras)
+
+
+def open_method(
+    directory: Path, method: str, settings: MethodSettings = DEFAULTS
+) -> tuple[Harmonizer, Provenance]:
+    """Return a method of a model directory, ready to harmonize, and what sidecars say of it.
+
+    Raises `MrharmonyError` if there is no such method, or it does not take a setting.
+    """
+    settings = method_named(method).settled(settings)
+    provenance = method_provenance(settings, directory.name, model_hash(directory))
+    return load_method(method, directory, settings), provenance
+
+
+def method_provenance(
+    settings: MethodSettings, model: str | None = None, model_sha256: str | None = None
+) -> Provenance:
+    """Return what sidecars say of a method with settled settings; one that was just fitted has no model."""
     chosen = settings.sampling or settings.translation
-    provenance = Provenance(
-        model=directory.name,
-        model_sha256=model_hash(directory),
+    return Provenance(
+        model=model,
+        model_sha256=model_sha256,
         seed=chosen.seed if chosen else settings.seed,
         sampling=_sampling_record(settings),
         detail_transfer=settings.detail,
         generated_by=GENERATED_BY,
         versions=_versions(),
     )
-    return HarmonizeJob(harmonizer, *domains, provenance, assume_ras)
 
 
 def _sampling_record(settings: MethodSettings) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from typing import TypeAlias
 
 import nibabel as nib
 import numpy as np
@@ -36,9 +37,13 @@ from mrharmony.scans.voxels import (
     read_voxels,
 )
 
+ScanSource: TypeAlias = Path | str | nib.spatialimages.SpatialImage
+"""A scan: the path of a file, or a nibabel image, read as the file that nibabel would write of it."""
+
 VoxelChecks = tuple[Callable[[StoredVoxels], Iterable[Finding]], ...]
 
 SAME_GRID_MM = 0.01  # how far the affines of a scan and of its mask may differ in any entry
+IN_MEMORY = "(image in memory)"  # takes the place of a file's name
 MAX_TRAILING_BYTES = 64 * 2**20  # read beyond the voxels before the file is called a decompression bomb
 
 
@@ -46,7 +51,7 @@ MAX_TRAILING_BYTES = 64 * 2**20  # read beyond the voxels before the file is cal
 class Scan:
     """A scan as it was read."""
 
-    path: Path
+    path: Path  # the file; that of an image in memory does not exist
     volume: Volume  # finite intensities on the native grid, and the affine
     header: nib.Nifti1Header  # the geometry of the scan and nothing else: outputs are written with it
     findings: tuple[Finding, ...]  # what is worth knowing about the scan; none is an error
@@ -57,13 +62,13 @@ class Scan:
         return file_sha256(self.path)
 
 
-def read_scan(path: Path | str, *, assume_ras: bool = False) -> Scan:
+def read_scan(source: ScanSource, *, assume_ras: bool = False) -> Scan:
     """Read and check one scan.
 
     Parameters
     ----------
-    path
-        A `.nii`, `.nii.gz`, `.mgh` or `.mgz` file.
+    source
+        A `.nii`, `.nii.gz`, `.mgh` or `.mgz` file, or an image in memory.
     assume_ras
         Accept a scan whose header does not say how it lies, as one whose voxel axes run to the right,
         anterior and superior.
@@ -78,10 +83,10 @@ def read_scan(path: Path | str, *, assume_ras: bool = False) -> Scan:
     ScanRefused
         The scan is broken or is not one T1w volume; all findings are with it.
     """
-    return _accepted(Path(path), assume_ras, VOXEL_CHECKS)
+    return _accepted(source, assume_ras, VOXEL_CHECKS)
 
 
-def read_mask(path: Path | str, like: Scan) -> BoolArray:
+def read_mask(source: ScanSource, like: Scan) -> BoolArray:
     """Read a brain mask on the grid of the scan `like`: voxels above 0 are brain.
 
     Raises
@@ -92,39 +97,57 @@ def read_mask(path: Path | str, like: Scan) -> BoolArray:
         The mask lies on another grid.
     """
     unoriented = any(finding.code == "missing-affine" for finding in like.findings)
-    mask = _accepted(Path(path), unoriented, (check_finite,)).volume
+    scan = _accepted(source, unoriented, (check_finite,))
+    mask = scan.volume
     if mask.shape != like.volume.shape or np.abs(mask.affine - like.volume.affine).max() > SAME_GRID_MM:
         raise MrharmonyError(
-            f"{path}: the mask is not on the voxel grid of {like.path.name}. Resample it there."
+            f"{scan.path}: the mask is not on the voxel grid of {like.path.name}. Resample it there."
         )
     return np.asarray(mask.voxels > 0)
 
 
-def check_scan(path: Path | str, *, assume_ras: bool = False) -> tuple[Finding, ...]:
+def check_scan(source: ScanSource, *, assume_ras: bool = False) -> tuple[Finding, ...]:
     """Return everything that is worth knowing about a scan; a broken file is a finding, never an exception.
 
-    Takes any path; `assume_ras` as in `read_scan`.
+    Takes any path, or an image in memory; `assume_ras` as in `read_scan`.
     """
-    return _inspect(Path(path), assume_ras, VOXEL_CHECKS)[1]
+    return _inspect(*_named(source), assume_ras, VOXEL_CHECKS)[1]
 
 
-def _accepted(path: Path, assume_ras: bool, voxel_checks: VoxelChecks) -> Scan:
-    scan, findings = _inspect(path, assume_ras, voxel_checks)
+def _accepted(source: ScanSource, assume_ras: bool, voxel_checks: VoxelChecks) -> Scan:
+    path, content = _named(source)
+    scan, findings = _inspect(path, content, assume_ras, voxel_checks)
     if scan is None:
         raise ScanRefused(path, findings)
     return scan
 
 
+def _named(source: ScanSource) -> tuple[Path, bytes | None]:
+    """Return the path of a file, or a name for an image in memory and what nibabel would write of it."""
+    if isinstance(source, str | Path):
+        return Path(source), None
+    if isinstance(source, nib.MGHImage):
+        return Path(f"{IN_MEMORY}.mgh"), source.to_bytes()
+    if not isinstance(source, nib.Nifti1Image):
+        source = nib.Nifti1Image.from_image(source)
+    return Path(f"{IN_MEMORY}.nii"), source.to_bytes()
+
+
 def _inspect(
-    path: Path, assume_ras: bool, voxel_checks: VoxelChecks
+    path: Path, content: bytes | None, assume_ras: bool, voxel_checks: VoxelChecks
 ) -> tuple[Scan | None, tuple[Finding, ...]]:
     """Return the scan, or None where a finding refuses it, and all findings."""
     findings: list[Finding] = []
     scan = None
     try:
-        proceed(tuple(check_file(path)))
-        with np.errstate(all="ignore"), open_scan(path, findings) as source:
-            scan = _read(path, source, assume_ras, voxel_checks, findings)
+        with np.errstate(all="ignore"):
+            if content is not None:
+                source = ByteSource(iter([content]))
+                scan = _read(path, source, len(content), assume_ras, voxel_checks, findings)
+            else:
+                proceed(tuple(check_file(path)))
+                with open_scan(path, findings) as source:
+                    scan = _read(path, source, _capacity(path), assume_ras, voxel_checks, findings)
     except ScanFault as fault:
         findings.extend(fault.findings)
     except OSError as failure:
@@ -134,13 +157,21 @@ def _inspect(
     return None if has_error(findings) else scan, tuple(findings)
 
 
+def _capacity(path: Path) -> int:
+    """Return the most content that the file can hold: a header that claims more is refused."""
+    return path.stat().st_size * (MAX_RATIO if scan_suffix(path) in COMPRESSED_SUFFIXES else 1)
+
+
 def _read(
-    path: Path, source: ByteSource, assume_ras: bool, voxel_checks: VoxelChecks, findings: list[Finding]
+    path: Path,
+    source: ByteSource,
+    capacity: int,
+    assume_ras: bool,
+    voxel_checks: VoxelChecks,
+    findings: list[Finding],
 ) -> Scan | None:
     """Read header, voxels and the rest of the file, adding to the findings as they come."""
     header = parse_header(path, source)
-    # The most content that the file can hold: a header that claims more is refused before memory is taken.
-    capacity = path.stat().st_size * (MAX_RATIO if scan_suffix(path) in COMPRESSED_SUFFIXES else 1)
     layout = header.layout(capacity)
     findings += proceed(run_checks(LAYOUT_CHECKS, layout))
     geometry = header.geometry(layout.shape)

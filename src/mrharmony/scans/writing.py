@@ -43,7 +43,7 @@ def write_scan(path: Path | str, voxels: FloatArray, like: Scan, sidecar: dict[s
     """
     path = Path(path)
     _refuse_path(path, like.path)
-    image = _image(voxels, like)
+    image = output_image(voxels, like)
     note_path = sidecar_path(path)
     note = None if sidecar is None else json_bytes(sidecar)
     with staged(path) as image_file, staged(note_path) as note_file:
@@ -63,8 +63,8 @@ def _refuse_path(path: Path, source: Path) -> None:
         raise MrharmonyError(f"{path}: this would overwrite the scan itself. Give another name or folder.")
 
 
-def _image(voxels: FloatArray, like: Scan) -> nib.Nifti1Image:
-    """Return the image in memory; raise `ValueError` where voxels are not finite or of another shape."""
+def output_image(voxels: FloatArray, like: Scan) -> nib.Nifti1Image:
+    """Return voxels on a scan's grid; raise `ValueError` where they are not finite or of another shape."""
     if voxels.shape != like.volume.shape:
         raise ValueError(f"expected voxels of shape {like.volume.shape}, got {voxels.shape}")
     with np.errstate(over="ignore"):

@@ -1,0 +1,130 @@
+"""What harmonizing one scan gives: the image, its evidence, and ways to save it and to look at it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from matplotlib.figure import Figure
+
+from mrharmony.core.findings import Finding, MrharmonyError
+from mrharmony.core.volume import FloatArray
+from mrharmony.evidence.drift import Evidence
+from mrharmony.jobs.harmonizing import HarmonizeJob, write_harmonized
+from mrharmony.methods.protocol import HarmonizedVolume
+from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.report.contact_sheet import intensity_style
+from mrharmony.report.page import PLANES, draw_slice, picture_data, slice_places
+from mrharmony.scans.reading import Scan
+from mrharmony.scans.writing import output_image
+from mrharmony.space.resampling import array_to_ras, to_ras
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class HarmonizedScan:
+    """A scan in the target's contrast, on its own voxel grid.
+
+    Parameters
+    ----------
+    scan
+        The scan as it was read.
+    prepared
+        Its brain mask, receive field, rigid alignment and intensity scale.
+    harmonized
+        Harmonized intensities with evidence and findings.
+    job
+        Method, domains and model, as the sidecar names them.
+    """
+
+    scan: Scan
+    prepared: PreparedScan
+    harmonized: HarmonizedVolume
+    job: HarmonizeJob
+
+    @property
+    def image(self) -> nib.Nifti1Image:
+        """The result in the target's units, float32: shape, affine, zooms and axis order are the scan's."""
+        return output_image(self.harmonized.volume.voxels, self.scan)
+
+    @property
+    def evidence(self) -> Evidence:
+        """Drift figures from scan to result, and the verdict: `pass`, `warn` or `fail`."""
+        return self.harmonized.evidence
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What was noticed while the scan was read, prepared and harmonized."""
+        return self.harmonized.findings
+
+    def save(self, path: Path | str, *, force: bool = False) -> Path:
+        """Write the image and its JSON sidecar; both replace existing files at once or not at all.
+
+        Parameters
+        ----------
+        path
+            A file that ends in `.nii.gz`.
+        force
+            Write a result whose verdict is `fail` too.
+
+        Returns
+        -------
+        Path
+            The image.
+
+        Raises
+        ------
+        MrharmonyError
+            If the verdict is `fail` and `force` is not set, the path is that of the scan itself or does not
+            end in `.nii.gz`, or the files cannot be written.
+        """
+        if self.evidence.verdict == "fail" and not force:
+            raise MrharmonyError(
+                f"{path}: not written, the verdict is fail: {self.evidence.faults()}. Look at plot(), or "
+                "save it all the same with force=True."
+            )
+        write_harmonized(self.job, self.scan, self.prepared, self.harmonized, Path(path))
+        return Path(path)
+
+    def plot(self) -> Figure:
+        """Return a figure: before, after and the difference on three planes, and the verdict.
+
+        Before and after are bias-corrected brains in canonical units, so that the difference is the change
+        of contrast alone. Left is left.
+        """
+        before, after = self._brains()
+        columns = {"before": before, "after": after, "after − before": after - before}
+        zooms, inside = to_ras(self.scan.volume).zooms, before != 0
+        figure = Figure(figsize=(9, 9.5), facecolor="black", layout="constrained")
+        axes = figure.subplots(len(PLANES), len(columns))
+        for line, axis in zip(axes, PLANES.values(), strict=True):
+            place = slice_places(inside, axis, 1)[0]
+            for panel, (title, voxels) in zip(line, columns.items(), strict=True):
+                style = intensity_style(is_difference=voxels is columns["after − before"])
+                draw_slice(panel, voxels, zooms, axis, place, style)
+                panel.set_title(title, color="white", fontsize=9)
+        figure.suptitle(self._title(), color="white", fontsize=11)
+        return figure
+
+    def _brains(self) -> tuple[FloatArray, FloatArray]:
+        """Return scan and result in canonical units, RAS order, 0 outside the brain."""
+        mask, volume = self.prepared.brain_mask, self.scan.volume
+        brains = (self.prepared.intensities(), self.harmonized.intensities())
+        before, after = (array_to_ras(np.where(mask, brain, 0), volume) for brain in brains)
+        return before, after
+
+    def _title(self) -> str:
+        source = self.job.source.name if self.job.source else "unknown source"
+        reasons = f" ({', '.join(self.evidence.reasons)})" if self.evidence.reasons else ""
+        return f"{self.scan.path.name}: {source} to {self.job.target.name}, {self.evidence.verdict}{reasons}"
+
+    def _repr_html_(self) -> str:
+        """Return picture, verdict and findings, for notebooks."""
+        notes = "".join(f"<li>{escape(finding.message)}</li>" for finding in self.findings)
+        picture = f'<img alt="before, after and difference" src="{picture_data(self.plot())}">'
+        return f"<p><b>{escape(self._title())}</b></p><ul>{notes}</ul>{picture}"
+
+    def __repr__(self) -> str:
+        return f"HarmonizedScan({self._title()!r}, {self.scan.volume!r})"

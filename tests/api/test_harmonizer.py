@@ -1,0 +1,194 @@
+"""The Python interface: same results as the command line, scikit-learn's manner, nothing but sentences."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import matplotlib.figure
+import nibabel as nib
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import Pipeline
+
+import mrharmony
+from mrharmony import Harmonizer, MrharmonyError, ScanRefused, Volume
+
+TARGET = "mprage-3t"
+
+
+def voxels(result: mrharmony.HarmonizedScan) -> np.ndarray:
+    return result.harmonized.volume.voxels
+
+
+@pytest.fixture(scope="module")
+def image() -> nib.Nifti1Image:
+    """A virtual head that no reference scanner saw, on an oblique grid in PSR order."""
+    straight = mrharmony.virtual_scan("flash-1.5t-thick", zoom=4.0)
+    turned = straight.as_reoriented(
+        nib.orientations.ornt_transform([[0, 1], [1, 1], [2, 1]], [[2, 1], [0, -1], [1, 1]])
+    )
+    turn = np.array([[0.995, -0.0998, 0, 3], [0.0998, 0.995, 0, -2], [0, 0, 1, 5], [0, 0, 0, 1]])
+    return nib.Nifti1Image(np.asarray(turned.dataobj, np.float32), turn @ turned.affine)
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Harmonizer:
+    return Harmonizer.from_pretrained()
+
+
+@pytest.fixture(scope="module")
+def result(shipped, image):
+    return shipped.harmonize(image, target=TARGET)
+
+
+def test_the_result_lies_on_the_grid_of_the_image(result, image):
+    assert result.image.shape == image.shape
+    assert np.array_equal(result.image.affine, image.affine)
+    assert nib.aff2axcodes(result.image.affine) == nib.aff2axcodes(image.affine)
+    assert np.isfinite(result.image.get_fdata()).all()
+    assert result.image.get_data_dtype() == np.float32
+
+
+def test_results_equal_those_of_the_command_line_to_the_bit(result, image, run, tmp_path):
+    nib.save(image, tmp_path / "scan_T1w.nii.gz")
+    run("harmonize", tmp_path / "scan_T1w.nii.gz", "--to", TARGET, "--output", tmp_path / "cli.nii.gz")
+    in_python = result.save(tmp_path / "python.nii.gz")
+    assert in_python.read_bytes() == (tmp_path / "cli.nii.gz").read_bytes()
+    of_cli, of_python = (json.loads((tmp_path / f"{n}.json").read_text()) for n in ("cli", "python"))
+    differing = {key for key in of_cli.keys() | of_python.keys() if of_cli.get(key) != of_python.get(key)}
+    assert differing <= {"Sources", "SourceSHA256"}  # an image in memory has no file
+
+
+def test_a_path_gives_what_the_image_gives_and_the_same_sidecar_as_the_command_line(
+    shipped, result, image, run, tmp_path
+):
+    nib.save(image, tmp_path / "scan_T1w.nii.gz")
+    run("harmonize", tmp_path / "scan_T1w.nii.gz", "--to", TARGET, "--output", tmp_path / "a" / "x.nii.gz")
+    done = shipped.harmonize(tmp_path / "scan_T1w.nii.gz", target=TARGET)
+    assert np.array_equal(voxels(done), voxels(result))
+    done.save(tmp_path / "b" / "x.nii.gz")
+    assert (tmp_path / "a" / "x.json").read_bytes() == (tmp_path / "b" / "x.json").read_bytes()
+
+
+def test_a_volume_and_a_prepared_scan_give_the_same(shipped, result, image):
+    volume = Volume(np.asarray(image.dataobj), image.affine)
+    assert np.array_equal(voxels(shipped.harmonize(volume, target=TARGET)), voxels(result))
+    prepared = mrharmony.prepare(image)
+    assert np.array_equal(voxels(shipped.harmonize(prepared, target=TARGET)), voxels(result))
+
+
+def test_a_brain_mask_is_taken_as_image_or_array(shipped, image):
+    mask = np.asarray(image.dataobj) > 0
+    as_array = shipped.harmonize(image, target=TARGET, brain_mask=mask)
+    as_image = shipped.harmonize(
+        image, target=TARGET, brain_mask=nib.Nifti1Image(mask.astype(np.uint8), image.affine)
+    )
+    assert np.array_equal(voxels(as_array), voxels(as_image))
+    with pytest.raises(MrharmonyError, match="brain_mask"):
+        shipped.harmonize(image, target=TARGET, brain_mask=mask[1:])
+
+
+def test_it_plots_before_after_and_difference_and_shows_itself_in_a_notebook(result):
+    figure = result.plot()
+    assert isinstance(figure, matplotlib.figure.Figure)
+    assert [axis.get_title() for axis in figure.axes[:3]] == ["before", "after", "after − before"]
+    page = result._repr_html_()
+    assert result.evidence.verdict in page and "data:image/png;base64," in page
+    assert "<script" not in page
+
+
+def test_a_result_that_fails_is_returned_but_saved_only_by_force(result, tmp_path):
+    evidence = result.evidence.model_copy(update={"verdict": "fail", "reasons": ("new_structure",)})
+    failed = replace(result, harmonized=replace(result.harmonized, evidence=evidence))
+    with pytest.raises(MrharmonyError, match=r"verdict is fail.*force=True"):
+        failed.save(tmp_path / "x.nii.gz")
+    assert list(tmp_path.iterdir()) == []
+    assert failed.save(tmp_path / "x.nii.gz", force=True).is_file()
+
+
+@pytest.fixture(scope="module")
+def sites() -> tuple[list[nib.Nifti1Image], list[str]]:
+    scanners = ("mprage-3t", "spgr-1.5t")
+    images = [mrharmony.virtual_scan(s, person=p, zoom=4.0) for s in scanners for p in (1, 2)]
+    return images, ["A", "A", "B", "B"]
+
+
+def test_a_pipeline_fits_and_transforms(sites):
+    images, domains = sites
+    pipeline = Pipeline([("harmonize", Harmonizer(method="histogram", target="A"))]).fit(images, domains)
+    harmonized = pipeline.transform(images)
+    assert [image.shape for image in harmonized] == [image.shape for image in images]
+    own = Harmonizer(method="histogram").fit(images, domains)
+    assert own.domains_ == ("A", "B")
+    for one, other in zip(harmonized, own.transform(images, target="A"), strict=True):
+        assert np.array_equal(one.get_fdata(), other.get_fdata())
+
+
+def test_parameters_are_those_of_the_constructor_and_a_clone_is_not_fitted(sites):
+    own = Harmonizer(method="histogram", target="A", seed=3).fit(*sites)
+    assert own.get_params() == {
+        "method": "histogram", "target": "A", "seed": 3, "extent": "brain", "device": "auto",
+    }  # fmt: skip
+    fresh = clone(own).set_params(seed=4)
+    assert fresh.get_params()["seed"] == 4
+    with pytest.raises(NotFittedError, match=r"fit.*from_pretrained"):
+        fresh.harmonize(sites[0][0], target="A")
+
+
+@pytest.mark.parametrize("method", ["histogram", "synthesis"])
+def test_what_is_saved_is_loaded_again_and_serves_the_command_line(method, sites, run, tmp_path):
+    images, domains = sites
+    own = Harmonizer(method=method).fit(images, domains)
+    own.save_pretrained(tmp_path / "my-sites")
+    loaded = Harmonizer.from_pretrained(tmp_path / "my-sites", method=method)
+    first, second = (one.harmonize(images[3], target="A", source="B") for one in (own, loaded))
+    assert np.array_equal(voxels(first), voxels(second))
+    nib.save(images[3], tmp_path / "scan.nii.gz")
+    model = ("--model", tmp_path / "my-sites", "--method", method)
+    run("harmonize", tmp_path / "scan.nii.gz", "--to", "A", "--from", "B", *model, "--output", tmp_path)
+    written = nib.load(tmp_path / "scan_desc-harmonized_T1w.nii.gz").get_fdata(dtype=np.float32)
+    assert np.array_equal(written, voxels(first))
+
+
+def test_the_shipped_model_can_be_saved_and_loaded(shipped, result, image, tmp_path):
+    shipped.save_pretrained(tmp_path / "copy")
+    again = Harmonizer.from_pretrained(tmp_path / "copy").harmonize(image, target=TARGET)
+    assert np.array_equal(voxels(again), voxels(result))
+    with pytest.raises(MrharmonyError, match="copy"):
+        shipped.save_pretrained(tmp_path / "copy")
+
+
+def test_bad_arguments_end_in_a_sentence_about_arguments(shipped, image, sites):
+    with pytest.raises(MrharmonyError, match="nowhere"):
+        shipped.harmonize(image, target="nowhere")
+    with pytest.raises(MrharmonyError, match="target"):
+        shipped.transform([image])
+    with pytest.raises(MrharmonyError, match="no-such-method"):
+        Harmonizer(method="no-such-method").fit(*sites)
+    with pytest.raises(MrharmonyError, match="domains"):
+        Harmonizer(method="histogram").fit(sites[0], ["A"])
+    with pytest.raises(ScanRefused):
+        shipped.harmonize(nib.Nifti1Image(np.zeros((8, 8, 8, 2), np.float32), np.eye(4)), target=TARGET)
+    broken = np.asarray(image.dataobj).copy()
+    broken[5, 5, 5] = np.nan
+    with pytest.raises(ScanRefused, match="NaN"):
+        shipped.harmonize(nib.Nifti1Image(broken, image.affine), target=TARGET)
+    for error in (lambda: shipped.harmonize(image, target="nowhere"), lambda: shipped.transform([image])):
+        with pytest.raises(MrharmonyError) as caught:
+            error()
+        assert "--" not in str(caught.value)
+
+
+def test_the_public_names_are_those_that_are_documented():
+    assert set(mrharmony.__all__) == {
+        "Domain", "Evidence", "Finding", "HarmonizedScan", "Harmonizer", "MrharmonyError", "PreparedScan",
+        "Scan", "ScanRefused", "Volume", "__version__", "check", "load", "prepare", "virtual_scan",
+    }  # fmt: skip
+    for name in mrharmony.__all__:
+        assert getattr(mrharmony, name) is not None
+    assert set(mrharmony.__all__) <= set(dir(mrharmony))
+    with pytest.raises(AttributeError):
+        mrharmony.no_such_name  # noqa: B018

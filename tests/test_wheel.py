@@ -1,0 +1,110 @@
+"""The wheel, installed outside the repository, does the main job with the core dependencies alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import sysconfig
+from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[1]
+
+SCRIPT = """
+import sys
+from importlib.abc import MetaPathFinder
+
+class Missing(MetaPathFinder):
+    "What the core does not bring is not there."
+    names = set({missing!r})
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in self.names:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Missing())
+import mrharmony
+assert "site-packages" in mrharmony.__file__ and {root!r} not in mrharmony.__file__, mrharmony.__file__
+image = mrharmony.virtual_scan("flash-1.5t-thick", zoom=4.0)
+harmonizer = mrharmony.Harmonizer.from_pretrained()
+result = harmonizer.harmonize(image, target="mprage-3t")
+assert result.image.shape == image.shape and (result.image.affine == image.affine).all()
+print(mrharmony.__version__, result.save("out.nii.gz"))
+"""
+
+
+def core_distributions() -> set[str]:
+    """Return the names of what `pip install mrharmony` brings, dependencies of dependencies included."""
+    found: set[str] = set()
+    waiting = ["mrharmony"]
+    while waiting:
+        name = canonicalize_name(waiting.pop())
+        if name in found:
+            continue
+        try:
+            requirements = distribution(name).requires or []
+        except PackageNotFoundError:
+            continue
+        found.add(name)
+        needed = (Requirement(text) for text in requirements)
+        waiting += [one.name for one in needed if one.marker is None or one.marker.evaluate({"extra": ""})]
+    return found
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment with the built wheel; what the wheel needs is seen through a path file."""
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip"]
+    subprocess.run([*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, ROOT], check=True)
+    (wheel,) = folder.glob("mrharmony-*.whl")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "env"], check=True)
+    python = folder / "env" / "bin" / "python"
+    install = [*pip, "--python", python, "install", "--quiet", "--no-deps", wheel]
+    subprocess.run(install, check=True)
+    (packages,) = (folder / "env" / "lib").glob("python*/site-packages")
+    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return folder
+
+
+def run(environment: Path, *arguments: str | Path) -> str:
+    """Run the environment's Python outside the repository, and return what it prints."""
+    python = environment / "env" / "bin" / "python"
+    done = subprocess.run(
+        [python, "-I", *arguments], cwd=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_python_example_runs_on_the_core_dependencies_alone(environment):
+    core = core_distributions()
+    owners = packages_distributions()
+    missing = sorted(
+        module
+        for module, names in owners.items()
+        if not {canonicalize_name(name) for name in names} & core and module != "mrharmony"
+    )
+    assert {"transformers", "peft", "ants", "dcm2niix", "pytest"} <= set(missing)
+    printed = run(environment, "-c", SCRIPT.format(missing=missing, root=str(ROOT / "src")))
+    assert printed.split()[1] == "out.nii.gz"
+    assert (environment / "out.json").is_file()
+
+
+def test_the_command_and_the_module_agree_on_the_version(environment):
+    command = environment / "env" / "bin" / "mrharmony"
+    printed = subprocess.run([command, "--version"], capture_output=True, text=True, check=True).stdout
+    of_module = run(environment, "-c", "import mrharmony; print(mrharmony.__version__)")
+    assert printed.split() == ["mrharmony", of_module.strip()]
+
+
+def test_the_wheel_holds_weights_scanners_and_templates(environment):
+    script = (
+        "from importlib.resources import files; p = files('mrharmony'); "
+        "print(*(x.is_file() for x in (p / 'py.typed', p / 'weights/references/network.safetensors', "
+        "p / 'simulate/scanners/mprage-3t.yaml', p / 'report/templates/base.html.j2')))"
+    )
+    assert run(environment, "-c", script).split() == ["True"] * 4
