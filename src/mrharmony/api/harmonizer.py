@@ -225,7 +225,10 @@ class Harmonizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             prepared = prepare_loaded(scan, brain_mask, seed=0)
         harmonized = harmonize_prepared(job, prepared)
         findings = scan.findings + prepared.findings + harmonized.findings
-        return HarmonizedScan(scan, prepared, replace(harmonized, findings=findings), job)
+        # A file rounds the affine to float32; what came from memory keeps its own.
+        origin = image.native if isinstance(image, PreparedScan) else image
+        affine = getattr(origin, "affine", scan.volume.affine)
+        return HarmonizedScan(scan, prepared, replace(harmonized, findings=findings), job, affine)
 
     def transform(
         self,

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mrharmony.core.findings import Finding, MrharmonyError
-from mrharmony.core.volume import FloatArray
+from mrharmony.core.volume import FloatArray, Matrix
 from mrharmony.evidence.drift import Evidence
 from mrharmony.jobs.harmonizing import HarmonizeJob, write_harmonized
 from mrharmony.methods.protocol import HarmonizedVolume
@@ -37,17 +37,22 @@ class HarmonizedScan:
         Harmonized intensities with evidence and findings.
     job
         Method, domains and model, as the sidecar names them.
+    affine
+        Voxel indices to world millimetres, shape (4, 4), as the image that was given has it; a file rounds
+        it to float32.
     """
 
     scan: Scan
     prepared: PreparedScan
     harmonized: HarmonizedVolume
     job: HarmonizeJob
+    affine: Matrix
 
     @property
     def image(self) -> nib.Nifti1Image:
         """The result in the target's units, float32: shape, affine, zooms and axis order are the scan's."""
-        return output_image(self.harmonized.volume.voxels, self.scan)
+        image = output_image(self.harmonized.volume.voxels, self.scan)
+        return type(image)(image.dataobj, self.affine, image.header)
 
     @property
     def evidence(self) -> Evidence:
