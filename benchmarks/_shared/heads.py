@@ -12,8 +12,8 @@ from mrharmony.core.volume import FloatArray
 from mrharmony.evaluate.paired import peak_ratio
 from mrharmony.jobs.brains import prepare_brains
 from mrharmony.methods.synthesis import SynthesisHarmonizer, load_synthesis
-from mrharmony.prepare.pipeline import prepare_scan
-from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.preparation.pipeline import prepare_scan
+from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.scans.bids import BidsIndex, shuffle_key
 from mrharmony.simulate.anatomy import Anatomy
 from mrharmony.simulate.cohort import crop_to_head, field_of_view

@@ -21,9 +21,9 @@ from benchmarks._shared.heads import GRID, People, scans_in_turn
 from benchmarks._shared.reports import Report, save
 from mrharmony.core.progress import track
 from mrharmony.core.volume import BoolArray, FloatArray, Volume
-from mrharmony.prepare.pipeline import prepare_scan
-from mrharmony.prepare.prepared import PreparedScan
-from mrharmony.prepare.receive_field import n4_bias_field, receive_field
+from mrharmony.preparation.pipeline import prepare_scan
+from mrharmony.preparation.prepared import PreparedScan
+from mrharmony.preparation.receive_field import n4_bias_field, receive_field
 from mrharmony.scans.reading import read_scan
 from mrharmony.simulate.anatomy import WM
 from mrharmony.simulate.bias import BIAS_TERMS, bias_field

@@ -28,8 +28,8 @@ from mrharmony.lock.fit import fit_bilateral_grid
 from mrharmony.lock.gain_prior import fit_lock
 from mrharmony.methods.synthesis import LOCK, SynthesisHarmonizer
 from mrharmony.methods.tone_curves import ClassicalHarmonizer
-from mrharmony.prepare.canonical import brain_on_grid
-from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.preparation.canonical import brain_on_grid
+from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.simulate.anatomy import Anatomy
 from mrharmony.simulate.scanner import Scanner, load_scanners
 from mrharmony.simulate.scanning import draw_scan, render

@@ -30,7 +30,7 @@ from mrharmony.lock.bounds import LockSettings
 from mrharmony.lock.fit import fit_bilateral_grid
 from mrharmony.lock.gain_prior import fit_lock
 from mrharmony.methods.synthesis import RELATIVE_SHARE
-from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.simulate.anatomy import Anatomy
 from mrharmony.simulate.random_physics import random_scanner
 from mrharmony.simulate.scanner import load_scanners

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from mrharmony.core.volume import FloatArray
-from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.simulate.anatomy import WM, Anatomy
 
 LEAST_LESIONS_ML = 2.0  # of heads whose lesions are erased

@@ -23,7 +23,7 @@ from mrharmony.core.volume import FloatArray
 from mrharmony.domains.contrast import scan_contrasts
 from mrharmony.lock.gain_prior import fit_lock
 from mrharmony.methods.synthesis import SynthesisHarmonizer
-from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.simulate.random_physics import random_scanner
 from mrharmony.simulate.scanner import load_scanners
 

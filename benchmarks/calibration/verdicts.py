@@ -40,8 +40,8 @@ from mrharmony.evidence.drift import Evidence, evidence
 from mrharmony.methods.protocol import HarmonizedVolume
 from mrharmony.methods.synthesis import SynthesisHarmonizer
 from mrharmony.methods.tone_curves import ClassicalHarmonizer
-from mrharmony.prepare.pipeline import prepare_scan
-from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.preparation.pipeline import prepare_scan
+from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.scans.bids import BidsIndex, BidsScan, shuffle_key
 from mrharmony.scans.reading import read_scan
 from mrharmony.simulate.anatomy import Anatomy

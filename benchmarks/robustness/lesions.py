@@ -32,7 +32,7 @@ from mrharmony.core.volume import FloatArray
 from mrharmony.evaluate.bootstrap import bootstrap_estimate, bootstrap_interval
 from mrharmony.jobs.brains import ScanFile, prepare_together
 from mrharmony.methods.rendering import truth_fitted
-from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.simulate.anatomy import LESION_LABEL
 from mrharmony.simulate.cohort_files import true_brain
 from mrharmony.weights import shipped_model

@@ -29,8 +29,8 @@ from mrharmony.core.atomic import write_arrays
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
 from mrharmony.core.volume import BoolArray, Matrix, Volume
-from mrharmony.prepare.pipeline import prepare_with_quality
-from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.preparation.pipeline import prepare_with_quality
+from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.scans.reading import read_scan
 
 SEED = 3

@@ -9,7 +9,7 @@ from benchmarks._shared.heads import spread
 from benchmarks._shared.reports import Report
 from benchmarks.robustness.scan_variants import KINDS, REFUSED_KINDS, VOXEL_SIZES
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.prepare.quality import MaskQuality, quality_findings
+from mrharmony.preparation.quality import MaskQuality, quality_findings
 
 Record = dict[str, Any]
 GOOD_DICE, GOOD_DEGREES, GOOD_MM = 0.94, 2.0, 2.0

@@ -15,7 +15,7 @@ from benchmarks._shared.heads import GRID
 from benchmarks._shared.reports import Report, save
 from mrharmony.evaluate.anatomy import repeat_floor
 from mrharmony.jobs.brains import ScanFile, load_brain, prepare_positions
-from mrharmony.prepare.canonical import CanonicalBrain
+from mrharmony.preparation.canonical import CanonicalBrain
 from mrharmony.simulate.cohort import write_cohort
 from mrharmony.simulate.cohort_files import true_brain
 from mrharmony.simulate.recipe import load_recipe

@@ -21,11 +21,11 @@ from benchmarks._shared.data_sets import write_data_set
 from benchmarks._shared.records import run_alone
 from benchmarks._shared.reports import Report, save
 from mrharmony.jobs.preparing import prepare_data_set
-from mrharmony.prepare.alignment import align_to_template
-from mrharmony.prepare.brain_mask import locate_brain
-from mrharmony.prepare.quality import mask_quality, preparation_figures
-from mrharmony.prepare.receive_field import receive_field
-from mrharmony.prepare.saved import write_prepared
+from mrharmony.preparation.alignment import align_to_template
+from mrharmony.preparation.brain_mask import locate_brain
+from mrharmony.preparation.quality import mask_quality, preparation_figures
+from mrharmony.preparation.receive_field import receive_field
+from mrharmony.preparation.saved import write_prepared
 from mrharmony.report.preparation_page import preparation_page
 from mrharmony.scans.bids import BidsIndex
 from mrharmony.scans.reading import read_scan

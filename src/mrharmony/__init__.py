@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mrharmony.core.findings import Finding, MrharmonyError, ScanRefused
     from mrharmony.core.volume import Volume
     from mrharmony.evidence.drift import Evidence
-    from mrharmony.prepare.prepared import PreparedScan
+    from mrharmony.preparation.prepared import PreparedScan
     from mrharmony.scans.reading import Scan
 
 __all__ = [
@@ -51,7 +51,7 @@ _HOMES = {
     "HarmonizedScan": "api.result",
     "Harmonizer": "api.harmonizer",
     "MrharmonyError": "core.findings",
-    "PreparedScan": "prepare.prepared",
+    "PreparedScan": "preparation.prepared",
     "Scan": "scans.reading",
     "ScanRefused": "core.findings",
     "Volume": "core.volume",

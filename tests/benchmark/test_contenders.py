@@ -20,7 +20,7 @@ from mrharmony.core.domain import Domain
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.methods.cyclegan import CYCLEGAN
 from mrharmony.networks.cyclegan.networks import CycleGanSettings
-from mrharmony.prepare.canonical import CanonicalBrain
+from mrharmony.preparation.canonical import CanonicalBrain
 from mrharmony.simulate.scanner import load_scanners
 from mrharmony.simulate.scanning import scan_head
 from mrharmony.space.grid import Grid

@@ -27,7 +27,7 @@ from mrharmony.methods.registry import fit_method
 from mrharmony.networks.diffusion.data import RealSlices
 from mrharmony.networks.diffusion.model import STATISTICS, LatentModel, save_model
 from mrharmony.networks.diffusion.translation import TranslationSettings, translate_slices
-from mrharmony.prepare.canonical import CanonicalBrain
+from mrharmony.preparation.canonical import CanonicalBrain
 from mrharmony.simulate.cohort import write_cohort
 from mrharmony.space.grid import Grid
 

@@ -7,7 +7,7 @@ from mrharmony.core.volume import Volume
 from mrharmony.jobs import reference_training
 from mrharmony.jobs.reference_training import contrast_heads
 from mrharmony.networks.diffusion.data import VirtualHead
-from mrharmony.prepare.canonical import CanonicalBrain
+from mrharmony.preparation.canonical import CanonicalBrain
 from mrharmony.simulate.anatomy import Anatomy
 from mrharmony.simulate.heads import virtual_head
 from mrharmony.simulate.scanner import load_scanners

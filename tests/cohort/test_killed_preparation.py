@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from mrharmony.prepare.saved import PreparedFiles, why_not_usable
+from mrharmony.preparation.saved import PreparedFiles, why_not_usable
 
 SUBJECTS = ("1", "2")
 SECONDS = 200

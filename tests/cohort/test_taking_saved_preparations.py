@@ -20,8 +20,8 @@ from mrharmony.jobs.evaluating import evaluation_scans, prepared_alone, prepared
 from mrharmony.jobs.harmonizing import harmonize_scan, way_to
 from mrharmony.jobs.opening import open_job
 from mrharmony.jobs.training import run_folder, training_brains
-from mrharmony.prepare.prepared import PreparedScan
-from mrharmony.prepare.saved import PreparedFiles, discard_prepared, read_prepared, write_prepared
+from mrharmony.preparation.prepared import PreparedScan
+from mrharmony.preparation.saved import PreparedFiles, discard_prepared, read_prepared, write_prepared
 from mrharmony.scans.bids import BidsIndex
 from mrharmony.scans.reading import read_mask, read_scan
 from mrharmony.scans.sidecar import HarmonizedSidecar

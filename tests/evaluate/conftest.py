@@ -7,7 +7,7 @@ from helpers.brains import canonical_scan
 from helpers.site_people import people
 from helpers.virtual_study import SCANNER_A, SCANNER_B, Study, confounded_study
 from mrharmony.evaluate.tissues import TissueSegmentation, segment_tissues
-from mrharmony.prepare.canonical import CanonicalBrain
+from mrharmony.preparation.canonical import CanonicalBrain
 from mrharmony.simulate.anatomy import Anatomy
 from mrharmony.simulate.heads import virtual_head
 from mrharmony.space.grid import Grid

@@ -10,7 +10,7 @@ from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import Volume
 from mrharmony.evaluate.site_classifiers import site_slices
 from mrharmony.evaluate.site_features import QUANTILES, site_features, slice_features
-from mrharmony.prepare.canonical import CanonicalBrain
+from mrharmony.preparation.canonical import CanonicalBrain
 from mrharmony.space.grid import Grid
 
 GRID = Grid.working(4.0)

@@ -10,7 +10,7 @@ from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import Volume
 from mrharmony.evaluate.site_classifiers import site_slices
 from mrharmony.evaluate.site_probe import cross_fit_probe, frozen_probe, probe_sites
-from mrharmony.prepare.canonical import CanonicalBrain
+from mrharmony.preparation.canonical import CanonicalBrain
 
 QUICK = {"seeds": (0,), "folds": 2}  # for the network
 

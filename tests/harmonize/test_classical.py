@@ -10,8 +10,8 @@ from mrharmony.domains.statistics import fit_statistics
 from mrharmony.lock.bilateral_grid import BilateralGrid
 from mrharmony.methods.rendering import output_scale, render
 from mrharmony.methods.tone_curves import ClassicalHarmonizer, scan_statistics
-from mrharmony.prepare.canonical import CanonicalBrain
-from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.preparation.canonical import CanonicalBrain
+from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.space.grid import Grid
 
 METHODS = ("none", "histogram", "population", "regional", "regional-scan")

@@ -15,7 +15,7 @@ from mrharmony.methods.cyclegan import CYCLEGAN, load_cyclegan, train_cyclegan
 from mrharmony.methods.registry import load_method
 from mrharmony.networks.cyclegan.networks import CycleGanSettings
 from mrharmony.networks.cyclegan.pair import load_pairs
-from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.preparation.prepared import PreparedScan
 
 CPU, C = torch.device("cpu"), Domain("C", "c")
 

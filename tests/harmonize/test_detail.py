@@ -30,7 +30,7 @@ from mrharmony.methods.detail_filter import BINS, log_spectrum
 from mrharmony.methods.registry import fit_method, load_method
 from mrharmony.methods.rendering import through_lock
 from mrharmony.methods.synthesis import LOCK
-from mrharmony.prepare.canonical import CanonicalBrain
+from mrharmony.preparation.canonical import CanonicalBrain
 
 LATTICE = (BINS,) * 3
 levels = arrays(np.float64, LATTICE, elements=st.floats(-12, 2))

@@ -12,7 +12,7 @@ from mrharmony.core.volume import Volume
 from mrharmony.domains.statistics import fit_statistics
 from mrharmony.methods.registry import FITTED_METHODS, SIMPLE_METHODS, fit_method, load_method
 from mrharmony.methods.tone_curves import CURVES
-from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.space.grid import Grid
 
 WHITE_MATTER_ONLY = {"whitestripe", "fcm", "kde"}  # one level: other tissues may end anywhere

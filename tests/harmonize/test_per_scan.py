@@ -3,7 +3,7 @@
 import numpy as np
 
 from helpers.phantoms import GRID, phantom, prepared
-from mrharmony.prepare.canonical import brain_on_grid, lies_on
+from mrharmony.preparation.canonical import brain_on_grid, lies_on
 
 
 def test_a_result_is_remembered_for_the_same_scan_and_taken_anew_for_an_equal_one():

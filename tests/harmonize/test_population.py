@@ -16,7 +16,7 @@ from mrharmony.domains.statistics import (
     save_statistics,
     target_statistics,
 )
-from mrharmony.prepare.canonical import CanonicalBrain
+from mrharmony.preparation.canonical import CanonicalBrain
 
 AFFINE = np.diag([4.0, 4.0, 4.0, 1.0])
 AFFINE[:3, 3] = (-78, -127, -76)

@@ -7,7 +7,7 @@ from helpers.phantoms import NEW, A, B, changed, phantom, prepared
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import Volume
 from mrharmony.methods.spectrum import BETAS, SpectrumRule, fit_spectra
-from mrharmony.prepare.canonical import CanonicalBrain
+from mrharmony.preparation.canonical import CanonicalBrain
 from mrharmony.space.grid import Grid
 
 SCAN = phantom(0)

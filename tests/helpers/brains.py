@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mrharmony.prepare.canonical import CanonicalBrain
+from mrharmony.preparation.canonical import CanonicalBrain
 from mrharmony.simulate.anatomy import Anatomy
 from mrharmony.simulate.scanner import Scanner, load_scanners
 from mrharmony.simulate.scanning import scan_head

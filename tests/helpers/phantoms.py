@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from helpers.brains import with_voxels
 from mrharmony.core.domain import Domain
 from mrharmony.core.volume import Volume
-from mrharmony.prepare.canonical import CanonicalBrain
-from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.preparation.canonical import CanonicalBrain
+from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.simulate.anatomy import Anatomy
 from mrharmony.simulate.heads import virtual_head
 from mrharmony.space.grid import Grid

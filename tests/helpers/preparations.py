@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 
 from mrharmony.core.volume import BoolArray, Matrix, Volume
-from mrharmony.prepare.prepared import PreparedScan
-from mrharmony.prepare.quality import MaskQuality
+from mrharmony.preparation.prepared import PreparedScan
+from mrharmony.preparation.quality import MaskQuality
 
 Prepared = tuple[PreparedScan, MaskQuality]
 

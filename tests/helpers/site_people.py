@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from helpers.brains import with_voxels
 from helpers.template_heads import template_anatomy
 from mrharmony.core.volume import FloatArray
-from mrharmony.prepare.canonical import CanonicalBrain
+from mrharmony.preparation.canonical import CanonicalBrain
 from mrharmony.simulate.anatomy import Anatomy
 from mrharmony.simulate.scanner import load_scanners
 from mrharmony.simulate.scanning import scan_head

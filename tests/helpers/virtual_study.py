@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from helpers.brains import canonical_scan, with_voxels
 from mrharmony.lock.bilateral_grid import BilateralGrid
 from mrharmony.lock.fit import fit_bilateral_grid
-from mrharmony.prepare.canonical import CanonicalBrain
+from mrharmony.preparation.canonical import CanonicalBrain
 from mrharmony.simulate.heads import virtual_head
 from mrharmony.simulate.scanner import load_scanners
 from mrharmony.space.grid import Grid

@@ -19,7 +19,7 @@ from mrharmony.networks.diffusion.sampling import (
     sample_contrast,
 )
 from mrharmony.networks.diffusion.schedule import NoiseSchedule
-from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.weights import shipped_model
 
 PLACES = (20, 28)  # coronal slices that hold brain

@@ -7,7 +7,7 @@ import pytest
 
 from helpers.template_heads import on_grid
 from mrharmony.core.volume import FloatArray, Volume
-from mrharmony.prepare.receive_field import n4_bias_field, receive_field
+from mrharmony.preparation.receive_field import n4_bias_field, receive_field
 from mrharmony.simulate.bias import bias_field
 from mrharmony.simulate.heads import virtual_head
 from mrharmony.simulate.scanner import load_scanners

@@ -6,9 +6,9 @@ from scipy.ndimage import affine_transform
 from scipy.spatial.transform import Rotation
 
 from mrharmony.core.volume import Volume
-from mrharmony.prepare.brain_mask import mask_from_upright, upright
-from mrharmony.prepare.pipeline import prepare_scan
-from mrharmony.prepare.quality import dice
+from mrharmony.preparation.brain_mask import mask_from_upright, upright
+from mrharmony.preparation.pipeline import prepare_scan
+from mrharmony.preparation.quality import dice
 
 CENTRE = np.array([0, -17.0, 5.0])
 

@@ -12,15 +12,15 @@ from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, 
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 
-import mrharmony.prepare.brain_mask
-import mrharmony.prepare.pipeline
+import mrharmony.preparation.brain_mask
+import mrharmony.preparation.pipeline
 from helpers.template_heads import MARKER, marker_position
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import Volume
-from mrharmony.prepare.alignment import align_to_template
-from mrharmony.prepare.brain_mask import locate_brain
-from mrharmony.prepare.pipeline import prepare_scan
-from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.preparation.alignment import align_to_template
+from mrharmony.preparation.brain_mask import locate_brain
+from mrharmony.preparation.pipeline import prepare_scan
+from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.space.grid import Grid
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
@@ -58,7 +58,7 @@ def test_no_alignment_is_computed_twice(head, monkeypatch):
         computed.append(tuple(None if array is None else array.tobytes() for array in arrays))
         return align_to_template(volume, brain_mask, seed, near)
 
-    for module in (mrharmony.prepare.brain_mask, mrharmony.prepare.pipeline):
+    for module in (mrharmony.preparation.brain_mask, mrharmony.preparation.pipeline):
         monkeypatch.setattr(module, "align_to_template", counted)
     prepare_scan(head[0])
     assert len(set(computed)) == len(computed) == 3

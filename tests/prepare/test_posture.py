@@ -6,7 +6,7 @@ from nibabel.affines import apply_affine, from_matvec
 from scipy.spatial.transform import Rotation
 
 from mrharmony.core.volume import Volume
-from mrharmony.prepare.alignment import align_to_template, volume_corrected
+from mrharmony.preparation.alignment import align_to_template, volume_corrected
 
 BRAIN_CENTRE = np.array([0.0, -17.0, 5.0, 1.0])
 angles = st.tuples(*[st.floats(-20, 20)] * 3)

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from helpers.template_heads import MARKER, marker_position
 from mrharmony.core.volume import Volume
-from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.space.grid import CANONICAL_GRID, Grid
 from mrharmony.space.resampling import array_from_ras, array_to_ras, to_ras
 

@@ -8,8 +8,8 @@ from scipy.ndimage import binary_dilation, binary_erosion
 
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import BoolArray, Volume
-from mrharmony.prepare.alignment import Alignment, align_to_template
-from mrharmony.prepare.quality import MaskQuality, mask_quality, quality_findings
+from mrharmony.preparation.alignment import Alignment, align_to_template
+from mrharmony.preparation.quality import MaskQuality, mask_quality, quality_findings
 
 AS_IT_LIES = Alignment(np.eye(4), 1.0, 0.97)
 

@@ -13,9 +13,9 @@ from scipy.spatial.transform import Rotation
 from mrharmony.core.atomic import StagedFile, write_json
 from mrharmony.core.findings import Finding, MrharmonyError
 from mrharmony.core.volume import Matrix
-from mrharmony.prepare.prepared import PreparedScan
-from mrharmony.prepare.quality import preparation_figures
-from mrharmony.prepare.saved import (
+from mrharmony.preparation.prepared import PreparedScan
+from mrharmony.preparation.quality import preparation_figures
+from mrharmony.preparation.saved import (
     PreparedFiles,
     discard_prepared,
     itk_transform,

@@ -9,8 +9,8 @@ from matplotlib.image import imread
 from helpers.pages import assert_balanced
 from mrharmony.core.findings import Finding
 from mrharmony.core.volume import Volume
-from mrharmony.prepare.prepared import PreparedScan
-from mrharmony.prepare.quality import preparation_figures
+from mrharmony.preparation.prepared import PreparedScan
+from mrharmony.preparation.quality import preparation_figures
 from mrharmony.report.preparation_page import IndexRow, index_page, preparation_page, thumbnail
 
 FINDING = Finding("warning", "a-code", "The brain <is> cut.", "Look at it.")

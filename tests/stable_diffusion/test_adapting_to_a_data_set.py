@@ -17,7 +17,7 @@ from mrharmony.methods.protocol import MethodSettings
 from mrharmony.networks.diffusion.model import CARD, STATISTICS, load_model, read_card
 from mrharmony.networks.diffusion.translation import TranslationSettings
 from mrharmony.networks.settings import DreamBoothSettings
-from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.space.grid import Grid
 
 GRID = Grid.working(4.0)

@@ -10,8 +10,8 @@ from mrharmony.domains.statistics import fit_statistics
 from mrharmony.lock.bounds import LockSettings
 from mrharmony.methods.image_to_image import ImageToImageHarmonizer
 from mrharmony.networks.diffusion.translation import TranslationSettings
-from mrharmony.prepare.canonical import CanonicalBrain
-from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.preparation.canonical import CanonicalBrain
+from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.space.grid import Grid
 
 GRID = Grid.working(4.0)

@@ -24,8 +24,8 @@ from mrharmony.methods.protocol import Harmonizer as FittedMethod
 from mrharmony.methods.protocol import MethodSettings
 from mrharmony.methods.registry import fit_method, method_named
 from mrharmony.networks.diffusion.model import ModelCard, read_card, save_card, write_directory
-from mrharmony.prepare.canonical import STATISTICS_ZOOM, CanonicalBrain
-from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.preparation.canonical import STATISTICS_ZOOM, CanonicalBrain
+from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.scans.sidecar import Provenance
 from mrharmony.space.grid import Grid
 from mrharmony.weights import shipped_model

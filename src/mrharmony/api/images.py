@@ -10,8 +10,8 @@ import numpy as np
 
 from mrharmony.core.findings import Finding, MrharmonyError
 from mrharmony.core.volume import BoolArray, Volume
-from mrharmony.prepare.pipeline import prepare_scan
-from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.preparation.pipeline import prepare_scan
+from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.scans.reading import Scan, ScanSource, check_scan, read_mask, read_scan
 from mrharmony.simulate.cohort import crop_to_head, field_of_view
 from mrharmony.simulate.heads import virtual_head

@@ -15,7 +15,7 @@ from mrharmony.core.volume import FloatArray, Matrix
 from mrharmony.evidence.drift import Evidence
 from mrharmony.jobs.harmonizing import HarmonizeJob, write_harmonized
 from mrharmony.methods.protocol import HarmonizedVolume
-from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.report.contact_sheet import intensity_style
 from mrharmony.report.page import PLANES, draw_slice, picture_data, slice_places
 from mrharmony.scans.reading import Scan

@@ -27,7 +27,7 @@ from mrharmony.evaluate.site_classifiers import probe_inputs
 from mrharmony.evaluate.site_distances import site_distances
 from mrharmony.evaluate.site_probe import CrossFittedProbe, cross_fit_probe, probe_sites
 from mrharmony.evaluate.tissues import TargetVolumetry, TissueSegmentation
-from mrharmony.prepare.canonical import CanonicalBrain
+from mrharmony.preparation.canonical import CanonicalBrain
 
 Vector = NDArray[np.float64]
 # Columns of participants.tsv, in order of preference, and what log volume is linear in.

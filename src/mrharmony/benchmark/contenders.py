@@ -22,8 +22,8 @@ from mrharmony.networks.cyclegan.networks import CycleGanSettings
 from mrharmony.networks.cyclegan.pair import WEIGHTS, load_pairs
 from mrharmony.networks.diffusion.model import STATISTICS, read_card
 from mrharmony.networks.settings import choose_device
-from mrharmony.prepare.canonical import CanonicalBrain
-from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.preparation.canonical import CanonicalBrain
+from mrharmony.preparation.prepared import PreparedScan
 
 OURS = DEFAULT_METHOD
 DIFFUSION = "diffusion"

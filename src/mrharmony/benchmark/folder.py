@@ -16,7 +16,7 @@ from mrharmony.core.atomic import write_arrays, write_json
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import BoolArray, FloatArray
 from mrharmony.evaluate.tissues import TissueSegmentation, TissueVolumes, segment_tissues
-from mrharmony.prepare.canonical import CanonicalBrain
+from mrharmony.preparation.canonical import CanonicalBrain
 
 SETTINGS = "benchmark-settings.json"
 FORMAT = 2  # of the files in `work`: the voxels of the brain alone

@@ -21,8 +21,8 @@ from mrharmony.core.volume import FloatArray
 from mrharmony.evaluate.paired import PairedTruth
 from mrharmony.jobs.brains import load_brain
 from mrharmony.methods.rendering import truth_fitted
-from mrharmony.prepare.canonical import CanonicalBrain
-from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.preparation.canonical import CanonicalBrain
+from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.space.grid import Grid
 
 FITTED = "fitted.json"  # beside a fitted method: how long it took

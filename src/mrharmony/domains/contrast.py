@@ -31,8 +31,8 @@ from mrharmony.lock.bounds import LockSettings
 from mrharmony.lock.gain_prior import fit_lock
 from mrharmony.networks.reference.contrasts import fit_mixture, mixed, mixture_terms, reference_contrasts
 from mrharmony.networks.reference.network import network_hash, shipped_network
-from mrharmony.prepare.canonical import CanonicalBrain, at_working_zoom, canonical_brain
-from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.preparation.canonical import CanonicalBrain, at_working_zoom, canonical_brain
+from mrharmony.preparation.prepared import PreparedScan
 
 CONTRAST_MODELS = "synthesis.safetensors"
 CONTRAST_SCANS = 12  # of a domain that are used: 1.5 s each

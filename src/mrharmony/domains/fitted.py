@@ -13,7 +13,7 @@ from mrharmony.core.domain import Domain
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.tensors import open_tensors, save_tensors
 from mrharmony.core.volume import FloatArray
-from mrharmony.prepare.canonical import CanonicalBrain
+from mrharmony.preparation.canonical import CanonicalBrain
 
 Brains = Mapping[str, Sequence[CanonicalBrain]]
 

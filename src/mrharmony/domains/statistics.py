@@ -19,7 +19,7 @@ from mrharmony.core.tensors import open_tensors, save_tensors
 from mrharmony.core.volume import FloatArray
 from mrharmony.domains.fitted import masked
 from mrharmony.lock.bilateral_grid import FIELD_OF_VIEW, BilateralGrid, corner_strides, locate
-from mrharmony.prepare.canonical import CanonicalBrain
+from mrharmony.preparation.canonical import CanonicalBrain
 
 LANDMARKS = np.linspace(0.01, 0.99, 33)
 REGIONS = (4, 5, 4)

@@ -18,7 +18,7 @@ from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import BoolArray, FloatArray
 from mrharmony.evaluate.paired import PairedScores, paired_scores
 from mrharmony.evaluate.tissues import TISSUE_NAMES, TissueSegmentation, segment_tissues
-from mrharmony.prepare.canonical import CanonicalBrain
+from mrharmony.preparation.canonical import CanonicalBrain
 
 _BLOCK = 8  # voxels along each edge
 _BLUR = 1.0  # voxels; the linearisation holds for shifts of about a voxel

@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import BoolArray, FloatArray
-from mrharmony.prepare.canonical import CanonicalBrain
+from mrharmony.preparation.canonical import CanonicalBrain
 
 DATA_RANGE = 1.0  # canonical units, fixed, so that scores of different scans and methods compare
 _SIGMA, _CUT = 1.5, 3.5  # of the Gaussian window: voxels, and where it ends in σ

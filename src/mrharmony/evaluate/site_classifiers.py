@@ -21,7 +21,7 @@ from torch.nn.functional import cross_entropy
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import BoolArray, FloatArray
 from mrharmony.evaluate.site_features import interior, site_features
-from mrharmony.prepare.canonical import CanonicalBrain
+from mrharmony.preparation.canonical import CanonicalBrain
 from mrharmony.space.resampling import resample_brain
 from mrharmony.space.template import template, template_brain_mask
 

@@ -17,7 +17,7 @@ from mrharmony.evaluate.site_classifiers import Labels
 from mrharmony.evaluate.site_features import site_features, slice_features
 from mrharmony.evaluate.site_probe import site_labels, usable_folds
 from mrharmony.evaluate.tissues import TISSUE_NAMES, segment_tissues
-from mrharmony.prepare.canonical import CanonicalBrain
+from mrharmony.preparation.canonical import CanonicalBrain
 
 TissueLabels = NDArray[np.uint8]
 _BIN_EDGES = np.linspace(0, 2, 401)  # canonical units; brighter voxels count as 2

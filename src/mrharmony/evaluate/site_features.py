@@ -16,7 +16,7 @@ from scipy.ndimage import find_objects, gaussian_filter, minimum_filter
 
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import BoolArray, FloatArray, Matrix, Volume
-from mrharmony.prepare.canonical import CanonicalBrain
+from mrharmony.preparation.canonical import CanonicalBrain
 from mrharmony.space.intensity import intensity_scale
 from mrharmony.space.resampling import resample_brain
 from mrharmony.space.template import template, template_brain_mask

@@ -22,7 +22,7 @@ from mrharmony.evaluate.site_classifiers import (
     fit_classifier,
     probe_inputs,
 )
-from mrharmony.prepare.canonical import CanonicalBrain
+from mrharmony.preparation.canonical import CanonicalBrain
 
 SEEDS = (0, 1, 2)
 FOLDS = 5

@@ -23,7 +23,7 @@ from scipy.ndimage import affine_transform, find_objects, gaussian_filter
 
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import BoolArray, FloatArray, Matrix
-from mrharmony.prepare.canonical import CanonicalBrain
+from mrharmony.preparation.canonical import CanonicalBrain
 from mrharmony.simulate.anatomy import ventricle_region
 from mrharmony.simulate.segmentation import (
     PRIOR_BLUR_MM,

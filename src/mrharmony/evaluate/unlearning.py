@@ -36,7 +36,7 @@ from mrharmony.evaluate.site_probe import (
 from mrharmony.evaluate.unlearning_network import UnlearningSettings, train_unlearning
 from mrharmony.networks.diffusion.model import LatentModel
 from mrharmony.networks.diffusion.networks import encode
-from mrharmony.prepare.canonical import CanonicalBrain
+from mrharmony.preparation.canonical import CanonicalBrain
 
 SLABS = 5  # groups of neighbouring slices, from the back of the head to its front
 _FIRST_MM, _END_MM, _STEP_MM = -104.0, 72.0, 6.0  # anterior, template mm: slices with brain in all heads

@@ -15,7 +15,7 @@ from mrharmony.core.volume import BoolArray, FloatArray, Volume
 from mrharmony.domains.statistics import LANDMARKS, DomainStatistics
 from mrharmony.evidence.structure import structure_change
 from mrharmony.evidence.verdict import LIMITS, Verdict, judge
-from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.preparation.prepared import PreparedScan
 
 _STRONG_EDGES = 0.10  # the steepest tenth of the output's voxels
 _RANKED_VOXELS = 200_000

@@ -10,8 +10,8 @@ import numpy as np
 from mrharmony.core.domain import Domain
 from mrharmony.core.volume import FloatArray
 from mrharmony.lock.bilateral_grid import BilateralGrid
-from mrharmony.prepare.canonical import brain_intensities, on_brain
-from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.preparation.canonical import brain_intensities, on_brain
+from mrharmony.preparation.prepared import PreparedScan
 
 SEEDS = 4
 

@@ -27,7 +27,7 @@ from mrharmony.jobs.harmonizing import (
     uncertainty_path,
 )
 from mrharmony.networks.diffusion.model import ModelCard
-from mrharmony.prepare.saved import VERSION
+from mrharmony.preparation.saved import VERSION
 from mrharmony.scans.bids import BidsIndex, BidsScan
 from mrharmony.scans.names import output_stem
 from mrharmony.scans.sidecar import HarmonizedSidecar, read_harmonized

@@ -16,10 +16,10 @@ from mrharmony.core.hashing import file_sha256
 from mrharmony.core.progress import track
 from mrharmony.core.volume import Matrix, Volume
 from mrharmony.core.workers import side_by_side, usable_cores
-from mrharmony.prepare.canonical import CanonicalBrain
-from mrharmony.prepare.pipeline import PREPARATION_FORMAT, prepare_scan
-from mrharmony.prepare.prepared import PreparedScan
-from mrharmony.prepare.saved import VERSION, PreparedFiles, read_prepared, why_not_usable
+from mrharmony.preparation.canonical import CanonicalBrain
+from mrharmony.preparation.pipeline import PREPARATION_FORMAT, prepare_scan
+from mrharmony.preparation.prepared import PreparedScan
+from mrharmony.preparation.saved import VERSION, PreparedFiles, read_prepared, why_not_usable
 from mrharmony.scans.reading import Scan, read_mask, read_scan
 from mrharmony.space.grid import Grid
 

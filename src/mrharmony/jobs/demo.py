@@ -22,8 +22,8 @@ from mrharmony.methods.rendering import truth_fitted
 from mrharmony.methods.synthesis import SYNTHESIS
 from mrharmony.networks.diffusion.model import read_card
 from mrharmony.networks.settings import choose_device
-from mrharmony.prepare.pipeline import prepare_scan
-from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.preparation.pipeline import prepare_scan
+from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.report.contact_sheet import Panel, contact_sheet
 from mrharmony.scans.bids import BidsIndex, BidsScan
 from mrharmony.scans.reading import Scan, read_scan

@@ -34,8 +34,8 @@ from mrharmony.jobs.brains import (
 from mrharmony.jobs.data_sets import DataSet, scans_of_domains
 from mrharmony.jobs.harmonizing import HarmonizeJob, harmonize_prepared, reason_of
 from mrharmony.methods.rendering import truth_fitted
-from mrharmony.prepare.canonical import CanonicalBrain
-from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.preparation.canonical import CanonicalBrain
+from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.scans.bids import SESSION, BidsIndex, BidsScan
 from mrharmony.scans.names import output_stem, sidecar_path
 from mrharmony.scans.sidecar import read_harmonized

@@ -17,8 +17,8 @@ from mrharmony.core.findings import Finding, MrharmonyError, finding_record
 from mrharmony.evidence.uncertainty import SeededHarmonizer, spread
 from mrharmony.jobs.brains import ScanFile, prepared_scan, saved_sha256
 from mrharmony.methods.protocol import HarmonizedVolume, Harmonizer
-from mrharmony.prepare.prepared import PreparedScan
-from mrharmony.prepare.saved import VERSION
+from mrharmony.preparation.prepared import PreparedScan
+from mrharmony.preparation.saved import VERSION
 from mrharmony.scans.names import output_stem, sidecar_path
 from mrharmony.scans.reading import Scan, read_scan
 from mrharmony.scans.sidecar import (

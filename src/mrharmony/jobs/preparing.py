@@ -16,9 +16,9 @@ from mrharmony.core.progress import track
 from mrharmony.core.workers import one_thread, side_by_side, usable_cores
 from mrharmony.jobs.data_sets import begin_derivatives
 from mrharmony.jobs.harmonizing import reason_of
-from mrharmony.prepare.pipeline import prepare_scan
-from mrharmony.prepare.quality import PreparationFigures, preparation_figures
-from mrharmony.prepare.saved import (
+from mrharmony.preparation.pipeline import prepare_scan
+from mrharmony.preparation.quality import PreparationFigures, preparation_figures
+from mrharmony.preparation.saved import (
     LOG_SUFFIX,
     PreparedFiles,
     discard_prepared,

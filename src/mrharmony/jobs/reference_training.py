@@ -19,7 +19,7 @@ from mrharmony.methods.synthesis import SynthesisHarmonizer, fit_synthesis
 from mrharmony.networks.diffusion.model import STATISTICS, read_card
 from mrharmony.networks.reference.network import save_network
 from mrharmony.networks.reference.training import ReferenceSlices, SynthesisSettings, train_reference_network
-from mrharmony.prepare.canonical import STATISTICS_ZOOM, CanonicalBrain
+from mrharmony.preparation.canonical import STATISTICS_ZOOM, CanonicalBrain
 from mrharmony.simulate.anatomy import Anatomy
 from mrharmony.simulate.heads import virtual_head
 from mrharmony.simulate.recipe import Person, Population, draw_people

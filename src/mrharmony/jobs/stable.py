@@ -27,7 +27,7 @@ from mrharmony.networks.stable.adapting import instance_prompts
 from mrharmony.networks.stable.data import SliceSet, choose_slices, join_domains
 from mrharmony.networks.stable.model import load_stable_diffusion, resolve_source, save_stable_diffusion
 from mrharmony.networks.stable.training import train_dreambooth
-from mrharmony.prepare.canonical import CanonicalBrain
+from mrharmony.preparation.canonical import CanonicalBrain
 from mrharmony.scans.bids import BidsScan
 from mrharmony.space.grid import Grid
 

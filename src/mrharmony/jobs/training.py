@@ -36,8 +36,8 @@ from mrharmony.networks.diffusion.model import (
 from mrharmony.networks.diffusion.networks import build_scheduler
 from mrharmony.networks.diffusion.training import train_networks
 from mrharmony.networks.settings import TrainingSettings, choose_device
-from mrharmony.prepare.canonical import STATISTICS_ZOOM, CanonicalBrain
-from mrharmony.prepare.pipeline import prepare_scan
+from mrharmony.preparation.canonical import STATISTICS_ZOOM, CanonicalBrain
+from mrharmony.preparation.pipeline import prepare_scan
 from mrharmony.scans.bids import BidsIndex
 from mrharmony.simulate.anatomy import Anatomy
 from mrharmony.simulate.heads import virtual_head

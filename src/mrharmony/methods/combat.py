@@ -22,8 +22,8 @@ from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import BoolArray, FloatArray
 from mrharmony.domains.fitted import Brains, Fitted, masked, require_brains
 from mrharmony.methods.rendering import add_change, require_grid
-from mrharmony.prepare.canonical import STATISTICS_ZOOM, CanonicalBrain, canonical_brain
-from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.preparation.canonical import STATISTICS_ZOOM, CanonicalBrain, canonical_brain
+from mrharmony.preparation.prepared import PreparedScan
 
 SMOOTHING_MM = 12.0  # FWHM; brains are aligned rigidly, so that folds do not meet
 PRESENCE = 0.9  # share of the training brains that must hold a voxel

@@ -37,14 +37,14 @@ from mrharmony.networks.cyclegan.pair import (
 )
 from mrharmony.networks.cyclegan.training import train_pair
 from mrharmony.networks.diffusion.model import STATISTICS
-from mrharmony.prepare.canonical import (
+from mrharmony.preparation.canonical import (
     STATISTICS_ZOOM,
     CanonicalBrain,
     brain_intensities,
     canonical_brain,
     on_brain,
 )
-from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.space.grid import Grid
 
 CYCLEGAN = "cyclegan"

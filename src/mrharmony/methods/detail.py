@@ -24,8 +24,8 @@ from mrharmony.evidence.drift import Evidence, scan_evidence
 from mrharmony.evidence.verdict import Verdict
 from mrharmony.methods.detail_filter import BINS, filter_brain, log_spectrum
 from mrharmony.methods.protocol import HarmonizedVolume
-from mrharmony.prepare.canonical import at_working_zoom, brain_on_grid
-from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.preparation.canonical import at_working_zoom, brain_on_grid
+from mrharmony.preparation.prepared import PreparedScan
 
 DETAIL = "detail.safetensors"
 GAINS = (0.4, 1.5)  # bounds of the filter's gain

@@ -17,7 +17,7 @@ from scipy.ndimage import distance_transform_edt, find_objects, gaussian_filter,
 
 from mrharmony.core.volume import BoolArray, FloatArray, Matrix
 from mrharmony.domains.fitted import masked
-from mrharmony.prepare.canonical import CanonicalBrain
+from mrharmony.preparation.canonical import CanonicalBrain
 
 BINS = 6  # along each axis
 HIGHEST = 0.25  # cycles per mm, the Nyquist frequency of the 2 mm grid

@@ -34,8 +34,8 @@ from mrharmony.networks.diffusion.sampling import (
     sample_contrast,
 )
 from mrharmony.networks.settings import choose_device
-from mrharmony.prepare.canonical import CanonicalBrain
-from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.preparation.canonical import CanonicalBrain
+from mrharmony.preparation.prepared import PreparedScan
 
 
 class SampledContrasts:

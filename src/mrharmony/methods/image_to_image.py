@@ -18,7 +18,7 @@ from mrharmony.networks.diffusion.model import STATISTICS, load_model, read_card
 from mrharmony.networks.diffusion.sampling import PictureModel
 from mrharmony.networks.diffusion.translation import TranslationSettings, translate_brain
 from mrharmony.networks.settings import choose_device
-from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.space.grid import Grid
 
 

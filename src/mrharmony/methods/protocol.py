@@ -18,8 +18,8 @@ if TYPE_CHECKING:  # the registry, and so the command line's help, imports this 
     from mrharmony.evidence.drift import Evidence
     from mrharmony.networks.diffusion.sampling import SamplingSettings
     from mrharmony.networks.diffusion.translation import TranslationSettings
-    from mrharmony.prepare.canonical import CanonicalBrain
-    from mrharmony.prepare.prepared import PreparedScan
+    from mrharmony.preparation.canonical import CanonicalBrain
+    from mrharmony.preparation.prepared import PreparedScan
 
 Extent = Literal["brain", "head"]
 

@@ -20,7 +20,7 @@ from mrharmony.lock.bilateral_grid import BilateralGrid
 from mrharmony.lock.bounds import LockSettings
 from mrharmony.lock.fit import fit_bilateral_grid
 from mrharmony.methods.protocol import Extent, HarmonizedVolume
-from mrharmony.prepare.canonical import (
+from mrharmony.preparation.canonical import (
     STATISTICS_ZOOM,
     CanonicalBrain,
     brain_intensities,
@@ -29,7 +29,7 @@ from mrharmony.prepare.canonical import (
     lies_on,
     on_brain,
 )
-from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.space.grid import Grid
 
 

@@ -14,7 +14,7 @@ from mrharmony.domains.statistics import DomainStatistics, load_statistics, save
 from mrharmony.methods.protocol import HarmonizedVolume, Implementation, MethodSettings
 from mrharmony.methods.rendering import in_target_units
 from mrharmony.networks.diffusion.model import STATISTICS
-from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.preparation.prepared import PreparedScan
 
 
 class Rule(Protocol):

@@ -20,8 +20,8 @@ from mrharmony.core.domain import Domain
 from mrharmony.core.volume import FloatArray
 from mrharmony.domains.fitted import Brains, Fitted, masked, require_brains
 from mrharmony.methods.rendering import add_change, require_grid
-from mrharmony.prepare.canonical import STATISTICS_ZOOM, CanonicalBrain, canonical_brain
-from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.preparation.canonical import STATISTICS_ZOOM, CanonicalBrain, canonical_brain
+from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.space.grid import Grid
 
 BETAS = tuple(waves / 80 for waves in (0, 1, 2, 3, 4, 6, 8))  # cycles per voxel of 2 mm

@@ -44,8 +44,8 @@ from mrharmony.methods.rendering import lock_of, render, through_lock
 from mrharmony.networks.diffusion.model import STATISTICS
 from mrharmony.networks.reference.contrasts import reference_contrasts
 from mrharmony.networks.reference.network import shipped_network
-from mrharmony.prepare.canonical import CanonicalBrain, canonical_brain
-from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.preparation.canonical import CanonicalBrain, canonical_brain
+from mrharmony.preparation.prepared import PreparedScan
 
 SYNTHESIS = "synthesis"
 RELATIVE_SHARE = 0.5  # of the relative fit, where the source is known

@@ -27,9 +27,9 @@ from mrharmony.lock.bilateral_grid import FIELD_OF_VIEW, BilateralGrid
 from mrharmony.methods.protocol import Extent, HarmonizedVolume, MethodSettings
 from mrharmony.methods.rendering import render, through_lock
 from mrharmony.networks.diffusion.model import STATISTICS
-from mrharmony.prepare.canonical import CanonicalBrain, brain_on_grid, canonical_brain
-from mrharmony.prepare.prepared import PreparedScan
-from mrharmony.prepare.receive_field import n4_bias_field
+from mrharmony.preparation.canonical import CanonicalBrain, brain_on_grid, canonical_brain
+from mrharmony.preparation.prepared import PreparedScan
+from mrharmony.preparation.receive_field import n4_bias_field
 
 _KNOTS = np.linspace(0, 1.6, 65)
 _LEAST_GAP = 1e-4  # canonical units between landmarks, so that a curve is defined where intensities tie

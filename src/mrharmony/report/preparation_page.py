@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 
 from mrharmony.core.findings import Finding
 from mrharmony.core.volume import BoolArray, Volume
-from mrharmony.prepare.prepared import PreparedScan
-from mrharmony.prepare.quality import PreparationFigures
+from mrharmony.preparation.prepared import PreparedScan
+from mrharmony.preparation.quality import PreparationFigures
 from mrharmony.report.page import PLANES, draw_slice, picture_data, render, slice_places
 from mrharmony.space.grid import CANONICAL_GRID
 from mrharmony.space.resampling import array_to_ras, resample_brain, to_ras

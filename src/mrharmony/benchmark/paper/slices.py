@@ -19,7 +19,7 @@ from mrharmony.evaluate.paper import as_picture, slice_places, tone_quantiles
 from mrharmony.jobs.brains import load_brain, prepare_positions, require_some
 from mrharmony.networks.diffusion.sampling import slice_positions
 from mrharmony.networks.diffusion.translation import TranslationSettings
-from mrharmony.prepare.canonical import CanonicalBrain
+from mrharmony.preparation.canonical import CanonicalBrain
 from mrharmony.scans.bids import BidsIndex
 from mrharmony.space.grid import Grid
 

@@ -8,11 +8,11 @@ import numpy as np
 
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import BoolArray, Matrix, Volume
-from mrharmony.prepare.alignment import align_to_template
-from mrharmony.prepare.brain_mask import LocatedBrain, check_brain_mask, locate_brain, mask_findings
-from mrharmony.prepare.prepared import PreparedScan
-from mrharmony.prepare.quality import MaskQuality, mask_quality, quality_findings
-from mrharmony.prepare.receive_field import receive_field
+from mrharmony.preparation.alignment import align_to_template
+from mrharmony.preparation.brain_mask import LocatedBrain, check_brain_mask, locate_brain, mask_findings
+from mrharmony.preparation.prepared import PreparedScan
+from mrharmony.preparation.quality import MaskQuality, mask_quality, quality_findings
+from mrharmony.preparation.receive_field import receive_field
 from mrharmony.space.intensity import intensity_scale
 from mrharmony.space.resampling import array_from_ras, array_to_ras, to_ras
 

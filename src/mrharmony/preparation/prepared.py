@@ -10,7 +10,7 @@ import numpy as np
 
 from mrharmony.core.findings import Finding
 from mrharmony.core.volume import BoolArray, FloatArray, Matrix, Volume
-from mrharmony.prepare.alignment import volume_corrected
+from mrharmony.preparation.alignment import volume_corrected
 from mrharmony.space.grid import Grid
 from mrharmony.space.resampling import resample_brain
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrharmony.core.volume import BoolArray, FloatArray, Volume
-from mrharmony.prepare.prepared import PreparedScan, voxel_positions
+from mrharmony.preparation.prepared import PreparedScan, voxel_positions
 from mrharmony.space.grid import Grid
 from mrharmony.space.resampling import resample_brain
 

@@ -17,8 +17,8 @@ from scipy.spatial.transform import Rotation
 
 from mrharmony.core.findings import Finding, MrharmonyError, warning
 from mrharmony.core.volume import BoolArray, FloatArray, Matrix, Volume
-from mrharmony.prepare.alignment import Alignment, align_to_template
-from mrharmony.prepare.quality import MaskQuality, dice, mask_quality, millilitres
+from mrharmony.preparation.alignment import Alignment, align_to_template
+from mrharmony.preparation.quality import MaskQuality, dice, mask_quality, millilitres
 
 if TYPE_CHECKING:
     from deepbet import BrainExtraction

@@ -12,8 +12,8 @@ from scipy.spatial.transform import Rotation
 
 from mrharmony.core.findings import Finding, MrharmonyError, warning
 from mrharmony.core.volume import BoolArray, FloatArray, Matrix, Volume
-from mrharmony.prepare.alignment import Alignment
-from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.preparation.alignment import Alignment
+from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.space.grid import CANONICAL_GRID, Grid
 from mrharmony.space.resampling import resample_brain
 from mrharmony.space.template import template, template_brain_mask

@@ -21,8 +21,8 @@ from mrharmony.core.findings import Finding, MrharmonyError, finding_record
 from mrharmony.core.hashing import file_sha256
 from mrharmony.core.version import __version__
 from mrharmony.core.volume import FloatArray, Matrix
-from mrharmony.prepare.pipeline import PREPARATION_FORMAT
-from mrharmony.prepare.prepared import PreparedScan
+from mrharmony.preparation.pipeline import PREPARATION_FORMAT
+from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.scans.names import output_stem
 from mrharmony.scans.reading import Scan, read_mask
 from mrharmony.scans.writing import write_gzip
