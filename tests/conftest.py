@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from mrharmony.prepare import pipeline
+from mrharmony.preparation import pipeline
 
 from helpers.commands import Run
 from helpers.preparations import once_each
