@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from mrharmony.preparation import pipeline
 
 from helpers.commands import Run
 from helpers.preparations import once_each
 from mrharmony.cli.app import main
+from mrharmony.preparation import pipeline
 from mrharmony.simulate.cohort import write_cohort
 
 SCANNERS = ("mprage-3t", "spgr-1.5t")

@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
+PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#]+)\)")
 
 
@@ -31,6 +32,17 @@ def test_bash_blocks_run(document: Path, cohort: Path, scan: Path, tmp_path: Pat
         command = ["bash", "-euc", script]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/python.md"])
+def test_python_blocks_run(name: str, scan: Path, tmp_path: Path):
+    """Blocks of a document run in one process, in a folder with a scan `sub-01_T1w.nii.gz`."""
+    shutil.copy(scan, tmp_path / "sub-01_T1w.nii.gz")
+    code = "\n".join(PYTHON.findall((ROOT / name).read_text("utf-8")))
+    assert "mrharmony.Harmonizer" in code
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_readme_begins_with_the_two_commands():

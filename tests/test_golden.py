@@ -1,6 +1,6 @@
 """Every method on one coarse head gives what it gave: compact figures of its output, to a thousandth.
 
-Bits depend on the machine; `benchmarks/golden.py` compares them between two versions of the code.
+Bits depend on the machine; `tests/golden_record.py` compares them between two versions of the code.
 """
 
 import csv

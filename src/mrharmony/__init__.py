@@ -66,9 +66,7 @@ def __getattr__(name: str) -> object:
     """Import a public name when it is first asked for: `import mrharmony` itself takes no time."""
     if name not in _HOMES:
         raise AttributeError(f"module 'mrharmony' has no attribute {name!r}")
-    value = getattr(import_module(f"mrharmony.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+    return getattr(import_module(f"mrharmony.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:

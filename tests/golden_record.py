@@ -1,7 +1,7 @@
 """Golden record: what the commands leave of fixed virtual heads, to compare two versions of the code.
 
-python benchmarks/golden.py record WORK OUT.json [--inputs INPUTS]
-python benchmarks/golden.py compare A.json B.json
+python tests/golden_record.py record WORK OUT.json [--inputs INPUTS]
+python tests/golden_record.py compare A.json B.json
 
 `record` simulates a small cohort with a phantom on an anisotropic, oblique grid in PSR order, prepares it,
 fits every method, trains tiny networks, and harmonizes with every method. Each stage starts from INPUTS
@@ -97,6 +97,7 @@ HEADS = (
 
 
 def main() -> None:
+    """Run the command that the arguments name."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     recording = commands.add_parser("record")
