@@ -7,19 +7,20 @@ from importlib.util import find_spec
 from mrharmony.core.findings import MrharmonyError
 
 
-def require_extra(module: str, extra: str) -> None:
-    """Raise `MrharmonyError` where an optional package is not installed; nothing is imported.
+def require_extra(extra: str, *modules: str) -> None:
+    """Raise `MrharmonyError` where one of an extra's packages is not installed; nothing is imported.
 
     Parameters
     ----------
-    module
-        Its top-level module, such as `neuroCombat`.
     extra
-        The extra of mrharmony that brings it: `rivals`, `stable-diffusion`, `train` or `dicom`.
+        The extra of mrharmony that brings them: `rivals`, `stable-diffusion`, `train` or `dicom`.
+    modules
+        Their top-level modules, such as `neuroCombat`.
     """
-    if find_spec(module) is None:
-        package = module.replace("_", "-")
-        raise MrharmonyError(
-            f"This needs the package {package}, which is not installed. "
-            f"Install it: pip install 'mrharmony[{extra}]'."
-        )
+    for module in modules:
+        if find_spec(module) is None:
+            package = {"ants": "antspyx"}.get(module, module.replace("_", "-"))
+            raise MrharmonyError(
+                f"This needs the package {package}, which is not installed. "
+                f"Install it: pip install 'mrharmony[{extra}]'."
+            )

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from mrharmony.core.domain import Domain, require_distinct
+from mrharmony.core.extras import require_extra
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.domains.contrast import CONTRAST_MODELS, load_contrast_models
 from mrharmony.domains.statistics import fit_statistics, load_statistics
@@ -113,11 +114,13 @@ def adapt_on_bids(
     if output.exists():
         raise MrharmonyError(f"{output}: exists already. Name a new model directory, or remove this one.")
     if isinstance(settings, DreamBoothSettings):
+        require_extra("stable-diffusion", "transformers", "accelerate", "peft", "tensorboard")
         from mrharmony.jobs.stable import adapt_stable_diffusion  # noqa: PLC0415 - takes seconds to import
 
         return adapt_stable_diffusion(data, str(base), output, settings, device, download)
     if is_pipeline(str(base)):
         raise MrharmonyError(f"{base}: is a pipeline of diffusers. Give DreamBoothSettings for it.")
+    require_extra("train", "peft", "tensorboard")
     base = Path(base)
     if not (base / CARD).is_file():
         raise MrharmonyError(f"{base}: not a model, there is no {CARD}. Name a model directory as the base.")

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrharmony.core.domain import require_distinct
+from mrharmony.core.extras import require_extra
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
 from mrharmony.core.volume import Volume
@@ -138,6 +139,7 @@ def train_on_bids(data: DataSet, output: Path, settings: TrainingSettings, devic
     `output` is the model directory to write; `device` is `auto`, `cpu` or `cuda`. Raises `MrharmonyError` if
     there is nothing to train on, a simulated scanner is unknown, or names of domains collide.
     """
+    require_extra("train", "tensorboard")
     on_cpu = choose_device(device).type == "cpu"
     index, grid, work = data.open(), Grid.working(settings.working_zoom), work_folder(output)
     brains = training_brains(index, data.only, settings.scans_per_domain, grid, work, data.prepared)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mrharmony.core.domain import Domain
+from mrharmony.core.extras import require_extra
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import FloatArray, Volume
 from mrharmony.domains.statistics import DomainStatistics, load_statistics, target_statistics
@@ -120,6 +121,7 @@ def load_image_to_image(directory: Path, settings: MethodSettings) -> ImageToIma
     if card.dreambooth is None:
         model = load_model(directory).to(place)
     else:
+        require_extra("stable-diffusion", "transformers")
         from mrharmony.networks.stable.model import load_adapted  # noqa: PLC0415 - takes seconds to import
 
         model = load_adapted(directory)[0].to(place)

@@ -101,7 +101,7 @@ class Method:
     def implementation(self) -> Implementation:
         """Return the method's code; raises `MrharmonyError` where an optional package is missing."""
         if self.needs.package and self.needs.extra:
-            require_extra(self.needs.package, self.needs.extra)
+            require_extra(self.needs.extra, self.needs.package)
         return self.code(self.name)
 
     def is_in(self, directory: Path) -> bool:

@@ -14,9 +14,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import dcm2niix
 import nibabel as nib
 
+from mrharmony.core.extras import require_extra
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.scans.names import scan_suffix
 from mrharmony.scans.reading import read_scan
@@ -133,6 +133,9 @@ def choose_series(folder: Path, found: Sequence[DicomSeries], number: int | None
 
 
 def _convert_all(folder: Path, output: Path) -> list[DicomSeries]:
+    require_extra("dicom", "dcm2niix")
+    import dcm2niix  # noqa: PLC0415 - comes with an extra
+
     options = ["-b", "y", "-ba", "y", "-z", "n", "-d", "5", "-f", "series-%s", "-o", str(output)]
     done = subprocess.run([dcm2niix.bin, *options, str(folder)], capture_output=True, text=True, check=False)
     found = [_series(note) for note in sorted(output.glob("*.json")) if note.with_suffix(".nii").is_file()]
