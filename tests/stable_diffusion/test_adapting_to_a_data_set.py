@@ -52,6 +52,12 @@ def brains(model: Path) -> Path:
     return model.with_name(f"{model.name}.training") / "brains"
 
 
+def test_each_domain_gets_the_statistics_of_its_own_scans(cohort: Path, base: Path, tmp_path: Path):
+    adapt_on_bids(DataSet(cohort, "session"), base, tmp_path / "model", TINY, "cpu")
+    one, other = load_statistics(tmp_path / "model" / STATISTICS).values()
+    assert one.scale != other.scale
+
+
 @pytest.mark.parametrize("lock", [True, False])
 def test_a_data_set_becomes_a_model_that_harmonizes(adapted: Path, lock: bool):
     card = read_card(adapted)
