@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 import sysconfig
-from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
+from importlib.metadata import distribution, distributions, packages_distributions
 from pathlib import Path
 
 import pytest
@@ -36,21 +38,24 @@ print(mrharmony.__version__, result.save("out.nii.gz"))
 """
 
 
-def core_distributions() -> set[str]:
-    """Return the names of what `pip install mrharmony` brings, dependencies of dependencies included."""
+def needed(requirements: list[str] | None) -> list[str]:
+    """Return the names of what is required without any extra."""
+    parsed = [Requirement(text) for text in requirements or []]
+    return [one.name for one in parsed if one.marker is None or one.marker.evaluate({"extra": ""})]
+
+
+def core_distributions(environment: Path) -> set[str]:
+    """Return the names of what the wheel brings without an extra, dependencies of dependencies included."""
+    (packages,) = (environment / "env" / "lib").glob("python*/site-packages")
+    (wheel,) = distributions(name="mrharmony", path=[str(packages)])
     found: set[str] = set()
-    waiting = ["mrharmony"]
+    waiting = needed(wheel.requires)
     while waiting:
         name = canonicalize_name(waiting.pop())
         if name in found:
             continue
-        try:
-            requirements = distribution(name).requires or []
-        except PackageNotFoundError:
-            continue
         found.add(name)
-        needed = (Requirement(text) for text in requirements)
-        waiting += [one.name for one in needed if one.marker is None or one.marker.evaluate({"extra": ""})]
+        waiting += needed(distribution(name).requires)
     return found
 
 
@@ -58,16 +63,24 @@ def core_distributions() -> set[str]:
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An environment with the built wheel; what the wheel needs is seen through a path file."""
     folder = tmp_path_factory.mktemp("wheel")
-    pip = [sys.executable, "-m", "pip"]
-    subprocess.run([*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, ROOT], check=True)
+    source = folder / "source"  # building leaves files beside the sources
+    shutil.copytree(ROOT / "src", source / "src", ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    pip = [sys.executable, "-I", "-m", "pip"]
+    subprocess.run([*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, source], check=True)
     (wheel,) = folder.glob("mrharmony-*.whl")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "env"], check=True)
     python = folder / "env" / "bin" / "python"
     install = [*pip, "--python", python, "install", "--quiet", "--no-deps", wheel]
-    subprocess.run(install, check=True)
+    subprocess.run(install, check=True, env=_without_python_path())
     (packages,) = (folder / "env" / "lib").glob("python*/site-packages")
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return folder
+
+
+def _without_python_path() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
 
 def run(environment: Path, *arguments: str | Path) -> str:
@@ -81,7 +94,7 @@ def run(environment: Path, *arguments: str | Path) -> str:
 
 
 def test_the_python_example_runs_on_the_core_dependencies_alone(environment):
-    core = core_distributions()
+    core = core_distributions(environment)
     owners = packages_distributions()
     missing = sorted(
         module
@@ -96,9 +109,11 @@ def test_the_python_example_runs_on_the_core_dependencies_alone(environment):
 
 def test_the_command_and_the_module_agree_on_the_version(environment):
     command = environment / "env" / "bin" / "mrharmony"
-    printed = subprocess.run([command, "--version"], capture_output=True, text=True, check=True).stdout
+    done = subprocess.run(
+        [command, "--version"], capture_output=True, text=True, check=True, env=_without_python_path()
+    )
     of_module = run(environment, "-c", "import mrharmony; print(mrharmony.__version__)")
-    assert printed.split() == ["mrharmony", of_module.strip()]
+    assert done.stdout.split() == ["mrharmony", of_module.strip()]
 
 
 def test_the_wheel_holds_weights_scanners_and_templates(environment):
