@@ -233,10 +233,7 @@ def _biology(biology: Mapping[str, Any]) -> dict[str, Any]:
         }
         return {column: biology[name] for column, name in columns.items()}
     group = biology["group_difference"]  # of a cohort without truth
-    return {
-        "partial": biology["partial_correlation"]["value"],
-        "cohen": group["value"] if group else None,
-    }
+    return {"partial": biology["partial_correlation"]["value"], "cohen": group["value"] if group else None}
 
 
 def _leak(leak: Mapping[str, Any]) -> dict[str, Any]:

@@ -93,11 +93,7 @@ def _unfinished(contest: Contest, method: str, scans: Sequence[BenchmarkScan]) -
 
 
 def _run_subject(
-    contest: Contest,
-    fold: Fold,
-    method: str,
-    contender: Contender | None,
-    scans: Sequence[BenchmarkScan],
+    contest: Contest, fold: Fold, method: str, contender: Contender | None, scans: Sequence[BenchmarkScan]
 ) -> None:
     """Harmonize all scans of a subject and score them against each other."""
     brains = {scan.domain: contest.brain(scan) for scan in scans}

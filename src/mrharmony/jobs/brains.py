@@ -52,11 +52,7 @@ _Job = tuple[Sequence[ScanFile], Grid, Sequence[Path]]  # a group, and the file 
 
 
 def prepare_brains(
-    scans: Sequence[Path],
-    grid: Grid,
-    cache: Path,
-    workers: int | None = None,
-    prepared: Path | None = None,
+    scans: Sequence[Path], grid: Grid, cache: Path, workers: int | None = None, prepared: Path | None = None
 ) -> tuple[dict[Path, CanonicalBrain], dict[Path, str]]:
     """Prepare scans in parallel; what an earlier call has finished is read from the cache.
 

@@ -172,9 +172,7 @@ def _noted(
         "filtered_reasons": list(filtered.reasons) if filtered else [],
     }
     return replace(
-        done,
-        provenance={**done.provenance, "detail": record},
-        findings=(*done.findings, _finding(record)),
+        done, provenance={**done.provenance, "detail": record}, findings=(*done.findings, _finding(record))
     )
 
 

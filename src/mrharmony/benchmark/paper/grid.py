@@ -93,10 +93,7 @@ PANELS: tuple[tuple[str, Score], ...] = (
     ("between: W₂ to the target's tone", lambda cell: cell.between.tone),
     ("within: SSIM to the input", lambda cell: cell.within.to_input.ssim),
     ("within: MSE to the input", lambda cell: cell.within.to_input.mse),
-    (
-        "between: MSE to the truth",
-        lambda cell: cell.between.to_truth.mse if cell.between.to_truth else None,
-    ),
+    ("between: MSE to the truth", lambda cell: cell.between.to_truth.mse if cell.between.to_truth else None),
 )
 
 
