@@ -45,11 +45,11 @@ class Harmonizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     target
         Domain that `transform` harmonizes to where its call names none.
     seed
-        Everything random comes from it; at least 0.
+        Of everything random; at least 0.
     extent
         `brain` sets all voxels outside the brain to 0, `head` keeps the rest of the head.
     device
-        Where networks run: `auto`, `cpu` or `cuda`.
+        Where diffusion models run: `auto`, `cpu` or `cuda`.
 
     Attributes
     ----------
@@ -97,8 +97,7 @@ class Harmonizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         model
-            Directory of `save_pretrained`, `mrharmony train` or `mrharmony adapt`; the model that ships with
-            mrharmony if None.
+            Directory of `save_pretrained`, `mrharmony train` or `mrharmony adapt`; the shipped model if None.
         parameters
             Those of the class.
 
@@ -184,7 +183,7 @@ class Harmonizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     ) -> HarmonizedScan:
         """Return a scan harmonized to a domain, on its own voxel grid, with evidence.
 
-        Equal to the bit to what `mrharmony harmonize` writes. A result whose verdict is `fail` is returned
+        Bit for bit what `mrharmony harmonize` writes. A result whose verdict is `fail` is returned
         all the same: look at `result.evidence`.
 
         Parameters

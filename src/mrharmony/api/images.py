@@ -31,13 +31,12 @@ def load(image: Image, *, assume_ras: bool = False) -> Scan:
         A nibabel image, a `Volume`, or the path of a `.nii`, `.nii.gz`, `.mgh` or `.mgz` file. An image in
         memory is read as the file that nibabel would write of it.
     assume_ras
-        Accept a scan whose header gives no orientation, as one whose voxel axes run to the right, anterior
-        and superior.
+        Accept a scan whose header gives no orientation; its voxel axes then run right, anterior, superior.
 
     Returns
     -------
     Scan
-        Its `volume` has finite float32 intensities, shape (i, j, k), and the affine in mm; `findings` says
+        `volume` has finite float32 intensities, shape (i, j, k), and the affine in mm; `findings` says
         what is worth knowing.
 
     Raises
@@ -81,8 +80,7 @@ def check(image: Image, *, assume_ras: bool = False) -> tuple[Finding, ...]:
 def prepare(image: Image, *, brain_mask: Image | BoolArray | None = None, seed: int = 0) -> PreparedScan:
     """Find a scan's brain, receive field, rigid alignment and intensity scale; no voxel is resampled.
 
-    `Harmonizer.harmonize` does this by itself. A prepared scan can be harmonized to many targets without
-    being prepared again.
+    `Harmonizer.harmonize` does this by itself; a prepared scan is prepared once for many targets.
 
     Parameters
     ----------

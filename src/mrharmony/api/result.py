@@ -38,8 +38,7 @@ class HarmonizedScan:
     job
         Method, domains and model, as the sidecar names them.
     affine
-        Voxel indices to world millimetres, shape (4, 4), as the image that was given has it; a file rounds
-        it to float32.
+        Voxel indices to world mm, shape (4, 4), as in the given image; a file rounds it to float32.
     """
 
     scan: Scan
@@ -96,8 +95,7 @@ class HarmonizedScan:
     def plot(self) -> Figure:
         """Return a figure: before, after and the difference on three planes, and the verdict.
 
-        Before and after are bias-corrected brains in canonical units, so that the difference is the change
-        of contrast alone. Left is left.
+        Both are bias-corrected brains in canonical units: the difference is of contrast alone. Left is left.
         """
         before, after = self._brains()
         columns = {"before": before, "after": after, "after − before": after - before}

@@ -96,9 +96,9 @@ def fit_contender(
 
 
 def networks_needed(method: str, domains: int) -> tuple[int, int] | None:
-    """Return how many models serve one target, and all directions, of so many domains; None without models.
+    """Return how many trained models bring all domains to one target, and how many serve every direction.
 
-    Networks of a pair serve its two directions; a model whose input names the domains serves them all.
+    A network of a pair serves two directions, a prompted model all; None if the method has no network.
     """
     entry = next((entry for entry in METHODS if entry.name == method), None)
     if entry is None or not entry.needs.network:

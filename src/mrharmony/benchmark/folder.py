@@ -51,9 +51,7 @@ class BenchmarkFolder:
                 if earlier.get("models", {}).get(method) != model:
                     self._forget(method)
         elif self.root.exists() and (not self.root.is_dir() or any(self.root.iterdir())):
-            raise MrharmonyError(
-                f"{self.root}: is not empty and holds no benchmark. Name a new or empty folder."
-            )
+            raise MrharmonyError(f"{self.root}: is not empty and holds no benchmark. Choose an empty folder.")
         self.root.mkdir(parents=True, exist_ok=True)
         write_json(path, given | {"models": dict(models)})
 

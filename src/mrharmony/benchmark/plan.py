@@ -1,4 +1,4 @@
-"""Who trains, who is tested, and toward which domains: the splits of a benchmark, by subject."""
+"""The splits of a benchmark by subject: training scans, tested scans, and the domains they go to."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def _given_split(root: Path, scans: Sequence[BenchmarkScan]) -> Fold:
     odd = next((scan for scan in scans if scan.participant.get(SPLIT) not in ("train", "test")), None)
     if odd:
         raise MrharmonyError(
-            f"{root / 'participants.tsv'}: sub-{odd.subject} is neither train nor test. Fill in {SPLIT}."
+            f"{root}/participants.tsv: sub-{odd.subject} is neither train nor test. Fill in {SPLIT}."
         )
     fold = Fold(*(tuple(s for s in scans if s.participant[SPLIT] == part) for part in ("train", "test")))
     if not fold.testing:

@@ -30,13 +30,13 @@ class Column(NamedTuple):
 
 
 COLUMNS = (
-    Column("method", "method", "", "as in `--method`; the truth-fitted lock needs the truth"),
+    Column("method", "method", "", "its name; the truth-fitted lock needs the truth"),
     Column("directions", "directions", "d", "directions with a truth that the method serves"),
     Column("psnr", "PSNR dB", ".2f", "mean over directions, inside the brain, data range 1 canonical unit"),
     Column("gain", "gain dB", "+.2f", "PSNR above the identically prepared, unharmonized scans"),
     Column("gain_low", "from", "+.2f", "lower end of the gain's 95 % bootstrap interval over heads"),
     Column("gain_high", "to", "+.2f", "upper end"),
-    Column("room", "room", ".0%", "share of the room from the best simple method to the truth-fitted lock"),
+    Column("room", "room", ".0%", "share of the way from the best simple method to the truth-fitted lock"),
     Column("below_best", "below", "d", "directions below the best simple method of that direction"),
     Column("worst_gap", "worst dB", "+.2f", "least distance to that method over the directions"),
     Column("ssim", "SSIM", ".4f", "mean over directions, inside the brain"),
@@ -68,9 +68,7 @@ COLUMNS = (
     Column("fit_seconds", "fit s", ".1f", "fitting on all training scans"),
     Column("networks", "models", "d", "trained models that bring all domains to one target"),
     Column("networks_all", "all", "d", "trained models that serve all directions"),
-    Column(
-        "training_minutes", "train min", ".1f", "processor minutes of their training for one target, a fold"
-    ),
+    Column("training_minutes", "train min", ".1f", "processor minutes of training for one target, a fold"),
     Column("peak_mib", "MiB", ".0f", "greatest memory of the process"),
     Column("refused", "refused", "d", "scans and targets that the method cannot serve"),
 )

@@ -138,7 +138,7 @@ def sites(
     raw: Annotated[
         Path | None,
         typer.Option(
-            help="BIDS data set before harmonization: adds the frozen classifier, and finds tissues there."
+            help="BIDS data set before harmonization: adds the frozen classifier, gives the tissues."
         ),
     ] = None,
     workers: Workers = None,
@@ -280,7 +280,7 @@ def benchmark(
     to: Annotated[
         str | None,
         typer.Option(
-            help="Domain that the cohort is brought to; that with most training scans if not given."
+            help="Domain that the cohort is brought to; the one with most training scans otherwise."
         ),
     ] = None,
     method: Annotated[

@@ -77,9 +77,7 @@ def train(
 
     entry = method_named(method)
     if pair and not entry.options.pairs:
-        raise MrharmonyError(
-            f"{method}: knows all domains at once. Leave --pair out, or say --method cyclegan."
-        )
+        raise MrharmonyError(f"{method}: knows all domains. Leave --pair out, or say --method cyclegan.")
     if data.only and method == "cyclegan":
         raise MrharmonyError("cyclegan takes its domains from --pair. Leave --domain out.")
     scans = data.of(bids_dir)
@@ -115,9 +113,7 @@ def adapt(
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps, 300 if not given.")] = None,
     preset: Annotated[
         str | None,
-        typer.Option(
-            help="Of Stable Diffusion: paper (if not given), lora, structure, or a YAML file of settings."
-        ),
+        typer.Option(help="Of Stable Diffusion: paper (if not given), lora, structure, or a YAML file."),
     ] = None,
     download: Annotated[
         bool, flag("--download", "Stable Diffusion's weights may be fetched from the Hub.")

@@ -52,9 +52,7 @@ DomainColumn = Annotated[
 ]
 UsualColumn = Annotated[
     str | None,
-    typer.Option(
-        help="Column of participants.tsv that names the domain, or `session`; `site` if it is there."
-    ),
+    typer.Option(help="Column of participants.tsv with the domain, or `session`; `site` if it is there."),
 ]
 Only = Annotated[list[str] | None, typer.Option("--domain", help="Use only this domain; may be repeated.")]
 Participants = Annotated[
@@ -147,8 +145,8 @@ class HarmonizeOptions(NamedTuple):
     ) -> HarmonizeJob:
         """Return the job that these options describe; `extent` and `lock` are as in `MethodSettings`.
 
-        Raises `MrharmonyError` if an option is out of its range or does not belong to the method, or the
-        model or a domain is not there.
+        Raises `MrharmonyError` if an option is out of range or not of the method, or the model or a domain is
+        not there.
         """
         from mrharmony.jobs.opening import open_job
         from mrharmony.methods.protocol import MethodSettings
@@ -195,6 +193,4 @@ def with_groups(command: Callable[..., None]) -> Callable[..., None]:
 def require_one(mask: Path | None, prepared: Path | None) -> None:
     """Raise `MrharmonyError` where a mask is given beside a folder that has the masks."""
     if mask and prepared:
-        raise MrharmonyError(
-            f"{mask}: the masks are those of {prepared}. Give --mask or --prepared, not both."
-        )
+        raise MrharmonyError(f"{mask}: masks are those of {prepared}. Give --mask or --prepared, not both.")

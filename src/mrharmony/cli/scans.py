@@ -136,9 +136,7 @@ def harmonize(
     from mrharmony.jobs.harmonizing import harmonize_scan, output_paths, refused_scan
 
     if mask and len(scans) > 1:
-        raise MrharmonyError(
-            f"{mask}: one mask cannot serve {len(scans)} scans. Harmonize them one at a time."
-        )
+        raise MrharmonyError(f"{mask}: one mask cannot serve {len(scans)} scans. Harmonize one at a time.")
     require_one(mask, options.prepared)
     if options.translation == DDIB and not from_:
         raise MrharmonyError("ddib must know the domain that a scan comes from. Name it with --from.")

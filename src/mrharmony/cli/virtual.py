@@ -26,9 +26,9 @@ def demo(
 ) -> None:
     """Show the whole way: simulate travelling heads, harmonize them, compare with the truth.
 
-    Ends with a table of nothing, histogram, regional, diffusion, ours and, as the ceiling, the lock fitted to
-    the truth (PSNR, SSIM, MSE for each direction), and a picture, `contact-sheet.png`. Next:
-    `mrharmony harmonize --help`.
+    Ends with a table (PSNR, SSIM, MSE for each direction) of no harmonization, histogram, regional,
+    diffusion, ours and, as the ceiling, the lock fitted to the truth, and with a picture,
+    `contact-sheet.png`. Next: `mrharmony harmonize --help`.
     """
     from mrharmony.jobs.demo import run_demo
 
@@ -61,22 +61,16 @@ def simulate(
     ] = None,
     anatomy: Annotated[
         Path | None,
-        typer.Option(
-            help="BIDS data set of real scans whose anatomies the heads are based on: each subject's first."
-        ),
+        typer.Option(help="BIDS data set of real scans to base the heads on: each subject's first."),
     ] = None,
     only: Annotated[
         list[str] | None,
-        typer.Option(
-            "--domain", help="Anatomies of this site only (column `site` of the table); may be repeated."
-        ),
+        typer.Option("--domain", help="Anatomies of this site only (column `site`); may be repeated."),
     ] = None,
     prepared: Prepared = None,
     zoom: Annotated[
         float | None,
-        typer.Option(
-            min=1.0, max=4.0, help=f"Voxel size in mm; {ZOOM:g}, or the recipe's own, if not given."
-        ),
+        typer.Option(min=1.0, max=4.0, help=f"Voxel size in mm; {ZOOM:g} or the recipe's own if not given."),
     ] = None,
     seed: Annotated[
         int | None,

@@ -6,8 +6,7 @@ nearly a mixture of reference contrasts. What is left, the domain's own tone and
     s(x) ≈ T(x, m(x)),    m = max(Σ_r w_r c_r + w_0, 0)
 
 with the scan's intensity s, its head's contrast c_r on reference scanner r, ridge weights w and grid T. Scan
-and contrasts show one head, so the model is fitted on pairs, needs a scan or two, and does not depend on who
-was scanned.
+and contrasts show one head, so the fit is paired: a scan or two are enough, whoever was scanned.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from mrharmony.preparation.canonical import CanonicalBrain, at_working_zoom, can
 from mrharmony.preparation.prepared import PreparedScan
 
 CONTRAST_MODELS = "synthesis.safetensors"
-CONTRAST_SCANS = 12  # of a domain that are used: 1.5 s each
+CONTRAST_SCANS = 12  # at most of a domain; each takes 1.5 s
 _VOXELS = 60_000  # of a domain, enough for 2,000 unknowns
 
 

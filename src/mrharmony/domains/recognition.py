@@ -1,8 +1,7 @@
 """Which known domain a scan resembles, and when it resembles none.
 
 The distance to a domain is the root mean square of scan minus its head's contrast there, so it does not
-depend on who was scanned: noise and the session's own shading are left in the scan's own domain, tissue
-contrast too in others.
+depend on who was scanned. In its own domain only noise and shading remain; in others tissue contrast too.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from mrharmony.core.findings import Finding
 from mrharmony.domains.contrast import ContrastModel, ScanContrasts
 
 # Canonical units; from benchmarks.calibration.source_recognition.
-ALIKE = 0.027  # a domain that is nearer stands for an unknown source
+ALIKE = 0.027  # a nearer domain stands in for an unknown source
 STRANGE = 0.06  # scans of known scanners are nearer to their own domain, NSK and LA too
 
 
@@ -38,7 +37,7 @@ def recognise(contrast_models: Mapping[str, ContrastModel], scan: ScanContrasts)
 
 
 def source_findings(source: Domain | None, distance: float) -> tuple[Finding, ...]:
-    """Return a warning where a scan is strange to its source, or to all domains if the source is None.
+    """Return a warning if a scan is far from its source, or from all domains if the source is None.
 
     `distance` is that to the source, else to the nearest domain, canonical units.
     """
@@ -46,7 +45,7 @@ def source_findings(source: Domain | None, distance: float) -> tuple[Finding, ..
         return ()
     if source is None:
         message = f"The scan looks like no known scanner: {distance:.3f} from the nearest"
-        fix = "Look at the result; `mrharmony adapt` teaches the scanner from a scan or two."
+        fix = "Look at the result; `mrharmony adapt` teaches the model this scanner from a scan or two."
     else:
         message = f"The scan does not look like {source.name}: {distance:.3f} from its contrast"
         fix = "Check the source, or leave it out."

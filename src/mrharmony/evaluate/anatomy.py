@@ -36,7 +36,7 @@ class AnatomyScores:
 
     volume_drift_percent: dict[str, float]  # 100 (V_after - V_before) / V_before by tissue, and ventricles
     dice: dict[str, float]  # 2 |A ∩ B| / (|A| + |B|) of the labels by tissue (Dice 1945)
-    # 2 Σ ∇a·∇b / (Σ |∇a|² + Σ |∇b|²) over the inner brain: 1 if all edges have kept place, direction and
+    # 2 Σ ∇a·∇b / (Σ |∇a|² + Σ |∇b|²) over the inner brain: 1 if all edges keep place, direction and
     # height, less where they are blurred, moved, lost or new.
     edge_correspondence: float
     displacement_mm: float  # how far the image has moved: median over blocks of the brain

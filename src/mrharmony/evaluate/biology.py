@@ -29,8 +29,7 @@ Heads = NDArray[np.intp]  # indices of a bootstrap sample
 class BiologyScores:
     """What remains of a known factor; "kept" is harmonized over true target scans, and 1 is right.
 
-    Chance alone lifts the greatest difference between sites above 0, so an interval of `site_shift` above 0
-    does not show a shift.
+    Chance alone lifts `site_shift` above 0, so an interval above 0 does not show a shift.
     """
 
     slope_kept: float  # of log volume on the factor over all heads, as if they came from one scanner
@@ -72,8 +71,7 @@ def biology_scores(
     Parameters
     ----------
     measured, truth
-        Volumes in ml in the harmonized scans and in the true target scans of the same heads, by the same
-        `TargetVolumetry`, shape (n,).
+        Volumes in ml of the same heads, by one `TargetVolumetry`, in harmonized and true scans, shape (n,).
     factor
         The known cause: log ventricle factor, age, …, shape (n,). May be confounded with site.
     sites
@@ -84,8 +82,7 @@ def biology_scores(
     Raises
     ------
     MrharmonyError
-        If there are fewer than three heads, factor or true volumes do not vary, or the true volumes have no
-        slope on the factor.
+        If heads are fewer than three, factor or true volumes do not vary, or the true slope is 0.
     """
     found, true = log_volumes(measured), log_volumes(truth)
     cause = np.asarray(factor, dtype=np.float64)
@@ -119,8 +116,8 @@ def cohort_biology(
 ) -> CohortBiology:
     """Return the effect of a factor in a cohort, where there is no truth.
 
-    `measured` are volumes in ml, `factor` is for example age, both of shape (n,), or it is an error; so is
-    what `require_cohort` refuses. The bootstrap resamples heads within sites.
+    `measured` are volumes in ml, `factor` is for example age, both of shape (n,). The bootstrap resamples
+    heads within sites. Raises `MrharmonyError` if the lengths differ, and as `require_cohort`.
     """
     values, cause = log_volumes(measured), np.asarray(factor, dtype=np.float64)
     require_cohort(cause, sites, groups)
@@ -148,8 +145,7 @@ def cohort_biology(
 def require_cohort(factor: ArrayLike, sites: Sequence[str], groups: Sequence[str] | None = None) -> None:
     """Refuse heads that `cohort_biology` cannot analyse, before anything is measured; arguments as there.
 
-    That is: fewer than three heads, unequal lengths, a factor that varies in no site, or more than two
-    groups.
+    That is: fewer than three heads, unequal lengths, a factor constant in each site, more than two groups.
     """
     cause = np.asarray(factor, dtype=np.float64)
     if len({len(cause), len(sites), len(sites if groups is None else groups)}) != 1:

@@ -38,8 +38,8 @@ def bootstrap_interval(
         One figure per head, finite, shape (n,).
     seed
         Of the resampling; the same seed gives the same interval.
-    level
-        Confidence, 0..1.
+    level, resamples
+        Confidence, 0..1, and number of bootstrap samples.
 
     Raises
     ------
@@ -84,9 +84,7 @@ def bootstrap_estimate(
     """
     value = statistic(np.arange(len(strata)))
     if not np.isfinite(value):
-        raise MrharmonyError(
-            "the heads do not define this figure; check for a factor or group that is constant"
-        )
+        raise MrharmonyError("the heads do not define this figure; check for a constant factor or group")
     rng = np.random.default_rng(seed)
     names = np.unique([str(label) for label in strata], return_inverse=True)[1]
     members = [np.flatnonzero(names == label) for label in range(names.max() + 1)]

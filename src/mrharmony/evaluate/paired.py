@@ -128,8 +128,7 @@ class _WindowPart(NamedTuple):
 def _window_parts(size: int, extent: slice) -> list[_WindowPart]:
     """Return the window means along one axis of a box as products of small matrices.
 
-    `size` counts the voxels of the whole image, which is mirrored at its ends and 0 outside the box's
-    `extent`.
+    `size` is that of the whole image, which is mirrored at its ends and 0 outside the box's `extent`.
     """
     weights = ndimage.gaussian_filter1d(np.eye(size), _SIGMA, axis=0, truncate=_CUT)
     inner, parts = weights[extent, extent], []
@@ -177,7 +176,7 @@ def summarize_identity(scores: Sequence[PairedScores]) -> IdentitySummary:
 
 
 def room_share(score: float, best_simple: float, ceiling: float) -> float | None:
-    """Return (score - best_simple) / (ceiling - best_simple): the share of the room that a method has won.
+    """Return (score - best_simple) / (ceiling - best_simple): the share of the possible gain.
 
     0 is the best population statistic, 1 the lock fitted to the truth (`ceiling`); None where the ceiling is
     infinite or no higher than the simple method. More must be better: PSNR, SSIM, or minus MSE.

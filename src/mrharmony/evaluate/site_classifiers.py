@@ -88,9 +88,7 @@ def site_slices(brain: CanonicalBrain) -> FloatArray:
     size = round(_WINDOW_MM / zooms[0])
     first = np.round((np.array(_CENTRE_MM) - affine[:3, 3]) / zooms - size / 2).astype(int)
     if max(zooms) > 1.001 * min(zooms) or (first < 0).any() or (first + size > brain.volume.shape).any():
-        raise MrharmonyError(
-            "Slices need a canonical grid with cubic voxels; prepare the scans on Grid.working."
-        )
+        raise MrharmonyError("Slices need a canonical grid with cubic voxels; prepare scans on Grid.working.")
     inside = interior(brain)
     region = _common_region(brain.volume.shape, tuple(affine.ravel()))
     x, y, z = (slice(start, start + size) for start in first)

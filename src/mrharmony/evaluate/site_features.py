@@ -64,9 +64,7 @@ def interior(brain: CanonicalBrain) -> BoolArray:
     """Return the brain mask without its outer 4 mm; refuses an empty result and non-finite intensities."""
     inside = _eroded(brain.mask.shape, np.packbits(brain.mask).tobytes(), brain.volume.zooms)
     if not inside.any() or not np.isfinite(brain.volume.voxels[brain.mask]).all():
-        raise MrharmonyError(
-            "A brain mask is empty or holds intensities that are not finite; prepare it again."
-        )
+        raise MrharmonyError("A brain is empty or holds intensities that are not finite; prepare it again.")
     return inside
 
 

@@ -26,7 +26,7 @@ from mrharmony.preparation.canonical import CanonicalBrain
 
 SEEDS = (0, 1, 2)
 FOLDS = 5
-_SHUFFLES = 50  # the first nearly always serves; a handful of subjects who travelled may need more
+_SHUFFLES = 50  # attempts; the first is nearly always enough, a handful of travelling subjects may need more
 
 
 @dataclass(frozen=True)
@@ -129,8 +129,7 @@ def probe_sites(
     Raises
     ------
     MrharmonyError
-        If there is one site only, a site has one subject only, or the numbers of scans, sites and subjects
-        differ.
+        If there is one site only, a site has one subject only, or numbers of scans, sites, subjects differ.
     """
     site_labels(sites, subjects, len(brains))  # both refuse before the inputs are computed
     usable_folds(sites, subjects, folds)
@@ -185,8 +184,7 @@ def frozen_probe(
 
     A low score shows that scans no longer resemble the raw ones of their site, not that the site cannot be
     found: only the retrained probe shows that. For many methods call `cross_fit_probe` on the raw scans once
-    and its `scores` on each method's. Parameters and errors as in `probe_sites`; `harmonized` in the order
-    of `raw`.
+    and its `scores` on each method's. `harmonized` is in the order of `raw`; all else as in `probe_sites`.
     """
     return cross_fit_probe(raw, sites, subjects, probe, seeds, folds).scores(harmonized)
 
@@ -195,7 +193,7 @@ def site_labels(sites: Sequence[str], subjects: Sequence[str], scans: int) -> tu
     """Return the names of the sites, two or more, sorted, and the number of each scan's site."""
     if not len(sites) == len(subjects) == scans:
         raise MrharmonyError(
-            f"{scans} scans, {len(sites)} sites and {len(subjects)} subjects; give one of each per scan."
+            f"{scans} scans, {len(sites)} sites, {len(subjects)} subjects; give one of each."
         )
     names, labels = np.unique(sites, return_inverse=True)
     if len(names) < 2:

@@ -66,8 +66,7 @@ class UnlearningData:
 class UnlearningScores:
     """What one kind of training gives on held-out scans: a number per seed.
 
-    Site classifiers are scored by balanced accuracy. `linear` and `network` are fresh ones, trained on the
-    features of the training scans.
+    Site classifiers are scored by balanced accuracy; `linear` and `network` are retrained on the features.
     """
 
     # `r2`, `mean_absolute_error` (units of the factor) and `correlation`, or `balanced_accuracy` of groups.
@@ -103,9 +102,7 @@ def latent_features(model: LatentModel, brain: CanonicalBrain) -> FloatArray:
     """
     grid = model.grid
     if brain.volume.shape != grid.shape or not np.allclose(brain.volume.affine, grid.affine):
-        raise MrharmonyError(
-            f"The model works on a grid of {model.card.working_zoom:g} mm; prepare the scans on it."
-        )
+        raise MrharmonyError(f"The model's grid is {model.card.working_zoom:g} mm; prepare the scans on it.")
     places = np.arange(_FIRST_MM, _END_MM, _STEP_MM)
     rows = np.round((places - grid.affine[1, 3]) / grid.zooms[1]).astype(int)
     slices = np.ascontiguousarray(brain.volume.voxels[:, rows].transpose(1, 0, 2), dtype=np.float32)
@@ -225,7 +222,7 @@ def fit_feature_probe(probe: FeatureProbe, features: FloatArray, sites: Labels, 
             (_NEURONS,), solver="lbfgs", alpha=_SHRINKAGE, max_iter=_ITERATIONS, random_state=seed
         )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # more iterations change no answer
+        warnings.simplefilter("ignore", ConvergenceWarning)  # more iterations change no prediction
         return make_pipeline(StandardScaler(), classifier).fit(features, sites)
 
 
@@ -240,10 +237,9 @@ def _evened(features: FloatArray, sites: Labels) -> tuple[FloatArray, Labels]:
 def unseen_answers(
     features: FloatArray, sites: Labels, subjects: Sequence[str], folds: int, seed: int
 ) -> Labels:
-    """Return the linear probe's answers on scans that it is trained and tested on by subject.
+    """Return a linear probe's predictions, cross-validated by subject within these scans.
 
-    For scans that the representation was not trained on: it may leak their site, though it hides that of its
-    own training scans.
+    For scans that the representation was not trained on: it may hide the site of its training scans alone.
     """
     found = np.empty_like(sites)
     usable = usable_folds([str(site) for site in sites], subjects, folds)
@@ -254,7 +250,7 @@ def unseen_answers(
 
 
 def regression_scores(found: FloatArray, truth: FloatArray) -> dict[str, float]:
-    """Return R², mean absolute error and Pearson's correlation; 0 for the correlation of constant answers."""
+    """Return R², mean absolute error and Pearson's correlation; 0 if predictions are constant."""
     scatter = float(((truth - truth.mean()) ** 2).sum())
     varied = np.ptp(found) > 0
     return {

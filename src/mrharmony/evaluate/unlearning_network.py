@@ -35,8 +35,8 @@ class UnlearningNetwork(nn.Module):
         Neurons of the encoder's hidden layer; 0 for a linear encoder.
     features
         Size of the representation that the site is unlearned from.
-    outputs
-        Of the task head: 1 for a regression, the number of groups for a classification.
+    outputs, sites
+        Of the task head: 1 for a regression, else the number of groups. Of the site head: number of sites.
     """
 
     def __init__(self, inputs: int, hidden: int, features: int, outputs: int, sites: int) -> None:
@@ -52,9 +52,8 @@ class UnlearningNetwork(nn.Module):
 def task_loss(found: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
     """Return the loss of the main task: squared error, or cross-entropy of groups.
 
-    `found` is the task head's output, shape (n, outputs); `truth` holds standardised numbers, or numbers of
-    groups where there are several outputs, NaN where it is not known, shape (n,); `weights` make sites count
-    alike, shape (n,).
+    `found` is the task head's output, shape (n, outputs); `truth` has shape (n,): standardised numbers, or
+    numbers of groups, NaN where unknown; `weights`, shape (n,), make sites count alike.
     """
     known = torch.isfinite(truth)
     if found.shape[1] == 1:
@@ -72,8 +71,7 @@ def domain_loss(found: Tensor, sites: Tensor, weights: Tensor) -> Tensor:
 def confusion_loss(found: Tensor, weights: Tensor) -> Tensor:
     """Return the cross-entropy of the site head's probabilities to uniform ones; least where they are even.
 
-    -1/K Σ_k log p_k, averaged over the scans (confusion loss of Tzeng et al. 2015, ICCV); found (n, K),
-    weights (n,).
+    -1/K Σ_k log p_k, averaged over scans (Tzeng et al. 2015, ICCV); found (n, K), weights (n,).
     """
     return _mean(-log_softmax(found, dim=1).mean(dim=1), weights)
 
@@ -121,7 +119,7 @@ class TrainedUnlearning:
         return np.asarray(numbers, np.float32)
 
     def sites(self, pooled: FloatArray) -> Labels:
-        """Return the site head's answers, shape (n,)."""
+        """Return the numbers of the sites that the site head predicts, shape (n,)."""
         with torch.inference_mode():
             found = self.network.site_head(self.network.encoder(self._inputs(pooled)))
         return np.asarray(found.argmax(1).numpy())
@@ -161,6 +159,8 @@ def train_unlearning(
         Number of each scan's site, 0..K - 1, all of them present.
     groups
         How many groups there are to classify; None for a regression.
+    settings, seed
+        Sizes, steps and rates; seed of the first weights.
     unlearn
         Whether the second half of the training unlearns the site. If not, no gradient of the site reaches the
         encoder: the task is trained for as many steps, and the site head beside it.

@@ -30,8 +30,7 @@ class Evidence(BaseModel):
     edge_correlation
         Rank correlation of the gradient magnitudes; 1 if the same edges are the strongest.
     new_edge_share
-        Share of the strong edges of the output (steepest tenth) where the source's gradient is below its
-        median.
+        Share of the output's strong edges (steepest tenth) where the source's gradient is below its median.
     rank_correlation
         Rank correlation of the intensities; 1 if the order of all grey values is kept.
     csf_drift, grey_drift, white_drift
@@ -40,8 +39,8 @@ class Evidence(BaseModel):
     clipped_share
         Share of voxels that tie at the least or greatest output intensity but not in the source.
     new_structure, lost_structure
-        What the output has within a few millimetres that the source does not explain, and the other way
-        round, in the worst thousandth of the brain; shares of the output's 90th percentile.
+        Structure within a few millimetres that the source does not explain, and that the output lacks, in
+        the worst thousandth of the brain; shares of the output's 90th percentile.
     mean_change
         Mean absolute difference, in canonical units.
     target_distance
@@ -170,8 +169,8 @@ def _tied_at_the_ends(intensities: FloatArray) -> float:
 def _volume_drifts(before: FloatArray, after: FloatArray) -> NDArray[np.float64]:
     """Return the relative change of the dark, middle and bright class's volume, shape (3,).
 
-    The source's classes are parted by Otsu's two thresholds. In the output a threshold is the median of what
-    the 2 % of source intensities around it became, so a new contrast alone moves no volume.
+    The source's classes are parted by Otsu's two thresholds. A threshold of the output is the median
+    output of the 2 % of source intensities around it, so a new contrast alone moves no volume.
     """
     levels = np.histogram(before, bins=_BINS)
     if np.count_nonzero(levels[0]) < 3:

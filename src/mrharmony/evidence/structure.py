@@ -30,8 +30,7 @@ def structure_change(
 ) -> tuple[float, float]:
     """Return new and lost structure, in shares of the output's 90th percentile.
 
-    They are the square roots of the variances above, taken over a Gaussian neighbourhood; of each the 99.9th
-    percentile over the brain.
+    Square roots of the variances above over a Gaussian neighbourhood; the 99.9th percentile over the brain.
 
     Parameters
     ----------

@@ -38,7 +38,7 @@ from mrharmony.networks.settings import AdaptationSettings, DreamBoothSettings, 
 from mrharmony.scans.bids import BidsIndex
 
 MOST_SCANS = 20  # of a domain; more do not help a few hundred steps
-DRIFT_SCANS = 2  # whose structure shows how far known domains drift
+DRIFT_SCANS = 2  # new scans on which the drift of known domains is measured
 PIPELINE = "model_index.json"  # of a diffusers pipeline, such as Stable Diffusion
 
 
@@ -98,18 +98,17 @@ def adapt_on_bids(
     base
         The directory of a compact model, or a Stable Diffusion v1.x model as a directory in diffusers' layout
         or an id on the Hub. Either may have been adapted before; the domains that it knows stay in its card.
-    output, device
-        Model directory to write; `auto`, `cpu` or `cuda`.
-    settings
-        `AdaptationSettings` for a compact model, `DreamBoothSettings` for Stable Diffusion.
+    output
+        Model directory to write.
+    settings, device
+        `AdaptationSettings` for a compact model, else `DreamBoothSettings`; `auto`, `cpu` or `cuda`.
     download
         Whether Stable Diffusion may be fetched from the Hub.
 
     Raises
     ------
     MrharmonyError
-        The base cannot be adapted with these settings, no domain is new, a domain has no usable scan, or
-        `output` exists.
+        If the base does not allow it, no domain is new, a domain has no usable scan, or `output` exists.
     """
     if output.exists():
         raise MrharmonyError(f"{output}: exists already. Name a new model directory, or remove this one.")
@@ -135,8 +134,7 @@ def is_pipeline(base: str) -> bool:
 def new_domains(index: BidsIndex, card: ModelCard, only: Sequence[str] | None) -> list[str]:
     """Return the domains of a data set that a model does not know, or those chosen by name.
 
-    Raises `MrharmonyError` if none is new, a chosen one is known or not there, or two new names differ by
-    punctuation alone.
+    Raises `MrharmonyError` if none is new, one is known or missing, or two differ by punctuation alone.
     """
     known = [name for name in only or () if card.find(name)]
     if known:

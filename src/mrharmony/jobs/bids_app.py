@@ -47,8 +47,7 @@ def run_participants(
 
     Each scan's source is its domain where the model knows it by its `card`; `labels` name the participants,
     with or without `sub-`, or all if empty. The earlier result of a scan that is now refused is removed if it
-    was made with other settings, so that all results in the folder are of one kind. Raises as
-    `begin_derivatives`.
+    was made with other settings, so that all results are of one kind. Raises as `begin_derivatives`.
     """
     pairs = begin_derivatives(index, out_dir, "mrharmony", labels, lambda scan: _output(scan, out_dir))
     outcomes = []
@@ -64,8 +63,8 @@ def run_participants(
 def run_group(out_dir: Path) -> Path:
     """Write a table with a line for each harmonized scan below `out_dir`; returns its path.
 
-    A sidecar that cannot be used is named on standard error, and its line says `n/a`. Raises `MrharmonyError`
-    if there are no harmonized scans.
+    An unusable sidecar is named on standard error, and its line says `n/a`. Raises `MrharmonyError` if there
+    are no harmonized scans.
     """
     sidecars = sorted(out_dir.glob("sub-*/**/*" + SIDECAR_SUFFIX))
     if not sidecars:

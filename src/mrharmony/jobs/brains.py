@@ -83,8 +83,7 @@ def prepare_positions(
 
     The scans of a group in `positions` show the same head in the same place: those on the grid of the group's
     first scan get its alignment and brain mask, so that their brains lie voxel on voxel. The other arguments
-    are those of `prepare_brains`. Returns the file of each brain (see `load_brain`), and for the scans that
-    were refused the reason.
+    are those of `prepare_brains`. Returns each brain's file (see `load_brain`), and why others were refused.
     """
     cache.mkdir(parents=True, exist_ok=True)
     files = {scan: cache / f"{_key(scan, group[0], grid)}.npz" for group in positions for scan in group}
@@ -100,8 +99,7 @@ def prepare_positions(
 def by_position(scans: Iterable[tuple[str, ScanFile]]) -> list[list[ScanFile]]:
     """Group scans, given with their subjects, by the head's position, as `prepare_positions` takes them.
 
-    Scans that come with the true brain of a virtual head lie where that head lies; every other scan is in a
-    position of its own.
+    Scans with the true brain of a virtual head lie where that head lies; every other scan by itself.
     """
     groups: dict[str, list[ScanFile]] = {}
     for subject, scan in scans:
@@ -149,7 +147,7 @@ def prepared_scan(file: ScanFile, scan: Scan, rigid_to_template: Matrix | None =
     """Read a scan's preparation where it is saved, or else prepare the scan; every command goes this way.
 
     `rigid_to_template` is the alignment of another scan of the head in the same place, for scans prepared
-    here. Raises `MrharmonyError` if the scan holds no plausible brain, is not prepared in its folder, or was
+    here. Raises `MrharmonyError` if the scan holds no plausible brain, is not prepared in its folder, or has
     changed since.
     """
     if file.saved is None:

@@ -52,8 +52,8 @@ def open_source(
     A DICOM folder is one examination of the participant that `labels` begin with, 01 if there is none; it
     goes to `sourcedata/sub-LABEL/anat` in `out_dir`; `series` is the number of its T1w series where that is
     not clear. `domain_column` is of a BIDS folder: where it is None, `site` if the table has that column,
-    else the session. Raises `MrharmonyError` if the data set cannot be opened or converted, or the label is
-    not of BIDS.
+    else the session. Raises `MrharmonyError` if the data set cannot be opened or converted, or the label
+    is not a BIDS label.
     """
     if not is_dicom_folder(source):
         if series is not None:
@@ -87,8 +87,7 @@ def convert_planned(
 ) -> dict[Path, MrharmonyError]:
     """Convert DICOM folders, by the scan file to make; returns why those failed that could not be converted.
 
-    `series` is the number of the T1w series where it is not clear. Raises `MrharmonyError` if one is chosen
-    and there is no DICOM folder.
+    `series` is the number of the T1w series where it is not clear; without DICOM folders it is refused.
     """
     if series is not None and not conversions:
         raise MrharmonyError("A series is chosen, but no DICOM folder is given. Leave the series out.")
@@ -146,7 +145,7 @@ def begin_derivatives(
     """
     if out_dir.resolve() == index.root.resolve():
         raise MrharmonyError(
-            f"{out_dir}: holds the scans. Name another folder, such as {out_dir}/derivatives/mrharmony."
+            f"{out_dir}: holds the scans. Name another, such as {out_dir}/derivatives/mrharmony."
         )
     chosen = {label.removeprefix("sub-") for label in labels or ()}
     if missing := chosen - {scan.subject for scan in index.scans}:

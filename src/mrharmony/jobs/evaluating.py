@@ -69,8 +69,7 @@ def evaluation_scans(
 
     `raw` is the data set that was harmonized into this one, to prepare the scans before harmonization too:
     each gives its harmonized scan the alignment and the brain mask. Scans before harmonization are taken from
-    the folder `prepared` where it is given. Raises `MrharmonyError` if a scan has none in `raw`, or all were
-    refused.
+    the folder `prepared` if given. Raises `MrharmonyError` if one is missing in `raw`, or all were refused.
     """
     befores = _raw_scans(scans, raw, prepared) if raw else [[] for _ in scans]
     files, refused = scan_files(index.root, scans, prepared)
@@ -141,9 +140,7 @@ def prepared_on_one_grid(
     first, *others = _prepared([scan_file(path, mask, prepared) for path in paths])
     for path, other in zip(paths[1:], others, strict=True):
         if not on_one_grid(first.native, other.native):
-            raise MrharmonyError(
-                f"{path}: lies on another grid than {paths[0]}. Register and resample one of them first."
-            )
+            raise MrharmonyError(f"{path}: lies on another grid than {paths[0]}. Register and resample one.")
     return [first, *others]
 
 
@@ -311,7 +308,7 @@ def column_number(text: str, column: str) -> float:
         number = math.nan
     if not math.isfinite(number):
         raise MrharmonyError(
-            f"participants.tsv: {column} must hold numbers, not {text!r}. Correct it, or write n/a."
+            f"participants.tsv: {column} must hold numbers, not {text!r}. Correct it or write n/a."
         )
     return number
 

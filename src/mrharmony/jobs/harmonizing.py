@@ -105,7 +105,7 @@ def output_paths(scans: Sequence[Path], output: Path, mask: Path | None = None) 
         taken = next((file for file in written if file.resolve() in inputs), None)
         if taken:
             raise MrharmonyError(
-                f"{taken}: belongs to an input. Results never replace scans; choose another output."
+                f"{taken}: belongs to an input. Results never replace scans; choose another."
             )
     return results
 
@@ -235,8 +235,7 @@ def harmonized_sidecar(
 ) -> HarmonizedSidecar:
     """Return the sidecar of a harmonized scan.
 
-    Its source is named relative to the output's folder, so that both can move together; a scan in memory,
-    whose path is no file, has none.
+    Its source is named relative to the output's folder, so that both can move; a scan in memory has none.
     """
     is_file, done = scan.path.is_file(), harmonized.provenance
     prepared_file = ScanFile(scan.path, prepared=job.prepared)

@@ -9,8 +9,8 @@ from typing import Any
 
 from mrharmony.jobs.harmonizing import HarmonizeJob
 from mrharmony.methods.detail import detail_of
-from mrharmony.methods.protocol import Harmonizer, MethodSettings
-from mrharmony.methods.registry import DEFAULTS, load_method, method_named
+from mrharmony.methods.protocol import DEFAULTS, Harmonizer, MethodSettings
+from mrharmony.methods.registry import load_method, method_named
 from mrharmony.methods.synthesis import SynthesisHarmonizer
 from mrharmony.networks.diffusion.model import model_hash, read_card
 from mrharmony.scans.sidecar import GENERATED_BY, Provenance
@@ -46,7 +46,7 @@ def open_job(
     Raises
     ------
     MrharmonyError
-        There is no such model, method or domain, or the method does not take a setting.
+        If there is no such model, method or domain, or the method does not take a setting.
     """
     directory = model or shipped_model()
     card = read_card(directory)

@@ -44,8 +44,7 @@ def train_references(
     """Train the reference network and write it with its card; unfinished work is kept in `<output>.training`.
 
     The anatomies are those of the sites `only` (all if empty) in the column `site` of the data set; `licence`
-    is a sentence for the card on the weights and the scans. Raises `MrharmonyError` if there is nothing to
-    train on.
+    is a sentence for the card on weights and scans. Raises `MrharmonyError` if there is nothing to train on.
     """
     work = work_folder(output)
     index = open_data_set(bids_dir, "site")
@@ -54,7 +53,7 @@ def train_references(
     heads = _new_people(_segmented([brain for _, brain in brains.kept]) * settings.copies, settings.seed)
     known = load_scanners()
     data = ReferenceSlices(heads, [known[name] for name in settings.references])
-    one_thread()  # it shares the cores with those who draw the batches
+    one_thread()  # it shares the cores with the processes that draw batches
     run = work / hashlib.sha256(settings.model_dump_json().encode()).hexdigest()[:12]
     network = train_reference_network(data, settings, run, device, usable_cores() - 1)
     save_network(network, output, settings.references)
@@ -62,7 +61,7 @@ def train_references(
 
 
 def contrast_heads(brains: Sequence[CanonicalBrain], seed: int = CONTRAST_SEED) -> list[Anatomy]:
-    """Return people who did not train the network, to fit the contrast models of simulated scanners.
+    """Return new virtual heads, which the network was not trained on, to fit simulated scanners' contrasts.
 
     Warps of real anatomies, taken evenly from all, and of the average one.
     """
@@ -107,8 +106,7 @@ def refit_contrast_models(
 
     The statistics of its real domains are computed again too, those of simulated scanners stay; all three are
     written to `model`. The scans of the real domains are the sites `only` in `bids_dir`; the heads of
-    simulated scanners are made on their anatomies as well. `work` keeps the prepared brains; `seed` is that
-    of these heads and their scans.
+    simulated scanners are made of their anatomies. `work` keeps the prepared brains; `seed` is for the heads.
     """
     index, grid = open_data_set(bids_dir, "site"), Grid.working(STATISTICS_ZOOM)
     real = training_brains(index, only, None, grid, work)

@@ -42,8 +42,7 @@ class WrittenReport:
 def write_report(out_dir: Path) -> WrittenReport:
     """Write `report.html` on the harmonized scans anywhere below a folder of `harmonize`, `bids` or `demo`.
 
-    Raises `MrharmonyError` if there is no such folder, no harmonized scan in it, or the page cannot be
-    written.
+    Raises `MrharmonyError` if the folder or harmonized scans are missing, or the page cannot be written.
     """
     if not out_dir.is_dir():
         raise MrharmonyError(f"{out_dir}: not a folder. Name the output folder of harmonize, bids or demo.")

@@ -87,7 +87,7 @@ def adapt_stable_diffusion(
 
 
 def _known_domains(source: Path, settings: DreamBoothSettings) -> tuple[DomainCard, ...]:
-    """Return the domains that an adapted base knows; refuse to show it pictures of another kind."""
+    """Return the domains that an adapted base knows; refuse one that was adapted to other slices."""
     if not (source / CARD).is_file():
         return ()
     card = read_card(source)

@@ -126,7 +126,7 @@ def work_folder(output: Path) -> Path:
 def run_folder(work: Path, brains: TrainingBrains, decisive: str) -> Path:
     """Return the folder of a training run in `work`; anything that decides its result changes the name.
 
-    `decisive` is all that decides it beside the brains: settings, the model that is started from.
+    `decisive` is all else that decides it: settings, and the model that training starts from.
     """
     digest = hashlib.sha256(brains.stack().tobytes())
     digest.update(f"{brains.domains()} {decisive}".encode())
@@ -161,10 +161,9 @@ def train_on_bids(data: DataSet, output: Path, settings: TrainingSettings, devic
 
 
 def fit_on_bids(data: DataSet, output: Path, method: str) -> TrainingReport:
-    """Fit the method of a name and write a model directory, new or with methods fitted on the same scans.
+    """Fit a method and write a model directory, new or with methods fitted on the same scans.
 
-    Raises `MrharmonyError` if there is nothing to fit on, the method cannot be fitted, or the directory
-    belongs to other scans.
+    Raises `MrharmonyError` if there are no scans, the method cannot be fitted, or `output` is of others.
     """
     require_method(method)
     grid = Grid.working(STATISTICS_ZOOM)
@@ -250,7 +249,7 @@ def prepared_heads(
 ) -> dict[str, list[CanonicalBrain]]:
     """Return what each simulated scanner sees of virtual heads, prepared as real scans are.
 
-    Preparation leaves its own traces, above all in the shading, and a contrast model has to know them.
+    Preparation leaves traces, above all in the shading; contrast models are fitted to scans that have them.
     """
     grid = Grid.working(STATISTICS_ZOOM)
     prepared: dict[str, list[CanonicalBrain]] = {}

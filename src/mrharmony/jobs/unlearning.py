@@ -61,7 +61,7 @@ def _learnable(request: UnlearningRequest) -> tuple[UnlearningData, dict[str, st
     model = load_model(request.model)
     if model.card.working_zoom != ZOOM:
         raise MrharmonyError(
-            f"{request.model}: works at {model.card.working_zoom:g} mm. Name one of {ZOOM:g} mm."
+            f"{request.model}: its grid is {model.card.working_zoom:g} mm. Name one of {ZOOM:g} mm."
         )
     pooled, refused = _pooled(index, chosen, request, model)
     require_some(list(pooled), refused)

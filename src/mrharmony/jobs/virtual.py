@@ -39,14 +39,12 @@ def anatomies_of_bids(
 
 
 def _first_scans(bids_dir: Path, only: Sequence[str]) -> list[BidsScan]:
-    """Return one scan a subject, shuffled but always alike: the first train, and folders go by site."""
+    """Return one scan a subject, in a shuffled order that is always the same: folders are sorted by site."""
     index = open_data_set(bids_dir, "site" if only else SESSION)
     first: dict[str, BidsScan] = {}
     for scan in index.scans:
         if not only or scan.domain in only:
             first.setdefault(scan.subject, scan)
     if not first:
-        raise MrharmonyError(
-            f"{bids_dir}: no scans of {', '.join(only)}. Its sites: {', '.join(index.domains)}."
-        )
+        raise MrharmonyError(f"{bids_dir}: no scans of {', '.join(only)}. Sites: {', '.join(index.domains)}.")
     return sorted(first.values(), key=lambda scan: shuffle_key(scan.subject))

@@ -1,4 +1,4 @@
-"""Voxelwise ComBat in template space, directed at a domain.
+"""Voxelwise ComBat in template space, toward a domain.
 
 Johnson, Li and Rabinovic (2007), Biostatistics 8:118; for images Fortin et al. (2017), NeuroImage 161:149. A
 voxel of a scan of domain i is y = α + γ_i + δ_i ε, with empirical Bayes estimates of γ and δ by the
@@ -37,7 +37,7 @@ class CombatRule:
     """Each voxel's location and spread in the source domain to those in the target domain.
 
     Of `fitted`, `mask` has the voxels that were fitted, on the 2 mm grid; `locations` and `spreads` are of
-    those voxels in canonical units, a row a domain. Other voxels go like the nearest fitted one.
+    those voxels in canonical units, a row a domain. Other voxels change as the nearest fitted one.
     """
 
     fitted: Fitted
@@ -82,7 +82,7 @@ def fit_combat(domains: Brains) -> Fitted:
     """Return each domain's location and spread at every voxel, from smoothed training scans.
 
     Spreads are fitted if every domain has `SCALES_FROM` scans, otherwise locations alone (`mean_only`).
-    Raises `MrharmonyError` where a domain has fewer than two scans, a scan another grid, the fit no solution.
+    Raises `MrharmonyError` if a domain has fewer than two scans, a scan has another grid, or the fit fails.
     """
     require_brains(domains, least=2)
     brains = [brain for domain in domains.values() for brain in domain]
@@ -90,9 +90,7 @@ def fit_combat(domains: Brains) -> Fitted:
         require_grid(brain)
     mask = np.mean([brain.mask for brain in brains], axis=0) >= PRESENCE
     if not mask.any():
-        raise MrharmonyError(
-            "combat finds no voxel that is brain in all training scans; look at their masks."
-        )
+        raise MrharmonyError("combat finds no voxel that is brain in all training scans; check their masks.")
     rows = np.repeat(np.arange(len(domains)), [len(domain) for domain in domains.values()])
     few = min(len(domain) for domain in domains.values()) < SCALES_FROM
     locations, spreads = _fit_voxels(_smoothed_voxels(brains, rows, mask), rows, mean_only=few)

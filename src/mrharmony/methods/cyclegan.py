@@ -18,7 +18,7 @@ from mrharmony.domains.statistics import DomainStatistics, fit_statistics, load_
 from mrharmony.lock.bilateral_grid import BilateralGrid
 from mrharmony.lock.bounds import LockSettings
 from mrharmony.lock.fit import fit_bilateral_grid
-from mrharmony.methods.protocol import HarmonizedVolume, MethodSettings
+from mrharmony.methods.protocol import DEFAULTS, HarmonizedVolume, MethodSettings
 from mrharmony.methods.rendering import (
     at_native_voxels,
     filled_outward,
@@ -48,7 +48,6 @@ from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.space.grid import Grid
 
 CYCLEGAN = "cyclegan"
-_DEFAULTS = MethodSettings()
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ class CycleGanHarmonizer:
         Trained.
     lock
         Of the fit from scan to generated image; None gives the image itself, which is Arai et al.: it is
-        resampled from 2 mm to the native grid and nothing keeps its anatomy.
+        resampled from 2 mm to the native grid, and nothing keeps its anatomy.
     """
 
     statistics: Mapping[str, DomainStatistics]
@@ -99,7 +98,7 @@ class CycleGanHarmonizer:
         """Return the generator of a direction, None from a domain to itself."""
         if source is None:
             raise MrharmonyError(
-                f"cyclegan must know which domain the scan comes from: give source=... {self._known()}"
+                f"cyclegan must know the domain of the scan. Name it (source=...). {self._known()}"
             )
         if source.name == target.name and any(target.name in pair.record.domains for pair in self.pairs):
             return None
@@ -129,7 +128,7 @@ def train_cyclegan(
     work: Path,
     device: torch.device,
 ) -> CycleGanHarmonizer:
-    """Return the method with one model for each of the pairs; an interrupted call is taken up.
+    """Return the method with one model for each of the pairs; an interrupted call is resumed.
 
     Raises `MrharmonyError` where there is no pair of two domains, or a domain of one has no scans.
 
@@ -165,7 +164,7 @@ def require_pairs(pairs: Sequence[tuple[str, str]]) -> None:
             raise MrharmonyError(f"{one}: a pair needs two different domains; name another one.")
 
 
-def load_cyclegan(directory: Path, settings: MethodSettings = _DEFAULTS) -> CycleGanHarmonizer:
+def load_cyclegan(directory: Path, settings: MethodSettings = DEFAULTS) -> CycleGanHarmonizer:
     """Return the method that `save` left in a directory, without the lock unless `settings.lock`."""
     statistics, pairs = load_statistics(directory / STATISTICS), load_pairs(directory)
     return CycleGanHarmonizer(statistics, pairs, LockSettings() if settings.lock else None)

@@ -1,7 +1,7 @@
 """Detail transfer: after the lock, a scan gets the sharpness and the noise of its target, within bounds.
 
-The lock is a curve of intensities and cannot change either. The gate: what lies within the spread of the
-target's own scans stays; gains are bounded; and where the filter makes the verdict worse it is left out.
+The lock is a curve of intensities and can change neither. Detail within the spread of the target's own scans
+stays as it is, gains are bounded, and a filter that would make the verdict worse is left out.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from mrharmony.preparation.prepared import PreparedScan
 
 DETAIL = "detail.safetensors"
 GAINS = (0.4, 1.5)  # bounds of the filter's gain
-SPREADS = 2.0  # standard deviations of the target's scans within which a scan is left alone; whole from 4
+SPREADS = 2.0  # standard deviations of the target's scans within which a scan is left alone
 _USUAL_SPREAD = 0.2  # of the logarithm of the power; a prior where a domain has few scans
 _USUAL_SCANS = 4  # how many scans that counts for
 _VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
@@ -57,8 +57,8 @@ class Detail:
         """Return the gains that bring a brain's `log_spectrum` to the domain's, shape (6, 6, 6).
 
         g = exp(d / 2), within `GAINS`, where d is mean - spectrum through the firm shrinkage of Gao and Bruce
-        (1997, Statistica Sinica 7:855): 0 up to two standard deviations over the domain's own
-        scans, so that g is exactly 1, whole from four, linear between.
+        (1997, Statistica Sinica 7:855): 0 up to two `spread`, so that g is exactly 1; whole from four; linear
+        between.
         """
         missing = self.mean - spectrum
         beyond = np.maximum(np.abs(missing) - SPREADS * self.spread, 0)
@@ -128,11 +128,11 @@ def detail_of(details: Mapping[str, Detail], target: Domain) -> Detail:
 def transfer_detail(
     scan: PreparedScan, locked: HarmonizedVolume, target: Detail, statistics: DomainStatistics
 ) -> HarmonizedVolume:
-    """Return a harmonized scan with the target's detail, or as it is where the gate says so.
+    """Return a harmonized scan with the target's detail, or as it is where the filter is left out.
 
     `locked` is the scan through the lock, 0 outside the brain; `target` and `statistics` are of the target
-    domain. The evidence is on what is returned, the provenance has `detail`, and a finding says what the gate
-    did. What the lock's verdict warned of stays a warning: a filter is no remedy.
+    domain. The evidence is on what is returned, the provenance has `detail`, and a finding says what was
+    done. What the lock's verdict warned of stays a warning: a filter is no remedy.
     """
     # As a prepared scan: the lock's output is in the target's units, its bias is gone.
     canonical = replace(
@@ -186,14 +186,12 @@ def _finding(record: Mapping[str, Any]) -> Finding:
             "Leave detail transfer out where fine detail has to stay as it was scanned.",
         )
     if record["filtered_verdict"] is None:
-        return Finding(
-            "info", "detail-kept", f"Detail was left alone: {record['reason']}.", "Nothing is to be done."
-        )
+        return Finding("info", "detail-kept", f"Detail was left alone: {record['reason']}.", "Nothing to do.")
     faults = ", ".join(record["filtered_reasons"])
     return Finding(
         "warning",
         "detail-dropped",
         f"The detail filter ({span}) was left out: with it the verdict would be "
         f"{record['filtered_verdict']} ({faults}).",
-        "The scan is the lock's alone; nothing is to be done.",
+        "The scan is the lock's alone; nothing to do.",
     )

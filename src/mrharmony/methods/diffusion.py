@@ -54,8 +54,7 @@ class SampledContrasts:
     def of(self, domain: Domain, source: Domain | None = None) -> Volume:
         """Return the contrast in a domain that the model knows, on the model's grid, canonical units.
 
-        The source makes a difference to DDIB only, which inverts the scan under the source's prompt and
-        refuses an unknown one.
+        Only DDIB needs the source: it inverts the scan under the source's prompt, and refuses an unknown one.
         """
         if self._settings.ddib and source is None:
             raise MrharmonyError(
@@ -119,8 +118,7 @@ class DiffusionHarmonizer:
         With a known source the fit is relative, from the source domain's contrast to the target's contrast of
         the same structure: errors that both share cancel, and source = target is exactly the identity. DDIB
         takes both from the scan's own noise, inverted under the source's prompt. Without a known source the
-        fit is absolute, from the scan itself, as the autoencoder sees it, to the target's contrast; DDIB is
-        then refused.
+        fit is absolute, from the scan after the autoencoder to the target's contrast; DDIB is then refused.
         """
         contrasts = scan.once(self.contrasts)
         made = contrasts.of(target, source)
@@ -155,7 +153,7 @@ class DiffusionHarmonizer:
         return through_lock(scan, transform, self.name, source, target, self.statistics, self.extent)
 
     def save(self, directory: Path) -> None:
-        """Write model and statistics; a model that stood there goes, with all that was fitted beside it."""
+        """Write model and statistics in the place of an earlier model and all that was fitted beside it."""
         save_model(
             self.model, directory, lambda folder: save_statistics(folder / STATISTICS, self.statistics)
         )

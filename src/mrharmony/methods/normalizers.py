@@ -1,4 +1,4 @@
-"""Intensity normalization, directed at a domain: z-score, WhiteStripe, FCM, KDE, LSQ, and Nyúl's landmarks.
+"""Intensity normalization toward a domain: z-score, WhiteStripe, FCM, KDE, LSQ, and Nyúl's landmarks.
 
 A scan's own levels or landmarks are estimated by the `intensity-normalization` package (Reinhold et al. 2019,
 "Evaluating the impact of intensity normalization on MR image synthesis", SPIE 10949). The package brings
@@ -95,11 +95,9 @@ def scan_levels(name: str, brain: CanonicalBrain) -> Levels:
     try:
         levels = _NORMALIZERS[name].levels(masked(brain))
     except NormalizationError as error:
-        raise MrharmonyError(
-            f"{name} finds no levels in a scan ({error}); look at its brain mask."
-        ) from error
+        raise MrharmonyError(f"{name} finds no levels in a scan ({error}); check its brain mask.") from error
     if not np.isfinite(levels).all() or levels[-1] <= 0:
-        raise MrharmonyError(f"{name} finds no white matter level above 0 in a scan; look at its brain mask.")
+        raise MrharmonyError(f"{name} finds no white matter level above 0 in a scan; check its brain mask.")
     return levels
 
 
@@ -251,7 +249,7 @@ def _standard_scale(name: str, brains: Sequence[CanonicalBrain]) -> Levels:
     try:
         normalizer.fit_population(images, [_everywhere(values) for values in intensities])
     except NormalizationError as error:
-        raise MrharmonyError(f"Domain {name}: a scan has no contrast ({error}); look at its mask.") from error
+        raise MrharmonyError(f"Domain {name}: a scan has no contrast ({error}); check its mask.") from error
     return np.asarray(normalizer.standard_scale)
 
 

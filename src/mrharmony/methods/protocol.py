@@ -37,7 +37,7 @@ class HarmonizedVolume:
     evidence
         Drift figures and verdict.
     provenance
-        Method, extent, and what the lock did.
+        Method and extent, and what else the sidecar records of the method.
     findings
         What was noticed on the way.
     """
@@ -76,7 +76,7 @@ class Harmonizer(Protocol):
 
 @dataclass(frozen=True)
 class MethodSettings:
-    """How a method runs. `Method.options` says which of these a method takes.
+    """How a method runs; None is its own default. `Method.options` says which of these a method takes.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ class MethodSettings:
     sampling
         How the diffusion model samples contrasts.
     translation
-        Strength, steps and weights of image-to-image. None leaves this, `sampling` or `lock` to the method.
+        Strength, steps and weights of image-to-image.
     """
 
     seed: int = 0
@@ -103,6 +103,9 @@ class MethodSettings:
     detail: bool = False
     sampling: SamplingSettings | None = None
     translation: TranslationSettings | None = None
+
+
+DEFAULTS = MethodSettings()
 
 
 class Implementation(NamedTuple):

@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Literal
 
 from mrharmony.core.extras import require_extra
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.methods.protocol import Harmonizer, Implementation, MethodSettings
+from mrharmony.methods.protocol import DEFAULTS, Harmonizer, Implementation, MethodSettings
 
 if TYPE_CHECKING:
     from mrharmony.domains.fitted import Brains
     from mrharmony.domains.statistics import DomainStatistics
 
 DEFAULT_METHOD = "synthesis"
-DEFAULTS = MethodSettings()
 
 
 @dataclass(frozen=True)
@@ -56,8 +55,8 @@ class Needs:
     Parameters
     ----------
     training
-        `scans`: it is fitted on training scans by `fit_method`, in seconds; `networks`: it trains networks,
-        with settings of its own; None: it runs what another method has trained.
+        `scans`: `fit_method` fits it in seconds; `networks`: it trains networks, with settings of its own;
+        None: it runs what another method has trained.
     source
         Whether the domain that a scan comes from must be known.
     network
@@ -311,6 +310,4 @@ METHODS: tuple[Method, ...] = (  # from nothing to the most elaborate; tables ke
 )
 METHOD_NAMES = tuple(method.name for method in METHODS)
 FITTED_METHODS = tuple(method.name for method in METHODS if method.needs.training == "scans")
-SIMPLE_METHODS = tuple(
-    method.name for method in METHODS if method.needs.training == "scans" and not method.needs.network
-)
+SIMPLE_METHODS = tuple(m.name for m in METHODS if m.needs.training == "scans" and not m.needs.network)

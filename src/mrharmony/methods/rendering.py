@@ -1,4 +1,4 @@
-"""From what a method has found to the harmonized scan: native voxels, the target's units, evidence.
+"""From what a method returns to the harmonized scan: native voxels, the target's units, evidence.
 
 A method with the anatomy lock finds a transform of intensities, `render` applies it to the scan's own voxels.
 Other methods find a picture or a change on a grid of template space, which is interpolated to those voxels.
@@ -69,7 +69,7 @@ def in_target_units(
     statistics
         Of every known domain, by name; they give the output its units. Must have the target's.
     provenance
-        Name of the method, and what else is worth a record.
+        Name of the method, and what else the sidecar records.
     extent
         What was transformed.
     """
@@ -123,8 +123,8 @@ def render(scan: PreparedScan, transform: BilateralGrid, extent: Extent = "brain
 def truth_fitted(scan: PreparedScan, truth: FloatArray) -> FloatArray:
     """Return a scan through the lock that is fitted to its truth: the best that any contrast could give.
 
-    The truth is the true target scan at the scan's voxels; both in canonical units, shape (i, j, k), the
-    result 0 outside the brain mask.
+    `truth` is the true target scan at the scan's voxels. Truth and result are in canonical units, shape
+    (i, j, k); the result is 0 outside the brain mask.
     """
     mask = scan.brain_mask
     return render(scan, fit_bilateral_grid(brain_positions(scan), scan.intensities(mask), truth[mask]))
@@ -170,6 +170,4 @@ def require_grid(brain: CanonicalBrain) -> None:
     grid, volume = Grid.working(STATISTICS_ZOOM), brain.volume
     if volume.shape != grid.shape or not np.allclose(volume.affine, grid.affine):
         size = "×".join(str(count) for count in volume.shape)
-        raise MrharmonyError(
-            f"A training brain of {size} voxels is not on the 2 mm template grid; resample it."
-        )
+        raise MrharmonyError(f"A training brain of {size} voxels is off the 2 mm template grid; resample it.")

@@ -1,4 +1,4 @@
-"""The frame of the methods without learning: a rule behind the protocol of all methods."""
+"""The frame of the methods without networks: a fitted rule behind the protocol of all methods."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
 """A swap of the lowest spatial frequencies: the scan's phases, the target's amplitudes.
 
 Fourier domain adaptation (Yang and Soatto 2020, CVPR, equation 3) in three dimensions and within the brain.
-The brain's mean intensity is subtracted before the transform and swapped apart, and coefficients are divided
-by the square root of the brain's voxel count: otherwise the lowest frequencies of a brain on a black ground
-are those of its outline.
+The brain's mean is subtracted first and swapped by itself, and coefficients are divided by the square root of
+its voxel count: otherwise the lowest frequencies of a brain on a black ground are those of its outline.
 """
 
 from __future__ import annotations
@@ -132,9 +131,9 @@ class SpectrumRule:
 def fit_spectra(domains: Brains) -> Fitted:
     """Return each domain's mean intensity and mean amplitudes, and the β that suits the training scans.
 
-    β is that of `BETAS` with the least sum of two mean squared errors, which need no paired scans: how far
-    the quantiles of a scan that is sent to another domain stay from that domain's mean quantiles, and how
-    much a scan changes that is sent to its own domain, fitted without it. Two scans a domain are the least.
+    β is that of `BETAS` with the least sum of two mean squared errors, which need no paired scans: between
+    the quantiles of a scan sent to another domain and that domain's mean quantiles, and between a scan and
+    itself sent to its own domain, fitted without it. Needs two scans a domain.
     """
     require_brains(domains, least=2)
     spectra = {name: [brain_spectrum(brain) for brain in brains] for name, brains in domains.items()}

@@ -39,7 +39,7 @@ from mrharmony.methods.detail import (
     transfer_detail,
     unchanged_detail,
 )
-from mrharmony.methods.protocol import Extent, HarmonizedVolume, MethodSettings
+from mrharmony.methods.protocol import DEFAULTS, Extent, HarmonizedVolume, MethodSettings
 from mrharmony.methods.rendering import lock_of, render, through_lock
 from mrharmony.networks.diffusion.model import STATISTICS
 from mrharmony.networks.reference.contrasts import reference_contrasts
@@ -50,7 +50,6 @@ from mrharmony.preparation.prepared import PreparedScan
 SYNTHESIS = "synthesis"
 RELATIVE_SHARE = 0.5  # of the relative fit, where the source is known
 LOCK = LockSettings()  # the usual one, from benchmarks.calibration.lock
-_DEFAULTS = MethodSettings()
 
 
 @dataclass(frozen=True)
@@ -96,8 +95,8 @@ class SynthesisHarmonizer:
 
         It is a blend of two fits. Absolute: from the scan itself to its contrast in the target. Relative:
         from its contrast in the source to its contrast in the target, so that what the network gets wrong in
-        both cancels. In the place of an unknown source stands the domain that the scan resembles; where it
-        resembles none, the absolute fit is alone. From a domain to itself it is exactly the identity.
+        both cancels. Without a source, the domain that the scan resembles stands in; if it resembles none,
+        only the absolute fit is used. From a domain to itself the transform is exactly the identity.
         """
         target_model = contrast_model_of(self.contrast_models, target)
         if source is not None and source.name == target.name:
@@ -131,8 +130,7 @@ class SynthesisHarmonizer:
     def harmonize(self, scan: PreparedScan, source: Domain | None, target: Domain) -> HarmonizedVolume:
         """As `Harmonizer.harmonize`.
 
-        A scan that is strange to its source, or to all domains, gets a finding and at least the verdict
-        `warn`.
+        A scan that is far from its source, or from all domains, gets a finding and at least a `warn`.
         """
         transform = self.transform(scan, source, target)
         done = through_lock(scan, transform, self.name, source, target, self.statistics, self.extent)
@@ -183,7 +181,7 @@ def fit_synthesis(domains: Brains, statistics: Mapping[str, DomainStatistics]) -
     return SynthesisHarmonizer(statistics, fit_contrast_models(domains), details=fit_details(domains))
 
 
-def load_synthesis(directory: Path, settings: MethodSettings = _DEFAULTS) -> SynthesisHarmonizer:
+def load_synthesis(directory: Path, settings: MethodSettings = DEFAULTS) -> SynthesisHarmonizer:
     """Return the method that `save` left in a directory; raises as `load_contrast_models`."""
     method = SynthesisHarmonizer(
         load_statistics(directory / STATISTICS),
@@ -206,8 +204,7 @@ _DARKEST = 1e-3  # of the brain, which the network distinguishes from air, 0
 def perturbed_contrasts(brain: CanonicalBrain, contrasts: ScanContrasts, seed: int) -> ScanContrasts:
     """Return a scan with the reference contrasts of a perturbed copy; copies of odd seeds are mirrored.
 
-    The brain lies on the network's grid, whose middle is that of the template; the scan's own positions and
-    intensities stay what they are.
+    The brain lies on the network's grid, centred as the template; the scan's intensities stay what they are.
     """
     mask, voxels = brain.mask, _perturbed(brain, np.random.default_rng([seed, 1]))
     if seed % 2 == 0:

@@ -1,6 +1,6 @@
 """Quantile matching, also after N4: monotone curves from one set of quantiles to another, as bilateral grids.
 
-The baselines, and in `regional` the rival to beat.
+The baselines; `regional` is the strongest of them.
 """
 
 from __future__ import annotations
@@ -141,8 +141,8 @@ def scan_statistics(scan: PreparedScan) -> DomainStatistics:
 class BiasFirstRule:
     """The scan without its residual bias field, its quantiles matched to the target's: what many labs do.
 
-    Preparation already corrects the receive field. Here N4 runs on the corrected scan, where it takes what is
-    left of the field, and the quantiles are matched after it; training scans go the same way.
+    Preparation already corrects the receive field. Here N4 runs again on the corrected scan and removes
+    what is left of the field; then the quantiles are matched. Training scans are treated the same way.
     Of `fitted`, `quantiles` has those of the corrected training scans at `LANDMARKS`, a row a domain.
     """
 
@@ -173,7 +173,7 @@ def _corrected(brain: CanonicalBrain) -> CanonicalBrain:
 
 
 def _correct(scan: PreparedScan) -> tuple[PreparedScan, DomainStatistics]:
-    """Return the scan with the residual bias added to its bias field, and its statistics then."""
+    """Return the scan with its bias field times the residual one, and its statistics then."""
     residual = n4_bias_field(scan.native.with_voxels(scan.intensities()), scan.brain_mask)
     corrected = replace(scan, bias_field=scan.bias_field * residual)
     return corrected, brain_statistics(brain_on_grid(corrected))

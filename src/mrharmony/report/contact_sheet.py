@@ -1,4 +1,4 @@
-"""Contact sheets: slices of several scans side by side, one row a direction."""
+"""Contact sheets: slices of several scans side by side, a labelled row each."""
 
 from __future__ import annotations
 

@@ -60,10 +60,9 @@ def comparison(before: FloatArray | None, after: FloatArray, mask: BoolArray, zo
     Parameters
     ----------
     before, after
-        Source and output in canonical units, RAS order, shape (i, j, k); the output is shown alone without
-        a source.
+        Source, if any, and output, in canonical units, RAS order, shape (i, j, k).
     mask
-        Voxels whose difference means something; not empty.
+        Voxels whose difference is shown; not empty.
     zooms
         Voxel size in mm.
     """

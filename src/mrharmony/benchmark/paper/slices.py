@@ -147,9 +147,7 @@ def _tone(brains: Sequence[CanonicalBrain], axis: int, place: int) -> NDArray[np
     pictures = np.stack([brain.volume.voxels.take(place, axis) for brain in brains])
     filled = masks.sum(axis=(1, 2)) >= _LEAST_BRAIN
     if not filled.any():
-        raise MrharmonyError(
-            f"no training scan of the target has brain in slice {place}; check the brain masks."
-        )
+        raise MrharmonyError(f"no training scan of the target has brain in slice {place}; check the masks.")
     return tone_quantiles(as_picture(pictures[filled]), masks[filled])
 
 
@@ -238,7 +236,5 @@ def _having(
     """Return the scans that were prepared, or refuse."""
     found = [scan for scan in scans if scan.key in brains]
     if not found:
-        raise MrharmonyError(
-            f"{domain}: none of its {what} scans could be used; run `mrharmony check` on them."
-        )
+        raise MrharmonyError(f"{domain}: no {what} scan could be used; run `mrharmony check` on them.")
     return found
