@@ -43,7 +43,7 @@ class DirectionScores:
     ssim: float
     mse: float
     gain: Estimate  # of PSNR above the unharmonized scans, dB, head by head
-    room: float | None  # share of the room from the best simple method to the truth-fitted lock; None without
+    room: float | None  # share of the way from the best simple method to the truth-fitted lock; None without
 
 
 @dataclass(frozen=True)
