@@ -1,4 +1,4 @@
-"""Write files so that a reader sees the old content or the new, never half of one."""
+"""Write files so that a reader sees the old content or the new, never half of one; read JSON records back."""
 
 from __future__ import annotations
 
@@ -112,6 +112,15 @@ def json_bytes(record: dict[str, Any]) -> bytes:
 def write_json(path: Path, record: dict[str, Any]) -> None:
     """Write a record as JSON, atomically; NaN and infinity raise `ValueError`."""
     write_bytes(path, json_bytes(record))
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return a JSON object, or None where there is no such file or it holds no object."""
+    try:
+        record = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
 
 
 def write_arrays(path: Path, arrays: Mapping[str, ArrayLike]) -> None:

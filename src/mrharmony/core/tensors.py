@@ -87,7 +87,7 @@ def save_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], records: Mappi
             save_file(arrays, temporary, metadata=about)
         except SafetensorError as error:  # how safetensors reports a full disk
             raise OSError(str(error)) from error
-        temporary.chmod(permissions)  # safetensors lets nobody but the owner read
+        temporary.chmod(permissions)  # safetensors makes the file private to its owner
 
     with staged(path) as file:
         file.fill_path(write)

@@ -47,7 +47,6 @@ class BilateralGrid:
     offsets: DoubleArray
 
     def __post_init__(self) -> None:
-        """Freeze the arrays and check that they belong together."""
         for name in ("field_of_view", "knots", "offsets"):
             array = np.array(getattr(self, name), dtype=np.float64)
             array.flags.writeable = False
@@ -61,13 +60,10 @@ class BilateralGrid:
 
     @classmethod
     def identity(
-        cls,
-        nodes: tuple[int, int, int] = (1, 1, 1),
-        knots: tuple[float, ...] = (0.0, 1.0),
-        field_of_view: tuple[tuple[float, float, float], tuple[float, float, float]] = FIELD_OF_VIEW,
+        cls, nodes: tuple[int, int, int] = (1, 1, 1), knots: tuple[float, ...] = (0.0, 1.0)
     ) -> BilateralGrid:
-        """Return the transform that changes nothing, exactly: T(x, s) = s to the bit."""
-        return cls(np.array(field_of_view), np.array(knots), np.zeros((*nodes, len(knots))))
+        """Return the transform over `FIELD_OF_VIEW` that changes nothing: T(x, s) = s to the bit."""
+        return cls(np.array(FIELD_OF_VIEW), np.array(knots), np.zeros((*nodes, len(knots))))
 
     @property
     def spacing(self) -> DoubleArray:

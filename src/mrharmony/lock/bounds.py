@@ -19,7 +19,7 @@ from scipy import sparse
 from scipy.linalg import cho_solve_banded, cholesky_banded
 from scipy.sparse.csgraph import reverse_cuthill_mckee
 
-from mrharmony.lock.bilateral_grid import FIELD_OF_VIEW, BilateralGrid, DoubleArray
+from mrharmony.lock.bilateral_grid import BilateralGrid, DoubleArray
 
 _STEPS = 100
 _ACCURACY = 1e-4  # canonical units, a hundredth of a good scan's noise
@@ -67,15 +67,12 @@ class LockSettings(BaseModel):
 
     def lattice(self) -> BilateralGrid:
         """Return the identity on this lattice."""
-        return BilateralGrid.identity(self.nodes, self.knots, FIELD_OF_VIEW)
+        return BilateralGrid.identity(self.nodes, self.knots)
 
 
 @lru_cache(maxsize=16)
 def _difference(shape: tuple[int, ...], axis: int) -> sparse.csr_array:
-    """Return the sparse matrix that takes differences of flattened values along an axis.
-
-    It is I ⊗ Δ ⊗ I with (Δv)_n = v_n+1 - v_n.
-    """
+    """Return the matrix of differences of flattened values along an axis: I ⊗ Δ ⊗ I, (Δv)_n = v_n+1 - v_n."""
     identity = sparse.eye_array(shape[axis], format="csr")
     step = identity[1:] - identity[:-1]
     before, after = int(np.prod(shape[:axis])), int(np.prod(shape[axis + 1 :]))

@@ -160,7 +160,7 @@ def _solve(start: BilateralGrid, voxels: _Voxels, settings: LockSettings) -> Dou
     """Return the change of the starting offsets, same shape.
 
     After the first solution, voxels that fit badly get Huber's weights: what the contrast does not have, such
-    as a lesion or a vessel, shall not bend the curves of its neighbourhood.
+    as a lesion or a vessel, must not bend the curves of its neighbourhood.
     """
     free = np.ones(start.offsets.shape, dtype=bool)
     free[..., 0] = settings.lift > 0

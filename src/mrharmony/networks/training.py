@@ -26,7 +26,7 @@ EMA_POWER = 3 / 4  # the average's decay at step n is 1 - (1 + n)^-power, up to 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a training goes."""
+    """Length, learning rate, average and checkpoints of a training run."""
 
     length: int  # steps of the whole run
     rate: Callable[[int], float]  # learning rate at a step, by its number from 0
@@ -54,7 +54,7 @@ class Training:
         The parameters whose average is the result; none for the last weights.
     plan
         Steps, learning rate, average and checkpoints.
-    keeps
+    writes_checkpoint
         Whether this process writes the checkpoint; of several that train together only one does.
     """
 
@@ -65,12 +65,12 @@ class Training:
         optimizer: torch.optim.Optimizer,
         averaged: Iterable[torch.nn.Parameter],
         plan: Plan,
-        keeps: bool = True,
+        writes_checkpoint: bool = True,
     ) -> None:
         from diffusers.training_utils import EMAModel  # noqa: PLC0415 - takes seconds to import
 
         self._checkpoint, self._module, self._optimizer = checkpoint, module, optimizer
-        self._plan, self._keeps = plan, keeps
+        self._plan, self._writes_checkpoint = plan, writes_checkpoint
         self._averaged = list(averaged)
         self._average = EMAModel(self._averaged, decay=plan.ema_decay, use_ema_warmup=True, power=EMA_POWER)
         self.finished = 0  # steps
@@ -89,7 +89,7 @@ class Training:
             self.finished = step + 1
             self.seconds += time.process_time() - start
             due = self.finished % self._plan.checkpoint_every == 0 or self.finished == length
-            if due and self._keeps:
+            if due and self._writes_checkpoint:
                 self._save()
         self._average.copy_to(self._averaged)
 

@@ -19,6 +19,7 @@ from mrharmony.core.findings import Finding, MrharmonyError, warning
 from mrharmony.core.volume import BoolArray, FloatArray, Matrix, Volume
 from mrharmony.preparation.alignment import Alignment, align_to_template
 from mrharmony.preparation.quality import MaskQuality, dice, mask_quality, millilitres
+from mrharmony.space.resampling import FWHM_PER_SIGMA
 
 if TYPE_CHECKING:
     from deepbet import BrainExtraction
@@ -40,7 +41,6 @@ _REST_OF_STRIPPING = 6.0  # mm from the brain that deepbet finds: what lies fart
 # Template mm of the upright copy: the template's head with room for larger ones, and a little neck.
 _LOW, _HIGH = np.array([-110.0, -140.0, -130.0]), np.array([110.0, 110.0, 110.0])
 _FINEST, _COARSEST = 1.0, 2.0  # mm
-_FWHM_PER_SIGMA = 2.3548
 
 
 class LocatedBrain(NamedTuple):
@@ -195,7 +195,7 @@ def upright(volume: Volume, rigid_to_template: Matrix) -> Volume:
     zoom = float(np.clip(min(volume.zooms), _FINEST, _COARSEST))
     i, j, k = (int(n) for n in np.ceil((_HIGH - _LOW) / zoom))
     affine = from_matvec(np.diag([zoom] * 3), _LOW)
-    sigma = np.sqrt(np.maximum((zoom / np.array(volume.zooms)) ** 2 - 1, 0)) / _FWHM_PER_SIGMA
+    sigma = np.sqrt(np.maximum((zoom / np.array(volume.zooms)) ** 2 - 1, 0)) / FWHM_PER_SIGMA
     smooth = volume.with_voxels(gaussian_filter(volume.voxels, sigma))
     return Volume(_resampled(smooth, (i, j, k), np.linalg.inv(rigid_to_template) @ affine), affine)
 

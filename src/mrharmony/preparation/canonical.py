@@ -12,6 +12,8 @@ from mrharmony.preparation.prepared import PreparedScan, voxel_positions
 from mrharmony.space.grid import Grid
 from mrharmony.space.resampling import resample_brain
 
+STATISTICS_ZOOM = 2.0  # mm
+
 
 class CanonicalBrain(NamedTuple):
     """A brain in canonical units on a grid, with its mask there."""
@@ -23,9 +25,6 @@ class CanonicalBrain(NamedTuple):
     def positions(self) -> FloatArray:
         """Return the positions of the brain's voxels, template mm, shape (n, 3)."""
         return voxel_positions(self.mask, self.volume.affine)
-
-
-STATISTICS_ZOOM = 2.0  # mm
 
 
 def brain_on_grid(scan: PreparedScan) -> CanonicalBrain:
@@ -76,5 +75,6 @@ def on_brain(scan: PreparedScan, values: NDArray[np.floating]) -> FloatArray:
 
 def brain_intensities(scan: PreparedScan) -> FloatArray:
     """Return the canonical intensities of the native brain voxels, shape (n,)."""
+    # Two divisions, each rounded: `PreparedScan.intensities` may differ from this in the last bit.
     corrected = scan.native.voxels[scan.brain_mask] / scan.bias_field[scan.brain_mask]
     return np.asarray(corrected / np.float32(scan.scale), dtype=np.float32)

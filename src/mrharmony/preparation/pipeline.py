@@ -63,7 +63,7 @@ def prepare_with_quality(
     rigid_to_template: Matrix | None = None,
     seed: int = 0,
 ) -> tuple[PreparedScan, MaskQuality]:
-    """Do the work of `prepare_scan` without its gates; return the figures of the brain too."""
+    """Prepare a scan as `prepare_scan` does, but return the figures of its brain instead of checking them."""
     _refuse_unusable(volume)
     ras = to_ras(volume)
     given = None if brain_mask is None else array_to_ras(check_brain_mask(volume, brain_mask), volume)

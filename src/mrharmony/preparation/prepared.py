@@ -86,10 +86,7 @@ class PreparedScan:
         return np.asarray(self.native.voxels[part] / bias, dtype=np.float32)
 
     def positions(self, voxel_mask: BoolArray) -> FloatArray:
-        """Return the template positions of native voxel centres, without resampling anything.
-
-        Template mm, shape (n, 3), in the order of `voxels[voxel_mask]`.
-        """
+        """Return where native voxels lie, template mm, shape (n, 3), in the order of `voxels[voxel_mask]`."""
         return voxel_positions(voxel_mask, self.rigid_to_template @ self.native.affine)
 
     def canonical(self, grid: Grid, *, corrected_volume: bool = False) -> tuple[Volume, BoolArray]:

@@ -1,4 +1,4 @@
-"""How plausible a brain mask and a preparation are: figures, and the gates that warn or refuse by them."""
+"""How plausible a brain mask and a preparation are: figures, and the limits that warn or refuse by them."""
 
 from __future__ import annotations
 
@@ -22,6 +22,18 @@ _GRID = Grid.working(4.0)  # compares shapes, not folds
 _RIM = 3.0  # mm, standard deviation of the neighbourhood in which both sides of the border are compared
 _RIM_REACH = 9.0  # mm of the head around the brain that are compared with it
 _SURELY_WHITE, _SURELY_GREY = 0.8, 0.6  # probability in the template's maps, at 4 mm
+# Measured: 68 brains of five scanners 0.949 to 0.989; virtual old people's MP2RAGE images, whose fluid is as
+# black as air, from 0.895; ellipsoids 0.92 to 0.93; half heads and brains upside down up to 0.877.
+_LOWEST_SIMILARITY = 0.885
+_LOWEST_WHITE_TO_GREY = 1.0
+# A figure, its least usual value, the code of the warning below it, and what the figure is.
+_USUAL = (
+    ("similarity", 0.94, "unlike-template", "correlation of the brain with the template"),
+    ("template_dice", 0.90, "unlike-template-shape", "overlap with the template's brain"),
+    ("symmetry", 0.93, "lopsided-mask", "overlap of the mask with its mirror image"),
+    ("border_contrast", 0.75, "unclear-border", "share of the border that is brighter inside"),
+    ("one_piece", 0.98, "scattered-mask", "share of the mask in one piece"),
+)
 
 
 @dataclass(frozen=True)
@@ -142,20 +154,6 @@ def _tissues() -> tuple[BoolArray, BoolArray]:
         for which in ("wm", "gm")
     )
     return white > _SURELY_WHITE, grey > _SURELY_GREY
-
-
-# Measured: 68 brains of five scanners 0.949 to 0.989; virtual old people's MP2RAGE images, whose fluid is as
-# black as air, from 0.895; ellipsoids 0.92 to 0.93; half heads and brains upside down up to 0.877.
-_LOWEST_SIMILARITY = 0.885
-_LOWEST_WHITE_TO_GREY = 1.0
-# A figure, its least usual value, the code of the warning below it, and what the figure is.
-_USUAL = (
-    ("similarity", 0.94, "unlike-template", "correlation of the brain with the template"),
-    ("template_dice", 0.90, "unlike-template-shape", "overlap with the template's brain"),
-    ("symmetry", 0.93, "lopsided-mask", "overlap of the mask with its mirror image"),
-    ("border_contrast", 0.75, "unclear-border", "share of the border that is brighter inside"),
-    ("one_piece", 0.98, "scattered-mask", "share of the mask in one piece"),
-)
 
 
 def quality_findings(quality: MaskQuality) -> tuple[Finding, ...]:

@@ -25,11 +25,11 @@ from mrharmony.space.resampling import resample_brain
 
 _Array = NDArray[np.float64]
 
-_LOG_LIMIT = float(np.log(5.0))  # of a field either way
+_LOG_LIMIT = float(np.log(5.0))  # bounds the log field either way
 _GRID = Grid.working(2.0)  # the reference network's
-_PASSES = 2  # contrasts synthesized from a corrected scan are better
+_PASSES = 2  # the second sees the corrected scan, from which contrasts are better
 _EVERY = 4  # coronal slices: a field of a few waves needs no more
-_VOXELS = 2  # every so many of a slice
+_VOXELS = 2  # one of so many voxels of these slices
 _STEPS = 5  # of a fit: the mixture, then the field, then the weight of each voxel
 _SHORTEST_WAVE = 120.0  # mm
 _MARGIN = 1.6  # times the grid's extent: a cosine is flat where its box ends, which a coil's field is not

@@ -1,13 +1,13 @@
 """Prepared scans on disk: BIDS derivatives, which other programs read too.
 
-Alignments are ITK transform files, which ANTs, SimpleITK, ITK-SNAP and 3D Slicer read.
+Alignments are ITK transform files, which ANTs, SimpleITK, ITK-SNAP and 3D Slicer read. A `note` is the JSON
+sidecar of a file.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -16,7 +16,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from mrharmony.core.atomic import write_bytes, write_json
+from mrharmony.core.atomic import read_json, write_bytes, write_json
 from mrharmony.core.findings import Finding, MrharmonyError, finding_record
 from mrharmony.core.hashing import file_sha256
 from mrharmony.core.version import __version__
@@ -29,7 +29,7 @@ from mrharmony.scans.writing import write_gzip
 from mrharmony.space.grid import CANONICAL_GRID
 
 VERSION = f"{__version__}/{PREPARATION_FORMAT}"
-"""Program and format of preparations; the second changes when preparation changes between releases."""
+"""What a preparation was made with: the version of the program and `PREPARATION_FORMAT`."""
 
 SPACE = "MNI152NLin2009aSym"
 """BIDS' name of the space of the template that nilearn ships (`mrharmony.space.template`)."""
@@ -68,7 +68,7 @@ class PreparedFiles:
     # The canonical brain grown to the template's size, where it was asked for; its sidecar is written first.
     volume_corrected = _Named(f"space-{SPACE}_res-1_desc-volumecorrected_T1w.nii.gz")
     volume_corrected_note = _Named(f"space-{SPACE}_res-1_desc-volumecorrected_T1w.json")
-    page = _Named("desc-preparation_T1w.html")  # that a person looks at
+    page = _Named("desc-preparation_T1w.html")  # shows the preparation to a person
     log = _Named(LOG_SUFFIX.removeprefix("_"))  # what became of the scan, also where it was refused
 
     @classmethod
@@ -126,10 +126,7 @@ def write_prepared(files: PreparedFiles, scan: Scan, prepared: PreparedScan, det
 
 
 def write_volume_corrected(files: PreparedFiles, scan: Path, prepared: PreparedScan) -> None:
-    """Write the canonical brain grown to the template's size, with its sidecar.
-
-    Raises `MrharmonyError` where a file cannot be written.
-    """
+    """Write the canonical brain grown to the template's size, and its sidecar; raises as `write_prepared`."""
     note = {
         "Description": "Canonical brain grown to the template's size: lengths are 1 / HeadSize of the true.",
         **_canonical_note(scan, prepared),
@@ -174,7 +171,7 @@ def read_prepared(files: PreparedFiles, scan: Scan) -> PreparedScan:
         native=scan.volume,
         brain_mask=np.ascontiguousarray(read_mask(files.mask, scan)),
         bias_field=np.ascontiguousarray(image.dataobj, dtype=np.float32),
-        # Version 0.1.0 wrote the alignment under its former name.
+        # Preparations of release 0.1.0 may call the alignment `Posture`.
         rigid_to_template=np.array(note.get("RigidToTemplate") or note["Posture"], dtype=np.float64),
         scale=float(note["IntensityScale"]),
         skull_stripped=bool(note["SourceSkullStripped"]),
@@ -216,11 +213,7 @@ def manual_mask(files: PreparedFiles) -> Path | None:
 
 def read_note(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file; an empty one if it is missing or broken."""
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+    return read_json(path) or {}
 
 
 def itk_transform(to_template: Matrix) -> str:

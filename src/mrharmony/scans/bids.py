@@ -20,7 +20,7 @@ SESSION = "session"  # the domain column that stands for the label of the scan's
 ID_COLUMN = "participant_id"
 SPLIT = "split"  # column with `train` and `test`
 NOT_AVAILABLE = frozenset({"", "n/a", "nan"})
-# Entities of T1w images that are written beside scans but are none.
+# Entities of images that mrharmony writes: their names end in `_T1w`, but they are no scans.
 OWN_MAPS = frozenset({"desc-uncertainty", "desc-canonical", "desc-volumecorrected"})
 
 _NAMED_AT_MOST = 5
@@ -222,7 +222,7 @@ def _check_header(path: Path, header: list[str]) -> None:
         raise MrharmonyError(f"{path}: no column {ID_COLUMN}, only {', '.join(header)}. {separated}")
     repeated = {name for name in header if header.count(name) > 1}
     if repeated:
-        raise MrharmonyError(f"{path}: column {sorted(repeated)[0]!r} appears twice. Remove one.")
+        raise MrharmonyError(f"{path}: column {min(repeated)!r} appears twice. Remove one.")
 
 
 def _row(path: Path, header: list[str], values: list[str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""A folder of DICOM files into one T1w scan, with nothing in it that names the patient.
+"""Converts a folder of DICOM files to one T1w scan, without anything that names the patient.
 
 Which series is the T1w scan is decided by its name, or else by how it was acquired.
 """

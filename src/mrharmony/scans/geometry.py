@@ -204,8 +204,7 @@ def check_orientation(assume_ras: bool, geometry: Geometry) -> Iterator[Finding]
         yield warning(
             "missing-affine",
             message,
-            "They are assumed to run to the right, anterior and superior; the output's header leaves it open "
-            "too.",
+            "They are assumed to run right, anterior and superior; the output's header leaves it open too.",
         )
     else:
         yield error(

@@ -35,10 +35,7 @@ def output_stem(path: Path | str) -> str:
 
 
 def find_scans(paths: Iterable[Path]) -> list[Path]:
-    """Return the files among the paths, and the scans in the folders among them, sorted in each folder.
-
-    Raises `MrharmonyError` where a folder holds no scan.
-    """
+    """Return the files, and each folder's scans, sorted; raises `MrharmonyError` where a folder has none."""
     scans: list[Path] = []
     for path in paths:
         if path.is_dir():

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_pascal
 
+from mrharmony.core.atomic import read_json
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.version import __version__
 
@@ -32,11 +32,8 @@ class _Record(BaseModel):
     @classmethod
     def _read(cls, path: Path, *marks: str) -> Self | None:
         """Return the content of a file that has all the keys `marks`, None for any other file."""
-        try:
-            content = json.loads(path.read_text("utf-8"))
-        except (OSError, ValueError, RecursionError):
-            return None
-        if not isinstance(content, dict) or any(mark not in content for mark in marks):
+        content = read_json(path)
+        if content is None or any(mark not in content for mark in marks):
             return None
         try:
             return cls.model_validate(content)

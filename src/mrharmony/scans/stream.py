@@ -147,9 +147,7 @@ def _decompress_member(pending: bytes, stream: BinaryIO) -> Generator[bytes, Non
         except zlib.error as failure:
             reason = str(failure).rpartition(": ")[2]  # zlib's words without its error number
             raise fault(
-                "corrupt-gzip",
-                f"The compressed data are damaged ({reason}).",
-                "Copy or download it again.",
+                "corrupt-gzip", f"The compressed data are damaged ({reason}).", "Copy or download it again."
             ) from failure
         pending = inflater.unconsumed_tail
         if piece:

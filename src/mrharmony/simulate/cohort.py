@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from mrharmony.core.atomic import write_json
+from mrharmony.core.atomic import read_json, write_json
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
 from mrharmony.core.version import __version__
@@ -21,7 +21,6 @@ from mrharmony.scans.names import sidecar_path
 from mrharmony.simulate.anatomy import Anatomy
 from mrharmony.simulate.cohort_files import (
     claim,
-    read_json,
     scan_path,
     scan_sidecar,
     subject_label,

@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from mrharmony.core.atomic import write_file, write_json, write_text
+from mrharmony.core.atomic import read_json, write_file, write_json, write_text
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.version import __version__
 from mrharmony.core.volume import Matrix
@@ -201,12 +201,3 @@ def claim(root: Path, simulation: dict[str, Any]) -> None:
             )
         return
     write_json(path, record)
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """Return a JSON object, or None where there is none or the file is damaged."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return record if isinstance(record, dict) else None

@@ -21,7 +21,27 @@ from mrharmony.simulate.anatomy import CORTICAL_GM, CSF, DEEP_GM, WM, Anatomy
 from mrharmony.simulate.warp import LATTICE_AFFINE, LATTICE_MM, LATTICE_SHAPE
 from mrharmony.space.sampling import grid_positions, sample, transform, voxel_positions
 
-HALVINGS = 40
+HALVINGS = 40  # of the bisection in `select_amount`
+MAX_THINNING = 0.5
+# An ellipsoid about the cerebellum (template mm): its folds are below the resolution of every scan, so it is
+# left alone.
+CEREBELLUM_CENTRE_MM = np.array([0.0, -62.0, -35.0])
+CEREBELLUM_RADII_MM = np.array([60.0, 36.0, 28.0])
+REACH_MM = 2.0  # standard deviation of the blur that says how near CSF and white matter are
+# A voxel's place within the ribbon is compared with that of the ribbon around it, so that the cortex thins
+# alike everywhere, also where its folds are dense.
+AROUND_MM = 6.0
+CORTEX_SOFTNESS = 0.3  # in the score of `thin_cortex`, a difference of places within the ribbon, 0 to 1
+MAX_LESIONS_ML = 60.0
+# T1 of lesions lies between that of WM and of CSF, so that they resemble GM (its share is an assumption).
+GREY_SHARE = 0.85
+BLOB_MM = 3.5  # standard deviation of the blur of the random field
+LESION_SOFTNESS = 0.8  # standard deviations of the random field
+SPARED_MM = 4.0  # next to the cortex
+CORTEX_BLUR_MM = 1.5
+CAPS = 2.5  # standard deviations in favour of the wall of the ventricles
+CAPS_MM = 5.0  # distance from the wall at which that is 1 / e
+FADING_MM = 12.0  # one standard deviation less likely with every so much distance from the ventricles
 
 
 def select_amount(
@@ -38,18 +58,6 @@ def select_amount(
         taken = available * np.clip((score - level) / softness + 0.5, 0, 1)
         low, high = (level, high) if taken.sum(dtype=np.float64) > total else (low, level)
     return np.asarray(taken, dtype=np.float32)
-
-
-MAX_THINNING = 0.5
-# An ellipsoid about the cerebellum (template mm): its folds are below the resolution of every scan, so it is
-# left alone.
-CEREBELLUM_CENTRE_MM = np.array([0.0, -62.0, -35.0])
-CEREBELLUM_RADII_MM = np.array([60.0, 36.0, 28.0])
-REACH_MM = 2.0
-# A voxel's place within the ribbon is compared with that of the ribbon around it, so that the cortex thins
-# alike everywhere, also where its folds are dense.
-AROUND_MM = 6.0
-CORTEX_SOFTNESS = 0.3
 
 
 def thin_cortex(head: Anatomy, share: float, pose: Matrix) -> Anatomy:
@@ -89,18 +97,6 @@ def _cerebellum(head: Anatomy, pose: Matrix) -> BoolArray:
 def _mean_around(values: FloatArray, weights: FloatArray, deviation: Matrix) -> FloatArray:
     total = gaussian_filter(weights, deviation)
     return np.asarray(gaussian_filter(values * weights, deviation) / np.maximum(total, 1e-6))
-
-
-MAX_LESIONS_ML = 60.0
-# T1 of lesions lies between that of WM and of CSF, so that they resemble GM (its share is an assumption).
-GREY_SHARE = 0.85
-BLOB_MM = 3.5
-LESION_SOFTNESS = 0.8  # standard deviations of the random field
-SPARED_MM = 4.0  # next to the cortex
-CORTEX_BLUR_MM = 1.5
-CAPS = 2.5  # standard deviations in favour of the wall of the ventricles
-CAPS_MM = 5.0
-FADING_MM = 12.0  # one standard deviation less likely with every so much distance from the ventricles
 
 
 def random_blobs(rng: np.random.Generator) -> FloatArray:

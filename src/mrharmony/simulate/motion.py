@@ -20,6 +20,9 @@ from mrharmony.simulate.bias import HEAD_CENTRE_MM
 
 ROTATION_SD_DEG = (4.0, 3.0, 3.0)  # nod, tilt, turn
 TRANSLATION_SD_MM = (2.0, 4.0, 4.0)
+# The head's place is where it was when the centre of k-space was acquired; moves fall outside of this part.
+CENTRE_SHARE = (0.42, 0.58)
+PHASE_AXIS = 0  # i, right-left
 
 
 def random_pose(rng: np.random.Generator) -> Matrix:
@@ -39,11 +42,6 @@ def _about_head_centre(angles_deg: NDArray[np.floating], shift_mm: NDArray[np.fl
     pose[:3, :3] = Rotation.from_euler("xyz", angles_deg, degrees=True).as_matrix()
     pose[:3, 3] = HEAD_CENTRE_MM + shift_mm - pose[:3, :3] @ HEAD_CENTRE_MM
     return pose
-
-
-# The head's place is where it was when the centre of k-space was acquired; moves fall outside of this part.
-CENTRE_SHARE = (0.42, 0.58)
-PHASE_AXIS = 0  # i, right-left
 
 
 class Motion(BaseModel, frozen=True, extra="forbid"):

@@ -1,4 +1,4 @@
-"""Random scanners: every draw another plausible T1w protocol, coil, resolution and noise."""
+"""Random scanners: each draw is another plausible T1w protocol, coil, resolution and noise."""
 
 from __future__ import annotations
 

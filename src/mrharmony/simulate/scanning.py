@@ -1,4 +1,4 @@
-"""Scanning a virtual head: contrast, motion, receive field, point spread, noise, end of k-space, gain."""
+"""Scanning a virtual head: contrast, motion, receive field, point spread, noise, truncated k-space, gain."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from mrharmony.simulate.bias import BIAS_TERMS, bias_field
 from mrharmony.simulate.motion import HeadMotion, draw_motion, move
 from mrharmony.simulate.scanner import Scanner
 from mrharmony.simulate.signal import TISSUE_PARAMETERS, Mp2rage, PulseSequence, tissue_signal, uniform_image
+from mrharmony.space.resampling import FWHM_PER_SIGMA
 
 # T1 of each tissue shortens by this share from myelination 0 to 1: cortex and WM vary by a few percent
 # between regions (Lutti et al. 2014, NeuroImage 93:176).
 MYELIN_T1_SHARE = (0.0, 0.10, 0.14, 0.0)
-FWHM_PER_SD = 2.3548
 
 Triple = tuple[float, float, float]
 
@@ -96,7 +96,7 @@ def contrast(
 
 def blur(images: NDArray[Any], fwhm_mm: Triple, zooms: Triple) -> NDArray[Any]:
     """Blur images, shape (n, i, j, k), with a Gaussian point spread of a FWHM along i, j, k."""
-    deviations = np.asarray(fwhm_mm) / FWHM_PER_SD / zooms
+    deviations = np.asarray(fwhm_mm) / FWHM_PER_SIGMA / zooms
     return np.asarray(gaussian_filter(images, (0, *deviations), mode="nearest"))
 
 
@@ -165,10 +165,10 @@ def draw_scan(scanner: Scanner, rng: np.random.Generator) -> ScanDraw:
 def render(anatomy: Anatomy, scanner: Scanner, draw: ScanDraw, rng: np.random.Generator) -> FloatArray:
     """Image an anatomy (a whole head, or a slab of one) with a scan's random part already drawn.
 
-    Contrast → motion → receive field → point spread → noise in every acquired image → end of k-space →
+    Contrast → motion → receive field → point spread → noise in every acquired image → truncated k-space →
     magnitude or uniform image → gain → zero outside the brain mask. WM is about
     `gain * tissue_signals(scanner)[2]`. Noise of the magnitude is Rician. A slab must do without motion and
-    end of k-space, which depend on the whole head. Returns intensities ≥ 0, shape (i, j, k).
+    truncation of k-space, which depend on the whole head. Returns intensities ≥ 0, shape (i, j, k).
     """
     mask = anatomy.brain_mask
     images = _noise_free(anatomy, scanner, draw)

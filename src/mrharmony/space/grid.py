@@ -38,11 +38,6 @@ class Grid:
         object.__setattr__(self, "affine", affine)
 
     @classmethod
-    def canonical(cls) -> Grid:
-        """Return the grid of canonical brains: 160×224×160 voxels of 1 mm."""
-        return cls.working(1.0)
-
-    @classmethod
     def working(cls, zoom: float) -> Grid:
         """Return a grid over the canonical field of view with voxels of another size.
 
@@ -77,4 +72,4 @@ class Grid:
         return voxels.astype(np.float32)
 
 
-CANONICAL_GRID = Grid.canonical()
+CANONICAL_GRID = Grid.working(1.0)  # of canonical brains: 160×224×160 voxels of 1 mm

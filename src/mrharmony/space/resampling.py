@@ -14,7 +14,7 @@ from mrharmony.core.volume import BoolArray, FloatArray, Matrix, Volume
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 _RAS = np.array([[0, 1], [1, 1], [2, 1]])
-_FWHM_PER_SIGMA = 2.3548  # 2 sqrt(2 ln 2)
+FWHM_PER_SIGMA = 2.3548  # 2 sqrt(2 ln 2)
 _TRUNCATE = 3.0  # Gaussians end after this many sigmas
 _INSIDE = 0.499  # a little below half, so that rounding does not decide voxels that lie half inside
 
@@ -57,7 +57,7 @@ def resample_brain(
     Intensities of the new grid, 0 outside the brain, and the brain mask there.
     """
     ratio = np.linalg.norm(affine[:3, :3], axis=0).mean() / np.array(volume.zooms)
-    sigma = np.sqrt(np.maximum(ratio**2 - 1, 0)) / _FWHM_PER_SIGMA
+    sigma = np.sqrt(np.maximum(ratio**2 - 1, 0)) / FWHM_PER_SIGMA
     margin = np.ceil(_TRUNCATE * sigma).astype(int) + 1
     # Only the brain's box is processed: it is a quarter of a head scan, and filters cost per voxel.
     (box,) = find_objects(brain_mask.astype(np.uint8))

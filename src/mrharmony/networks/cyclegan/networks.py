@@ -1,7 +1,7 @@
 """A CycleGAN's settings, generators and discriminators (Zhu et al. 2017; Isola et al. 2017).
 
 The networks see neighbouring coronal slices in units of their own. If the settings say so, further channels
-tell where each pixel lies in the head (`located`); generators see these and hand them on.
+say where each pixel lies in the head (`located`); generators return these channels unchanged.
 """
 
 from __future__ import annotations

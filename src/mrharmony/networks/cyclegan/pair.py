@@ -1,4 +1,4 @@
-"""A trained pair of domains: its two generators, their file, and whole brains through them."""
+"""A trained pair of domains: its two generators, their file, and the translation of whole brains."""
 
 from __future__ import annotations
 

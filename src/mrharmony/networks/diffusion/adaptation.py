@@ -2,9 +2,9 @@
 
 Each new domain gets learned tokens, which start as those of the known domain whose contrasts are nearest. The
 denoiser learns with them, by LoRA on its attention (Hu et al. 2022) or in all its weights, while class images
-that the base generated hold it to what it showed before (prior preservation). In the paper that this project
-starts from the class is "a brain MR image"; a compact model has no words, so there it is any brain under any
-prompt that it knows, the empty one among them.
+that the base generated keep known domains as they were (prior preservation). The class of Ikegami et al. is
+"a brain MR image"; the compact model has no words, so its class is any brain under any known prompt, also
+the empty one.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from mrharmony.networks.diffusion.sampling import (
 from mrharmony.networks.diffusion.training import (
     Loss,
     TrainedNetworks,
+    draw_kept,
     draw_times,
-    kept,
     train_stage,
     velocity_error,
 )
@@ -107,18 +107,14 @@ class ExtendedEmbedding(torch.nn.Module):
 
 
 def adapt_networks(
-    base: LatentModel,
-    data: SliceData,
-    settings: AdaptationSettings,
-    directory: Path,
-    only_cpu: bool = False,
+    base: LatentModel, data: SliceData, settings: AdaptationSettings, directory: Path, only_cpu: bool = False
 ) -> AdaptedNetworks:
     """Teach a model the domains of some slices, or go on where an earlier run into `directory` stopped.
 
     Parameters
     ----------
     base
-        The trained model; its weights are left as they are, its dropout and training times are kept.
+        The trained model; its weights do not change, its dropout and training times hold here too.
     data
         Slices of the new domains alone.
     settings
@@ -126,7 +122,7 @@ def adapt_networks(
     directory
         Holds class images, checkpoint and TensorBoard logs of this base, data and settings.
     only_cpu
-        Whether to leave a GPU alone.
+        Whether to train on the CPU even where there is a GPU.
 
     Raises
     ------
@@ -153,10 +149,7 @@ def adapt_networks(
     both = torch.nn.ModuleDict({"denoiser": denoiser, "prompts": prompts})
     loss = adaptation_loss(base, denoiser, prompts, prior, training, settings)
     stage = StageSettings(
-        steps=settings.steps,
-        batch=settings.batch,
-        learning_rate=settings.learning_rate,
-        ema_decay=EMA_DECAY,
+        steps=settings.steps, batch=settings.batch, learning_rate=settings.learning_rate, ema_decay=EMA_DECAY
     )
     run = training.model_copy(update={"seed": settings.seed, "checkpoint_every": settings.checkpoint_every})
     train_stage("denoiser", both, loss, data, stage, run, directory)
@@ -266,7 +259,7 @@ def adaptation_loss(
 
     def error(images: LatentSlices, generator: torch.Generator) -> torch.Tensor:
         count = len(images.rows)
-        keep = kept(count, training.structure_dropout, generator).to(images.clean)[:, None, None, None]
+        keep = draw_kept(count, training.structure_dropout, generator).to(images.clean)[:, None, None, None]
         times = draw_times(count, training.pure_noise_share, scheduler, generator)
         tokens = prompts(images.rows, images.positions)
         structures = images.structures * keep

@@ -55,7 +55,7 @@ class BaseCard(Settings):
 class ModelCard(Settings):
     """What `mrharmony.json` says about a model: its domains, its grid, its data and its licence."""
 
-    format_version: int = 1
+    format_version: int = 1  # for later releases; nothing reads it yet
     domains: tuple[DomainCard, ...]
     working_zoom: float = Field(gt=0)  # mm
     intensity_convention: str
@@ -75,7 +75,7 @@ class ModelCard(Settings):
         return None
 
     def domain(self, name: str) -> Domain:
-        """Return the domain of that name as `find` does, or say which ones there are."""
+        """Return the domain of that name as `find` does, or raise `MrharmonyError` with the known ones."""
         found = self.find(name)
         if found is not None:
             return found
@@ -144,8 +144,7 @@ class LatentModel:
 def save_model(model: LatentModel, directory: Path, also: Callable[[Path], None]) -> None:
     """Write a model's directory, complete or not at all; an older model there is replaced.
 
-    `also` writes what else belongs to the model into the directory that it is given. Raises `MrharmonyError`
-    if something that is not a model stands at `directory`.
+    `also` gets the directory and writes what else belongs to the model; raises as `write_directory`.
     """
 
     def write(staging: Path) -> None:
@@ -162,7 +161,7 @@ def write_directory(directory: Path, write: Callable[[Path], None]) -> None:
     """
     if directory.exists() and not (directory / CARD).is_file() and any(directory.iterdir()):
         raise MrharmonyError(
-            f"{directory}: holds something else than a model. Choose another output directory."
+            f"{directory}: holds something else, not a model. Choose another output directory."
         )
     directory.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
@@ -204,9 +203,9 @@ def save_card(card: ModelCard, directory: Path) -> None:
 
 
 def load_model(directory: Path) -> LatentModel:
-    """Read a model's directory without touching the network.
+    """Read a model's directory, offline.
 
-    Raises `MrharmonyError` if it or one of its parts is missing, damaged or of a newer format.
+    Raises `MrharmonyError` if it or one of its parts is missing or damaged, or it holds none.
     """
     card = read_card(directory)
     if card.dreambooth is not None:

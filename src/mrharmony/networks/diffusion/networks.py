@@ -15,7 +15,6 @@ from mrharmony.networks.settings import AutoencoderSettings, DenoiserSettings
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 
-
 INTENSITY_CENTRE = 0.5  # canonical units; slices enter the networks as (x - centre) / range
 INTENSITY_RANGE = 0.5
 

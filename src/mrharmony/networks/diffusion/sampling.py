@@ -19,7 +19,7 @@ from mrharmony.networks.diffusion.schedule import NoiseSchedule, sampling_times,
 from mrharmony.networks.settings import NO_PROMPT, Settings
 
 GREATEST_WEIGHT = 100.0  # the paper's guidance scale
-DDIB_STEPS = 4  # more gain little (benchmarks/results/ablations/guidance)
+DDIB_STEPS = 4  # more gain little (benchmarks/results/ablations/guidance.md)
 SLICES_AT_ONCE = 16
 
 

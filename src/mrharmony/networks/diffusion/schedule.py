@@ -14,7 +14,6 @@ from mrharmony.core.findings import MrharmonyError
 if TYPE_CHECKING:
     from diffusers import DDIMScheduler
 
-
 PREDICTIONS = ("epsilon", "v_prediction")
 
 

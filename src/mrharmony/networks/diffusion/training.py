@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from mrharmony.networks.diffusion.prompts import PromptEncoder
 
-
 POSTERIOR_WEIGHT = 1e-6  # of the KL term, as in Rombach et al. 2022, appendix G
 BATCHES_TO_SCALE = 8
 LOG_EVERY = 20  # steps
@@ -59,7 +58,7 @@ def train_networks(
     directory
         Holds checkpoints and TensorBoard logs.
     only_cpu
-        Whether to leave a GPU alone.
+        Whether to train on the CPU even where there is a GPU.
 
     Returns
     -------
@@ -151,8 +150,8 @@ def denoiser_loss(
         with torch.no_grad():
             clean, structure = encode(autoencoder, batch.images), encode(autoencoder, batch.structures)
         count = len(clean)
-        keep = kept(count, settings.structure_dropout, generator).to(clean)[:, None, None, None]
-        rows = prompts.rows(batch.prompts) * kept(count, settings.prompt_dropout, generator)
+        keep = draw_kept(count, settings.structure_dropout, generator).to(clean)[:, None, None, None]
+        rows = prompts.rows(batch.prompts) * draw_kept(count, settings.prompt_dropout, generator)
         tokens = prompts(rows.to(clean.device), batch.positions)
         times = draw_times(count, settings.pure_noise_share, scheduler, generator)
         return velocity_error(denoiser, scheduler, clean, structure * keep, tokens, times, generator)
@@ -188,7 +187,7 @@ def draw_times(
     return torch.where(pure, torch.full_like(uniform, last), uniform)
 
 
-def kept(count: int, dropout: float, generator: torch.Generator) -> torch.Tensor:
+def draw_kept(count: int, dropout: float, generator: torch.Generator) -> torch.Tensor:
     """Draw which slices keep their condition: 1, or 0 for the share `dropout`; shape (count,)."""
     return (torch.rand(count, generator=generator) >= dropout).long()
 

@@ -27,7 +27,7 @@ from mrharmony.networks.diffusion.sampling import (
 from mrharmony.networks.diffusion.schedule import sampling_times, steps_along
 from mrharmony.networks.settings import NO_PROMPT, Settings, parse_settings
 
-WHITE = 1.25  # canonical units; brains end at about 1.1
+WHITE = 1.25  # canonical units: white in a picture; brains end at about 1.1
 Select = Literal["mean", "best-ssim", "all"]
 
 

@@ -1,4 +1,4 @@
-"""The reference network: a coronal slice as any scanner saw it, to that slice on the reference scanners.
+"""The reference network: from a slice as any scanner saw it to the same slice on the reference scanners.
 
 A U-Net (Ronneberger et al. 2015). Trained on random physics, it learns which tissue is where, whatever the
 contrast, as SynthSR does (Iglesias et al. 2021, NeuroImage 237:118206).

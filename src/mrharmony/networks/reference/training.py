@@ -32,8 +32,8 @@ from mrharmony.space.intensity import intensity_scale
 
 NAME = "reference-network"
 BIAS_LEFT = (0.0, 0.5)  # share of the log receive field that bias correction leaves behind
-RANDOM_SHARE = 0.6  # of the inputs, seen by a scanner that need not exist; the others by a reference
-REFERENCE_SHARE = 0.5  # of the inputs, which also get a random tone curve, bias, blur and noise
+RANDOM_SCANNER_SHARE = 0.6  # of the inputs, seen by a random scanner; the others by a reference
+RANDOM_CONTRAST_SHARE = 0.5  # of the inputs, which also get a random tone curve, bias, blur and noise
 _GAIN_SD = 0.04  # of the logarithm: how exactly a prepared scan's scale is known
 
 
@@ -80,7 +80,7 @@ class ReferenceSlices:
         )
 
     def _scanner(self, rng: np.random.Generator) -> Scanner:
-        if rng.random() < RANDOM_SHARE:
+        if rng.random() < RANDOM_SCANNER_SHARE:
             return random_scanner(rng)
         return self._references[rng.integers(len(self._references))]
 
@@ -123,7 +123,7 @@ def _with_contrasts(slices: Tensor, generator: torch.Generator) -> Tensor:
     """Give a share of the inputs a random tone curve, bias, blur and noise, alike for neighbouring slices."""
     count, neighbours, height, width = slices.shape
     contrast = draw_structure_contrast(torch.Size((count, 1, height, width)), generator)
-    given = torch.rand(count, 1, 1, 1, generator=generator) < REFERENCE_SHARE
+    given = torch.rand(count, 1, 1, 1, generator=generator) < RANDOM_CONTRAST_SHARE
     changed = torch.cat(
         [apply_structure_contrast(slices[:, n : n + 1].clamp_min(0), contrast) for n in range(neighbours)], 1
     )

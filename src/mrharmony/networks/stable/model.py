@@ -29,11 +29,7 @@ from mrharmony.networks.diffusion.schedule import NoiseSchedule
 from mrharmony.networks.diffusion.translation import WHITE
 
 PIXEL_MULTIPLE = 8  # the U-Net's own halvings pad themselves
-NETWORKS: dict[str, Any] = {
-    "text_encoder": CLIPTextModel,
-    "vae": AutoencoderKL,
-    "unet": UNet2DConditionModel,
-}
+NETWORKS: dict[str, Any] = {"text_encoder": CLIPTextModel, "vae": AutoencoderKL, "unet": UNet2DConditionModel}
 _PARTS = (*NETWORKS, "tokenizer", "scheduler")
 _FILES = [
     "model_index.json",
@@ -226,7 +222,7 @@ def load_adapted(directory: Path) -> tuple[StableDiffusion, ModelCard]:
 
 
 def save_stable_diffusion(model: StableDiffusion, directory: Path) -> None:
-    """Write a model in diffusers' layout, float32, so that diffusers opens it without us.
+    """Write a model in diffusers' layout, float32, so that diffusers opens it without mrharmony.
 
     A widened U-Net makes it an InstructPix2Pix pipeline there.
     """

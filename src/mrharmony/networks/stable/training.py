@@ -76,11 +76,7 @@ class DreamBoothPass:
         return latents, structure, self.model.token_ids(prompts).to(latents.device)
 
     def _conditions(
-        self,
-        structures: torch.Tensor,
-        prompts: list[str],
-        latents: torch.Tensor,
-        generator: torch.Generator,
+        self, structures: torch.Tensor, prompts: list[str], latents: torch.Tensor, generator: torch.Generator
     ) -> tuple[list[str], torch.Tensor]:
         """Drop some prompts and structures, so that guidance can weigh both; class pictures have none."""
         count = len(structures)
@@ -153,7 +149,7 @@ def train_dreambooth(
     directory
         Holds class pictures, checkpoint, TensorBoard logs and validation pictures.
     only_cpu
-        Whether to leave a GPU alone.
+        Whether to train on the CPU even where there is a GPU.
 
     Returns
     -------
@@ -200,7 +196,7 @@ def _train(adaptation: Adaptation, passes: DreamBoothPass, directory: Path, acce
         optimizer,
         trained.parameters() if settings.ema_decay else [],
         Plan(settings.steps, lambda _: settings.rate, settings.ema_decay, settings.checkpoint_every),
-        keeps=accelerator.is_main_process,
+        writes_checkpoint=accelerator.is_main_process,
     )
     every = settings.validate_every
     for step in training.steps("training Stable Diffusion"):
