@@ -2,7 +2,7 @@
 
 >>> import mrharmony
 >>> harmonizer = mrharmony.Harmonizer.from_pretrained()
->>> image = mrharmony.virtual_scan("flash-1.5t-thick", zoom=4.0)  # or a nibabel image, or a path
+>>> image = mrharmony.virtual_scan("spgr-1.5t", zoom=4.0)  # or a nibabel image, or a path
 >>> result = harmonizer.harmonize(image, target="NSK")
 >>> result.evidence.verdict in ("pass", "warn", "fail")
 True

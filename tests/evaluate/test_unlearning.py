@@ -122,7 +122,7 @@ def test_data_that_cannot_be_split_is_refused(data, change: dict, message: str):
 
 def test_scans_on_another_grid_are_refused(model, brains):
     shipped = replace(model, card=model.card.model_copy(update={"working_zoom": 2.0}))
-    with pytest.raises(MrharmonyError, match="grid of 2 mm"):
+    with pytest.raises(MrharmonyError, match="grid is 2 mm"):
         latent_features(shipped, brains[0])
 
 

@@ -49,7 +49,7 @@ def test_the_canonical_brain_lies_on_the_template(head, prepared_head):
     assert np.percentile(canonical.voxels[mask], 90) == pytest.approx(1, abs=0.05)
 
 
-def test_no_alignment_is_computed_twice(head, monkeypatch):
+def test_no_alignment_is_computed_twice(head, prepared_anew, monkeypatch):
     """The search for the brain has aligned it: that alignment is where preparation starts from."""
     computed = []
 

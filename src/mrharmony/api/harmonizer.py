@@ -63,7 +63,7 @@ class Harmonizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     A virtual head of one simulated scanner, harmonized to another:
 
     >>> import mrharmony
-    >>> image = mrharmony.virtual_scan("flash-1.5t-thick", zoom=4.0)
+    >>> image = mrharmony.virtual_scan("spgr-1.5t", zoom=4.0)
     >>> harmonizer = mrharmony.Harmonizer.from_pretrained()
     >>> result = harmonizer.harmonize(image, target="mprage-3t")
     >>> result.image.shape == image.shape
@@ -210,7 +210,7 @@ class Harmonizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         --------
         >>> import mrharmony
         >>> harmonizer = mrharmony.Harmonizer.from_pretrained()
-        >>> scan = mrharmony.prepare(mrharmony.virtual_scan("spgr-3t", zoom=4.0))
+        >>> scan = mrharmony.prepare(mrharmony.virtual_scan("spgr-1.5t", zoom=4.0))
         >>> [harmonizer.harmonize(scan, to).evidence.verdict for to in ("NSK", "LA")]  # doctest: +ELLIPSIS
         ['...', '...']
         """

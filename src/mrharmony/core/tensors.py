@@ -45,8 +45,7 @@ def open_tensors(
 ) -> Iterator[TensorFile]:
     """Open a safetensors file; all that fails while it is read and understood is one `MrharmonyError`.
 
-    >>> with open_tensors(path, "a fitted method", "fit the method again") as file:  # doctest: +SKIP
-    ...     domains, arrays = file.record("domains"), file.tensors()
+    In use: `with open_tensors(path, "a fitted method", "fit the method again") as file: file.tensors()`.
 
     Parameters
     ----------

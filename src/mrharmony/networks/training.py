@@ -37,11 +37,7 @@ class Plan:
 class Training:
     """A training run: walks through its steps, averages the weights, and keeps a checkpoint.
 
-    The body of the loop computes gradients and calls `update`:
-
-    >>> for step in training.steps("training the network"):  # doctest: +SKIP
-    ...     loss(batch(step)).backward()
-    ...     training.update()
+    The body of `for step in training.steps(...)` computes gradients and calls `update`.
 
     Parameters
     ----------
