@@ -36,7 +36,7 @@ from nibabel.processing import resample_from_to
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-RENAMED: dict[str, str] = {}  # names in A -> names in B, of whole parts of a key: {"Drift": "Evidence"}
+RENAMED = {"Posture": "RigidToTemplate"}  # names in A -> names in B, of whole parts of a key
 RESULT = "_desc-harmonized_T1w.nii.gz"
 LEFT_OUT = re.compile(  # versions, places, times, and hashes of files that hold such
     r"Versions|GeneratedBy|ModelSHA256|Preparation|ProgramVersion|Sources|SHA256|MaskSHA256|BiasFieldSHA256"
