@@ -107,6 +107,8 @@ def test_a_result_that_fails_is_returned_but_saved_only_by_force(result, tmp_pat
         failed.save(tmp_path / "x.nii.gz")
     assert list(tmp_path.iterdir()) == []
     assert failed.save(tmp_path / "x.nii.gz", force=True).is_file()
+    findings = json.loads((tmp_path / "x.json").read_text())["Findings"]
+    assert findings[-1]["code"] == "forced"
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +132,19 @@ def test_a_pipeline_fits_and_transforms(sites, prepared_sites):
     assert own.domains_ == ("A", "B")
     for one, other in zip(harmonized, own.transform(images, target="A"), strict=True):
         assert np.array_equal(one.get_fdata(), other.get_fdata())
+
+
+def test_a_fitted_method_keeps_the_head_where_that_is_asked_for(prepared_sites):
+    scans, domains = prepared_sites
+    head = Harmonizer(method="histogram", extent="head").fit(scans, domains).harmonize(scans[1], "A")
+    assert head.harmonized.provenance["extent"] == "head"
+
+
+def test_an_error_notes_which_image_it_is_about(shipped, image):
+    empty = nib.Nifti1Image(np.zeros((32, 32, 32), np.float32), np.eye(4))
+    with pytest.raises(ScanRefused) as caught:
+        Harmonizer(method="histogram").fit([empty], ["A"])
+    assert caught.value.__notes__ == ["This is about images[0]."]
 
 
 def test_parameters_are_those_of_the_constructor_and_a_clone_is_not_fitted(prepared_sites):

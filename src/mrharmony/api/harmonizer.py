@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal, Self
 
 import nibabel as nib
@@ -22,7 +24,7 @@ from mrharmony.jobs.opening import method_provenance, open_method
 from mrharmony.jobs.training import model_card
 from mrharmony.methods.protocol import Harmonizer as FittedMethod
 from mrharmony.methods.protocol import MethodSettings
-from mrharmony.methods.registry import fit_method, method_named
+from mrharmony.methods.registry import fit_method, load_method, method_named
 from mrharmony.networks.diffusion.model import ModelCard, read_card, save_card, write_directory
 from mrharmony.preparation.canonical import STATISTICS_ZOOM, CanonicalBrain
 from mrharmony.preparation.prepared import PreparedScan
@@ -158,10 +160,13 @@ class Harmonizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         settings = method.settled(self._settings())
         grid = Grid.working(STATISTICS_ZOOM)
         brains: dict[str, list[CanonicalBrain]] = {}
-        for image, domain in zip(images, domains, strict=True):
-            scan = image if isinstance(image, PreparedScan) else prepare(image, seed=self.seed)
+        for number, (image, domain) in enumerate(zip(images, domains, strict=True)):
+            with _numbered(number):
+                scan = image if isinstance(image, PreparedScan) else prepare(image)
             brains.setdefault(str(domain), []).append(CanonicalBrain(*scan.canonical(grid), scan.scale))
-        self.fitted_ = fit_method(self.method, brains)
+        with TemporaryDirectory() as folder:  # as from_pretrained opens it, so that all settings hold
+            fit_method(self.method, brains).save(Path(folder))
+            self.fitted_ = load_method(self.method, Path(folder), settings)
         self.card_ = model_card({name: len(found) for name, found in brains.items()})
         self.provenance_ = method_provenance(settings)
         self.model_ = None
@@ -247,14 +252,15 @@ class Harmonizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         MrharmonyError
-            As `harmonize`, with the number of the image; or if images and sources differ in number.
+            As `harmonize`, with a note of the image's number; or if images and sources differ in number.
         """
         known = [None] * len(images) if sources is None else list(sources)
         if len(known) != len(images):
             raise MrharmonyError(f"sources: {len(known)} for {len(images)} images. Give one each.")
         harmonized = []
         for number, (image, source) in enumerate(zip(images, known, strict=True)):
-            result = self.harmonize(image, target, source)
+            with _numbered(number):
+                result = self.harmonize(image, target, source)
             if result.evidence.verdict == "fail":
                 faults = result.evidence.faults()
                 warnings.warn(f"images[{number}]: the verdict is fail: {faults}. Look at it.", stacklevel=2)
@@ -299,3 +305,13 @@ class Harmonizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def _require_fit(self) -> None:
         if not hasattr(self, "fitted_"):
             raise NotFittedError("This Harmonizer knows no domains. Call fit() or from_pretrained() first.")
+
+
+@contextmanager
+def _numbered(number: int) -> Iterator[None]:
+    """Note on an error which of several images it is about."""
+    try:
+        yield
+    except MrharmonyError as error:
+        error.add_note(f"This is about images[{number}].")
+        raise

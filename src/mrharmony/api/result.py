@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from mrharmony.core.findings import Finding, MrharmonyError
 from mrharmony.core.volume import FloatArray, Matrix
 from mrharmony.evidence.drift import Evidence
-from mrharmony.jobs.harmonizing import HarmonizeJob, write_harmonized
+from mrharmony.jobs.harmonizing import HarmonizeJob, forced_finding, write_harmonized
 from mrharmony.methods.protocol import HarmonizedVolume
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.report.contact_sheet import intensity_style
@@ -89,7 +89,10 @@ class HarmonizedScan:
                 f"{path}: not written, the verdict is fail: {self.evidence.faults()}. Look at plot(), or "
                 "save it all the same with force=True."
             )
-        write_harmonized(self.job, self.scan, self.prepared, self.harmonized, Path(path))
+        harmonized = self.harmonized
+        if self.evidence.verdict == "fail":
+            harmonized = replace(harmonized, findings=(*self.findings, forced_finding(self.evidence)))
+        write_harmonized(self.job, self.scan, self.prepared, harmonized, Path(path))
         return Path(path)
 
     def plot(self) -> Figure:

@@ -14,6 +14,7 @@ import numpy as np
 from mrharmony.core.atomic import remove
 from mrharmony.core.domain import Domain
 from mrharmony.core.findings import Finding, MrharmonyError, finding_record
+from mrharmony.evidence.drift import Evidence
 from mrharmony.evidence.uncertainty import SeededHarmonizer, spread
 from mrharmony.jobs.brains import ScanFile, prepared_scan, saved_sha256
 from mrharmony.methods.protocol import HarmonizedVolume, Harmonizer
@@ -141,8 +142,7 @@ def harmonize_scan(job: HarmonizeJob, path: Path, output: Path, mask: Path | Non
                     "scan and its brain mask, or write it with force=True."
                 )
                 return Outcome(path, None, "fail", reason, findings)
-            forced = f"Written by force although its verdict is fail: {harmonized.evidence.faults()}."
-            findings += (Finding("warning", "forced", forced, "Look at it before any use."),)
+            findings += (forced_finding(harmonized.evidence),)
         write_harmonized(job, scan, prepared, replace(harmonized, findings=findings), output)
     except MrharmonyError as error:
         return refused_scan(path, error, findings)
@@ -151,6 +151,12 @@ def harmonize_scan(job: HarmonizeJob, path: Path, output: Path, mask: Path | Non
         reason = f"{path}: unexpected {type(error).__name__}: {error}. Use -v for details."
         return Outcome(path, None, None, reason, findings)
     return Outcome(path, output, harmonized.evidence.verdict, None, findings)
+
+
+def forced_finding(evidence: Evidence) -> Finding:
+    """Return the warning on a scan that is written although its verdict is `fail`."""
+    forced = f"Written by force although its verdict is fail: {evidence.faults()}."
+    return Finding("warning", "forced", forced, "Look at it before any use.")
 
 
 def write_harmonized(
