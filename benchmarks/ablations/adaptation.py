@@ -28,7 +28,7 @@ from mrharmony.evaluate.bootstrap import bootstrap_estimate, bootstrap_interval
 from mrharmony.methods.rendering import truth_fitted
 from mrharmony.methods.synthesis import SynthesisHarmonizer, fit_synthesis, load_synthesis
 from mrharmony.methods.tone_curves import ClassicalHarmonizer
-from mrharmony.networks.reference.network import reference_names
+from mrharmony.networks.diffusion.network import reference_names
 from mrharmony.preparation.canonical import brain_on_grid
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.simulate.scanner import Scanner, load_scanners

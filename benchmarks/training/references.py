@@ -9,7 +9,7 @@ import torch
 
 from benchmarks._shared.command import start
 from mrharmony.jobs.reference_training import train_references
-from mrharmony.networks.reference.training import SynthesisSettings
+from mrharmony.networks.diffusion.training import SynthesisSettings
 from mrharmony.weights import shipped_references
 
 REFERENCES = (

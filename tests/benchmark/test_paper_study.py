@@ -24,9 +24,9 @@ from mrharmony.core.volume import Volume
 from mrharmony.domains.statistics import fit_statistics, save_statistics
 from mrharmony.evaluate.paper import SliceScores
 from mrharmony.methods.registry import fit_method
-from mrharmony.networks.diffusion.data import RealSlices
-from mrharmony.networks.diffusion.model import STATISTICS, LatentModel, save_model
-from mrharmony.networks.diffusion.translation import TranslationSettings, translate_slices
+from mrharmony.networks.compact.data import RealSlices
+from mrharmony.networks.compact.model import STATISTICS, LatentModel, save_model
+from mrharmony.networks.compact.translation import TranslationSettings, translate_slices
 from mrharmony.preparation.canonical import CanonicalBrain
 from mrharmony.simulate.cohort import write_cohort
 from mrharmony.space.grid import Grid

@@ -14,7 +14,7 @@ from mrharmony.jobs.harmonizing import harmonize_scan
 from mrharmony.jobs.opening import open_job
 from mrharmony.jobs.training import train_on_bids
 from mrharmony.methods.detail import load_details
-from mrharmony.networks.diffusion.model import model_hash, read_card
+from mrharmony.networks.compact.model import model_hash, read_card
 from mrharmony.networks.settings import AdaptationSettings, TrainingSettings
 from mrharmony.scans.bids import BidsIndex
 from mrharmony.weights import shipped_model

@@ -14,7 +14,7 @@ from mrharmony.evidence.drift import scan_evidence
 from mrharmony.jobs.bids_app import run_participants
 from mrharmony.jobs.harmonizing import HarmonizeJob, harmonize_scan
 from mrharmony.methods.protocol import HarmonizedVolume
-from mrharmony.networks.diffusion.model import STATISTICS, read_card
+from mrharmony.networks.compact.model import STATISTICS, read_card
 from mrharmony.scans.bids import BidsIndex
 from mrharmony.scans.sidecar import Provenance
 from mrharmony.weights import shipped_model

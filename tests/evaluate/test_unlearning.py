@@ -23,7 +23,7 @@ from mrharmony.evaluate.unlearning_network import (
     task_loss,
     train_unlearning,
 )
-from mrharmony.networks.diffusion.model import LatentModel, load_model
+from mrharmony.networks.compact.model import LatentModel, load_model
 from mrharmony.weights import shipped_model
 
 QUICK = UnlearningSettings(components=8, pretraining_steps=100, unlearning_steps=100, site_steps=3)

@@ -9,8 +9,8 @@ from mrharmony.core import extras
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.methods.protocol import MethodSettings
 from mrharmony.methods.registry import METHOD_NAMES, METHODS, load_method, method_named
-from mrharmony.networks.diffusion.sampling import SamplingSettings
-from mrharmony.networks.diffusion.translation import TranslationSettings
+from mrharmony.networks.compact.sampling import SamplingSettings
+from mrharmony.networks.compact.translation import TranslationSettings
 from mrharmony.weights import shipped_model
 
 SLOW = {"torch", "diffusers", "sklearn", "skimage", "pydantic", "intensity_normalization", "pandas"}

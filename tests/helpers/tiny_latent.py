@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from mrharmony.core.volume import BoolArray
-from mrharmony.networks.diffusion.data import RealSlices
-from mrharmony.networks.diffusion.model import DomainCard, LatentModel, ModelCard
-from mrharmony.networks.diffusion.networks import build_scheduler
-from mrharmony.networks.diffusion.training import train_networks
+from mrharmony.networks.compact.data import RealSlices
+from mrharmony.networks.compact.model import DomainCard, LatentModel, ModelCard
+from mrharmony.networks.compact.networks import build_scheduler
+from mrharmony.networks.compact.training import train_networks
 from mrharmony.networks.settings import TrainingSettings
 from mrharmony.space.grid import Grid
 

@@ -5,8 +5,8 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from helpers.tiny_latent import ZOOM, ball_on, tiny_settings, trained_model
-from mrharmony.networks.diffusion.data import RealSlices
-from mrharmony.networks.diffusion.model import LatentModel
+from mrharmony.networks.compact.data import RealSlices
+from mrharmony.networks.compact.model import LatentModel
 from mrharmony.networks.settings import TrainingSettings
 from mrharmony.space.grid import Grid
 

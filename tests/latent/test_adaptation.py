@@ -15,18 +15,18 @@ import torch
 from mrharmony.core.domain import Domain
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import Volume
-from mrharmony.networks.diffusion.adaptation import (
+from mrharmony.networks.compact.adaptation import (
     AdaptedNetworks,
     adapt_networks,
     class_images,
     contrast_drift,
 )
-from mrharmony.networks.diffusion.data import RealSlices
-from mrharmony.networks.diffusion.model import DomainCard, LatentModel, as_saved, load_model, save_model
-from mrharmony.networks.diffusion.networks import build_denoiser, shrink_factor
-from mrharmony.networks.diffusion.prompts import PromptEncoder
-from mrharmony.networks.diffusion.sampling import SamplingSettings, encode_brain, sample_contrast
-from mrharmony.networks.diffusion.training import denoiser_loss, train_stage
+from mrharmony.networks.compact.data import RealSlices
+from mrharmony.networks.compact.model import DomainCard, LatentModel, as_saved, load_model, save_model
+from mrharmony.networks.compact.networks import build_denoiser, shrink_factor
+from mrharmony.networks.compact.prompts import PromptEncoder
+from mrharmony.networks.compact.sampling import SamplingSettings, encode_brain, sample_contrast
+from mrharmony.networks.compact.training import denoiser_loss, train_stage
 from mrharmony.networks.settings import AdaptationSettings, StageSettings
 from mrharmony.weights import shipped_model
 
@@ -38,10 +38,10 @@ RUN = """
 import sys
 from pathlib import Path
 import numpy as np, torch
-from mrharmony.networks.diffusion.data import RealSlices
-from mrharmony.networks.diffusion.model import load_model
+from mrharmony.networks.compact.data import RealSlices
+from mrharmony.networks.compact.model import load_model
 from mrharmony.networks.settings import AdaptationSettings
-from mrharmony.networks.diffusion.adaptation import adapt_networks
+from mrharmony.networks.compact.adaptation import adapt_networks
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])
 data = RealSlices(np.load(folder / "brains.npy"), ["dim", "vivid"])

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from mrharmony.core.volume import Volume
-from mrharmony.networks.diffusion.model import LatentModel
-from mrharmony.networks.diffusion.translation import TranslationSettings, translate_brain
+from mrharmony.networks.compact.model import LatentModel
+from mrharmony.networks.compact.translation import TranslationSettings, translate_brain
 
 
 @pytest.fixture(scope="module")

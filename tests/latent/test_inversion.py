@@ -8,8 +8,8 @@ from mrharmony.core.domain import Domain
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import Volume
 from mrharmony.methods.diffusion import SampledContrasts
-from mrharmony.networks.diffusion.model import LatentModel, load_model
-from mrharmony.networks.diffusion.sampling import (
+from mrharmony.networks.compact.model import LatentModel, load_model
+from mrharmony.networks.compact.sampling import (
     EncodedBrain,
     SamplingSettings,
     encode_brain,
@@ -18,7 +18,7 @@ from mrharmony.networks.diffusion.sampling import (
     round_trip,
     sample_contrast,
 )
-from mrharmony.networks.diffusion.schedule import NoiseSchedule
+from mrharmony.networks.compact.schedule import NoiseSchedule
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.weights import shipped_model
 

@@ -7,8 +7,8 @@ import torch
 from mrharmony.core.domain import require_distinct
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import Volume
-from mrharmony.networks.diffusion.model import DomainCard, LatentModel, load_model, model_hash, save_model
-from mrharmony.networks.diffusion.sampling import SamplingSettings, encode_brain, sample_contrast
+from mrharmony.networks.compact.model import DomainCard, LatentModel, load_model, model_hash, save_model
+from mrharmony.networks.compact.sampling import SamplingSettings, encode_brain, sample_contrast
 
 
 def _nothing_more(_: Path) -> None:

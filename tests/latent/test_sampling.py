@@ -6,8 +6,8 @@ import torch
 
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import Volume
-from mrharmony.networks.diffusion.model import LatentModel
-from mrharmony.networks.diffusion.sampling import (
+from mrharmony.networks.compact.model import LatentModel
+from mrharmony.networks.compact.sampling import (
     EncodedBrain,
     SamplingSettings,
     encode_brain,

@@ -1,7 +1,7 @@
 import torch
 
-from mrharmony.networks.diffusion.networks import build_scheduler
-from mrharmony.networks.diffusion.training import draw_times
+from mrharmony.networks.compact.networks import build_scheduler
+from mrharmony.networks.compact.training import draw_times
 from mrharmony.networks.training import schedule_share, step_generator
 
 

@@ -10,17 +10,17 @@ import pytest
 import torch
 
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.networks.diffusion.data import RealSlices
-from mrharmony.networks.diffusion.networks import decode, encode
-from mrharmony.networks.diffusion.training import train_networks
+from mrharmony.networks.compact.data import RealSlices
+from mrharmony.networks.compact.networks import decode, encode
+from mrharmony.networks.compact.training import train_networks
 from mrharmony.networks.settings import TrainingSettings
 
 RUN = """
 import sys
 from pathlib import Path
 import numpy as np, torch
-from mrharmony.networks.diffusion.data import RealSlices
-from mrharmony.networks.diffusion.training import train_networks
+from mrharmony.networks.compact.data import RealSlices
+from mrharmony.networks.compact.training import train_networks
 from mrharmony.networks.settings import TrainingSettings
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])

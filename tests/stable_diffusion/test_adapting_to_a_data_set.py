@@ -14,8 +14,8 @@ from mrharmony.jobs.data_sets import DataSet
 from mrharmony.jobs.training import TrainingReport
 from mrharmony.methods.image_to_image import load_image_to_image
 from mrharmony.methods.protocol import MethodSettings
-from mrharmony.networks.diffusion.model import CARD, STATISTICS, load_model, read_card
-from mrharmony.networks.diffusion.translation import TranslationSettings
+from mrharmony.networks.compact.model import CARD, STATISTICS, load_model, read_card
+from mrharmony.networks.compact.translation import TranslationSettings
 from mrharmony.networks.settings import DreamBoothSettings
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.space.grid import Grid

@@ -9,8 +9,8 @@ from diffusers import DDIMScheduler, StableDiffusionImg2ImgPipeline, StableDiffu
 from safetensors import safe_open
 
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.networks.diffusion.schedule import NoiseSchedule
-from mrharmony.networks.diffusion.translation import TranslationSettings, translate_slices
+from mrharmony.networks.compact.schedule import NoiseSchedule
+from mrharmony.networks.compact.translation import TranslationSettings, translate_slices
 from mrharmony.networks.settings import DreamBoothSettings
 from mrharmony.networks.stable.adapting import add_tokens, instance_prompts, widen
 from mrharmony.networks.stable.data import SliceSet, choose_slices, class_picture_files, load_picture

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from helpers.tiny_stable_diffusion import SD15_SCHEDULE
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import Volume
-from mrharmony.networks.diffusion.schedule import NoiseSchedule, sampling_times
-from mrharmony.networks.diffusion.translation import (
+from mrharmony.networks.compact.schedule import NoiseSchedule, sampling_times
+from mrharmony.networks.compact.translation import (
     WHITE,
     TranslationSettings,
     image_noise,

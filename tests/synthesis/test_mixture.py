@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mrharmony.networks.reference.contrasts import fit_mixture, mixed, mixture_terms
+from mrharmony.networks.diffusion.contrasts import fit_mixture, mixed, mixture_terms
 
 CONTRASTS = np.random.default_rng(0).uniform(0, 1, (3, 4000))
 MEAN = [1 / 3, 1 / 3, 1 / 3, 0]

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.networks.reference.contrasts import reference_contrasts
-from mrharmony.networks.reference.network import ReferenceNetwork, load_network, save_network
-from mrharmony.networks.reference.training import (
+from mrharmony.networks.diffusion.contrasts import reference_contrasts
+from mrharmony.networks.diffusion.network import ReferenceNetwork, load_network, save_network
+from mrharmony.networks.diffusion.training import (
     ReferenceSlices,
     SynthesisSettings,
     reference_loss,

@@ -25,7 +25,7 @@ from mrharmony.jobs.training import model_card
 from mrharmony.methods.protocol import Harmonizer as FittedMethod
 from mrharmony.methods.protocol import MethodSettings
 from mrharmony.methods.registry import fit_method, load_method, method_named
-from mrharmony.networks.diffusion.model import ModelCard, read_card, save_card, write_directory
+from mrharmony.networks.compact.model import ModelCard, read_card, save_card, write_directory
 from mrharmony.preparation.canonical import STATISTICS_ZOOM, CanonicalBrain
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.scans.sidecar import Provenance

@@ -18,9 +18,9 @@ from mrharmony.methods.cyclegan import train_cyclegan
 from mrharmony.methods.diffusion import DiffusionHarmonizer
 from mrharmony.methods.protocol import MethodSettings
 from mrharmony.methods.registry import DEFAULT_METHOD, METHODS, fit_method, load_method, method_named
+from mrharmony.networks.compact.model import STATISTICS, read_card
 from mrharmony.networks.cyclegan.networks import CycleGanSettings
 from mrharmony.networks.cyclegan.pair import WEIGHTS, load_pairs
-from mrharmony.networks.diffusion.model import STATISTICS, read_card
 from mrharmony.networks.settings import choose_device
 from mrharmony.preparation.canonical import CanonicalBrain
 from mrharmony.preparation.prepared import PreparedScan

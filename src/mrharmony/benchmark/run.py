@@ -36,9 +36,9 @@ from mrharmony.core.version import __version__
 from mrharmony.core.workers import usable_cores, worker_pool
 from mrharmony.jobs.brains import ScanFile, prepare_positions, require_some, saved_sha256
 from mrharmony.methods.cyclegan import CYCLEGAN
+from mrharmony.networks.compact.model import model_hash, read_card
 from mrharmony.networks.cyclegan.networks import CycleGanSettings
-from mrharmony.networks.diffusion.model import model_hash, read_card
-from mrharmony.networks.reference.network import network_hash, reference_names
+from mrharmony.networks.diffusion.network import network_hash, reference_names
 from mrharmony.space.grid import Grid
 
 ZOOM = 2.0  # mm

@@ -21,7 +21,7 @@ BidsDir = Annotated[Path, typer.Argument(help="BIDS data set with participants.t
 @app.command()
 def domains(model: Model = None, as_json: Json = False) -> None:
     """List the domains that a model knows: what `--to` and `--from` accept."""
-    from mrharmony.networks.diffusion.model import read_card
+    from mrharmony.networks.compact.model import read_card
     from mrharmony.weights import shipped_model
 
     card = read_card(model or shipped_model())

@@ -150,8 +150,8 @@ class HarmonizeOptions(NamedTuple):
         """
         from mrharmony.jobs.opening import open_job
         from mrharmony.methods.protocol import MethodSettings
-        from mrharmony.networks.diffusion.sampling import SamplingSettings
-        from mrharmony.networks.diffusion.translation import read_translation
+        from mrharmony.networks.compact.sampling import SamplingSettings
+        from mrharmony.networks.compact.translation import read_translation
 
         ddib = self.translation == DDIB
         given = {"steps": self.steps, "prompt_weight": self.prompt_weight, "input_weight": self.input_weight}

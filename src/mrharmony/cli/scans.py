@@ -173,7 +173,7 @@ def bids(
     """
     from mrharmony.jobs.bids_app import run_group, run_participants
     from mrharmony.jobs.data_sets import open_data_set
-    from mrharmony.networks.diffusion.model import read_card
+    from mrharmony.networks.compact.model import read_card
     from mrharmony.scans.bids import usual_column
     from mrharmony.weights import shipped_model
 

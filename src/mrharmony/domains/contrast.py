@@ -28,8 +28,8 @@ from mrharmony.domains.fitted import Brains, Fitted, require_brains, save_fitted
 from mrharmony.lock.bilateral_grid import BilateralGrid
 from mrharmony.lock.bounds import LockSettings
 from mrharmony.lock.gain_prior import fit_lock
-from mrharmony.networks.reference.contrasts import fit_mixture, mixed, mixture_terms, reference_contrasts
-from mrharmony.networks.reference.network import network_hash, shipped_network
+from mrharmony.networks.diffusion.contrasts import fit_mixture, mixed, mixture_terms, reference_contrasts
+from mrharmony.networks.diffusion.network import network_hash, shipped_network
 from mrharmony.preparation.canonical import CanonicalBrain, at_working_zoom, canonical_brain
 from mrharmony.preparation.prepared import PreparedScan
 

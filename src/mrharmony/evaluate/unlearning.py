@@ -34,8 +34,8 @@ from mrharmony.evaluate.site_probe import (
     usable_folds,
 )
 from mrharmony.evaluate.unlearning_network import UnlearningSettings, train_unlearning
-from mrharmony.networks.diffusion.model import LatentModel
-from mrharmony.networks.diffusion.networks import encode
+from mrharmony.networks.compact.model import LatentModel
+from mrharmony.networks.compact.networks import encode
 from mrharmony.preparation.canonical import CanonicalBrain
 
 SLABS = 5  # groups of neighbouring slices, from the back of the head to its front

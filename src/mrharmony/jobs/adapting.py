@@ -19,9 +19,9 @@ from mrharmony.jobs.data_sets import DataSet
 from mrharmony.jobs.training import TrainingReport, run_folder, training_brains, work_folder
 from mrharmony.methods.detail import load_details
 from mrharmony.methods.synthesis import fit_synthesis
-from mrharmony.networks.diffusion.adaptation import contrast_drift
-from mrharmony.networks.diffusion.data import RealSlices
-from mrharmony.networks.diffusion.model import (
+from mrharmony.networks.compact.adaptation import contrast_drift
+from mrharmony.networks.compact.data import RealSlices
+from mrharmony.networks.compact.model import (
     CARD,
     STATISTICS,
     BaseCard,
@@ -152,7 +152,7 @@ def new_domains(index: BidsIndex, card: ModelCard, only: Sequence[str] | None) -
 def _adapt_compact(
     data: DataSet, base_dir: Path, output: Path, settings: AdaptationSettings, device: torch.device
 ) -> AdaptationReport:
-    from mrharmony.networks.diffusion.adaptation import adapt_networks  # noqa: PLC0415 - peft takes seconds to import
+    from mrharmony.networks.compact.adaptation import adapt_networks  # noqa: PLC0415 - peft takes seconds to import
 
     index = data.open()
     chosen = new_domains(index, read_card(base_dir), data.only)

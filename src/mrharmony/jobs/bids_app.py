@@ -26,7 +26,7 @@ from mrharmony.jobs.harmonizing import (
     harmonize_scan,
     uncertainty_path,
 )
-from mrharmony.networks.diffusion.model import ModelCard
+from mrharmony.networks.compact.model import ModelCard
 from mrharmony.preparation.saved import VERSION
 from mrharmony.scans.bids import BidsIndex, BidsScan
 from mrharmony.scans.names import output_stem

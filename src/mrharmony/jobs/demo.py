@@ -20,7 +20,7 @@ from mrharmony.jobs.opening import open_job
 from mrharmony.methods.protocol import MethodSettings
 from mrharmony.methods.rendering import truth_fitted
 from mrharmony.methods.synthesis import SYNTHESIS
-from mrharmony.networks.diffusion.model import read_card
+from mrharmony.networks.compact.model import read_card
 from mrharmony.networks.settings import choose_device
 from mrharmony.preparation.pipeline import prepare_scan
 from mrharmony.preparation.prepared import PreparedScan

@@ -12,7 +12,7 @@ from mrharmony.methods.detail import detail_of
 from mrharmony.methods.protocol import DEFAULTS, Harmonizer, MethodSettings
 from mrharmony.methods.registry import load_method, method_named
 from mrharmony.methods.synthesis import SynthesisHarmonizer
-from mrharmony.networks.diffusion.model import model_hash, read_card
+from mrharmony.networks.compact.model import model_hash, read_card
 from mrharmony.scans.sidecar import GENERATED_BY, Provenance
 from mrharmony.weights import shipped_model
 

@@ -16,9 +16,9 @@ from mrharmony.domains.statistics import fit_statistics, load_statistics
 from mrharmony.jobs.data_sets import open_data_set
 from mrharmony.jobs.training import evenly, prepared_heads, training_brains, work_folder
 from mrharmony.methods.synthesis import SynthesisHarmonizer, fit_synthesis
-from mrharmony.networks.diffusion.model import STATISTICS, read_card
-from mrharmony.networks.reference.network import save_network
-from mrharmony.networks.reference.training import ReferenceSlices, SynthesisSettings, train_reference_network
+from mrharmony.networks.compact.model import STATISTICS, read_card
+from mrharmony.networks.diffusion.network import save_network
+from mrharmony.networks.diffusion.training import ReferenceSlices, SynthesisSettings, train_reference_network
 from mrharmony.preparation.canonical import STATISTICS_ZOOM, CanonicalBrain
 from mrharmony.simulate.anatomy import Anatomy
 from mrharmony.simulate.heads import virtual_head

@@ -23,9 +23,8 @@ from mrharmony.jobs.data_sets import DataSet, training_scans
 from mrharmony.methods.cyclegan import require_pairs, train_cyclegan
 from mrharmony.methods.registry import fit_method, require_method
 from mrharmony.methods.synthesis import fit_synthesis
-from mrharmony.networks.cyclegan.networks import CycleGanSettings
-from mrharmony.networks.diffusion.data import MixedSlices, RealSlices, SliceData, VirtualHead, VirtualSlices
-from mrharmony.networks.diffusion.model import (
+from mrharmony.networks.compact.data import MixedSlices, RealSlices, SliceData, VirtualHead, VirtualSlices
+from mrharmony.networks.compact.model import (
     CARD,
     DomainCard,
     LatentModel,
@@ -34,8 +33,9 @@ from mrharmony.networks.diffusion.model import (
     save_card,
     save_model,
 )
-from mrharmony.networks.diffusion.networks import build_scheduler
-from mrharmony.networks.diffusion.training import train_networks
+from mrharmony.networks.compact.networks import build_scheduler
+from mrharmony.networks.compact.training import train_networks
+from mrharmony.networks.cyclegan.networks import CycleGanSettings
 from mrharmony.networks.settings import TrainingSettings, choose_device
 from mrharmony.preparation.canonical import STATISTICS_ZOOM, CanonicalBrain
 from mrharmony.preparation.pipeline import prepare_scan

@@ -26,7 +26,7 @@ from mrharmony.evaluate.unlearning_network import UnlearningSettings
 from mrharmony.jobs.brains import by_position, load_brain, prepare_positions, require_some
 from mrharmony.jobs.data_sets import DataSet, scans_of_domains
 from mrharmony.jobs.evaluating import ZOOM, column_entries, column_groups, column_number, scan_files
-from mrharmony.networks.diffusion.model import LatentModel, load_model, model_hash
+from mrharmony.networks.compact.model import LatentModel, load_model, model_hash
 from mrharmony.scans.bids import SPLIT, BidsIndex, BidsScan
 from mrharmony.space.grid import Grid
 

@@ -26,6 +26,7 @@ from mrharmony.methods.rendering import (
     render,
     require_grid,
 )
+from mrharmony.networks.compact.model import STATISTICS
 from mrharmony.networks.cyclegan.networks import CycleGanSettings, Generator
 from mrharmony.networks.cyclegan.pair import (
     WEIGHTS,
@@ -36,7 +37,6 @@ from mrharmony.networks.cyclegan.pair import (
     translate_brain,
 )
 from mrharmony.networks.cyclegan.training import train_pair
-from mrharmony.networks.diffusion.model import STATISTICS
 from mrharmony.preparation.canonical import (
     STATISTICS_ZOOM,
     CanonicalBrain,

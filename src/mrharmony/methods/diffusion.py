@@ -25,8 +25,8 @@ from mrharmony.lock.fit import fit_bilateral_grid
 from mrharmony.methods.protocol import Extent, HarmonizedVolume, MethodSettings
 from mrharmony.methods.rendering import lock_of, render, through_lock
 from mrharmony.methods.tone_curves import regional_curves
-from mrharmony.networks.diffusion.model import STATISTICS, LatentModel, load_model, save_model
-from mrharmony.networks.diffusion.sampling import (
+from mrharmony.networks.compact.model import STATISTICS, LatentModel, load_model, save_model
+from mrharmony.networks.compact.sampling import (
     SamplingSettings,
     encode_brain,
     invert_brain,

@@ -16,8 +16,8 @@ from mrharmony.core.volume import FloatArray, Volume
 if TYPE_CHECKING:  # the registry, and so the command line's help, imports this module
     from mrharmony.domains.statistics import DomainStatistics
     from mrharmony.evidence.drift import Evidence
-    from mrharmony.networks.diffusion.sampling import SamplingSettings
-    from mrharmony.networks.diffusion.translation import TranslationSettings
+    from mrharmony.networks.compact.sampling import SamplingSettings
+    from mrharmony.networks.compact.translation import TranslationSettings
     from mrharmony.preparation.canonical import CanonicalBrain
     from mrharmony.preparation.prepared import PreparedScan
 

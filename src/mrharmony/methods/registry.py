@@ -125,11 +125,11 @@ class Method:
                 f"{self.name}: cannot transfer detail. {_choose('detail')}, or leave detail=True out."
             )
         if takes.sampling and not settings.sampling:
-            from mrharmony.networks.diffusion.sampling import SamplingSettings
+            from mrharmony.networks.compact.sampling import SamplingSettings
 
             settings = replace(settings, sampling=SamplingSettings(seed=settings.seed))
         if takes.translation and not settings.translation:
-            from mrharmony.networks.diffusion.translation import TranslationSettings
+            from mrharmony.networks.compact.translation import TranslationSettings
 
             settings = replace(settings, translation=TranslationSettings(seed=settings.seed))
         return replace(settings, lock=takes.lock if settings.lock is None else settings.lock)

@@ -13,7 +13,7 @@ from mrharmony.domains.fitted import Brains, Fitted, load_fitted, save_fitted
 from mrharmony.domains.statistics import DomainStatistics, load_statistics, save_statistics
 from mrharmony.methods.protocol import HarmonizedVolume, Implementation, MethodSettings
 from mrharmony.methods.rendering import in_target_units
-from mrharmony.networks.diffusion.model import STATISTICS
+from mrharmony.networks.compact.model import STATISTICS
 from mrharmony.preparation.prepared import PreparedScan
 
 

@@ -41,9 +41,9 @@ from mrharmony.methods.detail import (
 )
 from mrharmony.methods.protocol import DEFAULTS, Extent, HarmonizedVolume, MethodSettings
 from mrharmony.methods.rendering import lock_of, render, through_lock
-from mrharmony.networks.diffusion.model import STATISTICS
-from mrharmony.networks.reference.contrasts import reference_contrasts
-from mrharmony.networks.reference.network import shipped_network
+from mrharmony.networks.compact.model import STATISTICS
+from mrharmony.networks.diffusion.contrasts import reference_contrasts
+from mrharmony.networks.diffusion.network import shipped_network
 from mrharmony.preparation.canonical import CanonicalBrain, canonical_brain
 from mrharmony.preparation.prepared import PreparedScan
 

@@ -71,7 +71,7 @@ class TrainingSettings(Settings):
     @classmethod
     def preset(cls, name: str) -> Self:
         """Load a preset that ships with the package by its name, or a YAML file by its path."""
-        return read_preset(cls, "mrharmony.networks.diffusion", name)
+        return read_preset(cls, "mrharmony.networks.compact", name)
 
 
 class AdaptationSettings(Settings):

@@ -89,8 +89,8 @@ def n4_bias_field(volume: Volume, brain_mask: BoolArray) -> FloatArray:
 
 def _coefficients(brain: FloatArray, mask: BoolArray, passes: int) -> _Array:
     """Return the coefficients c of the log field of a brain on the network's grid."""
-    from mrharmony.networks.reference.contrasts import reference_contrasts  # noqa: PLC0415 - imports torch
-    from mrharmony.networks.reference.network import shipped_network  # noqa: PLC0415 - imports torch
+    from mrharmony.networks.diffusion.contrasts import reference_contrasts  # noqa: PLC0415 - imports torch
+    from mrharmony.networks.diffusion.network import shipped_network  # noqa: PLC0415 - imports torch
 
     coefficients = np.zeros(len(_waves()))
     some = np.zeros_like(mask)
@@ -124,7 +124,7 @@ def _fitted(scan: _Array, contrasts: _Array, cosines: _Array) -> _Array:
     cosines
         B, shape (n, waves).
     """
-    from mrharmony.networks.reference.contrasts import fit_mixture, mixed, mixture_terms  # noqa: PLC0415 - imports torch
+    from mrharmony.networks.diffusion.contrasts import fit_mixture, mixed, mixture_terms  # noqa: PLC0415 - imports torch
 
     terms = mixture_terms(contrasts)
     # A cosine of frequency f (per mm) has a curvature proportional to f²; here per 100 mm, squared.

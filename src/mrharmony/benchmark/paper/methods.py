@@ -24,9 +24,9 @@ from mrharmony.domains.statistics import load_statistics
 from mrharmony.methods.protocol import Harmonizer
 from mrharmony.methods.registry import load_method
 from mrharmony.methods.synthesis import SYNTHESIS
-from mrharmony.networks.diffusion.model import STATISTICS, ModelCard
-from mrharmony.networks.diffusion.sampling import PictureModel
-from mrharmony.networks.diffusion.translation import TranslationSettings, translate_slices
+from mrharmony.networks.compact.model import STATISTICS, ModelCard
+from mrharmony.networks.compact.sampling import PictureModel
+from mrharmony.networks.compact.translation import TranslationSettings, translate_slices
 
 IMAGES_AT_ONCE = 4  # of each slice, in one file
 ALWAYS = ("none", "histogram", SYNTHESIS)

@@ -17,8 +17,8 @@ from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import BoolArray, FloatArray
 from mrharmony.evaluate.paper import as_picture, slice_places, tone_quantiles
 from mrharmony.jobs.brains import load_brain, prepare_positions, require_some
-from mrharmony.networks.diffusion.sampling import slice_positions
-from mrharmony.networks.diffusion.translation import TranslationSettings
+from mrharmony.networks.compact.sampling import slice_positions
+from mrharmony.networks.compact.translation import TranslationSettings
 from mrharmony.preparation.canonical import CanonicalBrain
 from mrharmony.scans.bids import BidsIndex
 from mrharmony.space.grid import Grid

@@ -33,8 +33,8 @@ from mrharmony.core.version import __version__
 from mrharmony.evaluate.paper import PaperRow, SliceScores, as_picture, image_scores, paper_table
 from mrharmony.methods.image_to_image import load_image_to_image
 from mrharmony.methods.protocol import MethodSettings
-from mrharmony.networks.diffusion.model import model_hash, read_card
-from mrharmony.networks.diffusion.translation import TranslationSettings
+from mrharmony.networks.compact.model import model_hash, read_card
+from mrharmony.networks.compact.translation import TranslationSettings
 from mrharmony.report.contact_sheet import Panel, contact_sheet
 
 SEARCH_SLICES = 4  # of each direction

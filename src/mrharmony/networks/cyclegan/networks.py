@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, leaky_relu, pixel_shuffle, pixel_unshuffle
 
-from mrharmony.networks.diffusion.translation import WHITE
+from mrharmony.networks.compact.translation import WHITE
 from mrharmony.networks.settings import Settings, read_preset
 
 OUTSIDE = -1.0  # what is not brain, in the networks' units

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import FloatArray
+from mrharmony.networks.compact.data import numpy_generator, shifted, worthwhile_slices
 from mrharmony.networks.cyclegan.networks import (
     OUTSIDE,
     CycleGanSettings,
@@ -25,7 +26,6 @@ from mrharmony.networks.cyclegan.networks import (
     to_units,
 )
 from mrharmony.networks.cyclegan.pair import PairRecord, TrainedPair
-from mrharmony.networks.diffusion.data import numpy_generator, shifted, worthwhile_slices
 from mrharmony.networks.training import Plan, Training, step_generator
 
 Brains = NDArray[np.float16]

@@ -1,1 +1,1 @@
-"""The compact latent diffusion model: a brain in a domain, generated from its structure."""
+"""A network that predicts how a head appears on reference scanners."""

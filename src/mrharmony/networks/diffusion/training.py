@@ -1,201 +1,209 @@
-"""Training the compact model: first the autoencoder, then the denoiser in its latent space."""
+"""Training the reference network on virtual heads: as any scanner sees them, and as the references do."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
-import torch.nn.functional as F
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
-from mrharmony.networks.diffusion.data import SliceBatch, SliceData
-from mrharmony.networks.diffusion.networks import (
-    INTENSITY_CENTRE,
-    INTENSITY_RANGE,
-    build_autoencoder,
-    build_denoiser,
-    build_scheduler,
-    encode,
-    predict_velocity,
-    shrink_factor,
+from mrharmony.core.volume import BoolArray, FloatArray
+from mrharmony.networks.compact.data import (
+    VirtualHead,
+    apply_structure_contrast,
+    draw_structure_contrast,
+    numpy_generator,
+    shifted,
 )
-from mrharmony.networks.settings import NO_PROMPT, StageSettings, TrainingSettings, choose_device
+from mrharmony.networks.diffusion.network import CHANNELS, NEIGHBOURS, ReferenceNetwork, slice_coordinates
+from mrharmony.networks.settings import Settings
 from mrharmony.networks.training import Training, clip_gradients, cosine_plan, step_generator
-from mrharmony.space.grid import Grid
+from mrharmony.simulate.anatomy import Anatomy
+from mrharmony.simulate.random_physics import random_scanner
+from mrharmony.simulate.scanner import Scanner
+from mrharmony.simulate.scanning import contrast, draw_scan, render
+from mrharmony.space.intensity import intensity_scale
 
-if TYPE_CHECKING:
-    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-
-    from mrharmony.networks.diffusion.prompts import PromptEncoder
-
-POSTERIOR_WEIGHT = 1e-6  # of the KL term, as in Rombach et al. 2022, appendix G
-BATCHES_TO_SCALE = 8
-LOG_EVERY = 20  # steps
-
-Loss = Callable[[SliceBatch, torch.Generator], torch.Tensor]
+NAME = "reference-network"
+BIAS_LEFT = (0.0, 0.5)  # share of the log receive field that bias correction leaves behind
+RANDOM_SCANNER_SHARE = 0.6  # of the inputs, seen by a random scanner; the others by a reference
+RANDOM_CONTRAST_SHARE = 0.5  # of the inputs, which also get a random tone curve, bias, blur and noise
+_GAIN_SD = 0.04  # of the logarithm: how exactly a prepared scan's scale is known
 
 
 @dataclass(frozen=True)
-class TrainedNetworks:
-    """What training leaves: the three networks with averaged weights (EMA)."""
+class ReferenceBatch:
+    """A batch of coronal slices to learn from.
 
-    autoencoder: AutoencoderKL
-    denoiser: UNet2DConditionModel
-    prompts: PromptEncoder
+    The truths are the slices on the reference scanners, without noise, receive field and blur.
+    """
+
+    slices: Tensor  # as a scanner saw them, between their neighbours, canonical, shape (batch, 3, i, k)
+    truths: Tensor  # shape (batch, references, i, k), 0 outside the brain
+    coordinates: Tensor  # where each pixel lies in the template, shape (batch, 3, i / 2, k / 2)
+
+    def to(self, device: torch.device) -> ReferenceBatch:
+        """Return the batch on a device."""
+        return ReferenceBatch(*(part.to(device) for part in (self.slices, self.truths, self.coordinates)))
 
 
-def train_networks(
-    data: SliceData, settings: TrainingSettings, directory: Path, only_cpu: bool = False
-) -> TrainedNetworks:
-    """Train both stages, or go on where an earlier run into the same directory stopped.
+class ReferenceSlices:
+    """Slices of virtual heads, anatomies on the working grid, scanned for each batch."""
+
+    def __init__(self, heads: Sequence[Anatomy], references: Sequence[Scanner]) -> None:
+        self._heads = [_Head.of(head, references) for head in heads]
+        self._references = tuple(references)
+
+    def batch(self, size: int, generator: torch.Generator) -> ReferenceBatch:
+        """Draw a batch of `size` slices; the same generator state gives the same batch."""
+        rng = numpy_generator(generator)
+        slices, truths, places = [], [], []
+        for _ in range(size):
+            head = self._heads[rng.integers(len(self._heads))]
+            place = int(rng.choice(head.places))
+            scanner = self._scanner(rng)
+            slices.append(head.seen(place, scanner, rng))
+            truths.append(head.truths[:, :, place].astype(np.float32))
+            places.append(slice_coordinates(head.mask.shape, place))
+        seen = _with_contrasts(torch.from_numpy(np.stack(slices)), generator)
+        parts = shifted(torch.cat([seen, torch.from_numpy(np.stack(truths))], 1), rng)
+        if rng.random() < 0.5:
+            parts = parts.flip(2)
+        return ReferenceBatch(
+            parts[:, :NEIGHBOURS], parts[:, NEIGHBOURS:], torch.from_numpy(np.stack(places))
+        )
+
+    def _scanner(self, rng: np.random.Generator) -> Scanner:
+        if rng.random() < RANDOM_SCANNER_SHARE:
+            return random_scanner(rng)
+        return self._references[rng.integers(len(self._references))]
+
+
+@dataclass(frozen=True)
+class _Head:
+    """An anatomy, and what every batch needs of it."""
+
+    head: VirtualHead  # on the working grid
+    mask: BoolArray  # its brain, shape (i, j, k)
+    places: NDArray[np.int64]  # coronal slices worth learning from, those at the border of the grid left out
+    truths: NDArray[np.float16]  # canonical units, shape (references, i, j, k)
+
+    @classmethod
+    def of(cls, anatomy: Anatomy, references: Sequence[Scanner]) -> _Head:
+        head, mask = VirtualHead.of(anatomy), anatomy.brain_mask
+        truths = np.zeros((len(references), *mask.shape), np.float16)
+        for truth, scanner in zip(truths, references, strict=True):
+            signal = contrast(anatomy.tissues[:, mask], anatomy.myelination[mask], scanner)
+            truth[mask] = signal / intensity_scale(signal)
+        inner = head.slices[(head.slices > 0) & (head.slices < anatomy.shape[1] - 1)]
+        return cls(head, mask, inner, truths)
+
+    def seen(self, place: int, scanner: Scanner, rng: np.random.Generator) -> FloatArray:
+        """Return a slice between its neighbours as a scanner sees them, canonical, shape (3, i, k)."""
+        draw = draw_scan(scanner, rng)
+        draw = replace(draw, bias=draw.bias * rng.uniform(*BIAS_LEFT))
+        scale = (
+            draw.gain * self.head.scale(scanner, draw.flip_scale) * np.exp(_GAIN_SD * rng.standard_normal())
+        )
+        margin = 1 + int(np.ceil(1.5 * scanner.blur_fwhm_mm[1] / self.head.anatomy.zooms[1]))
+        first = max(place - margin, 0)
+        slab = self.head.anatomy.crop(slice(None), slice(first, place + margin + 1), slice(None))
+        near = slice(place - first - 1, place - first + 2)
+        seen = render(slab, scanner, draw, rng)[:, near] * self.mask[:, place - 1 : place + 2]
+        return np.asarray(np.moveaxis(seen, 1, 0) / scale, np.float32)
+
+
+def _with_contrasts(slices: Tensor, generator: torch.Generator) -> Tensor:
+    """Give a share of the inputs a random tone curve, bias, blur and noise, alike for neighbouring slices."""
+    count, neighbours, height, width = slices.shape
+    contrast = draw_structure_contrast(torch.Size((count, 1, height, width)), generator)
+    given = torch.rand(count, 1, 1, 1, generator=generator) < RANDOM_CONTRAST_SHARE
+    changed = torch.cat(
+        [apply_structure_contrast(slices[:, n : n + 1].clamp_min(0), contrast) for n in range(neighbours)], 1
+    )
+    return torch.where(given, changed, slices)
+
+
+class SynthesisSettings(Settings):
+    """A training run of the reference network."""
+
+    references: tuple[str, ...]  # simulated scanners whose contrasts the network gives
+    channels: tuple[int, ...] = CHANNELS  # features of each level
+    copies: int = Field(4, ge=1)  # virtual heads from each real anatomy
+    steps: int = Field(16000, ge=1)
+    batch: int = Field(32, ge=1)  # slices a step
+    learning_rate: float = Field(2e-3, gt=0)
+    ema_decay: float = Field(0.999, ge=0, lt=1)
+    checkpoint_every: int = Field(200, ge=1)  # steps
+    seed: int = 0
+
+
+def train_reference_network(
+    data: ReferenceSlices,
+    settings: SynthesisSettings,
+    directory: Path,
+    device: torch.device,
+    workers: int = 0,
+) -> ReferenceNetwork:
+    """Train, or go on where an earlier run into the same directory, which holds the checkpoint, stopped.
 
     Parameters
     ----------
     data, settings
         Where the slices come from, and the whole configuration.
-    directory
-        Holds checkpoints and TensorBoard logs.
-    only_cpu
-        Whether to train on the CPU even where there is a GPU.
+    directory, device
+        Where the checkpoint is kept, and where to train.
+    workers
+        Processes that draw batches ahead, which does not change them; with 0 this one draws its own.
 
     Returns
     -------
-    The networks, on the CPU.
+    The network with averaged weights (EMA), on the CPU.
 
     Raises
     ------
     MrharmonyError
-        If a checkpoint is damaged or of another training.
+        If the checkpoint is damaged or of another training.
     """
-    from mrharmony.networks.diffusion.prompts import PromptEncoder  # noqa: PLC0415 - takes seconds to import
-
-    device = choose_device("cpu" if only_cpu else "auto")
     torch.manual_seed(settings.seed)
-    autoencoder = build_autoencoder(settings.autoencoder).to(device)
-    loss = autoencoder_loss(autoencoder)
-    train_stage("autoencoder", autoencoder, loss, data, settings.autoencoder_stage, settings, directory)
-    autoencoder.requires_grad_(False).eval()
-    _scale_latents(autoencoder, data, settings)
-
-    torch.manual_seed(settings.seed + 1)
-    size = Grid.working(settings.working_zoom).shape[0] // shrink_factor(autoencoder)
-    denoiser = build_denoiser(settings.denoiser, settings.autoencoder.latent_channels, size)
-    prompts = PromptEncoder(
-        [NO_PROMPT, *data.prompts], settings.denoiser.prompt_tokens, settings.denoiser.token_size
+    network = ReferenceNetwork(len(settings.references), settings.channels).to(device).train()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=1e-4)
+    plan = cosine_plan(settings.steps, settings.learning_rate, settings.ema_decay, settings.checkpoint_every)
+    training = Training(directory / f"{NAME}.safetensors", network, optimizer, network.parameters(), plan)
+    batches = DataLoader(
+        _Batches(data, settings),
+        batch_size=None,
+        sampler=range(training.finished, settings.steps),
+        num_workers=workers,
+        multiprocessing_context="fork" if workers else None,  # which shares the heads' gigabytes
+        collate_fn=lambda batch: batch,
     )
-    both = torch.nn.ModuleDict({"denoiser": denoiser, "prompts": prompts}).to(device)
-    loss = denoiser_loss(autoencoder, denoiser, prompts, settings)
-    train_stage("denoiser", both, loss, data, settings.denoiser_stage, settings, directory)
-    both.requires_grad_(False).eval()
-    return TrainedNetworks(autoencoder.cpu(), denoiser.cpu(), prompts.cpu())
+    for _, batch in zip(training.steps("training the network"), batches, strict=True):
+        reference_loss(network, batch.to(device)).backward()  # type: ignore[no-untyped-call]
+        clip_gradients(network)
+        training.update()
+    return network.requires_grad_(False).eval().cpu()
 
 
-def train_stage(
-    name: str,
-    module: torch.nn.Module,
-    loss: Loss,
-    data: SliceData,
-    stage: StageSettings,
-    settings: TrainingSettings,
-    directory: Path,
-) -> None:
-    """Train a module from the last checkpoint to the last step, and leave averaged weights (EMA) in it.
-
-    The randomness of the stage, its checkpoint and its TensorBoard logs in `directory` go by its name. The
-    module is trained on the device where it is.
-    """
-    from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - takes seconds to import
-
-    device = next(module.parameters()).device
-    optimizer = torch.optim.AdamW(module.train().parameters(), lr=stage.learning_rate, weight_decay=1e-4)
-    plan = cosine_plan(stage.steps, stage.learning_rate, stage.ema_decay, settings.checkpoint_every)
-    training = Training(directory / f"{name}.safetensors", module, optimizer, module.parameters(), plan)
-    with SummaryWriter(directory / "logs") as log:
-        for step in training.steps(f"training the {name}"):
-            generator = step_generator(settings.seed, name, step)
-            value = loss(data.batch(stage.batch, generator).to(device), generator)
-            value.backward()  # type: ignore[no-untyped-call]
-            clip_gradients(module)
-            training.update()
-            if step % LOG_EVERY == 0:
-                log.add_scalar(f"{name}/loss", float(value.detach()), step)
+def reference_loss(network: ReferenceNetwork, batch: ReferenceBatch) -> Tensor:
+    """Return the mean squared error in the brain, which the expected contrasts minimise."""
+    inside = (batch.truths > 0).float()
+    contrasts: Tensor = network(batch.slices, batch.coordinates)
+    return ((contrasts - batch.truths).square() * inside).sum() / inside.sum()
 
 
-def autoencoder_loss(autoencoder: AutoencoderKL) -> Loss:
-    """Return the loss of the first stage: absolute error and a light pull of the posterior to a normal."""
+@dataclass(frozen=True)
+class _Batches(Dataset[ReferenceBatch]):
+    """The batch of every step."""
 
-    def loss(batch: SliceBatch, generator: torch.Generator) -> torch.Tensor:
-        del generator
-        slices = (torch.cat([batch.images, batch.structures]) - INTENSITY_CENTRE) / INTENSITY_RANGE
-        posterior = autoencoder.encode(slices).latent_dist
-        restored = autoencoder.decode(posterior.mode()).sample
-        pull: torch.Tensor = POSTERIOR_WEIGHT * posterior.kl().mean()
-        return F.l1_loss(restored.float(), slices) + pull
+    data: ReferenceSlices
+    settings: SynthesisSettings
 
-    return loss
-
-
-def denoiser_loss(
-    autoencoder: AutoencoderKL,
-    denoiser: UNet2DConditionModel,
-    prompts: PromptEncoder,
-    settings: TrainingSettings,
-) -> Loss:
-    """Return the loss of the second stage: squared error of v (Salimans & Ho 2022, section 4)."""
-    scheduler = build_scheduler()
-
-    def loss(batch: SliceBatch, generator: torch.Generator) -> torch.Tensor:
-        with torch.no_grad():
-            clean, structure = encode(autoencoder, batch.images), encode(autoencoder, batch.structures)
-        count = len(clean)
-        keep = draw_kept(count, settings.structure_dropout, generator).to(clean)[:, None, None, None]
-        rows = prompts.rows(batch.prompts) * draw_kept(count, settings.prompt_dropout, generator)
-        tokens = prompts(rows.to(clean.device), batch.positions)
-        times = draw_times(count, settings.pure_noise_share, scheduler, generator)
-        return velocity_error(denoiser, scheduler, clean, structure * keep, tokens, times, generator)
-
-    return loss
-
-
-def velocity_error(
-    denoiser: UNet2DConditionModel,
-    scheduler: DDIMScheduler,
-    clean: torch.Tensor,
-    structure: torch.Tensor,
-    tokens: torch.Tensor,
-    times: torch.Tensor,
-    generator: torch.Generator,
-) -> torch.Tensor:
-    """Return the mean squared error of v where fresh noise hides clean latents up to the given times (n,)."""
-    times = times.to(clean.device)
-    noise = torch.randn(clean.shape, generator=generator).to(clean)
-    noisy = scheduler.add_noise(clean, noise, times)
-    predicted = predict_velocity(denoiser, noisy, structure, times, tokens)
-    error: torch.Tensor = F.mse_loss(predicted.float(), scheduler.get_velocity(clean, noise, times).float())
-    return error
-
-
-def draw_times(
-    count: int, pure_noise_share: float, scheduler: DDIMScheduler, generator: torch.Generator
-) -> torch.Tensor:
-    """Draw training times (count,): a share at pure noise, where sampling starts, the rest uniform."""
-    last = scheduler.config.num_train_timesteps - 1
-    uniform = torch.randint(0, last + 1, (count,), generator=generator)
-    pure = torch.rand(count, generator=generator) < pure_noise_share
-    return torch.where(pure, torch.full_like(uniform, last), uniform)
-
-
-def draw_kept(count: int, dropout: float, generator: torch.Generator) -> torch.Tensor:
-    """Draw which slices keep their condition: 1, or 0 for the share `dropout`; shape (count,)."""
-    return (torch.rand(count, generator=generator) >= dropout).long()
-
-
-@torch.no_grad()
-def _scale_latents(autoencoder: AutoencoderKL, data: SliceData, settings: TrainingSettings) -> None:
-    """Set the scaling factor that gives latents standard deviation 1 (Rombach et al. 2022, appendix G)."""
-    generator = torch.Generator().manual_seed(settings.seed)
-    batches = [data.batch(settings.denoiser_stage.batch, generator) for _ in range(BATCHES_TO_SCALE)]
-    latents = torch.cat([encode(autoencoder, batch.images.to(autoencoder.device)) for batch in batches])
-    autoencoder.register_to_config(scaling_factor=float(1.0 / latents.std()))
+    def __getitem__(self, step: int) -> ReferenceBatch:
+        return self.data.batch(self.settings.batch, step_generator(self.settings.seed, NAME, step))

@@ -19,14 +19,14 @@ from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
 from mrharmony.core.tensors import open_tensors, save_tensors
 from mrharmony.core.volume import FloatArray
-from mrharmony.networks.diffusion.data import (
+from mrharmony.networks.compact.data import (
     SMALLEST_SLICE,
     apply_structure_contrast,
     draw_structure_contrast,
     numpy_generator,
 )
-from mrharmony.networks.diffusion.schedule import sampling_times, steps_along
-from mrharmony.networks.diffusion.translation import image_noise
+from mrharmony.networks.compact.schedule import sampling_times, steps_along
+from mrharmony.networks.compact.translation import image_noise
 from mrharmony.networks.settings import NO_PROMPT, DreamBoothSettings
 from mrharmony.networks.stable.model import StableDiffusion
 

@@ -24,9 +24,9 @@ from transformers.utils import logging as transformers_logging
 
 from mrharmony.core.atomic import write_json
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.networks.diffusion.model import CARD, ModelCard, read_card
-from mrharmony.networks.diffusion.schedule import NoiseSchedule
-from mrharmony.networks.diffusion.translation import WHITE
+from mrharmony.networks.compact.model import CARD, ModelCard, read_card
+from mrharmony.networks.compact.schedule import NoiseSchedule
+from mrharmony.networks.compact.translation import WHITE
 
 PIXEL_MULTIPLE = 8  # the U-Net's own halvings pad themselves
 NETWORKS: dict[str, Any] = {"text_encoder": CLIPTextModel, "vae": AutoencoderKL, "unet": UNet2DConditionModel}

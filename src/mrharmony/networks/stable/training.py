@@ -16,8 +16,8 @@ import torch
 from accelerate import Accelerator
 
 from mrharmony.core.atomic import staged
-from mrharmony.networks.diffusion.schedule import NoiseSchedule
-from mrharmony.networks.diffusion.translation import WHITE, TranslationSettings, translate_slices
+from mrharmony.networks.compact.schedule import NoiseSchedule
+from mrharmony.networks.compact.translation import WHITE, TranslationSettings, translate_slices
 from mrharmony.networks.settings import NO_PROMPT, DreamBoothSettings
 from mrharmony.networks.stable.adapting import Adaptation, adapt, add_tokens, parameter_groups, widen
 from mrharmony.networks.stable.data import SliceSet, class_picture_files, load_picture

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from mrharmony.core.volume import FloatArray
-from mrharmony.networks.diffusion.sampling import slice_positions
+from mrharmony.networks.compact.sampling import slice_positions
 from mrharmony.simulate.anatomy import Anatomy
 from mrharmony.simulate.random_physics import random_scanner
 from mrharmony.simulate.scanner import Scanner

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import BoolArray, FloatArray
-from mrharmony.networks.reference.network import ReferenceNetwork, slice_coordinates
+from mrharmony.networks.diffusion.network import ReferenceNetwork, slice_coordinates
 
 _AT_ONCE = 8  # slices: more are no quicker on a CPU
 _Array = NDArray[np.float64]

@@ -24,16 +24,16 @@ from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
 from mrharmony.core.tensors import open_tensors, save_tensors
 from mrharmony.core.volume import Volume
-from mrharmony.networks.diffusion.data import SliceBatch, SliceData
-from mrharmony.networks.diffusion.model import LatentModel
-from mrharmony.networks.diffusion.sampling import (
+from mrharmony.networks.compact.data import SliceBatch, SliceData
+from mrharmony.networks.compact.model import LatentModel
+from mrharmony.networks.compact.sampling import (
     EncodedBrain,
     SamplingSettings,
     encode_brain,
     sample_contrast,
     sample_latents,
 )
-from mrharmony.networks.diffusion.training import (
+from mrharmony.networks.compact.training import (
     Loss,
     TrainedNetworks,
     draw_kept,
@@ -52,7 +52,7 @@ from mrharmony.networks.settings import (
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
 
-    from mrharmony.networks.diffusion.prompts import PromptEncoder
+    from mrharmony.networks.compact.prompts import PromptEncoder
 
 SLICES_TO_COMPARE = 16  # of each new domain, with the contrasts of all known ones
 EMA_DECAY = 0.99
@@ -236,7 +236,7 @@ def extended_prompts(known: PromptEncoder, nearest: dict[str, str]) -> PromptEnc
 
 def settled_prompts(extended: PromptEncoder) -> PromptEncoder:
     """Return an encoder of `extended_prompts`, trained, as an ordinary one."""
-    from mrharmony.networks.diffusion.prompts import PromptEncoder  # noqa: PLC0415 - takes seconds to import
+    from mrharmony.networks.compact.prompts import PromptEncoder  # noqa: PLC0415 - takes seconds to import
 
     weight = extended.embedding.weight.detach().clone()
     rest = {n: v for n, v in extended.state_dict().items() if not n.startswith("embedding.")}

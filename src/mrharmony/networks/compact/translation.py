@@ -17,14 +17,14 @@ from skimage.metrics import structural_similarity
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
 from mrharmony.core.volume import FloatArray, Volume
-from mrharmony.networks.diffusion.sampling import (
+from mrharmony.networks.compact.sampling import (
     SLICES_AT_ONCE,
     Condition,
     PictureModel,
     guided,
     slice_positions,
 )
-from mrharmony.networks.diffusion.schedule import sampling_times, steps_along
+from mrharmony.networks.compact.schedule import sampling_times, steps_along
 from mrharmony.networks.settings import NO_PROMPT, Settings, parse_settings
 
 WHITE = 1.25  # canonical units: white in a picture; brains end at about 1.1

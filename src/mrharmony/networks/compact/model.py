@@ -21,15 +21,15 @@ from pydantic import Field, ValidationError
 from mrharmony.core.domain import Domain, same_name
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.hashing import file_sha256
-from mrharmony.networks.diffusion.networks import decode, encode, predict_velocity
-from mrharmony.networks.diffusion.schedule import NoiseSchedule
+from mrharmony.networks.compact.networks import decode, encode, predict_velocity
+from mrharmony.networks.compact.schedule import NoiseSchedule
 from mrharmony.networks.settings import AdaptationSettings, DreamBoothSettings, Settings, TrainingSettings
 from mrharmony.space.grid import Grid
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 
-    from mrharmony.networks.diffusion.prompts import PromptEncoder
+    from mrharmony.networks.compact.prompts import PromptEncoder
 
 CARD = "mrharmony.json"
 STATISTICS = "statistics.safetensors"  # population statistics of the domains, for the classical methods
@@ -229,7 +229,7 @@ def load_model(directory: Path) -> LatentModel:
 def _read_parts(directory: Path, card: ModelCard) -> LatentModel:
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel  # noqa: PLC0415 - takes seconds to import
 
-    from mrharmony.networks.diffusion.prompts import PromptEncoder  # noqa: PLC0415 - takes seconds to import
+    from mrharmony.networks.compact.prompts import PromptEncoder  # noqa: PLC0415 - takes seconds to import
 
     kinds = {"vae": AutoencoderKL, "unet": UNet2DConditionModel, "prompts": PromptEncoder}
     networks = {

@@ -14,8 +14,8 @@ from pydantic import Field, ValidationError, model_validator
 from mrharmony.core.domain import Domain
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import Volume
-from mrharmony.networks.diffusion.model import LatentModel
-from mrharmony.networks.diffusion.schedule import NoiseSchedule, sampling_times, steps_along
+from mrharmony.networks.compact.model import LatentModel
+from mrharmony.networks.compact.schedule import NoiseSchedule, sampling_times, steps_along
 from mrharmony.networks.settings import NO_PROMPT, Settings
 
 GREATEST_WEIGHT = 100.0  # the paper's guidance scale

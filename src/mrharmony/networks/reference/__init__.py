@@ -1,1 +1,0 @@
-"""A network that predicts how a head appears on reference scanners."""
