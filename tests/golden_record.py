@@ -58,9 +58,9 @@ SIMPLE = (
         "n4-histogram",
         "population",
     ),
-    *("regional", "regional-scan", "spectrum", "combat", "synthesis"),
+    *("regional", "regional-scan", "spectrum", "combat", "diffusion"),
 )
-SHIPPED = ("none", "histogram", "population", "regional", "regional-scan", "synthesis", "diffusion")
+SHIPPED = ("none", "histogram", "population", "regional", "regional-scan", "diffusion")
 SETTINGS = {
     "cyclegan.yaml": "{channels: 4, blocks: 0, discriminator_channels: 4, steps: 3}",
     "img2img.yaml": "{strength: 0.2, num_inference_steps: 5}",
@@ -218,8 +218,8 @@ def ways(inputs: Path) -> Iterator[tuple[str, tuple[object, ...]]]:
                 yield f"shipped/{method}/from", (*common, "--from", head.shipped[0])
         common = (scan, *prepared, "--to", head.shipped[1])
         yield "shipped/img2img/unknown", (*common, "--method", "img2img", *few)
-        yield "shipped/synthesis/detail", (*common, "--detail")
-        yield "shipped/synthesis/head", (*common, "--extent", "head")
+        yield "shipped/diffusion/detail", (*common, "--detail")
+        yield "shipped/diffusion/head", (*common, "--extent", "head")
         yield "shipped/histogram/head", (*common, "--extent", "head", "--method", "histogram")
     yield from single_ways(inputs)
 
@@ -235,8 +235,8 @@ def single_ways(inputs: Path) -> Iterator[tuple[str, tuple[object, ...]]]:
     yield "shipped/diffusion/ddib", (*common, *ddib)
     weights = ("--method", "diffusion", "--prompt-weight", 1.5, "--input-weight", 0.5)
     yield "shipped/diffusion/from-weights", (*common, *weights, "--from", source)
-    yield "shipped/synthesis/own", (scan, *prepared, "--from", source, "--to", source)
-    yield "shipped/synthesis/uncertainty", (*common, "--uncertainty", "--seed", 3)
+    yield "shipped/diffusion/own", (scan, *prepared, "--from", source, "--to", source)
+    yield "shipped/diffusion/uncertainty", (*common, "--uncertainty", "--seed", 3)
     locked = ("--method", "cyclegan", "--model", inputs / "fitted", "--lock")
     yield "fitted/cyclegan/lock", (scan, *prepared, *locked, "--from", "mprage3t", "--to", "spgr15t")
     latent = (scan, *prepared, "--model", inputs / "latent")
@@ -244,8 +244,8 @@ def single_ways(inputs: Path) -> Iterator[tuple[str, tuple[object, ...]]]:
     yield "latent/synthesis/unknown", (*latent, "--to", "spgr15t")
     adapted = (scan, *prepared, "--model", inputs / "adapted", "--to", "psr")
     yield "adapted/diffusion/unknown", (*adapted, "--method", "diffusion")
-    yield "adapted/synthesis/unknown", adapted
-    yield "raw/synthesis", (phantom, "--to", "NSK")
+    yield "adapted/diffusion/unknown", adapted
+    yield "raw/diffusion", (phantom, "--to", "NSK")
     mask = next((inputs / "prepared").rglob("sub-001_ses-mprage3t_desc-brain_mask.nii.gz"))
     yield "raw/masked-regional", (scan, "--to", "NSK", "--mask", mask, "--method", "regional")
 

@@ -109,7 +109,7 @@ def test_harmonizing_keeps_the_grid_and_leaves_the_evidence(run, scan: Path, tmp
     note = json.loads(result.with_name(result.name.replace(".nii.gz", ".json")).read_text())
     assert note["Target"] == "NSK"
     assert note["Source"] is None
-    assert note["Method"] == "synthesis"
+    assert note["Method"] == "diffusion"
     assert len(note["ModelSHA256"]) == 64
     assert note["SkullStripped"] is True
     assert (result.parent / note["Sources"][0]).samefile(scan)
@@ -307,29 +307,11 @@ def test_the_papers_way_runs_on_the_shipped_model(run, scan: Path, tmp_path: Pat
     assert np.isfinite(made.get_fdata()).all()
 
 
-def test_the_weights_of_prompt_and_input_are_written_beside_the_scan(run, scan: Path, tmp_path: Path):
-    image = nib.load(scan)
-    nib.save(
-        nib.Nifti1Image((image.get_fdata() > 0).astype(np.uint8), image.affine), tmp_path / "mask.nii.gz"
-    )
-    options = ("--method", "diffusion", "--prompt-weight", 0.5, "--mask", tmp_path / "mask.nii.gz")
-    assert run("harmonize", scan, "--to", "NSK", "--output", tmp_path / "out.nii.gz", *options)[0] == 0
-    assert np.isfinite(nib.load(tmp_path / "out.nii.gz").get_fdata()).all()
-    note = json.loads((tmp_path / "out.json").read_text())["Sampling"]
-    assert (note["prompt_weight"], note["input_weight"], note["ddib"]) == (0.5, 1, False)
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (("--translation", "paper"), "--method img2img"),
         (("--method", "img2img", "--translation", "nowhere.yaml"), "no such file"),
-        (("--method", "img2img", "--translation", "ddib", "--from", "LA"), "--method diffusion"),
-        (("--method", "diffusion", "--translation", "ddib"), "--from"),
-        (("--method", "diffusion", "--translation", "ddib", "--from", "LA", "--steps", 1), "2 steps or more"),
-        (("--method", "diffusion", "--prompt-weight", "nan"), "--prompt-weight"),
-        (("--method", "diffusion", "--input-weight", 101), "--input-weight"),
-        (("--method", "synthesis", "--input-weight", 2), "--method diffusion"),
     ],
 )
 def test_settings_of_pictures_that_do_not_fit_are_refused(run, scan: Path, tmp_path: Path, options, message):

@@ -19,7 +19,7 @@ def small_demo(tmp_path_factory: pytest.TempPathFactory) -> demo.DemoResult:
 
 
 def test_ours_beats_nothing_and_histogram_matching(small_demo: demo.DemoResult):
-    ours = small_demo.mean("synthesis", "psnr")
+    ours = small_demo.mean("diffusion", "psnr")
     assert ours > small_demo.mean("none", "psnr") + 3
     assert ours > small_demo.mean("histogram", "psnr")
 

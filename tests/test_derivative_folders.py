@@ -178,7 +178,7 @@ def test_an_examination_that_cannot_be_converted_leaves_the_others_done(run, sca
 
 def test_training_where_no_label_fits_says_so(run, study: Path, tmp_path: Path):
     (study / "participants.tsv").write_text("participant_id\tsite\n007\tHere\n")
-    status, _, errors = run("train", study, "--method", "synthesis", "--output", tmp_path / "model")
+    status, _, errors = run("train", study, "--method", "diffusion", "--output", tmp_path / "model")
     assert status == 2
     assert "no scan has a domain in the column site" in errors
     assert "does not list" in errors or "labels" in errors

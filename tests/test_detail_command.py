@@ -76,7 +76,7 @@ def test_a_model_without_detail_refuses_with_a_remedy(run, scan: Path, without_d
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [(("--method", "histogram"), "--method synthesis"), (("--extent", "head"), "--extent head")],
+    [(("--method", "histogram"), "--method diffusion"), (("--extent", "head"), "--extent head")],
 )
 def test_detail_with_what_cannot_have_it_is_refused(run, scan: Path, tmp_path: Path, options, message):
     arguments = ("harmonize", scan, "--to", "NSK", "--output", tmp_path / "out", "--detail")

@@ -11,7 +11,7 @@ from mrharmony.core.domain import Domain
 from mrharmony.core.volume import FloatArray
 from mrharmony.evaluate.paired import peak_ratio
 from mrharmony.jobs.brains import prepare_brains
-from mrharmony.methods.synthesis import SynthesisHarmonizer, load_synthesis
+from mrharmony.methods.diffusion import DiffusionHarmonizer, load_diffusion
 from mrharmony.preparation.pipeline import prepare_scan
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.scans.bids import BidsIndex, shuffle_key
@@ -148,10 +148,10 @@ def seen(head: Anatomy, scanner: Scanner, seed: Sequence[int]) -> PreparedScan:
     return prepare_scan(scan_head(head, scanner, rng), brain_mask=head.brain_mask)
 
 
-def shipped_synthesis() -> SynthesisHarmonizer:
+def shipped_method() -> DiffusionHarmonizer:
     """Return the default method of the shipped model."""
     model = shipped_model()
-    return load_synthesis(model)
+    return load_diffusion(model)
 
 
 def domain(name: str) -> Domain:

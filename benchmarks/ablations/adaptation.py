@@ -25,8 +25,8 @@ from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
 from mrharmony.domains.statistics import fit_statistics
 from mrharmony.evaluate.bootstrap import bootstrap_estimate, bootstrap_interval
+from mrharmony.methods.diffusion import DiffusionHarmonizer, fit_diffusion, load_diffusion
 from mrharmony.methods.rendering import truth_fitted
-from mrharmony.methods.synthesis import SynthesisHarmonizer, fit_synthesis, load_synthesis
 from mrharmony.methods.tone_curves import ClassicalHarmonizer
 from mrharmony.networks.diffusion.network import reference_names
 from mrharmony.preparation.canonical import brain_on_grid
@@ -40,9 +40,9 @@ TESTED_ON = 24  # the first of those whose anatomies are tested
 KNOWN = 4  # scanners that a test head goes to beside the new ones
 COUNTS = (10, 1)
 TRAINED = 0  # scans, of a direction between known scanners
-METHODS = ("synthesis", "regional", "histogram")
+METHODS = ("diffusion", "regional", "histogram")
 Row = dict[str, Any]
-Kit = dict[str, SynthesisHarmonizer | ClassicalHarmonizer]
+Kit = dict[str, DiffusionHarmonizer | ClassicalHarmonizer]
 
 
 def main() -> None:
@@ -75,17 +75,17 @@ def learn(bids_dir: Path, site: str, scanners: Sequence[Scanner], cache: Path, o
         one = scanners.index(scanner) % len(brains)
         for count, chosen in ((10, brains), (1, brains[one : one + 1])):
             own = {scanner.name: chosen}
-            fit_synthesis(own, fit_statistics(own)).save(out / f"{scanner.name}-{count}")
+            fit_diffusion(own, fit_statistics(own)).save(out / f"{scanner.name}-{count}")
 
 
 def kit(scanners: Sequence[Scanner], count: int, fitted: Path) -> Kit:
     """Return the methods of the shipped model, with the new scanners as learned from so many scans."""
     folders = [fitted / f"{scanner.name}-{count}" for scanner in scanners] if count else []
-    parts = [load_synthesis(f) for f in (shipped_model(), *folders)]
+    parts = [load_diffusion(f) for f in (shipped_model(), *folders)]
     statistics = {name: own for part in parts for name, own in part.statistics.items()}
     contrast_models = {name: own for part in parts for name, own in part.contrast_models.items()}
     return {
-        "synthesis": SynthesisHarmonizer(statistics, contrast_models),
+        "diffusion": DiffusionHarmonizer(statistics, contrast_models),
         "regional": ClassicalHarmonizer("regional", statistics),
         "histogram": ClassicalHarmonizer("histogram", statistics),
     }
@@ -150,7 +150,7 @@ def figures(rows: Sequence[Row], toward: bool, method: str, count: int) -> Row:
     trained = [row for row in rows if row["toward"] == toward and not row["new"]]
     chosen = [row for row in rows if row["toward"] == toward and row["new"]] if count else trained
     made, nothing, best = (by_head(chosen, key) for key in (f"{method} {count}", "none", "ceiling"))
-    known, before, most = (by_head(trained, key) for key in (f"synthesis {TRAINED}", "none", "ceiling"))
+    known, before, most = (by_head(trained, key) for key in (f"diffusion {TRAINED}", "none", "ceiling"))
 
     def share(heads: NDArray[np.intp]) -> float:
         return float((made - nothing)[heads].mean() / (known - before)[heads].mean())

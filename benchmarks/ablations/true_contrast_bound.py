@@ -26,7 +26,7 @@ from mrharmony.domains.contrast import fit_contrast_models
 from mrharmony.domains.statistics import fit_statistics
 from mrharmony.lock.fit import fit_bilateral_grid
 from mrharmony.lock.gain_prior import fit_lock
-from mrharmony.methods.synthesis import LOCK, SynthesisHarmonizer
+from mrharmony.methods.diffusion import LOCK, DiffusionHarmonizer
 from mrharmony.methods.tone_curves import ClassicalHarmonizer
 from mrharmony.preparation.canonical import brain_on_grid
 from mrharmony.preparation.prepared import PreparedScan
@@ -38,7 +38,7 @@ from mrharmony.space.intensity import intensity_scale
 SEED = 6
 SCANNERS = ("mprage-3t", "mprage-3t-soft", "spgr-1.5t", "mprage-1.5t", "spgr-3t", "irspgr-3t")
 FITTING, TESTED = 4, 3  # heads
-Methods = tuple[SynthesisHarmonizer, ClassicalHarmonizer]
+Methods = tuple[DiffusionHarmonizer, ClassicalHarmonizer]
 
 
 def main() -> None:
@@ -52,7 +52,7 @@ def main() -> None:
     ]
     brains = {name: [brain_on_grid(scan[name]) for scan in scans[:FITTING]] for name in SCANNERS}
     statistics = fit_statistics(brains)
-    ours = SynthesisHarmonizer(statistics, fit_contrast_models(brains))
+    ours = DiffusionHarmonizer(statistics, fit_contrast_models(brains))
     methods = ours, ClassicalHarmonizer("regional", statistics, "brain")
     rows = []
     for number in track(places[FITTING:], "harmonizing"):

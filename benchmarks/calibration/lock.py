@@ -3,7 +3,7 @@
 python -m benchmarks.calibration.lock BIDS_DIR --domain HH [--heads 8]
 
 Virtual people on real anatomies that trained nothing and test nothing go to known scanners and to a random
-one, and are prepared as any scan. The lock is fitted as `synthesis` does, to the shipped model's synthesized
+one, and are prepared as any scan. The lock is fitted as `diffusion` does, to the shipped model's synthesized
 contrasts, with each of the settings below, and the results are compared with the true scans.
 """
 
@@ -29,7 +29,7 @@ from mrharmony.lock.bilateral_grid import BilateralGrid
 from mrharmony.lock.bounds import LockSettings
 from mrharmony.lock.fit import fit_bilateral_grid
 from mrharmony.lock.gain_prior import fit_lock
-from mrharmony.methods.synthesis import RELATIVE_SHARE
+from mrharmony.methods.diffusion import RELATIVE_SHARE
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.simulate.anatomy import Anatomy
 from mrharmony.simulate.random_physics import random_scanner
@@ -128,7 +128,7 @@ class Fit:
     plain: bool
 
     def __call__(self, scan: Seen, source: str, target: str) -> FloatArray:
-        """Return a scan through the lock, as `synthesis` fits it; a random scanner is an unknown source."""
+        """Return a scan through the lock, as `diffusion` fits it; a random scanner is an unknown source."""
         contrasts = scan.contrasts
         wanted = self.contrast_models[target].contrast(contrasts)
         transform = self._fitted(contrasts.positions, contrasts.intensities, wanted)

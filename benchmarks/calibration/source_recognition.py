@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks._shared.command import on_one_thread
-from benchmarks._shared.heads import People, psnr, seen, shipped_synthesis, spread
+from benchmarks._shared.heads import People, psnr, seen, shipped_method, spread
 from benchmarks._shared.records import kept
 from benchmarks._shared.reports import Report, save
 from mrharmony.core.progress import track
 from mrharmony.core.volume import FloatArray
 from mrharmony.domains.contrast import scan_contrasts
 from mrharmony.lock.gain_prior import fit_lock
-from mrharmony.methods.synthesis import SynthesisHarmonizer
+from mrharmony.methods.diffusion import DiffusionHarmonizer
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.simulate.random_physics import random_scanner
 from mrharmony.simulate.scanner import load_scanners
@@ -37,7 +37,7 @@ Record = dict[str, Any]
 
 def main() -> None:
     asked = on_one_thread(__doc__, "bids_dir", domain=str, heads=8)
-    harmonizer = shipped_synthesis()
+    harmonizer = shipped_method()
     people = People.of(asked.bids_dir, asked.domain, range(asked.heads), asked.brains, SEED)
     cases = [
         kept(asked.work / "cases" / f"{number:02d}.json", partial(case, harmonizer, people, number))
@@ -48,7 +48,7 @@ def main() -> None:
     save(asked, report(record, asked.command), record)
 
 
-def case(harmonizer: SynthesisHarmonizer, people: People, number: int) -> Record:
+def case(harmonizer: DiffusionHarmonizer, people: People, number: int) -> Record:
     """Return what came of a head's scans."""
     rng, head = np.random.default_rng([SEED, number, 1]), people[number]
     scanners = load_scanners()
@@ -61,7 +61,7 @@ def case(harmonizer: SynthesisHarmonizer, people: People, number: int) -> Record
 
 
 def scored(
-    harmonizer: SynthesisHarmonizer, scan: PreparedScan, source: str, truths: dict[str, FloatArray]
+    harmonizer: DiffusionHarmonizer, scan: PreparedScan, source: str, truths: dict[str, FloatArray]
 ) -> Record:
     """Return the distance of a scan to every domain, and its PSNR toward each target by relative share."""
     contrasts, contrast_models = scan_contrasts(scan), harmonizer.contrast_models

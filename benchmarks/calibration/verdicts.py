@@ -3,7 +3,7 @@
 python -m benchmarks.calibration.verdicts BIDS_DIR --domain HH [--heads 10]
 
 Sound: virtual people on real anatomies that no result is reported on, seen by known, unknown and random
-scanners, and real scans of every site of BIDS_DIR; harmonized by synthesis and by regional curves. Planted
+scanners, and real scans of every site of BIDS_DIR; harmonized by the default method and regional curves. Planted
 faults: what a method may commit (planted_faults.py), a mask, an alignment, a target or a source that is
 wrong. Half of the subjects, scanners and targets set the thresholds, the others check them.
 """
@@ -25,7 +25,7 @@ from benchmarks._shared.heads import (
     domain,
     scanners_of,
     seen,
-    shipped_synthesis,
+    shipped_method,
     targets_of,
 )
 from benchmarks._shared.records import kept
@@ -37,8 +37,8 @@ from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
 from mrharmony.core.volume import BoolArray, FloatArray
 from mrharmony.evidence.drift import Evidence, evidence
+from mrharmony.methods.diffusion import DiffusionHarmonizer
 from mrharmony.methods.protocol import HarmonizedVolume
-from mrharmony.methods.synthesis import SynthesisHarmonizer
 from mrharmony.methods.tone_curves import ClassicalHarmonizer
 from mrharmony.preparation.pipeline import prepare_scan
 from mrharmony.preparation.prepared import PreparedScan
@@ -51,16 +51,16 @@ REAL_TARGETS = ("NSK", "LA", "mprage-3t")
 REAL_SCANS = 3  # of a site at most
 TARGETS = 2  # of a virtual scan
 Case = dict[str, Any]
-Methods = tuple[SynthesisHarmonizer, ClassicalHarmonizer]
+Methods = tuple[DiffusionHarmonizer, ClassicalHarmonizer]
 
 
 def main() -> None:
     asked = on_one_thread(__doc__, "bids_dir", domain=str, heads=10)
-    synthesis = shipped_synthesis()
-    methods = synthesis, ClassicalHarmonizer("regional", synthesis.statistics)
+    shipped = shipped_method()
+    methods = shipped, ClassicalHarmonizer("regional", shipped.statistics)
     heads = DevelopmentHeads.on_training_subjects(asked.bids_dir, asked.domain, asked.brains)
     jobs: dict[str, Callable[[], Iterator[Case]]] = {
-        f"real-{scan.path.name.split('_')[0]}": partial(real_cases, synthesis, scan, number)
+        f"real-{scan.path.name.split('_')[0]}": partial(real_cases, shipped, scan, number)
         for number, scan in enumerate(some_scans(asked.bids_dir))
     }
     numbers = heads.in_turn()[: asked.heads]
@@ -101,7 +101,7 @@ def virtual_cases(methods: Methods, heads: DevelopmentHeads, number: int) -> Ite
 
 
 def sound_cases(
-    methods: Sequence[SynthesisHarmonizer | ClassicalHarmonizer], scan: PreparedScan, about: Case
+    methods: Sequence[DiffusionHarmonizer | ClassicalHarmonizer], scan: PreparedScan, about: Case
 ) -> Iterator[Case]:
     """Yield the figures of every sound way from a scan to its target."""
     source, target = about["source"], about["target"]
@@ -113,7 +113,7 @@ def sound_cases(
 
 
 def faults(
-    method: SynthesisHarmonizer, head: Anatomy, output: SoundOutput, targets: Sequence[str]
+    method: DiffusionHarmonizer, head: Anatomy, output: SoundOutput, targets: Sequence[str]
 ) -> Iterator[tuple[str, Evidence]]:
     """Yield the evidence for faulty harmonizations."""
     scan = output.scan
@@ -143,7 +143,7 @@ def wrong_preparations(scan: PreparedScan) -> Iterator[tuple[str, Callable[[], P
 
 
 def outcome(
-    method: SynthesisHarmonizer, scanned: Callable[[], PreparedScan], target: str, own: Collection[str]
+    method: DiffusionHarmonizer, scanned: Callable[[], PreparedScan], target: str, own: Collection[str]
 ) -> Case:
     """Return the figures of a scan that may be refused before; `own` are findings of the sound scan too."""
     try:
@@ -155,7 +155,7 @@ def outcome(
     return found | {"codes": sorted({*found["codes"], *warned} - set(own))}
 
 
-def real_cases(method: SynthesisHarmonizer, scan: BidsScan, number: int) -> Iterator[Case]:
+def real_cases(method: DiffusionHarmonizer, scan: BidsScan, number: int) -> Iterator[Case]:
     """Yield the figures of a real scan, sound and with the whole head for its brain."""
     volume = read_scan(scan.path).volume
     prepared = prepare_scan(volume)
@@ -183,7 +183,7 @@ def some_scans(bids_dir: Path) -> list[BidsScan]:
     return [scan for site in index.domains for scan in [s for s in ordered if s.domain == site][:REAL_SCANS]]
 
 
-def evidence_of(method: SynthesisHarmonizer, scan: PreparedScan, output: FloatArray, target: str) -> Evidence:
+def evidence_of(method: DiffusionHarmonizer, scan: PreparedScan, output: FloatArray, target: str) -> Evidence:
     """Return the evidence for an output in canonical units."""
     inside = np.where(scan.brain_mask, output, 0)
     known = method.statistics[target]

@@ -22,7 +22,7 @@ from scipy.ndimage import distance_transform_edt
 from benchmarks._shared.command import on_one_thread
 from benchmarks._shared.heads import domain
 from benchmarks._shared.reports import Report, save
-from mrharmony.benchmark.contenders import CEILING, DIFFUSION, open_contender
+from mrharmony.benchmark.contenders import CEILING, OURS
 from mrharmony.benchmark.folder import BenchmarkFolder
 from mrharmony.benchmark.harmonizing import FITTED
 from mrharmony.benchmark.plan import BenchmarkPlan, BenchmarkScan, make_plan
@@ -31,11 +31,11 @@ from mrharmony.core.progress import track
 from mrharmony.core.volume import FloatArray
 from mrharmony.evaluate.bootstrap import bootstrap_estimate, bootstrap_interval
 from mrharmony.jobs.brains import ScanFile, prepare_together
+from mrharmony.methods.registry import load_method
 from mrharmony.methods.rendering import truth_fitted
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.simulate.anatomy import LESION_LABEL
 from mrharmony.simulate.cohort_files import true_brain
-from mrharmony.weights import shipped_model
 
 Labels = NDArray[np.uint8]
 GREY, WHITE = 2, 3  # labels of the true tissues
@@ -106,9 +106,9 @@ def outputs(
     plan: BenchmarkPlan, folder: BenchmarkFolder, scan: PreparedScan, truth: FloatArray, source: str
 ) -> Iterator[tuple[str, FloatArray]]:
     """Yield each fitted method of the benchmark with a scan that it has brought to the target."""
-    for place in sorted(folder.fitted(0, DIFFUSION).parent.iterdir()):
-        if (place / FITTED).is_file() and place.name != DIFFUSION:
-            contender = open_contender(place.name, place, shipped_model(), plan.folds[0].known, seed=0)
+    for place in sorted(folder.fitted(0, OURS).parent.iterdir()):
+        if (place / FITTED).is_file():
+            contender = load_method(place.name, place)
             try:
                 yield place.name, contender.intensities(scan, domain(source), domain(plan.target))
             except MrharmonyError:  # it does not serve this direction, and its row has fewer heads

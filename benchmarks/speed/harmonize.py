@@ -22,7 +22,7 @@ from benchmarks._shared.reports import Report, save
 from mrharmony.core.workers import usable_cores
 
 SHAPE = (176, 256, 256)
-METHODS = ("none", "histogram", "regional-scan", "diffusion", "synthesis")
+METHODS = ("none", "histogram", "regional-scan", "diffusion")
 Row = dict[str, Any]
 
 

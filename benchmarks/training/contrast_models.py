@@ -6,7 +6,7 @@ Writes them into the shipped model, or into `--model`. A quarter of an hour on t
 """
 
 from benchmarks._shared.command import start
-from mrharmony.jobs.reference_training import refit_contrast_models
+from mrharmony.jobs.network_training import refit_contrast_models
 from mrharmony.weights import shipped_model
 
 

@@ -158,7 +158,7 @@ def test_parameters_are_those_of_the_constructor_and_a_clone_is_not_fitted(prepa
         fresh.harmonize(prepared_sites[0][0], target="A")
 
 
-@pytest.mark.parametrize("method", ["histogram", "synthesis"])
+@pytest.mark.parametrize("method", ["histogram", "diffusion"])
 def test_what_is_saved_is_loaded_again_and_serves_the_command_line(method, sites, run, tmp_path):
     images, domains = sites
     own = Harmonizer(method=method).fit(images, domains)

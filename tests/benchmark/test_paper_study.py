@@ -59,7 +59,7 @@ def model(brains: list[CanonicalBrain], tmp_path_factory: pytest.TempPathFactory
 def directory(
     model: LatentModel, brains: list[CanonicalBrain], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """The model on disk, with statistics: it knows `none` and `histogram`, not `synthesis`."""
+    """The model on disk, with statistics: it knows `none` and `histogram`, not `diffusion`."""
     folder = tmp_path_factory.mktemp("model") / "tiny"
     statistics = fit_statistics({name: [brain] for name, brain in zip(DOMAINS, brains, strict=True)})
     save_model(model, folder, lambda staging: save_statistics(staging / STATISTICS, statistics))
@@ -111,7 +111,7 @@ def evaluate(run, study: Path, directory: Path, nyul: Path, blind: Path):
         places = ("--model", directory, "--output", output)
         status, text, errors = run("evaluate", "paper", study, *ARGUMENTS, *FEW, *fitted, *places)
         assert status == 0, errors
-        assert "synthesis: left out." in errors
+        assert "diffusion: left out." in errors
         assert "zscore, spgr15t to mprage3t: left out. mprage3t: zscore does not know this domain." in errors
         return strict(text)
 

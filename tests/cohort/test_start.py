@@ -13,7 +13,7 @@ def test_opening_a_method_imports_nothing_slow():
         "import sys\n"
         "from mrharmony.jobs.harmonizing import harmonize_scan\n"
         "from mrharmony.jobs.opening import open_job\n"
-        "open_job(None, 'synthesis', None, 'NSK')\n"
+        "open_job(None, 'diffusion', None, 'NSK')\n"
         "print(*sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

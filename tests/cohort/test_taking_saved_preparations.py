@@ -238,7 +238,7 @@ def test_a_benchmark_notices_another_preparation(index: BidsIndex, saved: Path, 
 COMMANDS = {
     "train": ("train", "STUDY", "--output", "OUT"),
     "train a simple method": ("train", "STUDY", "--output", "OUT", "--method", "nyul"),
-    "train synthesis": ("train", "STUDY", "--output", "OUT", "--method", "synthesis"),
+    "train diffusion": ("train", "STUDY", "--output", "OUT", "--method", "diffusion"),
     "train cyclegan": (
         *("train", "STUDY", "--output", "OUT", "--method", "cyclegan"),
         *("--pair", "mprage3t", "spgr15t"),

@@ -27,9 +27,9 @@ from mrharmony.methods.detail import (
     transfer_detail,
 )
 from mrharmony.methods.detail_filter import BINS, log_spectrum
+from mrharmony.methods.diffusion import LOCK
 from mrharmony.methods.registry import fit_method, load_method
 from mrharmony.methods.rendering import through_lock
-from mrharmony.methods.synthesis import LOCK
 from mrharmony.preparation.canonical import CanonicalBrain
 
 LATTICE = (BINS,) * 3
@@ -64,7 +64,7 @@ def noisy(brain, level):
 def transferred(brain, detail, **verdict):
     """A brain with the identity for a lock, and its detail transferred."""
     scan, statistics = prepared(brain), brain_statistics(brain)
-    locked = through_lock(scan, LOCK.lattice(), "synthesis", B, A, {"A": statistics})
+    locked = through_lock(scan, LOCK.lattice(), "diffusion", B, A, {"A": statistics})
     locked = replace(locked, evidence=locked.evidence.model_copy(update=verdict))
     return locked, transfer_detail(scan, locked, detail, statistics)
 
@@ -197,12 +197,12 @@ def test_unknown_detail_is_refused_with_a_remedy(domain):
 @pytest.fixture(scope="module")
 def fitted(sharp):
     """Two domains, one of them noisy."""
-    return fit_method("synthesis", {"A": [sharp], "B": [noisy(sharp, 0.05)]})
+    return fit_method("diffusion", {"A": [sharp], "B": [noisy(sharp, 0.05)]})
 
 
 def test_the_method_keeps_its_detail_and_transfers_it_where_asked(fitted, sharp, tmp_path):
     fitted.save(tmp_path)
-    plain = load_method("synthesis", tmp_path)
+    plain = load_method("diffusion", tmp_path)
     assert not plain.transfers_detail
     method, scan = plain.with_detail(), prepared(noisy(sharp, 0.05))
     done, locked = method.harmonize(scan, B, A), plain.harmonize(scan, B, A)

@@ -19,7 +19,7 @@ def heads():
 @pytest.fixture(scope="module")
 def fitted(heads):
     """Two domains, of one scan each of one person."""
-    return fit_method("synthesis", {n: [canonical_scan(heads[0], s, 1)] for n, s in SCANNERS.items()})
+    return fit_method("diffusion", {n: [canonical_scan(heads[0], s, 1)] for n, s in SCANNERS.items()})
 
 
 @pytest.fixture(scope="module")

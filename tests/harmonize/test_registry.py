@@ -9,7 +9,6 @@ from mrharmony.core import extras
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.methods.protocol import MethodSettings
 from mrharmony.methods.registry import METHOD_NAMES, METHODS, load_method, method_named
-from mrharmony.networks.compact.sampling import SamplingSettings
 from mrharmony.networks.compact.translation import TranslationSettings
 from mrharmony.weights import shipped_model
 
@@ -18,7 +17,7 @@ OPTIONAL = [method for method in METHODS if method.needs.extra and method.needs.
 
 
 def test_names_and_descriptions_are_unique_and_short():
-    assert len(set(METHOD_NAMES)) == len(METHODS) == 18
+    assert len(set(METHOD_NAMES)) == len(METHODS) == 17
     assert len({method.description for method in METHODS}) == len(METHODS)
     assert max(len(method.description) for method in METHODS) <= 60
 
@@ -56,11 +55,10 @@ def test_a_missing_package_is_named_with_the_extra_that_brings_it(method, monkey
 @pytest.mark.parametrize(
     ("name", "settings", "remedy"),
     [
-        ("nyul", MethodSettings(sampling=SamplingSettings()), "Choose method='diffusion'."),
         ("diffusion", MethodSettings(translation=TranslationSettings()), "Choose method='img2img'."),
-        ("synthesis", MethodSettings(lock=False), "Choose method='cyclegan' or method='img2img'."),
+        ("diffusion", MethodSettings(lock=False), "Choose method='cyclegan' or method='img2img'."),
         ("nyul", MethodSettings(extent="head"), "Leave extent='head' out."),
-        ("histogram", MethodSettings(detail=True), "Choose method='synthesis', or leave detail=True out."),
+        ("histogram", MethodSettings(detail=True), "Choose method='diffusion', or leave detail=True out."),
     ],
 )
 def test_a_setting_that_a_method_does_not_take_is_refused_with_a_remedy(name, settings, remedy):
@@ -72,7 +70,11 @@ def test_a_setting_that_a_method_does_not_take_is_refused_with_a_remedy(name, se
 
 def test_what_is_not_given_is_settled_by_the_method():
     settled = {m.name: m.settled(MethodSettings(seed=3)) for m in METHODS}
-    assert settled["diffusion"].sampling == SamplingSettings(seed=3)
     assert settled["img2img"].translation == TranslationSettings(seed=3)
     locks = {name: settings.lock for name, settings in settled.items() if settings.lock is not None}
     assert locks == {"cyclegan": False, "img2img": True}
+
+
+def test_the_old_name_of_the_default_method_is_read():
+    assert method_named("synthesis") is method_named("diffusion")
+    assert load_method("synthesis", shipped_model()).name == "diffusion"

@@ -24,7 +24,7 @@ def heads():
 def from_one_scan(heads):
     """Two domains of one scan each, of two people."""
     return fit_method(
-        "synthesis",
+        "diffusion",
         {
             name: [canonical_slab(head, SCANNERS[name], number)]
             for number, (name, head) in enumerate(zip("AB", heads, strict=False))
@@ -85,7 +85,7 @@ def test_accents_of_another_network_are_refused(from_one_scan, tmp_path):
     arrays["network"] = np.zeros_like(arrays["network"])
     save_file(arrays, path, metadata={"domains": '["A", "B"]'})
     with pytest.raises(MrharmonyError, match="another version's network"):
-        load_method("synthesis", tmp_path)
+        load_method("diffusion", tmp_path)
 
 
 def test_damaged_accents_are_refused_in_a_sentence(from_one_scan, tmp_path):
@@ -95,12 +95,12 @@ def test_damaged_accents_are_refused_in_a_sentence(from_one_scan, tmp_path):
     arrays["offsets"] = arrays["offsets"][:, :3].copy()
     save_file(arrays, path, metadata={"domains": '["A", "B"]'})
     with pytest.raises(MrharmonyError, match="not contrast models of domains"):
-        load_method("synthesis", tmp_path)
+        load_method("diffusion", tmp_path)
 
 
 def test_a_scanner_that_is_no_reference_is_served_as_source_and_as_target(heads, from_one_scan):
     seen = {"B": [canonical_slab(heads[0], SCANNERS["B"], 5)], "C": [canonical_slab(heads[1], UNSEEN, 6)]}
-    method = fit_method("synthesis", seen)
+    method = fit_method("diffusion", seen)
     one, other = (prepared(canonical_slab(heads[2], scanner, 92)) for scanner in (UNSEEN, SCANNERS["B"]))
     to_known = error(method.intensities(one, Domain("C", "C"), B), other)
     to_new = error(method.intensities(other, B, Domain("C", "C")), one)

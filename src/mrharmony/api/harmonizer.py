@@ -24,7 +24,7 @@ from mrharmony.jobs.opening import method_provenance, open_method
 from mrharmony.jobs.training import model_card
 from mrharmony.methods.protocol import Harmonizer as FittedMethod
 from mrharmony.methods.protocol import MethodSettings
-from mrharmony.methods.registry import fit_method, load_method, method_named
+from mrharmony.methods.registry import DEFAULT_METHOD, fit_method, load_method, method_named
 from mrharmony.networks.compact.model import ModelCard, read_card, save_card, write_directory
 from mrharmony.preparation.canonical import STATISTICS_ZOOM, CanonicalBrain
 from mrharmony.preparation.prepared import PreparedScan
@@ -79,7 +79,7 @@ class Harmonizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        method: str = "synthesis",
+        method: str = DEFAULT_METHOD,
         *,
         target: str | None = None,
         seed: int = 0,

@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
-from mrharmony.core.domain import Domain
-from mrharmony.core.findings import MrharmonyError
-from mrharmony.core.volume import FloatArray
-from mrharmony.domains.statistics import fit_statistics, load_statistics, save_statistics
 from mrharmony.methods.cyclegan import train_cyclegan
-from mrharmony.methods.diffusion import DiffusionHarmonizer
-from mrharmony.methods.protocol import MethodSettings
-from mrharmony.methods.registry import DEFAULT_METHOD, METHODS, fit_method, load_method, method_named
-from mrharmony.networks.compact.model import STATISTICS, read_card
+from mrharmony.methods.registry import DEFAULT_METHOD, METHODS, fit_method, method_named
 from mrharmony.networks.cyclegan.networks import CycleGanSettings
 from mrharmony.networks.cyclegan.pair import WEIGHTS, load_pairs
 from mrharmony.networks.settings import choose_device
@@ -26,42 +17,18 @@ from mrharmony.preparation.canonical import CanonicalBrain
 from mrharmony.preparation.prepared import PreparedScan
 
 OURS = DEFAULT_METHOD
-DIFFUSION = "diffusion"
 CEILING = "truth-fitted lock"
-COMPARED = tuple(method.name for method in METHODS if method.needs.training)
+COMPARED = tuple(m.name for m in METHODS if m.needs.training == "scans" or m.options.pairs)
 DEFAULT_METHODS = tuple(  # networks of pairs train for minutes each, so only where they are named
-    method.name for method in METHODS if method.needs.training and not method.options.pairs
+    method.name for method in METHODS if method.needs.training == "scans"
 )
 _PAIRS = CycleGanSettings()
-
-
-class Contender(Protocol):
-    """A fitted method, ready to harmonize scan after scan."""
-
-    def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
-        """Return the scan's harmonized canonical intensities on its own grid, 0 outside the brain."""
-
-
-@dataclass(frozen=True)
-class Diffusion:
-    """The diffusion model with the benchmark's own population statistics."""
-
-    harmonizer: DiffusionHarmonizer
-    domains: Mapping[str, Domain]  # the model's domains by the data set's names of them, those that it knows
-
-    def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
-        """Return the scan's harmonized canonical intensities on its own grid, 0 outside the brain."""
-        if target.name not in self.domains:
-            raise MrharmonyError(f"{target.name}: the model does not know this domain.")
-        known = self.domains.get(source.name) if source else None
-        return self.harmonizer.intensities(scan, known, self.domains[target.name])
 
 
 def fit_contender(
     method: str,
     training: Mapping[str, Sequence[CanonicalBrain]],
     folder: Path,
-    model: Path,
     target: str,
     pairs: CycleGanSettings = _PAIRS,
 ) -> None:
@@ -73,8 +40,6 @@ def fit_contender(
         One of `COMPARED`.
     training
         Brains by domain, on the 2 mm template grid.
-    model
-        Directory of the model of `diffusion`, which is not trained here.
     target
         Domain that networks of pairs have to lead to.
     pairs
@@ -86,13 +51,8 @@ def fit_contender(
         work, trained = folder / "checkpoints", [(target, name) for name in training if name != target]
         train_cyclegan(training, trained, pairs, work, choose_device("cpu")).save(folder)
         shutil.rmtree(work)
-    elif entry.needs.training == "scans":
-        fit_method(method, training).save(folder)
     else:
-        card = read_card(model)
-        known = {name: domain.name for name in training if (domain := card.find(name))}
-        statistics = fit_statistics({own: training[name] for name, own in known.items()})
-        save_statistics(folder / STATISTICS, statistics)
+        fit_method(method, training).save(folder)
 
 
 def networks_needed(method: str, domains: int) -> tuple[int, int] | None:
@@ -111,17 +71,6 @@ def training_minutes(folder: Path) -> float | None:
     if not (folder / WEIGHTS).is_file():
         return None
     return sum(pair.record.core_minutes for pair in load_pairs(folder))
-
-
-def open_contender(method: str, folder: Path, model: Path, domains: Sequence[str], seed: int) -> Contender:
-    """Return a method as `fit_contender` left it; `domains` are the data set's, `seed` is for sampling."""
-    if method != DIFFUSION:
-        return load_method(method, folder)
-    card, fitted = read_card(model), load_statistics(folder / STATISTICS)
-    harmonizer = load_method(method, model, MethodSettings(seed=seed, device="cpu"))
-    assert isinstance(harmonizer, DiffusionHarmonizer)
-    known = {name: own for name in domains if (own := card.find(name)) and own.name in fitted}
-    return Diffusion(replace(harmonizer, statistics=fitted), known)
 
 
 def as_prepared(brain: CanonicalBrain) -> PreparedScan:

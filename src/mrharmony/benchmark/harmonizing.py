@@ -11,7 +11,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from mrharmony.benchmark.contenders import CEILING, Contender, as_prepared, fit_contender, open_contender
+from mrharmony.benchmark.contenders import CEILING, as_prepared, fit_contender
 from mrharmony.benchmark.folder import BenchmarkFolder
 from mrharmony.benchmark.plan import BenchmarkPlan, BenchmarkScan, Fold
 from mrharmony.core.atomic import write_json
@@ -20,6 +20,8 @@ from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import FloatArray
 from mrharmony.evaluate.paired import PairedTruth
 from mrharmony.jobs.brains import load_brain
+from mrharmony.methods.protocol import Harmonizer
+from mrharmony.methods.registry import load_method
 from mrharmony.methods.rendering import truth_fitted
 from mrharmony.preparation.canonical import CanonicalBrain
 from mrharmony.preparation.prepared import PreparedScan
@@ -35,7 +37,6 @@ class Contest:
     plan: BenchmarkPlan
     folder: BenchmarkFolder
     brains: dict[Path, Path] = field(hash=False)  # file of each prepared brain, by scan; none if refused
-    model: Path  # directory of the model of `diffusion`
     zoom: float  # of the grid that everything runs on, mm
     seed: int
 
@@ -66,15 +67,15 @@ def run_method(contest: Contest, method: str) -> None:
                 _run_subject(contest, fold, method, contender, scans)
 
 
-def _fitted(contest: Contest, method: str, number: int) -> Contender:
+def _fitted(contest: Contest, method: str, number: int) -> Harmonizer:
     """Return a method fitted on the training scans of fold `number`; fitted once, then reused."""
     fold, folder = contest.plan.folds[number], contest.folder.fitted(number, method)
     done = folder / FITTED
     if not done.is_file():
         start = time.perf_counter()
-        fit_contender(method, contest.training(fold), folder, contest.model, contest.plan.target)
+        fit_contender(method, contest.training(fold), folder, contest.plan.target)
         write_json(done, {"seconds": time.perf_counter() - start})
-    return open_contender(method, folder, contest.model, [*fold.known, *fold.new], contest.seed)
+    return load_method(method, folder)
 
 
 def is_finished(contest: Contest, method: str) -> bool:
@@ -93,7 +94,7 @@ def _unfinished(contest: Contest, method: str, scans: Sequence[BenchmarkScan]) -
 
 
 def _run_subject(
-    contest: Contest, fold: Fold, method: str, contender: Contender | None, scans: Sequence[BenchmarkScan]
+    contest: Contest, fold: Fold, method: str, contender: Harmonizer | None, scans: Sequence[BenchmarkScan]
 ) -> None:
     """Harmonize all scans of a subject and score them against each other."""
     brains = {scan.domain: contest.brain(scan) for scan in scans}
@@ -121,7 +122,7 @@ def _run_subject(
 
 
 def _harmonize(
-    contender: Contender | None,
+    contender: Harmonizer | None,
     prepared: PreparedScan,
     source: Domain | None,
     target: str,

@@ -20,7 +20,6 @@ from mrharmony.benchmark.contenders import (
     CEILING,
     COMPARED,
     DEFAULT_METHODS,
-    DIFFUSION,
     OURS,
     networks_needed,
     training_minutes,
@@ -36,7 +35,6 @@ from mrharmony.core.version import __version__
 from mrharmony.core.workers import usable_cores, worker_pool
 from mrharmony.jobs.brains import ScanFile, prepare_positions, require_some, saved_sha256
 from mrharmony.methods.cyclegan import CYCLEGAN
-from mrharmony.networks.compact.model import model_hash, read_card
 from mrharmony.networks.cyclegan.networks import CycleGanSettings
 from mrharmony.networks.diffusion.network import network_hash, reference_names
 from mrharmony.space.grid import Grid
@@ -52,7 +50,6 @@ class BenchmarkRequest:
 
     bids_dir: Path  # data set: several domains, or a virtual cohort with its truth
     output: Path  # folder of the results, new, empty, or of the same benchmark begun earlier
-    model: Path  # directory of the model of `diffusion`
     command: str  # command line of this benchmark, for the record
     domain_column: str = "site"  # this and the next two: as in `make_plan`
     target: str | None = None
@@ -130,7 +127,7 @@ def run_benchmark(request: BenchmarkRequest) -> BenchmarkResult:
     positions = plan.positions(plan.scans.values(), request.prepared)
     brains, refused = prepare_positions(positions, Grid.working(ZOOM), folder.brains, workers)
     require_some(list(brains), refused)
-    contest = Contest(plan, folder, brains, request.model, ZOOM, request.seed)
+    contest = Contest(plan, folder, brains, ZOOM, request.seed)
     methods = [name for name in COMPARED if name in {"none", *request.methods}] + [CEILING] * plan.travelling
     done = _run_methods(contest, methods, workers, clock)
     _figure_cohort(contest, methods, workers, clock)
@@ -183,7 +180,7 @@ def _own_seconds() -> float:
 def _models(request: BenchmarkRequest) -> dict[str, str]:
     """Return the SHA-256 of what defines the methods that depend on more than their training scans."""
     settings = hashlib.sha256(CycleGanSettings().model_dump_json().encode()).hexdigest()
-    return {DIFFUSION: model_hash(request.model), OURS: network_hash(), CYCLEGAN: settings}
+    return {OURS: network_hash(), CYCLEGAN: settings}
 
 
 def _run_methods(contest: Contest, methods: Sequence[str], workers: int, clock: Clock) -> list[str]:
@@ -261,21 +258,17 @@ def _details(scores: _Scores) -> dict[str, Any]:
 def _about(contest: Contest, request: BenchmarkRequest) -> dict[str, str]:
     """Return what a reader needs to repeat the benchmark."""
     plan = contest.plan
-    tested, fold, card = contest.present(plan.evaluated), plan.folds[0], read_card(contest.model)
-    seen = [name for name in fold.known if any(d.scans and d.name == name for d in card.domains)]
+    tested, fold = contest.present(plan.evaluated), plan.folds[0]
     counts = {name: len(contest.present(fold.training_of(name))) for name in fold.known}
     return {
         "Command": f"`{request.command}`",
-        "Version": f"mrharmony {__version__}, model {model_hash(contest.model)[:12]}, seed {contest.seed}",
+        "Version": f"mrharmony {__version__}, network {network_hash()[:12]}, seed {contest.seed}",
         "Machine": f"{platform.machine()}, {usable_cores()} cores, one thread a method",
         "Training scans": ", ".join(f"{name} {count}" for name, count in counts.items())
         + (f" (fold 1 of {len(plan.folds)})" if len(plan.folds) > 1 else ""),
         "Tested": f"{len(tested)} scans of {len({scan.subject for scan in tested})} subjects",
         "New domains": ", ".join(fold.new) or "none",
-        "Seen by the model": f"scans of {', '.join(seen)}: there its row is no test on unseen scans"
-        if seen
-        else "none of these scans; simulated scanners of the same names may have trained it",
-        "Seen by the network of synthesis": f"virtual people on simulated {', '.join(reference_names())}",
+        "Seen by the diffusion network": f"virtual people on simulated {', '.join(reference_names())}",
         "Target of the cohort figures": plan.target,
         "Grid": f"{ZOOM:g} mm; all methods on the same brains, "
         + ("those saved by `mrharmony prepare`" if request.prepared else "prepared here"),

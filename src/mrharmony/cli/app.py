@@ -7,13 +7,14 @@ import logging
 import re
 import sys
 import warnings
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from collections.abc import Callable, Sequence
+from typing import Annotated, NoReturn
 
 import typer
 
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.version import __version__
-from mrharmony.methods.registry import METHOD_NAMES, METHODS
+from mrharmony.methods.registry import OLD_NAMES
 
 OK, UNEXPECTED, USAGE, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -35,12 +36,17 @@ app = typer.Typer(
     ),
 )
 
-if TYPE_CHECKING:
-    MethodName = str
-    TrainedMethod = str
-else:
-    MethodName = Literal[METHOD_NAMES]
-    TrainedMethod = Literal[tuple(method.name for method in METHODS if method.needs.training)]
+
+def one_of(names: Sequence[str]) -> Callable[[str], str]:
+    """Return the parser of an option that takes a method's name: one of these, or an old name of one."""
+
+    def parse(value: str) -> str:
+        current = OLD_NAMES.get(value, value)
+        if current not in names:
+            raise typer.BadParameter(f"{value!r} is not one of {', '.join(names)}.")
+        return current
+
+    return parse
 
 
 @app.callback(invoke_without_command=True)

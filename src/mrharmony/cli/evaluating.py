@@ -32,6 +32,7 @@ from mrharmony.cli.options import (
     with_groups,
 )
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.methods.registry import DEFAULT_METHOD
 
 evaluate = typer.Typer(
     no_args_is_help=True,
@@ -113,7 +114,7 @@ def repeat(
 def identity(
     scans: Annotated[list[Path], typer.Argument(help="Scans of one domain.")],
     domain: Annotated[str, typer.Option(help="The domain that they come from.")],
-    method: Method = "synthesis",
+    method: Method = DEFAULT_METHOD,
     model: Model = None,
     prepared: Prepared = None,
     seed: Seed = 0,
@@ -241,7 +242,7 @@ def paper(
     """Repeat the paper's evaluation: Table 2, Figures 1 and 2, for image-to-image and every other method.
 
     Image-to-image with the paper's settings, with the best strength and guidance found on training scans, the
-    autoencoder's round trip, `none`, `histogram`, `synthesis` and what `--fitted` names; source to target and
+    autoencoder's round trip, `none`, `histogram`, `diffusion` and what `--fitted` names; source to target and
     target to target, on scans that nothing was chosen on, beside the paper's numbers. As in the paper by
     default: 100 images, 1000 steps, most of an hour of one core a slice; fewer of both take minutes.
     """
@@ -287,7 +288,6 @@ def benchmark(
         list[str] | None,
         typer.Option(help="Only this method; may be repeated. All but cyclegan if not given."),
     ] = None,
-    model: Model = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -304,12 +304,10 @@ def benchmark(
     from mrharmony.benchmark.contenders import DEFAULT_METHODS
     from mrharmony.benchmark.run import BenchmarkRequest, run_benchmark
     from mrharmony.benchmark.table import terminal_table
-    from mrharmony.weights import shipped_model
 
     request = BenchmarkRequest(
         bids_dir,
         output,
-        model or shipped_model(),
         shlex.join(["mrharmony", *sys.argv[1:]]),
         data.domain_column,
         to,

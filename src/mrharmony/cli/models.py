@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from mrharmony.cli.app import TrainedMethod, app, echo_json, leave
+from mrharmony.cli.app import app, echo_json, leave, one_of
 from mrharmony.cli.options import DataOptions, Device, Json, Model, Seed, flag, with_groups
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.methods.registry import DEFAULT_METHOD, METHODS
 
 if TYPE_CHECKING:
     from mrharmony.jobs.adapting import AdaptationReport
     from mrharmony.jobs.training import TrainingReport
 
+_TRAINED = [method.name for method in METHODS if method.needs.training]
 BidsDir = Annotated[Path, typer.Argument(help="BIDS data set with participants.tsv.")]
 
 
@@ -41,18 +43,20 @@ def train(
     preset: Annotated[
         str | None,
         typer.Option(
-            help="Configuration: quick (if not given), shipped, or a YAML file; of cyclegan published, or "
-            "a YAML file."
+            help="Of img2img: quick (if not given), shipped, or a YAML file; of cyclegan published, or a "
+            "YAML file."
         ),
     ] = None,
     method: Annotated[
-        TrainedMethod,
+        str,
         typer.Option(
-            help="synthesis fits the contrast models that harmonize uses by default; diffusion trains the "
-            "latent diffusion model too (minutes to hours); cyclegan trains a network a pair; the others are "
-            "fitted in seconds. All prepare the scans first."
+            parser=one_of(_TRAINED),
+            metavar="METHOD",
+            help="diffusion, which harmonize uses by default, fits a contrast model to each domain's scans; "
+            "img2img also trains the paper's latent diffusion model, in a compact size (minutes to hours); "
+            "cyclegan trains a network a pair; the others are fitted in seconds. All prepare first.",
         ),
-    ] = "diffusion",
+    ] = DEFAULT_METHOD,
     pair: Annotated[
         tuple[str, str] | None,
         typer.Option(help="Of cyclegan: two domains. Each call adds a pair to the output."),
@@ -64,11 +68,11 @@ def train(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Train a compact model from scratch on the scans of several domains, or fit a simple method.
+    """Fit a method to the scans of several domains, or train its networks from scratch.
 
-    Prepares every scan, trains the autoencoder, then the denoiser. If it was interrupted, the
-    same call resumes it: unfinished work lies in `MODEL.training`, TensorBoard logs too.
-    `--preset quick` takes at most 20 minutes on 2 cores. Next: `mrharmony harmonize SCAN --model MODEL ...`.
+    Prepares every scan first. If it was interrupted, the same call resumes it: unfinished work lies in
+    `MODEL.training`, TensorBoard logs too. `--method img2img --preset quick` takes at most 20 minutes on
+    2 cores. Next: `mrharmony harmonize SCAN --model MODEL ...`.
     """
     from mrharmony.jobs.training import fit_on_bids, train_on_bids, train_pairs_on_bids
     from mrharmony.methods.registry import method_named
@@ -125,10 +129,10 @@ def adapt(
     """Teach a model new sites from 1 to 20 scans each; the sites that it knows stay.
 
     Takes the domains of the data set that the base does not know, at most 20 scans of each. Fits the contrast
-    models of these domains (seconds a scan) and copies those of known ones: the default method, `synthesis`,
+    models of these domains (seconds a scan) and copies those of known ones: the default method, `diffusion`,
     uses these alone. Also teaches the latent diffusion model (DreamBooth, minutes): tokens and LoRA,
     `--steps`, `--all-weights` and the drift that is reported at the end, how far the contrasts of known
-    domains moved, concern `--method diffusion` and `img2img` only. A model from a Stable Diffusion `--base`
+    domains moved, concern `--method img2img` only. A model from a Stable Diffusion `--base`
     has no contrast models.
 
     The new model knows the old and the new domains, and is used like any other. If it was

@@ -11,16 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_type_
 
 import typer
 
-from mrharmony.cli.app import MethodName
+from mrharmony.cli.app import one_of
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.methods.registry import METHODS
+from mrharmony.methods.registry import DEFAULT_METHOD, METHOD_NAMES, METHODS
 from mrharmony.weights import shipped_model
 
 if TYPE_CHECKING:
     from mrharmony.jobs.data_sets import DataSet
     from mrharmony.jobs.harmonizing import HarmonizeJob
-
-DDIB = "ddib"
 
 
 def flag(name: str, text: str) -> object:
@@ -46,7 +44,7 @@ def _method_help() -> str:
     return f"{described}. To be fitted first, by mrharmony train --method: {others}."
 
 
-Method = Annotated[MethodName, typer.Option(help=_method_help())]
+Method = Annotated[str, typer.Option(parser=one_of(METHOD_NAMES), metavar="METHOD", help=_method_help())]
 DomainColumn = Annotated[
     str, typer.Option(help="Column of participants.tsv that names the domain, or `session`.")
 ]
@@ -96,25 +94,11 @@ class HarmonizeOptions(NamedTuple):
 
     to: Annotated[str, typer.Option(help="Domain that the scans are harmonized to; see `mrharmony domains`.")]
     model: Model = None
-    method: Method = "synthesis"
+    method: Method = DEFAULT_METHOD
     prepared: Prepared = None
     translation: Annotated[
         str | None,
-        typer.Option(
-            help="Of img2img: `paper` (Table 1 of Ikegami et al.), or a YAML file of settings. Of diffusion: "
-            "`ddib`, which starts from the scan's own noise; it must know the source."
-        ),
-    ] = None
-    steps: Annotated[
-        int | None,
-        typer.Option(min=1, max=1000, help="Of diffusion: steps of a contrast; 1 if not given, 4 with ddib."),
-    ] = None
-    prompt_weight: Annotated[
-        float | None,
-        typer.Option(min=0, max=100, help="Of diffusion: weight of the target's prompt; 1 if not given."),
-    ] = None
-    input_weight: Annotated[
-        float | None, typer.Option(min=0, max=100, help="Of diffusion: weight of the scan; 1 if not given.")
+        typer.Option(help="Of img2img: `paper` (Table 1 of Ikegami et al.), or a YAML file of settings."),
     ] = None
     detail: Annotated[
         bool,
@@ -128,7 +112,7 @@ class HarmonizeOptions(NamedTuple):
         bool,
         flag(
             "--uncertainty",
-            "Write a map beside each scan of how far its intensities move over several seeds.",
+            "Write a map beside each scan of how far its intensities move over several heads that it allows.",
         ),
     ] = False
     force: Annotated[bool, flag("--force", "Write scans too whose verdict is fail.")] = False
@@ -150,15 +134,10 @@ class HarmonizeOptions(NamedTuple):
         """
         from mrharmony.jobs.opening import open_job
         from mrharmony.methods.protocol import MethodSettings
-        from mrharmony.networks.compact.sampling import SamplingSettings
         from mrharmony.networks.compact.translation import read_translation
 
-        ddib = self.translation == DDIB
-        given = {"steps": self.steps, "prompt_weight": self.prompt_weight, "input_weight": self.input_weight}
-        sampled = ddib or any(value is not None for value in given.values())
-        sampling = SamplingSettings.chosen(ddib, seed=self.seed, **given) if sampled else None
-        translation = read_translation(self.translation) if self.translation and not ddib else None
-        settings = MethodSettings(self.seed, self.device, extent, lock, self.detail, sampling, translation)
+        translation = read_translation(self.translation) if self.translation else None
+        settings = MethodSettings(self.seed, self.device, extent, lock, self.detail, translation)
         job = open_job(self.model, self.method, source, self.to, settings, assume_ras=assume_ras)
         return replace(job, prepared=self.prepared, force=self.force, uncertainty=self.uncertainty)
 

@@ -15,7 +15,6 @@ from rich.table import Table
 
 from mrharmony.cli.app import app, echo_json, in_options, leave
 from mrharmony.cli.options import (
-    DDIB,
     AssumeRas,
     HarmonizeOptions,
     Json,
@@ -138,8 +137,6 @@ def harmonize(
     if mask and len(scans) > 1:
         raise MrharmonyError(f"{mask}: one mask cannot serve {len(scans)} scans. Harmonize one at a time.")
     require_one(mask, options.prepared)
-    if options.translation == DDIB and not from_:
-        raise MrharmonyError("ddib must know the domain that a scan comes from. Name it with --from.")
     scans, conversions = plan_conversions(scans, output)
     results = output_paths(scans, output, mask)
     job = options.open_job(from_, extent=extent, assume_ras=assume_ras, lock=lock)

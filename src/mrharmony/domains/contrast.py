@@ -28,12 +28,18 @@ from mrharmony.domains.fitted import Brains, Fitted, require_brains, save_fitted
 from mrharmony.lock.bilateral_grid import BilateralGrid
 from mrharmony.lock.bounds import LockSettings
 from mrharmony.lock.gain_prior import fit_lock
-from mrharmony.networks.diffusion.contrasts import fit_mixture, mixed, mixture_terms, reference_contrasts
+from mrharmony.networks.diffusion.contrasts import (
+    fit_mixture,
+    mixed,
+    mixture_terms,
+    reference_contrasts,
+    sampled_contrasts,
+)
 from mrharmony.networks.diffusion.network import network_hash, shipped_network
 from mrharmony.preparation.canonical import CanonicalBrain, at_working_zoom, canonical_brain
 from mrharmony.preparation.prepared import PreparedScan
 
-CONTRAST_MODELS = "synthesis.safetensors"
+CONTRAST_MODELS = "diffusion.safetensors"
 CONTRAST_SCANS = 12  # at most of a domain; each takes 1.5 s
 _VOXELS = 60_000  # of a domain, enough for 2,000 unknowns
 
@@ -122,7 +128,7 @@ def fit_contrast_models(domains: Brains) -> dict[str, ContrastModel]:
 
 
 def save_contrast_models(directory: Path, contrast_models: Mapping[str, ContrastModel]) -> None:
-    """Write `synthesis.safetensors`."""
+    """Write `diffusion.safetensors`."""
     models = contrast_models.values()
     arrays: dict[str, NDArray[Any]] = {
         "mixtures": np.stack([model.mixture for model in models]),
@@ -143,7 +149,7 @@ def load_contrast_models(directory: Path) -> dict[str, ContrastModel]:
         if bytes(file.tensor("network")).hex() != current:
             raise MrharmonyError(
                 f"{path}: fitted for another version's network. Fit it again: mrharmony train BIDS_DIR "
-                "--method synthesis --output DIR, or adapt from a current model."
+                "--method diffusion --output DIR, or adapt from a current model."
             )
         offsets = file.tensor("offsets").reshape(-1, *lattice.offsets.shape)
         mixtures = file.tensor("mixtures").reshape(-1, references + 1)
@@ -158,7 +164,7 @@ def contrast_model_of(contrast_models: Mapping[str, ContrastModel], target: Doma
     if target.name not in contrast_models:
         raise MrharmonyError(
             f"Unknown target domain {target.name}: it has no contrast model here. Choose one of: "
-            f"{', '.join(sorted(contrast_models))}; or method='diffusion', if the model knows it."
+            f"{', '.join(sorted(contrast_models))}."
         )
     return contrast_models[target.name]
 
@@ -176,6 +182,15 @@ def _some_voxels(brains: Sequence[CanonicalBrain]) -> ScanContrasts:
 def scan_contrasts(scan: PreparedScan) -> ScanContrasts:
     """Return the reference contrasts of a prepared scan, computed once a scan."""
     return scan.once(_of_scan)
+
+
+def sampled_scan_contrasts(scan: PreparedScan, seeds: Sequence[int]) -> list[ScanContrasts]:
+    """Return reference contrasts of heads that a prepared scan allows, one a seed."""
+    brain, expected = canonical_brain(scan), scan_contrasts(scan)
+    if not seeds:
+        return []
+    samples = sampled_contrasts(shipped_network(), brain.volume.voxels, brain.mask, seeds)
+    return [expected._replace(references=sample) for sample in samples]
 
 
 def _of_scan(scan: PreparedScan) -> ScanContrasts:

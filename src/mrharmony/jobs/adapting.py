@@ -18,7 +18,7 @@ from mrharmony.domains.statistics import fit_statistics, load_statistics
 from mrharmony.jobs.data_sets import DataSet
 from mrharmony.jobs.training import TrainingReport, run_folder, training_brains, work_folder
 from mrharmony.methods.detail import load_details
-from mrharmony.methods.synthesis import fit_synthesis
+from mrharmony.methods.diffusion import fit_diffusion
 from mrharmony.networks.compact.adaptation import contrast_drift
 from mrharmony.networks.compact.data import RealSlices
 from mrharmony.networks.compact.model import (
@@ -183,11 +183,11 @@ def _adapt_compact(
     known = [Domain(domain.name, domain.prompt) for domain in base.card.domains]
     drift = contrast_drift(base, model, measured, known)
     statistics = load_statistics(base_dir / STATISTICS) | fit_statistics(brains.by_domain())
-    new = fit_synthesis(brains.by_domain(), statistics)
+    new = fit_diffusion(brains.by_domain(), statistics)
     details = load_details(base_dir) | dict(new.details)
     old = load_contrast_models(base_dir) if (base_dir / CONTRAST_MODELS).is_file() else {}
-    synthesis = replace(new, contrast_models={**old, **new.contrast_models}, details=details)
-    save_model(model, output, synthesis.save)
+    fitted = replace(new, contrast_models={**old, **new.contrast_models}, details=details)
+    save_model(model, output, fitted.save)
     names = {domain.prompt: domain.name for domain in base.card.domains}
     nearest = {name: names[prompt] for name, prompt in adapted.nearest.items()}
     return AdaptationReport(output, base_dir, counts, nearest, drift, brains.refused)

@@ -18,8 +18,8 @@ from mrharmony.evaluate.paired import PairedScores, paired_scores
 from mrharmony.jobs.harmonizing import SUFFIX, HarmonizeJob, harmonize_prepared, write_harmonized
 from mrharmony.jobs.opening import open_job
 from mrharmony.methods.protocol import MethodSettings
+from mrharmony.methods.registry import DEFAULT_METHOD
 from mrharmony.methods.rendering import truth_fitted
-from mrharmony.methods.synthesis import SYNTHESIS
 from mrharmony.networks.compact.model import read_card
 from mrharmony.networks.settings import choose_device
 from mrharmony.preparation.pipeline import prepare_scan
@@ -33,9 +33,9 @@ from mrharmony.weights import shipped_model
 SCANNERS = ("mprage-3t", "mprage-3t-soft", "spgr-1.5t")
 SUBJECTS = 3
 ZOOM = 2.0  # mm
-METHODS = ("none", "histogram", "regional", "diffusion", SYNTHESIS)
+METHODS = ("none", "histogram", "regional", DEFAULT_METHOD)
 CEILING = "truth-fitted lock"
-LABELS = {"none": "nothing", SYNTHESIS: "ours"}
+LABELS = {"none": "nothing", DEFAULT_METHOD: "ours"}
 SHEET = "contact-sheet.png"
 SCORES = ("psnr", "ssim", "mse")
 
@@ -103,7 +103,7 @@ class DemoResult:
             means = (self.mean(method, score) for score in SCORES)
             table.add_row("mean of all directions", *_cells(method, *means))
         console.print(table)
-        ours, regional, ceiling = (self.mean(m, "psnr") for m in (SYNTHESIS, "regional", CEILING))
+        ours, regional, ceiling = (self.mean(m, "psnr") for m in (DEFAULT_METHOD, "regional", CEILING))
         console.print(
             f"Ours stands {ours - regional:+.2f} dB from regional curves and {ours - ceiling:+.2f} dB from "
             f"the truth-fitted lock. Identity (source = target): SSIM {self.identity_ssim:.4f}.\n"
@@ -140,7 +140,7 @@ def run_demo(out: Path, seed: int = 0, device: str = "auto") -> DemoResult:
             _harmonize(_toward(job, one, other), one, out / "harmonized")
             for one, other in track(pairs, f"harmonizing: {LABELS.get(method, method)}")
         ]
-    _write_sheet(pairs, contrasts[SYNTHESIS], out / SHEET)
+    _write_sheet(pairs, contrasts[DEFAULT_METHOD], out / SHEET)
     return DemoResult(tuple(_rows(pairs, contrasts)), _identity(scans, seed), out)
 
 
@@ -153,7 +153,7 @@ def _toward(job: HarmonizeJob, one: TravellingScan, other: TravellingScan) -> Ha
 def _harmonize(job: HarmonizeJob, one: TravellingScan, folder: Path) -> FloatArray:
     """Harmonize a scan, write it if the method is ours; return it in canonical units."""
     harmonized = harmonize_prepared(job, one.prepared)
-    if job.harmonizer.name == SYNTHESIS:
+    if job.harmonizer.name == DEFAULT_METHOD:
         name = f"sub-{one.subject}_from-{one.scanner}_to-{job.target.name}{SUFFIX}"
         write_harmonized(job, one.scan, one.prepared, replace(harmonized, findings=()), folder / name)
     return harmonized.intensities()
@@ -180,7 +180,7 @@ def _rows(pairs: Sequence[Pair], contrasts: Mapping[str, Sequence[FloatArray]]) 
 def _identity(scans: Sequence[TravellingScan], seed: int) -> float:
     """Return the mean SSIM of scans harmonized to the domain that they come from."""
     similarities = []
-    job = open_job(None, SYNTHESIS, None, SCANNERS[0], MethodSettings(seed=seed))
+    job = open_job(None, DEFAULT_METHOD, None, SCANNERS[0], MethodSettings(seed=seed))
     for scanner in SCANNERS:
         one = next(scan for scan in scans if scan.scanner == scanner)
         harmonized = harmonize_prepared(_toward(job, one, one), one.prepared)

@@ -57,7 +57,7 @@ class HarmonizeJob:
         if self.uncertainty and not isinstance(self.harmonizer, SeededHarmonizer):
             raise MrharmonyError(
                 f"{self.harmonizer.name} has no seeds to estimate an uncertainty from. "
-                "Leave uncertainty=True out, or choose method='synthesis' or method='diffusion'."
+                "Leave uncertainty=True out, or choose method='diffusion'."
             )
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from mrharmony.jobs.harmonizing import HarmonizeJob
 from mrharmony.methods.detail import detail_of
+from mrharmony.methods.diffusion import DiffusionHarmonizer
 from mrharmony.methods.protocol import DEFAULTS, Harmonizer, MethodSettings
 from mrharmony.methods.registry import load_method, method_named
-from mrharmony.methods.synthesis import SynthesisHarmonizer
 from mrharmony.networks.compact.model import model_hash, read_card
 from mrharmony.scans.sidecar import GENERATED_BY, Provenance
 from mrharmony.weights import shipped_model
@@ -52,7 +52,7 @@ def open_job(
     card = read_card(directory)
     domains = card.domain(source) if source else None, card.domain(target)
     harmonizer, provenance = open_method(directory, method, settings)
-    if settings.detail and isinstance(harmonizer, SynthesisHarmonizer):
+    if settings.detail and isinstance(harmonizer, DiffusionHarmonizer):
         detail_of(harmonizer.details, domains[1])
     return HarmonizeJob(harmonizer, *domains, provenance, assume_ras)
 
@@ -73,23 +73,22 @@ def method_provenance(
     settings: MethodSettings, model: str | None = None, model_sha256: str | None = None
 ) -> Provenance:
     """Return what sidecars say of a method with settled settings; one that was just fitted has no model."""
-    chosen = settings.sampling or settings.translation
     return Provenance(
         model=model,
         model_sha256=model_sha256,
-        seed=chosen.seed if chosen else settings.seed,
-        sampling=_sampling_record(settings),
+        seed=settings.translation.seed if settings.translation else settings.seed,
+        sampling=_translation_record(settings),
         detail_transfer=settings.detail,
         generated_by=GENERATED_BY,
         versions=_versions(),
     )
 
 
-def _sampling_record(settings: MethodSettings) -> dict[str, Any] | None:
-    """Return how a diffusion model is sampled, apart from the seed; None for other methods."""
-    if settings.translation:
-        return {"lock": settings.lock, **settings.translation.model_dump(exclude={"seed"})}
-    return settings.sampling.model_dump(exclude={"seed"}) if settings.sampling else None
+def _translation_record(settings: MethodSettings) -> dict[str, Any] | None:
+    """Return how pictures are translated, apart from the seed; None for other methods."""
+    if settings.translation is None:
+        return None
+    return {"lock": settings.lock, **settings.translation.model_dump(exclude={"seed"})}
 
 
 def _versions() -> dict[str, str]:

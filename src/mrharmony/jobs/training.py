@@ -21,8 +21,8 @@ from mrharmony.domains.statistics import fit_statistics
 from mrharmony.jobs.brains import prepare_brains, require_some
 from mrharmony.jobs.data_sets import DataSet, training_scans
 from mrharmony.methods.cyclegan import require_pairs, train_cyclegan
+from mrharmony.methods.diffusion import fit_diffusion
 from mrharmony.methods.registry import fit_method, require_method
-from mrharmony.methods.synthesis import fit_synthesis
 from mrharmony.networks.compact.data import MixedSlices, RealSlices, SliceData, VirtualHead, VirtualSlices
 from mrharmony.networks.compact.model import (
     CARD,
@@ -154,9 +154,9 @@ def train_on_bids(data: DataSet, output: Path, settings: TrainingSettings, devic
     networks = train_networks(slices, settings, run, only_cpu=on_cpu)
     card = model_card(brains.counts(), data.root, scanners, settings)
     virtual = prepared_heads(evenly(heads, CONTRAST_HEADS), scanners, settings.seed)
-    synthesis = fit_synthesis(brains.by_domain() | virtual, statistics)
+    fitted = fit_diffusion(brains.by_domain() | virtual, statistics)
     model = LatentModel(networks.autoencoder, networks.denoiser, networks.prompts, build_scheduler(), card)
-    save_model(model, output, synthesis.save)
+    save_model(model, output, fitted.save)
     return TrainingReport(output, brains.counts(), brains.refused)
 
 

@@ -120,7 +120,7 @@ def detail_of(details: Mapping[str, Detail], target: Domain) -> Detail:
         known = f"known is that of {', '.join(sorted(details))}" if details else "there is none at all"
         raise MrharmonyError(
             f"The model does not know the detail of {target.name} ({known}). Leave detail=True out, or "
-            "fit the domain again: mrharmony train BIDS_DIR --method synthesis --output DIR."
+            "fit the domain again: mrharmony train BIDS_DIR --method diffusion --output DIR."
         )
     return details[target.name]
 

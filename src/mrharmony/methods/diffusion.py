@@ -1,168 +1,194 @@
-"""Contrasts sampled from the compact latent diffusion model, and the lock that brings them to the scan."""
+"""Diffusion: what the target's scanner is expected to see of this head, through the anatomy lock.
+
+A diffusion model over physical latents gives the scan's contrasts on a few reference scanners, as expected or
+as samples of the heads that the scan allows. A domain is its contrast model: how its scans differ from
+mixtures of their own reference contrasts.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-import numpy as np
-import torch
 
 from mrharmony.core.domain import Domain
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.core.volume import FloatArray, Volume
-from mrharmony.domains.statistics import (
-    DomainStatistics,
-    brain_statistics,
-    load_statistics,
-    save_statistics,
-    target_statistics,
+from mrharmony.core.volume import FloatArray
+from mrharmony.domains.contrast import (
+    ContrastModel,
+    ScanContrasts,
+    contrast_model_of,
+    fit_contrast_models,
+    load_contrast_models,
+    sampled_scan_contrasts,
+    save_contrast_models,
+    scan_contrasts,
 )
+from mrharmony.domains.fitted import Brains
+from mrharmony.domains.recognition import Recognition, recognise, source_findings
+from mrharmony.domains.statistics import DomainStatistics, load_statistics, save_statistics, target_statistics
 from mrharmony.lock.bilateral_grid import BilateralGrid
 from mrharmony.lock.bounds import LockSettings
-from mrharmony.lock.fit import fit_bilateral_grid
-from mrharmony.methods.protocol import Extent, HarmonizedVolume, MethodSettings
-from mrharmony.methods.rendering import lock_of, render, through_lock
-from mrharmony.methods.tone_curves import regional_curves
-from mrharmony.networks.compact.model import STATISTICS, LatentModel, load_model, save_model
-from mrharmony.networks.compact.sampling import (
-    SamplingSettings,
-    encode_brain,
-    invert_brain,
-    round_trip,
-    sample_contrast,
+from mrharmony.lock.gain_prior import fit_lock
+from mrharmony.methods.detail import (
+    Detail,
+    detail_of,
+    fit_details,
+    load_details,
+    save_details,
+    transfer_detail,
+    unchanged_detail,
 )
-from mrharmony.networks.settings import choose_device
-from mrharmony.preparation.canonical import CanonicalBrain
+from mrharmony.methods.protocol import DEFAULTS, Extent, HarmonizedVolume, MethodSettings
+from mrharmony.methods.rendering import lock_of, render, through_lock
+from mrharmony.networks.compact.model import STATISTICS
 from mrharmony.preparation.prepared import PreparedScan
 
-
-class SampledContrasts:
-    """A scan's contrasts in the domains of a model, each sampled when first asked for, and then kept."""
-
-    def __init__(self, model: LatentModel, scan: PreparedScan, settings: SamplingSettings) -> None:
-        brain, self.mask = scan.canonical(model.grid)
-        self.positions = model.grid.positions()[self.mask]
-        self.encoded = encode_brain(model, brain)
-        self._model = model
-        self._settings = settings
-        self._sampled: dict[tuple[str, str | None], Volume] = {}
-        self._noises: dict[str, torch.Tensor] = {}
-        self._round_trip: Volume | None = None
-
-    def of(self, domain: Domain, source: Domain | None = None) -> Volume:
-        """Return the contrast in a domain that the model knows, on the model's grid, canonical units.
-
-        Only DDIB needs the source: it inverts the scan under the source's prompt, and refuses an unknown one.
-        """
-        if self._settings.ddib and source is None:
-            raise MrharmonyError(
-                "DDIB must know the domain that a scan comes from. "
-                "Name it with source=..., or leave ddib out."
-            )
-        inverted = source if self._settings.ddib else None
-        key = domain.name, inverted.name if inverted else None
-        if key not in self._sampled:
-            start = self._noise(inverted) if inverted else None
-            self._sampled[key] = sample_contrast(self._model, self.encoded, domain, self._settings, start)
-        return self._sampled[key]
-
-    def round_trip(self) -> Volume:
-        """Return the scan itself as the autoencoder gives it back, on the model's grid."""
-        if self._round_trip is None:
-            self._round_trip = round_trip(self._model, self.encoded)
-        return self._round_trip
-
-    def _noise(self, source: Domain) -> torch.Tensor:
-        if source.name not in self._noises:
-            self._noises[source.name] = invert_brain(self._model, self.encoded, source, self._settings)
-        return self._noises[source.name]
+RELATIVE_SHARE = 0.5  # of the relative fit, where the source is known
+LOCK = LockSettings()  # the usual one, from benchmarks.calibration.lock
 
 
 @dataclass(frozen=True)
 class DiffusionHarmonizer:
-    """Contrasts of the compact model, drawn to the regional population curve, through the lock.
+    """The expected contrast of the head on the target's scanner, through the lock.
 
     Parameters
     ----------
-    model
-        The compact latent diffusion model.
     statistics
-        Of the model's domains, by name; they give the output its units.
-    sampling
-        Steps, guidance weights and seed of the contrasts.
+        Of every known domain, by name; they give the output its units.
+    contrast_models
+        Of every known domain, by name.
     lock
         Lattice, smoothness and bounds of the fit.
     extent
         `brain` or `head`; see `render`.
-    population_weight
-        Share of the regional population curve in the contrast that the lock is fitted to, 0..1.
+    details
+        Of the domains whose detail is known, by name.
+    transfers_detail
+        Whether the target's detail is transferred after the lock; see `transfer_detail`.
     """
 
-    model: LatentModel
     statistics: Mapping[str, DomainStatistics]
-    sampling: SamplingSettings
-    lock: LockSettings
+    contrast_models: Mapping[str, ContrastModel]
+    lock: LockSettings = LOCK
     extent: Extent = "brain"
-    population_weight: float = 0.75
     name: str = "diffusion"
+    details: Mapping[str, Detail] = field(default_factory=dict)
+    transfers_detail: bool = False
 
-    def contrasts(self, scan: PreparedScan) -> SampledContrasts:
-        """Return the contrasts of a scan, none of them sampled yet."""
-        return SampledContrasts(self.model, scan, self.sampling)
+    def with_detail(self) -> DiffusionHarmonizer:
+        """Return the method with detail transfer after the lock; refuses `extent='head'`."""
+        if self.extent != "brain":
+            raise MrharmonyError(
+                f"detail=True transforms only the brain. Leave it or extent='{self.extent}' out."
+            )
+        return replace(self, transfers_detail=True)
 
-    def transform(self, scan: PreparedScan, source: Domain | None, target: Domain) -> BilateralGrid:
-        """Return the transform of a scan's canonical intensities.
+    def transform(
+        self,
+        scan: PreparedScan,
+        source: Domain | None,
+        target: Domain,
+        contrasts: ScanContrasts | None = None,
+    ) -> BilateralGrid:
+        """Return the transform of a scan's canonical intensities that follows from its expected contrasts.
 
-        With a known source the fit is relative, from the source domain's contrast to the target's contrast of
-        the same structure: errors that both share cancel, and source = target is exactly the identity. DDIB
-        takes both from the scan's own noise, inverted under the source's prompt. Without a known source the
-        fit is absolute, from the scan after the autoencoder to the target's contrast; DDIB is then refused.
+        `contrasts` are others that the scan allows (`sampled_scan_contrasts`).
+
+        It is a blend of two fits. Absolute: from the scan itself to its contrast in the target. Relative:
+        from its contrast in the source to its contrast in the target, so that what the network gets wrong in
+        both cancels. Without a source, the domain that the scan resembles stands in; if it resembles none,
+        only the absolute fit is used. From a domain to itself the transform is exactly the identity.
         """
-        contrasts = scan.once(self.contrasts)
-        made = contrasts.of(target, source)
-        start = contrasts.round_trip() if source is None else contrasts.of(source, source)
-        before, contrast = (np.maximum(volume.voxels[contrasts.mask], 0) for volume in (start, made))
-        if source is None:
-            known = brain_statistics(CanonicalBrain(contrasts.encoded.brain, contrasts.mask, scan.scale))
-        else:
-            known = target_statistics(self.statistics, source)
-        curves = regional_curves(known, target_statistics(self.statistics, target))
-        # (1 - w) · sampled contrast + w · regional curve, which has what the model misses of the domain.
-        drawn = contrast + np.float32(self.population_weight) * (
-            curves.apply(contrasts.positions, before) - contrast
-        )
-        return fit_bilateral_grid(contrasts.positions, before, drawn, settings=self.lock)
+        target_model = contrast_model_of(self.contrast_models, target)
+        if source is not None and source.name == target.name:
+            return self.lock.lattice()
+        contrasts, origin = contrasts or scan_contrasts(scan), self._origin(scan, source)
+        expected = target_model.contrast(contrasts)
+        absolute = fit_lock(contrasts.positions, contrasts.intensities, expected, self.lock)
+        if origin is None:
+            return absolute
+        relative = fit_lock(contrasts.positions, origin.contrast(contrasts), expected, self.lock)
+        return absolute.blend(relative, RELATIVE_SHARE)
 
     def transforms(
         self, scan: PreparedScan, source: Domain | None, target: Domain, seeds: Sequence[int]
-    ) -> Iterator[BilateralGrid]:
-        """Yield the transforms that follow from other noise, one a seed."""
-        for seed in seeds:
-            sampling = self.sampling.model_copy(update={"seed": seed})
-            yield replace(self, sampling=sampling).transform(scan, source, target)
+    ) -> list[BilateralGrid]:
+        """Return the transforms that follow from sampled contrasts of a scan, one a seed; see `transform`."""
+        samples = sampled_scan_contrasts(scan, seeds)
+        return [self.transform(scan, source, target, sample) for sample in samples]
+
+    def nearest(self, scan: PreparedScan) -> Recognition:
+        """Return the known domain that a scan resembles most."""
+        return recognise(self.contrast_models, scan_contrasts(scan))
 
     def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
         """As `Harmonizer.intensities`."""
+        if self.transfers_detail:
+            return self.harmonize(scan, source, target).intensities()
         return render(scan, self.transform(scan, source, target))
 
     def harmonize(self, scan: PreparedScan, source: Domain | None, target: Domain) -> HarmonizedVolume:
-        """As `Harmonizer.harmonize`."""
-        transform = self.transform(scan, source, target)
-        return through_lock(scan, transform, self.name, source, target, self.statistics, self.extent)
+        """As `Harmonizer.harmonize`.
 
-    def save(self, directory: Path) -> None:
-        """Write model and statistics in the place of an earlier model and all that was fitted beside it."""
-        save_model(
-            self.model, directory, lambda folder: save_statistics(folder / STATISTICS, self.statistics)
+        A scan that is far from its source, or from all domains, gets a finding and at least a `warn`.
+        """
+        transform = self.transform(scan, source, target)
+        done = through_lock(scan, transform, self.name, source, target, self.statistics, self.extent)
+        if self.transfers_detail:
+            done = self._detailed(scan, done, source, target)
+        given, nearest = self._model_of(source), scan.once(self.nearest)
+        distance = given.distance(scan_contrasts(scan)) if given else nearest.distance
+        findings = source_findings(source if given else None, distance)
+        return replace(
+            done,
+            evidence=done.evidence.doubted([finding.code for finding in findings]),
+            provenance={**done.provenance, "nearest": nearest.name, "distance": distance},
+            findings=(*done.findings, *findings),
         )
 
+    def save(self, directory: Path) -> None:
+        """Write `statistics.safetensors`, which all methods share, `diffusion` and `detail.safetensors`."""
+        save_statistics(directory / STATISTICS, self.statistics)
+        save_contrast_models(directory, self.contrast_models)
+        save_details(directory, self.details)
 
-def load_diffusion(directory: Path, settings: MethodSettings) -> DiffusionHarmonizer:
-    """Return the method with the latent diffusion model of a directory."""
-    model = load_model(directory).to(choose_device(settings.device))
-    sampling = settings.sampling or SamplingSettings(seed=settings.seed)
-    return DiffusionHarmonizer(
-        model, load_statistics(directory / STATISTICS), sampling, lock_of(settings.extent), settings.extent
+    def _detailed(
+        self, scan: PreparedScan, done: HarmonizedVolume, source: Domain | None, target: Domain
+    ) -> HarmonizedVolume:
+        """Return the lock's result with the target's detail; a scan in its own domain is left alone."""
+        detail = detail_of(self.details, target)
+        if source is not None and source.name == target.name:
+            return unchanged_detail(done)
+        return transfer_detail(scan, done, detail, target_statistics(self.statistics, target))
+
+    def _model_of(self, source: Domain | None) -> ContrastModel | None:
+        return self.contrast_models.get(source.name) if source else None
+
+    def _origin(self, scan: PreparedScan, source: Domain | None) -> ContrastModel | None:
+        """Return the contrast model of the source, else of the domain that the scan resembles, if any."""
+        given = self._model_of(source)
+        if given is not None:
+            return given
+        nearest = scan.once(self.nearest)
+        return self.contrast_models[nearest.name] if nearest.is_alike else None
+
+
+def fit_diffusion(domains: Brains, statistics: Mapping[str, DomainStatistics]) -> DiffusionHarmonizer:
+    """Return the method with the domains' contrast models, fitted on their first scans, and their detail.
+
+    One scan a domain is enough, on a template grid; other grids than that of 2 mm are resampled.
+    """
+    return DiffusionHarmonizer(statistics, fit_contrast_models(domains), details=fit_details(domains))
+
+
+def load_diffusion(directory: Path, settings: MethodSettings = DEFAULTS) -> DiffusionHarmonizer:
+    """Return the method that `save` left in a directory; raises as `load_contrast_models`."""
+    method = DiffusionHarmonizer(
+        load_statistics(directory / STATISTICS),
+        load_contrast_models(directory),
+        lock_of(settings.extent),
+        settings.extent,
+        details=load_details(directory),
     )
+    return method.with_detail() if settings.detail else method

@@ -16,7 +16,6 @@ from mrharmony.core.volume import FloatArray, Volume
 if TYPE_CHECKING:  # the registry, and so the command line's help, imports this module
     from mrharmony.domains.statistics import DomainStatistics
     from mrharmony.evidence.drift import Evidence
-    from mrharmony.networks.compact.sampling import SamplingSettings
     from mrharmony.networks.compact.translation import TranslationSettings
     from mrharmony.preparation.canonical import CanonicalBrain
     from mrharmony.preparation.prepared import PreparedScan
@@ -81,7 +80,7 @@ class MethodSettings:
     Parameters
     ----------
     seed
-        Of everything random, unless `sampling` or `translation` has one.
+        Of everything random, unless `translation` has one.
     device
         Where diffusion models run: `auto`, `cpu` or `cuda`.
     extent
@@ -90,8 +89,6 @@ class MethodSettings:
         Whether a generated picture goes through the anatomy lock.
     detail
         Whether sharpness and noise follow the target's after the lock.
-    sampling
-        How the diffusion model samples contrasts.
     translation
         Strength, steps and weights of image-to-image.
     """
@@ -101,7 +98,6 @@ class MethodSettings:
     extent: Extent = "brain"
     lock: bool | None = None
     detail: bool = False
-    sampling: SamplingSettings | None = None
     translation: TranslationSettings | None = None
 
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from mrharmony.domains.fitted import Brains
     from mrharmony.domains.statistics import DomainStatistics
 
-DEFAULT_METHOD = "synthesis"
+DEFAULT_METHOD = "diffusion"
+OLD_NAMES = {"synthesis": DEFAULT_METHOD}  # of methods, in scripts written for earlier versions
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Options:
 
     Parameters
     ----------
-    sampling, translation, detail
+    translation, detail
         Whether it takes those of `MethodSettings`.
     extent
         Whether it can transform the whole head.
@@ -40,7 +41,6 @@ class Options:
         Whether it is trained for pairs of domains.
     """
 
-    sampling: bool = False
     translation: bool = False
     detail: bool = False
     extent: bool = False
@@ -110,8 +110,6 @@ class Method:
     def settled(self, settings: MethodSettings) -> MethodSettings:
         """Return the settings with the method's own defaults for None; refuses those it does not take."""
         takes = self.options
-        if settings.sampling and not takes.sampling:
-            raise MrharmonyError(f"{self.name}: samples no contrasts. {_choose('sampling')}.")
         if settings.translation and not takes.translation:
             raise MrharmonyError(f"{self.name}: translates no pictures. {_choose('translation')}.")
         if settings.lock is False and takes.lock is None:
@@ -124,10 +122,6 @@ class Method:
             raise MrharmonyError(
                 f"{self.name}: cannot transfer detail. {_choose('detail')}, or leave detail=True out."
             )
-        if takes.sampling and not settings.sampling:
-            from mrharmony.networks.compact.sampling import SamplingSettings
-
-            settings = replace(settings, sampling=SamplingSettings(seed=settings.seed))
         if takes.translation and not settings.translation:
             from mrharmony.networks.compact.translation import TranslationSettings
 
@@ -136,14 +130,15 @@ class Method:
 
 
 def method_named(name: str) -> Method:
-    """Return a method's entry; raises `MrharmonyError` where there is none of that name."""
-    _require(name, METHOD_NAMES)
-    return next(method for method in METHODS if method.name == name)
+    """Return a method's entry, also by an old name; raises `MrharmonyError` where there is none."""
+    current = OLD_NAMES.get(name, name)
+    _require(current, METHOD_NAMES)
+    return next(method for method in METHODS if method.name == current)
 
 
 def require_method(name: str) -> None:
     """Refuse a name that none of `FITTED_METHODS` has."""
-    _require(name, FITTED_METHODS)
+    _require(OLD_NAMES.get(name, name), FITTED_METHODS)
 
 
 def _require(name: str, names: tuple[str, ...]) -> None:
@@ -280,20 +275,6 @@ METHODS: tuple[Method, ...] = (  # from nothing to the most elaborate; tables ke
         _of_rivals("combat", "neuroCombat", source=True),
     ),
     Method(
-        DEFAULT_METHOD,
-        "contrast of the reference network, through the lock",
-        _code("synthesis", "load_synthesis", "fit_synthesis"),
-        Needs(network=True, files=("synthesis.safetensors",)),
-        Options(extent=True, detail=True),
-    ),
-    Method(
-        "diffusion",
-        "contrast of the latent diffusion model, through the lock",
-        _code("diffusion", "load_diffusion"),
-        _DIFFUSERS,
-        Options(extent=True, sampling=True),
-    ),
-    Method(
         "cyclegan",
         "CycleGAN, networks for each pair of domains",
         _code("cyclegan", "load_cyclegan"),
@@ -304,8 +285,15 @@ METHODS: tuple[Method, ...] = (  # from nothing to the most elaborate; tables ke
         "img2img",
         "the paper's way, image-to-image of a diffusion model",
         _code("image_to_image", "load_image_to_image"),
-        replace(_DIFFUSERS, training=None),
+        _DIFFUSERS,
         Options(translation=True, lock=True),
+    ),
+    Method(
+        DEFAULT_METHOD,
+        "expected contrast of the diffusion model, through the lock",
+        _code("diffusion", "load_diffusion", "fit_diffusion"),
+        Needs(network=True, files=("diffusion.safetensors",)),
+        Options(extent=True, detail=True),
     ),
 )
 METHOD_NAMES = tuple(method.name for method in METHODS)

@@ -22,14 +22,13 @@ from mrharmony.core.progress import track
 from mrharmony.core.volume import FloatArray
 from mrharmony.domains.statistics import load_statistics
 from mrharmony.methods.protocol import Harmonizer
-from mrharmony.methods.registry import load_method
-from mrharmony.methods.synthesis import SYNTHESIS
+from mrharmony.methods.registry import DEFAULT_METHOD, load_method
 from mrharmony.networks.compact.model import STATISTICS, ModelCard
 from mrharmony.networks.compact.sampling import PictureModel
 from mrharmony.networks.compact.translation import TranslationSettings, translate_slices
 
 IMAGES_AT_ONCE = 4  # of each slice, in one file
-ALWAYS = ("none", "histogram", SYNTHESIS)
+ALWAYS = ("none", "histogram", DEFAULT_METHOD)
 ROUND_TRIP = "autoencoder round trip"
 PAPER = "image-to-image, the paper's settings"
 BEST = "image-to-image, best settings"

@@ -28,7 +28,6 @@ from mrharmony.networks.compact.data import SliceBatch, SliceData
 from mrharmony.networks.compact.model import LatentModel
 from mrharmony.networks.compact.sampling import (
     EncodedBrain,
-    SamplingSettings,
     encode_brain,
     sample_contrast,
     sample_latents,
@@ -170,7 +169,7 @@ def nearest_prompts(base: LatentModel, data: SliceData, seed: int) -> dict[str, 
 
     def errors(prompt: str) -> torch.Tensor:
         domain = Domain(prompt, prompt)
-        latents = sample_latents(base, structure, batch.positions, domain, noise, SamplingSettings())
+        latents = sample_latents(base, structure, batch.positions, domain, noise)
         return (latents - clean).square().mean(dim=(1, 2, 3))
 
     candidates = [prompt for prompt in base.prompts.known if prompt != NO_PROMPT]
@@ -216,7 +215,7 @@ def _generated(
     structures = base.encode(batch.structures)
     noise = torch.randn(structures.shape, generator=generator)
     domain = Domain(prompt, prompt)
-    clean = sample_latents(base, structures, batch.positions, domain, noise, SamplingSettings())
+    clean = sample_latents(base, structures, batch.positions, domain, noise)
     return LatentSlices(clean, structures, base.prompts.rows([prompt] * count), batch.positions)
 
 
@@ -304,7 +303,6 @@ def _thinned(encoded: EncodedBrain) -> EncodedBrain:
 
 def _change(before: LatentModel, after: LatentModel, encoded: EncodedBrain, domain: Domain) -> float:
     one, other = (
-        sample_contrast(model, encoded, domain, SamplingSettings()).voxels[:, encoded.filled]
-        for model in (before, after)
+        sample_contrast(model, encoded, domain).voxels[:, encoded.filled] for model in (before, after)
     )
     return float(np.abs(other - one)[encoded.brain.voxels[:, encoded.filled] > 0].mean())

@@ -1,25 +1,19 @@
-"""Contrasts sampled by a latent diffusion model: guidance, deterministic sampling, inversion (DDIB)."""
+"""Pictures of a latent diffusion model: guidance, and sampling in one step."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError, model_validator
 
 from mrharmony.core.domain import Domain
-from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import Volume
 from mrharmony.networks.compact.model import LatentModel
 from mrharmony.networks.compact.schedule import NoiseSchedule, sampling_times, steps_along
-from mrharmony.networks.settings import NO_PROMPT, Settings
 
-GREATEST_WEIGHT = 100.0  # the paper's guidance scale
-DDIB_STEPS = 4  # more gain little (benchmarks/results/ablations/guidance.md)
 SLICES_AT_ONCE = 16
 
 
@@ -91,63 +85,6 @@ def guided(
     return total
 
 
-class SamplingSettings(Settings):
-    """How contrasts are sampled; the two weights are those of `guided`."""
-
-    steps: int = Field(1, ge=1, le=1000)
-    prompt_weight: float = Field(1.0, ge=0, le=GREATEST_WEIGHT, allow_inf_nan=False)
-    input_weight: float = Field(1.0, ge=0, le=GREATEST_WEIGHT, allow_inf_nan=False)
-    ddib: bool = False  # sampling starts from the scan's own noise, found by inversion, not from drawn noise
-    refinements: int = Field(2, ge=0)  # of each step of the inversion
-    seed: int = Field(0, ge=0)
-
-    @model_validator(mode="after")
-    def _one_step_cannot_be_inverted(self) -> Self:
-        if self.ddib and self.steps < 2:
-            raise ValueError("DDIB takes 2 steps or more, because a single one forgets where it starts")
-        return self
-
-    @classmethod
-    def chosen(cls, ddib: bool, **given: object) -> Self:
-        """Return the given settings, and the best value of each that is not given or None.
-
-        Raises `MrharmonyError` if one is out of its range.
-        """
-        usual = {"ddib": ddib} | ({"steps": DDIB_STEPS} if ddib else {})
-        try:
-            return cls.model_validate(
-                usual | {name: value for name, value in given.items() if value is not None}
-            )
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = " ".join(str(part).replace("_", " ") for part in first["loc"]) or "sampling"
-            reason = first["msg"].removeprefix("Value error, ")
-            raise MrharmonyError(f"{place}: {reason}. Give another one, or leave it out.") from error
-
-
-def prediction(
-    model: LatentModel,
-    structure: torch.Tensor,
-    positions: torch.Tensor,
-    domain: Domain,
-    settings: SamplingSettings,
-) -> Callable[[torch.Tensor, int], torch.Tensor]:
-    """Return what the model predicts for slices under a domain's prompt, as a function of latents and time.
-
-    Parameters
-    ----------
-    model, domain, settings
-        The compact model, a domain that it knows, and the two weights.
-    structure
-        Latents of the slices' structure, shape (n, channels, height, width).
-    positions
-        Where the slices lie along the sliced axis, -1 to 1, shape (n,).
-    """
-    condition = Condition(structure, model.embed(domain.prompt, positions), model.embed(NO_PROMPT, positions))
-    weights = settings.prompt_weight, settings.input_weight
-    return lambda latents, time: guided(model, latents, condition, time, *weights)
-
-
 @dataclass(frozen=True, eq=False)
 class EncodedBrain:
     """A brain's coronal slices as the model takes them: the structure that all its contrasts share."""
@@ -171,53 +108,18 @@ def encode_brain(model: LatentModel, brain: Volume) -> EncodedBrain:
     return EncodedBrain(brain, filled, torch.cat(parts), slice_positions(filled, brain.shape[1]))
 
 
-def sample_contrast(
-    model: LatentModel,
-    encoded: EncodedBrain,
-    domain: Domain,
-    settings: SamplingSettings,
-    start: torch.Tensor | None = None,
-) -> Volume:
-    """Return a brain's contrast in a domain; contrasts of one brain share its structure and the noise.
+def sample_contrast(model: LatentModel, encoded: EncodedBrain, domain: Domain, seed: int = 0) -> Volume:
+    """Return a brain's contrast in a domain that the model knows; only voxels inside the brain mean anything.
 
-    Only voxels inside the brain mean anything.
-
-    Parameters
-    ----------
-    model, encoded
-        The compact model, and the structure of the brain that it encoded.
-    domain
-        A domain that the model knows.
-    settings
-        Steps, guidance weights and the seed of the noise.
-    start
-        The noise that each slice starts from, shape (n, channels, height, width), as `invert_brain` finds it;
-        None for one drawn noise for all slices.
+    All slices start from one noise, that of the seed.
     """
     size = model.denoiser.config.sample_size
-    drawn = shared_noise(model.denoiser.config.out_channels, size, settings.seed)
-    noise = drawn.expand_as(encoded.structure) if start is None else start
-
-    def sampled(part: slice) -> torch.Tensor:
-        structure, positions = encoded.structure[part], encoded.positions[part]
-        return sample_latents(model, structure, positions, domain, noise[part], settings)
-
-    return _decode_slices(model, encoded, sampled)
-
-
-def round_trip(model: LatentModel, encoded: EncodedBrain) -> Volume:
-    """Return a brain as the autoencoder gives it back: as sharp as sampled contrasts are, and no sharper."""
-    return _decode_slices(model, encoded, lambda part: encoded.structure[part])
-
-
-def _decode_slices(
-    model: LatentModel, encoded: EncodedBrain, latents: Callable[[slice], torch.Tensor]
-) -> Volume:
-    """Return the volume that the latents of the slices decode to, some slices at a time."""
+    noise = shared_noise(model.denoiser.config.out_channels, size, seed)
     voxels = np.zeros(encoded.brain.shape, np.float32)
     with torch.inference_mode():
         for part in encoded.parts():
-            decoded = model.decode(latents(part))[:, 0].cpu().numpy()
+            latents = sample_latents(model, encoded.structure[part], encoded.positions[part], domain, noise)
+            decoded = model.decode(latents)[:, 0].cpu().numpy()
             voxels[:, encoded.filled[part], :] = decoded.transpose(1, 0, 2)
     return encoded.brain.with_voxels(voxels)
 
@@ -234,63 +136,24 @@ def shared_noise(channels: int, size: int, seed: int) -> torch.Tensor:
 
 
 def sample_latents(
-    model: LatentModel,
-    structure: torch.Tensor,
-    positions: torch.Tensor,
-    domain: Domain,
-    noise: torch.Tensor,
-    settings: SamplingSettings,
+    model: LatentModel, structure: torch.Tensor, positions: torch.Tensor, domain: Domain, noise: torch.Tensor
 ) -> torch.Tensor:
-    """Run the sampler from pure noise to latents, DDIM with η = 0 (Song et al. 2021, equation 12).
+    """Return the latents of slices in a domain: one step from pure noise, the expected latents.
 
-    The arguments are those of `prediction`; the noise has the shape of `structure`, or (1, channels, height,
-    width) for one noise for all slices.
+    Parameters
+    ----------
+    model, domain
+        The compact model, and a domain that it knows.
+    structure, positions
+        Latents of the slices' structure, shape (n, channels, height, width), and where the slices lie along
+        the sliced axis, -1 to 1, shape (n,).
+    noise
+        Of the shape of `structure`, or one for all slices.
     """
-    schedule = model.schedule
-    times = sampling_times(settings.steps, 1.0, len(schedule.alphas))
-    predict = prediction(model, structure, positions, domain, settings)
+    schedule, tokens = model.schedule, model.embed(domain.prompt, positions)
+
+    def predict(latents: torch.Tensor, time: int) -> torch.Tensor:
+        return model.predict(latents, structure, time, tokens)
+
+    times = sampling_times(1, 1.0, len(schedule.alphas))
     return schedule.descend(noise.to(structure).expand_as(structure), steps_along(times), predict)
-
-
-def invert_brain(
-    model: LatentModel, encoded: EncodedBrain, source: Domain, settings: SamplingSettings
-) -> torch.Tensor:
-    """Return the noise from which a brain's slices are sampled under the prompt of their own domain.
-
-    Dual diffusion implicit bridges (DDIB, Su et al. 2023) sample from this noise under another prompt: the
-    deterministic sampler runs backward under the source's prompt, then forward under the target's. The
-    settings are those of the later sampling. Shape (n, channels, height, width).
-    """
-    with torch.inference_mode():
-        return torch.cat(
-            [
-                invert_latents(model, encoded.structure[part], encoded.positions[part], source, settings)
-                for part in encoded.parts()
-            ]
-        )
-
-
-def invert_latents(
-    model: LatentModel,
-    structure: torch.Tensor,
-    positions: torch.Tensor,
-    source: Domain,
-    settings: SamplingSettings,
-) -> torch.Tensor:
-    """Run the sampler of `sample_latents` backward, from a scan's latents, its own structure, to noise.
-
-    Each step back is guessed from the prediction where it begins (Song et al. 2021, section 4.3). But the
-    sampler will predict where it ends, so the guess is refined as a fixed point: the step back is repeated
-    with the prediction at the guess (Pan et al. 2023, AIDI; Garibi et al. 2024, ReNoise).
-    """
-    schedule = model.schedule
-    times = sampling_times(settings.steps, 1.0, len(schedule.alphas))
-    predict = prediction(model, structure, positions, source, settings)
-    latents = structure
-    for time, following in reversed(steps_along(times)):
-        begin = following or 0  # the scan itself, without noise, counts as the first training time
-        guess = schedule.step(predict(latents, begin), latents, begin, time)
-        for _ in range(settings.refinements):
-            guess = schedule.step_back(predict(guess, time), latents, time, following)
-        latents = guess
-    return latents

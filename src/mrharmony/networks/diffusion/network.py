@@ -1,13 +1,16 @@
-"""The reference network: from a slice as any scanner saw it to the same slice on the reference scanners.
+"""The diffusion network: from a slice as any scanner saw it to its physical latents, expected or sampled.
 
 A U-Net (Ronneberger et al. 2015). Trained on random physics, it learns which tissue is where, whatever the
-contrast, as SynthSR does (Iglesias et al. 2021, NeuroImage 237:118206).
+contrast, as SynthSR does (Iglesias et al. 2021, NeuroImage 237:118206). Noisy latents and the noise level
+enter in proportion to the signal α that they hold, so that at pure noise (α = 0, the zero terminal SNR of Lin
+et al. 2024) they enter not at all, and one evaluation gives the expected latents.
 """
 
 from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -16,6 +19,7 @@ from torch import Tensor, nn
 from mrharmony.core.hashing import file_sha256
 from mrharmony.core.tensors import open_tensors, save_tensors
 from mrharmony.core.volume import FloatArray
+from mrharmony.networks.diffusion.latents import LatentSpace
 from mrharmony.weights import shipped_references
 
 NEIGHBOURS = 3  # slices that the network sees: the one in question between its neighbours
@@ -23,13 +27,14 @@ COORDINATES = 3  # where each pixel lies in the template, -1..1 along right, ant
 CHANNELS = (48, 96, 144, 192)  # a level each; every level but the first halves the picture
 SHUFFLE = 2  # pixels along each edge that enter as one, so that the finest level costs a quarter
 _GROUPS = 8
+_LEVEL_FEATURES = 32  # of the noise level
 INTENSITY_CENTRE, INTENSITY_SPREAD = 0.6, 0.3  # of canonical brains: brings intensities to about mean 0, sd 1
 NETWORK = "network.safetensors"
-_CONTENT, _REMEDY = "a reference network", "install the package again"
+_CONTENT, _REMEDY = "a diffusion network", "install the package again"
 
 
 class _Block(nn.Module):
-    """Two 3×3 convolutions around a shortcut (He et al. 2016)."""
+    """Two 3×3 convolutions around a shortcut (He et al. 2016), the first modulated (Perez et al. 2018)."""
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
@@ -41,33 +46,72 @@ class _Block(nn.Module):
             nn.GroupNorm(_GROUPS, after),
         )
         self.shortcut = nn.Conv2d(before, after, 1)
+        self.modulation = nn.Linear(_LEVEL_FEATURES, 2 * after, bias=False)
+        nn.init.zeros_(self.modulation.weight)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Return features of the same height and width."""
-        return nn.functional.silu(self.convolutions(features) + self.shortcut(features))
+    def forward(self, features: Tensor, level: Tensor | None) -> Tensor:
+        """Return features of the same height and width; `level` are those of the noise level, if any."""
+        first, norm, *rest = self.convolutions
+        inner = norm(first(features))
+        if level is not None:
+            scale, shift = self.modulation(level)[:, :, None, None].chunk(2, dim=1)
+            inner = inner * (1 + scale) + shift
+        for part in rest:
+            inner = part(inner)
+        return nn.functional.silu(inner + self.shortcut(features))
 
 
-class ReferenceNetwork(nn.Module):
-    """U-Net from one scanner's slices to noise-free slices of some reference scanners.
+class DiffusionNetwork(nn.Module):
+    """U-Net from one scanner's slices, and noisy latents, to the direction in which clean latents lie.
 
-    `channels` are the features of each level.
+    Parameters
+    ----------
+    references, dimensions
+        How many reference scanners the latents are decoded to, and how many latents a pixel has.
+    channels
+        Features of each level.
     """
 
-    def __init__(self, references: int, channels: tuple[int, ...] = CHANNELS) -> None:
+    mean: Tensor
+    basis: Tensor
+
+    def __init__(self, references: int, dimensions: int, channels: tuple[int, ...] = CHANNELS) -> None:
         super().__init__()
-        self.references, self.channels = references, channels
+        self.references, self.dimensions, self.channels = references, dimensions, channels
         pixels = SHUFFLE**2
         self.first = nn.Conv2d(NEIGHBOURS * pixels + COORDINATES, channels[0], 3, padding=1)
+        self.noisy = nn.Conv2d(dimensions * pixels, channels[0], 3, padding=1, bias=False)
+        nn.init.zeros_(self.noisy.weight)
+        self.level = nn.Sequential(nn.Linear(2, _LEVEL_FEATURES), nn.SiLU())
         pairs = list(zip((channels[0], *channels), channels, strict=False))
         self.down = nn.ModuleList(_Block(before, after) for before, after in pairs)
         self.up = nn.ModuleList(
             _Block(deep + shallow, shallow)
             for deep, shallow in zip(channels[:0:-1], channels[-2::-1], strict=True)
         )
-        self.last = nn.Conv2d(channels[0], references * pixels, 1)
+        self.last = nn.Conv2d(channels[0], dimensions * pixels, 1)
+        self.register_buffer("mean", torch.zeros(references))
+        self.register_buffer("basis", torch.zeros(dimensions, references))
 
-    def forward(self, slices: Tensor, coordinates: Tensor) -> Tensor:
-        """Return canonical intensities on the reference scanners, shape (batch, references, h, w).
+    @classmethod
+    def empty(cls, space: LatentSpace, channels: tuple[int, ...] = CHANNELS) -> Self:
+        """Return an untrained network with the latents of a space."""
+        dimensions, references = space.basis.shape
+        network = cls(references, dimensions, channels)
+        network.mean, network.basis = space
+        return network
+
+    @property
+    def space(self) -> LatentSpace:
+        """The latents' encoder and decoder."""
+        return LatentSpace(self.mean, self.basis)
+
+    def forward(
+        self, slices: Tensor, coordinates: Tensor, noisy: Tensor | None = None, signal: Tensor | None = None
+    ) -> Tensor:
+        """Return u = σ z₀ - α ε, so that z₀ = α z_t + σ u; at pure noise the expected latents themselves.
+
+        It is the velocity of Salimans and Ho (2022), with the other sign. Shape (batch, dimensions, h, w).
 
         Parameters
         ----------
@@ -76,19 +120,27 @@ class ReferenceNetwork(nn.Module):
             multiples of 16. Where there is no brain, 0.
         coordinates
             Shape (batch, 3, h / 2, w / 2).
+        noisy, signal
+            z_t = α z₀ + σ ε, shape (batch, dimensions, h, w), and α, shape (batch,), with σ² = 1 - α²; None
+            at pure noise.
         """
         inside = (slices != 0).to(slices.dtype)
         standard = (slices - INTENSITY_CENTRE) / INTENSITY_SPREAD * inside
         features = self.first(torch.cat([nn.functional.pixel_unshuffle(standard, SHUFFLE), coordinates], 1))
+        level = None
+        if noisy is not None and signal is not None:
+            share = signal[:, None]
+            level = share * self.level(torch.cat([share, torch.sqrt(1 - share**2)], 1))
+            given = nn.functional.pixel_unshuffle(noisy * share[:, :, None, None], SHUFFLE)
+            features = features + self.noisy(given)
         levels = []
         for number, block in enumerate(self.down):
-            features = block(nn.functional.avg_pool2d(features, 2) if number else features)
+            features = block(nn.functional.avg_pool2d(features, 2) if number else features, level)
             levels.append(features)
         for block, finer in zip(self.up, levels[-2::-1], strict=True):
             wide = nn.functional.interpolate(features, scale_factor=2.0, mode="nearest")
-            features = block(torch.cat([wide, finer], 1))
-        contrasts = nn.functional.pixel_shuffle(self.last(features), SHUFFLE)
-        return contrasts * INTENSITY_SPREAD + INTENSITY_CENTRE
+            features = block(torch.cat([wide, finer], 1), level)
+        return nn.functional.pixel_shuffle(self.last(features), SHUFFLE)
 
 
 def slice_coordinates(shape: tuple[int, int, int], place: int) -> FloatArray:
@@ -103,22 +155,26 @@ def slice_coordinates(shape: tuple[int, int, int], place: int) -> FloatArray:
     return np.stack([part[:, 0] for part in grid]).astype(np.float32)
 
 
-def save_network(network: ReferenceNetwork, directory: Path, references: tuple[str, ...]) -> None:
+def save_network(network: DiffusionNetwork, directory: Path, references: tuple[str, ...]) -> None:
     """Write a trained network in half precision, with the names of its reference scanners."""
     tensors = {name: tensor.half().numpy() for name, tensor in network.state_dict().items()}
-    save_tensors(directory / NETWORK, tensors, {"references": references, "channels": network.channels})
+    tensors |= {"mean": network.mean.numpy(), "basis": network.basis.numpy()}
+    records = {"references": references, "dimensions": network.dimensions, "channels": network.channels}
+    save_tensors(directory / NETWORK, tensors, records)
 
 
-def load_network(directory: Path) -> ReferenceNetwork:
+def load_network(directory: Path) -> DiffusionNetwork:
     """Read what `save_network` wrote, in single precision; raises `MrharmonyError` where it is damaged."""
     with open_tensors(directory / NETWORK, _CONTENT, _REMEDY, "pt") as file:
-        network = ReferenceNetwork(len(file.record("references")), tuple(file.record("channels")))
+        network = DiffusionNetwork(
+            len(file.record("references")), file.record("dimensions"), tuple(file.record("channels"))
+        )
         network.load_state_dict({name: tensor.float() for name, tensor in file.tensors().items()})
     return network.requires_grad_(False).eval()
 
 
 @cache
-def shipped_network() -> ReferenceNetwork:
+def shipped_network() -> DiffusionNetwork:
     """Return the shipped network; read once."""
     return load_network(shipped_references())
 

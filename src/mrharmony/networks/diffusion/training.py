@@ -1,4 +1,8 @@
-"""Training the reference network on virtual heads: as any scanner sees them, and as the references do."""
+"""Training the diffusion network on virtual heads: as any scanner sees them, and as the references do.
+
+v-prediction with zero terminal SNR (Salimans and Ho 2022; Lin et al. 2024). Half of the slices are at pure
+noise, where the squared error teaches the expected latents; the others are at all noise levels.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from mrharmony.core.tensors import open_tensors
 from mrharmony.core.volume import BoolArray, FloatArray
 from mrharmony.networks.compact.data import (
     VirtualHead,
@@ -21,7 +26,16 @@ from mrharmony.networks.compact.data import (
     numpy_generator,
     shifted,
 )
-from mrharmony.networks.diffusion.network import CHANNELS, NEIGHBOURS, ReferenceNetwork, slice_coordinates
+from mrharmony.networks.diffusion.latents import LatentSpace
+from mrharmony.networks.diffusion.network import (
+    CHANNELS,
+    INTENSITY_CENTRE,
+    INTENSITY_SPREAD,
+    NEIGHBOURS,
+    NETWORK,
+    DiffusionNetwork,
+    slice_coordinates,
+)
 from mrharmony.networks.settings import Settings
 from mrharmony.networks.training import Training, clip_gradients, cosine_plan, step_generator
 from mrharmony.simulate.anatomy import Anatomy
@@ -30,7 +44,9 @@ from mrharmony.simulate.scanner import Scanner
 from mrharmony.simulate.scanning import contrast, draw_scan, render
 from mrharmony.space.intensity import intensity_scale
 
-NAME = "reference-network"
+NAME = "diffusion-network"
+PURE_NOISE_SHARE = 0.5  # of the slices
+_PIXELS_A_HEAD = 2000  # from which the latent space is found
 BIAS_LEFT = (0.0, 0.5)  # share of the log receive field that bias correction leaves behind
 RANDOM_SCANNER_SHARE = 0.6  # of the inputs, seen by a random scanner; the others by a reference
 RANDOM_CONTRAST_SHARE = 0.5  # of the inputs, which also get a random tone curve, bias, blur and noise
@@ -38,7 +54,7 @@ _GAIN_SD = 0.04  # of the logarithm: how exactly a prepared scan's scale is know
 
 
 @dataclass(frozen=True)
-class ReferenceBatch:
+class SliceBatch:
     """A batch of coronal slices to learn from.
 
     The truths are the slices on the reference scanners, without noise, receive field and blur.
@@ -48,19 +64,19 @@ class ReferenceBatch:
     truths: Tensor  # shape (batch, references, i, k), 0 outside the brain
     coordinates: Tensor  # where each pixel lies in the template, shape (batch, 3, i / 2, k / 2)
 
-    def to(self, device: torch.device) -> ReferenceBatch:
+    def to(self, device: torch.device) -> SliceBatch:
         """Return the batch on a device."""
-        return ReferenceBatch(*(part.to(device) for part in (self.slices, self.truths, self.coordinates)))
+        return SliceBatch(*(part.to(device) for part in (self.slices, self.truths, self.coordinates)))
 
 
-class ReferenceSlices:
+class VirtualSlices:
     """Slices of virtual heads, anatomies on the working grid, scanned for each batch."""
 
     def __init__(self, heads: Sequence[Anatomy], references: Sequence[Scanner]) -> None:
         self._heads = [_Head.of(head, references) for head in heads]
         self._references = tuple(references)
 
-    def batch(self, size: int, generator: torch.Generator) -> ReferenceBatch:
+    def batch(self, size: int, generator: torch.Generator) -> SliceBatch:
         """Draw a batch of `size` slices; the same generator state gives the same batch."""
         rng = numpy_generator(generator)
         slices, truths, places = [], [], []
@@ -75,9 +91,16 @@ class ReferenceSlices:
         parts = shifted(torch.cat([seen, torch.from_numpy(np.stack(truths))], 1), rng)
         if rng.random() < 0.5:
             parts = parts.flip(2)
-        return ReferenceBatch(
-            parts[:, :NEIGHBOURS], parts[:, NEIGHBOURS:], torch.from_numpy(np.stack(places))
-        )
+        return SliceBatch(parts[:, :NEIGHBOURS], parts[:, NEIGHBOURS:], torch.from_numpy(np.stack(places)))
+
+    def latent_space(self) -> LatentSpace:
+        """Return the latent space of the heads' contrasts on the references."""
+        parts = []
+        for head in self._heads:
+            inside = np.flatnonzero(head.mask)
+            chosen = inside[:: max(1, len(inside) // _PIXELS_A_HEAD)]
+            parts.append(head.truths.reshape(len(self._references), -1)[:, chosen])
+        return LatentSpace.of(np.concatenate(parts, axis=1))
 
     def _scanner(self, rng: np.random.Generator) -> Scanner:
         if rng.random() < RANDOM_SCANNER_SHARE:
@@ -130,12 +153,13 @@ def _with_contrasts(slices: Tensor, generator: torch.Generator) -> Tensor:
     return torch.where(given, changed, slices)
 
 
-class SynthesisSettings(Settings):
-    """A training run of the reference network."""
+class DiffusionSettings(Settings):
+    """A training run of the diffusion network."""
 
-    references: tuple[str, ...]  # simulated scanners whose contrasts the network gives
+    references: tuple[str, ...]  # simulated scanners whose contrasts the latents are decoded to
     channels: tuple[int, ...] = CHANNELS  # features of each level
-    copies: int = Field(4, ge=1)  # virtual heads from each real anatomy
+    copies: int = Field(3, ge=1)  # virtual heads from each segmented anatomy
+    labelled_copies: int = Field(6, ge=0)  # virtual heads from each label map
     steps: int = Field(16000, ge=1)
     batch: int = Field(32, ge=1)  # slices a step
     learning_rate: float = Field(2e-3, gt=0)
@@ -144,13 +168,14 @@ class SynthesisSettings(Settings):
     seed: int = 0
 
 
-def train_reference_network(
-    data: ReferenceSlices,
-    settings: SynthesisSettings,
+def train_diffusion_network(
+    data: VirtualSlices,
+    settings: DiffusionSettings,
     directory: Path,
     device: torch.device,
     workers: int = 0,
-) -> ReferenceNetwork:
+    start: DiffusionNetwork | None = None,
+) -> DiffusionNetwork:
     """Train, or go on where an earlier run into the same directory, which holds the checkpoint, stopped.
 
     Parameters
@@ -161,6 +186,8 @@ def train_reference_network(
         Where the checkpoint is kept, and where to train.
     workers
         Processes that draw batches ahead, which does not change them; with 0 this one draws its own.
+    start
+        The network to fine-tune; None starts from random weights.
 
     Returns
     -------
@@ -172,7 +199,9 @@ def train_reference_network(
         If the checkpoint is damaged or of another training.
     """
     torch.manual_seed(settings.seed)
-    network = ReferenceNetwork(len(settings.references), settings.channels).to(device).train()
+    network = start or DiffusionNetwork.empty(data.latent_space(), settings.channels)
+    network.requires_grad_(True).train().to(device)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=1e-4)
     plan = cosine_plan(settings.steps, settings.learning_rate, settings.ema_decay, settings.checkpoint_every)
     training = Training(directory / f"{NAME}.safetensors", network, optimizer, network.parameters(), plan)
@@ -184,26 +213,70 @@ def train_reference_network(
         multiprocessing_context="fork" if workers else None,  # which shares the heads' gigabytes
         collate_fn=lambda batch: batch,
     )
-    for _, batch in zip(training.steps("training the network"), batches, strict=True):
-        reference_loss(network, batch.to(device)).backward()  # type: ignore[no-untyped-call]
+    for step, batch in zip(training.steps("training the network"), batches, strict=True):
+        generator = step_generator(settings.seed, NAME + "-noise", step)
+        diffusion_loss(network, batch, generator, device).backward()  # type: ignore[no-untyped-call]
         clip_gradients(network)
         training.update()
-    return network.requires_grad_(False).eval().cpu()
+    network.requires_grad_(False).eval().cpu()
+    return network
 
 
-def reference_loss(network: ReferenceNetwork, batch: ReferenceBatch) -> Tensor:
-    """Return the mean squared error in the brain, which the expected contrasts minimise."""
-    inside = (batch.truths > 0).float()
-    contrasts: Tensor = network(batch.slices, batch.coordinates)
-    return ((contrasts - batch.truths).square() * inside).sum() / inside.sum()
+def network_of_references(directory: Path, space: LatentSpace) -> DiffusionNetwork:
+    """Return a network to fine-tune, from one that regressed the references' contrasts themselves.
+
+    The weights that such a network lacks, of noisy latents and their level, are zero: at pure noise the new
+    network gives the latents of the old one's contrasts.
+    """
+    with open_tensors(directory / NETWORK, "a network of references", "name another folder", "pt") as file:
+        weights = {name: tensor.float() for name, tensor in file.tensors().items()}
+        network = DiffusionNetwork.empty(space, tuple(file.record("channels")))
+    encoder, pixels = space.encoder(), network.last.out_channels // network.dimensions
+    weight = weights.pop("last.weight")[:, :, 0, 0].reshape(network.references, pixels, -1)
+    bias = weights.pop("last.bias").reshape(network.references, pixels) * INTENSITY_SPREAD
+    centred = bias + INTENSITY_CENTRE - space.mean[:, None]
+    weights["last.weight"] = torch.einsum("rd,rpc->dpc", encoder, weight * INTENSITY_SPREAD).flatten(0, 1)[
+        :, :, None, None
+    ]
+    weights["last.bias"] = torch.einsum("rd,rp->dp", encoder, centred).flatten()
+    network.load_state_dict(weights, strict=False)
+    return network
+
+
+def diffusion_loss(
+    network: DiffusionNetwork, batch: SliceBatch, generator: torch.Generator, device: torch.device
+) -> Tensor:
+    """Return the mean squared error of the decoded velocity in the brain, canonical units squared."""
+    signal, noise = draw_noise(batch.truths.shape[0], network.dimensions, batch.truths.shape[2:], generator)
+    batch, signal, noise = batch.to(device), signal.to(device), noise.to(device)
+    inside = (batch.truths > 0).all(dim=1, keepdim=True).float()
+    alpha, sigma = (part[:, None, None, None] for part in (signal, torch.sqrt(1 - signal**2)))
+    clean = network.space.encode(batch.truths) * inside
+    noise = noise * inside
+    velocity = network(batch.slices, batch.coordinates, alpha * clean + sigma * noise, signal)
+    error = torch.einsum("bdhw,dr->brhw", velocity - (sigma * clean - alpha * noise), network.basis)
+    return (error.square() * inside).sum() / (inside.sum() * network.references)
+
+
+def draw_noise(
+    count: int, dimensions: int, size: torch.Size, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Return the signal α of each slice, shape (count,), and the noise ε, shape (count, dimensions, h, w).
+
+    α = cos(π t / 2) of a uniform time t, and 0 for the share of slices at pure noise.
+    """
+    times = torch.rand(count, generator=generator)
+    pure = torch.rand(count, generator=generator) < PURE_NOISE_SHARE
+    signal = torch.where(pure, torch.zeros(()), torch.cos(times * torch.pi / 2))
+    return signal, torch.randn(count, dimensions, *size, generator=generator)
 
 
 @dataclass(frozen=True)
-class _Batches(Dataset[ReferenceBatch]):
+class _Batches(Dataset[SliceBatch]):
     """The batch of every step."""
 
-    data: ReferenceSlices
-    settings: SynthesisSettings
+    data: VirtualSlices
+    settings: DiffusionSettings
 
-    def __getitem__(self, step: int) -> ReferenceBatch:
+    def __getitem__(self, step: int) -> SliceBatch:
         return self.data.batch(self.settings.batch, step_generator(self.settings.seed, NAME, step))

@@ -8,7 +8,7 @@ from mrharmony.core.domain import require_distinct
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import Volume
 from mrharmony.networks.compact.model import DomainCard, LatentModel, load_model, model_hash, save_model
-from mrharmony.networks.compact.sampling import SamplingSettings, encode_brain, sample_contrast
+from mrharmony.networks.compact.sampling import encode_brain, sample_contrast
 
 
 def _nothing_more(_: Path) -> None:
@@ -26,10 +26,7 @@ def test_a_saved_model_samples_the_same_looks_but_for_half_precision(
 ):
     brain = Volume(brains[2].astype(np.float32), model.grid.affine)
     loaded = load_model(directory)
-    one, other = (
-        sample_contrast(m, encode_brain(m, brain), m.card.domain("dark"), SamplingSettings())
-        for m in (model, loaded)
-    )
+    one, other = (sample_contrast(m, encode_brain(m, brain), m.card.domain("dark")) for m in (model, loaded))
     assert np.abs(one.voxels - other.voxels).max() < 0.01
     assert loaded.denoiser.dtype == torch.float32
 

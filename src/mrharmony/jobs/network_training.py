@@ -1,63 +1,132 @@
-"""The reference network from a BIDS data set: real anatomies, new people made of them, training, its card."""
+"""The diffusion network from scans and label maps: anatomies, new people made of them, training, its card."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+import nibabel as nib
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from mrharmony.core.atomic import write_text
 from mrharmony.core.progress import track
+from mrharmony.core.volume import Matrix, Volume
 from mrharmony.core.workers import one_thread, side_by_side, usable_cores
 from mrharmony.domains.statistics import fit_statistics, load_statistics
 from mrharmony.jobs.data_sets import open_data_set
 from mrharmony.jobs.training import evenly, prepared_heads, training_brains, work_folder
-from mrharmony.methods.synthesis import SynthesisHarmonizer, fit_synthesis
+from mrharmony.methods.diffusion import DiffusionHarmonizer, fit_diffusion
 from mrharmony.networks.compact.model import STATISTICS, read_card
 from mrharmony.networks.diffusion.network import save_network
-from mrharmony.networks.diffusion.training import ReferenceSlices, SynthesisSettings, train_reference_network
+from mrharmony.networks.diffusion.training import (
+    DiffusionSettings,
+    VirtualSlices,
+    network_of_references,
+    train_diffusion_network,
+)
+from mrharmony.preparation.alignment import align_to_template
 from mrharmony.preparation.canonical import STATISTICS_ZOOM, CanonicalBrain
 from mrharmony.simulate.anatomy import Anatomy
 from mrharmony.simulate.heads import virtual_head
 from mrharmony.simulate.recipe import Person, Population, draw_people
 from mrharmony.simulate.scanner import load_scanners
 from mrharmony.simulate.segmentation import segment_brain
+from mrharmony.simulate.structures import (
+    brain_of_labels,
+    structured_anatomy,
+    typical_contrast,
+    with_own_tissues,
+)
 from mrharmony.space.grid import Grid
 
 CONTRAST_SEED = 77  # of the heads and simulated scans that contrast models are fitted on
 CONTRAST_PEOPLE = 8  # of these heads, on real anatomies
 CONTRAST_AVERAGES = 4  # and on the average anatomy
 PEOPLE = Population(age=(20, 88), patients=0.3)
+# Label maps come from young and old people: their ventricles and cortex are varied less than those of scans.
+LABELLED_VENTRICLES = (0.6, 1.8)
+LABELLED_THINNING = 0.15
+LABELLED_LESIONS_ML = 30.0
 
 
-def train_references(
-    bids_dir: Path,
-    only: Sequence[str],
-    settings: SynthesisSettings,
+class Anatomies(NamedTuple):
+    """What virtual heads are made of: the sites `only` (all if empty) of a BIDS data set, and label maps."""
+
+    bids_dir: Path
+    only: Sequence[str]
+    label_maps: Sequence[Path]
+
+
+def train_network(
+    anatomies: Anatomies,
+    settings: DiffusionSettings,
     output: Path,
     device: torch.device,
     licence: str,
+    start: Path | None = None,
 ) -> None:
-    """Train the reference network and write it with its card; unfinished work is kept in `<output>.training`.
+    """Train the diffusion network and write it with its card; unfinished work is in `<output>.training`.
 
-    The anatomies are those of the sites `only` (all if empty) in the column `site` of the data set; `licence`
-    is a sentence for the card on weights and scans. Raises `MrharmonyError` if there is nothing to train on.
+    `licence` is a sentence for the card on weights and scans; `start` is a network to fine-tune (folder),
+    without which weights are random at first. Raises `MrharmonyError` if there is nothing to train on.
     """
     work = work_folder(output)
-    index = open_data_set(bids_dir, "site")
-    brains = training_brains(index, only, None, Grid.working(STATISTICS_ZOOM), work)
+    index, label_maps = open_data_set(anatomies.bids_dir, "site"), anatomies.label_maps
+    brains = training_brains(index, anatomies.only, None, Grid.working(STATISTICS_ZOOM), work)
     # new people: warps of the real anatomies, of all ages, some with lesions and large ventricles
     heads = _new_people(_segmented([brain for _, brain in brains.kept]) * settings.copies, settings.seed)
+    heads += _labelled_people(label_maps, settings.labelled_copies, settings.seed)
+    heads = [_with_own_tissues(head, number, settings.seed) for number, head in enumerate(heads)]
     known = load_scanners()
-    data = ReferenceSlices(heads, [known[name] for name in settings.references])
+    data = VirtualSlices(heads, [known[name] for name in settings.references])
     one_thread()  # it shares the cores with the processes that draw batches
     run = work / hashlib.sha256(settings.model_dump_json().encode()).hexdigest()[:12]
-    network = train_reference_network(data, settings, run, device, usable_cores() - 1)
+    first = network_of_references(start, data.latent_space()) if start else None
+    network = train_diffusion_network(data, settings, run, device, max(usable_cores() - 1, 1), first)
     save_network(network, output, settings.references)
-    write_text(output / "README.md", _card(brains.counts(), len(heads), settings, licence))
+    write_text(output / "README.md", _card(brains.counts(), len(label_maps), len(heads), settings, licence))
+
+
+def _labelled_people(label_maps: Sequence[Path], copies: int, seed: int) -> list[Anatomy]:
+    """Return heads of new people, so many from each label map."""
+    aligned = track(side_by_side(_aligned_labels, label_maps, usable_cores()), "aligning", len(label_maps))
+    jobs = [
+        (seed, number, *labels)
+        for number, labels in enumerate(map_ for map_ in aligned for _ in range(copies))
+    ]
+    return list(track(side_by_side(_labelled_head, jobs, usable_cores()), "making virtual heads", len(jobs)))
+
+
+def _labelled_head(job: tuple[int, int, NDArray[np.int16], Matrix]) -> Anatomy:
+    """Return a new person's head on the working grid; a job is seed, number, labels and their place."""
+    seed, number, labels, to_template = job
+    rng = np.random.default_rng([seed, 1, number])
+    base = structured_anatomy(labels, to_template, rng)
+    return virtual_head(
+        rng,
+        Grid.working(STATISTICS_ZOOM),
+        base,
+        float(np.exp(rng.uniform(*np.log(LABELLED_VENTRICLES)))),
+        cortical_thinning=float(rng.uniform(0, LABELLED_THINNING)),
+        lesions_ml=float(rng.choice([0, rng.uniform(0.5, LABELLED_LESIONS_ML)])),
+    )
+
+
+def _aligned_labels(path: Path) -> tuple[NDArray[np.int16], Matrix]:
+    """Return the labels of a head, and their voxel indices to template millimetres."""
+    image = nib.as_closest_canonical(nib.load(path))
+    labels = np.asarray(image.dataobj).astype(np.int16)
+    brain = brain_of_labels(labels, 1.0, 2.0)
+    picture = Volume(typical_contrast(labels) * brain, np.asarray(image.affine, np.float64))
+    return labels, align_to_template(picture, brain).rigid_to_template @ picture.affine
+
+
+def _with_own_tissues(head: Anatomy, number: int, seed: int) -> Anatomy:
+    return with_own_tissues(head, np.random.default_rng([seed, 2, number]))
 
 
 def contrast_heads(brains: Sequence[CanonicalBrain], seed: int = CONTRAST_SEED) -> list[Anatomy]:
@@ -101,7 +170,7 @@ def _reference_head(job: tuple[int, int, Anatomy | None, Person]) -> Anatomy:
 
 def refit_contrast_models(
     model: Path, bids_dir: Path, only: Sequence[str], work: Path, seed: int = CONTRAST_SEED
-) -> SynthesisHarmonizer:
+) -> DiffusionHarmonizer:
     """Fit the contrast models and the detail of all domains of a model directory with the shipped network.
 
     The statistics of its real domains are computed again too, those of simulated scanners stay; all three are
@@ -115,21 +184,26 @@ def refit_contrast_models(
     scanners = [known[domain.name] for domain in read_card(model).domains if domain.name in known]
     seen = real.by_domain() | prepared_heads(heads, scanners, seed)
     statistics = load_statistics(model / STATISTICS) | fit_statistics(real.by_domain())
-    fitted = fit_synthesis(seen, statistics)
+    fitted = fit_diffusion(seen, statistics)
     fitted.save(model)
     return fitted
 
 
-def _card(counts: dict[str, int], heads: int, settings: SynthesisSettings, licence: str) -> str:
+def _card(
+    counts: dict[str, int], label_maps: int, heads: int, settings: DiffusionSettings, licence: str
+) -> str:
     scans = ", ".join(f"{name} {count}" for name, count in counts.items())
-    return f"""# Reference network
+    return f"""# Diffusion network
 
-Predicts a T1w brain scan on reference scanners, without noise and receive field:
+From T1w brain scans to physical latents, expected or sampled: the coordinates of a head in the space of T1w
+contrasts, decoded by the signal equations. The decoder is fitted to these reference scanners:
 {", ".join(settings.references)}.
 
-- Architecture: U-Net on coronal slices of 2 mm with their neighbours, features {settings.channels}.
-- Data: {heads} virtual people, warps of anatomies segmented from real scans ({scans}), seen by the reference
-  scanners and by random ones, with random tone curves, bias, blur and noise. No real intensities.
+- Architecture: U-Net on coronal slices of 2 mm with their neighbours, features {settings.channels}; noisy
+  latents and the noise level enter in proportion to the signal. v-prediction, zero terminal SNR.
+- Data: {heads} virtual people, warps of anatomies segmented from real scans ({scans}) and of {label_maps}
+  label maps, seen by the reference scanners and by random ones, with random tone curves, bias, blur and
+  noise. No real intensities.
 - Training: {settings.steps} steps of {settings.batch} slices, seed {settings.seed}.
 - Limits: research use only. Adults; T1-weighted scans; lesions as the simulation makes them, with the signal
   of cortex. Never used as an image: the anatomy lock is fitted to it.
