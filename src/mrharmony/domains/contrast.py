@@ -154,7 +154,9 @@ def load_contrast_models(directory: Path) -> dict[str, ContrastModel]:
 
 
 def contrast_model_of(contrast_models: Mapping[str, ContrastModel], target: Domain) -> ContrastModel:
-    """Return a target domain's contrast model; raises `MrharmonyError` where there is none."""
+    """Return a domain's contrast model; raises `MrharmonyError` where there is none."""
+    if target.protocol is not None:  # decoding the contrast of a protocol comes next
+        raise MrharmonyError(f"{target.name}: protocols are not served yet. Choose a domain of the model.")
     if target.name not in contrast_models:
         raise MrharmonyError(
             f"Unknown target domain {target.name}: it has no contrast model here. Choose one of: "

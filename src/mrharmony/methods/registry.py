@@ -38,6 +38,8 @@ class Options:
         Whether it has the anatomy lock by default; None where that is no choice.
     pairs
         Whether it is trained for pairs of domains.
+    protocol
+        Whether domains can be protocols that the model has no scans of.
     """
 
     sampling: bool = False
@@ -46,6 +48,7 @@ class Options:
     extent: bool = False
     lock: bool | None = None
     pairs: bool = False
+    protocol: bool = False
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,14 @@ def method_named(name: str) -> Method:
     """Return a method's entry; raises `MrharmonyError` where there is none of that name."""
     _require(name, METHOD_NAMES)
     return next(method for method in METHODS if method.name == name)
+
+
+def require_protocols(name: str) -> None:
+    """Refuse a method whose domains cannot be protocols."""
+    if not method_named(name).options.protocol:
+        raise MrharmonyError(
+            f"{name}: knows domains by their scans, not by a protocol. {_choose('protocol')}."
+        )
 
 
 def require_method(name: str) -> None:
@@ -284,7 +295,7 @@ METHODS: tuple[Method, ...] = (  # from nothing to the most elaborate; tables ke
         "contrast of the reference network, through the lock",
         _code("synthesis", "load_synthesis", "fit_synthesis"),
         Needs(network=True, files=("synthesis.safetensors",)),
-        Options(extent=True, detail=True),
+        Options(extent=True, detail=True, protocol=True),
     ),
     Method(
         "diffusion",

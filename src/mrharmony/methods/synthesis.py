@@ -162,7 +162,9 @@ class SynthesisHarmonizer:
         return transfer_detail(scan, done, detail, target_statistics(self.statistics, target))
 
     def _model_of(self, source: Domain | None) -> ContrastModel | None:
-        return self.contrast_models.get(source.name) if source else None
+        if source is None or not (source.protocol or source.name in self.contrast_models):
+            return None
+        return contrast_model_of(self.contrast_models, source)
 
     def _origin(self, scan: PreparedScan, source: Domain | None) -> ContrastModel | None:
         """Return the contrast model of the source, else of the domain that the scan resembles, if any."""
