@@ -212,8 +212,8 @@ class Harmonizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         ScanRefused
             If the scan is broken.
         MrharmonyError
-            If a domain is unknown, a protocol cannot be read or the method does not take it, the scan holds no
-            plausible brain, or the mask does not fit it.
+            If a domain is unknown, a protocol cannot be read or the method does not take it, the scan holds
+            no plausible brain, or the mask does not fit it.
         sklearn.exceptions.NotFittedError
             If the harmonizer has not been fitted or loaded.
 

@@ -160,13 +160,14 @@ _QUANTITIES = {
     "EFF": _Quantity(0.5, 1, "", ()),
     "B0": _Quantity(0.01, 20, "T", ("MagneticFieldStrength",)),
 }
+_UNITS = {"ms": ("ms", "s"), "°": ("deg", "°"), "T": ("t",), "": ()}  # as sentences may have them
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)"
 _FIELD = re.compile(rf"(?<![\w.])({_NUMBER})\s*T(?:esla)?(?![a-z0-9])", re.IGNORECASE)
 _VALUE = re.compile(
     rf"(TR|TI|TE|FA|ES|EFF|N|B0)\s*[=:]?\s*({_NUMBER})\s*(ms|s|deg|°|T)?(?![\w.])", re.IGNORECASE
 )
-_SEPARATORS = re.compile(r"[\s,;_-]*")
-_INVERTED = r"mp-?rage|mpr(?![a-z])|bravo|ir-?f?spgr|turbo-?flash|tfl"
+_SEPARATORS = re.compile(r"[\s,;-]*")
+_INVERTED = r"mp-?rage|bravo|ir-?f?spgr|turbo-?flash|tfl"
 _SPOILED = r"f?spgr|flash|(?:t1-?)?ffe|(?:t1-?)?tfe|gre|fl3d"
 _NOT_T1W = {
     "MP2RAGE": r"mp2rage",
@@ -228,7 +229,7 @@ class _Said(NamedTuple):
 def _read_sentence(text: str) -> _Said:
     words, at = [], 0
     said = _Said(f"'{text}'", "", {})
-    while at < len(text := text.rstrip(" \t\n,;_-")):
+    while at < len(text := text.rstrip(" \t\n,;-")):
         at = _SEPARATORS.match(text, at).end()  # type: ignore[union-attr]  # it matches everywhere
         found = _VALUE.match(text, at) or _FIELD.match(text, at) or _WORD.match(text, at)
         if found is None or (found.re is _WORD and text[found.end() : found.end() + 1].isalpha()):
@@ -248,17 +249,13 @@ def _read_sentence(text: str) -> _Said:
 def _add_said(said: _Said, found: re.Match[str]) -> None:
     """Take in the value that a part of a sentence gives."""
     key, number, unit = (
-        ("B0", found[1], "t") if found.re is _FIELD else (found[1].upper(), found[2], found[3])
+        ("B0", found[1], "T") if found.re is _FIELD else (found[1].upper(), found[2], found[3])
     )
-    unit = (unit or "").lower()
-    if (
-        unit
-        and unit not in {"ms": ("ms", "s"), "°": ("deg", "°"), "T": ("t",), "": ()}[_QUANTITIES[key].unit]
-    ):
-        raise said.refusal(f"{key} is not measured in {found[3]}", f"Write it like `{EXAMPLE}`.")
+    if unit and unit.lower() not in _UNITS[_QUANTITIES[key].unit]:
+        raise said.refusal(f"{key} is not measured in {unit}", f"Write it like `{EXAMPLE}`.")
     if key in said.values:
         raise said.refusal(f"{key} is given twice", "Leave one out.")
-    said.add(key, key, float(number), in_seconds=unit == "s")
+    said.add(key, key, float(number), in_seconds=unit in ("s", "S"))
 
 
 def _read_sidecar(sidecar: Mapping[str, Any], origin: str) -> _Said:
@@ -269,10 +266,10 @@ def _read_sidecar(sidecar: Mapping[str, Any], origin: str) -> _Said:
     for key, quantity in _QUANTITIES.items():
         for name in quantity.keys:
             value = sidecar.get(name)
-            if key in said.values or not value or (key == "N" and value in range(FEWEST)):
+            if key in said.values or value in (None, 0, "n/a") or (key == "N" and value in range(FEWEST)):
                 continue
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise said.refusal(f"{name} is {value!r}, not a number", "Correct it.")
+            if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 1e9:
+                raise said.refusal(f"{name} is {value!r}, no plausible number", "Correct it.")
             said.add(key, name, value, in_seconds=True)
     return said
 
@@ -335,6 +332,9 @@ def _sequence(said: _Said, assumed: list[str]) -> Mprage | SpoiledGradientEcho:
         if said.need("TR", "the repetition time") >= SHORTEST_CYCLE:
             raise said.refusal("sequence and inversion time are missing", f"Write it like `{EXAMPLE}`.")
         assumed.append("No sequence is named: a spoiled gradient echo without inversion is assumed.")
+    of_train = {"ES", "N", "EFF"} & said.values.keys()
+    if of_train and not said.in_seconds:
+        raise said.refusal(f"{min(of_train)} is of a train after an inversion", f"Add {said.wanted('TI')}.")
     repetition_time = said.values.get("TR") or said.values.get("ES") or said.need("TR", "the repetition time")
     return SpoiledGradientEcho(
         repetition_time_ms=repetition_time,
