@@ -22,7 +22,7 @@ from benchmarks._shared.heads import People, domain, psnr, seen
 from benchmarks._shared.reports import Report, save
 from mrharmony.core.progress import track
 from mrharmony.core.volume import FloatArray
-from mrharmony.domains.contrast import fit_contrast_models
+from mrharmony.domains.contrast import domain_voxels, fit_contrast_models
 from mrharmony.domains.statistics import fit_statistics
 from mrharmony.lock.fit import fit_bilateral_grid
 from mrharmony.lock.gain_prior import fit_lock
@@ -52,7 +52,7 @@ def main() -> None:
     ]
     brains = {name: [brain_on_grid(scan[name]) for scan in scans[:FITTING]] for name in SCANNERS}
     statistics = fit_statistics(brains)
-    ours = DiffusionHarmonizer(statistics, fit_contrast_models(brains))
+    ours = DiffusionHarmonizer(statistics, fit_contrast_models(domain_voxels(brains)))
     methods = ours, ClassicalHarmonizer("regional", statistics, "brain")
     rows = []
     for number in track(places[FITTING:], "harmonizing"):

@@ -23,7 +23,13 @@ from benchmarks._shared.records import kept
 from benchmarks._shared.reports import Report, save
 from mrharmony.core.progress import track
 from mrharmony.core.volume import FloatArray
-from mrharmony.domains.contrast import ContrastModel, ScanContrasts, load_contrast_models, scan_contrasts
+from mrharmony.domains.contrast import (
+    CONTRAST_MODELS,
+    ContrastModel,
+    ScanContrasts,
+    load_contrast_models,
+    scan_contrasts,
+)
 from mrharmony.evaluate.bootstrap import bootstrap_interval
 from mrharmony.lock.bilateral_grid import BilateralGrid
 from mrharmony.lock.bounds import LockSettings
@@ -78,7 +84,7 @@ Head = dict[str, Seen]  # by scanner; `<name>+noise` is the same scan with noise
 
 def main() -> None:
     asked = on_one_thread(__doc__, "bids_dir", domain=str, heads=8)
-    contrast_models = load_contrast_models(shipped_model())
+    contrast_models = load_contrast_models(shipped_model() / CONTRAST_MODELS)
     people = People.of(asked.bids_dir, asked.domain, range(asked.heads), asked.brains, SEED)
     heads = [
         scans_of(head, number, contrast_models)

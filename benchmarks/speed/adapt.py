@@ -20,7 +20,7 @@ from benchmarks._shared.command import start
 from benchmarks._shared.data_sets import write_data_set
 from benchmarks._shared.reports import Report, save
 from mrharmony.core.workers import usable_cores
-from mrharmony.domains.contrast import load_contrast_models
+from mrharmony.domains.contrast import CONTRAST_MODELS, load_contrast_models
 from mrharmony.scans.bids import BidsIndex
 from mrharmony.scans.reading import read_scan
 from mrharmony.weights import shipped_model
@@ -53,7 +53,7 @@ def adapted(folder: Path) -> dict[str, Any]:
         written = max(file.stat().st_mtime for file in (folder / "model.training").glob(pattern))
         seconds[step], last = written - last, written
     seconds |= {"drift, contrast models, model": end - last, "all": end - begin}
-    before, after = load_contrast_models(shipped_model()), load_contrast_models(model)
+    before, after = (load_contrast_models(folder / CONTRAST_MODELS) for folder in (shipped_model(), model))
     same = [
         np.array_equal(contrast_model.mixture, after[name].mixture)
         and np.array_equal(contrast_model.curves.offsets, after[name].curves.offsets)

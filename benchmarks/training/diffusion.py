@@ -6,6 +6,7 @@ LABEL_MAPS is a folder of `*_dseg.nii.gz`; those of `JUDGE_HEADS` train nothing.
 network of a folder. On 2 cores 6,000 steps of 16 slices take about an hour and a half. Resumable.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -42,11 +43,15 @@ def main() -> None:
     settings = DiffusionSettings(
         references=REFERENCES, steps=asked.steps, batch=asked.batch, learning_rate=asked.learning_rate
     )
-    found = sorted(asked.label_maps.glob("*_dseg.nii.gz"))
-    kept = [path for path in found if not path.name.startswith(JUDGE_HEADS)]
-    anatomies = Anatomies(asked.bids_dir, asked.domain, kept)
+    anatomies = training_anatomies(asked.bids_dir, asked.domain, asked.label_maps)
     first = asked.start if asked.start != Path() else None
     train_network(anatomies, settings, asked.model, torch.device(asked.device), LICENCE, first)
+
+
+def training_anatomies(bids_dir: Path, only: Sequence[str], label_maps: Path) -> Anatomies:
+    """Return what heads are made of: scans of some sites, and the label maps that do not judge."""
+    found = sorted(label_maps.glob("*_dseg.nii.gz"))
+    return Anatomies(bids_dir, only, [path for path in found if not path.name.startswith(JUDGE_HEADS)])
 
 
 if __name__ == "__main__":

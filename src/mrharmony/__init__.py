@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mrharmony.evidence.drift import Evidence
     from mrharmony.preparation.prepared import PreparedScan
     from mrharmony.scans.reading import Scan
+    from mrharmony.simulate.protocol import Protocol, read_protocol
 
 __all__ = [
     "Domain",
@@ -34,6 +35,7 @@ __all__ = [
     "Harmonizer",
     "MrharmonyError",
     "PreparedScan",
+    "Protocol",
     "Scan",
     "ScanRefused",
     "Volume",
@@ -41,6 +43,7 @@ __all__ = [
     "check",
     "load",
     "prepare",
+    "read_protocol",
     "virtual_scan",
 ]
 
@@ -52,12 +55,14 @@ _HOMES = {
     "Harmonizer": "api.harmonizer",
     "MrharmonyError": "core.findings",
     "PreparedScan": "preparation.prepared",
+    "Protocol": "simulate.protocol",
     "Scan": "scans.reading",
     "ScanRefused": "core.findings",
     "Volume": "core.volume",
     "check": "api.images",
     "load": "api.images",
     "prepare": "api.images",
+    "read_protocol": "simulate.protocol",
     "virtual_scan": "api.images",
 }
 

@@ -20,7 +20,7 @@ from mrharmony.api.result import HarmonizedScan
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import BoolArray
 from mrharmony.jobs.harmonizing import HarmonizeJob, harmonize_prepared
-from mrharmony.jobs.opening import method_provenance, open_method
+from mrharmony.jobs.opening import method_provenance, named_domain, open_method
 from mrharmony.jobs.training import model_card
 from mrharmony.methods.protocol import Harmonizer as FittedMethod
 from mrharmony.methods.protocol import MethodSettings
@@ -29,6 +29,7 @@ from mrharmony.networks.compact.model import ModelCard, read_card, save_card, wr
 from mrharmony.preparation.canonical import STATISTICS_ZOOM, CanonicalBrain
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.scans.sidecar import Provenance
+from mrharmony.simulate.protocol import Protocol
 from mrharmony.space.grid import Grid
 from mrharmony.weights import shipped_model
 
@@ -45,7 +46,7 @@ class Harmonizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     method
         Name of a method; `mrharmony.methods.registry.METHODS` describes them all.
     target
-        Domain that `transform` harmonizes to where its call names none.
+        Domain or protocol that `transform` harmonizes to where its call names none.
     seed
         Of everything random; at least 0.
     extent
@@ -81,7 +82,7 @@ class Harmonizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self,
         method: str = DEFAULT_METHOD,
         *,
-        target: str | None = None,
+        target: str | Protocol | None = None,
         seed: int = 0,
         extent: Literal["brain", "head"] = "brain",
         device: Literal["auto", "cpu", "cuda"] = "auto",
@@ -93,7 +94,9 @@ class Harmonizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.device = device
 
     @classmethod
-    def from_pretrained(cls, model: str | Path | None = None, **parameters: str | int | None) -> Self:
+    def from_pretrained(
+        cls, model: str | Path | None = None, **parameters: str | int | Protocol | None
+    ) -> Self:
         """Return a harmonizer that is ready to use.
 
         Parameters
@@ -181,8 +184,8 @@ class Harmonizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def harmonize(
         self,
         image: Image | PreparedScan,
-        target: str | None = None,
-        source: str | None = None,
+        target: str | Protocol | None = None,
+        source: str | Protocol | None = None,
         *,
         brain_mask: Image | BoolArray | None = None,
     ) -> HarmonizedScan:
@@ -196,9 +199,11 @@ class Harmonizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         image
             A T1-weighted scan, as `mrharmony.load` takes it, or one that `mrharmony.prepare` returned.
         target
-            Domain to harmonize to, one of `domains_`; the harmonizer's own `target` if None.
+            Domain to harmonize to, one of `domains_`; or a T1w protocol, of which no scans are needed: the
+            path of a BIDS sidecar (`protocol.json`), a sentence like `mprage 3T TR=2300 TI=900 TE=3 FA=9`,
+            or a `Protocol`. The harmonizer's own `target` if None.
         source
-            Domain that the scan comes from, if it is known and among `domains_`.
+            Domain that the scan comes from, if it is known and among `domains_`; or its protocol.
         brain_mask
             As in `mrharmony.prepare`; a prepared scan has its own.
 
@@ -207,7 +212,8 @@ class Harmonizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         ScanRefused
             If the scan is broken.
         MrharmonyError
-            If a domain is unknown, the scan holds no plausible brain, or the mask does not fit it.
+            If a domain is unknown, a protocol cannot be read or the method does not take it, the scan holds
+            no plausible brain, or the mask does not fit it.
         sklearn.exceptions.NotFittedError
             If the harmonizer has not been fitted or loaded.
 
@@ -228,7 +234,7 @@ class Harmonizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             scan = load(image)
             prepared = prepare_loaded(scan, brain_mask, seed=0)
         harmonized = harmonize_prepared(job, prepared)
-        findings = scan.findings + prepared.findings + harmonized.findings
+        findings = job.findings + scan.findings + prepared.findings + harmonized.findings
         # A file rounds the affine to float32; what came from memory keeps its own.
         origin = image.native if isinstance(image, PreparedScan) else image
         affine = getattr(origin, "affine", scan.volume.affine)
@@ -237,8 +243,8 @@ class Harmonizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def transform(
         self,
         images: Sequence[Image | PreparedScan],
-        target: str | None = None,
-        sources: Sequence[str | None] | None = None,
+        target: str | Protocol | None = None,
+        sources: Sequence[str | Protocol | None] | None = None,
     ) -> list[nib.Nifti1Image]:
         """Return scans harmonized to one domain; a result whose verdict is `fail` comes with a warning.
 
@@ -294,13 +300,14 @@ class Harmonizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def _settings(self) -> MethodSettings:
         return MethodSettings(seed=self.seed, device=self.device, extent=self.extent)
 
-    def _job(self, target: str | None, source: str | None) -> HarmonizeJob:
+    def _job(self, target: str | Protocol | None, source: str | Protocol | None) -> HarmonizeJob:
         self._require_fit()
         target = target or self.target
         if target is None:
             raise MrharmonyError(f"target: name the domain to harmonize to: {', '.join(self.domains_)}.")
-        origin = self.card_.domain(source) if source else None
-        return HarmonizeJob(self.fitted_, origin, self.card_.domain(target), self.provenance_)
+        origin = named_domain(self.card_, source, self.method) if source else None
+        domain = named_domain(self.card_, target, self.method)
+        return HarmonizeJob(self.fitted_, origin, domain, self.provenance_)
 
     def _require_fit(self) -> None:
         if not hasattr(self, "fitted_"):

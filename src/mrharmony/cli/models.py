@@ -22,8 +22,15 @@ BidsDir = Annotated[Path, typer.Argument(help="BIDS data set with participants.t
 
 @app.command()
 def domains(model: Model = None, as_json: Json = False) -> None:
-    """List the domains that a model knows: what `--to` and `--from` accept."""
+    """List the domains that a model knows: what `--to` and `--from` accept, beside protocols.
+
+    A domain is known by its scans. A T1w protocol needs none: its contrast follows from the signal equations.
+
+    Example: `mrharmony harmonize SCAN --to "mprage 3T TR=2300 TI=900 TE=3 FA=9" --output out/`, or
+    `--to protocol.json`, the BIDS sidecar of a scan
+    """
     from mrharmony.networks.compact.model import read_card
+    from mrharmony.simulate.protocol import EXAMPLE
     from mrharmony.weights import shipped_model
 
     card = read_card(model or shipped_model())
@@ -32,6 +39,7 @@ def domains(model: Model = None, as_json: Json = False) -> None:
         return
     for domain in card.domains:
         typer.echo(f"{domain.name:16s} {f'{domain.scans} scans' if domain.scans else 'simulated scanner'}")
+    typer.echo(f"or a T1w protocol, of which no scans are needed: protocol.json, '{EXAMPLE}'")
 
 
 @app.command()

@@ -92,7 +92,13 @@ class DataOptions(NamedTuple):
 class HarmonizeOptions(NamedTuple):
     """How scans are harmonized, whether one by one or as a data set."""
 
-    to: Annotated[str, typer.Option(help="Domain that the scans are harmonized to; see `mrharmony domains`.")]
+    to: Annotated[
+        str,
+        typer.Option(
+            help="Domain that the scans are harmonized to; see `mrharmony domains`. Or a T1w protocol: a "
+            "BIDS sidecar (`protocol.json`), or a sentence like `mprage 3T TR=2300 TI=900 TE=3 FA=9`."
+        ),
+    ]
     model: Model = None
     method: Method = DEFAULT_METHOD
     prepared: Prepared = None

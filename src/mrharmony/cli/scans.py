@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 from rich.console import Console
@@ -28,6 +28,9 @@ from mrharmony.cli.options import (
     with_groups,
 )
 from mrharmony.core.findings import MrharmonyError
+
+if TYPE_CHECKING:
+    from mrharmony.jobs.harmonizing import HarmonizeJob
 
 
 @app.command()
@@ -104,7 +107,11 @@ def harmonize(
     options: HarmonizeOptions,
     output: Annotated[Path, typer.Option(help="A directory, or for a single scan a file ending in .nii.gz.")],
     from_: Annotated[
-        str | None, typer.Option("--from", help="Domain that the scans come from, if the model knows it.")
+        str | None,
+        typer.Option(
+            "--from",
+            help="Domain that the scans come from, if the model knows it; or a protocol, as for --to.",
+        ),
     ] = None,
     mask: Mask = None,
     series: Series = None,
@@ -140,6 +147,7 @@ def harmonize(
     scans, conversions = plan_conversions(scans, output)
     results = output_paths(scans, output, mask)
     job = options.open_job(from_, extent=extent, assume_ras=assume_ras, lock=lock)
+    _print_assumptions(job)
     failed = convert_planned(conversions, series)
     pairs = list(zip(scans, results, strict=True))
     outcomes = [
@@ -160,6 +168,13 @@ def bids(
     options: HarmonizeOptions,
     participant_label: Participants = None,
     domain_column: UsualColumn = None,
+    source_protocols: Annotated[
+        bool,
+        flag(
+            "--source-protocols",
+            "Scans of domains that the model does not know come from the protocol in their BIDS sidecars.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Harmonize a whole BIDS data set into BIDS derivatives (BIDS-App interface).
@@ -180,7 +195,11 @@ def bids(
         return
     index = open_data_set(bids_dir, domain_column or usual_column(bids_dir))
     card = read_card(options.model or shipped_model())
-    outcomes = run_participants(index, out_dir, participant_label, options.open_job(), card)
+    job = options.open_job()
+    _print_assumptions(job)
+    outcomes = run_participants(
+        index, out_dir, participant_label, job, card, source_protocols=source_protocols
+    )
     _report_outcomes(outcomes, as_json)
 
 
@@ -220,6 +239,12 @@ def _print_findings(findings: dict[Path, Any]) -> None:
                 f"  [{colours[finding.level]}]{finding.level}[/] {finding.code}: ", end="", highlight=False
             )
             console.print(f"{finding.message} {finding.fix}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _print_assumptions(job: HarmonizeJob) -> None:
+    """Say once what was assumed of protocols; the sidecar of every scan says it too."""
+    for finding in job.findings:
+        print(f"{finding.message} {finding.fix}", file=sys.stderr)
 
 
 def _report_outcomes(outcomes: list[Any], as_json: bool) -> None:

@@ -11,10 +11,14 @@ from mrharmony.core.findings import MrharmonyError
 
 @dataclass(frozen=True)
 class Domain:
-    """A site, scanner or protocol: the name users type and the prompt the model understands."""
+    """A site, scanner or protocol: the name users type and the prompt the model understands.
+
+    `protocol` is a `simulate.protocol.Protocol` where that is all there is: the model has no scans of it.
+    """
 
     name: str
     prompt: str
+    protocol: object | None = None
 
 
 def same_name(one: str, other: str) -> bool:

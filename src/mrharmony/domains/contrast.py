@@ -103,47 +103,55 @@ class ContrastModel:
         return float(np.sqrt(np.mean((scan.intensities - self.contrast(scan)) ** 2)))
 
 
-def fit_contrast_model(scans: ScanContrasts) -> ContrastModel:
+def fit_contrast_model(
+    scans: ScanContrasts, mixture_known: NDArray[np.float64] | None = None
+) -> ContrastModel:
     """Return the least-squares model of a domain's intensities, given the reference contrasts.
 
-    `scans` are the brain voxels of all scans of the domain, one after the other.
+    `scans` are the brain voxels of all scans of the domain, one after the other; `mixture` are the
+    weights of the mixture where they need no fit.
     """
     positions, intensities, references = scans
     terms = mixture_terms(references)
-    weights = fit_mixture(terms, intensities)
-    mixture = mixed(weights, terms).astype(np.float32)
-    return ContrastModel(weights, fit_lock(positions, mixture, intensities, LockSettings()))
+    weights = fit_mixture(terms, intensities) if mixture is None else mixture
+    expected = mixed(weights, terms).astype(np.float32)
+    return ContrastModel(weights, fit_lock(positions, expected, intensities, LockSettings()))
 
 
-def fit_contrast_models(domains: Brains) -> dict[str, ContrastModel]:
-    """Return the contrast models of domains, each fitted on its first scans; one scan is enough.
+def domain_voxels(domains: Brains) -> dict[str, ScanContrasts]:
+    """Return voxels of each domain's first scans with their reference contrasts.
 
     Scans lie on a template grid; other grids than that of 2 mm are resampled.
     """
     require_brains(domains)
     return {
-        name: fit_contrast_model(_some_voxels(brains[:CONTRAST_SCANS]))
+        name: _some_voxels(brains[:CONTRAST_SCANS])
         for name, brains in track(domains.items(), "fitting contrast models", len(domains))
     }
 
 
-def save_contrast_models(directory: Path, contrast_models: Mapping[str, ContrastModel]) -> None:
-    """Write `diffusion.safetensors`."""
+def fit_contrast_models(voxels: Mapping[str, ScanContrasts]) -> dict[str, ContrastModel]:
+    """Return the contrast models of domains, given their `domain_voxels`; one scan of each is enough."""
+    return {name: fit_contrast_model(scans) for name, scans in voxels.items()}
+
+
+def save_contrast_models(path: Path, contrast_models: Mapping[str, ContrastModel]) -> None:
+    """Write contrast models into a safetensors file."""
     models = contrast_models.values()
     arrays: dict[str, NDArray[Any]] = {
         "mixtures": np.stack([model.mixture for model in models]),
         "offsets": np.stack([model.curves.offsets for model in models]).astype(np.float32),
         "network": np.frombuffer(bytes.fromhex(network_hash()), np.uint8),
     }
-    save_fitted(directory / CONTRAST_MODELS, Fitted(tuple(contrast_models), arrays))
+    save_fitted(path, Fitted(tuple(contrast_models), arrays))
 
 
-def load_contrast_models(directory: Path) -> dict[str, ContrastModel]:
+def load_contrast_models(path: Path) -> dict[str, ContrastModel]:
     """Return the contrast models that `save_contrast_models` wrote.
 
     Raises `MrharmonyError` where they are missing, damaged, or belong to another network than ours.
     """
-    path, lattice = directory / CONTRAST_MODELS, LockSettings().lattice()
+    lattice = LockSettings().lattice()
     current, references = network_hash(), shipped_network().references
     with open_tensors(path, "contrast models of domains", "fit the method again") as file:
         if bytes(file.tensor("network")).hex() != current:
@@ -160,7 +168,7 @@ def load_contrast_models(directory: Path) -> dict[str, ContrastModel]:
 
 
 def contrast_model_of(contrast_models: Mapping[str, ContrastModel], target: Domain) -> ContrastModel:
-    """Return a target domain's contrast model; raises `MrharmonyError` where there is none."""
+    """Return a domain's contrast model; raises `MrharmonyError` where there is none."""
     if target.name not in contrast_models:
         raise MrharmonyError(
             f"Unknown target domain {target.name}: it has no contrast model here. Choose one of: "

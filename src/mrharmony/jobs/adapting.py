@@ -185,7 +185,8 @@ def _adapt_compact(
     statistics = load_statistics(base_dir / STATISTICS) | fit_statistics(brains.by_domain())
     new = fit_diffusion(brains.by_domain(), statistics)
     details = load_details(base_dir) | dict(new.details)
-    old = load_contrast_models(base_dir) if (base_dir / CONTRAST_MODELS).is_file() else {}
+    models = base_dir / CONTRAST_MODELS
+    old = load_contrast_models(models) if models.is_file() else {}
     fitted = replace(new, contrast_models={**old, **new.contrast_models}, details=details)
     save_model(model, output, fitted.save)
     names = {domain.prompt: domain.name for domain in base.card.domains}

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mrharmony.core.atomic import write_text
-from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.findings import MrharmonyError, info
 from mrharmony.core.hashing import file_sha256
 from mrharmony.core.progress import track
 from mrharmony.jobs.brains import ScanFile, saved_sha256
@@ -26,11 +26,13 @@ from mrharmony.jobs.harmonizing import (
     harmonize_scan,
     uncertainty_path,
 )
+from mrharmony.methods.registry import require_protocols
 from mrharmony.networks.compact.model import ModelCard
 from mrharmony.preparation.saved import VERSION
 from mrharmony.scans.bids import BidsIndex, BidsScan
 from mrharmony.scans.names import output_stem
 from mrharmony.scans.sidecar import HarmonizedSidecar, read_harmonized
+from mrharmony.simulate.protocol import protocol_of_sidecar, protocol_record
 
 GROUP_TABLE = "group.tsv"
 TEXT_COLUMNS = ("source", "target", "method", "verdict")
@@ -41,23 +43,43 @@ DRIFT_COLUMNS = (
 
 
 def run_participants(
-    index: BidsIndex, out_dir: Path, labels: Sequence[str] | None, job: HarmonizeJob, card: ModelCard
+    index: BidsIndex,
+    out_dir: Path,
+    labels: Sequence[str] | None,
+    job: HarmonizeJob,
+    card: ModelCard,
+    *,
+    source_protocols: bool = False,
 ) -> list[Outcome]:
     """Harmonize every scan of a data set; what an earlier run with the same settings finished is kept.
 
     Each scan's source is its domain where the model knows it by its `card`; `labels` name the participants,
     with or without `sub-`, or all if empty. The earlier result of a scan that is now refused is removed if it
-    was made with other settings, so that all results are of one kind. Raises as `begin_derivatives`.
+    was made with other settings, so that all results are of one kind. With `source_protocols`, a scan of
+    another domain comes from the protocol in its own BIDS sidecars. Raises as `begin_derivatives`, and as
+    `require_protocols`.
     """
+    if source_protocols:
+        require_protocols(job.harmonizer.name)
     pairs = begin_derivatives(index, out_dir, "mrharmony", labels, lambda scan: _output(scan, out_dir))
     outcomes = []
     for scan, output in track(pairs, "harmonizing"):
         own = replace(job, source=card.find(scan.domain) if scan.domain else None)
+        if source_protocols and own.source is None:
+            own = _from_own_protocol(own, scan)
         outcome = _finished(scan.path, output, own) or harmonize_scan(own, scan.path, output)
         if outcome.output is None and not _is_of(earlier_result(output), scan.path, own):
             discard_result(output)
         outcomes.append(outcome)
     return outcomes
+
+
+def _from_own_protocol(job: HarmonizeJob, scan: BidsScan) -> HarmonizeJob:
+    """Return a scan's job with its sidecars' protocol as the source, or the reason why there is none."""
+    try:
+        return replace(job, source=protocol_of_sidecar(scan.sidecar, f"sidecars of {scan.path.name}").domain)
+    except MrharmonyError as error:
+        return replace(job, remarks=(*job.remarks, info("no-source-protocol", str(error))))
 
 
 def run_group(out_dir: Path) -> Path:
@@ -122,6 +144,8 @@ def _is_of(note: HarmonizedSidecar | None, scan: Path, job: HarmonizeJob) -> boo
     same = {
         "source": job.source.name if job.source else None,
         "target": job.target.name,
+        "source_protocol": protocol_record(job.source),
+        "target_protocol": protocol_record(job.target),
         "method": job.harmonizer.name,
         **job.provenance.model_dump(include={"model_sha256", "seed", "sampling", "detail_transfer"}),
         "preparation": saved_sha256(ScanFile(scan, prepared=job.prepared), sha256),

@@ -31,6 +31,7 @@ from mrharmony.scans.sidecar import (
     read_uncertainty,
 )
 from mrharmony.scans.writing import write_scan
+from mrharmony.simulate.protocol import protocol_findings, protocol_record
 
 SUFFIX = "_desc-harmonized_T1w.nii.gz"
 SIDECAR_SUFFIX = "_desc-harmonized_T1w.json"
@@ -52,6 +53,7 @@ class HarmonizeJob:
     prepared: Path | None = None  # folder of `mrharmony prepare` with all the scans; None prepares them here
     force: bool = False  # write scans too whose verdict is `fail`
     uncertainty: bool = False  # write an uncertainty map beside each harmonized scan
+    remarks: tuple[Finding, ...] = ()  # on the source, beside what is assumed of protocols
 
     def __post_init__(self) -> None:
         if self.uncertainty and not isinstance(self.harmonizer, SeededHarmonizer):
@@ -59,6 +61,11 @@ class HarmonizeJob:
                 f"{self.harmonizer.name} has no seeds to estimate an uncertainty from. "
                 "Leave uncertainty=True out, or choose method='diffusion'."
             )
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What every scan of the job is told: remarks, and what was assumed of protocols."""
+        return self.remarks + protocol_findings(self.source, self.target)
 
 
 @dataclass(frozen=True)
@@ -129,7 +136,7 @@ def harmonize_scan(job: HarmonizeJob, path: Path, output: Path, mask: Path | Non
     findings: tuple[Finding, ...] = ()
     try:
         scan = read_scan(path, assume_ras=job.assume_ras)
-        findings = scan.findings
+        findings = job.findings + scan.findings
         prepared = prepared_scan(ScanFile(path, mask, prepared=job.prepared), scan)
         findings += prepared.findings
         harmonized = harmonize_prepared(job, prepared)
@@ -251,6 +258,8 @@ def harmonized_sidecar(
         nearest_domain=done.get("nearest"),
         source_distance=done.get("distance"),
         target=job.target.name,
+        source_protocol=protocol_record(job.source),
+        target_protocol=protocol_record(job.target),
         method=done["method"],
         **dict(job.provenance),
         skull_stripped=done["extent"] == "brain" or prepared.skull_stripped,

@@ -16,10 +16,13 @@ from mrharmony.core.atomic import write_text
 from mrharmony.core.progress import track
 from mrharmony.core.volume import Matrix, Volume
 from mrharmony.core.workers import one_thread, side_by_side, usable_cores
+from mrharmony.domains.contrast import domain_voxels, fit_contrast_models
+from mrharmony.domains.protocols import fit_protocol_models, save_protocol_models
 from mrharmony.domains.statistics import fit_statistics, load_statistics
 from mrharmony.jobs.data_sets import open_data_set
 from mrharmony.jobs.training import evenly, prepared_heads, training_brains, work_folder
-from mrharmony.methods.diffusion import DiffusionHarmonizer, fit_diffusion
+from mrharmony.methods.detail import fit_details
+from mrharmony.methods.diffusion import DiffusionHarmonizer
 from mrharmony.networks.compact.model import STATISTICS, read_card
 from mrharmony.networks.diffusion.network import save_network
 from mrharmony.networks.diffusion.training import (
@@ -44,8 +47,9 @@ from mrharmony.simulate.structures import (
 from mrharmony.space.grid import Grid
 
 CONTRAST_SEED = 77  # of the heads and simulated scans that contrast models are fitted on
-CONTRAST_PEOPLE = 8  # of these heads, on real anatomies
-CONTRAST_AVERAGES = 4  # and on the average anatomy
+CONTRAST_PEOPLE = 6  # of these heads, on real anatomies,
+CONTRAST_LABELLED = 3  # on label maps,
+CONTRAST_AVERAGES = 3  # and on the average anatomy
 PEOPLE = Population(age=(20, 88), patients=0.3)
 # Label maps come from young and old people: their ventricles and cortex are varied less than those of scans.
 LABELLED_VENTRICLES = (0.6, 1.8)
@@ -129,13 +133,17 @@ def _with_own_tissues(head: Anatomy, number: int, seed: int) -> Anatomy:
     return with_own_tissues(head, np.random.default_rng([seed, 2, number]))
 
 
-def contrast_heads(brains: Sequence[CanonicalBrain], seed: int = CONTRAST_SEED) -> list[Anatomy]:
+def contrast_heads(
+    brains: Sequence[CanonicalBrain], label_maps: Sequence[Path] = (), seed: int = CONTRAST_SEED
+) -> list[Anatomy]:
     """Return new virtual heads, which the network was not trained on, to fit simulated scanners' contrasts.
 
-    Warps of real anatomies, taken evenly from all, and of the average one.
+    Warps of real anatomies, taken evenly from all, of label maps, and of the average anatomy.
     """
     bases = _segmented(evenly(brains, CONTRAST_PEOPLE))
-    return _new_people([*bases, *[None] * CONTRAST_AVERAGES], seed)
+    people = _new_people([*bases, *[None] * CONTRAST_AVERAGES], seed)
+    labelled = _labelled_people(evenly(label_maps, CONTRAST_LABELLED), 1, seed)
+    return people + [_with_own_tissues(head, number, seed) for number, head in enumerate(labelled)]
 
 
 def _segmented(brains: Sequence[CanonicalBrain]) -> list[Anatomy]:
@@ -169,23 +177,26 @@ def _reference_head(job: tuple[int, int, Anatomy | None, Person]) -> Anatomy:
 
 
 def refit_contrast_models(
-    model: Path, bids_dir: Path, only: Sequence[str], work: Path, seed: int = CONTRAST_SEED
+    model: Path, anatomies: Anatomies, work: Path, seed: int = CONTRAST_SEED
 ) -> DiffusionHarmonizer:
-    """Fit the contrast models and the detail of all domains of a model directory with the shipped network.
+    """Fit what is known of all domains of a model directory, and of protocols, with the shipped network.
 
-    The statistics of its real domains are computed again too, those of simulated scanners stay; all three are
-    written to `model`. The scans of the real domains are the sites `only` in `bids_dir`; the heads of
-    simulated scanners are made of their anatomies. `work` keeps the prepared brains; `seed` is for the heads.
+    These are contrast models, detail, models of protocols, and the statistics of real domains; those of
+    simulated scanners stay. The scans of the real domains are the sites of `anatomies`, of which the heads of
+    simulated scanners are made. `work` keeps the prepared brains; `seed` is for the heads.
     """
-    index, grid = open_data_set(bids_dir, "site"), Grid.working(STATISTICS_ZOOM)
-    real = training_brains(index, only, None, grid, work)
-    heads = contrast_heads([brain for _, brain in real.kept], seed)
+    index, grid = open_data_set(anatomies.bids_dir, "site"), Grid.working(STATISTICS_ZOOM)
+    real = training_brains(index, anatomies.only, None, grid, work)
+    heads = contrast_heads([brain for _, brain in real.kept], anatomies.label_maps, seed)
     known = load_scanners()
     scanners = [known[domain.name] for domain in read_card(model).domains if domain.name in known]
-    seen = real.by_domain() | prepared_heads(heads, scanners, seed)
+    virtual = prepared_heads(heads, scanners, seed)
+    seen = real.by_domain() | virtual
+    voxels = domain_voxels(seen)
     statistics = load_statistics(model / STATISTICS) | fit_statistics(real.by_domain())
-    fitted = fit_diffusion(seen, statistics)
+    fitted = DiffusionHarmonizer(statistics, fit_contrast_models(voxels), details=fit_details(seen))
     fitted.save(model)
+    save_protocol_models(model, fit_protocol_models({name: voxels[name] for name in virtual}))
     return fitted
 
 

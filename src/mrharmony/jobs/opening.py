@@ -7,13 +7,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from mrharmony.core.domain import Domain
 from mrharmony.jobs.harmonizing import HarmonizeJob
 from mrharmony.methods.detail import detail_of
 from mrharmony.methods.diffusion import DiffusionHarmonizer
 from mrharmony.methods.protocol import DEFAULTS, Harmonizer, MethodSettings
-from mrharmony.methods.registry import load_method, method_named
-from mrharmony.networks.compact.model import model_hash, read_card
+from mrharmony.methods.registry import load_method, method_named, require_protocols
+from mrharmony.networks.compact.model import ModelCard, model_hash, read_card
 from mrharmony.scans.sidecar import GENERATED_BY, Provenance
+from mrharmony.simulate.protocol import Protocol, is_protocol, read_protocol
 from mrharmony.weights import shipped_model
 
 LIBRARIES = ("torch", "diffusers", "nibabel", "antspyx", "deepbet", "numpy", "scipy")
@@ -37,7 +39,8 @@ def open_job(
     method
         Name of a method.
     source, target
-        Names of the domains that scans come from and go to; `source` is None where it is unknown.
+        Domains that scans come from and go to, as `named_domain` takes them; `source` is None where it is
+        unknown.
     settings
         Of the method.
     assume_ras
@@ -50,11 +53,35 @@ def open_job(
     """
     directory = model or shipped_model()
     card = read_card(directory)
-    domains = card.domain(source) if source else None, card.domain(target)
+    origin = named_domain(card, source, method) if source else None
+    domains = origin, named_domain(card, target, method)
     harmonizer, provenance = open_method(directory, method, settings)
     if settings.detail and isinstance(harmonizer, DiffusionHarmonizer):
         detail_of(harmonizer.details, domains[1])
     return HarmonizeJob(harmonizer, *domains, provenance, assume_ras)
+
+
+def named_domain(card: ModelCard, said: str | Protocol, method: str) -> Domain:
+    """Return the domain that a user means: one that the model knows, else a protocol.
+
+    Parameters
+    ----------
+    card
+        Of the model.
+    said
+        Name of a domain, or a protocol, as a sentence or a file for `read_protocol`.
+    method
+        Name of the method that will serve it.
+
+    Raises
+    ------
+    MrharmonyError
+        If it is neither, or a protocol that cannot be read or the method cannot serve.
+    """
+    if isinstance(said, str) and (card.find(said) or not is_protocol(said)):
+        return card.domain(said)
+    require_protocols(method)
+    return (read_protocol(said) if isinstance(said, str) else said).domain
 
 
 def open_method(

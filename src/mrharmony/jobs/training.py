@@ -17,6 +17,7 @@ from mrharmony.core.extras import require_extra
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
 from mrharmony.core.volume import Volume
+from mrharmony.core.workers import side_by_side, usable_cores
 from mrharmony.domains.statistics import fit_statistics
 from mrharmony.jobs.brains import prepare_brains, require_some
 from mrharmony.jobs.data_sets import DataSet, training_scans
@@ -251,15 +252,18 @@ def prepared_heads(
 
     Preparation leaves traces, above all in the shading; contrast models are fitted to scans that have them.
     """
-    grid = Grid.working(STATISTICS_ZOOM)
-    prepared: dict[str, list[CanonicalBrain]] = {}
-    for scanner in track(scanners, "preparing virtual heads") if heads else ():
-        prepared[scanner.name] = []
-        for number, head in enumerate(heads):
-            rng = np.random.default_rng([seed, number, *scanner.name.encode()])
-            scan = prepare_scan(scan_head(head, scanner, rng), brain_mask=head.brain_mask)
-            prepared[scanner.name].append(CanonicalBrain(*scan.canonical(grid), scan.scale))
-    return prepared
+    jobs = [(scanner, head, seed, number) for scanner in scanners for number, head in enumerate(heads)]
+    scans = track(side_by_side(_prepared_head, jobs, usable_cores()), "preparing virtual heads", len(jobs))
+    brains = iter(scans if jobs else ())
+    return {scanner.name: [next(brains) for _ in heads] for scanner in scanners}
+
+
+def _prepared_head(job: tuple[Scanner, Anatomy, int, int]) -> CanonicalBrain:
+    """Return a virtual head as a scanner sees it, prepared; a job is scanner, head, seed and its number."""
+    scanner, head, seed, number = job
+    rng = np.random.default_rng([seed, number, *scanner.name.encode()])
+    scan = prepare_scan(scan_head(head, scanner, rng), brain_mask=head.brain_mask)
+    return CanonicalBrain(*scan.canonical(Grid.working(STATISTICS_ZOOM)), scan.scale)
 
 
 def _scanners(settings: TrainingSettings) -> list[Scanner]:

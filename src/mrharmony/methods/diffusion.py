@@ -15,9 +15,11 @@ from mrharmony.core.domain import Domain
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import FloatArray
 from mrharmony.domains.contrast import (
+    CONTRAST_MODELS,
     ContrastModel,
     ScanContrasts,
     contrast_model_of,
+    domain_voxels,
     fit_contrast_models,
     load_contrast_models,
     sampled_scan_contrasts,
@@ -25,6 +27,7 @@ from mrharmony.domains.contrast import (
     scan_contrasts,
 )
 from mrharmony.domains.fitted import Brains
+from mrharmony.domains.protocols import protocol_model, protocol_statistics
 from mrharmony.domains.recognition import Recognition, recognise, source_findings
 from mrharmony.domains.statistics import DomainStatistics, load_statistics, save_statistics, target_statistics
 from mrharmony.lock.bilateral_grid import BilateralGrid
@@ -43,6 +46,7 @@ from mrharmony.methods.protocol import DEFAULTS, Extent, HarmonizedVolume, Metho
 from mrharmony.methods.rendering import lock_of, render, through_lock
 from mrharmony.networks.compact.model import STATISTICS
 from mrharmony.preparation.prepared import PreparedScan
+from mrharmony.simulate.protocol import Protocol
 
 RELATIVE_SHARE = 0.5  # of the relative fit, where the source is known
 LOCK = LockSettings()  # the usual one, from benchmarks.calibration.lock
@@ -100,7 +104,7 @@ class DiffusionHarmonizer:
         both cancels. Without a source, the domain that the scan resembles stands in; if it resembles none,
         only the absolute fit is used. From a domain to itself the transform is exactly the identity.
         """
-        target_model = contrast_model_of(self.contrast_models, target)
+        target_model = self._model(target)
         if source is not None and source.name == target.name:
             return self.lock.lattice()
         contrasts, origin = contrasts or scan_contrasts(scan), self._origin(scan, source)
@@ -134,7 +138,7 @@ class DiffusionHarmonizer:
         A scan that is far from its source, or from all domains, gets a finding and at least a `warn`.
         """
         transform = self.transform(scan, source, target)
-        done = through_lock(scan, transform, self.name, source, target, self.statistics, self.extent)
+        done = through_lock(scan, transform, self.name, source, target, self._statistics(target), self.extent)
         if self.transfers_detail:
             done = self._detailed(scan, done, source, target)
         given, nearest = self._model_of(source), scan.once(self.nearest)
@@ -150,7 +154,7 @@ class DiffusionHarmonizer:
     def save(self, directory: Path) -> None:
         """Write `statistics.safetensors`, which all methods share, `diffusion` and `detail.safetensors`."""
         save_statistics(directory / STATISTICS, self.statistics)
-        save_contrast_models(directory, self.contrast_models)
+        save_contrast_models(directory / CONTRAST_MODELS, self.contrast_models)
         save_details(directory, self.details)
 
     def _detailed(
@@ -162,8 +166,22 @@ class DiffusionHarmonizer:
             return unchanged_detail(done)
         return transfer_detail(scan, done, detail, target_statistics(self.statistics, target))
 
+    def _model(self, domain: Domain) -> ContrastModel:
+        """Return the contrast model of a known domain or of a protocol; refuses others."""
+        if isinstance(domain.protocol, Protocol):
+            return protocol_model(domain.protocol)
+        return contrast_model_of(self.contrast_models, domain)
+
+    def _statistics(self, target: Domain) -> Mapping[str, DomainStatistics]:
+        """Return the statistics of all domains and of a target that is a protocol."""
+        if not isinstance(target.protocol, Protocol):
+            return self.statistics
+        return {**self.statistics, target.name: protocol_statistics(target.protocol)}
+
     def _model_of(self, source: Domain | None) -> ContrastModel | None:
-        return self.contrast_models.get(source.name) if source else None
+        if source is None or not (source.protocol or source.name in self.contrast_models):
+            return None
+        return self._model(source)
 
     def _origin(self, scan: PreparedScan, source: Domain | None) -> ContrastModel | None:
         """Return the contrast model of the source, else of the domain that the scan resembles, if any."""
@@ -179,14 +197,15 @@ def fit_diffusion(domains: Brains, statistics: Mapping[str, DomainStatistics]) -
 
     One scan a domain is enough, on a template grid; other grids than that of 2 mm are resampled.
     """
-    return DiffusionHarmonizer(statistics, fit_contrast_models(domains), details=fit_details(domains))
+    contrast_models = fit_contrast_models(domain_voxels(domains))
+    return DiffusionHarmonizer(statistics, contrast_models, details=fit_details(domains))
 
 
 def load_diffusion(directory: Path, settings: MethodSettings = DEFAULTS) -> DiffusionHarmonizer:
     """Return the method that `save` left in a directory; raises as `load_contrast_models`."""
     method = DiffusionHarmonizer(
         load_statistics(directory / STATISTICS),
-        load_contrast_models(directory),
+        load_contrast_models(directory / CONTRAST_MODELS),
         lock_of(settings.extent),
         settings.extent,
         details=load_details(directory),

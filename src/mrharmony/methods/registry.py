@@ -39,6 +39,8 @@ class Options:
         Whether it has the anatomy lock by default; None where that is no choice.
     pairs
         Whether it is trained for pairs of domains.
+    protocol
+        Whether domains can be protocols that the model has no scans of.
     """
 
     translation: bool = False
@@ -46,6 +48,7 @@ class Options:
     extent: bool = False
     lock: bool | None = None
     pairs: bool = False
+    protocol: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,14 @@ def method_named(name: str) -> Method:
     current = OLD_NAMES.get(name, name)
     _require(current, METHOD_NAMES)
     return next(method for method in METHODS if method.name == current)
+
+
+def require_protocols(name: str) -> None:
+    """Refuse a method whose domains cannot be protocols."""
+    if not method_named(name).options.protocol:
+        raise MrharmonyError(
+            f"{name}: knows domains by their scans, not by a protocol. {_choose('protocol')}."
+        )
 
 
 def require_method(name: str) -> None:
@@ -293,7 +304,7 @@ METHODS: tuple[Method, ...] = (  # from nothing to the most elaborate; tables ke
         "expected contrast of the diffusion model, through the lock",
         _code("diffusion", "load_diffusion", "fit_diffusion"),
         Needs(network=True, files=("diffusion.safetensors",)),
-        Options(extent=True, detail=True),
+        Options(extent=True, detail=True, protocol=True),
     ),
 )
 METHOD_NAMES = tuple(method.name for method in METHODS)

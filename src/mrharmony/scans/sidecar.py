@@ -50,6 +50,7 @@ class Software(_Record):
     version: str = "unknown"
 
 
+_IF_ANY = ("mean_uncertainty", "source_protocol", "target_protocol")  # left out where they are None
 GENERATED_BY = (Software(name="mrharmony", version=__version__),)
 
 
@@ -92,6 +93,8 @@ class HarmonizedSidecar(_Record):
     nearest_domain, source_distance
         The known domain whose contrast the scan comes nearest to, and how near (canonical units); None where
         the method does not look for it.
+    source_protocol, target_protocol
+        Field strength and sequence (ms, degrees) of a domain that is a protocol; left out for others.
     method
         Name of the method as users type it.
     model, model_sha256, seed, sampling, detail_transfer, generated_by, versions
@@ -124,6 +127,8 @@ class HarmonizedSidecar(_Record):
     nearest_domain: str | None = None
     source_distance: float | None = None
     target: str
+    source_protocol: dict[str, Any] | None = None
+    target_protocol: dict[str, Any] | None = None
     method: str
     model: str | None = None
     model_sha256: str | None = None
@@ -149,9 +154,8 @@ class HarmonizedSidecar(_Record):
 
     def record(self) -> dict[str, Any]:
         """Return what the JSON file says."""
-        return self.model_dump(
-            by_alias=True, exclude={"mean_uncertainty"} if self.mean_uncertainty is None else None
-        )
+        left_out = {name for name in _IF_ANY if getattr(self, name) is None}
+        return self.model_dump(by_alias=True, exclude=left_out)
 
 
 class UncertaintySidecar(_Record):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import scipy.fft
@@ -25,13 +25,25 @@ MYELIN_T1_SHARE = (0.0, 0.10, 0.14, 0.0)
 Triple = tuple[float, float, float]
 
 
-def tissue_signals(scanner: Scanner, flip_scale: float = 1.0) -> FloatArray:
+class Acquisition(Protocol):
+    """What decides a noise-free contrast: a scanner, or a protocol."""
+
+    @property
+    def field_strength(self) -> float:
+        """Tesla."""
+
+    @property
+    def sequence(self) -> PulseSequence:
+        """With its times and angles."""
+
+
+def tissue_signals(scanner: Acquisition, flip_scale: float = 1.0) -> FloatArray:
     """Signed signals of CSF, cortical GM, WM, deep GM at mean myelination (MP2RAGE: uniform image), (4,)."""
     images = tissue_images(scanner, flip_scale)
     return uniform_image(*images) if isinstance(scanner.sequence, Mp2rage) else images[0]
 
 
-def tissue_images(scanner: Scanner, flip_scale: float = 1.0) -> FloatArray:
+def tissue_images(scanner: Acquisition, flip_scale: float = 1.0) -> FloatArray:
     """Signed signals of the four tissues in each image that the sequence acquires, shape (n, 4)."""
     signals = [
         np.atleast_1d(tissue_signal(scanner.sequence, p, np.array(p.t1_ms), flip_scale))
@@ -43,7 +55,7 @@ def tissue_images(scanner: Scanner, flip_scale: float = 1.0) -> FloatArray:
 def acquired_images(
     tissues: FloatArray,
     myelination: FloatArray,
-    scanner: Scanner,
+    scanner: Acquisition,
     flip_scale: float = 1.0,
     timing_scale: float = 1.0,
 ) -> FloatArray:
@@ -72,7 +84,7 @@ def reconstruct(sequence: PulseSequence, images: NDArray[np.generic]) -> FloatAr
 def contrast(
     tissues: FloatArray,
     myelination: FloatArray,
-    scanner: Scanner,
+    scanner: Acquisition,
     flip_scale: float = 1.0,
     timing_scale: float = 1.0,
 ) -> FloatArray:
@@ -88,7 +100,7 @@ def contrast(
     myelination
         Shape (...), 0..1; shortens T1 voxel by voxel.
     scanner, flip_scale, timing_scale
-        The scanner, and actual over nominal flip angle and times of its sequence.
+        The scanner or its protocol, and actual over nominal flip angle and times of its sequence.
     """
     images = acquired_images(tissues, myelination, scanner, flip_scale, timing_scale)
     return reconstruct(scanner.sequence, images)

@@ -17,7 +17,7 @@ from mrharmony.networks.diffusion.network import DiffusionNetwork, slice_coordin
 STEPS = 4  # evaluations of a sample
 _AT_ONCE = 8  # slices: more are no quicker on a CPU
 _Array = NDArray[np.float64]
-_PULL = 1e-3  # ridge penalty that draws a mixture to the plain mean of the contrasts, squared canonical units
+PULL = 1e-3  # ridge penalty that draws a mixture to the plain mean of the contrasts, squared canonical units
 
 
 @torch.inference_mode()
@@ -121,7 +121,9 @@ def mixture_terms(contrasts: FloatArray | _Array) -> _Array:
     return np.vstack([contrasts, np.ones_like(contrasts[:1])]).astype(np.float64)
 
 
-def fit_mixture(terms: _Array, target: FloatArray | _Array, trust: _Array | None = None) -> _Array:
+def fit_mixture(
+    terms: _Array, target: FloatArray | _Array, trust: _Array | None = None, pull: float = PULL
+) -> _Array:
     """Return the weight of each term that gives target intensities best.
 
     Ridge regression to the mean m of the contrasts: with T the terms, D the trust on the diagonal and y the
@@ -135,11 +137,13 @@ def fit_mixture(terms: _Array, target: FloatArray | _Array, trust: _Array | None
         Canonical units, shape (n,).
     trust
         Weight of each voxel, sum 1, shape (n,); the same for all by default.
+    pull
+        λ, squared canonical units.
     """
     references = len(terms) - 1
     mean = np.append(np.full(references, 1 / references), 0)
     weighted = terms / terms.shape[1] if trust is None else terms * trust
-    normal = weighted @ terms.T + _PULL * np.eye(len(terms))
+    normal = weighted @ terms.T + pull * np.eye(len(terms))
     return np.asarray(mean + np.linalg.solve(normal, weighted @ (target - mean @ terms)))
 
 
