@@ -4,8 +4,8 @@ python -m benchmarks.calibration.verdicts BIDS_DIR --domain HH [--heads 10]
 
 Sound: virtual people on real anatomies that no result is reported on, seen by known, unknown and random
 scanners, and real scans of every site of BIDS_DIR; harmonized by the default method and regional curves.
-Planted faults: what a method may commit (planted_faults.py), a mask, an alignment, a target or a source that is
-wrong. Half of the subjects, scanners and targets set the thresholds, the others check them.
+Planted faults: what a method may commit (planted_faults.py), a wrong mask, alignment, target or source.
+Half of the subjects, scanners and targets set the thresholds, the others check them.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence

@@ -103,9 +103,7 @@ class ContrastModel:
         return float(np.sqrt(np.mean((scan.intensities - self.contrast(scan)) ** 2)))
 
 
-def fit_contrast_model(
-    scans: ScanContrasts, mixture_known: NDArray[np.float64] | None = None
-) -> ContrastModel:
+def fit_contrast_model(scans: ScanContrasts, mixture: NDArray[np.float64] | None = None) -> ContrastModel:
     """Return the least-squares model of a domain's intensities, given the reference contrasts.
 
     `scans` are the brain voxels of all scans of the domain, one after the other; `mixture` are the
