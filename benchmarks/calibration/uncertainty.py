@@ -2,11 +2,11 @@
 
 python -m benchmarks.calibration.uncertainty BIDS_DIR --domain HH [--heads 3]
 
-Virtual people on real anatomies that trained nothing, each seen by a known and by random scanners. The expected
-contrasts on the reference scanners are compared with the true ones, voxel by voxel, and the spread of the samples
-with these errors. Then the same through the lock: the harmonized scan against the true scan of the target, which
-also holds that session's noise and shading. Of a calibrated spread, 68 % of the errors lie within one and 95 %
-within two.
+Virtual people on real anatomies that trained nothing, each seen by a known and by random scanners. The
+expected contrasts on the reference scanners are compared with the true ones, voxel by voxel, and the spread of
+the samples with these errors. Then the same through the lock: the harmonized scan against the true scan of the
+target, which also holds that session's noise and shading. Of a calibrated spread, 68 % of the errors lie within
+one and 95 % within two.
 """
 
 from collections.abc import Sequence
@@ -123,8 +123,8 @@ def report(rows: Sequence[Row], command: str) -> Report:
     shown = Report(
         "What the spread of samples is worth",
         f"Command: `{command}`",
-        f"{len(rows) // 2} scans, {SAMPLES} samples each, shipped model, seed {SEED}; canonical units, errors "
-        "and spreads smoothed by 2 mm",
+        f"{len(rows) // 2} scans, {SAMPLES} samples each, shipped model, seed {SEED}; canonical units, "
+        "errors and spreads smoothed by 2 mm",
         "Within: share of voxels whose error is at most so many spreads; 68 and 95 % if calibrated",
         "Rank correlation of error and spread over the voxels of a scan, mean of the scans",
     )
