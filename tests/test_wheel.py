@@ -119,7 +119,7 @@ def test_the_command_and_the_module_agree_on_the_version(environment):
 def test_the_wheel_holds_weights_scanners_and_templates(environment):
     script = (
         "from importlib.resources import files; p = files('mrharmony'); "
-        "print(*(x.is_file() for x in (p / 'py.typed', p / 'weights/references/network.safetensors', "
+        "print(*(x.is_file() for x in (p / 'py.typed', p / 'weights/diffusion/network.safetensors', "
         "p / 'simulate/scanners/mprage-3t.yaml', p / 'report/templates/base.html.j2')))"
     )
     assert run(environment, "-c", script).split() == ["True"] * 4

@@ -3,10 +3,10 @@
 python -m benchmarks.calibration.uncertainty BIDS_DIR --domain HH [--heads 3]
 
 Virtual people on real anatomies that trained nothing, each seen by a known and by random scanners. The
-expected contrasts on the reference scanners are compared with the true ones, voxel by voxel, and the spread of
-the samples with these errors. Then the same through the lock: the harmonized scan against the true scan of the
-target, which also holds that session's noise and shading. Of a calibrated spread, 68 % of the errors lie within
-one and 95 % within two.
+expected contrasts on the reference scanners are compared with the true ones, voxel by voxel, and the spread
+of the samples with these errors. Then the same through the lock: the harmonized scan against the true scan
+of the target, which also holds that session's noise and shading. Of a calibrated spread, 68 % of the errors
+lie within one and 95 % within two.
 """
 
 from collections.abc import Sequence

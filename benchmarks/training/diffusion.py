@@ -14,7 +14,7 @@ import torch
 from benchmarks._shared.command import start
 from mrharmony.jobs.network_training import Anatomies, train_network
 from mrharmony.networks.diffusion.training import DiffusionSettings
-from mrharmony.weights import shipped_references
+from mrharmony.weights import shipped_network_folder
 
 REFERENCES = (
     *("mprage-3t", "mprage-3t-soft", "spgr-1.5t", "mprage-1.5t"),
@@ -33,7 +33,7 @@ def main() -> None:
         "bids_dir",
         "label_maps",
         domain=[str],
-        model=shipped_references(),
+        model=shipped_network_folder(),
         start=Path(),
         steps=6000,
         batch=16,

@@ -8,6 +8,6 @@ def shipped_model() -> Path:
     return Path(__file__).parent / "compact"
 
 
-def shipped_references() -> Path:
-    """Return the directory of the shipped reference network."""
-    return Path(__file__).parent / "references"
+def shipped_network_folder() -> Path:
+    """Return the directory of the shipped diffusion network."""
+    return Path(__file__).parent / "diffusion"

@@ -20,7 +20,7 @@ from mrharmony.core.hashing import file_sha256
 from mrharmony.core.tensors import open_tensors, save_tensors
 from mrharmony.core.volume import FloatArray
 from mrharmony.networks.diffusion.latents import LatentSpace
-from mrharmony.weights import shipped_references
+from mrharmony.weights import shipped_network_folder
 
 NEIGHBOURS = 3  # slices that the network sees: the one in question between its neighbours
 COORDINATES = 3  # where each pixel lies in the template, -1..1 along right, anterior, superior
@@ -176,16 +176,16 @@ def load_network(directory: Path) -> DiffusionNetwork:
 @cache
 def shipped_network() -> DiffusionNetwork:
     """Return the shipped network; read once."""
-    return load_network(shipped_references())
+    return load_network(shipped_network_folder())
 
 
 @cache
 def network_hash() -> str:
     """Return the SHA-256 of the shipped network's file, hexadecimal."""
-    return file_sha256(shipped_references() / NETWORK)
+    return file_sha256(shipped_network_folder() / NETWORK)
 
 
 def reference_names() -> tuple[str, ...]:
     """Return the names of the shipped network's reference scanners."""
-    with open_tensors(shipped_references() / NETWORK, _CONTENT, _REMEDY) as file:
+    with open_tensors(shipped_network_folder() / NETWORK, _CONTENT, _REMEDY) as file:
         return tuple(file.record("references"))
