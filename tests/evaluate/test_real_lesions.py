@@ -182,5 +182,7 @@ def test_tissues_come_back_to_where_they_lie_in_an_oblique_scan(monkeypatch):
     x, y, _ = ball.positions(ball.brain_mask).T
     found = real_lesions.tissues(scan)
     assert not found[~ball.brain_mask].any()
+    inside = found[ball.brain_mask]
+    assert (inside > 0).mean() > 0.95  # some of the border is lost on the way
     for side, place in ((1, (x < 7) & (y < 4)), (2, (x > 9) & (y < 4)), (3, y > 6)):
-        assert (found[ball.brain_mask][place] == side).mean() > 0.97  # the rest is the ball's border
+        assert set(inside[place]) - {0} == {side}
