@@ -9,7 +9,7 @@ every figure compares the output with the prepared scan, on the same voxels; tis
 - contrast: as in `lesions`, (white matter near the lesions - lesions) / (white matter - grey matter).
 - parts: confluent lesions are cut at a lattice of 16 mm, and each part of 50 mm³ or more that is visible on
   the scan is compared with white matter around itself. Fainter: more than a tenth of its contrast is lost.
-  Inverted: it is brighter than white matter.
+  Milder parts are no darker than grey matter. Inverted: the part is brighter than white matter.
 - new: share of the inner white matter far from all lesions that is dark in the output and was not before.
   Dark: below white matter near it by half of the distance of grey from white matter.
 """
@@ -49,10 +49,10 @@ NEAR_SIGMA_MM = 8.0  # of the Gaussian over the white matter near a voxel
 VISIBLE = 0.2  # contrast of a part that can be said to be seen on the scan
 FAINTER = 0.9  # of its contrast is left, or less
 SUFFIX = "_label-lesion_mask"
-MEANS = ("before", "after", "kept", "middle", "fainter", "inverted", "new")
+MEANS = ("before", "after", "kept", "middle", "fainter", "milder fainter", "inverted", "new")
 KEPT = (
     "kept: {kept:.2f} | median part: {middle:.2f} | least part: {least:.2f} | fainter: {fainter:.1%} | "
-    "inverted: {inverted:.1%} | new: {new:.3%}"
+    "milder fainter: {milder fainter:.1%} | inverted: {inverted:.1%} | new: {new:.3%}"
 )
 Row = dict[str, Any]
 
@@ -102,7 +102,7 @@ def measured(mask: Path, methods: Sequence[Harmonizer], targets: Sequence[str]) 
             kept = part_contrasts(after, labels, parts) / seen
             whole_after = contrast(after, labels, zooms)
             assert whole_after is not None  # the volume of the lesions is the same
-            found = {"after": whole_after, "kept": whole_after / whole, "new": new, **shares(kept)}
+            found = {"after": whole_after, "kept": whole_after / whole, "new": new, **shares(seen, kept)}
             yield {**about, "target": target, "method": method.name, "parts kept": kept.tolist(), **found}
 
 
@@ -165,12 +165,14 @@ def part_contrasts(voxels: FloatArray, labels: Labels, parts: Sequence[Part]) ->
     return np.array([relative_contrast(flat[part.lesion], flat[part.near], grey) for part in parts])
 
 
-def shares(kept: NDArray[np.float64]) -> Row:
-    """Return the least and the median share of contrast that parts keep, and how many are changed much."""
+def shares(seen: NDArray[np.float64], kept: NDArray[np.float64]) -> Row:
+    """Return what is left of the parts' contrasts on the scan, and what share of the parts changes much."""
+    milder = kept[seen <= 1]  # than grey matter
     return {
         "least": float(kept.min()),
         "middle": float(np.median(kept)),
         "fainter": float((kept < FAINTER).mean()),
+        "milder fainter": float((milder < FAINTER).mean()) if len(milder) else 0.0,
         "inverted": float((kept < 0).mean()),
     }
 
@@ -219,6 +221,7 @@ def report(record: Row, command: str) -> Report:
         "Kept: contrast after over before; the truth at the target is not known, and need not be 1",
         f"Part of a lesion: fainter if less than {FAINTER:.0%} of its contrast is left; inverted if brighter "
         "than white matter near it",
+        "Milder: parts no darker than grey matter; the others lie between grey matter and CSF",
         "New: inner white matter far from lesions that became dark, by half of the distance to grey matter",
     )
     shown.table(

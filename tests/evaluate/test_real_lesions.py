@@ -45,9 +45,9 @@ def parts(labels):
     return real_lesions.lesion_parts(labels, ZOOMS)
 
 
-def kept(before, after, labels, parts):
+def shares(before, after, labels, parts):
     seen, left = (real_lesions.part_contrasts(voxels, labels, parts) for voxels in (before, after))
-    return left / seen
+    return real_lesions.shares(seen, left / seen)
 
 
 def new_dark(before, after, labels):
@@ -75,17 +75,16 @@ def test_a_part_is_compared_with_white_matter_around_it_that_is_free_of_lesions(
 def test_contrast_is_in_units_of_grey_and_white_matter_and_a_linear_change_keeps_it(labels, voxels, parts):
     wanted = (WHITE_AT - LESION_AT) / (WHITE_AT - GREY_AT)
     assert real_lesions.part_contrasts(voxels, labels, parts) == pytest.approx(wanted, rel=1e-5)
-    changed = kept(voxels, 300 * voxels - 40, labels, parts)
-    assert real_lesions.shares(changed) == pytest.approx(
-        {"least": 1, "middle": 1, "fainter": 0, "inverted": 0}, rel=1e-5
-    )
+    found = shares(voxels, 300 * voxels - 40, labels, parts)
+    unchanged = {"least": 1, "middle": 1, "fainter": 0, "milder fainter": 0, "inverted": 0}
+    assert found == pytest.approx(unchanged, rel=1e-5)
 
 
 @pytest.mark.parametrize(("value", "inverted"), [(0.85, 0), (1.05, 1)])
 def test_one_part_that_fades_or_turns_bright_among_four_is_found(labels, voxels, parts, value, inverted):
     after = voxels.copy()
     after[SMALL] = value
-    found = real_lesions.shares(kept(voxels, after, labels, parts))
+    found = shares(voxels, after, labels, parts)
     assert found["least"] == pytest.approx((WHITE_AT - value) / (WHITE_AT - LESION_AT), rel=1e-4)
     assert (found["middle"], found["fainter"]) == (pytest.approx(1), 0.25)
     assert found["inverted"] == inverted / 4
@@ -94,7 +93,18 @@ def test_one_part_that_fades_or_turns_bright_among_four_is_found(labels, voxels,
 def test_a_loss_of_less_than_a_tenth_is_not_called_fainter(labels, voxels, parts):
     after = voxels.copy()
     after[SMALL] += 0.05 * (WHITE_AT - LESION_AT)
-    assert real_lesions.shares(kept(voxels, after, labels, parts))["fainter"] == 0
+    assert shares(voxels, after, labels, parts)["fainter"] == 0
+
+
+def test_parts_darker_than_grey_matter_are_told_from_milder_ones(labels, voxels, parts):
+    voxels[SMALL] = 0.3
+    after = voxels.copy()
+    after[SMALL] = 0.5
+    found = shares(voxels, after, labels, parts)
+    assert (found["fainter"], found["milder fainter"]) == (0.25, 0)
+    after[20:28, 20:26, 12:15] = after[16:24, 20:26, 12:15] = 0.85
+    found = shares(voxels, after, labels, parts)
+    assert (found["fainter"], found["milder fainter"]) == (0.5, pytest.approx(1 / 3))
 
 
 def test_lesions_that_the_scan_hardly_shows_and_specks_are_left_out(labels, voxels):
@@ -158,7 +168,9 @@ def test_rows_and_report_of_a_patient(monkeypatch, labels, voxels):
     table = real_lesions.summary(rows, "fading")
     assert (table["fainter"], table["least"]) == (0.125, pytest.approx(0.5, rel=1e-4))
     record = {"targets": ["A", "B"], "summary": {"fading": table}, "rows": rows}
-    assert "| fading | 0.67 | 0.67 | 1.00 | 1.00 | 0.50 | 12.5% |" in str(real_lesions.report(record, "x"))
+    assert "| fading | 0.67 | 0.67 | 1.00 | 1.00 | 0.50 | 12.5% | 12.5% |" in str(
+        real_lesions.report(record, "x")
+    )
 
 
 def test_a_patient_without_visible_lesions_is_refused_by_name(monkeypatch, labels, voxels):
