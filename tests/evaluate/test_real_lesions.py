@@ -76,7 +76,7 @@ def test_contrast_is_in_units_of_grey_and_white_matter_and_a_linear_change_keeps
     wanted = (WHITE_AT - LESION_AT) / (WHITE_AT - GREY_AT)
     assert real_lesions.part_contrasts(voxels, labels, parts) == pytest.approx(wanted, rel=1e-5)
     found = shares(voxels, 300 * voxels - 40, labels, parts)
-    unchanged = {"least": 1, "middle": 1, "fainter": 0, "milder fainter": 0, "inverted": 0}
+    unchanged = {"least": 1, "middle": 1, "fainter": 0, "milder least": 1, "milder fainter": 0, "inverted": 0}
     assert found == pytest.approx(unchanged, rel=1e-5)
 
 
@@ -101,7 +101,7 @@ def test_parts_darker_than_grey_matter_are_told_from_milder_ones(labels, voxels,
     after = voxels.copy()
     after[SMALL] = 0.5
     found = shares(voxels, after, labels, parts)
-    assert (found["fainter"], found["milder fainter"]) == (0.25, 0)
+    assert (found["fainter"], found["milder fainter"], found["milder least"]) == (0.25, 0, pytest.approx(1))
     after[20:28, 20:26, 12:15] = after[16:24, 20:26, 12:15] = 0.85
     found = shares(voxels, after, labels, parts)
     assert (found["fainter"], found["milder fainter"]) == (0.5, pytest.approx(1 / 3))
@@ -168,7 +168,7 @@ def test_rows_and_report_of_a_patient(monkeypatch, labels, voxels):
     table = real_lesions.summary(rows, "fading")
     assert (table["fainter"], table["least"]) == (0.125, pytest.approx(0.5, rel=1e-4))
     record = {"targets": ["A", "B"], "summary": {"fading": table}, "rows": rows}
-    assert "| fading | 0.67 | 0.67 | 1.00 | 1.00 | 0.50 | 12.5% | 12.5% |" in str(
+    assert "| fading | 0.67 | 0.67 | 1.00 | 1.00 | 0.50 | 12.5% | 0.50 | 12.5% |" in str(
         real_lesions.report(record, "x")
     )
 
