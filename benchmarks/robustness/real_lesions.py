@@ -53,7 +53,8 @@ SUFFIX = "_label-lesion_mask"
 MEANS = ("before", "after", "kept", "middle", "fainter", "milder fainter", "inverted", "new")
 KEPT = (
     "kept: {kept:.2f} | median part: {middle:.2f} | least part: {least:.2f} | fainter: {fainter:.1%} | "
-    "milder least: {milder least:.2f} | milder fainter: {milder fainter:.1%} | inverted: {inverted:.1%} | new: {new:.3%}"
+    "milder least: {milder least:.2f} | milder fainter: {milder fainter:.1%} | "
+    "inverted: {inverted:.1%} | new: {new:.3%}"
 )
 Row = dict[str, Any]
 
@@ -173,7 +174,7 @@ def shares(seen: NDArray[np.float64], kept: NDArray[np.float64]) -> Row:
         "least": float(kept.min()),
         "middle": float(np.median(kept)),
         "fainter": float((kept < FAINTER).mean()),
-        "milder least": float(milder.min(initial=np.inf)),
+        "milder least": float(milder.min()) if len(milder) else None,
         "milder fainter": float((milder < FAINTER).sum() / max(len(milder), 1)),
         "inverted": float((kept < 0).mean()),
     }
@@ -202,7 +203,8 @@ def summary(rows: Sequence[Row], method: str) -> Row:
     """Return a method's figures over patients and targets: means, and the least."""
     own = [row for row in rows if row["method"] == method]
     means = {name: float(np.mean([row[name] for row in own])) for name in MEANS}
-    return means | {name: min(row[name] for row in own) for name in ("least", "milder least")}
+    milder = [row["milder least"] for row in own if row["milder least"] is not None]
+    return {**means, "least": min(row["least"] for row in own), "milder least": min(milder, default=None)}
 
 
 def report(record: Row, command: str) -> Report:

@@ -107,6 +107,12 @@ def test_parts_darker_than_grey_matter_are_told_from_milder_ones(labels, voxels,
     assert (found["fainter"], found["milder fainter"]) == (0.5, pytest.approx(1 / 3))
 
 
+def test_a_patient_whose_parts_are_all_darker_than_grey_matter_has_no_milder_figures(labels, voxels, parts):
+    voxels[labels == LESION_LABEL] = 0.3
+    found = shares(voxels, voxels, labels, parts)
+    assert (found["least"], found["milder least"], found["milder fainter"]) == (1, None, 0)
+
+
 def test_lesions_that_the_scan_hardly_shows_and_specks_are_left_out(labels, voxels):
     labels[50, 40, 6:10] = LESION_LABEL  # 8 mm³
     parts = real_lesions.lesion_parts(labels, ZOOMS)
