@@ -123,8 +123,13 @@ def contrast(voxels: FloatArray, labels: Labels, zooms: Sequence[float]) -> floa
         return None
     away = distance_transform_edt(~lesion, sampling=zooms)
     near = (labels == WHITE) & (away >= NEAR_MM[0]) & (away <= NEAR_MM[1])
-    white, grey = np.median(voxels[near]), np.median(voxels[labels == GREY])
-    return float((white - np.median(voxels[lesion])) / (white - grey))
+    return relative_contrast(voxels[lesion], voxels[near], float(np.median(voxels[labels == GREY])))
+
+
+def relative_contrast(lesion: FloatArray, near: FloatArray, grey: float) -> float:
+    """Return how far lesions are from white matter near them, over how far grey matter is; of medians."""
+    white = np.median(near)
+    return float((white - np.median(lesion)) / (white - grey))
 
 
 def load(voxels: FloatArray, labels: Labels, zooms: Sequence[float], threshold: float) -> float:
