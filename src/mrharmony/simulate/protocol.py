@@ -104,6 +104,9 @@ def read_protocol(text: str) -> Protocol:
 
     Raises `MrharmonyError` where something that decides the contrast is missing, impossible, in other units,
     or of a sequence or field strength for which the contrast cannot be told.
+
+    >>> read_protocol("mprage 3T TR=2.3s TI=900 TE=3 FA=9").name
+    'mprage-3T-TR2300-TI900-TE3-FA9'
     """
     if not text.lower().endswith(".json"):
         return _protocol(_read_sentence(text))
@@ -335,7 +338,8 @@ def _sequence(said: _Said, assumed: list[str]) -> Mprage | SpoiledGradientEcho:
     of_train = {"ES", "N", "EFF"} & said.values.keys()
     if of_train and not said.in_seconds:
         raise said.refusal(f"{min(of_train)} is of a train after an inversion", f"Add {said.wanted('TI')}.")
-    repetition_time = said.values.get("TR") or said.values.get("ES") or said.need("TR", "the repetition time")
+    excitation = "ES" if said.in_seconds and "TR" not in said.values else "TR"
+    repetition_time = said.need(excitation, "the repetition time")
     return SpoiledGradientEcho(
         repetition_time_ms=repetition_time,
         echo_time_ms=_echo_time(said, "TR", repetition_time, assumed),
