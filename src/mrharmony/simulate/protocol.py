@@ -27,9 +27,7 @@ from mrharmony.simulate.signal import (
 
 EXAMPLE = "mprage 3T TR=2300 TI=900 TE=3 FA=9"
 ECHO_TIME = 3.0  # ms; that of most T1w protocols at 3 T
-ECHO_SPACING = (
-    7.0  # ms, ADNI-2's, as the number of excitations: Jack et al. 2008, J Magn Reson Imaging 27:685
-)
+ECHO_SPACING = 7.0  # ms; these two are those of the scanner `mprage-3t`
 EXCITATIONS = 176
 FEWEST = 32  # excitations of a train; a smaller number in a sidecar counts something else
 EFFICIENCY = 0.96  # of the inversion: Marques et al. 2010, NeuroImage 49:1271
