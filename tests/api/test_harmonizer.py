@@ -205,7 +205,8 @@ def test_bad_arguments_end_in_a_sentence_about_arguments(shipped, image, sites):
 def test_the_public_names_are_those_that_are_documented():
     assert set(mrharmony.__all__) == {
         "Domain", "Evidence", "Finding", "HarmonizedScan", "Harmonizer", "MrharmonyError", "PreparedScan",
-        "Scan", "ScanRefused", "Volume", "__version__", "check", "load", "prepare", "virtual_scan",
+        "Protocol", "Scan", "ScanRefused", "Volume", "__version__", "check", "load", "prepare",
+        "read_protocol", "virtual_scan",
     }  # fmt: skip
     for name in mrharmony.__all__:
         assert getattr(mrharmony, name) is not None

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.simulate.cohort_files import scan_sidecar
 from mrharmony.simulate.protocol import (
     EXAMPLE,
     Protocol,
@@ -103,24 +104,6 @@ def sentence(scanner: Scanner) -> str:
     return " ".join([*said, f"TE={sequence.echo_time_ms:.12g}", f"FA={sequence.flip_angle_deg:.12g}"])
 
 
-def sidecar(scanner: Scanner) -> dict[str, object]:
-    sequence, told = scanner.sequence, {"ScanningSequence": "GR"}
-    if isinstance(sequence, Mprage):
-        told |= {
-            "RepetitionTimePreparation": sequence.repetition_time_ms / 1e3,
-            "RepetitionTimeExcitation": sequence.echo_spacing_ms / 1e3,
-            "InversionTime": sequence.inversion_time_ms / 1e3,
-            "NumberShots": sequence.excitations,
-        }
-    else:
-        told |= {"RepetitionTime": sequence.repetition_time_ms / 1e3}
-    return told | {
-        "MagneticFieldStrength": scanner.field_strength,
-        "EchoTime": sequence.echo_time_ms / 1e3,
-        "FlipAngle": sequence.flip_angle_deg,
-    }
-
-
 def protocol_of(scanner: Scanner) -> Protocol:
     return Protocol(field_strength=scanner.field_strength, sequence=scanner.sequence)
 
@@ -128,13 +111,18 @@ def protocol_of(scanner: Scanner) -> Protocol:
 @pytest.mark.parametrize("scanner", SCANNERS, ids=lambda scanner: scanner.name)
 def test_every_shipped_scanner_is_read_back_from_sentence_sidecar_and_name(scanner, tmp_path: Path):
     path = tmp_path / "protocol.json"
-    path.write_text(json.dumps(sidecar(scanner)), "utf-8")
+    path.write_text(json.dumps(scan_sidecar(scanner)), "utf-8")
     own = protocol_of(scanner)
     for text in (sentence(scanner), str(path), own.name):
         assert is_protocol(text)
         read = read_protocol(text)
         assert (read.field_strength, read.sequence) == (own.field_strength, own.sequence)
     assert read_protocol(sentence(scanner)).assumed == ()
+
+
+def test_the_shipped_mp2rage_is_refused():
+    with pytest.raises(MrharmonyError, match=r"a\.json: MP2RAGE is no mixture of the contrasts"):
+        protocol_of_sidecar(scan_sidecar(load_scanners()["mp2rage-3t"]), "a.json")
 
 
 def test_the_example_is_adni_2s_mprage_and_what_it_lacks_is_said():
@@ -194,6 +182,10 @@ def test_the_tfe_of_a_philips_scanner_needs_the_time_from_inversion_to_inversion
 def test_a_spoiled_gradient_echo_needs_no_assumption():
     read = protocol_of_sidecar(SPGR, "a.json")
     assert (read.name, read.assumed) == ("spgr-1.5T-TR22-TE9.2-FA30", ())
+    with pytest.raises(
+        MrharmonyError, match=r"repetition time is missing. Add RepetitionTimeExcitation \(sec"
+    ):
+        protocol_of_sidecar(SPGR | {"RepetitionTime": None}, "a.json")
 
 
 @pytest.mark.parametrize(

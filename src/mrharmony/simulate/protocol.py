@@ -27,9 +27,7 @@ from mrharmony.simulate.signal import (
 
 EXAMPLE = "mprage 3T TR=2300 TI=900 TE=3 FA=9"
 ECHO_TIME = 3.0  # ms; that of most T1w protocols at 3 T
-ECHO_SPACING = (
-    7.0  # ms, ADNI-2's, as the number of excitations: Jack et al. 2008, J Magn Reson Imaging 27:685
-)
+ECHO_SPACING = 7.0  # ms; these two are those of the scanner `mprage-3t`
 EXCITATIONS = 176
 FEWEST = 32  # excitations of a train; a smaller number in a sidecar counts something else
 EFFICIENCY = 0.96  # of the inversion: Marques et al. 2010, NeuroImage 49:1271
@@ -104,6 +102,9 @@ def read_protocol(text: str) -> Protocol:
 
     Raises `MrharmonyError` where something that decides the contrast is missing, impossible, in other units,
     or of a sequence or field strength for which the contrast cannot be told.
+
+    >>> read_protocol("mprage 3T TR=2.3s TI=900 TE=3 FA=9").name
+    'mprage-3T-TR2300-TI900-TE3-FA9'
     """
     if not text.lower().endswith(".json"):
         return _protocol(_read_sentence(text))
@@ -335,7 +336,8 @@ def _sequence(said: _Said, assumed: list[str]) -> Mprage | SpoiledGradientEcho:
     of_train = {"ES", "N", "EFF"} & said.values.keys()
     if of_train and not said.in_seconds:
         raise said.refusal(f"{min(of_train)} is of a train after an inversion", f"Add {said.wanted('TI')}.")
-    repetition_time = said.values.get("TR") or said.values.get("ES") or said.need("TR", "the repetition time")
+    excitation = "ES" if said.in_seconds and "TR" not in said.values else "TR"
+    repetition_time = said.need(excitation, "the repetition time")
     return SpoiledGradientEcho(
         repetition_time_ms=repetition_time,
         echo_time_ms=_echo_time(said, "TR", repetition_time, assumed),
