@@ -241,7 +241,7 @@ def single_ways(inputs: Path) -> Iterator[tuple[str, tuple[object, ...]]]:
     yield "fitted/cyclegan/lock", (scan, *prepared, *locked, "--from", "mprage3t", "--to", "spgr15t")
     latent = (scan, *prepared, "--model", inputs / "latent")
     yield "latent/diffusion/from", (*latent, "--method", "diffusion", "--from", "mprage3t", "--to", "spgr15t")
-    yield "latent/synthesis/unknown", (*latent, "--to", "spgr15t")
+    yield "latent/diffusion/unknown", (*latent, "--to", "spgr15t")
     adapted = (scan, *prepared, "--model", inputs / "adapted", "--to", "psr")
     yield "adapted/diffusion/unknown", (*adapted, "--method", "diffusion")
     yield "adapted/diffusion/unknown", adapted

@@ -25,7 +25,7 @@ from mrharmony.networks.compact.data import RealSlices
 from mrharmony.networks.compact.model import DomainCard, LatentModel, as_saved, load_model, save_model
 from mrharmony.networks.compact.networks import build_denoiser, shrink_factor
 from mrharmony.networks.compact.prompts import PromptEncoder
-from mrharmony.networks.compact.sampling import SamplingSettings, encode_brain, sample_contrast
+from mrharmony.networks.compact.sampling import encode_brain, sample_contrast
 from mrharmony.networks.compact.training import denoiser_loss, train_stage
 from mrharmony.networks.settings import AdaptationSettings, StageSettings
 from mrharmony.weights import shipped_model
@@ -125,7 +125,7 @@ def test_a_new_domain_is_learned_and_known_ones_stay(
 
 
 def _look(model: LatentModel, domain: str, brain: Volume) -> np.ndarray:
-    contrast = sample_contrast(model, encode_brain(model, brain), Domain(domain, domain), SamplingSettings())
+    contrast = sample_contrast(model, encode_brain(model, brain), Domain(domain, domain))
     return contrast.voxels[brain.voxels > 0]
 
 
