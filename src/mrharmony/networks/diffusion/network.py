@@ -170,6 +170,7 @@ def load_network(directory: Path) -> DiffusionNetwork:
             len(file.record("references")), file.record("dimensions"), tuple(file.record("channels"))
         )
         network.load_state_dict({name: tensor.float() for name, tensor in file.tensors().items()})
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third quicker on a CPU
     return network.requires_grad_(False).eval()
 
 
