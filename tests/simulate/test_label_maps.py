@@ -34,7 +34,7 @@ def test_no_label_belongs_to_two_structures() -> None:
 
 
 def test_the_brain_mask_is_the_brain_and_two_millimetres_of_the_fluid_around_it(head: LabelMap) -> None:
-    mask = head.brain_mask()
+    mask = head.brain_mask
     assert mask[head.where("cerebral-cortex", "lateral-ventricle", "brain-stem")].all()
     assert not mask[head.labels == SKIN].any()
     assert not mask[head.labels == 0].any()
@@ -46,13 +46,13 @@ def test_a_hole_in_the_brain_is_brain() -> None:
     labels, affine = ellipsoid_labels()
     i, j, k = np.argwhere(labels == 41)[len(np.argwhere(labels == 41)) // 2]
     labels[i : i + 2, j : j + 2, k : k + 2] = SKIN
-    whole = LabelMap(ellipsoid_labels()[0], affine).brain_mask()
-    assert np.array_equal(LabelMap(labels, affine).brain_mask(), whole)
+    whole = LabelMap(ellipsoid_labels()[0], affine).brain_mask
+    assert np.array_equal(LabelMap(labels, affine).brain_mask, whole)
 
 
 def test_a_cropped_head_keeps_the_whole_brain_in_its_place(head: LabelMap) -> None:
     cropped = head.crop(4)
-    assert cropped.brain_mask().sum() == head.brain_mask().sum()
+    assert cropped.brain_mask.sum() == head.brain_mask.sum()
     assert np.prod(cropped.labels.shape) < np.prod(head.labels.shape)
     centres = [m.affine @ [*np.argwhere(m.where("caudate")).mean(axis=0), 1] for m in (head, cropped)]
     assert np.allclose(*centres)
