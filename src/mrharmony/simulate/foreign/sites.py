@@ -16,6 +16,8 @@ from mrharmony.simulate.scanner import Gain, session_label
 
 Share = Annotated[float, Field(gt=0, le=1)]
 
+# The rest of the measured variation within a structure is partial volume, which simulated scans have anyway.
+TEXTURE_SHARE = 0.5
 # Structures that are too small to be measured look like these.
 LIKE = {
     "third-ventricle": "lateral-ventricle",
@@ -33,7 +35,9 @@ class Brightness(BaseModel, frozen=True, extra="forbid"):
 
     level: NonNegativeFloat  # mean over people
     people: NonNegativeFloat  # standard deviation between people
-    texture: NonNegativeFloat  # standard deviation within the structure, without noise
+    texture: (
+        NonNegativeFloat  # standard deviation within the structure, without noise, but with partial volume
+    )
 
 
 class CoilArray(BaseModel, frozen=True, extra="forbid"):
@@ -121,7 +125,8 @@ class Site(BaseModel, frozen=True, extra="forbid"):
         """Return level, people and texture of each of `STRUCTURES`, shape (3, structures)."""
         table = _contrasts()[self.contrast]
         rows = [table[LIKE.get(name, name)] for name in STRUCTURES]
-        return np.array([[row.level, row.people, row.texture] for row in rows], dtype=np.float32).T
+        shown = [[row.level, row.people, TEXTURE_SHARE * row.texture] for row in rows]
+        return np.array(shown, dtype=np.float32).T
 
 
 @lru_cache(maxsize=1)
