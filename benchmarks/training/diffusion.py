@@ -14,6 +14,7 @@ import torch
 from benchmarks._shared.command import start
 from mrharmony.jobs.network_training import Anatomies, train_network
 from mrharmony.networks.diffusion.training import DiffusionSettings
+from mrharmony.simulate.label_maps import JUDGE_HEADS
 from mrharmony.weights import shipped_network_folder
 
 REFERENCES = (
@@ -24,7 +25,6 @@ LICENCE = (
     "Apache-2.0 for the weights; the scans are CC0 (NSK, OpenNeuro ds002748) and PDDL (LA, ds000011), the "
     "label maps Apache-2.0 (SynthSeg, Billot et al. 2023, Med Image Anal 86:102789)."
 )
-JUDGE_HEADS = ("head-05", "head-10", "head-15", "head-20")
 
 
 def main() -> None:
@@ -51,7 +51,7 @@ def main() -> None:
 def training_anatomies(bids_dir: Path, only: Sequence[str], label_maps: Path) -> Anatomies:
     """Return what heads are made of: scans of some sites, and the label maps that do not judge."""
     found = sorted(label_maps.glob("*_dseg.nii.gz"))
-    return Anatomies(bids_dir, only, [path for path in found if not path.name.startswith(JUDGE_HEADS)])
+    return Anatomies(bids_dir, only, [path for path in found if path.name not in JUDGE_HEADS])
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -11,6 +11,9 @@ from rich.console import Console
 from mrharmony.cli.app import app, echo_json
 from mrharmony.cli.options import Device, Json, Prepared, Seed
 from mrharmony.core.findings import MrharmonyError
+
+if TYPE_CHECKING:
+    from mrharmony.simulate.recipe import Recipe
 
 SUBJECTS, SCANNERS, ZOOM, SEED = 4, "3", 2.0, 0
 
@@ -55,8 +58,9 @@ def simulate(
     recipe: Annotated[
         list[str] | None,
         typer.Option(
-            help="A whole study instead: clean, confounded, new-source, scan-to-scan, or a YAML file. "
-            "Several go into folders of their names. Without --subjects and --scanners."
+            help="A whole study instead: clean, confounded, new-source, scan-to-scan, foreign, "
+            "foreign-confounded, or a YAML file. Several "
+            "go into folders of their names. Without --subjects and --scanners."
         ),
     ] = None,
     anatomy: Annotated[
@@ -66,6 +70,13 @@ def simulate(
     only: Annotated[
         list[str] | None,
         typer.Option("--domain", help="Anatomies of this site only (column `site`); may be repeated."),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of label maps of whole heads (FreeSurfer's labels), for the recipes foreign and "
+            "foreign-confounded; those that are for judging only are used."
+        ),
     ] = None,
     prepared: Prepared = None,
     zoom: Annotated[
@@ -89,6 +100,7 @@ def simulate(
     Next: `mrharmony harmonize OUT/sub-*/ses-*/anat/*_T1w.nii.gz --to SCANNER --output RESULTS`, or
     `mrharmony benchmark OUT --domain-column session --output RESULTS`.
     """
+    from mrharmony.jobs.label_heads import judge_heads
     from mrharmony.jobs.virtual import anatomies_of_bids
     from mrharmony.simulate.anatomy import Anatomy
     from mrharmony.simulate.cohort import write_cohort, write_recipe_cohort
@@ -105,15 +117,17 @@ def simulate(
     if prepared and not anatomy:
         raise MrharmonyError("--prepared is of the scans of --anatomy: give --anatomy BIDS_DIR too.")
     recipes = [load_recipe(name) for name in recipe or ()]
+    _check_labels(recipes, labels, anatomy)
     anatomies: list[Anatomy] = []
     if anatomy:
         cache = out.with_name(out.name + ".anatomies")
         anatomies, refused = anatomies_of_bids(anatomy, only or (), cache, prepared)
         for scan, reason in refused.items():
             typer.echo(f"{scan.name}: left out. {reason}", err=True)
+    heads = judge_heads(labels) if labels else []
     folders = [out] if len(recipes) < 2 else [out / one.name for one in recipes]
     for one, folder in zip(recipes, folders, strict=False):
-        write_recipe_cohort(folder, one, seed=seed, zoom=zoom, anatomies=anatomies)
+        write_recipe_cohort(folder, one, seed=seed, zoom=zoom, anatomies=heads or anatomies)
     if not recipes:
         chosen = scanners or SCANNERS
         write_cohort(
@@ -129,3 +143,16 @@ def simulate(
     else:
         names = ", ".join(str(folder) for folder in folders)
         typer.echo(f"Virtual heads in {names}. Known scanners: {', '.join(load_scanners())}.")
+
+
+def _check_labels(recipes: list[Recipe], labels: Path | None, anatomy: Path | None) -> None:
+    """Refuse label maps without a recipe of measured sites, and such a recipe without them."""
+    if labels and anatomy:
+        raise MrharmonyError("--labels and --anatomy both bring the heads: give one of them.")
+    if labels and not recipes:
+        raise MrharmonyError("--labels is for the recipes foreign and foreign-confounded: give --recipe too.")
+    odd = next((one for one in recipes if one.takes_label_maps != bool(labels)), None)
+    if odd and labels:
+        raise MrharmonyError(f"--recipe {odd.name} takes no label maps: run it without --labels.")
+    if odd:
+        raise MrharmonyError(f"--recipe {odd.name} needs label maps of whole heads: give --labels DIR.")

@@ -7,19 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import nibabel as nib
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from mrharmony.core.atomic import write_text
 from mrharmony.core.progress import track
-from mrharmony.core.volume import Matrix, Volume
 from mrharmony.core.workers import one_thread, side_by_side, usable_cores
 from mrharmony.domains.contrast import domain_voxels, fit_contrast_models
 from mrharmony.domains.protocols import fit_protocol_models, save_protocol_models
 from mrharmony.domains.statistics import fit_statistics, load_statistics
 from mrharmony.jobs.data_sets import open_data_set
+from mrharmony.jobs.label_heads import in_template_space
 from mrharmony.jobs.training import evenly, prepared_heads, training_brains, work_folder
 from mrharmony.methods.detail import fit_details
 from mrharmony.methods.diffusion import DiffusionHarmonizer
@@ -31,19 +29,14 @@ from mrharmony.networks.diffusion.training import (
     network_of_references,
     train_diffusion_network,
 )
-from mrharmony.preparation.alignment import align_to_template
 from mrharmony.preparation.canonical import STATISTICS_ZOOM, CanonicalBrain
 from mrharmony.simulate.anatomy import Anatomy
 from mrharmony.simulate.heads import virtual_head
+from mrharmony.simulate.label_maps import LabelMap, read_label_map
 from mrharmony.simulate.recipe import Person, Population, draw_people
 from mrharmony.simulate.scanner import load_scanners
 from mrharmony.simulate.segmentation import segment_brain
-from mrharmony.simulate.structures import (
-    brain_of_labels,
-    structured_anatomy,
-    typical_contrast,
-    with_own_tissues,
-)
+from mrharmony.simulate.structures import structured_anatomy, with_own_tissues
 from mrharmony.space.grid import Grid
 
 CONTRAST_SEED = 77  # of the heads and simulated scans that contrast models are fitted on
@@ -97,19 +90,21 @@ def train_network(
 
 def _labelled_people(label_maps: Sequence[Path], copies: int, seed: int) -> list[Anatomy]:
     """Return heads of new people, so many from each label map."""
-    aligned = track(side_by_side(_aligned_labels, label_maps, usable_cores()), "aligning", len(label_maps))
-    jobs = [
-        (seed, number, *labels)
-        for number, labels in enumerate(map_ for map_ in aligned for _ in range(copies))
-    ]
+    aligned = track(side_by_side(_aligned, label_maps, usable_cores()), "aligning", len(label_maps))
+    repeated = [head for head in aligned for _ in range(copies)]
+    jobs = [(seed, number, head) for number, head in enumerate(repeated)]
     return list(track(side_by_side(_labelled_head, jobs, usable_cores()), "making virtual heads", len(jobs)))
 
 
-def _labelled_head(job: tuple[int, int, NDArray[np.int16], Matrix]) -> Anatomy:
-    """Return a new person's head on the working grid; a job is seed, number, labels and their place."""
-    seed, number, labels, to_template = job
+def _aligned(path: Path) -> LabelMap:
+    return in_template_space(read_label_map(path))
+
+
+def _labelled_head(job: tuple[int, int, LabelMap]) -> Anatomy:
+    """Return a new person's head on the working grid; a job is seed, number and label map."""
+    seed, number, label_map = job
     rng = np.random.default_rng([seed, 1, number])
-    base = structured_anatomy(labels, to_template, rng)
+    base = structured_anatomy(label_map, rng)
     return virtual_head(
         rng,
         Grid.working(STATISTICS_ZOOM),
@@ -118,15 +113,6 @@ def _labelled_head(job: tuple[int, int, NDArray[np.int16], Matrix]) -> Anatomy:
         cortical_thinning=float(rng.uniform(0, LABELLED_THINNING)),
         lesions_ml=float(rng.choice([0, rng.uniform(0.5, LABELLED_LESIONS_ML)])),
     )
-
-
-def _aligned_labels(path: Path) -> tuple[NDArray[np.int16], Matrix]:
-    """Return the labels of a head, and their voxel indices to template millimetres."""
-    image = nib.as_closest_canonical(nib.load(path))
-    labels = np.asarray(image.dataobj).astype(np.int16)
-    brain = brain_of_labels(labels, 1.0, 2.0)
-    picture = Volume(typical_contrast(labels) * brain, np.asarray(image.affine, np.float64))
-    return labels, align_to_template(picture, brain).rigid_to_template @ picture.affine
 
 
 def _with_own_tissues(head: Anatomy, number: int, seed: int) -> Anatomy:

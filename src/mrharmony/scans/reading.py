@@ -106,6 +106,11 @@ def read_mask(source: ScanSource, like: Scan) -> BoolArray:
     return np.asarray(mask.voxels > 0)
 
 
+def read_labels(source: ScanSource) -> Volume:
+    """Read a label map, which need not look like a scan; `ScanRefused` if the file is broken."""
+    return _accepted(source, False, (check_finite,)).volume
+
+
 def check_scan(source: ScanSource, *, assume_ras: bool = False) -> tuple[Finding, ...]:
     """Return everything that is worth knowing about a scan; a broken file is a finding, never an exception.
 

@@ -99,6 +99,13 @@ class Anatomy:
         """Volume of a voxel in millilitres."""
         return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000
 
+    def box(self, margin_mm: float) -> tuple[slice, slice, slice]:
+        """Return the slices along i, j, k that hold the brain mask with a margin, as far as the grid goes."""
+        (i, j, k) = find_objects(self.brain_mask.astype(np.int8))[0]
+        margin = round(margin_mm / self.zooms[0])
+        i, j, k = (slice(max(s.start - margin, 0), s.stop + margin) for s in (i, j, k))
+        return i, j, k
+
     def labels(self) -> NDArray[np.uint8]:
         """Largest tissue: 0 outside, 1 CSF, 2 cortical GM, 3 WM, 4 deep GM; 5 where lesion is the half."""
         largest = self.tissues.argmax(axis=0).astype(np.uint8) + np.uint8(1)

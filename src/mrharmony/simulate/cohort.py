@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from mrharmony.core.atomic import read_json, write_json
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
 from mrharmony.core.version import __version__
-from mrharmony.core.volume import Matrix
+from mrharmony.core.volume import Matrix, Volume
 from mrharmony.scans.names import sidecar_path
 from mrharmony.simulate.anatomy import Anatomy
 from mrharmony.simulate.cohort_files import (
@@ -30,9 +31,13 @@ from mrharmony.simulate.cohort_files import (
     write_nifti,
     write_tables,
 )
+from mrharmony.simulate.foreign.heads import LabelledHead, labelled_head
+from mrharmony.simulate.foreign.scanning import scan_labelled
+from mrharmony.simulate.foreign.sites import Site
 from mrharmony.simulate.heads import virtual_head
+from mrharmony.simulate.label_maps import LabelMap
 from mrharmony.simulate.motion import random_pose
-from mrharmony.simulate.recipe import Recipe, Subject, load_recipe, plan_subjects, recipe_fault
+from mrharmony.simulate.recipe import AnyScanner, Recipe, Subject, load_recipe, plan_subjects, recipe_fault
 from mrharmony.simulate.scanner import Scanner, load_scanners
 from mrharmony.simulate.scanning import scan_head
 from mrharmony.space.grid import Grid
@@ -48,6 +53,8 @@ FIELD_CENTRE_MM = (0.0, -17.0, 2.0)
 MARGIN_MM = 6.0
 ZOOM_RANGE_MM = (0.7, 5.0)
 TRAVELLING = "Every head was scanned by every scanner."
+Base = Anatomy | LabelMap
+Head = Anatomy | LabelledHead
 BY_RECIPE = "Training subjects were scanned at their own site; test subjects travelled to every scanner."
 
 
@@ -63,7 +70,7 @@ class Cohort:
     seed: int
     zoom: float
     pose: bool
-    anatomies: Sequence[Anatomy]
+    anatomies: Sequence[Base]
 
     def write(self, root: Path) -> tuple[Path, ...]:
         """Write what is missing of the cohort; return the scans' paths."""
@@ -96,16 +103,17 @@ class Cohort:
             for scanner in todo:
                 # The scanner's own name seeds its noise, so that its scans do not depend on which others ran.
                 rng = np.random.default_rng([self.seed, index, zlib.crc32(scanner.name.encode())])
-                volume = scan_head(head, scanner, rng)
+                volume = _scan(head, scanner, rng)
                 path = scan_path(root, index, scanner)
                 write_nifti(path, volume.voxels, volume.affine)
                 write_json(sidecar_path(path), scan_sidecar(scanner))
-            record = truth_record(head, pose)
-            write_nifti(truth, head.labels(), head.affine)
+            true = head.anatomy if isinstance(head, LabelledHead) else head
+            record = truth_record(true, pose)
+            write_nifti(truth, true.labels(), true.affine)
             write_json(sidecar_path(truth), record)
         return _row(index, subject, record)
 
-    def _head(self, index: int) -> tuple[Anatomy, Matrix]:
+    def _head(self, index: int) -> tuple[Head, Matrix]:
         """Make a subject's head, cropped, and scanner mm to template mm."""
         subject = self.subjects[index]
         base = None if subject.base is None else self.anatomies[subject.base]
@@ -113,6 +121,9 @@ class Cohort:
         rng = np.random.default_rng([self.seed, index] if person is None else [self.seed, 0, index])
         pose = random_pose(rng) if self.pose else np.eye(4)
         factors = person.factors if person else {}
+        if isinstance(base, LabelMap):
+            scale = factors["ventricle_scale"]
+            return labelled_head(rng, field_of_view(self.zoom), base, scale, pose).crop(MARGIN_MM), pose
         return crop_to_head(virtual_head(rng, field_of_view(self.zoom), base, pose=pose, **factors)), pose
 
 
@@ -177,7 +188,7 @@ def write_recipe_cohort(
     zoom: float | None = None,
     subjects: tuple[int, int] | None = None,
     pose: bool = True,
-    anatomies: Sequence[Anatomy] = (),
+    anatomies: Sequence[Base] = (),
 ) -> tuple[Path, ...]:
     """Write a recipe's cohort, and return its scans, as `write_cohort` does for travelling heads.
 
@@ -193,7 +204,8 @@ def write_recipe_cohort(
         Training subjects of each site, and test subjects, instead of the recipe's own.
     anatomies
         Real people's anatomies (`segment_brain`) to base the heads on, at least two: the first 60 % in turn
-        for training, the others for testing. The average if empty.
+        for training, the others for testing. The average if empty. For a recipe of measured sites: label maps
+        in template millimetres.
 
     Raises
     ------
@@ -208,6 +220,9 @@ def write_recipe_cohort(
         chosen = Recipe.model_validate(chosen.model_dump() | changes)
     except ValidationError as error:
         raise MrharmonyError(f"{chosen.name}: {recipe_fault(error)}") from error
+    if chosen.takes_label_maps != any(isinstance(base, LabelMap) for base in anatomies):
+        kind = "label maps of whole heads" if chosen.takes_label_maps else "no label maps"
+        raise MrharmonyError(f"{chosen.name}: this recipe's scanners take {kind}; give it those as anatomies")
     everyone = plan_subjects(chosen, len(anatomies))
     return Cohort(chosen, everyone, chosen.seed, chosen.zoom, pose, anatomies).write(Path(out_dir))
 
@@ -232,9 +247,22 @@ def _choose(scanners: int | Sequence[str | Scanner]) -> tuple[Scanner, ...]:
     return chosen
 
 
-def digests(anatomies: Sequence[Anatomy]) -> list[str]:
-    """Return what distinguishes anatomies: SHA-256 of their tissues."""
-    return [hashlib.sha256(base.tissues.tobytes()).hexdigest() for base in anatomies]
+def digests(anatomies: Sequence[Base]) -> list[str]:
+    """Return what distinguishes anatomies: SHA-256 of their tissues or labels."""
+    return [hashlib.sha256(_voxels(base).tobytes()).hexdigest() for base in anatomies]
+
+
+def _voxels(base: Base) -> NDArray[np.generic]:
+    return base.labels if isinstance(base, LabelMap) else base.tissues
+
+
+def _scan(head: Head, scanner: AnyScanner, rng: np.random.Generator) -> Volume:
+    """Scan a head by the simulator that it and the scanner belong to; a recipe holds one kind only."""
+    if isinstance(head, LabelledHead):
+        assert isinstance(scanner, Site)
+        return scan_labelled(head, scanner, rng)
+    assert isinstance(scanner, Scanner)
+    return scan_head(head, scanner, rng)
 
 
 def field_of_view(zoom: float) -> Grid:
@@ -247,12 +275,7 @@ def field_of_view(zoom: float) -> Grid:
 
 def crop_to_head(head: Anatomy) -> Anatomy:
     """Return the head with a margin of 6 mm."""
-    margin = round(MARGIN_MM / head.zooms[0])
-    spans = []
-    for axis, size in enumerate(head.shape):
-        found = np.flatnonzero(head.brain_mask.any(axis=tuple(a for a in range(3) if a != axis)))
-        spans.append(slice(max(int(found[0]) - margin, 0), min(int(found[-1]) + margin + 1, size)))
-    return head.crop(*spans)
+    return head.crop(*head.box(MARGIN_MM))
 
 
 def _row(index: int, subject: Subject, truth: dict[str, Any]) -> dict[str, str]:

@@ -17,8 +17,9 @@ from mrharmony.core.version import __version__
 from mrharmony.core.volume import Matrix
 from mrharmony.scans.writing import write_gzip
 from mrharmony.simulate.anatomy import Anatomy
+from mrharmony.simulate.foreign.sites import Site
 from mrharmony.simulate.known_factors import GREY_SHARE
-from mrharmony.simulate.scanner import Scanner
+from mrharmony.simulate.recipe import AnyScanner
 from mrharmony.simulate.signal import TISSUES, Mprage, PulseSequence, SpoiledGradientEcho
 
 COMPRESSION_LEVEL = 3  # labels and zeros compress well
@@ -42,7 +43,7 @@ def subject_label(index: int) -> str:
     return f"sub-{index + 1:03d}"
 
 
-def scan_path(root: Path, index: int, scanner: Scanner) -> Path:
+def scan_path(root: Path, index: int, scanner: AnyScanner) -> Path:
     """Return where a subject's scan on a scanner lies."""
     subject, session = subject_label(index), f"ses-{scanner.session}"
     return root / subject / session / "anat" / f"{subject}_{session}_T1w.nii.gz"
@@ -73,7 +74,7 @@ def write_nifti(path: Path, voxels: NDArray[np.generic], affine: Matrix) -> None
 
 
 def write_tables(
-    root: Path, rows: Sequence[dict[str, str]], visits: Sequence[Sequence[Scanner]], what: str
+    root: Path, rows: Sequence[dict[str, str]], visits: Sequence[Sequence[AnyScanner]], what: str
 ) -> None:
     """Write the tables and descriptions of a finished cohort.
 
@@ -106,20 +107,21 @@ def write_tsv(path: Path, rows: Sequence[dict[str, str]]) -> None:
     write_text(path, "".join("\t".join(line) + "\n" for line in lines))
 
 
-def scan_sidecar(scanner: Scanner) -> dict[str, Any]:
-    """Return a scan's JSON sidecar; times in seconds, as in BIDS."""
+def scan_sidecar(scanner: AnyScanner) -> dict[str, Any]:
+    """Return a scan's JSON sidecar; times in seconds, as in BIDS. Measured sites have no sequence."""
+    who = {"Modality": "MR", "Scanner": scanner.name, "ScannerDescription": scanner.description}
+    kind: dict[str, Any] = {"SkullStripped": True, "Simulated": True}
+    if isinstance(scanner, Site):
+        return {**who, "MRAcquisitionType": "3D", **kind}
     sequence = scanner.sequence
-    sidecar: dict[str, Any] = {
-        "Modality": "MR",
-        "Scanner": scanner.name,
-        "ScannerDescription": scanner.description,
+    return {
+        **who,
         "MagneticFieldStrength": scanner.field_strength,
         "MRAcquisitionType": "3D",
         "EchoTime": sequence.echo_time_ms / 1000,
-        "SkullStripped": True,
-        "Simulated": True,
+        **kind,
+        **_timing(sequence),
     }
-    return sidecar | _timing(sequence)
 
 
 def _timing(sequence: PulseSequence) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 from torch import Tensor
 
-from mrharmony.core.volume import Matrix
+from mrharmony.core.volume import FloatArray, Matrix
 from mrharmony.simulate.anatomy import CSF, WM, Anatomy, myelination_map, template_maps, ventricle_region
 from mrharmony.simulate.known_factors import add_lesions, random_blobs, thin_cortex
 from mrharmony.simulate.warp import (
@@ -61,7 +61,7 @@ def pull_head(
     record.
     """
     maps = torch.from_numpy(np.concatenate([base.tissues, base.ventricles[None], base.myelination[None]]))
-    voxels = _reach(base, grid, warp)
+    voxels = voxels_near(base.tissues.sum(axis=0), base.affine, grid, warp)
     centres = voxel_positions(grid.affine, voxels)
     points = _points_within_voxel(grid.affine, finer=grid.affine[0, 0] > 1.5 * base.zooms[0])
     filled = np.empty((6, len(centres)), dtype=np.float32)
@@ -102,10 +102,13 @@ def _points_within_voxel(affine: Matrix, finer: bool) -> Tensor:
     return torch.from_numpy((0.25 * np.array(corners) @ affine[:3, :3].T).astype(np.float32))
 
 
-def _reach(base: Anatomy, grid: Grid, warp: Warp) -> tuple[NDArray[np.intp], ...]:
-    """Indices of the grid's voxels that may hold brain: found on the lattice, with a margin of one point."""
-    brain = torch.from_numpy(base.tissues.sum(axis=0))[None]
-    share = sample(brain, base.affine, warp.pull(lattice_positions())[0])
+def voxels_near(brain: FloatArray, affine: Matrix, grid: Grid, warp: Warp) -> tuple[NDArray[np.intp], ...]:
+    """Indices of the grid's voxels that may hold brain: found on the lattice, with a margin of one point.
+
+    `brain` is the base's share of brain, shape (i, j, k), `affine` its voxel indices to mm; the warp leads
+    from the grid's mm to those.
+    """
+    share = sample(torch.from_numpy(brain)[None], affine, warp.pull(lattice_positions())[0])
     near = maximum_filter(share[0].numpy().reshape(LATTICE_SHAPE) > 0.05, size=3)
     inverse = np.linalg.inv(LATTICE_AFFINE) @ grid.affine
     nearest = [

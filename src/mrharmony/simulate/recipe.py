@@ -20,16 +20,18 @@ from dataclasses import asdict, dataclass
 from importlib import resources
 from itertools import cycle
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import yaml
 from pydantic import BaseModel, Field, NonNegativeFloat, ValidationError, model_validator
 
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.simulate.foreign.sites import Site, load_sites
 from mrharmony.simulate.scanner import Scanner, load_scanners
 
 Group = Literal["control", "patient"]
+AnyScanner = Scanner | Site
 Years = Annotated[float, Field(ge=18, le=95)]
 
 VENTRICLES_AT_1 = 45.0
@@ -136,7 +138,8 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     name, description
         Short name and one line.
     scanners
-        The sites; each has training subjects of its own. Test subjects travel to all of them.
+        The sites, all of `load_scanners()` or all of `load_sites()`; each has training subjects of its own.
+        Test subjects travel to all of them.
     new_scanners
         Scanners that no training subject visits; test subjects travel there too.
     training_subjects
@@ -167,12 +170,14 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
 
     @model_validator(mode="after")
     def _scanners_are_known(self) -> Self:
-        every, known = (*self.scanners, *self.new_scanners), load_scanners()
+        every, known = (*self.scanners, *self.new_scanners), load_scanners() | load_sites()
         for name in every:
             if name not in known:
                 raise ValueError(f"unknown scanner {name!r}; known scanners: {', '.join(known)}")
             if every.count(name) > 1:
                 raise ValueError(f"scanner {name!r} is named twice")
+        if len({name in load_sites() for name in every}) > 1:
+            raise ValueError("measured sites and simulated sequences cannot be in one recipe")
         stray = next((site for site in self.sites if site not in self.scanners), None)
         if stray:
             raise ValueError(f"sites names {stray!r}, which is not among the scanners")
@@ -189,9 +194,16 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
         """Return the people that a site scans."""
         return self.sites.get(site, self.population)
 
-    def scanner(self, name: str) -> Scanner:
+    @property
+    def takes_label_maps(self) -> bool:
+        """Whether heads are label maps that measured sites scan (`simulate.foreign`)."""
+        return self.scanners[0] in load_sites()
+
+    def scanner(self, name: str) -> AnyScanner:
         """Return a scanner as it is in this cohort, with the recipe's jitter."""
-        return load_scanners()[name].restless(self.jitter.factor, self.jitter.timing)
+        known: dict[str, Any] = load_scanners() | load_sites()
+        scanner: AnyScanner = known[name].restless(self.jitter.factor, self.jitter.timing)
+        return scanner
 
 
 def load_recipe(name: str | Path) -> Recipe:
@@ -242,7 +254,7 @@ def _shipped() -> dict[str, str]:
 class Subject:
     """One subject of a cohort; without a recipe, there is neither split, site nor person."""
 
-    scanners: tuple[Scanner, ...]  # where the subject is scanned
+    scanners: tuple[AnyScanner, ...]  # where the subject is scanned
     base: int | None  # number of the anatomy that the head is based on, or None for the average
     split: Literal["train", "test", ""] = ""
     site: str = ""  # name of the home scanner

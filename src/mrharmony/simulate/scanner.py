@@ -17,6 +17,11 @@ Millimetres = tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat]
 Share = Annotated[float, Field(gt=0, le=1)]
 
 
+def session_label(name: str) -> str:
+    """Return the BIDS session label of a scanner: its name without hyphens and dots."""
+    return name.replace("-", "").replace(".", "")
+
+
 class Gain(BaseModel, frozen=True, extra="forbid"):
     """Receiver gain: arbitrary units per unit signal, and its log standard deviation between scans."""
 
@@ -79,7 +84,7 @@ class Scanner(BaseModel, frozen=True, extra="forbid"):
     @property
     def session(self) -> str:
         """BIDS session label: the name without hyphens and dots (`mprage-1.5t` → `mprage15t`)."""
-        return self.name.replace("-", "").replace(".", "")
+        return session_label(self.name)
 
     def restless(self, factor: float, timing: float) -> Scanner:
         """Return the same scanner with more variation from scan to scan.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -9,6 +11,8 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from mrharmony.core.volume import Matrix
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 def sample(maps: Tensor, affine: Matrix, positions: Tensor, padding: str = "zeros") -> Tensor:
@@ -37,6 +41,17 @@ def sample(maps: Tensor, affine: Matrix, positions: Tensor, padding: str = "zero
         maps[None], coordinates[None, None, None], mode="bilinear", padding_mode=padding, align_corners=True
     )
     return sampled[0, :, 0, 0]
+
+
+def nearest_values(voxels: NDArray[Scalar], affine: Matrix, positions: Tensor) -> NDArray[Scalar]:
+    """Read an array, shape (i, j, k), at the voxels nearest to positions in mm, shape (n, 3); returns (n,).
+
+    `affine` leads from voxel indices to mm. Outside of the array its border goes on.
+    """
+    to_voxel = np.linalg.inv(affine).astype(np.float64)
+    places = transform(positions, to_voxel).round().to(torch.int64).numpy().T
+    limits = np.array(voxels.shape)[:, None] - 1
+    return np.asarray(voxels[tuple(np.clip(places, 0, limits))])
 
 
 def transform(positions: Tensor, affine: Matrix) -> Tensor:

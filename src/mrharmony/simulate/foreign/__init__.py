@@ -1,0 +1,1 @@
+"""The second simulator: another way from anatomy to intensities, made for judging only."""
