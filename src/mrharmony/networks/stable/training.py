@@ -161,7 +161,7 @@ def train_dreambooth(
         If the directory holds the checkpoint of another training.
     """
     accelerator = Accelerator(
-        mixed_precision=settings.precision,
+        mixed_precision=_precision(settings, only_cpu),
         gradient_accumulation_steps=settings.accumulation,
         log_with="tensorboard",
         project_dir=directory,
@@ -183,6 +183,12 @@ def train_dreambooth(
     accelerator.end_training()
     adaptation.merge()
     return model.to(torch.device("cpu"))
+
+
+def _precision(settings: DreamBoothSettings, only_cpu: bool) -> str:
+    if settings.precision != "auto":
+        return settings.precision
+    return "bf16" if not only_cpu and torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
 
 
 def _train(adaptation: Adaptation, passes: DreamBoothPass, directory: Path, accelerator: Accelerator) -> None:
