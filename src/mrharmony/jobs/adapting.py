@@ -46,6 +46,7 @@ from mrharmony.scans.bids import BidsIndex
 MOST_SCANS = 20  # of a domain; more do not help a few hundred steps
 DRIFT_SCANS = 2  # new scans on which the drift of known domains is measured
 PIPELINE = "model_index.json"  # of a diffusers pipeline, such as Stable Diffusion
+STABLE_DIFFUSION = ("transformers", "accelerate", "peft", "tensorboard")  # packages that its training needs
 _WEIGHTS = (".safetensors", ".ckpt", ".bin")
 
 
@@ -120,7 +121,7 @@ def adapt_on_bids(
     if output.exists():
         raise MrharmonyError(f"{output}: exists already. Name a new model directory, or remove this one.")
     if isinstance(settings, DreamBoothSettings):
-        require_extra("stable-diffusion", "transformers", "accelerate", "peft", "tensorboard")
+        require_extra("stable-diffusion", *STABLE_DIFFUSION)
         from mrharmony.jobs.stable import adapt_stable_diffusion  # noqa: PLC0415 - takes seconds to import
 
         return adapt_stable_diffusion(data, str(base), output, settings, device, download)

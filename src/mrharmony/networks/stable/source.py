@@ -1,4 +1,4 @@
-"""Where a Stable Diffusion v1.x model comes from, and whether all its files are there; no weights are read."""
+"""Where a Stable Diffusion v1.x model comes from, and whether its files are all there; reads no weights."""
 
 from __future__ import annotations
 
@@ -118,8 +118,8 @@ def _single_file(file: Path) -> MrharmonyError:
     """Return the advice for a checkpoint in one file, as other programs keep it."""
     if file.suffix == ".safetensors":
         return MrharmonyError(
-            f"{file}: is a single file, not a directory in diffusers' layout. Convert it once with diffusers, "
-            f"{_CONVERT.format(file=file)}, and name that directory."
+            f"{file}: is a single file, not a directory in diffusers' layout. Convert it once with "
+            f"diffusers, {_CONVERT.format(file=file)}, and name that directory."
         )
     if file.suffix in (".ckpt", ".bin", ".pt", ".pth"):
         return MrharmonyError(
