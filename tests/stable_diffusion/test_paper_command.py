@@ -97,9 +97,21 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("experiment") / "out"
 
 
-def test_the_whole_experiment_and_nothing_is_done_twice(
-    run, study: Path, base: Path, preset: Path, finished: Path
-):
+@pytest.fixture
+def evaluated(monkeypatch: pytest.MonkeyPatch) -> list[PaperRequest]:
+    """Leave the evaluation out, which has tests of its own; the requests for it."""
+    requests: list[PaperRequest] = []
+
+    def evaluate(request: PaperRequest) -> dict:
+        requests.append(request)
+        return {"left_out": {}, "table": ""}
+
+    monkeypatch.setattr(experiment, "evaluate_paper", evaluate)
+    return requests
+
+
+@pytest.mark.timeout(900)  # 20 s of processor
+def test_the_whole_experiment(run, study: Path, base: Path, preset: Path, finished: Path):
     command = ("paper", study, "--base", base, "--output", finished, "--preset", preset, *WAYS, *FEW, *RIVALS)
     status, text, errors = run(*command)
     assert status == 0, errors
@@ -115,16 +127,22 @@ def test_the_whole_experiment_and_nothing_is_done_twice(
     for figure in ("figure-1.png", "figure-2.png", "search.png"):
         assert (finished / figure).stat().st_size > 5_000
     assert (finished / "prepared" / "index.html").is_file()
-    assert list((finished / "prepared").rglob("*_desc-volumecorrected_T1w.nii.gz"))
     _the_cost_was_said_first(errors)
     _the_training_half_alone_was_seen(finished / "model", record)
-    before = times(finished / "prepared") | times(finished / "model") | times(finished / "fitted")
-    status, text, errors = run(*command)
+
+
+def test_what_is_finished_is_not_done_again(run, study: Path, base: Path, preset: Path, finished, evaluated):
+    folders = [finished / name for name in ("prepared", "model", "fitted")]
+    before = {file: time for folder in folders for file, time in times(folder).items()}
+    command = ("paper", study, "--base", base, "--output", finished, "--preset", preset, *WAYS, *FEW, *RIVALS)
+    status, _, errors = run(*command)
     assert status == 0, errors
     assert "The model is trained already" in errors
-    assert json.loads(text) == record
+    (asked,) = evaluated
+    assert asked.fitted == {name: finished / "fitted" / name for name in ("none", "population")}
+    assert asked.prepared == finished / "prepared"
     changed = {file for file, time in before.items() if file.stat().st_mtime_ns != time}
-    assert not {file for file in changed if file.suffix != ".html" and file.parent.name != "prepared"}
+    assert {file.parent for file in changed} <= {finished / "prepared"}  # its index and description
 
 
 def _the_cost_was_said_first(errors: str) -> None:
@@ -203,7 +221,9 @@ def recipe(study: Path, base: Path, output: Path, **changes: object) -> PaperRec
     return PaperRecipe(request, str(base), own, rivals=("none",))
 
 
-def test_killed_in_the_middle_of_training_it_goes_on(study: Path, base: Path, finished: Path, tmp_path: Path):
+def test_killed_in_the_middle_of_training_it_goes_on(
+    study: Path, base: Path, finished: Path, tmp_path: Path, evaluated: list[PaperRequest]
+):
     output = tmp_path / "out"
     output.mkdir()
     shutil.copytree(finished / "prepared", output / "prepared")
@@ -219,13 +239,14 @@ def test_killed_in_the_middle_of_training_it_goes_on(study: Path, base: Path, fi
     (brain, *_) = (work / "brains").iterdir()
     before = brain.stat().st_mtime_ns
     said: list[str] = []
-    record = run_recipe(asked, said.append)
+    run_recipe(asked, said.append)
     assert brain.stat().st_mtime_ns == before
-    assert {row["method"] for row in record["rows"]} >= {"none", "image-to-image, the paper's settings"}
+    assert read_card(output / "model").training_scans
+    assert [request.fitted for request in evaluated] == [{"none": output / "fitted" / "none"}]
 
 
 def test_killed_while_rivals_are_fitted_it_goes_on(
-    study: Path, base: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    study: Path, base: Path, finished: Path, tmp_path: Path, evaluated: list[PaperRequest]
 ):
     output = Path(shutil.copytree(finished, tmp_path / "out"))
     shutil.rmtree(output / "fitted")
@@ -234,6 +255,7 @@ def test_killed_while_rivals_are_fitted_it_goes_on(
     (output / "fitted" / ".none" / "half").write_text("")
     run_recipe(recipe(study, base, output), print)
     assert not (output / "fitted" / "none" / "half").exists()
+    assert len(evaluated) == 1
 
 
 def test_the_cost_alone_leaves_nothing(run, study: Path, base: Path, preset: Path, tmp_path: Path):

@@ -225,7 +225,7 @@ class PaperOptions(NamedTuple):
     """The paper's evaluation, whatever the model."""
 
     from_: Annotated[str, typer.Option("--from", help="Domain to translate from.")]
-    to: Annotated[str, typer.Option(help="Domain to translate to; the model must know it.")]
+    to: Annotated[str, typer.Option(help="Domain to translate to; a trained model must know it.")]
     output: Annotated[Path, typer.Option(help="Folder of the results; call again to go on.")]
     slices: Annotated[int, typer.Option(min=1, help="Coronal slices of each direction.")] = 1
     images: Annotated[int, typer.Option(min=1, help="Images of each slice by image-to-image.")] = 100

@@ -49,7 +49,8 @@ class Cost:
             f"pixels; {self.steps} steps, which show each slice {self.seen:.1f} times on average.\n"
             f"Time on this machine ({self.device}, {self.evaluation:.2g} s an evaluation of the U-Net): "
             f"about {_duration(self.class_pictures)} for class pictures, {_duration(self.training)} for "
-            f"training, {_duration(self.translation)} for translation; and 10 s of processor to prepare a scan.\n"
+            f"training, {_duration(self.translation)} for translation; preparation takes 10 s of processor a "
+            "scan.\n"
             f"Memory: {self.memory:.1f} GiB for weights and training; the pictures come on top."
         )
 

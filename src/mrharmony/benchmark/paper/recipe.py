@@ -142,8 +142,7 @@ def _prepare(recipe: PaperRecipe, plan: StudyPlan, say: Callable[[str], None]) -
     say(f"Preparing: {folder}, masks to look at in {folder / 'index.html'}")
     subjects = sorted({scan.subject for scan in (*plan.training, *plan.testing)})
     index = BidsIndex.open(request.bids_dir, request.domain_column)
-    grown = recipe.settings.volume_corrected
-    prepare_data_set(index, folder, subjects, request.workers, volume_corrected=grown)
+    prepare_data_set(index, folder, subjects, request.workers)
     return folder
 
 

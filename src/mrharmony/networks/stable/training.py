@@ -161,7 +161,7 @@ def train_dreambooth(
         If the directory holds the checkpoint of another training.
     """
     accelerator = Accelerator(
-        mixed_precision=_precision(settings, only_cpu),
+        mixed_precision=precision_on(settings, only_cpu),
         gradient_accumulation_steps=settings.accumulation,
         log_with="tensorboard",
         project_dir=directory,
@@ -185,7 +185,8 @@ def train_dreambooth(
     return model.to(torch.device("cpu"))
 
 
-def _precision(settings: DreamBoothSettings, only_cpu: bool) -> str:
+def precision_on(settings: DreamBoothSettings, only_cpu: bool) -> str:
+    """Return the precision to train in here; `auto` is bf16 where the GPU computes with it, else float32."""
     if settings.precision != "auto":
         return settings.precision
     return "bf16" if not only_cpu and torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
