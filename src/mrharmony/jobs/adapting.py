@@ -220,6 +220,5 @@ def _adapted_card(base: ModelCard, brains: TrainingBrains, origin: BaseCard, bid
         "training_data": f"{base.training_data}; {scans}",
         "licence": f"{base.licence}; {learned}",
         "base": origin,
-        "training_scans": base.all_scans(brains.seen),
     }
-    return base.model_copy(update=update)
+    return base.model_copy(update=update).with_scans(brains.seen)

@@ -63,15 +63,14 @@ def adapt_stable_diffusion(
     counts = {name: sum(scan.domain == name for scan, _ in kept) for name in names}
     if state.is_main_process:
         new = [DomainCard(name=name, prompt=prompts[name], scans=count) for name, count in counts.items()]
-        seen = seen_scans(data.root, [scan for scan, _ in kept])
-        card = model_card(counts, data.root).model_copy(
+        seen = (*known.training_scans, *seen_scans(data.root, [scan for scan, _ in kept]))
+        card = model_card(counts, data.root, seen=seen).model_copy(
             update={
                 "domains": (*(domain for domain in known.domains if domain.name not in counts), *new),
                 "working_zoom": settings.working_zoom,
                 "licence": "those of the base model and of the training data",
                 "pipeline": Path(base).name,
                 "dreambooth": settings,
-                "training_scans": known.all_scans(seen),
             }
         )
         before = load_statistics(source / STATISTICS) if (source / CARD).is_file() else {}

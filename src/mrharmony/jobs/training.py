@@ -217,7 +217,7 @@ def _card_of_pairs(output: Path, brains: TrainingBrains, bids_dir: Path) -> Mode
     alike = all(counts.get(name, count) == count for name, count in new.items())
     if not alike or earlier != model_card(counts, bids_dir, seen=earlier.training_scans):
         raise _of_other_scans(output)
-    return model_card(counts | new, bids_dir, seen=earlier.all_scans(brains.seen))
+    return model_card(counts | new, bids_dir, seen=(*earlier.training_scans, *brains.seen))
 
 
 def _of_other_scans(output: Path) -> MrharmonyError:
@@ -250,8 +250,7 @@ def model_card(
         training_data=f"{sum(counts.values())} scans{origin}{virtual}",
         licence="that of the training data",
         training=settings,
-        training_scans=tuple(seen),
-    )
+    ).with_scans(seen)
 
 
 def evenly(items: Sequence[Item], most: int) -> Sequence[Item]:

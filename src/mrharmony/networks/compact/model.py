@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from pydantic import Field, ValidationError
@@ -75,9 +75,10 @@ class ModelCard(Settings):
     dreambooth: DreamBoothSettings | None = None  # how a Stable Diffusion model was fine-tuned
     training_scans: tuple[TrainingScan, ...] = ()  # empty also where a model does not say
 
-    def all_scans(self, new: Iterable[TrainingScan]) -> tuple[TrainingScan, ...]:
-        """Return the scans that the model has learned from, with new ones, each once."""
-        return tuple(dict.fromkeys((*self.training_scans, *new)))
+    def with_scans(self, new: Iterable[TrainingScan]) -> Self:
+        """Return the card of a model that has learned from more scans; each is named once, sorted."""
+        scans = sorted({*self.training_scans, *new}, key=lambda s: (s.data_set, s.subject, s.sha256))
+        return self.model_copy(update={"training_scans": tuple(scans)})
 
     def find(self, name: str) -> Domain | None:
         """Return the domain of that name, or else one that differs in case, hyphens or dots; else None."""
