@@ -108,7 +108,7 @@ def test_a_model_of_volume_corrected_brains_sees_the_grown_head_and_gives_it_bac
     for one, size in zip(seen, (0.75, 1.0), strict=True):
         done = one.harmonize(replace(scan, size=size), None, DARK)
         assert not done.volume.voxels[~scan.brain_mask].any()
-    grown, plain = ((one.model.slices > 0).sum() for one in seen)
+    grown, plain = (int((one.model.slices > 0).sum()) for one in seen)
     assert grown == pytest.approx(plain / 0.75**3, rel=0.1)
     as_a_large_head = replace(method, volume_corrected=False).harmonize(small.grown(), None, DARK)
     here = method.harmonize(small, None, DARK)

@@ -326,3 +326,16 @@ def test_the_base_is_needed_no_more_once_the_model_is_trained(study: Path, finis
     shutil.rmtree(output / "model")
     with pytest.raises(MrharmonyError, match="gone"):
         plan_recipe(recipe(study, tmp_path / "gone", output))
+
+
+def test_a_base_that_has_seen_a_judged_subject_is_refused_before_any_work(
+    study: Path, finished: Path, tmp_path: Path
+):
+    swapped = Path(shutil.copytree(study, tmp_path / "swapped"))
+    split(swapped, ("test", "train"))
+    output = tmp_path / "out"
+    with pytest.raises(MrharmonyError, match="has learned from sub-1"):
+        plan_recipe(recipe(swapped, finished / "model", output, volume_corrected=True))
+    with pytest.raises(MrharmonyError, match=r"was adapted with .*volume_corrected True"):
+        plan_recipe(recipe(study, finished / "model", output))
+    plan_recipe(recipe(study, finished / "model", output, volume_corrected=True))

@@ -131,7 +131,7 @@ def adapt(
     teaches the latent diffusion model (DreamBooth, minutes): tokens and LoRA, `--steps`, `--all-weights` and
     the drift that is reported at the end, how far the contrasts of known domains moved, concern `--method
     diffusion` and `img2img` only. A model from a Stable Diffusion `--base` has no contrast models; it learns
-    all scans of all domains. `mrharmony paper` does the paper's whole experiment.
+    all domains that the data set has. `mrharmony paper` does the paper's whole experiment.
 
     The new model knows the old and the new domains, and is used like any other. If it was
     interrupted, the same call resumes it: unfinished work lies in `MODEL.training`.

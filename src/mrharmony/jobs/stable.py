@@ -41,7 +41,7 @@ def adapt_stable_diffusion(
     """Teach Stable Diffusion the domains of a data set by DreamBooth; see `adapt_on_bids`."""
     on_cpu = choose_device(device).type == "cpu"
     source = resolve_source(base, download)
-    known = _card_of_base(source, settings)
+    known = card_of_base(source, settings)
     scans = training_scans(data.open(), data.only, None)
     untrained = load_stable_diffusion(source)  # before the scans are prepared: it may be refused
     work, grid = work_folder(output), Grid.working(settings.working_zoom)
@@ -87,7 +87,7 @@ def adapt_stable_diffusion(
     return TrainingReport(output, counts, refused)
 
 
-def _card_of_base(source: Path, settings: DreamBoothSettings) -> ModelCard:
+def card_of_base(source: Path, settings: DreamBoothSettings) -> ModelCard:
     """Return the card of an adapted base, else one of no domains; refuse one adapted to other slices."""
     if not (source / CARD).is_file():
         return model_card({})
@@ -113,7 +113,7 @@ def _slice_set(kept: Kept, grid: Grid, settings: DreamBoothSettings) -> SliceSet
         rng = np.random.default_rng([settings.seed, *scan.path.name.encode()])
         brain = load_brain(file, grid).volume.voxels
         chosen = choose_slices(brain, settings.sliced_axis, settings.slices_per_scan, rng)
-        slices.append((str(scan.domain), chosen))
+        slices.append((str(scan.domain), chosen.astype(np.float16)))  # as the brains are kept
     return join_domains(slices)
 
 

@@ -25,6 +25,7 @@ from mrharmony.jobs.preparing import prepare_data_set
 from mrharmony.methods.registry import DEFAULT_METHOD, method_named
 from mrharmony.networks.compact.model import CARD
 from mrharmony.networks.settings import DreamBoothSettings, choose_device
+from mrharmony.networks.stable.source import resolve_source
 from mrharmony.preparation.canonical import STATISTICS_ZOOM, CanonicalBrain
 from mrharmony.scans.bids import BidsIndex
 from mrharmony.space.grid import Grid
@@ -78,10 +79,14 @@ def plan_recipe(recipe: PaperRecipe) -> tuple[StudyPlan, Record]:
     if (request.model / CARD).is_file():
         return plan, {"text": f"The model is trained already: {request.model}"}
     from mrharmony.benchmark.paper.cost import measure_cost  # noqa: PLC0415 - takes seconds to import
+    from mrharmony.jobs.stable import card_of_base  # noqa: PLC0415 - takes seconds to import
     from mrharmony.networks.stable.model import load_stable_diffusion  # noqa: PLC0415 - takes seconds to import
 
     settings, device = recipe.settings, choose_device(request.device)
-    model = load_stable_diffusion(recipe.base, recipe.download)
+    source = resolve_source(recipe.base, recipe.download)
+    card_of_base(source, settings)
+    plan.require_unseen(source)
+    model = load_stable_diffusion(source)
     model = replace(model, axis=settings.sliced_axis, enlarge=settings.enlarge)
     scans = Counter(scan.domain for scan in plan.training)
     cost = measure_cost(model, settings, scans, request, device)

@@ -84,7 +84,7 @@ def choose_slices(brain: FloatArray, axis: int, count: int, rng: np.random.Gener
     return np.ascontiguousarray(stack[chosen])
 
 
-def join_domains(scans: Sequence[tuple[str, FloatArray]]) -> SliceSet:
+def join_domains(scans: Sequence[tuple[str, NDArray[np.floating]]]) -> SliceSet:
     """Return the slices of scans, each with its domain's name, as one set."""
     names = dict.fromkeys(name for name, _ in scans)
     return SliceSet(
