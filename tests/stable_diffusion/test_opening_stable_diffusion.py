@@ -214,3 +214,19 @@ def test_a_model_that_predicts_the_picture_itself_is_refused(copy: Path):
     file.write_text(json.dumps(json.loads(file.read_text()) | {"prediction_type": "sample"}))
     with pytest.raises(MrharmonyError, match="predicts sample"):
         load_stable_diffusion(copy)
+
+
+def test_of_another_family_nothing_but_the_index_is_downloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
+    asked = []
+
+    def download(_: str, *, allow_patterns: list[str], local_files_only: bool) -> str:
+        asked.append((allow_patterns, local_files_only))
+        return str(tmp_path)
+
+    monkeypatch.setattr("mrharmony.networks.stable.source.snapshot_download", download)
+    with pytest.raises(MrharmonyError, match="is FLUX"):
+        resolve_source("someone/some-model", network=True)
+    assert asked == [(["model_index.json"], False)]

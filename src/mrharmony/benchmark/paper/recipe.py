@@ -25,7 +25,6 @@ from mrharmony.jobs.preparing import prepare_data_set
 from mrharmony.methods.registry import DEFAULT_METHOD, method_named
 from mrharmony.networks.compact.model import CARD
 from mrharmony.networks.settings import DreamBoothSettings, choose_device
-from mrharmony.networks.stable.source import resolve_source
 from mrharmony.preparation.canonical import STATISTICS_ZOOM, CanonicalBrain
 from mrharmony.scans.bids import BidsIndex
 from mrharmony.space.grid import Grid
@@ -81,6 +80,7 @@ def plan_recipe(recipe: PaperRecipe) -> tuple[StudyPlan, Record]:
     from mrharmony.benchmark.paper.cost import measure_cost  # noqa: PLC0415 - takes seconds to import
     from mrharmony.jobs.stable import card_of_base  # noqa: PLC0415 - takes seconds to import
     from mrharmony.networks.stable.model import load_stable_diffusion  # noqa: PLC0415 - takes seconds to import
+    from mrharmony.networks.stable.source import resolve_source  # noqa: PLC0415 - of an optional package
 
     settings, device = recipe.settings, choose_device(request.device)
     source = resolve_source(recipe.base, recipe.download)
