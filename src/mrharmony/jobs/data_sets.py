@@ -119,8 +119,8 @@ def training_scans(index: BidsIndex, only: Sequence[str] | None, most: int | Non
 
     The domains are in the order of `only`, or sorted where it names none; each has at most `most` scans, its
     first ones, or all if None. Where the table has a column `split`, only scans of its half `train` are
-    taken, and the others are counted on standard error. Raises `MrharmonyError` if a domain is unknown or has
-    nobody to train on, or no scan has one.
+    taken, and the others are counted on standard error. Raises `MrharmonyError` if a domain of `only` is
+    unknown or has nobody to train on, or no domain has anybody.
     """
     chosen = list(only or index.domains)
     unknown = [name for name in chosen if name not in index.domains]
@@ -131,14 +131,15 @@ def training_scans(index: BidsIndex, only: Sequence[str] | None, most: int | Non
             f"{index.root}: no scan has a domain in the column {index.domain_column} of participants.tsv. "
             "Check that its labels are those of the sub- folders, or name another domain column."
         )
-    scans = [
-        [scan for scan in _training_half(index, chosen) if scan.domain == name][:most] for name in chosen
-    ]
-    if lost := next((name for name, found in zip(chosen, scans, strict=True) if not found), None):
+    half = _training_half(index, chosen)
+    scans = {name: [scan for scan in half if scan.domain == name][:most] for name in chosen}
+    lost = [name for name, found in scans.items() if not found]
+    if lost and (only or not half):
         raise MrharmonyError(
-            f"{index.root / 'participants.tsv'}: nobody of {lost} is in the split `train`. Fill in {SPLIT}."
+            f"{index.root / 'participants.tsv'}: nobody of {lost[0]} is in the split `train`. "
+            f"Fill in {SPLIT}, or leave this domain out."
         )
-    return [scan for domain in scans for scan in domain]
+    return [scan for domain in scans.values() for scan in domain]
 
 
 def _training_half(index: BidsIndex, domains: Sequence[str]) -> list[BidsScan]:
