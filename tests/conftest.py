@@ -18,7 +18,10 @@ from mrharmony.simulate.cohort import write_cohort
 SCANNERS = ("mprage-3t", "spgr-1.5t")
 
 
-LONGEST = ("test_unlearning_command", "test_demo", "test_benchmark_run", "test_paper_study", "test_docs")
+LONGEST = (
+    *("test_unlearning_command", "test_demo", "test_benchmark_run", "test_paper_study", "test_docs"),
+    "test_paper_command",
+)
 
 _PREPARE = pipeline.prepare_with_quality
 

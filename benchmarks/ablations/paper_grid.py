@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks._shared.command import start
 from benchmarks._shared.reports import Report, save
 from mrharmony.benchmark.paper.grid import draw_grid, measure_grid, score_images
-from mrharmony.benchmark.paper.slices import PaperRequest
+from mrharmony.benchmark.paper.slices import PaperRequest, StudyPlan
 from mrharmony.benchmark.paper.study import Study, cell_record, evaluate_paper, open_study
 from mrharmony.networks.compact.translation import TranslationSettings
 from mrharmony.weights import shipped_model
@@ -33,7 +33,7 @@ def main() -> None:
     asked.work.mkdir(parents=True, exist_ok=True)
     request = request_of(asked)
     record = evaluate_paper(request)
-    study = open_study(request)
+    study = open_study(request, StudyPlan.make(request))
     if asked.whole_images:
         record["whole_preset"] = whole_preset(study, asked.whole_images)
     if asked.grid_images:

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.hashing import file_sha256
 from mrharmony.domains.statistics import load_statistics, save_statistics
 from mrharmony.jobs.adapting import adapt_on_bids
-from mrharmony.jobs.brains import load_brain
+from mrharmony.jobs.brains import ScanFile, load_brain, prepare_positions
 from mrharmony.jobs.data_sets import DataSet
 from mrharmony.jobs.training import TrainingReport
 from mrharmony.methods.image_to_image import load_image_to_image
@@ -17,7 +19,9 @@ from mrharmony.methods.protocol import MethodSettings
 from mrharmony.networks.compact.model import CARD, STATISTICS, load_model, read_card
 from mrharmony.networks.compact.translation import TranslationSettings
 from mrharmony.networks.settings import DreamBoothSettings
+from mrharmony.preparation.pipeline import prepare_scan
 from mrharmony.preparation.prepared import PreparedScan
+from mrharmony.scans.reading import read_scan
 from mrharmony.space.grid import Grid
 
 GRID = Grid.working(4.0)
@@ -102,6 +106,83 @@ def test_the_compact_loader_says_what_the_model_is(adapted: Path):
 def test_brains_are_taken_from_the_folder_of_preparations_alone(cohort: Path, base: Path, tmp_path: Path):
     with pytest.raises(MrharmonyError, match=f"is not prepared in {tmp_path}"):
         adapt(cohort, tmp_path / "model", base, prepared=tmp_path)
+
+
+def test_only_the_training_half_is_learned_from_and_the_card_names_it(
+    cohort: Path, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    data = tmp_path / "split"
+    rows = ["participant_id\tsite\tsplit"]
+    scan = next(cohort.rglob("ses-spgr15t/anat/*_T1w.nii.gz"))
+    for name, half in (("one", "train"), ("two", "test"), ("three", "n/a")):
+        rows.append(f"sub-{name}\tsomewhere\t{half}")
+        path = data / f"sub-{name}" / "anat" / f"sub-{name}_T1w.nii.gz"
+        path.parent.mkdir(parents=True)
+        shutil.copy(scan, path)
+    (data / "participants.tsv").write_text("\n".join(rows) + "\n")
+    report = adapt_on_bids(DataSet(data), base, tmp_path / "model", TINY, "cpu")
+    assert report.domains == {"somewhere": 1}
+    assert "2 scans are not in the split `train` and left out" in capsys.readouterr().err
+    (seen,) = read_card(tmp_path / "model").training_scans
+    assert (seen.data_set, seen.subject, seen.sha256) == ("split", "one", file_sha256(scan))
+    adapt_on_bids(DataSet(data), tmp_path / "model", tmp_path / "again", TINY, "cpu")
+    assert read_card(tmp_path / "again").training_scans == (seen,)
+    (data / "participants.tsv").write_text("\n".join(rows).replace("train", "test") + "\n")
+    with pytest.raises(MrharmonyError, match="nobody of somewhere is in the split `train`"):
+        adapt_on_bids(DataSet(data), base, tmp_path / "none", TINY, "cpu")
+
+
+def test_an_incomplete_base_is_refused_before_any_work(cohort: Path, base: Path, tmp_path: Path):
+    cut = Path(shutil.copytree(base, tmp_path / "cut"))
+    file = cut / "unet" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(file)
+    lost, _ = tensors.popitem()
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(MrharmonyError, match=lost):
+        adapt(cohort, tmp_path / "out", cut)
+    assert [path.name for path in tmp_path.iterdir()] == ["cut"]
+
+
+@pytest.mark.parametrize(
+    ("layout", "advice"),
+    [
+        (("v1-5.safetensors",), "Convert it once"),
+        (("v1-5.ckpt",), "pickled checkpoint"),
+        (("unet/diffusion_pytorch_model.safetensors",), "model_index.json is missing"),
+        (("unet/diffusion_pytorch_model.bin",), "model_index.json is missing"),
+        ((), "not a model, there is no mrharmony.json"),
+    ],
+)
+@pytest.mark.parametrize("itself", [True, False])
+def test_whatever_is_named_as_the_base_gets_its_own_advice(
+    run, cohort: Path, tmp_path: Path, layout, advice: str, itself: bool
+):
+    folder = tmp_path / "base"
+    folder.mkdir()
+    named = folder
+    for name in layout:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+        named = folder / name if itself and "/" not in name else folder
+    arguments = ("adapt", cohort, "--output", tmp_path / "out", "--domain-column", "session")
+    status, _, errors = run(*arguments, "--base", named)
+    assert status == 2
+    assert advice in errors
+    assert not (tmp_path / "out").exists()
+
+
+def test_brains_grown_to_the_templates_size_are_kept_apart_from_the_others(cohort: Path, tmp_path: Path):
+    scan = next(cohort.rglob("ses-spgr15t/anat/*_T1w.nii.gz"))
+    brains = []
+    for grown in (False, True):
+        files, _ = prepare_positions([[ScanFile(scan, volume_corrected=grown)]], GRID, tmp_path, 1)
+        brains.append(load_brain(files[scan], GRID))
+    prepared = prepare_scan(read_scan(scan).volume)
+    for brain, expected in zip(brains, (False, True), strict=True):
+        _, mask = prepared.canonical(GRID, corrected_volume=expected)
+        assert np.array_equal(brain.mask, mask)
+    ratio = brains[1].mask.sum() / brains[0].mask.sum()
+    assert ratio == pytest.approx(prepared.size**-3, rel=0.03)
 
 
 def test_a_missing_base_is_told_before_any_work(cohort: Path, tmp_path: Path):

@@ -15,7 +15,7 @@ from mrharmony.networks.settings import DreamBoothSettings
 from mrharmony.networks.stable.adapting import add_tokens, instance_prompts, widen
 from mrharmony.networks.stable.data import SliceSet, choose_slices, class_picture_files, load_picture
 from mrharmony.networks.stable.model import StableDiffusion, load_stable_diffusion, save_stable_diffusion
-from mrharmony.networks.stable.training import dreambooth_loss, train_dreambooth
+from mrharmony.networks.stable.training import dreambooth_loss, precision_on, train_dreambooth
 
 
 def train(base: Path, data: SliceSet, settings: DreamBoothSettings, folder: Path) -> StableDiffusion:
@@ -225,6 +225,36 @@ def test_slices_are_random_full_enough_and_along_the_axis():
     assert chosen.shape == (10, 20, 20)
     assert len({float(piece.max()) for piece in chosen}) == 10
     assert choose_slices(brain, 0, 99, np.random.default_rng(0)).shape == (16, 30, 20)
+
+
+def test_slices_that_are_nearly_empty_are_not_learned_from():
+    """A ball of 1 mm: its first and last slices hold more than 100 voxels, and next to nothing to see."""
+    places = np.mgrid[-80:80, -80:80, -80:80].astype(np.float32)
+    ball = (np.square(places).sum(axis=0) < 70**2).astype(np.float32)
+    areas = ball.sum(axis=(0, 2))
+    chosen = choose_slices(ball, 1, 999, np.random.default_rng(0)).sum(axis=(1, 2))
+    assert chosen.min() >= areas.max() / 4
+    assert len(chosen) == (areas >= areas.max() / 4).sum() < (areas > 100).sum()
+
+
+@pytest.mark.parametrize(
+    ("slices", "processes", "steps"),
+    [({"a": 100}, 1, 125), ({"a": 100, "b": 10}, 1, 250), ({"a": 100, "b": 10}, 4, 63)],
+)
+def test_epochs_become_steps_that_show_the_largest_domain_so_often(slices, processes: int, steps: int):
+    planned = DreamBoothSettings(epochs=5, batch=2, accumulation=2).planned(slices, processes)
+    assert planned.steps == steps
+    assert DreamBoothSettings(steps=7).planned(slices, processes).steps == 7
+
+
+def test_half_precision_is_chosen_where_a_gpu_has_it(monkeypatch: pytest.MonkeyPatch):
+    auto = DreamBoothSettings(precision="auto")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for able, chosen in ((True, "bf16"), (False, "no")):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda able=able: able)
+        assert precision_on(auto, only_cpu=False) == chosen
+        assert precision_on(auto, only_cpu=True) == "no"
+    assert precision_on(DreamBoothSettings(precision="fp16"), only_cpu=True) == "fp16"
 
 
 def test_a_checkpoint_of_another_training_is_refused(base, data, settings, tmp_path: Path):

@@ -1,7 +1,10 @@
 """Image-to-image as a method: native grid, units, lock on and off, one result or all."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
 from mrharmony.core.domain import Domain
 from mrharmony.core.findings import MrharmonyError
@@ -92,6 +95,43 @@ def test_all_images_are_all_results_and_not_one(model, statistics, scan):
     assert not np.array_equal(first.volume.voxels, second.volume.voxels)
     with pytest.raises(MrharmonyError, match="mean or best-ssim"):
         method.harmonize(scan, None, DARK)
+
+
+@pytest.mark.parametrize("kind", ["raw", "locked"])
+def test_a_model_of_volume_corrected_brains_sees_the_grown_head_and_gives_it_back_in_place(
+    kind: str, scan, request
+):
+    method = replace(request.getfixturevalue(kind), volume_corrected=True)
+    method = replace(method, settings=QUICK.model_copy(update={"strength": 0.0}))
+    small = replace(scan, size=0.75)
+    seen = [replace(method, model=Watching(method.model)) for _ in range(2)]
+    for one, size in zip(seen, (0.75, 1.0), strict=True):
+        done = one.harmonize(replace(scan, size=size), None, DARK)
+        assert not done.volume.voxels[~scan.brain_mask].any()
+    grown, plain = (int((one.model.slices > 0).sum()) for one in seen)
+    assert grown == pytest.approx(plain / 0.75**3, rel=0.1)
+    as_a_large_head = replace(method, volume_corrected=False).harmonize(small.grown(), None, DARK)
+    here = method.harmonize(small, None, DARK)
+    assert np.array_equal(here.volume.voxels, as_a_large_head.volume.voxels)
+    assert np.array_equal(here.volume.affine, scan.native.affine)
+
+
+class Watching:
+    """A model that keeps the slices that it was shown."""
+
+    def __init__(self, model) -> None:
+        self.model, self.shown = model, []
+
+    def __getattr__(self, name: str):
+        return getattr(self.model, name)
+
+    def encode(self, slices):
+        self.shown.append(slices)
+        return self.model.encode(slices)
+
+    @property
+    def slices(self) -> torch.Tensor:
+        return torch.cat(self.shown)
 
 
 def test_an_unknown_target_is_told_with_the_known_ones(raw, scan):

@@ -1,14 +1,17 @@
 import json
+import re
 import shutil
 import socket
 from pathlib import Path
 
 import pytest
 import torch
-from diffusers import StableDiffusionImg2ImgPipeline
+from diffusers import PNDMScheduler, StableDiffusionImg2ImgPipeline
+from safetensors.torch import load_file, save_file
 
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.networks.stable.model import load_stable_diffusion, resolve_source, save_stable_diffusion
+from mrharmony.networks.stable.model import load_stable_diffusion, save_stable_diffusion
+from mrharmony.networks.stable.source import WEIGHTS, resolve_source
 
 
 @pytest.fixture
@@ -36,11 +39,102 @@ def test_a_saved_model_is_the_same_model_to_us_and_opens_in_plain_diffusers(mode
     assert made.shape == (1, 3, 40, 40)
 
 
+def without(file: Path, name: str | None = None) -> str:
+    """Take a weight out of a file, by its name or the middle one; returns its name."""
+    tensors = load_file(file)
+    lost = name or sorted(tensors)[len(tensors) // 2]
+    del tensors[lost]
+    save_file(tensors, file, metadata={"format": "pt"})
+    return lost
+
+
+@pytest.mark.parametrize("part", WEIGHTS)
+def test_a_missing_weight_of_any_part_is_named(copy: Path, part: str):
+    lost = without(copy / part / f"{WEIGHTS[part]}.safetensors")
+    with pytest.raises(MrharmonyError, match=rf"{part}: .* incomplete, .*{re.escape(lost)} missing"):
+        load_stable_diffusion(copy)
+
+
+def test_of_many_missing_weights_the_first_is_named_and_the_others_are_counted(copy: Path):
+    file = copy / "text_encoder" / "model.safetensors"
+    lost = sorted(without(file) for _ in range(3))
+    with pytest.raises(MrharmonyError, match=rf"{re.escape(lost[0])} and 2 more missing"):
+        load_stable_diffusion(copy)
+
+
+def test_weights_under_the_names_of_older_releases_are_complete(copy: Path, base: Path):
+    """Stable Diffusion v1.5 was published with other names for the attention of its autoencoder."""
+    older = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    file = copy / "vae" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(file)
+    for new, old in older.items():
+        tensors = {name.replace(f".{new}.", f".{old}."): value for name, value in tensors.items()}
+    assert tensors.keys() != load_file(file).keys()
+    save_file(tensors, file, metadata={"format": "pt"})
+    text = copy / "text_encoder" / "model.safetensors"
+    save_file({f"text_model.{k}": v for k, v in load_file(text).items()}, text, metadata={"format": "pt"})
+    ours, theirs = load_stable_diffusion(base), load_stable_diffusion(copy)
+    for part in ("vae", "text_encoder"):
+        states = [getattr(model, part).state_dict() for model in (ours, theirs)]
+        assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+@pytest.mark.parametrize("file", ["tokenizer/tokenizer.json", "scheduler/scheduler_config.json"])
+@pytest.mark.parametrize("part", ["", "unet/config.json", "vae/config.json", "text_encoder/config.json"])
+def test_a_missing_file_is_named(copy: Path, file: str, part: str):
+    name = part or file
+    (copy / name).unlink()
+    with pytest.raises(MrharmonyError, match=rf"{Path(name).parent}/.* is missing"):
+        load_stable_diffusion(copy)
+
+
+def test_an_older_tokenizer_opens_and_lacks_no_file(copy: Path, base: Path):
+    shutil.rmtree(copy / "tokenizer")
+    shutil.copytree(base.with_name("vocabulary"), copy / "tokenizer")
+    assert len(load_stable_diffusion(copy).tokenizer) == len(load_stable_diffusion(base).tokenizer)
+    (copy / "tokenizer" / "merges.txt").unlink()
+    with pytest.raises(MrharmonyError, match=r"merges\.txt: is missing"):
+        load_stable_diffusion(copy)
+
+
+def test_a_vocabulary_that_is_cut_short_is_refused(copy: Path, base: Path):
+    shutil.rmtree(copy / "tokenizer")
+    shutil.copytree(base.with_name("vocabulary"), copy / "tokenizer")
+    file = copy / "tokenizer" / "vocab.json"
+    words = json.loads(file.read_text())
+    file.write_text(json.dumps({word: n for word, n in words.items() if n != 5}))
+    with pytest.raises(MrharmonyError, match=r"tokenizer: (knows \d+ words|.*damaged)|damaged"):
+        load_stable_diffusion(copy)
+
+
+@pytest.mark.parametrize("lost", ["beta_start", "beta_end", "beta_schedule", "num_train_timesteps"])
+def test_a_missing_number_of_the_noise_schedule_is_named(copy: Path, lost: str):
+    file = copy / "scheduler" / "scheduler_config.json"
+    numbers = json.loads(file.read_text())
+    del numbers[lost]
+    file.write_text(json.dumps(numbers))
+    with pytest.raises(MrharmonyError, match=rf"scheduler_config\.json: {lost} is missing"):
+        load_stable_diffusion(copy)
+
+
+def test_the_schedule_is_that_of_the_scheduler_that_comes_with_the_model(base: Path, model):
+    theirs = PNDMScheduler.from_pretrained(base / "scheduler")
+    assert torch.equal(model.schedule.alphas, theirs.alphas_cumprod.double())
+    assert model.schedule.last_alpha == float(theirs.final_alpha_cumprod)
+
+
 def test_pickled_weights_are_refused(copy: Path):
     weights = copy / "unet" / "diffusion_pytorch_model.safetensors"
     weights.rename(weights.with_suffix(".bin"))
     with pytest.raises(MrharmonyError, match="pickled weights"):
         load_stable_diffusion(copy)
+
+
+def test_half_precision_alone_is_refused_and_the_full_file_named(copy: Path):
+    weights = copy / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_name("diffusion_pytorch_model.fp16.safetensors"))
+    with pytest.raises(MrharmonyError, match=r"fp16.*half precision.*Fetch diffusion_pytorch_model\.safet"):
+        resolve_source(copy)
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "tokenizer", "scheduler"])
@@ -50,16 +144,43 @@ def test_a_missing_part_is_named(copy: Path, part: str):
         load_stable_diffusion(copy)
 
 
+@pytest.mark.parametrize(
+    ("kind", "family"),
+    [
+        ("StableDiffusionXLPipeline", "SDXL"),
+        ("StableDiffusion3Pipeline", "Stable Diffusion 3"),
+        ("FluxPipeline", "FLUX"),
+        ("StableDiffusionInpaintPipeline", "StableDiffusionInpaintPipeline"),
+    ],
+)
+def test_other_families_are_called_by_their_names(tmp_path: Path, kind: str, family: str):
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": kind}))
+    with pytest.raises(MrharmonyError, match=rf"is {family} .*Name a text-to-image model of v1"):
+        resolve_source(tmp_path)
+
+
 def test_damaged_weights_are_told_in_one_sentence(copy: Path):
     (copy / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"nonsense")
     with pytest.raises(MrharmonyError, match="incomplete or damaged"):
         load_stable_diffusion(copy)
 
 
-def test_a_single_checkpoint_file_is_told_to_be_converted(tmp_path: Path):
-    (tmp_path / "v1-5.ckpt").write_bytes(b"")
-    with pytest.raises(MrharmonyError, match="Convert it"):
-        resolve_source(tmp_path / "v1-5.ckpt")
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("v1-5.safetensors", "Convert it once with diffusers"),
+        ("v1-5.ckpt", "pickled checkpoint, which can run code"),
+        ("unet.bin", "pickled checkpoint, which can run code"),
+        ("notes.txt", "Name a directory"),
+    ],
+)
+def test_a_single_file_comes_with_the_advice_for_its_kind(tmp_path: Path, name: str, advice: str):
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(MrharmonyError, match=rf"{re.escape(name)}: is .*{advice}"):
+        resolve_source(tmp_path / name)
+    folder = name if name != "notes.txt" else "model_index"
+    with pytest.raises(MrharmonyError, match=re.escape(folder)):
+        resolve_source(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["someone/some-model", "no/such/directory"])
@@ -74,7 +195,9 @@ def test_a_download_that_fails_is_told_in_one_sentence(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(socket, "getaddrinfo", unreachable)
     monkeypatch.setattr(socket.socket, "connect", unreachable)
-    with pytest.raises(MrharmonyError, match="someone/some-model"):
+    with pytest.raises(
+        MrharmonyError, match=r"some-model: .*no network here.*hf download someone/some-model"
+    ):
         resolve_source("someone/some-model", network=True)
 
 
@@ -91,3 +214,19 @@ def test_a_model_that_predicts_the_picture_itself_is_refused(copy: Path):
     file.write_text(json.dumps(json.loads(file.read_text()) | {"prediction_type": "sample"}))
     with pytest.raises(MrharmonyError, match="predicts sample"):
         load_stable_diffusion(copy)
+
+
+def test_of_another_family_nothing_but_the_index_is_downloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
+    asked = []
+
+    def download(_: str, *, allow_patterns: list[str], local_files_only: bool) -> str:
+        asked.append((allow_patterns, local_files_only))
+        return str(tmp_path)
+
+    monkeypatch.setattr("mrharmony.networks.stable.source.snapshot_download", download)
+    with pytest.raises(MrharmonyError, match="is FLUX"):
+        resolve_source("someone/some-model", network=True)
+    assert asked == [(["model_index.json"], False)]

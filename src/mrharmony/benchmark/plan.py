@@ -75,13 +75,23 @@ class BenchmarkPlan:
         """The tested scans of all folds, sorted by key."""
         return tuple(sorted((s for fold in self.folds for s in fold.testing), key=lambda scan: scan.key))
 
-    def positions(self, scans: Iterable[BenchmarkScan], prepared: Path | None = None) -> list[list[ScanFile]]:
+    def positions(
+        self,
+        scans: Iterable[BenchmarkScan],
+        prepared: Path | None = None,
+        *,
+        volume_corrected: bool = False,
+    ) -> list[list[ScanFile]]:
         """Return scans as `prepare_positions` takes them: those of a virtual head together, with its brain.
 
         `prepared` is a folder of scans that `mrharmony prepare` wrote; they are prepared here if None.
+        `volume_corrected` is as in `ScanFile`.
         """
         files = ((s, true_brain(self.root, s.subject)) for s in scans)
-        return by_position((s.subject, ScanFile(s.path, brain, prepared=prepared)) for s, brain in files)
+        return by_position(
+            (s.subject, ScanFile(s.path, brain, prepared=prepared, volume_corrected=volume_corrected))
+            for s, brain in files
+        )
 
     @cached_property
     def travelling(self) -> bool:

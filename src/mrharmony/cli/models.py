@@ -78,9 +78,10 @@ def train(
 ) -> None:
     """Fit a method to the scans of several domains, or train its networks from scratch.
 
-    Prepares every scan first. If it was interrupted, the same call resumes it: unfinished work lies in
-    `MODEL.training`, TensorBoard logs too. `--method img2img --preset quick` takes at most 20 minutes on
-    2 cores. Next: `mrharmony harmonize SCAN --model MODEL ...`.
+    Prepares every scan first; where participants.tsv has a column `split`, only its half `train` is used. If
+    it was interrupted, the same call resumes it: unfinished work is in `MODEL.training`, TensorBoard logs too.
+    `--method img2img --preset quick` takes at most 20 minutes on 2 cores. Next:
+    `mrharmony harmonize SCAN --model MODEL ...`.
     """
     from mrharmony.jobs.training import fit_on_bids, train_on_bids, train_pairs_on_bids
     from mrharmony.methods.registry import method_named
@@ -136,12 +137,13 @@ def adapt(
 ) -> None:
     """Teach a model new sites from 1 to 20 scans each; the sites that it knows stay.
 
-    Takes the domains of the data set that the base does not know, at most 20 scans of each. Fits the contrast
-    models of these domains (seconds a scan) and copies those of known ones: the default method, `diffusion`,
-    uses these alone. Also teaches the latent diffusion model (DreamBooth, minutes): tokens and LoRA,
-    `--steps`, `--all-weights` and the drift that is reported at the end, how far the contrasts of known
-    domains moved, concern `--method img2img` only. A model from a Stable Diffusion `--base`
-    has no contrast models.
+    Takes the domains of the data set that the base does not know, at most 20 scans of each; where
+    participants.tsv has a column `split`, only of its half `train`. Fits the contrast models of these domains
+    (seconds a scan) and copies those of known ones: the default method, `diffusion`, uses these alone. Also
+    teaches the compact latent diffusion model (DreamBooth, minutes): tokens and LoRA, `--steps`,
+    `--all-weights` and the drift that is reported at the end, how far the contrasts of known domains moved,
+    concern `--method img2img` only. A model from a Stable Diffusion `--base` has no contrast models; it
+    learns all domains that the data set has. `mrharmony paper` does the paper's whole experiment.
 
     The new model knows the old and the new domains, and is used like any other. If it was
     interrupted, the same call resumes it: unfinished work lies in `MODEL.training`.

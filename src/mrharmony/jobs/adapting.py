@@ -16,7 +16,13 @@ from mrharmony.core.findings import MrharmonyError
 from mrharmony.domains.contrast import CONTRAST_MODELS, load_contrast_models
 from mrharmony.domains.statistics import fit_statistics, load_statistics
 from mrharmony.jobs.data_sets import DataSet
-from mrharmony.jobs.training import TrainingReport, run_folder, training_brains, work_folder
+from mrharmony.jobs.training import (
+    TrainingBrains,
+    TrainingReport,
+    run_folder,
+    training_brains,
+    work_folder,
+)
 from mrharmony.methods.detail import load_details
 from mrharmony.methods.diffusion import fit_diffusion
 from mrharmony.networks.compact.adaptation import contrast_drift
@@ -40,6 +46,8 @@ from mrharmony.scans.bids import BidsIndex
 MOST_SCANS = 20  # of a domain; more do not help a few hundred steps
 DRIFT_SCANS = 2  # new scans on which the drift of known domains is measured
 PIPELINE = "model_index.json"  # of a diffusers pipeline, such as Stable Diffusion
+STABLE_DIFFUSION = ("transformers", "accelerate", "peft", "tensorboard")  # packages that its training needs
+_WEIGHTS = (".safetensors", ".ckpt", ".bin")
 
 
 @dataclass(frozen=True)
@@ -113,7 +121,7 @@ def adapt_on_bids(
     if output.exists():
         raise MrharmonyError(f"{output}: exists already. Name a new model directory, or remove this one.")
     if isinstance(settings, DreamBoothSettings):
-        require_extra("stable-diffusion", "transformers", "accelerate", "peft", "tensorboard")
+        require_extra("stable-diffusion", *STABLE_DIFFUSION)
         from mrharmony.jobs.stable import adapt_stable_diffusion  # noqa: PLC0415 - takes seconds to import
 
         return adapt_stable_diffusion(data, str(base), output, settings, device, download)
@@ -127,8 +135,15 @@ def adapt_on_bids(
 
 
 def is_pipeline(base: str) -> bool:
-    """Whether a base is a Stable Diffusion pipeline: in a directory, or by its id on the Hub."""
-    return (Path(base) / PIPELINE).is_file() or (base.count("/") == 1 and not Path(base).exists())
+    """Whether a base is to be opened as Stable Diffusion: by its files, or as an id on the Hub.
+
+    Also true of weights in other layouts than ours, so that their user hears what to do with them.
+    """
+    path = Path(base)
+    if not path.is_dir():
+        return path.is_file() or base.count("/") == 1
+    foreign = not (path / CARD).is_file() and any(file.suffix in _WEIGHTS for file in path.rglob("*"))
+    return foreign or (path / PIPELINE).is_file()
 
 
 def new_domains(index: BidsIndex, card: ModelCard, only: Sequence[str] | None) -> list[str]:
@@ -171,7 +186,7 @@ def _adapt_compact(
     origin = BaseCard(
         model=base_dir.resolve().name, sha256=sha256, domains=tuple(counts), adaptation=settings
     )
-    card = _adapted_card(base.card, counts, origin, index.root)
+    card = _adapted_card(base.card, brains, origin, index.root)
     networks = adapted.networks
     model = as_saved(
         LatentModel(networks.autoencoder, networks.denoiser, networks.prompts, base.scheduler, card)
@@ -194,8 +209,9 @@ def _adapt_compact(
     return AdaptationReport(output, base_dir, counts, nearest, drift, brains.refused)
 
 
-def _adapted_card(base: ModelCard, counts: dict[str, int], origin: BaseCard, bids_dir: Path) -> ModelCard:
+def _adapted_card(base: ModelCard, brains: TrainingBrains, origin: BaseCard, bids_dir: Path) -> ModelCard:
     """Return the card of an adapted model, with how many scans of each new domain were used."""
+    counts = brains.counts()
     names = ", ".join(f"{name} ({count})" for name, count in counts.items())
     domains = (DomainCard(name=name, prompt=name, scans=count) for name, count in counts.items())
     scans = f"adapted (DreamBooth) to scans of {bids_dir.resolve().name}: {names}"
@@ -206,4 +222,4 @@ def _adapted_card(base: ModelCard, counts: dict[str, int], origin: BaseCard, bid
         "licence": f"{base.licence}; {learned}",
         "base": origin,
     }
-    return base.model_copy(update=update)
+    return base.model_copy(update=update).with_scans(brains.seen)

@@ -33,7 +33,8 @@ class ScanFile:
     `scale`, the intensity of 1 canonical unit, is known of harmonized scans: their intensities are taken as
     they are, without looking for a bias field and a scale. Where `prepared`, a folder of `mrharmony prepare`,
     is given, what is saved there is taken, and `mask` only says that the head is virtual; `origin` is the
-    scan in that folder that this one was harmonized from, on the same grid.
+    scan in that folder that this one was harmonized from, on the same grid. `volume_corrected` grows the
+    brain to the template's size.
     """
 
     path: Path
@@ -41,6 +42,7 @@ class ScanFile:
     scale: float | None = None
     prepared: Path | None = None
     origin: Path | None = None
+    volume_corrected: bool = False
 
     @property
     def saved(self) -> PreparedFiles | None:
@@ -130,7 +132,8 @@ def _key(scan: ScanFile, first: ScanFile, grid: Grid) -> str:
     files = [path for path in (scan.path, scan.mask, scan.origin, first.path, first.origin) if path]
     saved = [file for one in (scan, first) if one.saved for file in one.saved.needed]
     parts = [_state(path) for path in (*files, *saved)]
-    more = filter(None, [scan.scale, VERSION if saved else None])
+    grown = "volume-corrected" if scan.volume_corrected else None
+    more = filter(None, [scan.scale, VERSION if saved else None, grown])
     decisive = (PREPARATION_FORMAT, _FILE_FORMAT, parts, grid.shape, grid.affine.tolist(), *more)
     return hashlib.sha256(repr(decisive).encode()).hexdigest()[:32]
 
@@ -218,7 +221,7 @@ def _prepare(job: _Job) -> dict[Path, str]:
         if isinstance(prepared, MrharmonyError):
             refused[scan.path] = str(prepared)
         else:
-            _save(prepared, grid, file)
+            _save(prepared.grown() if scan.volume_corrected else prepared, grid, file)
     return refused
 
 

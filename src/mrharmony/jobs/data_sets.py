@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 from mrharmony.core.atomic import write_bytes, write_json
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.scans.bids import SESSION, BidsIndex, BidsScan, usual_column
+from mrharmony.scans.bids import SESSION, SPLIT, BidsIndex, BidsScan, usual_column
 from mrharmony.scans.dicom import convert_dicom, is_dicom_folder
 from mrharmony.scans.sidecar import GENERATED_BY
 
@@ -26,10 +26,13 @@ class DataSet:
     domain_column: str = "site"  # of that table, or `session`
     only: Sequence[str] = ()  # names of the domains to use; all if empty
     prepared: Path | None = None  # folder of `mrharmony prepare` with the scans; None prepares them
+    subjects: Sequence[str] = ()  # labels without `sub-` of those to use; all if empty
 
     def open(self) -> BidsIndex:
         """Index the scans; raises as `BidsIndex.open`."""
-        return open_data_set(self.root, self.domain_column)
+        index = open_data_set(self.root, self.domain_column)
+        scans = (scan for scan in index.scans if not self.subjects or scan.subject in self.subjects)
+        return replace(index, scans=tuple(scans))
 
 
 def open_data_set(root: Path, domain_column: str) -> BidsIndex:
@@ -115,7 +118,9 @@ def training_scans(index: BidsIndex, only: Sequence[str] | None, most: int | Non
     """Return the scans of some domains, or of all known ones, domain by domain.
 
     The domains are in the order of `only`, or sorted where it names none; each has at most `most` scans, its
-    first ones, or all if None. Raises `MrharmonyError` if a domain is unknown, or no scan has one.
+    first ones, or all if None. Where the table has a column `split`, only scans of its half `train` are
+    taken, and the others are counted on standard error. Raises `MrharmonyError` if a domain of `only` is
+    unknown or has nobody to train on, or no domain has anybody.
     """
     chosen = list(only or index.domains)
     unknown = [name for name in chosen if name not in index.domains]
@@ -126,8 +131,26 @@ def training_scans(index: BidsIndex, only: Sequence[str] | None, most: int | Non
             f"{index.root}: no scan has a domain in the column {index.domain_column} of participants.tsv. "
             "Check that its labels are those of the sub- folders, or name another domain column."
         )
-    scans = [[scan for scan in index.scans if scan.domain == name][:most] for name in chosen]
-    return [scan for domain in scans for scan in domain]
+    half = _training_half(index, chosen)
+    scans = {name: [scan for scan in half if scan.domain == name][:most] for name in chosen}
+    lost = [name for name, found in scans.items() if not found]
+    if lost and (only or not half):
+        raise MrharmonyError(
+            f"{index.root / 'participants.tsv'}: nobody of {lost[0]} is in the split `train`. "
+            f"Fill in {SPLIT}, or leave this domain out."
+        )
+    return [scan for domain in scans.values() for scan in domain]
+
+
+def _training_half(index: BidsIndex, domains: Sequence[str]) -> list[BidsScan]:
+    """Return the scans of domains; where the table has a split, only those of its half `train`."""
+    scans = [scan for scan in index.scans if scan.domain in domains]
+    if not {scan.participant.get(SPLIT) for scan in scans} & {"train", "test"}:
+        return scans
+    training = [scan for scan in scans if scan.participant.get(SPLIT) == "train"]
+    if left_out := len(scans) - len(training):
+        print(f"{index.root}: {left_out} scans are not in the split `train` and left out.", file=sys.stderr)
+    return training
 
 
 def begin_derivatives(

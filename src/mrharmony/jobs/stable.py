@@ -12,7 +12,7 @@ from mrharmony.core.findings import MrharmonyError
 from mrharmony.domains.statistics import fit_statistics, load_statistics, save_statistics
 from mrharmony.jobs.brains import ScanFile, load_brain, prepare_positions, require_some
 from mrharmony.jobs.data_sets import DataSet, training_scans
-from mrharmony.jobs.training import TrainingReport, model_card, work_folder
+from mrharmony.jobs.training import TrainingReport, model_card, seen_scans, work_folder
 from mrharmony.networks.compact.model import (
     CARD,
     STATISTICS,
@@ -25,7 +25,8 @@ from mrharmony.networks.compact.model import (
 from mrharmony.networks.settings import DreamBoothSettings, choose_device
 from mrharmony.networks.stable.adapting import instance_prompts
 from mrharmony.networks.stable.data import SliceSet, choose_slices, join_domains
-from mrharmony.networks.stable.model import load_stable_diffusion, resolve_source, save_stable_diffusion
+from mrharmony.networks.stable.model import load_stable_diffusion, save_stable_diffusion
+from mrharmony.networks.stable.source import resolve_source
 from mrharmony.networks.stable.training import train_dreambooth
 from mrharmony.preparation.canonical import CanonicalBrain
 from mrharmony.scans.bids import BidsScan
@@ -40,32 +41,32 @@ def adapt_stable_diffusion(
     """Teach Stable Diffusion the domains of a data set by DreamBooth; see `adapt_on_bids`."""
     on_cpu = choose_device(device).type == "cpu"
     source = resolve_source(base, download)
-    known = _known_domains(source, settings)
+    known = card_of_base(source, settings)
+    scans = training_scans(data.open(), data.only, None)
+    untrained = load_stable_diffusion(source)  # before the scans are prepared: it may be refused
     work, grid = work_folder(output), Grid.working(settings.working_zoom)
     state = PartialState(cpu=on_cpu)
-    scans = training_scans(data.open(), data.only, None)
-    positions = [(ScanFile(scan.path, prepared=data.prepared),) for scan in scans]
+    grown = settings.volume_corrected
+    positions = [(ScanFile(s.path, prepared=data.prepared, volume_corrected=grown),) for s in scans]
     with state.main_process_first():
         files, refused = prepare_positions(positions, grid, work / "brains")
     kept = [(scan, files[scan.path]) for scan in scans if scan.path in files]
     require_some(kept, refused)
     names = list(dict.fromkeys(str(scan.domain) for scan, _ in kept))
     prompts = instance_prompts(names, settings.prompt)
+    slices = _slice_set(kept, grid, settings)
+    counted = {name: len(own) for name, own in slices.slices.items()}
+    settings = settings.planned(counted, state.num_processes)
     model = train_dreambooth(
-        load_stable_diffusion(source),
-        _slice_set(kept, grid, settings),
-        prompts,
-        settings,
-        work,
-        base=model_hash(source),
-        only_cpu=on_cpu,
+        untrained, slices, prompts, settings, work, base=model_hash(source), only_cpu=on_cpu
     )
     counts = {name: sum(scan.domain == name for scan, _ in kept) for name in names}
     if state.is_main_process:
         new = [DomainCard(name=name, prompt=prompts[name], scans=count) for name, count in counts.items()]
-        card = model_card(counts, data.root).model_copy(
+        seen = (*known.training_scans, *seen_scans(data.root, [scan for scan, _ in kept]))
+        card = model_card(counts, data.root, seen=seen).model_copy(
             update={
-                "domains": (*(domain for domain in known if domain.name not in counts), *new),
+                "domains": (*(domain for domain in known.domains if domain.name not in counts), *new),
                 "working_zoom": settings.working_zoom,
                 "licence": "those of the base model and of the training data",
                 "pipeline": Path(base).name,
@@ -86,19 +87,19 @@ def adapt_stable_diffusion(
     return TrainingReport(output, counts, refused)
 
 
-def _known_domains(source: Path, settings: DreamBoothSettings) -> tuple[DomainCard, ...]:
-    """Return the domains that an adapted base knows; refuse one that was adapted to other slices."""
+def card_of_base(source: Path, settings: DreamBoothSettings) -> ModelCard:
+    """Return the card of an adapted base, else one of no domains; refuse one adapted to other slices."""
     if not (source / CARD).is_file():
-        return ()
+        return model_card({})
     card = read_card(source)
     before = card.dreambooth
     if before is None:
         raise MrharmonyError(f"{source}: holds no Stable Diffusion model. Name one as the base.")
-    shape = ("axis", "working_zoom", "enlarge")
+    shape = ("axis", "working_zoom", "enlarge", "volume_corrected")
     if any(getattr(before, name) != getattr(settings, name) for name in shape):
         used = ", ".join(f"{name} {getattr(before, name)}" for name in shape)
         raise MrharmonyError(f"{source}: was adapted with {used}. Use the same.")
-    return card.domains
+    return card
 
 
 def _brains(kept: Kept, domain: str, grid: Grid) -> Iterator[CanonicalBrain]:
@@ -112,18 +113,19 @@ def _slice_set(kept: Kept, grid: Grid, settings: DreamBoothSettings) -> SliceSet
         rng = np.random.default_rng([settings.seed, *scan.path.name.encode()])
         brain = load_brain(file, grid).volume.voxels
         chosen = choose_slices(brain, settings.sliced_axis, settings.slices_per_scan, rng)
-        slices.append((str(scan.domain), chosen))
+        slices.append((str(scan.domain), chosen.astype(np.float16)))  # as the brains are kept
     return join_domains(slices)
 
 
 def _card_text(card: ModelCard) -> str:
+    grown = ", volume-corrected" if card.dreambooth and card.dreambooth.volume_corrected else ""
     rows = "\n".join(f"| {d.name} | `{d.prompt}` | {d.scans} |" for d in card.domains)
     return (
         f"# Stable Diffusion of T1-weighted brain MR, adapted from {card.pipeline}\n\n"
         "DreamBooth by mrharmony, in diffusers' layout. Research use only.\n\n"
         f"| domain | prompt | training scans |\n|---|---|---|\n{rows}\n\n"
-        f"- Pictures: slices of {card.working_zoom:g} mm of aligned, skull-stripped brains; superior up; "
-        "-1 is 0 and 1 is 1.25 canonical units.\n"
+        f"- Pictures: slices of {card.working_zoom:g} mm of aligned, skull-stripped{grown} brains; "
+        "superior up; -1 is 0 and 1 is 1.25 canonical units.\n"
         f"- Intensities: {card.intensity_convention}\n"
         f"- Training data: {card.training_data}\n"
         f"- Licence: {card.licence}\n"

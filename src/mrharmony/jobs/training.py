@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mrharmony.core.domain import require_distinct
 from mrharmony.core.extras import require_extra
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.hashing import file_sha256
 from mrharmony.core.progress import track
 from mrharmony.core.volume import Volume
 from mrharmony.core.workers import side_by_side, usable_cores
@@ -30,6 +31,7 @@ from mrharmony.networks.compact.model import (
     DomainCard,
     LatentModel,
     ModelCard,
+    TrainingScan,
     read_card,
     save_card,
     save_model,
@@ -40,7 +42,7 @@ from mrharmony.networks.cyclegan.networks import CycleGanSettings
 from mrharmony.networks.settings import TrainingSettings, choose_device
 from mrharmony.preparation.canonical import STATISTICS_ZOOM, CanonicalBrain
 from mrharmony.preparation.pipeline import prepare_scan
-from mrharmony.scans.bids import BidsIndex
+from mrharmony.scans.bids import BidsIndex, BidsScan
 from mrharmony.simulate.anatomy import Anatomy
 from mrharmony.simulate.heads import virtual_head
 from mrharmony.simulate.scanner import Scanner, load_scanners
@@ -80,6 +82,7 @@ class TrainingBrains:
 
     kept: list[tuple[str, CanonicalBrain]]  # domain and brain of each scan, in the order of the scans
     refused: dict[Path, str]  # why others could not be prepared
+    seen: tuple[TrainingScan, ...]  # who the kept scans are of
 
     def by_domain(self) -> dict[str, list[CanonicalBrain]]:
         """Return the brains of each domain."""
@@ -116,7 +119,15 @@ def training_brains(
     brains, refused = prepare_brains([scan.path for scan in scans], grid, work / "brains", prepared=prepared)
     kept = [(str(scan.domain), brains[scan.path]) for scan in scans if scan.path in brains]
     require_some(kept, refused)
-    return TrainingBrains(kept, refused)
+    return TrainingBrains(kept, refused, seen_scans(index.root, [s for s in scans if s.path in brains]))
+
+
+def seen_scans(root: Path, scans: Iterable[BidsScan]) -> tuple[TrainingScan, ...]:
+    """Return scans of a BIDS folder as a model's card names those that it has learned from."""
+    data_set = root.resolve().name
+    return tuple(
+        TrainingScan(data_set=data_set, subject=scan.subject, sha256=file_sha256(scan.path)) for scan in scans
+    )
 
 
 def work_folder(output: Path) -> Path:
@@ -153,7 +164,7 @@ def train_on_bids(data: DataSet, output: Path, settings: TrainingSettings, devic
     if heads:
         slices = MixedSlices(VirtualSlices(heads, scanners), slices, settings.virtual_share)
     networks = train_networks(slices, settings, run, only_cpu=on_cpu)
-    card = model_card(brains.counts(), data.root, scanners, settings)
+    card = model_card(brains.counts(), data.root, scanners, settings, brains.seen)
     virtual = prepared_heads(evenly(heads, CONTRAST_HEADS), scanners, settings.seed)
     fitted = fit_diffusion(brains.by_domain() | virtual, statistics)
     model = LatentModel(networks.autoencoder, networks.denoiser, networks.prompts, build_scheduler(), card)
@@ -170,7 +181,7 @@ def fit_on_bids(data: DataSet, output: Path, method: str) -> TrainingReport:
     grid = Grid.working(STATISTICS_ZOOM)
     brains = training_brains(data.open(), data.only, None, grid, work_folder(output), data.prepared)
     fitted = fit_method(method, brains.by_domain())
-    card = model_card(brains.counts(), data.root)
+    card = model_card(brains.counts(), data.root, seen=brains.seen)
     if (output / CARD).is_file() and read_card(output) != card:
         raise _of_other_scans(output)
     save_card(card, output)
@@ -190,23 +201,24 @@ def train_pairs_on_bids(
     index, place, work = data.open(), choose_device(device), work_folder(output)
     names = list(dict.fromkeys(name for pair in pairs for name in pair))
     brains = training_brains(index, names, None, Grid.working(STATISTICS_ZOOM), work, data.prepared)
-    card = _card_of_pairs(output, brains.counts(), data.root)
+    card = _card_of_pairs(output, brains, data.root)
     method = train_cyclegan(brains.by_domain(), pairs, settings, work, place)
     save_card(card, output)
     method.save(output)
     return TrainingReport(output, brains.counts(), brains.refused)
 
 
-def _card_of_pairs(output: Path, new: dict[str, int], bids_dir: Path) -> ModelCard:
+def _card_of_pairs(output: Path, brains: TrainingBrains, bids_dir: Path) -> ModelCard:
     """Return the card of a directory with more domains; refuse one that was made of other scans."""
+    new = brains.counts()
     if not (output / CARD).is_file():
-        return model_card(new, bids_dir)
+        return model_card(new, bids_dir, seen=brains.seen)
     earlier = read_card(output)
     counts = {domain.name: domain.scans for domain in earlier.domains}
     alike = all(counts.get(name, count) == count for name, count in new.items())
-    if not alike or earlier != model_card(counts, bids_dir):
+    if not alike or earlier != model_card(counts, bids_dir, seen=earlier.training_scans):
         raise _of_other_scans(output)
-    return model_card(counts | new, bids_dir)
+    return model_card(counts | new, bids_dir, seen=(*earlier.training_scans, *brains.seen))
 
 
 def _of_other_scans(output: Path) -> MrharmonyError:
@@ -218,12 +230,14 @@ def model_card(
     data_set: Path | None = None,
     scanners: Sequence[Scanner] = (),
     settings: TrainingSettings | None = None,
+    seen: Sequence[TrainingScan] = (),
 ) -> ModelCard:
     """Return the card of a new model.
 
     `counts` are the domains, and how many scans of each were used; `data_set` is the folder that the scans
     are from, None for scans in memory; `scanners` are simulated scanners that are domains too; `settings` are
-    those of the training of a latent diffusion model, None where methods were only fitted.
+    those of the training of a latent diffusion model, None where methods were only fitted; `seen` are the
+    scans themselves.
     """
     domains = [DomainCard(name=name, prompt=name, scans=count) for name, count in counts.items()]
     domains += [DomainCard(name=scanner.name, prompt=scanner.name) for scanner in scanners]
@@ -237,7 +251,7 @@ def model_card(
         training_data=f"{sum(counts.values())} scans{origin}{virtual}",
         licence="that of the training data",
         training=settings,
-    )
+    ).with_scans(seen)
 
 
 def evenly(items: Sequence[Item], most: int) -> Sequence[Item]:

@@ -40,6 +40,8 @@ class ImageToImageHarmonizer:
     lock
         Of the fit from scan to picture; None gives the pictures themselves, which is the paper: they are
         resampled to the native grid and nothing keeps their anatomy.
+    volume_corrected
+        Whether the model knows brains of the template's size alone: scans are grown for it, and back.
     """
 
     model: PictureModel
@@ -47,11 +49,12 @@ class ImageToImageHarmonizer:
     statistics: Mapping[str, DomainStatistics]
     settings: TranslationSettings
     lock: LockSettings | None = None
+    volume_corrected: bool = False
     name: str = "img2img"
 
     def pictures(self, scan: PreparedScan, target: Domain) -> tuple[Volume, ...]:
         """Return the selected pictures of a scan on the working grid, canonical units, not masked."""
-        brain, _ = scan.canonical(self.grid)
+        brain, _ = scan.canonical(self.grid, corrected_volume=self.volume_corrected)
         return translate_brain(self.model, brain, target.prompt, self.settings)
 
     def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
@@ -92,6 +95,7 @@ class ImageToImageHarmonizer:
         Without a known source it starts from the scan as the autoencoder gives it back.
         """
         target_statistics(self.statistics, target)
+        scan = scan.grown() if self.volume_corrected else scan
         if self.lock is None:
             return tuple(at_native_voxels(scan, p, self.grid) for p in self.pictures(scan, target))
         brain, mask = scan.canonical(self.grid)
@@ -131,4 +135,5 @@ def load_image_to_image(directory: Path, settings: MethodSettings) -> ImageToIma
         load_statistics(directory / STATISTICS),
         settings.translation or TranslationSettings(seed=settings.seed),
         None if settings.lock is False else LockSettings(),
+        card.dreambooth is not None and card.dreambooth.volume_corrected,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self, TypeVar
@@ -91,6 +93,7 @@ class AdaptationSettings(Settings):
 class DreamBoothSettings(Settings):
     """How Stable Diffusion is taught new domains: pictures, prompts, what is trained, and for how long."""
 
+    volume_corrected: bool = False  # brains grown to the template's size
     axis: Literal["sagittal", "coronal", "axial"] = "coronal"  # slices perpendicular to it are the pictures
     working_zoom: float = Field(1.0, ge=0.5, le=4.0)  # mm
     enlarge: int = Field(1, ge=1, le=4)  # picture pixels a voxel edge
@@ -111,16 +114,28 @@ class DreamBoothSettings(Settings):
     prompt_dropout: float = Field(0.05, ge=0, le=1)  # because DreamBooth itself drops nothing
 
     steps: int = Field(1000, ge=1)
+    epochs: float | None = Field(None, gt=0)  # times that each slice is seen on average; sets the steps
     batch: int = Field(1, ge=1)  # slices a process and pass; as many class pictures come with them
     accumulation: int = Field(1, ge=1)  # passes a step
     learning_rate: float | None = Field(None, gt=0)  # 5e-6, with LoRA 1e-4
     snr_gamma: float | None = Field(5.0, gt=0)  # min-SNR weighting (Hang et al. 2023); None weighs all alike
     ema_decay: float = Field(0.999, ge=0, lt=1)  # 0 keeps no average, which spares a copy of the weights
     gradient_checkpointing: bool = True
-    precision: Literal["no", "bf16", "fp16"] = "no"
+    precision: Literal["no", "bf16", "fp16", "auto"] = "no"  # auto: bf16 on a GPU that has it
     checkpoint_every: int = Field(200, ge=1)  # steps
     validate_every: int | None = Field(500, ge=1)  # steps; None makes no validation pictures
     seed: int = Field(0, ge=0)
+
+    def planned(self, slices: Mapping[str, int], processes: int = 1) -> Self:
+        """Return the settings with the steps of `epochs`, if that is set, for so many slices of each domain.
+
+        Domains are drawn equally often; those of the largest one are seen `epochs` times on average.
+        """
+        if self.epochs is None:
+            return self
+        drawn = self.epochs * len(slices) * max(slices.values())
+        steps = math.ceil(drawn / (self.batch * self.accumulation * processes))
+        return self.model_copy(update={"steps": steps})
 
     @property
     def rate(self) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -73,6 +73,13 @@ class PreparedScan:
     def volume_corrected(self) -> Matrix:
         """Native world mm to template world mm, shape (4, 4), the head grown to the template's size."""
         return volume_corrected(self.rigid_to_template, self.size)
+
+    def grown(self) -> PreparedScan:
+        """Return the scan as one whose head has the template's size (`volume_corrected`); no voxel changes.
+
+        Positions in template mm are then those in the grown head; its own size is lost.
+        """
+        return replace(self, rigid_to_template=self.volume_corrected, size=1.0)
 
     def intensities(self, part: BoolArray | tuple[slice, ...] = ()) -> FloatArray:
         """Return bias-corrected intensities in canonical units, float32; 0 stays 0.

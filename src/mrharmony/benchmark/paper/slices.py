@@ -11,20 +11,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mrharmony.benchmark.plan import BenchmarkScan, make_plan
+from mrharmony.benchmark.plan import BenchmarkPlan, BenchmarkScan, make_plan
 from mrharmony.core.domain import same_name
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.hashing import file_sha256
 from mrharmony.core.volume import BoolArray, FloatArray
 from mrharmony.evaluate.paper import as_picture, slice_places, tone_quantiles
 from mrharmony.jobs.brains import load_brain, prepare_positions, require_some
+from mrharmony.networks.compact.model import CARD, read_card
 from mrharmony.networks.compact.sampling import slice_positions
 from mrharmony.networks.compact.translation import TranslationSettings
 from mrharmony.preparation.canonical import CanonicalBrain
-from mrharmony.scans.bids import BidsIndex
+from mrharmony.scans.bids import SPLIT, BidsIndex
 from mrharmony.space.grid import Grid
 
 SEARCH_STEPS = 25
 SEARCH_SCANS = 2  # of each domain, for the search of settings
+SEARCH_SLICES = 4  # of each direction, for the same
 TONE_SCANS = 4  # of the target, for its tone
 _LEAST_BRAIN = 100  # pixels of a slice whose tone is measured
 
@@ -182,22 +185,73 @@ class StudyScans:
     refused: dict[str, str]  # file names of scans that could not be prepared, and why
 
 
-def study_scans(request: PaperRequest, grid: Grid) -> StudyScans:
-    """Choose the scans of a study and prepare them on the model's grid.
+@dataclass(frozen=True)
+class StudyPlan:
+    """Which scans a study takes, as the files tell, before any is prepared."""
 
-    A column `split` decides which scans are for training, else the first of the benchmark's folds does.
-    Domains that are not there, or have too few scans, are refused.
-    """
-    source, target = _domains(request)
-    plan = make_plan(request.bids_dir, request.domain_column, target, (source, target))
-    fold = plan.folds[0]
-    testing = {
-        name: [s for s in fold.testing if s.domain == name][: request.slices] for name in (source, target)
-    }
-    training = {name: fold.training_of(name)[:TONE_SCANS] for name in (source, target)}
-    training[source] = training[source][:SEARCH_SCANS]
+    plan: BenchmarkPlan
+    source: str  # as the data set names it
+    target: str
+    training: tuple[BenchmarkScan, ...]  # all that a model may learn from
+    testing: tuple[BenchmarkScan, ...]  # those that are judged, of the source first
+
+    @classmethod
+    def make(cls, request: PaperRequest) -> Self:
+        """Choose the scans; domains that are not there, or have too few scans, are refused.
+
+        A column `split` decides which scans are for training, else the first of the benchmark's folds does.
+        """
+        source, target = _domains(request)
+        plan = make_plan(request.bids_dir, request.domain_column, target, (source, target))
+        fold = plan.folds[0]
+        testing = [[s for s in fold.testing if s.domain == name] for name in (source, target)]
+        for name, found in zip((source, target), testing, strict=True):
+            if not found:
+                raise MrharmonyError(f"{request.bids_dir}: nobody of {name} is left to test. Add subjects.")
+        judged = tuple(scan for found in testing for scan in found[: request.slices])
+        return cls(plan, source, target, fold.training, judged)
+
+    def tested(self, domain: str) -> tuple[BenchmarkScan, ...]:
+        """Return the judged scans of a domain."""
+        return tuple(scan for scan in self.testing if scan.domain == domain)
+
+    def training_of(self, domain: str) -> tuple[BenchmarkScan, ...]:
+        """Return the training scans of a domain."""
+        return tuple(scan for scan in self.training if scan.domain == domain)
+
+    def searched(self, domain: str) -> tuple[BenchmarkScan, ...]:
+        """Return the training scans for the search of settings and, of the target, for its tone."""
+        return self.training_of(domain)[: SEARCH_SCANS if domain == self.source else TONE_SCANS]
+
+    def require_unseen(self, directory: Path) -> None:
+        """Refuse a model, or a fitted method, that has learned from a judged subject.
+
+        A subject is known by its label in a data set of that name, or by the content of its scan.
+        """
+        if not (directory / CARD).is_file():
+            return
+        seen = read_card(directory).training_scans
+        root = self.plan.root.resolve().name
+        labels = {scan.subject for scan in seen if scan.data_set == root}
+        contents = {scan.sha256 for scan in seen}
+        for scan in self.testing if seen else ():
+            if scan.subject in labels or file_sha256(scan.path) in contents:
+                raise MrharmonyError(
+                    f"{directory}: has learned from sub-{scan.subject}, whom it would be judged on. Train on "
+                    f"other subjects: put those to judge into the half `test` of a column `{SPLIT}` first."
+                )
+
+
+def study_scans(request: PaperRequest, study: StudyPlan, grid: Grid, volume_corrected: bool) -> StudyScans:
+    """Prepare the scans of a study on the model's grid, grown to the template's size if volume-corrected."""
+    source, target, plan = study.source, study.target, study.plan
+    names = (source, target)
+    testing = {name: study.tested(name) for name in names}
+    training = {name: study.searched(name) for name in names}
     chosen = {s.key: s for part in (*testing.values(), *training.values()) for s in part}
-    positions = plan.positions([chosen[key] for key in sorted(chosen)], request.prepared)
+    positions = plan.positions(
+        [chosen[key] for key in sorted(chosen)], request.prepared, volume_corrected=volume_corrected
+    )
     files, refused = prepare_positions(positions, grid, request.work / "brains", request.workers)
     require_some(list(files), refused)
     brains = {key: load_brain(files[s.path], grid) for key, s in chosen.items() if s.path in files}

@@ -19,10 +19,12 @@ from mrharmony.benchmark.paper.grid import (
 )
 from mrharmony.benchmark.paper.methods import PaperMethod, PictureFolder, fitted_methods, translations
 from mrharmony.benchmark.paper.slices import (
+    SEARCH_SLICES,
     Direction,
     PaperRequest,
     PaperScan,
     PaperSlices,
+    StudyPlan,
     StudyScans,
     study_scans,
 )
@@ -33,11 +35,10 @@ from mrharmony.core.version import __version__
 from mrharmony.evaluate.paper import PaperRow, SliceScores, as_picture, image_scores, paper_table
 from mrharmony.methods.image_to_image import load_image_to_image
 from mrharmony.methods.protocol import MethodSettings
-from mrharmony.networks.compact.model import model_hash, read_card
+from mrharmony.networks.compact.model import ModelCard, model_hash, read_card
 from mrharmony.networks.compact.translation import TranslationSettings
 from mrharmony.report.contact_sheet import Panel, contact_sheet
 
-SEARCH_SLICES = 4  # of each direction
 Record = dict[str, Any]
 
 
@@ -49,18 +50,22 @@ class Study:
     scans: StudyScans
     tested: tuple[Direction, Direction]  # between, within
     training: tuple[Direction, Direction]  # the same with training scans
+    volume_corrected: bool  # whether the slices are of brains of the template's size
 
 
 def evaluate_paper(request: PaperRequest) -> Record:
     """Repeat the paper's evaluation: write `paper.md`, `paper.json` and three figures; return the record."""
+    card, plan = read_card(request.model), StudyPlan.make(request)
+    for directory in (request.model, *request.fitted.values()):
+        plan.require_unseen(directory)
     plain, missing = fitted_methods(request.model, request.fitted)
-    study = open_study(request)
+    study = open_study(request, plan)
     cells = measure_grid(study.folder, *study.training, request.search)
     best = best_cell(cells)
     settings = best_settings(request, best)
     methods = (*plain, *translations(study.folder, request.paper, settings))
     rows, refusing = table_rows(study.tested, methods)
-    table = paper_table(row.printed() for row in rows)
+    table = paper_table(row.printed() for row in rows) + _remark(card, plan)
     record: Record = {
         "about": _about(request, study),
         "best": {"strength": best.strength, "guidance": best.guidance, "steps": settings.num_inference_steps},
@@ -84,13 +89,25 @@ def evaluate_paper(request: PaperRequest) -> Record:
     return record
 
 
-def open_study(request: PaperRequest) -> Study:
+def _remark(card: ModelCard, plan: StudyPlan) -> str:
+    """Return what stands below the table where the model may have seen who it is judged on, else nothing."""
+    own = (card.find(name) for name in (plan.source, plan.target))
+    names = {domain.name for domain in own if domain}
+    if card.training_scans or not any(d.scans for d in card.domains if d.name in names):
+        return ""
+    return (
+        "\nThe model does not say whom it was trained on, and it knows scans of these domains: if it has "
+        "seen the judged subjects, the rows of image-to-image and of the round trip are too good.\n"
+    )
+
+
+def open_study(request: PaperRequest, plan: StudyPlan) -> Study:
     """Open the model, prepare the scans and draw the slices."""
     card = read_card(request.model)
     card.domain(request.target)
     settings = MethodSettings(device=request.device, lock=False, translation=request.paper)
     opened = load_image_to_image(request.model, settings)
-    scans = study_scans(request, opened.grid)
+    scans = study_scans(request, plan, opened.grid, opened.volume_corrected)
     folder = PictureFolder(request.work / "images", opened.model, card, model_hash(request.model))
 
     def direction(source: str, given: Sequence[PaperScan], slices: int) -> Direction:
@@ -101,7 +118,8 @@ def open_study(request: PaperRequest) -> Study:
     training = [(scans.source, scans.search_between), (scans.target, scans.search_within)]
     between, within = (direction(*given, request.slices) for given in tested)
     search_between, search_within = (direction(*given, SEARCH_SLICES) for given in training)
-    return Study(folder, scans, (between, within), (search_between, search_within))
+    searched = (search_between, search_within)
+    return Study(folder, scans, (between, within), searched, opened.volume_corrected)
 
 
 def best_settings(request: PaperRequest, best: Cell) -> TranslationSettings:
@@ -159,6 +177,8 @@ def _about(request: PaperRequest, study: Study) -> Record:
         "version": __version__,
         "model_sha256": study.folder.model_sha256,
         "domains_with_real_scans_in_its_training": seen,
+        "subjects_of_its_training": sorted({scan.subject for scan in study.folder.card.training_scans}),
+        "volume_corrected": study.volume_corrected,
         "slices": {way.name: list(way.slices.names) for way in study.tested},
         "searched_on": {way.name: list(way.slices.names) for way in study.training},
         "paper": request.paper.model_dump(exclude={"select", "input_weight"}),

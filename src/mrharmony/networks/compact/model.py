@@ -10,10 +10,10 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from pydantic import Field, ValidationError
@@ -52,6 +52,14 @@ class BaseCard(Settings):
     adaptation: AdaptationSettings
 
 
+class TrainingScan(Settings):
+    """A real scan that a model has learned from, so that nobody judges the model on the same subject."""
+
+    data_set: str  # name of its folder
+    subject: str  # label without `sub-`
+    sha256: str  # of the scan's file
+
+
 class ModelCard(Settings):
     """What `mrharmony.json` says about a model: its domains, its grid, its data and its licence."""
 
@@ -65,6 +73,12 @@ class ModelCard(Settings):
     base: BaseCard | None = None  # None where the model was trained from scratch
     pipeline: str | None = None  # the Stable Diffusion model that was fine-tuned
     dreambooth: DreamBoothSettings | None = None  # how a Stable Diffusion model was fine-tuned
+    training_scans: tuple[TrainingScan, ...] = ()  # empty also where a model does not say
+
+    def with_scans(self, new: Iterable[TrainingScan]) -> Self:
+        """Return the card of a model that has learned from more scans; each is named once, sorted."""
+        scans = sorted({*self.training_scans, *new}, key=lambda s: (s.data_set, s.subject, s.sha256))
+        return self.model_copy(update={"training_scans": tuple(scans)})
 
     def find(self, name: str) -> Domain | None:
         """Return the domain of that name, or else one that differs in case, hyphens or dots; else None."""

@@ -20,7 +20,6 @@ from mrharmony.core.progress import track
 from mrharmony.core.tensors import open_tensors, save_tensors
 from mrharmony.core.volume import FloatArray
 from mrharmony.networks.compact.data import (
-    SMALLEST_SLICE,
     apply_structure_contrast,
     draw_structure_contrast,
     numpy_generator,
@@ -30,6 +29,7 @@ from mrharmony.networks.compact.translation import image_noise
 from mrharmony.networks.settings import NO_PROMPT, DreamBoothSettings
 from mrharmony.networks.stable.model import StableDiffusion
 
+LEAST_SHARE = 0.25  # of the fullest slice's brain that a slice must hold to be learned from
 _CLASS_PICTURE = "a class picture", "delete it to make it again"
 
 
@@ -74,15 +74,17 @@ class SliceSet:
 def choose_slices(brain: FloatArray, axis: int, count: int, rng: np.random.Generator) -> FloatArray:
     """Return random slices of a canonical brain, shape (count, rows, columns).
 
-    Only slices with enough brain are taken: fewer than `count` where there are not so many.
+    Only slices with a quarter of the fullest one's brain are taken: fewer than `count` where there are not so
+    many.
     """
     stack = np.moveaxis(brain, axis, 0)
-    filled = np.flatnonzero((stack > 0).sum(axis=(1, 2)) >= SMALLEST_SLICE)
+    brains = (stack > 0).sum(axis=(1, 2))
+    filled = np.flatnonzero((brains > 0) & (brains >= LEAST_SHARE * brains.max()))
     chosen = np.sort(rng.choice(filled, min(count, len(filled)), replace=False))
     return np.ascontiguousarray(stack[chosen])
 
 
-def join_domains(scans: Sequence[tuple[str, FloatArray]]) -> SliceSet:
+def join_domains(scans: Sequence[tuple[str, NDArray[np.floating]]]) -> SliceSet:
     """Return the slices of scans, each with its domain's name, as one set."""
     names = dict.fromkeys(name for name, _ in scans)
     return SliceSet(

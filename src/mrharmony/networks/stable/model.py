@@ -17,8 +17,6 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from diffusers.utils import logging as diffusers_logging
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
@@ -27,16 +25,10 @@ from mrharmony.core.findings import MrharmonyError
 from mrharmony.networks.compact.model import CARD, ModelCard, read_card
 from mrharmony.networks.compact.schedule import NoiseSchedule
 from mrharmony.networks.compact.translation import WHITE
+from mrharmony.networks.stable.source import PARTS, PIPELINE, resolve_source
 
 PIXEL_MULTIPLE = 8  # the U-Net's own halvings pad themselves
 NETWORKS: dict[str, Any] = {"text_encoder": CLIPTextModel, "vae": AutoencoderKL, "unet": UNet2DConditionModel}
-_PARTS = (*NETWORKS, "tokenizer", "scheduler")
-_FILES = [
-    "model_index.json",
-    *(f"{part}/*.{kind}" for part in _PARTS for kind in ("json", "txt")),
-    "text_encoder/model.safetensors",
-    *(f"{part}/diffusion_pytorch_model.safetensors" for part in ("vae", "unet")),
-]
 
 
 @dataclass(frozen=True)
@@ -179,7 +171,6 @@ def load_stable_diffusion(source: str | Path, network: bool = False) -> StableDi
         If the model is not there, not complete, not safe to load, or not of this family.
     """
     directory = resolve_source(source, network)
-    _require_parts(directory)
     try:
         model = _open_parts(directory)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
@@ -192,22 +183,35 @@ def load_stable_diffusion(source: str | Path, network: bool = False) -> StableDi
 
 
 def _open_parts(directory: Path) -> StableDiffusion:
-    options = {"local_files_only": True}
     with _quiet():
-        networks = {
-            name: kind.from_pretrained(
-                directory / name, use_safetensors=True, torch_dtype=torch.float32, **options
-            )
-            for name, kind in NETWORKS.items()
-        }
-        tokenizer = CLIPTokenizer.from_pretrained(directory / "tokenizer", **options)
-        # Trailing steps: the scheduler that v1.5 comes with asks for a time after the last one at 1000 steps.
+        networks = {name: _open_network(directory / name, kind) for name, kind in NETWORKS.items()}
+        tokenizer = CLIPTokenizer.from_pretrained(directory / "tokenizer", local_files_only=True)
+        # The betas of whatever scheduler the model comes with, PNDM for v1.5, on DDIM's formulas. Trailing
+        # steps: v1.5's own ask for a time after the last one at 1000 steps.
         scheduler = DDIMScheduler.from_pretrained(
-            directory / "scheduler", timestep_spacing="trailing", clip_sample=False, **options
+            directory / "scheduler", timestep_spacing="trailing", clip_sample=False, local_files_only=True
         )
-    for part in networks.values():
-        part.eval().requires_grad_(False)
     return StableDiffusion(tokenizer, scheduler=scheduler, **networks)
+
+
+def _open_network(folder: Path, kind: Any) -> Any:  # noqa: ANN401 - classes of diffusers and transformers
+    """Open a network for inference; refuse one of whose weights some are not in its file, by name.
+
+    The libraries leave such weights at random, or without memory behind them, and go on.
+    """
+    network, report = kind.from_pretrained(
+        folder,
+        use_safetensors=True,
+        torch_dtype=torch.float32,
+        local_files_only=True,
+        output_loading_info=True,
+    )
+    if missing := sorted(report["missing_keys"]):
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise MrharmonyError(
+            f"{folder}: the weights are incomplete, {missing[0]}{more} missing. Fetch the model again."
+        )
+    return network.eval().requires_grad_(False)
 
 
 def load_adapted(directory: Path) -> tuple[StableDiffusion, ModelCard]:
@@ -227,7 +231,7 @@ def save_stable_diffusion(model: StableDiffusion, directory: Path) -> None:
     A widened U-Net makes it an InstructPix2Pix pipeline there.
     """
     kind = "InstructPix2Pix" if model.takes_structure else ""
-    parts = {name: getattr(model, name) for name in sorted(_PARTS)}
+    parts = {name: getattr(model, name) for name in sorted(PARTS)}
     index: dict[str, Any] = {
         "_class_name": f"StableDiffusion{kind}Pipeline",
         "_diffusers_version": version("diffusers"),
@@ -238,7 +242,7 @@ def save_stable_diffusion(model: StableDiffusion, directory: Path) -> None:
     with _quiet():
         for name, part in parts.items():
             part.save_pretrained(directory / name)
-    write_json(directory / "model_index.json", index)
+    write_json(directory / PIPELINE, index)
 
 
 @contextmanager
@@ -256,56 +260,20 @@ def _quiet() -> Iterator[None]:
             library.enable_progress_bar()
 
 
-def resolve_source(source: str | Path, network: bool = False) -> Path:
-    """Return the directory of a source: itself, or where the Hub's cache holds the repository.
-
-    Raises `MrharmonyError` if there is no such directory or repository, or it may not be downloaded.
-    """
-    path = Path(source)
-    if path.is_dir():
-        return path
-    if path.is_file():
-        raise MrharmonyError(
-            f"{path}: is a single file. Convert it to a directory in diffusers' layout and name that."
-        )
-    try:
-        return Path(snapshot_download(str(source), allow_patterns=_FILES, local_files_only=not network))
-    except HFValidationError as error:
-        raise MrharmonyError(f"{source}: no such directory. Name a Stable Diffusion directory.") from error
-    except LocalEntryNotFoundError as error:
-        raise MrharmonyError(
-            f"{source}: neither a directory nor in the local Hub cache, and nothing is downloaded here. "
-            "Name a directory in diffusers' layout, or allow the download where there is a network."
-        ) from error
-    except (HfHubHTTPError, OSError) as error:
-        raise MrharmonyError(
-            f"{source}: cannot be downloaded ({type(error).__name__}). Check its name and the network."
-        ) from error
-
-
-def _require_parts(directory: Path) -> None:
-    for part in _PARTS:
-        folder = directory / part
-        if not folder.is_dir():
-            raise MrharmonyError(
-                f"{directory}: no Stable Diffusion v1 model in diffusers' layout, {part} is missing. "
-                "Name the directory that holds model_index.json."
-            )
-        if part in NETWORKS and not any(folder.glob("*.safetensors")):
-            raise MrharmonyError(
-                f"{folder}: holds no safetensors; pickled weights can run code and are not loaded. "
-                "Save the model with safe_serialization=True."
-            )
-
-
 def _require_family(directory: Path, model: StableDiffusion) -> None:
     """Refuse parts that do not fit each other, as those of SDXL or of an inpainting model."""
     NoiseSchedule.of(model.scheduler)
     latents, sees = model.vae.config.latent_channels, model.unet.config.in_channels
     text, attends = model.text_encoder.config.hidden_size, model.unet.config.cross_attention_dim
-    if (directory / "text_encoder_2").exists() or text != attends or model.vae.config.in_channels != 3:
+    if text != attends or model.vae.config.in_channels != 3:
         raise MrharmonyError(
             f"{directory}: text encoder and U-Net are not those of Stable Diffusion v1.x. Name such a model."
+        )
+    words, known = len(model.tokenizer), model.text_encoder.config.vocab_size
+    if words != known:
+        raise MrharmonyError(
+            f"{directory / 'tokenizer'}: knows {words} words, the text encoder {known}. "
+            "Fetch the folder again, complete."
         )
     if sees != latents and not model.takes_structure:
         raise MrharmonyError(
@@ -317,5 +285,4 @@ def _require_family(directory: Path, model: StableDiffusion) -> None:
 
 
 def _is_instruct(directory: Path) -> bool:
-    index = directory / "model_index.json"
-    return index.is_file() and "InstructPix2Pix" in index.read_text("utf-8")
+    return "InstructPix2Pix" in (directory / PIPELINE).read_text("utf-8")

@@ -161,7 +161,7 @@ def train_dreambooth(
         If the directory holds the checkpoint of another training.
     """
     accelerator = Accelerator(
-        mixed_precision=settings.precision,
+        mixed_precision=precision_on(settings, only_cpu),
         gradient_accumulation_steps=settings.accumulation,
         log_with="tensorboard",
         project_dir=directory,
@@ -183,6 +183,13 @@ def train_dreambooth(
     accelerator.end_training()
     adaptation.merge()
     return model.to(torch.device("cpu"))
+
+
+def precision_on(settings: DreamBoothSettings, only_cpu: bool) -> str:
+    """Return the precision to train in here; `auto` is bf16 where the GPU computes with it, else float32."""
+    if settings.precision != "auto":
+        return settings.precision
+    return "bf16" if not only_cpu and torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
 
 
 def _train(adaptation: Adaptation, passes: DreamBoothPass, directory: Path, accelerator: Accelerator) -> None:

@@ -1,0 +1,56 @@
+"""Which scans a model may learn from: those of the half `train`, where a table has a split."""
+
+from pathlib import Path
+
+import pytest
+
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.jobs.data_sets import DataSet, training_scans
+
+ROWS = {"1": ("a", "train"), "2": ("a", "test"), "3": ("b", "train"), "4": ("b", "train"), "5": ("c", "test")}
+
+
+def study(folder: Path, split: bool = True) -> Path:
+    """Empty scans of three sites; of one nobody is to train on."""
+    rows = ["participant_id\tsite\tsplit" if split else "participant_id\tsite"]
+    for subject, (site, half) in ROWS.items():
+        rows.append(f"sub-{subject}\t{site}" + (f"\t{half}" if split else ""))
+        scan = folder / f"sub-{subject}" / "anat" / f"sub-{subject}_T1w.nii.gz"
+        scan.parent.mkdir(parents=True)
+        scan.touch()
+    (folder / "participants.tsv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def subjects(data: DataSet, *, most: int | None = None) -> list[str]:
+    return [scan.subject for scan in training_scans(data.open(), data.only, most)]
+
+
+def test_only_the_training_half_is_taken_and_the_rest_counted(tmp_path: Path, capsys):
+    data = study(tmp_path)
+    assert subjects(DataSet(data)) == ["1", "3", "4"]
+    assert "2 scans are not in the split `train` and left out" in capsys.readouterr().err
+    assert subjects(DataSet(data, only=["b"])) == ["3", "4"]
+    assert not capsys.readouterr().err
+    assert subjects(DataSet(data), most=1) == ["1", "3"]
+
+
+def test_without_a_split_everybody_is_taken(tmp_path: Path, capsys):
+    assert subjects(DataSet(study(tmp_path, split=False))) == ["1", "2", "3", "4", "5"]
+    assert not capsys.readouterr().err
+
+
+def test_chosen_subjects_are_all_that_there_are(tmp_path: Path):
+    data = DataSet(study(tmp_path), subjects=["1", "2", "3"])
+    assert [scan.subject for scan in data.open().scans] == ["1", "2", "3"]
+    assert subjects(data) == ["1", "3"]
+
+
+def test_a_domain_that_was_asked_for_must_have_somebody(tmp_path: Path):
+    data = study(tmp_path)
+    with pytest.raises(MrharmonyError, match=r"nobody of c is in the split `train`.*leave this domain out"):
+        subjects(DataSet(data, only=["a", "c"]))
+    table = data / "participants.tsv"
+    table.write_text(table.read_text().replace("train", "test"))
+    with pytest.raises(MrharmonyError, match="nobody of a is in the split"):
+        subjects(DataSet(data))
