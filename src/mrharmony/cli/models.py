@@ -79,7 +79,7 @@ def train(
     """Fit a method to the scans of several domains, or train its networks from scratch.
 
     Prepares every scan first; where participants.tsv has a column `split`, only its half `train` is used. If
-    it was interrupted, the same call resumes it: unfinished work is in `MODEL.training`, TensorBoard logs too.
+    it was interrupted, the same call resumes it: unfinished work lies in `MODEL.training`, with logs.
     `--method img2img --preset quick` takes at most 20 minutes on 2 cores. Next:
     `mrharmony harmonize SCAN --model MODEL ...`.
     """
