@@ -25,7 +25,7 @@ from benchmarks._shared.records import kept
 from benchmarks._shared.reports import Report, save
 from mrharmony.core.progress import track
 from mrharmony.core.volume import BoolArray, FloatArray
-from mrharmony.domains.contrast import sampled_scan_contrasts, scan_contrasts
+from mrharmony.domains.contrast import contrasts_after
 from mrharmony.methods.diffusion import DiffusionHarmonizer
 from mrharmony.networks.diffusion.network import reference_names
 from mrharmony.preparation.canonical import canonical_brain
@@ -65,14 +65,16 @@ def case(heads: People, number: int, method: DiffusionHarmonizer) -> Row:
     for scanner in scanners:
         target = str(rng.choice([name for name in names if name != scanner.name]))
         scan, truth = (seen(head, one, (SEED, number)) for one in (scanner, known[target]))
-        samples = sampled_scan_contrasts(scan, range(SAMPLES))
-        expected, mask = scan_contrasts(scan), canonical_brain(scan).mask
+        unchanged = method.lock.lattice()
+        expected, *samples = contrasts_after(scan, unchanged, range(SAMPLES))
+        mask = canonical_brain(scan).mask
         true = np.stack([true_contrast(head, known[name], scan) for name in reference_names()])
         drawn = np.stack([sample.references for sample in samples])
         about = {"head": number, "scan": scanner.name, "target": target}
         rows.append({**about, "of": "contrast", **worth(drawn, expected.references, true, mask)})
         origin = domain(scanner.name) if scanner.name in known else None
-        fits = [method.transform(scan, origin, domain(target), one) for one in (expected, *samples)]
+        ends = origin, domain(target)
+        fits = [method.transform(scan, *ends), *method.transforms(scan, *ends, range(SAMPLES))]
         made, *others = (fit.apply(expected.positions, expected.intensities) for fit in fits)
         aligned = replace(truth, rigid_to_template=scan.rigid_to_template)
         there = canonical_brain(aligned).volume.voxels[mask]

@@ -41,6 +41,7 @@ from mrharmony.preparation.prepared import PreparedScan
 
 CONTRAST_MODELS = "diffusion.safetensors"
 CONTRAST_SCANS = 12  # at most of a domain; each takes 1.5 s
+_DARKEST = 1e-3  # canonical units of the brain, which the network distinguishes from air, 0
 _VOXELS = 60_000  # of a domain, enough for 2,000 unknowns
 
 
@@ -190,13 +191,26 @@ def scan_contrasts(scan: PreparedScan) -> ScanContrasts:
     return scan.once(_of_scan)
 
 
-def sampled_scan_contrasts(scan: PreparedScan, seeds: Sequence[int]) -> list[ScanContrasts]:
-    """Return reference contrasts of heads that a prepared scan allows, one a seed."""
-    brain, expected = canonical_brain(scan), scan_contrasts(scan)
-    if not seeds:
-        return []
-    samples = sampled_contrasts(shipped_network(), brain.volume.voxels, brain.mask, seeds)
-    return [expected._replace(references=sample) for sample in samples]
+def own_contrast(scan: PreparedScan) -> FloatArray:
+    """Return a prepared scan as its own reference contrasts explain it: without noise, shape (n,)."""
+    contrasts = scan_contrasts(scan)
+    return fit_contrast_model(contrasts).contrast(contrasts)
+
+
+def contrasts_after(
+    scan: PreparedScan, transform: BilateralGrid, seeds: Sequence[int] = ()
+) -> list[ScanContrasts]:
+    """Return a prepared scan with the contrasts that the network reads from it after a transform.
+
+    First the expected ones, then those of a sampled head for each seed. Intensities stay the scan's own.
+    """
+    before, brain = scan_contrasts(scan), canonical_brain(scan)
+    voxels = np.zeros(brain.mask.shape, np.float32)
+    voxels[brain.mask] = np.maximum(transform.apply(before.positions, before.intensities), _DARKEST)
+    found = [reference_contrasts(shipped_network(), voxels, brain.mask)]
+    if seeds:
+        found += list(sampled_contrasts(shipped_network(), voxels, brain.mask, seeds))
+    return [before._replace(references=references) for references in found]
 
 
 def _of_scan(scan: PreparedScan) -> ScanContrasts:

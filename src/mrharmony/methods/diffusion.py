@@ -17,12 +17,12 @@ from mrharmony.core.volume import FloatArray
 from mrharmony.domains.contrast import (
     CONTRAST_MODELS,
     ContrastModel,
-    ScanContrasts,
     contrast_model_of,
+    contrasts_after,
     domain_voxels,
     fit_contrast_models,
     load_contrast_models,
-    sampled_scan_contrasts,
+    own_contrast,
     save_contrast_models,
     scan_contrasts,
 )
@@ -88,39 +88,49 @@ class DiffusionHarmonizer:
             )
         return replace(self, transfers_detail=True)
 
-    def transform(
-        self,
-        scan: PreparedScan,
-        source: Domain | None,
-        target: Domain,
-        contrasts: ScanContrasts | None = None,
-    ) -> BilateralGrid:
-        """Return the transform of a scan's canonical intensities that follows from its expected contrasts.
+    def transform(self, scan: PreparedScan, source: Domain | None, target: Domain) -> BilateralGrid:
+        """Return the transform of a scan's canonical intensities.
 
-        `contrasts` are others that the scan allows (`sampled_scan_contrasts`).
+        It is fitted twice. The network errs in another way on every contrast that it has not learned, and a
+        contrast model corrects what it errs on its own domain's scans. So the second fit is to the target's
+        contrast as read from the first result, which looks like the target's scans.
 
-        It is a blend of two fits. Absolute: from the scan itself to its contrast in the target. Relative:
-        from its contrast in the source to its contrast in the target, so that what the network gets wrong in
-        both cancels. Without a source, the domain that the scan resembles stands in; if it resembles none,
-        only the absolute fit is used. From a domain to itself the transform is exactly the identity.
+        From a domain to itself the transform is exactly the identity.
         """
-        target_model = self._model(target)
-        if source is not None and source.name == target.name:
-            return self.lock.lattice()
-        contrasts, origin = contrasts or scan_contrasts(scan), self._origin(scan, source)
-        expected = target_model.contrast(contrasts)
-        absolute = fit_lock(contrasts.positions, contrasts.intensities, expected, self.lock)
-        if origin is None:
-            return absolute
-        relative = fit_lock(contrasts.positions, origin.contrast(contrasts), expected, self.lock)
-        return absolute.blend(relative, RELATIVE_SHARE)
+        return self._fitted(scan, source, target, ())[0]
 
     def transforms(
         self, scan: PreparedScan, source: Domain | None, target: Domain, seeds: Sequence[int]
     ) -> list[BilateralGrid]:
-        """Return the transforms that follow from sampled contrasts of a scan, one a seed; see `transform`."""
-        samples = sampled_scan_contrasts(scan, seeds)
-        return [self.transform(scan, source, target, sample) for sample in samples]
+        """Return the transforms that follow from sampled contrasts in place of the expected, one a seed."""
+        return self._fitted(scan, source, target, seeds)[1:]
+
+    def _fitted(
+        self, scan: PreparedScan, source: Domain | None, target: Domain, seeds: Sequence[int]
+    ) -> list[BilateralGrid]:
+        """Return the transform that follows from the expected contrasts, and one for each seed."""
+        model = self._model(target)
+        if source is not None and source.name == target.name:
+            return [self.lock.lattice()] * (1 + len(seeds))
+        origin = self._origin(scan, source)
+        first = self._fit(scan, origin, model.contrast(scan_contrasts(scan)))
+        read = contrasts_after(scan, first, seeds)
+        return [self._fit(scan, origin, model.contrast(contrasts)) for contrasts in read]
+
+    def _fit(self, scan: PreparedScan, origin: ContrastModel | None, expected: FloatArray) -> BilateralGrid:
+        """Return the lock from a scan to the contrast expected in the target, shape (n,).
+
+        It is a blend of two fits. Absolute: from the scan, as its own contrasts explain it without its noise,
+        which would flatten the fit. Relative: from its contrast in the source, so that what is particular to
+        the person, and errors that are in both contrasts, cancel. Without a source, the domain that the scan
+        resembles stands in; if it resembles none, only the absolute fit is used.
+        """
+        contrasts = scan_contrasts(scan)
+        absolute = fit_lock(contrasts.positions, scan.once(own_contrast), expected, self.lock)
+        if origin is None:
+            return absolute
+        relative = fit_lock(contrasts.positions, origin.contrast(contrasts), expected, self.lock)
+        return absolute.blend(relative, RELATIVE_SHARE)
 
     def nearest(self, scan: PreparedScan) -> Recognition:
         """Return the known domain that a scan resembles most."""
