@@ -197,20 +197,36 @@ def own_contrast(scan: PreparedScan) -> FloatArray:
     return fit_contrast_model(contrasts).contrast(contrasts)
 
 
-def contrasts_after(
-    scan: PreparedScan, transform: BilateralGrid, seeds: Sequence[int] = ()
-) -> list[ScanContrasts]:
-    """Return a prepared scan with the contrasts that the network reads from it after a transform.
+def contrasts_after(scan: PreparedScan, transform: BilateralGrid) -> ScanContrasts:
+    """Return a prepared scan with the contrasts that the network expects once it is transformed.
 
-    First the expected ones, then those of a sampled head for each seed. Intensities stay the scan's own.
+    Its intensities stay what they are.
     """
-    before, brain = scan_contrasts(scan), canonical_brain(scan)
+    mask = canonical_brain(scan).mask
+    references = reference_contrasts(shipped_network(), _voxels_after(scan, transform), mask)
+    return scan_contrasts(scan)._replace(references=references)
+
+
+def sampled_after(
+    scan: PreparedScan, transform: BilateralGrid | None, seeds: Sequence[int]
+) -> list[ScanContrasts]:
+    """As `contrasts_after`, with the contrasts of heads that the scan allows, one a seed; None leaves it."""
+    if not seeds:
+        return []
+    mask = canonical_brain(scan).mask
+    samples = sampled_contrasts(shipped_network(), _voxels_after(scan, transform), mask, seeds)
+    return [scan_contrasts(scan)._replace(references=references) for references in samples]
+
+
+def _voxels_after(scan: PreparedScan, transform: BilateralGrid | None) -> FloatArray:
+    """Return a scan's brain on the network's grid after a transform, canonical units, shape (i, j, k)."""
+    brain = canonical_brain(scan)
+    if transform is None:
+        return brain.volume.voxels
     voxels = np.zeros(brain.mask.shape, np.float32)
-    voxels[brain.mask] = np.maximum(transform.apply(before.positions, before.intensities), _DARKEST)
-    found = [reference_contrasts(shipped_network(), voxels, brain.mask)]
-    if seeds:
-        found += list(sampled_contrasts(shipped_network(), voxels, brain.mask, seeds))
-    return [before._replace(references=references) for references in found]
+    positions, intensities, _ = scan_contrasts(scan)
+    voxels[brain.mask] = np.maximum(transform.apply(positions, intensities), _DARKEST)
+    return voxels
 
 
 def _of_scan(scan: PreparedScan) -> ScanContrasts:

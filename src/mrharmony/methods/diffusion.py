@@ -23,6 +23,7 @@ from mrharmony.domains.contrast import (
     fit_contrast_models,
     load_contrast_models,
     own_contrast,
+    sampled_after,
     save_contrast_models,
     scan_contrasts,
 )
@@ -49,6 +50,7 @@ from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.simulate.protocol import Protocol
 
 RELATIVE_SHARE = 0.5  # of the relative fit, where the source is known
+SECOND_SHARE = 0.75  # of the contrast that is read from the first result
 LOCK = LockSettings()  # the usual one, from benchmarks.calibration.lock
 
 
@@ -91,11 +93,13 @@ class DiffusionHarmonizer:
     def transform(self, scan: PreparedScan, source: Domain | None, target: Domain) -> BilateralGrid:
         """Return the transform of a scan's canonical intensities.
 
-        It is fitted twice. The network errs in another way on every contrast that it has not learned, and a
-        contrast model corrects what it errs on its own domain's scans. So the second fit is to the target's
-        contrast as read from the first result, which looks like the target's scans.
+        Without a source, the domain that the scan resembles stands in; if it resembles none, the transform is
+        the lock from the scan to its contrast in the target. From a domain to itself it is exactly the
+        identity.
 
-        From a domain to itself the transform is exactly the identity.
+        With a source it is fitted twice. The network errs in another way on every contrast that it has not
+        learned, and a contrast model corrects what it errs on its own domain's scans. So the second fit is
+        mostly to the target's contrast as read from the first result, which looks like the target's scans.
         """
         return self._fitted(scan, source, target, ())[0]
 
@@ -112,23 +116,26 @@ class DiffusionHarmonizer:
         model = self._model(target)
         if source is not None and source.name == target.name:
             return [self.lock.lattice()] * (1 + len(seeds))
-        origin = self._origin(scan, source)
-        first = self._fit(scan, origin, model.contrast(scan_contrasts(scan)))
-        read = contrasts_after(scan, first, seeds)
-        return [self._fit(scan, origin, model.contrast(contrasts)) for contrasts in read]
+        contrasts, origin = scan_contrasts(scan), self._origin(scan, source)
+        if origin is None:
+            found = [contrasts, *sampled_after(scan, None, seeds)]
+            start = contrasts.positions, contrasts.intensities
+            return [fit_lock(*start, model.contrast(read), self.lock) for read in found]
+        first = model.contrast(contrasts)
+        rough = self._blended(scan, origin, first)
+        found = [contrasts_after(scan, rough), *sampled_after(scan, rough, seeds)]
+        second = (SECOND_SHARE * model.contrast(read) + (1 - SECOND_SHARE) * first for read in found)
+        return [self._blended(scan, origin, expected) for expected in second]
 
-    def _fit(self, scan: PreparedScan, origin: ContrastModel | None, expected: FloatArray) -> BilateralGrid:
-        """Return the lock from a scan to the contrast expected in the target, shape (n,).
+    def _blended(self, scan: PreparedScan, origin: ContrastModel, expected: FloatArray) -> BilateralGrid:
+        """Return the blend of two locks to the contrast expected in the target, shape (n,).
 
-        It is a blend of two fits. Absolute: from the scan, as its own contrasts explain it without its noise,
-        which would flatten the fit. Relative: from its contrast in the source, so that what is particular to
-        the person, and errors that are in both contrasts, cancel. Without a source, the domain that the scan
-        resembles stands in; if it resembles none, only the absolute fit is used.
+        Absolute: from the scan, as its own contrasts explain it without its noise, which would flatten the
+        fit. Relative: from its contrast in the source, so that what is particular to the person, and errors
+        that are in both contrasts, cancel.
         """
         contrasts = scan_contrasts(scan)
         absolute = fit_lock(contrasts.positions, scan.once(own_contrast), expected, self.lock)
-        if origin is None:
-            return absolute
         relative = fit_lock(contrasts.positions, origin.contrast(contrasts), expected, self.lock)
         return absolute.blend(relative, RELATIVE_SHARE)
 

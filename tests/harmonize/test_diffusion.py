@@ -1,4 +1,4 @@
-"""Synthesis: contrast models from a scan or two, identity to the bit, no anatomy learned with it."""
+"""The default method: contrast models from a scan or two, identity to the bit, no anatomy learned with it."""
 
 import numpy as np
 import pytest
@@ -78,7 +78,7 @@ def test_the_uncertainty_map_is_small_in_the_brain_and_0_outside_and_follows_the
     assert not np.array_equal(again, other)
 
 
-def test_accents_of_another_network_are_refused(from_one_scan, tmp_path):
+def test_contrast_models_of_another_network_are_refused(from_one_scan, tmp_path):
     from_one_scan.save(tmp_path)
     path = tmp_path / CONTRAST_MODELS
     arrays = load_file(path)
@@ -88,7 +88,7 @@ def test_accents_of_another_network_are_refused(from_one_scan, tmp_path):
         load_method("diffusion", tmp_path)
 
 
-def test_damaged_accents_are_refused_in_a_sentence(from_one_scan, tmp_path):
+def test_damaged_contrast_models_are_refused_in_a_sentence(from_one_scan, tmp_path):
     from_one_scan.save(tmp_path)
     path = tmp_path / CONTRAST_MODELS
     arrays = load_file(path)
