@@ -4,15 +4,15 @@ import gzip
 import json
 import shutil
 from pathlib import Path
-from typing import get_args
 
 import nibabel as nib
 import numpy as np
 import pytest
+import typer
 
 from helpers.commands import sentences
-from mrharmony.cli.app import MethodName, TrainedMethod, app, in_options
-from mrharmony.methods.registry import METHOD_NAMES, METHODS
+from mrharmony.cli.app import app, in_options, one_of
+from mrharmony.methods.registry import METHOD_NAMES
 
 COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands]
 
@@ -40,10 +40,12 @@ def test_every_command_has_a_help_of_several_lines(run, command: str):
     assert len(output.splitlines()) > 10
 
 
-def test_the_methods_that_can_be_named_are_those_of_the_registry():
-    assert get_args(MethodName) == METHOD_NAMES
-    assert get_args(TrainedMethod) == tuple(method.name for method in METHODS if method.needs.training)
-    assert set(METHOD_NAMES) - set(get_args(TrainedMethod)) == {"img2img"}
+def test_a_method_is_named_as_in_the_registry_or_by_an_old_name():
+    parse = one_of(METHOD_NAMES)
+    assert [parse(name) for name in METHOD_NAMES] == list(METHOD_NAMES)
+    assert parse("synthesis") == "diffusion"
+    with pytest.raises(typer.BadParameter, match="'nowhere' is not one of none, "):
+        parse("nowhere")
 
 
 @pytest.mark.parametrize(

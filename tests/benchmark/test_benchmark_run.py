@@ -10,7 +10,6 @@ from mrharmony.benchmark.run import BenchmarkRequest, run_benchmark
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.simulate.cohort import write_recipe_cohort
 from mrharmony.simulate.recipe import Recipe
-from mrharmony.weights import shipped_model
 
 RECIPE = Recipe(
     name="tiny",
@@ -30,9 +29,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def request_on(study: Path, output: Path, methods: tuple[str, ...] = ("histogram",)) -> BenchmarkRequest:
-    return BenchmarkRequest(
-        study, output, shipped_model(), "mrharmony benchmark", "session", "mprage3t", (), methods
-    )
+    return BenchmarkRequest(study, output, "mrharmony benchmark", "session", "mprage3t", (), methods)
 
 
 @pytest.fixture(scope="module")

@@ -6,26 +6,18 @@ import numpy as np
 import pytest
 
 from helpers.template_heads import template_anatomy
-from mrharmony.benchmark.contenders import (
-    DIFFUSION,
-    OURS,
-    Contender,
-    as_prepared,
-    fit_contender,
-    networks_needed,
-    open_contender,
-    training_minutes,
-)
+from mrharmony.benchmark.contenders import OURS, as_prepared, fit_contender, networks_needed, training_minutes
 from mrharmony.core.domain import Domain
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.methods.cyclegan import CYCLEGAN
+from mrharmony.methods.protocol import Harmonizer
+from mrharmony.methods.registry import load_method
 from mrharmony.networks.cyclegan.networks import CycleGanSettings
 from mrharmony.preparation.canonical import CanonicalBrain
 from mrharmony.simulate.scanner import load_scanners
 from mrharmony.simulate.scanning import scan_head
 from mrharmony.space.grid import Grid
 from mrharmony.space.intensity import intensity_scale
-from mrharmony.weights import shipped_model
 
 SESSIONS = {"mprage3t": "mprage-3t", "spgr15t": "spgr-1.5t", "elsewhere": "tfe-1.5t"}
 KNOWN = ("mprage3t", "spgr15t")
@@ -33,7 +25,7 @@ KNOWN = ("mprage3t", "spgr15t")
 
 @pytest.fixture(scope="module")
 def brains() -> dict[str, CanonicalBrain]:
-    """One head on three scanners, of which the shipped model knows two; a few slices, for quick looks."""
+    """One head on three scanners, of which ours is fitted on two; a few slices, for quick looks."""
     head = template_anatomy(Grid.working(2.0))
     made = {}
     for session, scanner in SESSIONS.items():
@@ -46,25 +38,23 @@ def brains() -> dict[str, CanonicalBrain]:
 
 
 @pytest.fixture(scope="module")
-def ours(brains: dict[str, CanonicalBrain], tmp_path_factory: pytest.TempPathFactory) -> Contender:
+def ours(brains: dict[str, CanonicalBrain], tmp_path_factory: pytest.TempPathFactory) -> Harmonizer:
     folder = tmp_path_factory.mktemp("ours")
-    fit_contender(
-        DIFFUSION, {name: [brain] for name, brain in brains.items()}, folder, shipped_model(), "mprage3t"
-    )
-    return open_contender(DIFFUSION, folder, shipped_model(), list(SESSIONS), 0)
+    fit_contender(OURS, {name: [brains[name]] for name in KNOWN}, folder, "mprage3t")
+    return load_method(OURS, folder)
 
 
 def domain(name: str) -> Domain:
     return Domain(name, name)
 
 
-def test_ours_leaves_a_scan_of_the_target_as_it_is(ours: Contender, brains: dict[str, CanonicalBrain]):
+def test_ours_leaves_a_scan_of_the_target_as_it_is(ours: Harmonizer, brains: dict[str, CanonicalBrain]):
     scan = as_prepared(brains["mprage3t"])
     same = ours.intensities(scan, domain("mprage3t"), domain("mprage3t"))
     assert np.array_equal(same[scan.brain_mask], scan.intensities()[scan.brain_mask])
 
 
-def test_ours_comes_closer_to_the_truth(ours: Contender, brains: dict[str, CanonicalBrain]):
+def test_ours_comes_closer_to_the_truth(ours: Harmonizer, brains: dict[str, CanonicalBrain]):
     scan, truth = as_prepared(brains["spgr15t"]), brains["mprage3t"].volume.voxels
     inside = scan.brain_mask & brains["mprage3t"].mask
     for source in (domain("spgr15t"), domain("elsewhere"), None):
@@ -75,9 +65,9 @@ def test_ours_comes_closer_to_the_truth(ours: Contender, brains: dict[str, Canon
 
 
 def test_ours_refuses_a_target_that_the_model_does_not_know(
-    ours: Contender, brains: dict[str, CanonicalBrain]
+    ours: Harmonizer, brains: dict[str, CanonicalBrain]
 ):
-    with pytest.raises(MrharmonyError, match="elsewhere: the model does not know"):
+    with pytest.raises(MrharmonyError, match="Unknown target domain elsewhere"):
         ours.intensities(as_prepared(brains["spgr15t"]), None, domain("elsewhere"))
 
 
@@ -92,8 +82,8 @@ def test_a_canonical_brain_is_prepared_already(brains: dict[str, CanonicalBrain]
 
 def test_a_simple_method_is_reused_as_it_was_fitted(brains: dict[str, CanonicalBrain], tmp_path: Path):
     training = {name: [brains[name]] for name in KNOWN}
-    fit_contender("histogram", training, tmp_path, shipped_model(), "mprage3t")
-    reopened = open_contender("histogram", tmp_path, shipped_model(), KNOWN, 0)
+    fit_contender("histogram", training, tmp_path, "mprage3t")
+    reopened = load_method("histogram", tmp_path)
     scan = as_prepared(brains["elsewhere"])
     made = reopened.intensities(scan, None, domain("mprage3t"))[scan.brain_mask]
     wanted = brains["mprage3t"].volume.voxels[brains["mprage3t"].mask]
@@ -103,8 +93,8 @@ def test_a_simple_method_is_reused_as_it_was_fitted(brains: dict[str, CanonicalB
 def test_a_model_for_each_pair_serves_the_target_only(brains: dict[str, CanonicalBrain], tmp_path: Path):
     training = {name: [brain] for name, brain in brains.items()}
     tiny = CycleGanSettings(channels=4, blocks=0, discriminator_channels=4, steps=2)
-    fit_contender(CYCLEGAN, training, tmp_path, shipped_model(), "mprage3t", tiny)
-    opened = open_contender(CYCLEGAN, tmp_path, shipped_model(), list(SESSIONS), 0)
+    fit_contender(CYCLEGAN, training, tmp_path, "mprage3t", tiny)
+    opened = load_method(CYCLEGAN, tmp_path)
     scan = as_prepared(brains["spgr15t"])
     for source, target in (("spgr15t", "mprage3t"), ("mprage3t", "elsewhere"), ("elsewhere", "elsewhere")):
         assert np.isfinite(opened.intensities(scan, domain(source), domain(target))).all()
@@ -120,5 +110,5 @@ def test_a_model_for_each_pair_serves_the_target_only(brains: dict[str, Canonica
 
 def test_models_are_counted_for_one_target_and_for_all_directions():
     assert networks_needed(CYCLEGAN, 6) == (5, 15)
-    assert networks_needed(OURS, 6) == networks_needed(DIFFUSION, 6) == (1, 1)
+    assert networks_needed(OURS, 6) == (1, 1)
     assert networks_needed("nyul", 6) is None
