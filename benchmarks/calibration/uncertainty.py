@@ -25,7 +25,7 @@ from benchmarks._shared.records import kept
 from benchmarks._shared.reports import Report, save
 from mrharmony.core.progress import track
 from mrharmony.core.volume import BoolArray, FloatArray
-from mrharmony.domains.contrast import sampled_after, scan_contrasts
+from mrharmony.domains.contrast import sampled_scan_contrasts, scan_contrasts
 from mrharmony.methods.diffusion import DiffusionHarmonizer
 from mrharmony.networks.diffusion.network import reference_names
 from mrharmony.preparation.canonical import canonical_brain
@@ -65,7 +65,7 @@ def case(heads: People, number: int, method: DiffusionHarmonizer) -> Row:
     for scanner in scanners:
         target = str(rng.choice([name for name in names if name != scanner.name]))
         scan, truth = (seen(head, one, (SEED, number)) for one in (scanner, known[target]))
-        expected, samples = scan_contrasts(scan), sampled_after(scan, None, range(SAMPLES))
+        expected, samples = scan_contrasts(scan), sampled_scan_contrasts(scan, range(SAMPLES))
         mask = canonical_brain(scan).mask
         true = np.stack([true_contrast(head, known[name], scan) for name in reference_names()])
         drawn = np.stack([sample.references for sample in samples])

@@ -197,32 +197,31 @@ def own_contrast(scan: PreparedScan) -> FloatArray:
     return fit_contrast_model(contrasts).contrast(contrasts)
 
 
-def contrasts_after(scan: PreparedScan, transform: BilateralGrid) -> ScanContrasts:
-    """Return a prepared scan with the contrasts that the network expects once it is transformed.
-
-    Its intensities stay what they are.
-    """
-    mask = canonical_brain(scan).mask
-    references = reference_contrasts(shipped_network(), _voxels_after(scan, transform), mask)
-    return scan_contrasts(scan)._replace(references=references)
-
-
-def sampled_after(
-    scan: PreparedScan, transform: BilateralGrid | None, seeds: Sequence[int]
+def contrasts_after(
+    scan: PreparedScan, transform: BilateralGrid, seeds: Sequence[int] | None = None
 ) -> list[ScanContrasts]:
-    """As `contrasts_after`, with the contrasts of heads that the scan allows, one a seed; None leaves it."""
-    if not seeds:
-        return []
-    mask = canonical_brain(scan).mask
-    samples = sampled_contrasts(shipped_network(), _voxels_after(scan, transform), mask, seeds)
+    """Return a prepared scan with what the network reads from it after a transform; intensities stay.
+
+    Without seeds these are the expected contrasts, else those of heads that it then allows, one a seed.
+    """
+    voxels, mask = _voxels_after(scan, transform), canonical_brain(scan).mask
+    if seeds is None:
+        read = [reference_contrasts(shipped_network(), voxels, mask)]
+    else:
+        read = list(sampled_contrasts(shipped_network(), voxels, mask, seeds))
+    return [scan_contrasts(scan)._replace(references=references) for references in read]
+
+
+def sampled_scan_contrasts(scan: PreparedScan, seeds: Sequence[int]) -> list[ScanContrasts]:
+    """Return a prepared scan with the contrasts of heads that it allows, one a seed."""
+    brain = canonical_brain(scan)
+    samples = sampled_contrasts(shipped_network(), brain.volume.voxels, brain.mask, seeds)
     return [scan_contrasts(scan)._replace(references=references) for references in samples]
 
 
-def _voxels_after(scan: PreparedScan, transform: BilateralGrid | None) -> FloatArray:
+def _voxels_after(scan: PreparedScan, transform: BilateralGrid) -> FloatArray:
     """Return a scan's brain on the network's grid after a transform, canonical units, shape (i, j, k)."""
     brain = canonical_brain(scan)
-    if transform is None:
-        return brain.volume.voxels
     voxels = np.zeros(brain.mask.shape, np.float32)
     positions, intensities, _ = scan_contrasts(scan)
     voxels[brain.mask] = np.maximum(transform.apply(positions, intensities), _DARKEST)

@@ -124,10 +124,15 @@ def protocol_model(
     return ContrastModel(mixture, BilateralGrid(lattice.field_of_view, lattice.knots, offsets))
 
 
+@cache
+def _known_statistics() -> dict[str, DomainStatistics]:
+    """Return the shipped statistics; read once."""
+    return load_statistics(shipped_model() / STATISTICS)
+
+
 def protocol_statistics(acquisition: Acquisition) -> DomainStatistics:
     """Return the statistics to expect of a protocol's scans, from those of the shipped scanners."""
-    statistics = load_statistics(shipped_model() / STATISTICS)
-    shares = neighbours(acquisition, known_protocols())
+    statistics, shares = _known_statistics(), neighbours(acquisition, known_protocols())
     quantiles, regional = (
         np.sum([share * getattr(statistics[name], part) for name, share in shares.items()], axis=0)
         for part in ("quantiles", "regional")

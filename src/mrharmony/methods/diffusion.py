@@ -23,7 +23,7 @@ from mrharmony.domains.contrast import (
     fit_contrast_models,
     load_contrast_models,
     own_contrast,
-    sampled_after,
+    sampled_scan_contrasts,
     save_contrast_models,
     scan_contrasts,
 )
@@ -101,30 +101,29 @@ class DiffusionHarmonizer:
         learned, and a contrast model corrects what it errs on its own domain's scans. So the second fit is
         mostly to the target's contrast as read from the first result, which looks like the target's scans.
         """
-        return self._fitted(scan, source, target, ())[0]
+        return self._fitted(scan, source, target)[0]
 
     def transforms(
         self, scan: PreparedScan, source: Domain | None, target: Domain, seeds: Sequence[int]
     ) -> list[BilateralGrid]:
         """Return the transforms that follow from sampled contrasts in place of the expected, one a seed."""
-        return self._fitted(scan, source, target, seeds)[1:]
+        return self._fitted(scan, source, target, seeds)
 
     def _fitted(
-        self, scan: PreparedScan, source: Domain | None, target: Domain, seeds: Sequence[int]
+        self, scan: PreparedScan, source: Domain | None, target: Domain, seeds: Sequence[int] | None = None
     ) -> list[BilateralGrid]:
-        """Return the transform that follows from the expected contrasts, and one for each seed."""
+        """Return the transform that follows from the expected contrasts, or with seeds one for each."""
         model = self._model(target)
         if source is not None and source.name == target.name:
-            return [self.lock.lattice()] * (1 + len(seeds))
+            return [self.lock.lattice()] * (1 if seeds is None else len(seeds))
         contrasts, origin = scan_contrasts(scan), self._origin(scan, source)
         if origin is None:
-            found = [contrasts, *sampled_after(scan, None, seeds)]
+            read = [contrasts] if seeds is None else sampled_scan_contrasts(scan, seeds)
             start = contrasts.positions, contrasts.intensities
-            return [fit_lock(*start, model.contrast(read), self.lock) for read in found]
+            return [fit_lock(*start, model.contrast(one), self.lock) for one in read]
         first = model.contrast(contrasts)
-        rough = self._blended(scan, origin, first)
-        found = [contrasts_after(scan, rough), *sampled_after(scan, rough, seeds)]
-        second = (SECOND_SHARE * model.contrast(read) + (1 - SECOND_SHARE) * first for read in found)
+        read = contrasts_after(scan, self._blended(scan, origin, first), seeds)
+        second = (SECOND_SHARE * model.contrast(one) + (1 - SECOND_SHARE) * first for one in read)
         return [self._blended(scan, origin, expected) for expected in second]
 
     def _blended(self, scan: PreparedScan, origin: ContrastModel, expected: FloatArray) -> BilateralGrid:

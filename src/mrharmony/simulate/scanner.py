@@ -28,6 +28,10 @@ class Gain(BaseModel, frozen=True, extra="forbid"):
     mean: PositiveFloat
     log_sd: NonNegativeFloat = 0.1
 
+    def restless(self, factor: float) -> Gain:
+        """Return the same gain with `factor` times the spread between scans."""
+        return Gain(mean=self.mean, log_sd=factor * self.log_sd)
+
 
 class Jitter(BaseModel, frozen=True, extra="forbid"):
     """What differs from scan to scan on one scanner."""
@@ -97,8 +101,7 @@ class Scanner(BaseModel, frozen=True, extra="forbid"):
             flip_angle=factor * self.jitter.flip_angle,
             timing=factor * self.jitter.timing + timing,
         )
-        gain = Gain(mean=self.gain.mean, log_sd=factor * self.gain.log_sd)
-        return self.model_copy(update={"jitter": jitter, "gain": gain})
+        return self.model_copy(update={"jitter": jitter, "gain": self.gain.restless(factor)})
 
 
 @lru_cache(maxsize=1)

@@ -74,17 +74,6 @@ class NoiseSchedule:
             latents = self.step(predict(latents, time), latents, time, following)
         return latents
 
-    def step_back(
-        self, predicted: torch.Tensor, reached: torch.Tensor, time: int, following: int | None
-    ) -> torch.Tensor:
-        """Return the latents that `step` takes to `reached`, if the network predicts `predicted` for them.
-
-        A step is linear: a · latents + b · predicted. From pure noise to the end a is 0, and there is no way
-        back.
-        """
-        kept = float(self.step(torch.zeros(()), torch.ones(()), time, following))
-        return (reached - self.step(predicted, torch.zeros_like(predicted), time, following)) / kept
-
     def snr_weights(self, times: torch.Tensor, gamma: float | None) -> torch.Tensor:
         """Return the weight of each picture's squared error, shape (batch,), float32.
 

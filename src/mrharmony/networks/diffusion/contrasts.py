@@ -69,10 +69,9 @@ def sampled_contrasts(
     )
     contrasts = np.zeros((len(seeds), network.references, *mask.shape), np.float32)
     for part, slices, coordinates in _parts(brain, mask, mask):
-        inside = (slices[:, 1:2] != 0).float()
         expected = network(slices, coordinates)
         for number, noise in enumerate(noises):
-            latents = _denoised(network, slices, coordinates, noise * inside, expected * inside, steps)
+            latents = _denoised(network, slices, coordinates, noise, expected, steps)
             contrasts[number][:, :, part] = network.space.decode(latents).permute(1, 2, 0, 3).numpy()
     return np.ascontiguousarray(contrasts[:, :, mask])
 
@@ -90,12 +89,12 @@ def _denoised(
     With u of the network, z₀ = α z + σ u and ε = σ z - α u; then z = α' z₀ + σ' ε at the next noise level. At
     pure noise u is the expected latents, so the first step is taken already.
     """
-    levels = [math.cos(math.pi / 2 * (1 - step / steps)) for step in range(1, steps + 1)]
-    clean, left = expected, noise
-    for alpha in levels[:-1]:
+    inside = (slices[:, 1:2] != 0).float()
+    clean, left = expected * inside, noise * inside
+    for step in range(1, steps):
+        alpha = math.cos(math.pi / 2 * (1 - step / steps))
         sigma = math.sqrt(1 - alpha**2)
         latents = alpha * clean + sigma * left
-        inside = (slices[:, 1:2] != 0).float()
         velocity = network(slices, coordinates, latents, torch.full((len(slices),), alpha)) * inside
         clean, left = alpha * latents + sigma * velocity, sigma * latents - alpha * velocity
     return clean

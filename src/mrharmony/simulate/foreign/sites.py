@@ -118,8 +118,7 @@ class Site(BaseModel, frozen=True, extra="forbid"):
         variation = ScanVariation(
             loops=factor * old.loops, shift_mm=factor * old.shift_mm, contrast=factor * old.contrast + timing
         )
-        gain = Gain(mean=self.gain.mean, log_sd=factor * self.gain.log_sd)
-        return self.model_copy(update={"variation": variation, "gain": gain})
+        return self.model_copy(update={"variation": variation, "gain": self.gain.restless(factor)})
 
     def brightness(self) -> FloatArray:
         """Return level, people and texture of each of `STRUCTURES`, shape (3, structures)."""
