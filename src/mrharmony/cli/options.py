@@ -60,7 +60,11 @@ Workers = Annotated[
     int | None, typer.Option(min=1, help="Processes that prepare scans; one a core if not given.")
 ]
 Series = Annotated[
-    int | None, typer.Option(help="Number of the T1w series in a DICOM folder, where it is not clear.")
+    str | None,
+    typer.Option(
+        help="Number of the T1w series in a DICOM folder, where it is not clear; as listed (`4/TE3.5`) where "
+        "several images have that number."
+    ),
 ]
 Prepared = Annotated[
     Path | None,

@@ -48,13 +48,13 @@ def open_source(
     out_dir: Path,
     labels: Sequence[str],
     domain_column: str | None = None,
-    series: int | None = None,
+    series: str | int | None = None,
 ) -> BidsIndex:
     """Return the data set to prepare: a BIDS folder as it is, a DICOM folder converted to one.
 
     A DICOM folder is one examination of the participant that `labels` begin with, 01 if there is none; it
-    goes to `sourcedata/sub-LABEL/anat` in `out_dir`; `series` is the number of its T1w series where that is
-    not clear. `domain_column` is of a BIDS folder: where it is None, `site` if the table has that column,
+    goes to `sourcedata/sub-LABEL/anat` in `out_dir`; `series` is the number or label of its T1w series where
+    that is not clear. `domain_column` is of a BIDS folder: where it is None, `site` if the table has that column,
     else the session. Raises `MrharmonyError` if the data set cannot be opened or converted, or the label
     is not a BIDS label.
     """
@@ -86,11 +86,11 @@ def plan_conversions(paths: Sequence[Path], output: Path) -> tuple[list[Path], d
 
 
 def convert_planned(
-    conversions: Mapping[Path, Path], series: int | None = None
+    conversions: Mapping[Path, Path], series: str | int | None = None
 ) -> dict[Path, MrharmonyError]:
     """Convert DICOM folders, by the scan file to make; returns why those failed that could not be converted.
 
-    `series` is the number of the T1w series where it is not clear; without DICOM folders it is refused.
+    `series` is the number or label of the T1w series where it is not clear; without DICOM folders it is refused.
     """
     if series is not None and not conversions:
         raise MrharmonyError("A series is chosen, but no DICOM folder is given. Leave the series out.")

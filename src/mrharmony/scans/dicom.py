@@ -6,10 +6,11 @@ Which series is the T1w scan is decided by its name, or else by how it was acqui
 from __future__ import annotations
 
 import json
+import math
 import re
 import subprocess
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,15 +18,24 @@ from typing import Any
 import nibabel as nib
 
 from mrharmony.core.extras import require_extra
-from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.findings import Finding, MrharmonyError, has_error, info, warning
+from mrharmony.scans.acquisition import (
+    NAMED_T1,
+    REMARKS,
+    agent_findings,
+    contrast_agent,
+    named_with_agent,
+    number_of,
+    remark_records,
+)
+from mrharmony.scans.dicom_files import DamagedFile, DicomImage, image_findings, read_folder
 from mrharmony.scans.names import scan_suffix
 from mrharmony.scans.reading import read_scan
 from mrharmony.scans.writing import write_scan
 
-_NAMED_T1 = re.compile(r"t1(?!rho|.?map)|mp.?rage|mp2rage|spgr|bravo|tfl|3d.?tfe|fspgr", re.IGNORECASE)
 _NAMED_OTHER = re.compile(
     r"t2|flair|dark.?fluid|dwi|dti|diff|adc\b|trace|bold|fmri|ep2d|\bepi\b|\bswi\b|\basl\b|perf|tof\b|angio|mra\b|"
-    r"field.?map|loc(ali[sz]er)?\b|scout|survey|inv-?[12]\b|mip\b|\bpost\b|contrast|\bgad|\bgd\b|\+c\b",
+    r"field.?map|loc(ali[sz]er)?\b|scout|survey|inv-?[12]\b|mip\b",
     re.IGNORECASE,
 )
 _NAMES = ("SeriesDescription", "ProtocolName", "SequenceName", "PulseSequenceName")
@@ -37,6 +47,10 @@ _LONGEST_SPOILED_TR = 0.060  # s
 _SMALLEST_FLIP = 8.0  # degrees; below it a spoiled gradient echo without inversion is proton-density-weighted
 _MAGIC, _MAGIC_AT = b"DICM", 128
 _DICOM_SUFFIXES = (".dcm", ".ima")
+_TIME_LIMIT = 600  # s, for dcm2niix and one series
+_TOLD = re.compile(
+    r"missing|expected|varies|repeated|not large enough", re.IGNORECASE
+)  # dcm2niix, of geometry
 _INSPECTED = 50  # files opened to find out whether a folder holds DICOM
 # What is kept of dcm2niix's sidecar: how the scan was acquired, but no free text, names, numbers or times.
 KEPT_KEYS = (
@@ -55,21 +69,23 @@ class DicomSeries:
     """One image that a folder of DICOM files holds."""
 
     path: Path  # the converted image, in a temporary folder
+    image: DicomImage  # its files
     sidecar: dict[str, Any]  # of dcm2niix: no names and times of the patient, but free text
     shape: tuple[int, ...]  # three or more axes
     zooms: tuple[float, ...]  # mm
+    findings: tuple[Finding, ...]  # on its conversion
+    label: str = ""  # number of the series, and what tells it apart from others of that number
 
     @property
-    def number(self) -> int | None:
+    def number(self) -> str:
         """The scanner's number of the series."""
-        number = self.sidecar.get("SeriesNumber")
-        return None if number is None else int(number)
+        return "none" if self.image.number is None else str(self.image.number)
 
     def line(self) -> str:
-        """Return number, name and size of the series, for a person to choose by."""
+        """Return label, name and size of the series, for a person to choose by."""
         name = self.sidecar.get("SeriesDescription") or self.sidecar.get("ProtocolName") or "no name"
         size = "×".join(map(str, self.shape))
-        return f"{self.number}: {name} ({size}, {'×'.join(f'{zoom:.2g}' for zoom in self.zooms[:3])} mm)"
+        return f"{self.label}: {name} ({size}, {'×'.join(f'{zoom:.2g}' for zoom in self.zooms[:3])} mm)"
 
 
 def is_dicom_folder(path: Path) -> bool:
@@ -81,31 +97,41 @@ def is_dicom_folder(path: Path) -> bool:
     return not any(scan_suffix(file) for file in some) and any(_is_dicom(file) for file in some)
 
 
-def convert_dicom(folder: Path, output: Path, series: int | None = None) -> Path:
+def convert_dicom(folder: Path, output: Path, series: str | int | None = None) -> Path:
     """Convert the T1w series of a DICOM folder with dcm2niix (Li et al. 2016, J Neurosci Methods 264:47).
+
+    What is noticed of the files is kept in the sidecar and becomes findings of the scan when it is read.
 
     Parameters
     ----------
     folder
-        Folder with the files of one examination, in any order and depth up to 5.
+        Folder with the files of one examination, in any order and depth.
     output
         The scan to write and return, `.nii.gz`, with a sidecar beside it that holds `KEPT_KEYS` only.
     series
-        Number of the series; if None, the one that is likely a T1w scan.
+        Number of the series, or its label where several images have that number (`4/TE3.5`); if None, the
+        one that is likely a T1w scan.
 
     Raises
     ------
     MrharmonyError
-        dcm2niix fails; no series, or more than one, may be the scan; or `output` exists and differs.
+        dcm2niix fails; no series, or more than one, may be the scan; slices of it are missing; or `output`
+        exists and differs.
     """
+    require_extra("dicom", "dcm2niix", "pydicom")
+    images, damaged = read_folder(folder)
     with TemporaryDirectory(prefix="mrharmony-") as temporary:
-        chosen = choose_series(folder, _convert_all(folder, Path(temporary)), series)
+        found, failed = _convert_all(folder, images, damaged, Path(temporary))
+        chosen = choose_series(folder, found, None if series is None else str(series))
+        findings = (*image_findings(chosen.image, images, damaged), *_conversion_findings(chosen, failed))
+        _refuse(folder, chosen, findings)
         try:
             scan = read_scan(chosen.path)
         except MrharmonyError as error:
             reason = str(error).removeprefix(f"{chosen.path}: ")
-            raise MrharmonyError(f"{folder}: series {chosen.number}: {reason}") from error
+            raise MrharmonyError(f"{folder}: series {chosen.label}: {reason}") from error
         sidecar = {key: chosen.sidecar[key] for key in KEPT_KEYS if key in chosen.sidecar}
+        sidecar |= {REMARKS: remark_records(findings)} if findings else {}
         if not output.exists():
             write_scan(output, scan.volume.voxels, scan, sidecar)
             return output
@@ -116,44 +142,142 @@ def convert_dicom(folder: Path, output: Path, series: int | None = None) -> Path
     return output
 
 
-def choose_series(folder: Path, found: Sequence[DicomSeries], number: int | None) -> DicomSeries:
-    """Return the series of a number, or the only one likely to be T1w; else raise `MrharmonyError`."""
-    if number is None:
+def choose_series(folder: Path, found: Sequence[DicomSeries], label: str | None) -> DicomSeries:
+    """Return the series of a label or number, or the only one likely to be T1w; else raise `MrharmonyError`."""
+    if label is None:
         candidates = [found[i] for i in likely_t1w([(s.sidecar, s.shape, s.zooms) for s in found])]
-        remedy = "Choose one with series=N"
+        kind = "may be the T1w scan"
     else:
-        candidates = [series for series in found if series.number == number]
-        remedy = "Name a series of one volume"
+        candidates = [series for series in found if label == series.label]
+        candidates = candidates or [series for series in found if label == series.number]
+        kind = f"of number {label}" if label.isdigit() else f"named {label}"
     if len(candidates) == 1:
         return candidates[0]
-    count = "no series" if not candidates else f"{len(candidates)} series"
-    kind = "may be the T1w scan" if number is None else f"of number {number}"
+    count = (
+        "no series"
+        if not candidates
+        else f"{len(candidates)} images"
+        if label
+        else f"{len(candidates)} series"
+    )
     listed = "; ".join(series.line() for series in (candidates or found))
-    raise MrharmonyError(f"{folder}: {count} {kind}. {remedy}: {listed or 'there are no images'}.")
+    raise MrharmonyError(
+        f"{folder}: {count} {kind}. Choose one with series=..., by what stands before the colon: "
+        f"{listed or 'there are no images'}."
+    )
 
 
-def _convert_all(folder: Path, output: Path) -> list[DicomSeries]:
-    require_extra("dicom", "dcm2niix")
-    import dcm2niix  # noqa: PLC0415 - comes with an extra
+def _refuse(folder: Path, chosen: DicomSeries, findings: tuple[Finding, ...]) -> None:
+    """Raise `MrharmonyError` with the errors among the findings on the chosen series."""
+    if has_error(findings):
+        errors = [finding for finding in findings if finding.level == "error"]
+        reasons = " ".join(finding.message for finding in errors)
+        raise MrharmonyError(f"{folder}: series {chosen.label}: {reasons} {errors[0].fix}")
 
-    options = ["-b", "y", "-ba", "y", "-z", "n", "-d", "5", "-f", "series-%s", "-o", str(output)]
-    done = subprocess.run([dcm2niix.bin, *options, str(folder)], capture_output=True, text=True, check=False)
-    found = [_series(note) for note in sorted(output.glob("*.json")) if note.with_suffix(".nii").is_file()]
+
+def _convert_all(
+    folder: Path, images: Sequence[DicomImage], damaged: Sequence[DamagedFile], output: Path
+) -> tuple[list[DicomSeries], list[str]]:
+    """Convert each image alone; return what became of them, and the reasons of those that failed."""
+    found: list[DicomSeries] = []
+    failed: list[str] = []
+    for number, image in enumerate(images):
+        try:
+            found += _convert(image, output / str(number))
+        except MrharmonyError as failure:
+            failed.append(f"series {image.number}: {failure}")
     if not found:
-        lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
+        count = f"{len(damaged)} files are empty, damaged or no images" if damaged else "there are no images"
         raise MrharmonyError(
-            f"{folder}: dcm2niix converted nothing ({lines[-1] if lines else 'no message'}). "
+            f"{folder}: dcm2niix converted nothing ({failed[0] if failed else count}). "
             "Export the DICOM files again, or convert them yourself and give the .nii.gz."
         )
+    return _labelled(found), failed
+
+
+def _convert(image: DicomImage, folder: Path) -> Iterator[DicomSeries]:
+    """Convert the files of one image, which go by numbers: dcm2niix reads neither their names nor folder's."""
+    import dcm2niix  # noqa: PLC0415 - comes with an extra
+
+    files, output = folder / "files", folder / "converted"
+    files.mkdir(parents=True)
+    output.mkdir()
+    for number, file in enumerate(image.files):
+        (files / f"{number:06d}.dcm").symlink_to(file.path.absolute())
+    options = ["-b", "y", "-ba", "y", "-z", "n", "-g", "i", "-f", "image", "-o", str(output), str(files)]
+    try:
+        done = subprocess.run(
+            [dcm2niix.bin, *options], capture_output=True, errors="replace", check=False, timeout=_TIME_LIMIT
+        )
+    except subprocess.TimeoutExpired as late:
+        raise MrharmonyError(f"dcm2niix was not done after {_TIME_LIMIT} s") from late
+    told = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+    findings = tuple(
+        info("dicom-converter", f"dcm2niix says: {line.removeprefix('Warning: ').rstrip('.')}.")
+        for line in told
+        if _TOLD.search(line) and str(folder) not in line
+    )
+    notes = [note for note in sorted(output.glob("*.json")) if note.with_suffix(".nii").is_file()]
+    if done.returncode or not notes:
+        fault = next((line for line in told if line.startswith(("Error", "Warning"))), "no message")
+        raise MrharmonyError(f"status {done.returncode}, {fault.replace(str(files), '')}")
+    for note in notes:
+        header = nib.load(note.with_suffix(".nii")).header
+        zooms = tuple(float(zoom) for zoom in header.get_zooms())
+        sidecar = _read_note(note) | image.texts
+        yield DicomSeries(note.with_suffix(".nii"), image, sidecar, header.get_data_shape(), zooms, findings)
+
+
+def _read_note(path: Path) -> dict[str, Any]:
+    """Return dcm2niix's sidecar, a key a line; a line that holds text of another character set is left out."""
+    found = {}
+    for line in path.read_bytes().decode("utf-8", "replace").splitlines():
+        named = re.fullmatch(r'\s*"(\w+)": (.+?),?', line)
+        try:
+            value = json.loads(named[2]) if named else None
+        except (ValueError, RecursionError):
+            continue
+        if named and not (isinstance(value, float) and not math.isfinite(value)):
+            found[named[1]] = value
     return found
 
 
-def _series(note: Path) -> DicomSeries:
-    header = nib.load(note.with_suffix(".nii")).header
-    zooms = tuple(float(zoom) for zoom in header.get_zooms())
-    return DicomSeries(
-        note.with_suffix(".nii"), json.loads(note.read_text("utf-8")), header.get_data_shape(), zooms
-    )
+def _labelled(found: Sequence[DicomSeries]) -> list[DicomSeries]:
+    """Give each series its number as label, and where that is shared, what differs, or else a count."""
+    labelled: list[DicomSeries] = []
+    for series in found:
+        same = [other for other in found if other.number == series.number]
+        traits = zip(series.image.traits, *(other.image.traits for other in same), strict=True)
+        telling = [own for own, *all_of in traits if own and len(set(all_of)) > 1]
+        labelled.append(replace(series, label="/".join((series.number, *telling))))
+    labels = [series.label for series in labelled]
+    return [
+        replace(series, label=f"{series.label}/{labels[: k + 1].count(series.label)}")
+        if labels.count(series.label) > 1
+        else series
+        for k, series in enumerate(labelled)
+    ]
+
+
+def _conversion_findings(chosen: DicomSeries, failed: Sequence[str]) -> Iterator[Finding]:
+    """Say what dcm2niix made of the chosen series, what it is, and how many others were not converted."""
+    yield from chosen.findings
+    places = len(chosen.image.places)
+    if places > 2 and places not in chosen.shape[:3]:
+        yield Finding(
+            "error",
+            "dicom-converter",
+            f"dcm2niix made {'×'.join(map(str, chosen.shape))} voxels of {places} slices.",
+            "Convert the series yourself and give the .nii.gz.",
+        )
+    if contrast_agent(chosen.sidecar):
+        yield from agent_findings()
+    if failed:
+        yield warning(
+            "dicom-other-series",
+            f"{len(failed)} other images of the DICOM folder could not be converted.",
+            "Look whether the scan that you mean is among them.",
+        )
 
 
 def _is_dicom(file: Path) -> bool:
@@ -175,7 +299,7 @@ def likely_t1w(series: Sequence[Series]) -> list[int]:
     Their positions in `series` are none or several where it is unclear.
     """
     usable = [number for number, one in enumerate(series) if _is_whole_brain(one) and not _is_other(one[0])]
-    named = [number for number in usable if _NAMED_T1.search(_name(series[number][0]))]
+    named = [number for number in usable if NAMED_T1.search(_name(series[number][0]))]
     likely = named or [number for number in usable if _acquired_as_t1w(series[number][0])]
     original = [number for number in likely if "DERIVED" not in _image_type(series[number][0])]
     return original or likely
@@ -190,7 +314,8 @@ def _is_whole_brain(series: Series) -> bool:
 
 def _is_other(sidecar: dict[str, Any]) -> bool:
     return bool(
-        sidecar.get("ContrastBolusIngredient")
+        contrast_agent(sidecar)
+        or named_with_agent(sidecar, *_NAMES)
         or _NAMED_OTHER.search(_name(sidecar))
         or _DERIVED_TYPES & _image_type(sidecar)
     )
@@ -200,12 +325,12 @@ def _acquired_as_t1w(sidecar: dict[str, Any]) -> bool:
     sequence = sidecar.get("ScanningSequence", "")
     if "GR" not in sequence or sidecar.get("MRAcquisitionType") != "3D":
         return False
-    if float(sidecar.get("EchoTime", 1)) > _LONGEST_ECHO:
+    if (number_of(sidecar, "EchoTime") or 1) > _LONGEST_ECHO:
         return False
     if "IR" in sequence or "InversionTime" in sidecar:
         return True
-    short = float(sidecar.get("RepetitionTime", 1)) <= _LONGEST_SPOILED_TR
-    return short and float(sidecar.get("FlipAngle", 0)) >= _SMALLEST_FLIP
+    short = (number_of(sidecar, "RepetitionTime") or 1) <= _LONGEST_SPOILED_TR
+    return short and (number_of(sidecar, "FlipAngle") or 0) >= _SMALLEST_FLIP
 
 
 def _name(sidecar: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeAlias
@@ -24,6 +24,7 @@ from mrharmony.core.findings import (
 )
 from mrharmony.core.hashing import file_sha256
 from mrharmony.core.volume import BoolArray, Volume
+from mrharmony.scans.acquisition import acquisition_findings
 from mrharmony.scans.geometry import GEOMETRY_CHECKS, assumed_ras, check_orientation
 from mrharmony.scans.headers import parse_header
 from mrharmony.scans.names import COMPRESSED_SUFFIXES, scan_suffix
@@ -83,7 +84,8 @@ def read_scan(source: ScanSource, *, assume_ras: bool = False) -> Scan:
     ScanRefused
         The scan is broken or is not one T1w volume; all findings are with it.
     """
-    return _accepted(source, assume_ras, VOXEL_CHECKS)
+    scan = _accepted(source, assume_ras, VOXEL_CHECKS)
+    return replace(scan, findings=(*scan.findings, *acquisition_findings(scan.path)))
 
 
 def read_mask(source: ScanSource, like: Scan) -> BoolArray:
@@ -116,7 +118,8 @@ def check_scan(source: ScanSource, *, assume_ras: bool = False) -> tuple[Finding
 
     Takes any path, or an image in memory; `assume_ras` as in `read_scan`.
     """
-    return _inspect(*_named(source), assume_ras, VOXEL_CHECKS)[1]
+    path, content = _named(source)
+    return (*_inspect(path, content, assume_ras, VOXEL_CHECKS)[1], *acquisition_findings(path))
 
 
 def _accepted(source: ScanSource, assume_ras: bool, voxel_checks: VoxelChecks) -> Scan:
