@@ -1,4 +1,5 @@
 import json
+import os
 import re
 from pathlib import Path
 
@@ -75,7 +76,8 @@ def test_several_t1w_series_are_listed_and_one_is_chosen_by_its_number(volume: V
     write_series(tmp_path / "exam", volume, 4)
     write_series(tmp_path / "exam", volume, 7, SeriesDescription="t1_mprage_repeat")
     with pytest.raises(
-        MrharmonyError, match=r"2 series.*Choose one with series=N.*4: t1_mprage_sag_p2.*7: t1_mprage_repeat"
+        MrharmonyError,
+        match=r"2 series.*Choose one with series=\.\.\..*4: t1_mprage_sag_p2.*7: t1_mprage_repeat",
     ):
         convert_dicom(tmp_path / "exam", tmp_path / "scan.nii.gz")
     convert_dicom(tmp_path / "exam", tmp_path / "scan.nii.gz", series=7)
@@ -100,6 +102,72 @@ def test_folders_with_scans_and_empty_folders_are_not_dicom(examination: Path, t
     assert not is_dicom_folder(tmp_path)
 
 
+def _without(folder: Path, volume: Volume, *slices: int, empty: bool = False) -> Path:
+    write_series(folder, volume, 4)
+    for k in slices:
+        file = folder / f"004_{k:04d}.dcm"
+        file.write_bytes(b"") if empty else file.unlink()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("slices", "empty", "message"),
+    [
+        ((10, 11, 20), False, "3 slices are missing: 2 after instance 10, 1 after instance 20"),
+        (range(1, 30, 2), False, "Only one slice of 2 is here"),
+        ((10,), True, "1 file is empty or damaged: 004_0010.dcm. 1 slice is missing"),
+        ((29,), True, "1 file is empty or damaged: 004_0029.dcm"),
+    ],
+)
+def test_missing_slices_are_refused(volume: Volume, tmp_path: Path, slices, empty: bool, message: str):
+    folder = _without(tmp_path / "exam", volume, *slices, empty=empty)
+    with pytest.raises(MrharmonyError, match=message):
+        convert_dicom(folder, tmp_path / "scan.nii.gz", series=4)
+    assert not (tmp_path / "scan.nii.gz").exists()
+
+
+def test_a_file_cut_short_is_refused(volume: Volume, tmp_path: Path):
+    folder = _without(tmp_path / "exam", volume)
+    cut = folder / "004_0010.dcm"
+    cut.write_bytes(cut.read_bytes()[:-1])
+    with pytest.raises(MrharmonyError, match="empty or damaged: 004_0010"):
+        convert_dicom(folder, tmp_path / "scan.nii.gz")
+
+
+def test_hints_of_lost_ends_and_contrast_agent_are_findings_of_the_scan(volume: Volume, tmp_path: Path):
+    folder = tmp_path / "-x"
+    write_series(folder, volume, 4, ContrastBolusAgent="GADOVIST", ImagesInAcquisition=30)
+    for k in (0, 1, 29):
+        (folder / f"004_{k:04d}.dcm").unlink()
+    scan = read_scan(convert_dicom(folder, tmp_path / "scan.nii.gz", series="4"))
+    codes = {finding.code for finding in scan.findings if finding.level == "warning"}
+    assert {"dicom-first-missing", "dicom-fewer-images", "contrast-agent"} <= codes
+
+
+def test_echoes_of_one_number_are_listed_and_named(volume: Volume, tmp_path: Path):
+    folder = tmp_path / "exam"
+    for echo in ("1.69", "3.55"):
+        write_series(folder / echo, volume, 4, EchoTime=echo, SeriesDescription="t1_mprage_me")
+    with pytest.raises(MrharmonyError, match=r"2 images of number 4.*4/TE1.69: t1.*4/TE3.55: t1"):
+        convert_dicom(folder, tmp_path / "scan.nii.gz", series=4)
+    convert_dicom(folder, tmp_path / "scan.nii.gz", series="4/TE3.55")
+    assert json.loads((tmp_path / "scan.json").read_text())["EchoTime"] == pytest.approx(0.00355)
+
+
+@pytest.mark.parametrize(
+    ("charset", "name"),
+    [("ISO 2022 IR 87", "t1_頭部撮影"), ("ISO 2022 IR 149", "t1_머리"), ("ISO_IR 192", "t1_頭")],
+)
+def test_names_of_any_character_set_are_read(volume: Volume, tmp_path: Path, charset: str, name: str):
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    sets = ["", charset] if "2022" in charset else charset
+    write_series(folder, volume, 4, SpecificCharacterSet=sets, SeriesDescription=name)
+    write_series(folder, volume, 5, SpecificCharacterSet=sets, SeriesDescription=name)
+    with pytest.raises(MrharmonyError, match=f"4: {name}"):
+        convert_dicom(folder, tmp_path / "scan.nii.gz")
+    convert_dicom(folder, tmp_path / "scan.nii.gz", series=4)
+
+
 WHOLE = ((176, 256, 256), (1.0, 1.0, 1.0))
 SPGR = {"ScanningSequence": "GR", "MRAcquisitionType": "3D", "EchoTime": 0.004, "RepetitionTime": 0.02}
 
@@ -113,6 +181,11 @@ SPGR = {"ScanningSequence": "GR", "MRAcquisitionType": "3D", "EchoTime": 0.004, 
         ({"SeriesDescription": "mp2rage_INV1"}, False),
         ({"SeriesDescription": "t1_mprage post Gd"}, False),
         ({"SeriesDescription": "t1_mprage", "ContrastBolusIngredient": "GADOLINIUM"}, False),
+        ({"SeriesDescription": "MPRAGE PRE CONTRAST"}, True),
+        ({"SeriesDescription": "T1 W/O CONTRAST"}, True),
+        ({"SeriesDescription": "T1 NON CONTRAST", "ContrastBolusIngredient": "GADOLINIUM"}, True),
+        ({"SeriesDescription": "t1_mprage_pre_gad"}, True),
+        ({"SeriesDescription": "T1 WITH CONTRAST"}, False),
         ({"SeriesDescription": "T1_map"}, False),
         ({"SeriesDescription": "T2_FLAIR"}, False),
         ({"SeriesDescription": "t1_mprage", "ImageType": ["ORIGINAL", "PRIMARY", "P"]}, False),

@@ -53,8 +53,8 @@ def open_source(
     """Return the data set to prepare: a BIDS folder as it is, a DICOM folder converted to one.
 
     A DICOM folder is one examination of the participant that `labels` begin with, 01 if there is none; it
-    goes to `sourcedata/sub-LABEL/anat` in `out_dir`; `series` is the number or label of its T1w series where
-    that is not clear. `domain_column` is of a BIDS folder: where it is None, `site` if the table has that column,
+    goes to `sourcedata/sub-LABEL/anat` in `out_dir`; `series` names its T1w series where that is
+    not clear. `domain_column` is of a BIDS folder: where it is None, `site` if the table has that column,
     else the session. Raises `MrharmonyError` if the data set cannot be opened or converted, or the label
     is not a BIDS label.
     """
@@ -90,7 +90,7 @@ def convert_planned(
 ) -> dict[Path, MrharmonyError]:
     """Convert DICOM folders, by the scan file to make; returns why those failed that could not be converted.
 
-    `series` is the number or label of the T1w series where it is not clear; without DICOM folders it is refused.
+    `series` names the T1w series where it is not clear; without DICOM folders it is refused.
     """
     if series is not None and not conversions:
         raise MrharmonyError("A series is chosen, but no DICOM folder is given. Leave the series out.")

@@ -143,7 +143,7 @@ def convert_dicom(folder: Path, output: Path, series: str | int | None = None) -
 
 
 def choose_series(folder: Path, found: Sequence[DicomSeries], label: str | None) -> DicomSeries:
-    """Return the series of a label or number, or the only one likely to be T1w; else raise `MrharmonyError`."""
+    """Return the series of a label or number, or the only likely T1w one; else raise `MrharmonyError`."""
     if label is None:
         candidates = [found[i] for i in likely_t1w([(s.sidecar, s.shape, s.zooms) for s in found])]
         kind = "may be the T1w scan"

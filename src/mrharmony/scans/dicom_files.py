@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,6 +23,8 @@ from mrharmony.core.volume import FloatArray
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+
+    _Attributes = Dataset | dict[str, Any]
 
 _TAGS = (
     "SpecificCharacterSet", "ImageType", "SOPInstanceUID", "StudyDate", "SeriesDate", "AcquisitionDate",
@@ -190,7 +193,8 @@ def _described(path: Path, header: Dataset, room: int) -> DicomFile | DamagedFil
     syntax = str(getattr(header, "file_meta", {}).get("TransferSyntaxUID", min(_UNCOMPRESSED)))
     frames = int(header.get("NumberOfFrames") or 1)
     pixels = header.Rows * header.Columns * frames * int(header.get("SamplesPerPixel") or 1)
-    if syntax in _UNCOMPRESSED and room <= pixels * header.BitsAllocated // 8:
+    start = 8 if syntax == min(_UNCOMPRESSED) else 12  # bytes of tag and length before the pixels
+    if syntax in _UNCOMPRESSED and room < start + pixels * header.BitsAllocated // 8:
         return DamagedFile(path, series, instance)
     positions, orientations = _geometry(header)
     echo = _numbers(header, "EchoTime")
@@ -222,12 +226,12 @@ def _geometry(header: Dataset) -> tuple[FloatArray, FloatArray]:
     return np.array([place for place, _ in found]), np.array(found[0][1])
 
 
-def _group(frame: Any, shared: Any, keyword: str) -> Any:
+def _group(frame: _Attributes, shared: _Attributes, keyword: str) -> _Attributes:
     """Return the functional group of a frame, or that which all frames share, or an empty one."""
     return next((source.get(keyword)[0] for source in (frame, shared) if source.get(keyword)), {})
 
 
-def _numbers(header: Any, keyword: str) -> list[float]:
+def _numbers(header: _Attributes, keyword: str) -> list[float]:
     """Return the finite numbers of an attribute; none where it is missing or one is not a number."""
     try:
         value = header.get(keyword)
@@ -344,7 +348,7 @@ def _regular_gaps(image: DicomImage, spacing: float) -> Iterator[Finding]:
     header = image.first.header
     thickness, declared = _numbers(header, "SliceThickness"), _numbers(header, "SpacingBetweenSlices")
     numbers = [number for _, _, number in image.places]
-    strides = {abs(b - a) for a, b in zip(numbers, numbers[1:], strict=False) if a and b}
+    strides = {abs(b - a) for a, b in pairwise(numbers) if a and b}
     stride = strides.pop() if len(strides) == 1 and None not in numbers else 1
     known = {file.number for file in image.series}
     if stride > 1 and not {number + 1 for number in numbers if number} & known:
@@ -370,7 +374,7 @@ def _count_findings(image: DicomImage) -> Iterator[Finding]:
     if 0 < before <= here:
         yield warning(
             "dicom-first-missing",
-            f"The scanner's numbers of the DICOM files begin at {before + 1}: the first {before} may be missing.",
+            f"The numbers of the DICOM files begin at {before + 1}: the first {before} may be missing.",
             "Compare with the scanner or the archive, and check that the whole head is in the scan.",
         )
     announced = max(
