@@ -229,7 +229,7 @@ def _convert(image: DicomImage, folder: Path) -> Iterator[DicomSeries]:
 
 
 def _read_note(path: Path) -> dict[str, Any]:
-    """Return dcm2niix's sidecar, a key a line; a line that holds text of another character set is left out."""
+    """Return dcm2niix's sidecar, a key a line, without lines that are no JSON."""
     found = {}
     for line in path.read_bytes().decode("utf-8", "replace").splitlines():
         named = re.fullmatch(r'\s*"(\w+)": (.+?),?', line)

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mrharmony.core.findings import Finding, MrharmonyError, error, warning
-from mrharmony.core.volume import FloatArray
+from mrharmony.core.volume import Matrix
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-    _Attributes = Dataset | dict[str, Any]
+    _Attributes = Any  # a Dataset, or an empty dictionary in its place
 
 _TAGS = (
     "SpecificCharacterSet", "ImageType", "SOPInstanceUID", "StudyDate", "SeriesDate", "AcquisitionDate",
@@ -56,8 +56,8 @@ class DicomFile(NamedTuple):
     number: int | None  # of the instance
     echo: float | None  # ms
     part: str  # magnitude, phase, real or imaginary; empty where the header does not say
-    positions: FloatArray  # of its frames, mm, shape (n, 3); n = 0 where the header does not say
-    orientation: FloatArray  # direction cosines of rows and columns, shape (6,), or (0,)
+    positions: Matrix  # of its frames, mm, shape (n, 3); n = 0 where the header does not say
+    orientation: Matrix  # direction cosines of rows and columns, shape (6,), or (0,)
     header: Dataset
 
 
@@ -206,7 +206,7 @@ def _described(path: Path, header: Dataset, room: int) -> DicomFile | DamagedFil
     )  # fmt: skip
 
 
-def _geometry(header: Dataset) -> tuple[FloatArray, FloatArray]:
+def _geometry(header: Dataset) -> tuple[Matrix, Matrix]:
     """Return the positions of all frames and their common orientation, or nothing of both."""
     groups = header.get("PerFrameFunctionalGroupsSequence")
     if not groups:
