@@ -29,7 +29,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
     ).volume.voxels
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(name=st.sampled_from(sorted(MUTATIONS)), seed=st.integers(0, 2**32 - 1))
 def test_mutated_folders_are_refused_or_give_the_scan(sound, name: str, seed: int):
     with TemporaryDirectory() as place:

@@ -196,7 +196,7 @@ def _convert_all(
 
 
 def _convert(image: DicomImage, folder: Path) -> Iterator[DicomSeries]:
-    """Convert the files of one image, which go by numbers: dcm2niix reads neither their names nor folder's."""
+    """Convert the files of one image, under numbers as names: their own may be options or odd."""
     import dcm2niix  # noqa: PLC0415 - comes with an extra
 
     files, output = folder / "files", folder / "converted"
