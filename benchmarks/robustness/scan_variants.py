@@ -78,12 +78,12 @@ def thick(head: Head, rng: np.random.Generator) -> Variant:
 
 def fine(head: Head, rng: np.random.Generator) -> Variant:
     """Make cubic voxels of 0.5 to 0.7 mm."""
-    return _cubic(head, float(rng.uniform(0.5, 0.7)))
+    return cubic(head, float(rng.uniform(0.5, 0.7)))
 
 
 def coarse(head: Head, rng: np.random.Generator) -> Variant:
     """Make cubic voxels of 2.5 to 3 mm, with their blur."""
-    return _cubic(head, float(rng.uniform(2.5, 3.0)))
+    return cubic(head, float(rng.uniform(2.5, 3.0)))
 
 
 def oblique(head: Head, rng: np.random.Generator) -> Variant:
@@ -200,7 +200,7 @@ REFUSED_KINDS = ("inverted", "overturned")
 """What shall not pass: no T1w contrast, and headers that lie."""
 
 
-def _cubic(head: Head, zoom: float) -> Variant:
+def cubic(head: Head, zoom: float) -> Variant:
     return Variant(_resampled(head, np.eye(4), np.full(3, zoom)), details={"mm": round(zoom, 2)})
 
 

@@ -1,12 +1,16 @@
 """Classical methods on a prepared scan: native grid, units, extent, identity, unknown domains."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from mrharmony.core.domain import Domain
-from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.findings import MrharmonyError, warning
 from mrharmony.core.volume import Volume
 from mrharmony.domains.statistics import fit_statistics
+from mrharmony.jobs.harmonizing import HarmonizeJob, harmonize_prepared
 from mrharmony.lock.bilateral_grid import BilateralGrid
 from mrharmony.methods.rendering import output_scale, render
 from mrharmony.methods.tone_curves import ClassicalHarmonizer, scan_statistics
@@ -139,3 +143,16 @@ def test_same_scan_gives_the_same_bytes(statistics):
     outputs = [harmonizer("regional-scan", statistics).harmonize(prepared(), None, B) for _ in range(2)]
     assert outputs[0].volume.voxels.tobytes() == outputs[1].volume.voxels.tobytes()
     assert outputs[0].evidence == outputs[1].evidence
+
+
+def test_warnings_of_preparation_and_of_weighting_lower_the_verdict_and_others_do_not(statistics):
+    job = HarmonizeJob(harmonizer("none", statistics), A, A)
+
+    def doubts(preparation: Sequence[str] = (), reading: Sequence[str] = ()) -> tuple[str, list[str]]:
+        scan = replace(prepared(), findings=tuple(warning(code, "Odd.", "Look.") for code in preparation))
+        done = harmonize_prepared(job, scan, [warning(code, "Odd.", "Look.") for code in reading]).evidence
+        return done.verdict, [reason for reason in done.reasons if reason in (*preparation, *reading)]
+
+    assert doubts(preparation=["unlike-template"]) == ("warn", ["unlike-template"])
+    assert doubts(reading=["contrast-agent"]) == ("warn", ["contrast-agent"])
+    assert doubts(reading=["header-repaired"])[1] == []

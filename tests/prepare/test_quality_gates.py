@@ -71,8 +71,29 @@ def test_inverted_contrast_is_refused(head):
 def test_a_brain_upside_down_is_refused(brain):
     volume, mask = brain
     flipped = Volume(volume.voxels, np.diag([1.0, -1.0, -1.0, 1.0]) @ volume.affine)
-    with pytest.raises(MrharmonyError, match="right way up"):
+    with pytest.raises(MrharmonyError, match="upside down or back to front"):
         quality_findings(mask_quality(flipped, mask, align_to_template(flipped, mask)))
+
+
+def test_a_brain_whose_voxels_run_front_to_back_is_refused(brain):
+    volume, mask = brain
+    flipped, there = volume.with_voxels(volume.voxels[:, ::-1].copy()), mask[:, ::-1].copy()
+    with pytest.raises(MrharmonyError, match="upside down or back to front"):
+        quality_findings(mask_quality(flipped, there, align_to_template(flipped, there)))
+
+
+def test_a_brain_without_contrast_is_refused(head, good):
+    volume, mask = head
+    even = mask_quality(volume.with_voxels(mask.astype(np.float32)), mask, AS_IT_LIES)
+    with pytest.raises(MrharmonyError, match="inside is unlike a T1w image"):
+        quality_findings(replace(good, inside=even.inside, overturned=even.overturned))
+
+
+def test_an_unusual_inside_is_refused_only_where_white_matter_is_hardly_brighter(good):
+    with pytest.raises(MrharmonyError, match="no FLAIR"):
+        quality_findings(replace(good, inside=0.62, overturned=0.3, white_to_grey=1.1))
+    lesions = replace(good, inside=0.62, overturned=0.3, white_to_grey=1.3)
+    assert codes(lesions) == ["unlike-template-inside"]
 
 
 def test_an_unusual_brain_gets_a_warning_with_its_figure_and_what_is_usual(good):

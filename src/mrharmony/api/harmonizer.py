@@ -233,7 +233,7 @@ class Harmonizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         else:
             scan = load(image)
             prepared = prepare_loaded(scan, brain_mask, seed=0)
-        harmonized = harmonize_prepared(job, prepared)
+        harmonized = harmonize_prepared(job, prepared, scan.findings)
         findings = job.findings + scan.findings + prepared.findings + harmonized.findings
         # A file rounds the affine to float32; what came from memory keeps its own.
         origin = image.native if isinstance(image, PreparedScan) else image

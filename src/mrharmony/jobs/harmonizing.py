@@ -20,6 +20,7 @@ from mrharmony.jobs.brains import ScanFile, prepared_scan, saved_sha256
 from mrharmony.methods.protocol import HarmonizedVolume, Harmonizer
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.preparation.saved import VERSION
+from mrharmony.scans.acquisition import NOT_PLAIN_T1W
 from mrharmony.scans.names import output_stem, sidecar_path
 from mrharmony.scans.reading import Scan, read_scan
 from mrharmony.scans.sidecar import (
@@ -118,14 +119,20 @@ def output_paths(scans: Sequence[Path], output: Path, mask: Path | None = None) 
     return results
 
 
-def harmonize_prepared(job: HarmonizeJob, prepared: PreparedScan) -> HarmonizedVolume:
+def harmonize_prepared(
+    job: HarmonizeJob, prepared: PreparedScan, findings: Sequence[Finding] = ()
+) -> HarmonizedVolume:
     """Return a prepared scan harmonized, with its evidence; no file is read or written.
 
     The command line and the Python interface both come this way, so that their results are equal to the bit.
+    What preparation warns of lowers the verdict, and so do `findings` of the scan that doubt that it is T1w.
     A verdict of `fail` raises nothing here; the findings are the method's alone. Raises `MrharmonyError` if
     the method cannot harmonize this scan between these domains.
     """
-    return job.harmonizer.harmonize(prepared, job.source, job.target)
+    harmonized = job.harmonizer.harmonize(prepared, job.source, job.target)
+    doubts = [finding.code for finding in findings if finding.code in NOT_PLAIN_T1W]
+    doubts += [finding.code for finding in prepared.findings if finding.level == "warning"]
+    return replace(harmonized, evidence=harmonized.evidence.doubted(doubts))
 
 
 def harmonize_scan(job: HarmonizeJob, path: Path, output: Path, mask: Path | None = None) -> Outcome:
@@ -139,7 +146,7 @@ def harmonize_scan(job: HarmonizeJob, path: Path, output: Path, mask: Path | Non
         findings = job.findings + scan.findings
         prepared = prepared_scan(ScanFile(path, mask, prepared=job.prepared), scan)
         findings += prepared.findings
-        harmonized = harmonize_prepared(job, prepared)
+        harmonized = harmonize_prepared(job, prepared, scan.findings)
         findings += harmonized.findings
         if harmonized.evidence.verdict == "fail":
             if not job.force:

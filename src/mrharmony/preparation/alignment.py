@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -30,6 +30,9 @@ _STEP_UNITS = np.array([80.0, 80.0, 80.0, 1.0, 1.0, 1.0, 80.0])
 # Along the scanner's axes, then nodding, tilted and turned aside by 40° both ways.
 _STARTS = [np.eye(3), *Rotation.from_rotvec(np.radians(40) * np.vstack([np.eye(3), -np.eye(3)])).as_matrix()]
 _CLEARLY = 0.005  # difference of correlations at which another start counts as better
+_OVERTURNED = Rotation.from_rotvec(np.pi * np.eye(3)).as_matrix()  # by 180° about each axis
+_FAINTEST_WEIGHT = 0.05  # of a voxel's neighbours; nothing is divided by less
+_INSIDE = 3  # every third voxel of 3 mm is compared inside the brain
 _SIZES = (0.6, 1.4)  # of the template's edge; brains of 600 to 2500 ml have 0.68 to 1.10
 
 
@@ -98,6 +101,31 @@ def volume_corrected(rigid_to_template: Matrix, size: float) -> Matrix:
     return corrected
 
 
+def inside_correlation(volume: Volume, brain_mask: BoolArray, alignment: Alignment) -> float:
+    """Return the correlation of an aligned brain with the template's, inside both, from -1 to 1.
+
+    Both are smoothed by 4 mm among the voxels of their masks alone, so that only what the masks hold counts:
+    folds, white matter, ventricles, and no outline.
+    """
+    return _correlation_inside(_coarse_copy(volume, brain_mask), _Motion.aligned(alignment))
+
+
+def overturned_correlation(volume: Volume, brain_mask: BoolArray, alignment: Alignment) -> float:
+    """Return the highest `inside_correlation` of a brain that is turned over and aligned again.
+
+    It is turned by 180° about each axis of the template, one after the other. Because brains are nearly
+    symmetric, these three stand for mirrored axes too: front to back, and head to foot.
+    """
+    fixed, moving = _coarse_template(), _coarse_copy(volume, brain_mask)
+    sigma, upright = _SMOOTHING[-1], _Motion.aligned(alignment)
+    points, smooth = _points(fixed, sigma, np.random.default_rng(0)), _smooth(moving, sigma)
+    targets = _sample(_smooth(fixed, sigma), points)
+    gradient = [smooth.with_voxels(g / _ZOOM) for g in np.gradient(smooth.voxels)]
+    starts = (replace(upright, rotation=upright.rotation @ turn) for turn in _OVERTURNED)
+    found = (_aligned(start, points, targets, smooth, gradient) for start in starts)
+    return max(_correlation_inside(moving, motion) for motion in found)
+
+
 @dataclass(frozen=True)
 class _Motion:
     """Template point -> native point: size · rotation · (point - source_centre) + target_centre."""
@@ -112,6 +140,12 @@ class _Motion:
         """Return the inverse of a rigid motion to the template, without growth."""
         back = np.asarray(np.linalg.inv(rigid_to_template), np.float64)
         return cls(back[:3, :3], 1.0, source_centre, apply_affine(back, source_centre))
+
+    @classmethod
+    def aligned(cls, alignment: Alignment) -> _Motion:
+        """Return the motion that an alignment found, its size included."""
+        rigid = cls.of(alignment.rigid_to_template, _centre(_coarse_template()))
+        return replace(rigid, size=alignment.size)
 
     def apply(self, points: Points) -> Points:
         return self.size * (points - self.source_centre) @ self.rotation.T + self.target_centre
@@ -202,6 +236,22 @@ def _points(volume: Volume, sigma: float, rng: np.random.Generator) -> Points:
 def _centre(brain: Volume) -> Points:
     centre: Points = apply_affine(brain.affine, np.argwhere(brain.voxels != 0).mean(axis=0))
     return centre
+
+
+def _correlation_inside(moving: Volume, motion: _Motion) -> float:
+    fixed = _coarse_template()
+    points = apply_affine(fixed.affine, np.argwhere(fixed.voxels > 0)[::_INSIDE])
+    positions = motion.apply(points)
+    inside = _sample(moving, positions) > 0
+    pair = _sample(_smooth_inside(fixed), points[inside]), _sample(_smooth_inside(moving), positions[inside])
+    return float(np.corrcoef(*pair)[0, 1]) if all(np.ptp(side) > 0 for side in pair) else 0.0
+
+
+def _smooth_inside(brain: Volume) -> Volume:
+    """Return a brain smoothed among its own voxels; background does not darken its rim."""
+    sigma = _SMOOTHING[-1] / _ZOOM
+    weight = gaussian_filter((brain.voxels > 0).astype(np.float32), sigma)
+    return brain.with_voxels(gaussian_filter(brain.voxels, sigma) / np.maximum(weight, _FAINTEST_WEIGHT))
 
 
 def _smooth(volume: Volume, sigma: float) -> Volume:

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from mrharmony.core.findings import Finding, MrharmonyError, warning
 from mrharmony.core.volume import BoolArray, FloatArray, Matrix, Volume
-from mrharmony.preparation.alignment import Alignment
+from mrharmony.preparation.alignment import Alignment, inside_correlation, overturned_correlation
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.space.grid import CANONICAL_GRID, Grid
 from mrharmony.space.resampling import resample_brain
@@ -26,10 +26,19 @@ _SURELY_WHITE, _SURELY_GREY = 0.8, 0.6  # probability in the template's maps, at
 # black as air, from 0.895; ellipsoids 0.92 to 0.93; half heads and brains upside down up to 0.877.
 _LOWEST_SIMILARITY = 0.885
 _LOWEST_WHITE_TO_GREY = 1.0
+# Measured (benchmarks.robustness.odd_heads): sound T1w heads have 0.71 to 0.84 inside, one with large
+# ventricles and 50 ml of lesions 0.65; FLAIR images 0.39 to 0.63, their white matter hardly brighter than
+# grey; even brains, random ones and balls up to 0.47. Overturned heads have 0.15 to 0.54, and 0.52 to 0.84
+# when they are turned back.
+_LOWEST_INSIDE = 0.52
+_USUAL_INSIDE = 0.66
+_LEAST_OVERTURNED = 0.5
+_LEAST_WHITE_OF_UNUSUAL = 1.15  # of grey matter, where `inside` is not usual; T1w heads have 1.18 or more
 # A figure, its least usual value, the code of the warning below it, and what the figure is.
 _USUAL = (
     ("similarity", 0.94, "unlike-template", "correlation of the brain with the template"),
     ("template_dice", 0.90, "unlike-template-shape", "overlap with the template's brain"),
+    ("inside", _USUAL_INSIDE, "unlike-template-inside", "correlation with the template inside the brain"),
     ("symmetry", 0.93, "lopsided-mask", "overlap of the mask with its mirror image"),
     ("border_contrast", 0.75, "unclear-border", "share of the border that is brighter inside"),
     ("one_piece", 0.98, "scattered-mask", "share of the mask in one piece"),
@@ -59,6 +68,10 @@ class MaskQuality:
     white_to_grey
         Median intensity where the template has white matter, as a multiple of that where it has grey matter:
         above 1 in T1w contrast.
+    inside
+        Correlation with the template inside both brains, where no outline counts; in T1w contrast near 0.8.
+    overturned
+        The highest such correlation of the brain turned over by 180°; None where `inside` is usual.
     """
 
     millilitres: float
@@ -69,6 +82,8 @@ class MaskQuality:
     template_correlation: float
     similarity: float
     white_to_grey: float
+    inside: float
+    overturned: float | None
 
 
 def mask_quality(volume: Volume, brain_mask: BoolArray, alignment: Alignment) -> MaskQuality:
@@ -76,6 +91,7 @@ def mask_quality(volume: Volume, brain_mask: BoolArray, alignment: Alignment) ->
     brain, mask = _brain_on_template(volume, brain_mask, alignment.rigid_to_template)
     correlation, overlap = _template_agreement(brain, mask)
     white, grey = (float(np.median(brain[mask & tissue])) for tissue in _tissues())
+    inside = inside_correlation(volume, brain_mask, alignment)
     return MaskQuality(
         millilitres=millilitres(volume, brain_mask),
         one_piece=_one_piece(brain_mask),
@@ -85,6 +101,8 @@ def mask_quality(volume: Volume, brain_mask: BoolArray, alignment: Alignment) ->
         template_correlation=correlation,
         similarity=alignment.similarity,
         white_to_grey=white / grey if grey > 0 else 0.0,
+        inside=inside,
+        overturned=overturned_correlation(volume, brain_mask, alignment) if inside < _USUAL_INSIDE else None,
     )
 
 
@@ -159,8 +177,14 @@ def _tissues() -> tuple[BoolArray, BoolArray]:
 def quality_findings(quality: MaskQuality) -> tuple[Finding, ...]:
     """Return warnings for a mask whose figures are unusual for a brain.
 
-    Raises `MrharmonyError` where what was found is no brain, or not in T1w contrast.
+    Raises `MrharmonyError` where what was found is no brain, is overturned, or is not in T1w contrast.
     """
+    if quality.overturned and quality.overturned > max(quality.inside, _LEAST_OVERTURNED):
+        raise MrharmonyError(
+            "the brain lies upside down or back to front "
+            f"(correlation {quality.overturned:.2f} with the template turned over, {quality.inside:.2f} as "
+            "it lies): correct the orientation in the header."
+        )
     if quality.similarity < _LOWEST_SIMILARITY:
         raise MrharmonyError(
             f"what was found is unlike a brain (correlation {quality.similarity:.2f} with the template): "
@@ -170,6 +194,13 @@ def quality_findings(quality: MaskQuality) -> tuple[Finding, ...]:
         raise MrharmonyError(
             f"white matter is darker than grey matter ({quality.white_to_grey:.2f} of it): "
             "check that the scan is a T1w image and not another contrast, inverted or upside down."
+        )
+    unusual = quality.inside < _USUAL_INSIDE and quality.white_to_grey < _LEAST_WHITE_OF_UNUSUAL
+    if unusual or quality.inside < _LOWEST_INSIDE:
+        raise MrharmonyError(
+            f"the brain's inside is unlike a T1w image (correlation {quality.inside:.2f} with the template, "
+            f"usual: at least {_USUAL_INSIDE}; white matter {quality.white_to_grey:.2f} of grey): "
+            "check that the scan is T1w, and no FLAIR, other contrast or phantom."
         )
     return tuple(
         warning(

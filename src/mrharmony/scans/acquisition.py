@@ -14,6 +14,7 @@ from mrharmony.core.atomic import read_json
 from mrharmony.core.findings import Finding, finding_record, warning
 from mrharmony.scans.names import scan_stem, sidecar_path
 
+NOT_PLAIN_T1W = frozenset({"not-t1w", "contrast-agent"})  # codes of findings that lower a verdict
 REMARKS = "ConversionFindings"  # key of a converted scan's sidecar: what was noticed of its DICOM files
 
 NAMED_T1 = re.compile(r"t1(?!rho|.?map)|mp.?rage|mp2rage|spgr|bravo|tfl|3d.?tfe|fspgr", re.IGNORECASE)
