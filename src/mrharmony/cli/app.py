@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import re
@@ -12,6 +13,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from mrharmony.core.ending import KEPT
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.version import __version__
 from mrharmony.methods.registry import OLD_NAMES
@@ -93,8 +95,16 @@ def _option(argument: re.Match[str]) -> str:
     return " ".join([f"--{name}", *words])
 
 
+def _print_whatever_the_encoding() -> None:
+    """Escape what the terminal's encoding lacks, such as names that are not UTF-8; it ends no work."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def main() -> None:
     """Run the command line: every failure ends in one sentence and a status that says what kind it was."""
+    _print_whatever_the_encoding()
     verbose = bool({"-v", "--verbose"} & set(sys.argv[1:]))
     arguments = [argument for argument in sys.argv[1:] if argument not in ("-v", "--verbose")]
     if not verbose:
@@ -106,8 +116,8 @@ def main() -> None:
         print(f"mrharmony: {in_options(str(error))}", file=sys.stderr)
         sys.exit(USAGE)
     except SystemExit as end:
-        if end.code == INTERRUPTED:
-            print("mrharmony: interrupted. What is finished stays; call again to go on.", file=sys.stderr)
+        if end.code == INTERRUPTED:  # where signals cannot be blocked
+            print(f"mrharmony: interrupted. {KEPT}", file=sys.stderr)
         raise
     except Exception as error:
         if verbose:

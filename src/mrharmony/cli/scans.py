@@ -137,6 +137,7 @@ def harmonize(
 
     Example: `mrharmony harmonize sub-01_T1w.nii.gz --to NSK --output harmonized/`
     """
+    from mrharmony.core.atomic import require_writable
     from mrharmony.core.progress import track
     from mrharmony.jobs.data_sets import convert_planned, plan_conversions
     from mrharmony.jobs.harmonizing import harmonize_scan, output_paths, refused_scan
@@ -148,6 +149,8 @@ def harmonize(
     results = output_paths(scans, output, mask)
     job = options.open_job(from_, extent=extent, assume_ras=assume_ras, lock=lock)
     _print_assumptions(job)
+    for folder in dict.fromkeys(result.parent for result in results):
+        require_writable(folder)
     failed = convert_planned(conversions, series)
     pairs = list(zip(scans, results, strict=True))
     outcomes = [

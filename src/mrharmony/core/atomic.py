@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.temporaries import discard, new_temporary
 
 
 @dataclass(frozen=True)
@@ -56,16 +56,27 @@ def _sync(path: Path) -> None:
 def staged(target: Path) -> Iterator[StagedFile]:
     """Prepare the replacement of a file; what is not committed at the end is removed.
 
+    What killed processes have left in its folder is cleared.
+
     Its folder is made where missing; `MrharmonyError` where the operating system refuses: disk full, no
     permission, a folder in the way.
     """
     with _failures(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".mrharmony-{secrets.token_hex(8)}.tmp")
+    temporary = new_temporary(target.parent)
     try:
         yield StagedFile(temporary, target)
     finally:
-        temporary.unlink(missing_ok=True)
+        discard(temporary)
+
+
+def require_writable(folder: Path) -> None:
+    """Make an output folder and see that files can be made in it, before any work is done for it.
+
+    Raises `MrharmonyError` where the operating system refuses.
+    """
+    with staged(folder / "output") as file, _failures(folder, "written into"):
+        file.temporary.touch()
 
 
 @contextmanager
@@ -76,7 +87,7 @@ def _failures(target: Path, done: str = "written") -> Iterator[None]:
     except OSError as failure:
         reason = failure.strerror or failure
         raise MrharmonyError(
-            f"{target}: cannot be {done} ({reason}). Check free space and permissions of its folder."
+            f"{target}: cannot be {done} ({reason}). Check free space and permissions there."
         ) from failure
 
 
@@ -101,12 +112,16 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically, in UTF-8; its folder is made where missing."""
-    write_bytes(path, text.encode())
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def json_bytes(record: dict[str, Any]) -> bytes:
-    """Return a record as indented UTF-8 JSON; NaN and infinity raise `ValueError`."""
-    return (json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    """Return a record as indented UTF-8 JSON; NaN and infinity raise `ValueError`.
+
+    Bytes of file names that are not UTF-8 become JSON's escapes, and are read back as they were.
+    """
+    text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
+    return f"{text}\n".encode("utf-8", "backslashreplace")
 
 
 def write_json(path: Path, record: dict[str, Any]) -> None:

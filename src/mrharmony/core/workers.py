@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -16,9 +17,12 @@ from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.temporaries import discard_own
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+
+_LOOK_EVERY = 0.3  # s, between two looks of a worker whether its parent is there
 
 
 def usable_cores() -> int:
@@ -86,6 +90,8 @@ def side_by_side(work: Callable[[Job], Result], jobs: Sequence[Job], count: int)
 
 
 def _begin(parent: int | None = None) -> None:
+    if hasattr(signal, "pthread_sigmask"):  # blocked by `end_in_order`; a pool ends its workers with it
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     one_thread()
     Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
 
@@ -97,5 +103,6 @@ def _end_with_parent(parent: int | None) -> None:
         assert started_by is not None
         started_by.join()
     while os.getppid() == parent:  # loky's workers cannot wait for theirs
-        time.sleep(1)
+        time.sleep(_LOOK_EVERY)
+    discard_own()
     os._exit(1)  # from a thread, nothing else ends the process; files are written whole or not at all

@@ -9,7 +9,6 @@ import copy
 import hashlib
 import json
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from pydantic import Field, ValidationError
 from mrharmony.core.domain import Domain, same_name
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.hashing import file_sha256
+from mrharmony.core.temporaries import discard, new_temporary
 from mrharmony.networks.compact.networks import decode, encode, predict_velocity
 from mrharmony.networks.compact.schedule import NoiseSchedule
 from mrharmony.networks.settings import AdaptationSettings, DreamBoothSettings, Settings, TrainingSettings
@@ -178,15 +178,15 @@ def write_directory(directory: Path, write: Callable[[Path], None]) -> None:
             f"{directory}: holds something else, not a model. Choose another output directory."
         )
     directory.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+    staging = new_temporary(directory.parent)
     try:
+        staging.mkdir()
         write(staging)
         if directory.exists():
             shutil.rmtree(directory)
-        staging.chmod(0o755)
         staging.rename(directory)
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        discard(staging)
 
 
 def as_saved(model: LatentModel) -> LatentModel:

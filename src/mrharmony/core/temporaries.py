@@ -1,0 +1,76 @@
+"""Temporary files beside their targets: whose they are, and how those of a killed process are cleared."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import socket
+import time
+from contextlib import suppress
+from pathlib import Path
+
+_DAY = 86_400.0  # s
+_HOST = re.sub(r"[^A-Za-z0-9]", "", socket.gethostname())[:32] or "host"
+_NAME = re.compile(r"\.mrharmony-(?P<host>[A-Za-z0-9]+)-(?P<process>\d+)-[0-9a-f]{16}\.tmp")
+_OLD_NAME = re.compile(r"\.mrharmony-[0-9a-f]{16}\.tmp")  # of version 0.1.0, without an owner
+_own: set[Path] = set()
+_cleared: set[tuple[int, Path]] = set()  # process and folder; a fork has its own
+
+
+def new_temporary(folder: Path) -> Path:
+    """Return the path of a temporary file or folder to be, named after this process and its machine.
+
+    What killed processes have left in the folder is cleared when it is first used.
+    """
+    if (os.getpid(), folder) not in _cleared:
+        _cleared.add((os.getpid(), folder))
+        clear_left(folder)
+    path = folder / f".mrharmony-{_HOST}-{os.getpid()}-{secrets.token_hex(8)}.tmp"
+    _own.add(path)
+    return path
+
+
+def discard(path: Path) -> None:
+    """Remove a temporary file or folder if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+    _own.discard(path)
+
+
+def discard_own() -> None:
+    """Remove all that this process has not finished, as it ends."""
+    for path in tuple(_own):
+        with suppress(OSError):
+            discard(path)
+
+
+def clear_left(folder: Path) -> None:
+    """Remove what ended processes have left in a folder; that of running ones stays.
+
+    A process of another machine cannot be asked: what it left goes after a day.
+    """
+    with suppress(OSError):
+        for path in folder.glob(".mrharmony-*.tmp"):
+            if _is_left(path):
+                discard(path)
+
+
+def _is_left(path: Path) -> bool:
+    named = _NAME.fullmatch(path.name)
+    if named and named["host"] == _HOST:
+        return not _runs(int(named["process"]))
+    return bool(named or _OLD_NAME.fullmatch(path.name)) and time.time() - path.stat().st_mtime > _DAY
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # another user's
+        return True
+    return True

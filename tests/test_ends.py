@@ -1,0 +1,128 @@
+"""Processes that are told to end, and what they leave."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mrharmony.core.atomic import read_json, write_json, write_text
+from mrharmony.core.temporaries import new_temporary
+
+pytestmark = pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="cannot block signals")
+IN_ORDER = "mrharmony: ended by {}. What is finished stays; call again to go on."
+    not hasattr(signal, "pthread_sigmask"), reason="signals cannot be blocked here"
+)
+
+
+@pytest.fixture
+def scans_to_prepare(scan: Path, tmp_path: Path) -> Path:
+    """A data set of two people."""
+    for label in ("1", "2"):
+        path = tmp_path / "study" / f"sub-{label}" / "anat" / f"sub-{label}_T1w.nii.gz"
+        path.parent.mkdir(parents=True)
+        shutil.copy(scan, path)
+    return tmp_path / "study"
+
+
+def _start(*arguments: str | Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "mrharmony", *map(str, arguments)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_during_the_imports_ends_in_one_sentence(number):
+    process = _start("domains")
+    _wait_for_blocked_signals(process.pid)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 128 + number
+    assert errors.strip() == IN_ORDER.format(number.name)
+
+
+def test_workers_end_with_the_process_that_alone_was_interrupted(scans_to_prepare: Path, tmp_path: Path):
+    process = _start("prepare", scans_to_prepare, tmp_path / "out", "--workers", "2")
+    time.sleep(6)
+    process.send_signal(signal.SIGINT)
+    before = time.monotonic()
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert time.monotonic() - before < 3
+    assert "Traceback" not in errors
+    deadline = time.monotonic() + 3
+    while _members(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not _members(process.pid)
+    assert not list((tmp_path / "out").rglob("*.tmp"))
+
+
+def _wait_for_blocked_signals(process: int) -> None:
+    """Wait until a process that has just started waits for signals."""
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        status = Path(f"/proc/{process}/status").read_text()
+        blocked = next(line for line in status.splitlines() if line.startswith("SigBlk:"))
+        if int(blocked.split()[1], 16) & 1 << signal.SIGTERM - 1:
+            return
+        time.sleep(0.01)
+
+
+def _members(group: int) -> list[str]:
+    """Return the command lines of the living processes of a group."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, its_group = stat.read_text().rpartition(")")[2].split()[:3]
+            if int(its_group) == group and state != "Z":
+                found.append(stat.with_name("cmdline").read_text())
+        except OSError:
+            continue
+    return found
+
+
+def test_what_a_killed_process_left_is_cleared_and_that_of_a_living_one_stays(tmp_path: Path):
+    with subprocess.Popen(["true"]) as ended:
+        ended.wait()
+    mine = new_temporary(tmp_path)
+    host = mine.name.split("-")[1]
+    left = tmp_path / f".mrharmony-{host}-{ended.pid}-{'0' * 16}.tmp"
+    elsewhere = tmp_path / f".mrharmony-other-{ended.pid}-{'0' * 16}.tmp"
+    folder = tmp_path / f".mrharmony-{host}-{ended.pid}-{'1' * 16}.tmp"
+    for path in (mine, left, elsewhere):
+        path.write_text("half")
+    folder.mkdir()
+    code = "import sys, pathlib, mrharmony.core.atomic as a; a.write_text(pathlib.Path(sys.argv[1]), 'b')"
+    subprocess.run([sys.executable, "-c", code, tmp_path / "a"], check=True)
+    assert sorted(tmp_path.iterdir()) == sorted([mine, elsewhere, tmp_path / "a"])
+
+
+def test_old_leavings_of_another_machine_are_cleared(tmp_path: Path):
+    elsewhere = tmp_path / f".mrharmony-other-1-{'0' * 16}.tmp"
+    elsewhere.write_text("half")
+    os.utime(elsewhere, (time.time() - 2 * 86_400,) * 2)
+    write_text(tmp_path / "a", "b")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_names_that_are_not_utf8_are_written_and_read_back(tmp_path: Path):
+    name = os.fsdecode(b"sub-\xe9")
+    write_json(tmp_path / "a.json", {"Sources": [name]})
+
+    assert read_json(tmp_path / "a.json") == {"Sources": [name]}
+
+
+def test_a_terminal_without_unicode_ends_no_command(tmp_path: Path):
+    scan = tmp_path / os.fsdecode("Müller_T1w.nii.gz".encode("latin-1"))
+    scan.write_bytes(b"no scan")
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "mrharmony", "check", os.fsencode(scan)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 3
+    assert "Traceback" not in done.stderr
+    assert "unexpected" not in done.stderr
