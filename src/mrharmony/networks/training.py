@@ -122,14 +122,14 @@ class Training:
             self._module.load_state_dict(file.tensors("module/"))
             for index, shadow in enumerate(self._average.shadow_params):
                 shadow.data.copy_(file.tensor(f"ema/{index}"))
-            self._average.optimization_step = file.record("ema_step")
+            self._average.optimization_step = file.record("ema_step", int)
             state: dict[int, dict[str, torch.Tensor]] = {}
             for name, value in file.tensors("optimizer/").items():
                 number, field = name.split("/")
                 state.setdefault(int(number), {})[field] = value
             groups = self._optimizer.state_dict()["param_groups"]
             self._optimizer.load_state_dict({"state": state, "param_groups": groups})
-            self.finished, self.seconds = file.record("step"), file.record("seconds")
+            self.finished, self.seconds = file.record("step", int), file.record("seconds", float)
 
 
 def cosine_plan(steps: int, learning_rate: float, ema_decay: float, checkpoint_every: int) -> Plan:
