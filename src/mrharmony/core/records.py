@@ -1,4 +1,4 @@
-"""Records that others may have written: JSON and YAML against one typed schema, with one sentence for a fault."""
+"""Records that others may have written: JSON and YAML against a typed schema, with a sentence for a fault."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class TensorFile:
         bounds: tuple[float, float] = (-LARGEST, LARGEST),
         kinds: str = "f",
     ) -> Any:  # noqa: ANN401 - an array or a torch tensor
-        """Return one tensor, checked by `require_numbers`; its floating-point numbers are finite by default."""
+        """Return one tensor, checked by `require_numbers`."""
         tensor = self.archive.get_tensor(name)
         require_numbers(name, tensor, shape, bounds, kinds)
         return tensor
@@ -78,7 +78,7 @@ def require_numbers(
     bounds
         Least and greatest number.
     kinds
-        NumPy's letters of the types that it may have: `f` floating-point, `i` integer, `u` unsigned, `b` boolean.
+        NumPy's letters of its allowed types: `f` floating-point, `i` integer, `u` unsigned, `b` boolean.
     """
     if _kind(tensor) not in kinds:
         raise ValueError(f"{name} holds numbers of the type {tensor.dtype}")

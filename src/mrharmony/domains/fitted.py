@@ -97,7 +97,7 @@ def save_fitted(path: Path, fitted: Fitted) -> None:
 
 
 def load_fitted(path: Path, expected: Mapping[str, Expected]) -> Fitted:
-    """Read what `save_fitted` wrote; raises `MrharmonyError` where it is missing, damaged or of another kind."""
+    """Read what `save_fitted` wrote; raises `MrharmonyError` where it is missing or damaged."""
     with open_tensors(path, "a fitted method", "fit the method again") as file:
         names = file.record("domains", Names)
         arrays = {}
