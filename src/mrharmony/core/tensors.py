@@ -121,7 +121,7 @@ def open_tensors(
         with safe_open(path, framework=framework) as archive:
             yield TensorFile(path, archive)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise MrharmonyError(f"{path}: not {content} ({reason}); {remedy}.") from error
 
 

@@ -312,7 +312,7 @@ def _fill(network: torch.nn.Module, path: Path) -> None:
 
 def read_card(directory: Path) -> ModelCard:
     """Read and validate `mrharmony.json`; raises `MrharmonyError` where it is missing or damaged."""
-    if not (directory / CARD).is_file():
+    if not os.path.isfile(directory / CARD):  # noqa: PTH113 - Path.is_file raises where a name is too long
         raise MrharmonyError(f"{directory}: not a model, there is no {CARD}. Name a model directory.")
     return read_record(directory / CARD, ModelCard, "a valid model description", "Restore the file")
 
@@ -329,7 +329,7 @@ def model_hash(directory: Path) -> str:
 
 def _files(directory: Path) -> Iterator[Path]:
     """Yield the files of a directory, also behind links to folders, none of which is entered twice."""
-    entered = set()
+    entered = {directory.resolve()}
     for folder, folders, names in os.walk(directory, followlinks=True):
         folders[:] = [name for name in folders if (Path(folder) / name).resolve() not in entered]
         entered.update((Path(folder) / name).resolve() for name in folders)

@@ -1,0 +1,1 @@
+"""Ways in which files go wrong, for the campaigns and for tests."""
