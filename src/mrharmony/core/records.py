@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,7 +23,7 @@ def parse_record(kind: type[Record], text: str) -> Record:
     """
     try:
         json.loads(text, object_pairs_hook=_distinct)
-        return _adapter(kind).validate_json(text, strict=True)
+        return TypeAdapter(kind).validate_json(text, strict=True)
     except ValidationError as error:
         raise ValueError(first_fault(error)) from error
     except RecursionError as error:
@@ -52,7 +51,7 @@ def read_record(path: Path, kind: type[Record], content: str, remedy: str) -> Re
 def parse_yaml(kind: type[Record], text: str) -> Record:
     """Return a YAML text that a person wrote as a type has it; raises `ValueError` as `parse_record`."""
     try:
-        return _adapter(kind).validate_python(yaml.safe_load(text))
+        return TypeAdapter(kind).validate_python(yaml.safe_load(text))
     except ValidationError as error:
         raise ValueError(first_fault(error)) from error
     except yaml.YAMLError as error:
@@ -92,8 +91,3 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
         raise ValueError(f"{next(name for name in names if names.count(name) > 1)} stands twice")
     return found
-
-
-@cache
-def _adapter(kind: type[Record]) -> TypeAdapter[Record]:
-    return TypeAdapter(kind)

@@ -92,7 +92,7 @@ def require_numbers(
 def _kind(tensor: Any) -> str:  # noqa: ANN401 - an array or a torch tensor
     """Return NumPy's letter for the type of an array or a torch tensor."""
     if isinstance(tensor, np.ndarray):
-        return tensor.dtype.kind
+        return str(tensor.dtype.kind)
     if tensor.is_floating_point():
         return "f"
     return "c" if tensor.is_complex() else "i"
