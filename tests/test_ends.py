@@ -15,8 +15,6 @@ from mrharmony.core.temporaries import new_temporary
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="cannot block signals")
 IN_ORDER = "mrharmony: ended by {}. What is finished stays; call again to go on."
-    not hasattr(signal, "pthread_sigmask"), reason="signals cannot be blocked here"
-)
 
 
 @pytest.fixture

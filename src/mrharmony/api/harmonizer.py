@@ -119,7 +119,7 @@ class Harmonizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """
         harmonizer = cls()
         harmonizer.set_params(**parameters)
-        directory = Path(model) if model else shipped_model()
+        directory = shipped_model() if model is None else Path(model)
         harmonizer.card_ = read_card(directory)
         harmonizer.model_ = directory
         opened = open_method(directory, harmonizer.method, harmonizer._settings())

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,11 @@ from safetensors.numpy import save_file
 
 from mrharmony.core.atomic import staged
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.records import parse_record
+
+Record = TypeVar("Record")
+
+LARGEST = 1e6  # magnitude of weights and other numbers: anything that was learned is far below
 
 
 @dataclass(frozen=True)
@@ -25,18 +30,72 @@ class TensorFile:
     path: Path
     archive: Any
 
-    def record(self, name: str) -> Any:  # noqa: ANN401 - whatever JSON holds
-        """Return what the file records under a name; `KeyError` where there is no such record."""
-        return json.loads((self.archive.metadata() or {})[name])
+    def record(self, name: str, kind: type[Record]) -> Record:
+        """Return what the file records under a name, as a type has it; `ValueError` where it is otherwise."""
+        text = (self.archive.metadata() or {}).get(name)
+        if text is None:
+            raise ValueError(f"the record {name} is missing")
+        try:
+            return parse_record(kind, text)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
 
-    def tensor(self, name: str) -> Any:  # noqa: ANN401 - an array or a torch tensor
-        """Return one tensor."""
-        return self.archive.get_tensor(name)
+    def tensor(
+        self,
+        name: str,
+        shape: Sequence[int] | None = None,
+        bounds: tuple[float, float] = (-LARGEST, LARGEST),
+        kinds: str = "f",
+    ) -> Any:  # noqa: ANN401 - an array or a torch tensor
+        """Return one tensor, checked by `require_numbers`."""
+        tensor = self.archive.get_tensor(name)
+        require_numbers(name, tensor, shape, bounds, kinds)
+        return tensor
 
-    def tensors(self, prefix: str = "") -> dict[str, Any]:
-        """Return the tensors whose names start with a prefix, by the rest of their names."""
+    def tensors(self, prefix: str = "", kinds: str = "f") -> dict[str, Any]:
+        """Return the tensors whose names start with a prefix, by the rest of their names; checked alike."""
         names = [name for name in self.archive.keys() if name.startswith(prefix)]  # noqa: SIM118
-        return {name.removeprefix(prefix): self.archive.get_tensor(name) for name in names}
+        return {name.removeprefix(prefix): self.tensor(name, kinds=kinds) for name in names}
+
+
+def require_numbers(
+    name: str,
+    tensor: Any,  # noqa: ANN401 - an array or a torch tensor
+    shape: Sequence[int] | None = None,
+    bounds: tuple[float, float] = (-LARGEST, LARGEST),
+    kinds: str = "f",
+) -> None:
+    """Raise `ValueError` where an array or a torch tensor is not what it should be.
+
+    Parameters
+    ----------
+    name
+        For the error.
+    tensor
+        The numbers; NaN is within no bounds.
+    shape
+        That it should have; None for any.
+    bounds
+        Least and greatest number.
+    kinds
+        NumPy's letters of its allowed types: `f` floating-point, `i` integer, `u` unsigned, `b` boolean.
+    """
+    if _kind(tensor) not in kinds:
+        raise ValueError(f"{name} holds numbers of the type {tensor.dtype}")
+    if shape is not None and tuple(tensor.shape) != tuple(shape):
+        raise ValueError(f"{name} has the shape {tuple(tensor.shape)}, not {tuple(shape)}")
+    least, greatest = bounds
+    if 0 not in tensor.shape and not (least <= tensor.min() and tensor.max() <= greatest):
+        raise ValueError(f"{name} holds numbers that are not between {least:g} and {greatest:g}")
+
+
+def _kind(tensor: Any) -> str:  # noqa: ANN401 - an array or a torch tensor
+    """Return NumPy's letter for the type of an array or a torch tensor."""
+    if isinstance(tensor, np.ndarray):
+        return str(tensor.dtype.kind)
+    if tensor.is_floating_point():
+        return "f"
+    return "c" if tensor.is_complex() else "i"
 
 
 @contextmanager
@@ -57,10 +116,12 @@ def open_tensors(
         What tensors are read as: NumPy arrays, or torch tensors on the CPU (`pt`).
     """
     try:
+        if not path.is_file():  # a pipe would never end
+            raise ValueError("there is no such file")
         with safe_open(path, framework=framework) as archive:
             yield TensorFile(path, archive)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise MrharmonyError(f"{path}: not {content} ({reason}); {remedy}.") from error
 
 

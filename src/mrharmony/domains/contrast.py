@@ -24,7 +24,7 @@ from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
 from mrharmony.core.tensors import open_tensors
 from mrharmony.core.volume import FloatArray
-from mrharmony.domains.fitted import Brains, Fitted, require_brains, save_fitted
+from mrharmony.domains.fitted import Brains, Fitted, Names, require_brains, save_fitted
 from mrharmony.lock.bilateral_grid import BilateralGrid
 from mrharmony.lock.bounds import LockSettings
 from mrharmony.lock.gain_prior import fit_lock
@@ -42,6 +42,7 @@ from mrharmony.preparation.prepared import PreparedScan
 CONTRAST_MODELS = "diffusion.safetensors"
 CONTRAST_SCANS = 12  # at most of a domain; each takes 1.5 s
 _DARKEST = 1e-3  # canonical units of the brain, which the network distinguishes from air, 0
+_LARGEST = 10.0  # weight of a reference, or change of tone in canonical units, that a model may hold
 _VOXELS = 60_000  # of a domain, enough for 2,000 unknowns
 
 
@@ -153,17 +154,19 @@ def load_contrast_models(path: Path) -> dict[str, ContrastModel]:
     lattice = LockSettings().lattice()
     current, references = network_hash(), shipped_network().references
     with open_tensors(path, "contrast models of domains", "fit the method again") as file:
-        if bytes(file.tensor("network")).hex() != current:
+        if bytes(file.tensor("network", (32,), (0, 255), "u")).hex() != current:
             raise MrharmonyError(
                 f"{path}: fitted for another version's network. Fit it again: mrharmony train BIDS_DIR "
                 "--method diffusion --output DIR, or adapt from a current model."
             )
-        offsets = file.tensor("offsets").reshape(-1, *lattice.offsets.shape)
-        mixtures = file.tensor("mixtures").reshape(-1, references + 1)
-        return {
-            name: ContrastModel(mixture, BilateralGrid(lattice.field_of_view, lattice.knots, part))
-            for name, mixture, part in zip(file.record("domains"), mixtures, offsets, strict=True)
-        }
+        names = file.record("domains", Names)
+        offsets = file.tensor("offsets", (len(names), *lattice.offsets.shape), (-_LARGEST, _LARGEST))
+        mixtures = file.tensor("mixtures", (len(names), references + 1), (-_LARGEST, _LARGEST))
+        grids = [BilateralGrid(lattice.field_of_view, lattice.knots, part) for part in offsets]
+        if any(grid.slope_range[0] < 0 for grid in grids):
+            raise ValueError("a tone curve falls")
+        models = zip(names, mixtures, grids, strict=True)
+        return {name: ContrastModel(mixture, grid) for name, mixture, grid in models}
 
 
 def contrast_model_of(contrast_models: Mapping[str, ContrastModel], target: Domain) -> ContrastModel:

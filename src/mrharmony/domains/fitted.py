@@ -4,18 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import AfterValidator, Field
 
 from mrharmony.core.domain import Domain
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.core.tensors import open_tensors, save_tensors
+from mrharmony.core.tensors import LARGEST, open_tensors, save_tensors
 from mrharmony.core.volume import FloatArray
 from mrharmony.preparation.canonical import CanonicalBrain
 
 Brains = Mapping[str, Sequence[CanonicalBrain]]
+
+CANONICAL = 100.0  # canonical units that nothing of a brain reaches
+
+
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError("a domain stands twice")
+    return names
+
+
+Names = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], AfterValidator(_distinct)]
+
+
+class Expected(NamedTuple):
+    """What an array of a fitted method has to be.
+
+    Parameters
+    ----------
+    shape
+        Its shape; with `rows` that of the row of each domain.
+    bounds
+        Least and greatest number.
+    rows
+        Whether it has a row a domain.
+    kinds
+        As `require_numbers` takes them.
+    """
+
+    shape: tuple[int, ...] | None = None
+    bounds: tuple[float, float] = (-LARGEST, LARGEST)
+    rows: bool = True
+    kinds: str = "f"
 
 
 class Fitted(NamedTuple):
@@ -63,7 +96,14 @@ def save_fitted(path: Path, fitted: Fitted) -> None:
     save_tensors(path, arrays, {"domains": fitted.domains})
 
 
-def load_fitted(path: Path) -> Fitted:
+def load_fitted(path: Path, expected: Mapping[str, Expected]) -> Fitted:
     """Read what `save_fitted` wrote; raises `MrharmonyError` where it is missing or damaged."""
     with open_tensors(path, "a fitted method", "fit the method again") as file:
-        return Fitted(tuple(file.record("domains")), file.tensors())
+        names = file.record("domains", Names)
+        arrays = {}
+        for name, (shape, bounds, rows, kinds) in expected.items():
+            whole = (len(names), *shape) if rows and shape is not None else shape
+            arrays[name] = file.tensor(name, whole, bounds, kinds)
+            if rows and len(arrays[name]) != len(names):
+                raise ValueError(f"{name} has no row for each domain")
+        return Fitted(names, arrays)

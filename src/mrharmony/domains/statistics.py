@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
 
 from mrharmony.core.domain import Domain
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.core.tensors import open_tensors, save_tensors
+from mrharmony.core.tensors import TensorFile, open_tensors, save_tensors
 from mrharmony.core.volume import FloatArray
 from mrharmony.domains.fitted import masked
 from mrharmony.lock.bilateral_grid import FIELD_OF_VIEW, BilateralGrid, corner_strides, locate
@@ -25,6 +27,7 @@ LANDMARKS = np.linspace(0.01, 0.99, 33)
 REGIONS = (4, 5, 4)
 _BIN_WIDTH = 0.005  # canonical units; far below the noise of a scan
 _BINS = 600  # up to 3 canonical units, brighter voxels count as 3
+_BRIGHTEST = _BIN_WIDTH * _BINS
 _BORROWED_MM3 = 2_000.0  # of the whole brain's composition, added to every region so that none is empty
 
 
@@ -101,15 +104,33 @@ def save_statistics(path: Path, statistics: Mapping[str, DomainStatistics]) -> N
 def load_statistics(path: Path) -> dict[str, DomainStatistics]:
     """Read what `save_statistics` wrote; raises `MrharmonyError` where it is missing or damaged."""
     with open_tensors(path, "a file of domain statistics", "restore it, or train the model again") as file:
+        records = file.record("domains", dict[str, _Record])
         return {
             name: DomainStatistics(
-                record["scale"],
-                file.tensor(f"{name}/quantiles"),
-                file.tensor(f"{name}/regional"),
-                record["scans"],
+                record.scale,
+                _increasing(file, f"{name}/quantiles", (LANDMARKS.size,)),
+                _increasing(file, f"{name}/regional", (*REGIONS, LANDMARKS.size)),
+                record.scans,
             )
-            for name, record in file.record("domains").items()
+            for name, record in records.items()
         }
+
+
+class _Record(BaseModel):
+    """What the file records of a domain beside its quantiles."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    scale: Annotated[float, Field(gt=1e-12, lt=1e12)]
+    scans: Annotated[int, Field(ge=0)]
+
+
+def _increasing(file: TensorFile, name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return quantiles of a file; `ValueError` where they fall, or are no canonical units of a brain."""
+    quantiles = np.asarray(file.tensor(name, shape, (0.0, _BRIGHTEST)), np.float64)
+    if (np.diff(quantiles) < -1e-6).any():
+        raise ValueError(f"{name} does not rise")
+    return quantiles
 
 
 def _regional_histograms(positions: FloatArray, intensities: FloatArray) -> NDArray[np.float64]:

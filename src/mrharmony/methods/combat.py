@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +21,11 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter
 from mrharmony.core.domain import Domain
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import BoolArray, FloatArray
-from mrharmony.domains.fitted import Brains, Fitted, masked, require_brains
+from mrharmony.domains.fitted import CANONICAL, Brains, Expected, Fitted, masked, require_brains
 from mrharmony.methods.rendering import add_change, require_grid
 from mrharmony.preparation.canonical import STATISTICS_ZOOM, CanonicalBrain, canonical_brain
 from mrharmony.preparation.prepared import PreparedScan
+from mrharmony.space.grid import Grid
 
 SMOOTHING_MM = 12.0  # FWHM; brains are aligned rigidly, so that folds do not meet
 PRESENCE = 0.9  # share of the training brains that must hold a voxel
@@ -40,7 +42,19 @@ class CombatRule:
     those voxels in canonical units, a row a domain. Other voxels change as the nearest fitted one.
     """
 
+    expected: ClassVar = {
+        "mask": Expected(Grid.working(STATISTICS_ZOOM).shape, (0, 1), rows=False, kinds="b"),
+        "locations": Expected(bounds=(-CANONICAL, CANONICAL)),
+        "spreads": Expected(bounds=(1e-9, CANONICAL)),
+    }
     fitted: Fitted
+
+    def __post_init__(self) -> None:
+        voxels = np.count_nonzero(self.fitted.arrays["mask"])
+        if any(self.fitted.arrays[name].shape[1:] != (voxels,) for name in ("locations", "spreads")):
+            raise MrharmonyError(
+                "combat.safetensors: mask and voxels differ in number. Fit the method again."
+            )
 
     def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
         """As `Harmonizer.intensities`; exactly the scan itself if source is target.

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from mrharmony.core.domain import Domain
 from mrharmony.core.findings import Finding, MrharmonyError
 from mrharmony.core.progress import track
-from mrharmony.core.tensors import open_tensors
-from mrharmony.domains.fitted import Brains, Fitted, require_brains, save_fitted
+from mrharmony.core.tensors import LARGEST, open_tensors
+from mrharmony.domains.fitted import Brains, Fitted, Names, require_brains, save_fitted
 from mrharmony.domains.statistics import DomainStatistics
 from mrharmony.evidence.drift import Evidence, scan_evidence
 from mrharmony.evidence.verdict import Verdict
@@ -104,13 +104,13 @@ def load_details(directory: Path) -> dict[str, Detail]:
     if not path.exists():
         return {}
     with open_tensors(path, "detail of domains", "fit the method again") as file:
+        names = file.record("domains", Names)
         means, spreads = (
-            np.asarray(file.tensor(name), np.float64).reshape(-1, BINS, BINS, BINS)
-            for name in ("means", "spreads")
+            np.asarray(file.tensor(name, (len(names), BINS, BINS, BINS), bounds), np.float64)
+            for name, bounds in (("means", (-100.0, 100.0)), ("spreads", (1e-6, 100.0)))
         )
-        if not (np.isfinite(means).all() and np.isfinite(spreads).all() and (spreads > 0).all()):
-            raise ValueError("numbers out of range")
-        rows = zip(file.record("domains"), means, spreads, file.tensor("scans"), strict=True)
+        scans = file.tensor("scans", (len(names),), (1, LARGEST), "i")
+        rows = zip(names, means, spreads, scans, strict=True)
         return {name: Detail(mean, spread, int(scans)) for name, mean, spread, scans in rows}
 
 

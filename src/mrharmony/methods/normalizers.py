@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from intensity_normalization import (
@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from mrharmony.core.domain import Domain
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import FloatArray
-from mrharmony.domains.fitted import Brains, Fitted, masked, require_brains
+from mrharmony.domains.fitted import CANONICAL, Brains, Expected, Fitted, masked, require_brains
 from mrharmony.preparation.canonical import CanonicalBrain, brain_intensities, canonical_brain, on_brain
 from mrharmony.preparation.prepared import PreparedScan
 
@@ -99,6 +99,11 @@ def scan_levels(name: str, brain: CanonicalBrain) -> Levels:
     if not np.isfinite(levels).all() or levels[-1] <= 0:
         raise MrharmonyError(f"{name} finds no white matter level above 0 in a scan; check its brain mask.")
     return levels
+
+
+def expected_levels(name: str) -> dict[str, Expected]:
+    """Return what `fit_levels` leaves: intercept and unit, or the means of three tissues, a row a domain."""
+    return {"levels": Expected((3 if name == "lsq" else 2,), (-CANONICAL, CANONICAL))}
 
 
 def shift_and_scale(before: Levels, after: Levels) -> Line:
@@ -221,6 +226,7 @@ class NyulRule:
     Of `fitted`, `scales` has the standard scale of each domain in canonical units, shape (domains, 11).
     """
 
+    expected: ClassVar = {"scales": Expected((11,), (-CANONICAL, CANONICAL))}
     fitted: Fitted
 
     def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:

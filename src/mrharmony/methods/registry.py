@@ -211,10 +211,10 @@ def _curves(name: str) -> Implementation:
 
 
 def _normalizer(name: str) -> Implementation:
-    from mrharmony.methods.normalizers import LineRule, fit_levels
+    from mrharmony.methods.normalizers import LineRule, expected_levels, fit_levels
     from mrharmony.methods.simple import simple_method
 
-    return simple_method(name, partial(fit_levels, name), partial(LineRule, name))
+    return simple_method(name, partial(fit_levels, name), partial(LineRule, name), expected_levels(name))
 
 
 def _rule(module: str, fit: str, rule: str) -> Callable[[str], Implementation]:
@@ -224,7 +224,8 @@ def _rule(module: str, fit: str, rule: str) -> Callable[[str], Implementation]:
         from mrharmony.methods.simple import simple_method
 
         found = import_module(f"mrharmony.methods.{module}")
-        return simple_method(name, getattr(found, fit), getattr(found, rule))
+        kind = getattr(found, rule)
+        return simple_method(name, getattr(found, fit), kind, kind.expected)
 
     return code
 

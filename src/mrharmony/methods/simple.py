@@ -9,7 +9,7 @@ from typing import Protocol
 
 from mrharmony.core.domain import Domain
 from mrharmony.core.volume import FloatArray
-from mrharmony.domains.fitted import Brains, Fitted, load_fitted, save_fitted
+from mrharmony.domains.fitted import Brains, Expected, Fitted, load_fitted, save_fitted
 from mrharmony.domains.statistics import DomainStatistics, load_statistics, save_statistics
 from mrharmony.methods.protocol import HarmonizedVolume, Implementation, MethodSettings
 from mrharmony.methods.rendering import in_target_units
@@ -52,13 +52,16 @@ class SimpleHarmonizer:
 
 
 def simple_method(
-    name: str, fit: Callable[[Brains], Fitted], rule: Callable[[Fitted], Rule]
+    name: str,
+    fit: Callable[[Brains], Fitted],
+    rule: Callable[[Fitted], Rule],
+    expected: Mapping[str, Expected],
 ) -> Implementation:
-    """Return the code of a method that is a rule: `fit` learns what `rule` applies."""
+    """Return the code of a method that is a rule: `fit` learns what `rule` applies, arrays as `expected`."""
 
     def load(directory: Path, settings: MethodSettings) -> SimpleHarmonizer:
         del settings
-        fitted = load_fitted(directory / f"{name}.safetensors")
+        fitted = load_fitted(directory / f"{name}.safetensors", expected)
         return SimpleHarmonizer(name, load_statistics(directory / STATISTICS), rule(fitted))
 
     return Implementation(load, lambda domains, known: SimpleHarmonizer(name, known, rule(fit(domains))))

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
 from mrharmony.core.domain import Domain
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.tensors import LARGEST
 from mrharmony.core.volume import FloatArray
-from mrharmony.domains.fitted import Brains, Fitted, masked, require_brains
+from mrharmony.domains.fitted import CANONICAL, Brains, Expected, Fitted, masked, require_brains
 from mrharmony.methods.rendering import add_change, require_grid
 from mrharmony.preparation.canonical import STATISTICS_ZOOM, CanonicalBrain, canonical_brain
 from mrharmony.preparation.prepared import PreparedScan
@@ -112,7 +114,17 @@ class SpectrumRule:
     Of `fitted`, `means` and `amplitudes` have a row a domain; `beta` is the highest frequency swapped.
     """
 
+    expected: ClassVar = {
+        "means": Expected((), (0.0, CANONICAL)),
+        "amplitudes": Expected(bounds=(0.0, LARGEST)),
+        "beta": Expected((1,), (0.0, max(BETAS)), rows=False),
+    }
     fitted: Fitted
+
+    def __post_init__(self) -> None:
+        shape = tuple(len(along.ravel()) for along in _box(self.beta))
+        if self.fitted.arrays["amplitudes"].shape[1:] != shape:
+            raise MrharmonyError("spectrum.safetensors: amplitudes do not fit β. Fit the method again.")
 
     @property
     def beta(self) -> float:

@@ -8,14 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrharmony.core.domain import Domain
 from mrharmony.core.volume import FloatArray
-from mrharmony.domains.fitted import Brains, Fitted, masked, require_brains
+from mrharmony.domains.fitted import CANONICAL, Brains, Expected, Fitted, masked, require_brains
 from mrharmony.domains.statistics import (
+    LANDMARKS,
     DomainStatistics,
     brain_statistics,
     load_statistics,
@@ -146,6 +148,7 @@ class BiasFirstRule:
     Of `fitted`, `quantiles` has those of the corrected training scans at `LANDMARKS`, a row a domain.
     """
 
+    expected: ClassVar = {"quantiles": Expected(LANDMARKS.shape, (0.0, CANONICAL))}
     fitted: Fitted
 
     def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:

@@ -6,12 +6,12 @@ import math
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeVar
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.records import parse_yaml, read_text
 
 if TYPE_CHECKING:
     import torch
@@ -21,26 +21,30 @@ AXES = ("sagittal", "coronal", "axial")
 FULL_RATE, LORA_RATE = 5e-6, 1e-4  # usual learning rates of DreamBooth on Stable Diffusion
 
 
-class Settings(BaseModel):
-    """Base of all settings: frozen, and unknown keys are errors."""
+Width = Annotated[int, Field(ge=1, le=8192)]  # of a network's layer
+Widths = Annotated[tuple[Width, ...], Field(min_length=1, max_length=8)]  # of a network's levels
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+
+class Settings(BaseModel):
+    """Base of all settings: frozen; unknown keys, NaN and infinity are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class AutoencoderSettings(Settings):
     """Shape of the greyscale autoencoder (Rombach et al. 2022, section 3.1)."""
 
-    channels: tuple[int, ...] = (16, 32, 64)  # a level each; every level but the last halves the slice
-    latent_channels: int = Field(8, ge=1)
+    channels: Widths = (16, 32, 64)  # a level each; every level but the last halves the slice
+    latent_channels: int = Field(8, ge=1, le=256)
 
 
 class DenoiserSettings(Settings):
     """Shape of the structure-conditioned U-Net and of its prompt tokens."""
 
-    channels: tuple[int, ...] = (64, 96, 128)
-    layers: int = Field(1, ge=1)  # residual blocks a level
-    prompt_tokens: int = Field(4, ge=1)  # learned tokens a domain
-    token_size: int = Field(64, ge=8)
+    channels: Widths = (64, 96, 128)
+    layers: int = Field(1, ge=1, le=16)  # residual blocks a level
+    prompt_tokens: int = Field(4, ge=1, le=256)  # learned tokens a domain
+    token_size: int = Field(64, ge=8, le=8192)
 
 
 class StageSettings(Settings):
@@ -169,15 +173,24 @@ def read_preset(kind: type[AnySettings], package: str, name: str) -> AnySettings
         raise MrharmonyError(
             f"{name}: no such preset or file. Use one of {', '.join(known)}, or a YAML file."
         )
-    return parse_settings(kind, name, Path(name).read_text("utf-8"))
+    return read_settings(kind, Path(name))
+
+
+def read_settings(kind: type[AnySettings], path: Path) -> AnySettings:
+    """Return the settings in a YAML file; raises `MrharmonyError` where they cannot be read or are wrong."""
+    try:
+        text = read_text(path)
+    except ValueError as error:
+        raise MrharmonyError(f"{path}: cannot be read ({error}). Name a YAML file of settings.") from error
+    return parse_settings(kind, str(path), text)
 
 
 def parse_settings(kind: type[AnySettings], name: str, text: str) -> AnySettings:
     """Return the settings in a YAML text called `name`; raises `MrharmonyError` where they are not valid."""
     try:
-        return kind.model_validate(yaml.safe_load(text))
-    except (ValidationError, yaml.YAMLError) as error:
-        raise MrharmonyError(f"{name}: not a valid configuration. {error}") from error
+        return parse_yaml(kind, text)
+    except ValueError as error:
+        raise MrharmonyError(f"{name}: not a valid configuration ({error}). Correct it.") from error
 
 
 def choose_device(name: str) -> torch.device:

@@ -119,17 +119,17 @@ class Training:
     def _restore(self) -> None:
         content, remedy = "a checkpoint of this training", "delete it to start over"
         with open_tensors(self._checkpoint, content, remedy, "pt") as file:
-            self._module.load_state_dict(file.tensors("module/"))
+            self._module.load_state_dict(file.tensors("module/", kinds="fi"))
             for index, shadow in enumerate(self._average.shadow_params):
                 shadow.data.copy_(file.tensor(f"ema/{index}"))
-            self._average.optimization_step = file.record("ema_step")
+            self._average.optimization_step = file.record("ema_step", int)
             state: dict[int, dict[str, torch.Tensor]] = {}
-            for name, value in file.tensors("optimizer/").items():
+            for name, value in file.tensors("optimizer/", kinds="fi").items():
                 number, field = name.split("/")
                 state.setdefault(int(number), {})[field] = value
             groups = self._optimizer.state_dict()["param_groups"]
             self._optimizer.load_state_dict({"state": state, "param_groups": groups})
-            self.finished, self.seconds = file.record("step"), file.record("seconds")
+            self.finished, self.seconds = file.record("step", int), file.record("seconds", float)
 
 
 def cosine_plan(steps: int, learning_rate: float, ema_decay: float, checkpoint_every: int) -> Plan:

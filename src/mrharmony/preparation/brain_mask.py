@@ -6,8 +6,11 @@ first brain that was found in it, and searched again.
 
 from __future__ import annotations
 
+import hashlib
+import io
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -24,6 +27,11 @@ from mrharmony.space.resampling import FWHM_PER_SIGMA
 if TYPE_CHECKING:
     from deepbet import BrainExtraction
 
+_DEEPBET = "1.0.2"
+_DEEPBET_FILES = {  # SHA-256 of its networks
+    "model.pt": "de8ee7c69654d0dd3935dc4a5d84571d8ecf4637a6bfc01df399c4c2bc86e0fd",
+    "bbox_model.pt": "39a7b2b5f799faa1391ea97bfcdc0b9299f20d84f2316a4ff8918dc4685e40aa",
+}
 _PLAUSIBLE_ML = (600.0, 2500.0)
 _SMALLEST_FIELD_OF_VIEW = 90.0  # mm
 # A head turned farther is searched again. Measured on two heads turned by 38° to 45°, six ways each: the
@@ -182,8 +190,27 @@ def _network_mask(volume: Volume) -> BoolArray:
 @cache
 def _network() -> BrainExtraction:
     from deepbet import BrainExtraction  # noqa: PLC0415 - takes seconds to import
+    from deepbet.utils import DATA_PATH  # noqa: PLC0415 - takes seconds to import
 
-    return BrainExtraction(no_gpu=True)
+    whole, box = (_pinned(Path(DATA_PATH) / "models" / name) for name in _DEEPBET_FILES)
+    return BrainExtraction(no_gpu=True, model_path=whole, bbox_model_path=box)
+
+
+def _pinned(file: Path) -> io.BytesIO:
+    """Return the bytes of one of deepbet's files, TorchScript, which is code: only those that we know.
+
+    Raises `MrharmonyError` where it is missing or another one.
+    """
+    try:
+        content = file.read_bytes()
+    except OSError:
+        content = b""
+    if hashlib.sha256(content).hexdigest() != _DEEPBET_FILES[file.name]:
+        raise MrharmonyError(
+            f"{file}: is missing or not that of deepbet {_DEEPBET}, and a foreign one could run code. "
+            f"Install it again: pip install --force-reinstall --no-deps deepbet=={_DEEPBET}."
+        )
+    return io.BytesIO(content)
 
 
 def upright(volume: Volume, rigid_to_template: Matrix) -> Volume:

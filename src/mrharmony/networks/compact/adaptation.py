@@ -204,7 +204,7 @@ def class_images(
         joined = {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]}
         save_tensors(cache, joined, {})
     with open_tensors(cache, "class images of this training", "delete it to make them again", "pt") as file:
-        return LatentSlices(**file.tensors())
+        return LatentSlices(**file.tensors(kinds="fi"))
 
 
 @torch.no_grad()

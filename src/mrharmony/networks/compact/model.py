@@ -8,20 +8,30 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, Field, field_validator
 
 from mrharmony.core.domain import Domain, same_name
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.hashing import file_sha256
+from mrharmony.core.records import read_record
 from mrharmony.core.temporaries import discard, new_temporary
-from mrharmony.networks.compact.networks import decode, encode, predict_velocity
+from mrharmony.core.tensors import open_tensors
+from mrharmony.networks.compact.networks import (
+    build_autoencoder,
+    build_denoiser,
+    build_scheduler,
+    decode,
+    encode,
+    predict_velocity,
+)
 from mrharmony.networks.compact.schedule import NoiseSchedule
 from mrharmony.networks.settings import AdaptationSettings, DreamBoothSettings, Settings, TrainingSettings
 from mrharmony.space.grid import Grid
@@ -32,13 +42,14 @@ if TYPE_CHECKING:
     from mrharmony.networks.compact.prompts import PromptEncoder
 
 CARD = "mrharmony.json"
+_CONFIG = "the configuration of a part of this model", "Restore the model"
 STATISTICS = "statistics.safetensors"  # population statistics of the domains, for the classical methods
 
 
 class DomainCard(Settings):
     """A domain that a model knows, and how many scans it learned it from (0 for a simulated one)."""
 
-    name: str
+    name: str = Field(min_length=1)
     prompt: str
     scans: int = Field(0, ge=0)
 
@@ -63,9 +74,9 @@ class TrainingScan(Settings):
 class ModelCard(Settings):
     """What `mrharmony.json` says about a model: its domains, its grid, its data and its licence."""
 
-    format_version: int = 1  # for later releases; nothing reads it yet
+    format_version: Literal[1] = 1  # a later one is of a later release
     domains: tuple[DomainCard, ...]
-    working_zoom: float = Field(gt=0)  # mm
+    working_zoom: float = Field(ge=0.5, le=4)  # mm
     intensity_convention: str
     training_data: str
     licence: str
@@ -74,6 +85,13 @@ class ModelCard(Settings):
     pipeline: str | None = None  # the Stable Diffusion model that was fine-tuned
     dreambooth: DreamBoothSettings | None = None  # how a Stable Diffusion model was fine-tuned
     training_scans: tuple[TrainingScan, ...] = ()  # empty also where a model does not say
+
+    @field_validator("domains")
+    @classmethod
+    def _distinct(cls, domains: tuple[DomainCard, ...]) -> tuple[DomainCard, ...]:
+        if len({domain.name for domain in domains}) < len(domains):
+            raise ValueError("a domain stands twice")
+        return domains
 
     def with_scans(self, new: Iterable[TrainingScan]) -> Self:
         """Return the card of a model that has learned from more scans; each is named once, sorted."""
@@ -228,54 +246,94 @@ def load_model(directory: Path) -> LatentModel:
         raise MrharmonyError(
             f"{directory}: holds fitted methods, no diffusion model. Choose one of these methods, or a model."
         )
-    try:
-        model = _read_parts(directory, card)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        reason = str(error).splitlines()[0]
-        raise MrharmonyError(
-            f"{directory}: the model is incomplete or damaged ({reason}). Restore it."
-        ) from error
+    model = _read_parts(directory, card, card.training)
     for network in (model.autoencoder, model.denoiser, model.prompts):
         network.eval().requires_grad_(False)
     return model
 
 
-def _read_parts(directory: Path, card: ModelCard) -> LatentModel:
-    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel  # noqa: PLC0415 - takes seconds to import
+class _Prompts(BaseModel):
+    """What is read of the prompts' configuration."""
 
+    prompts: tuple[str, ...] = Field(min_length=1, max_length=10_000)
+
+
+class _Scale(BaseModel):
+    """What is read of the autoencoder's configuration."""
+
+    scaling_factor: float = Field(gt=1e-3, lt=1e3)  # of latents, taken after the autoencoder's training
+
+
+def _read_parts(directory: Path, card: ModelCard, training: TrainingSettings) -> LatentModel:
+    """Build the networks that the card tells of, and fill them; nothing in a configuration chooses code."""
     from mrharmony.networks.compact.prompts import PromptEncoder  # noqa: PLC0415 - takes seconds to import
 
-    kinds = {"vae": AutoencoderKL, "unet": UNet2DConditionModel, "prompts": PromptEncoder}
-    networks = {
-        name: kind.from_pretrained(directory / name, local_files_only=True, torch_dtype=torch.float32)
-        for name, kind in kinds.items()
-    }
-    scheduler = DDIMScheduler.from_pretrained(directory / "scheduler", local_files_only=True)
-    return LatentModel(networks["vae"], networks["unet"], networks["prompts"], scheduler, card)
+    files = {part: directory / part / "config.json" for part in ("vae", "unet", "prompts")}
+    files["scheduler"] = directory / "scheduler" / "scheduler_config.json"
+    records = {part: read_record(file, dict[str, Any], *_CONFIG) for part, file in files.items()}
+    scale = read_record(files["vae"], _Scale, *_CONFIG).scaling_factor
+    known = read_record(files["prompts"], _Prompts, *_CONFIG).prompts
+    settings, channels = training.denoiser, training.autoencoder.latent_channels
+    try:
+        with torch.device("meta"):  # nothing is taken before the shapes are those of the files
+            parts: dict[str, Any] = {
+                "vae": build_autoencoder(training.autoencoder),
+                "unet": build_denoiser(settings, channels, records["unet"].get("sample_size", 1)),
+                "prompts": PromptEncoder(list(known), settings.prompt_tokens, settings.token_size),
+            }
+    except (ValueError, RuntimeError, TypeError) as error:
+        raise MrharmonyError(
+            f"{directory / CARD}: tells of networks that cannot be built. Restore the model."
+        ) from error
+    parts["vae"].register_to_config(scaling_factor=scale)
+    parts["scheduler"] = build_scheduler()
+    if lost := next((domain.prompt for domain in card.domains if domain.prompt not in known), None):
+        raise MrharmonyError(f"{files['prompts']}: does not know the prompt {lost} of the model. Restore it.")
+    for part, file in files.items():
+        _require_same(file, records[part], parts[part].config)
+    for part in ("vae", "unet", "prompts"):
+        _fill(parts[part], directory / part / "diffusion_pytorch_model.safetensors")
+    return LatentModel(parts["vae"], parts["unet"], parts["prompts"], parts["scheduler"], card)
+
+
+def _require_same(file: Path, record: dict[str, Any], config: Any) -> None:  # noqa: ANN401 - of diffusers
+    """Refuse a configuration that says something else of a part than the model's card."""
+    built = json.loads(json.dumps({name: value for name, value in config.items() if name[0] != "_"}))
+    if other := next((name for name in built if record.get(name, built[name]) != built[name]), None):
+        raise MrharmonyError(f"{file}: its {other} is not that of the model in {CARD}. Restore the model.")
+
+
+def _fill(network: torch.nn.Module, path: Path) -> None:
+    """Give a network of the device `meta` the weights in a file, in single precision."""
+    with open_tensors(path, "the weights of this model", "restore the model", "pt") as file:
+        weights = {name: tensor.float() for name, tensor in file.tensors().items()}
+        network.load_state_dict(weights, assign=True)
 
 
 def read_card(directory: Path) -> ModelCard:
     """Read and validate `mrharmony.json`; raises `MrharmonyError` where it is missing or damaged."""
-    try:
-        return ModelCard.model_validate(json.loads((directory / CARD).read_text("utf-8")))
-    except (OSError, UnicodeDecodeError) as error:
-        raise MrharmonyError(
-            f"{directory}: not a model, {CARD} cannot be read. Name a model directory."
-        ) from error
-    except (ValidationError, json.JSONDecodeError) as error:
-        raise MrharmonyError(
-            f"{directory / CARD}: not a valid model description. Restore the file."
-        ) from error
+    if not os.path.isfile(directory / CARD):  # noqa: PTH113 - Path.is_file raises where a name is too long
+        raise MrharmonyError(f"{directory}: not a model, there is no {CARD}. Name a model directory.")
+    return read_record(directory / CARD, ModelCard, "a valid model description", "Restore the file")
 
 
 def model_hash(directory: Path) -> str:
     """Return the SHA-256 over the names and contents of all files that decide a model's results."""
     digest = hashlib.sha256()
-    for path in sorted(directory.rglob("*")):
-        if path.suffix in {".json", ".safetensors"} and path.is_file():
+    for path in sorted(_files(directory)):
+        if path.suffix in {".json", ".safetensors"}:
             digest.update(path.relative_to(directory).as_posix().encode() + b"\0")
             digest.update(bytes.fromhex(file_sha256(path)))
     return digest.hexdigest()
+
+
+def _files(directory: Path) -> Iterator[Path]:
+    """Yield the files of a directory, also behind links to folders, none of which is entered twice."""
+    entered = {directory.resolve()}
+    for folder, folders, names in os.walk(directory, followlinks=True):
+        folders[:] = [name for name in folders if (Path(folder) / name).resolve() not in entered]
+        entered.update((Path(folder) / name).resolve() for name in folders)
+        yield from (path for name in names if (path := Path(folder) / name).is_file())
 
 
 def model_card_text(card: ModelCard) -> str:

@@ -25,7 +25,7 @@ from mrharmony.networks.compact.sampling import (
     slice_positions,
 )
 from mrharmony.networks.compact.schedule import sampling_times, steps_along
-from mrharmony.networks.settings import NO_PROMPT, Settings, parse_settings
+from mrharmony.networks.settings import NO_PROMPT, Settings, read_settings
 
 WHITE = 1.25  # canonical units: white in a picture; brains end at about 1.1
 Select = Literal["mean", "best-ssim", "all"]
@@ -61,7 +61,7 @@ def read_translation(name: str) -> TranslationSettings:
         return TranslationSettings.paper()
     if not Path(name).is_file():
         raise MrharmonyError(f"{name}: no such file. Say `paper`, or name a YAML file of settings.")
-    return parse_settings(TranslationSettings, name, Path(name).read_text("utf-8"))
+    return read_settings(TranslationSettings, Path(name))
 
 
 def translate_brain(

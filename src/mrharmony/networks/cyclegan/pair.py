@@ -124,14 +124,15 @@ def load_pairs(directory: Path) -> tuple[TrainedPair, ...]:
     """Read what `save_pairs` wrote, ready to use; raises `MrharmonyError` where it is missing or damaged."""
     content, remedy = "trained pairs of domains", "train them again"
     with open_tensors(directory / WEIGHTS, content, remedy, "pt") as file:
-        records = [PairRecord.model_validate(record) for record in file.record("pairs")]
+        records = file.record("pairs", tuple[PairRecord, ...])
         return tuple(_restored(record, file, number) for number, record in enumerate(records))
 
 
 def _restored(record: PairRecord, file: TensorFile, number: int) -> TrainedPair:
     generators = []
     for direction in DIRECTIONS:
-        generator = Generator(record.settings)
-        generator.load_state_dict(file.tensors(f"{number}/{direction}/"))
+        with torch.device("meta"):  # nothing is taken before the shapes are those of the file
+            generator = Generator(record.settings)
+        generator.load_state_dict(file.tensors(f"{number}/{direction}/"), assign=True)
         generators.append(generator.requires_grad_(False).eval())
     return TrainedPair(record, *generators)

@@ -20,6 +20,7 @@ from mrharmony.core.hashing import file_sha256
 from mrharmony.core.tensors import open_tensors, save_tensors
 from mrharmony.core.volume import FloatArray
 from mrharmony.networks.diffusion.latents import LatentSpace
+from mrharmony.networks.settings import Widths
 from mrharmony.weights import shipped_network_folder
 
 NEIGHBOURS = 3  # slices that the network sees: the one in question between its neighbours
@@ -166,10 +167,11 @@ def save_network(network: DiffusionNetwork, directory: Path, references: tuple[s
 def load_network(directory: Path) -> DiffusionNetwork:
     """Read what `save_network` wrote, in single precision; raises `MrharmonyError` where it is damaged."""
     with open_tensors(directory / NETWORK, _CONTENT, _REMEDY, "pt") as file:
-        network = DiffusionNetwork(
-            len(file.record("references")), file.record("dimensions"), tuple(file.record("channels"))
-        )
-        network.load_state_dict({name: tensor.float() for name, tensor in file.tensors().items()})
+        references, dimensions = file.record("references", tuple[str, ...]), file.record("dimensions", int)
+        with torch.device("meta"):  # nothing is taken before the shapes are those of the file
+            network = DiffusionNetwork(len(references), dimensions, file.record("channels", Widths))
+        weights = {name: tensor.float() for name, tensor in file.tensors().items()}
+        network.load_state_dict(weights, assign=True)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third quicker on a CPU
     return network.requires_grad_(False).eval()
 
@@ -189,4 +191,4 @@ def network_hash() -> str:
 def reference_names() -> tuple[str, ...]:
     """Return the names of the shipped network's reference scanners."""
     with open_tensors(shipped_network_folder() / NETWORK, _CONTENT, _REMEDY) as file:
-        return tuple(file.record("references"))
+        return file.record("references", tuple[str, ...])

@@ -36,7 +36,7 @@ from mrharmony.networks.diffusion.network import (
     DiffusionNetwork,
     slice_coordinates,
 )
-from mrharmony.networks.settings import Settings
+from mrharmony.networks.settings import Settings, Widths
 from mrharmony.networks.training import Training, clip_gradients, cosine_plan, step_generator
 from mrharmony.simulate.anatomy import Anatomy
 from mrharmony.simulate.random_physics import random_scanner
@@ -230,7 +230,7 @@ def network_of_references(directory: Path, space: LatentSpace) -> DiffusionNetwo
     """
     with open_tensors(directory / NETWORK, "a network of references", "name another folder", "pt") as file:
         weights = {name: tensor.float() for name, tensor in file.tensors().items()}
-        network = DiffusionNetwork.empty(space, tuple(file.record("channels")))
+        network = DiffusionNetwork.empty(space, file.record("channels", Widths))
     encoder, pixels = space.encoder(), network.last.out_channels // network.dimensions
     weight = weights.pop("last.weight")[:, :, 0, 0].reshape(network.references, pixels, -1)
     bias = weights.pop("last.bias").reshape(network.references, pixels) * INTENSITY_SPREAD

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -129,7 +129,7 @@ def _recipe(file: Path) -> object:
     """Return what a picture was made from; None where there is no picture yet, or a damaged one."""
     try:
         with open_tensors(file, *_CLASS_PICTURE) as picture:
-            return picture.record("recipe")
+            return picture.record("recipe", dict[str, Any])
     except MrharmonyError:
         return None
 

@@ -22,6 +22,7 @@ from transformers.utils import logging as transformers_logging
 
 from mrharmony.core.atomic import write_json
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.tensors import require_numbers
 from mrharmony.networks.compact.model import CARD, ModelCard, read_card
 from mrharmony.networks.compact.schedule import NoiseSchedule
 from mrharmony.networks.compact.translation import WHITE
@@ -173,7 +174,9 @@ def load_stable_diffusion(source: str | Path, network: bool = False) -> StableDi
     directory = resolve_source(source, network)
     try:
         model = _open_parts(directory)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+    except MrharmonyError:
+        raise
+    except Exception as error:  # whatever the libraries make of damaged files
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise MrharmonyError(
             f"{directory}: the model is incomplete or damaged ({reason}). Fetch it again."
@@ -211,6 +214,8 @@ def _open_network(folder: Path, kind: Any) -> Any:  # noqa: ANN401 - classes of 
         raise MrharmonyError(
             f"{folder}: the weights are incomplete, {missing[0]}{more} missing. Fetch the model again."
         )
+    for name, tensor in network.state_dict().items():
+        require_numbers(name, tensor, kinds="fi")
     return network.eval().requires_grad_(False)
 
 

@@ -6,9 +6,11 @@ from pathlib import Path
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from pydantic import BaseModel
 
 from mrharmony.core.atomic import read_json
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.records import read_record
 
 PIPELINE = "model_index.json"  # of a directory in diffusers' layout
 WEIGHTS = {"text_encoder": "model", "vae": "diffusion_pytorch_model", "unet": "diffusion_pytorch_model"}
@@ -99,6 +101,11 @@ def _require_schedule(file: Path) -> None:
 
 def _require_weights(folder: Path, name: str) -> None:
     whole = folder / f"{name}.safetensors"
+    if (adapter := folder / "adapter_config.json").exists():
+        raise MrharmonyError(
+            f"{adapter}: an adapter would load weights from elsewhere. Merge it into the model."
+        )
+    _require_own_shards(whole.with_name(f"{whole.name}.index.json"))
     if whole.is_file() or whole.with_name(f"{whole.name}.index.json").is_file():
         return
     if variant := next(folder.glob(f"{name}.*.safetensors"), None):
@@ -112,6 +119,24 @@ def _require_weights(folder: Path, name: str) -> None:
             f"Fetch {whole.name} into the same folder."
         )
     raise MrharmonyError(f"{whole}: is missing. Fetch the model again, complete.")
+
+
+def _require_own_shards(index: Path) -> None:
+    """Refuse an index of weights that names anything but safetensors files beside it."""
+    if not index.exists():
+        return
+    shards = read_record(index, _Shards, "an index of weights", "Fetch the model again, complete").weight_map
+    for shard in set(shards.values()):
+        if Path(shard).name != shard or Path(shard).suffix != ".safetensors":
+            raise MrharmonyError(
+                f"{index}: names {shard}, no safetensors file beside it. Fetch the model again."
+            )
+
+
+class _Shards(BaseModel):
+    """What is read of an index of weights."""
+
+    weight_map: dict[str, str]
 
 
 def _single_file(file: Path) -> MrharmonyError:

@@ -1,0 +1,93 @@
+"""Records that others may have written: JSON and YAML against a typed schema, with a sentence for a fault."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from mrharmony.core.findings import MrharmonyError
+
+Record = TypeVar("Record")
+
+_LARGEST = 64 * 2**20  # bytes of a record; the largest that this package writes have a few hundred thousand
+
+
+def parse_record(kind: type[Record], text: str) -> Record:
+    """Return JSON as a type has it, to the letter: a text is no number, and no name stands twice.
+
+    Raises `ValueError` with the first fault, one sentence without a full stop.
+    """
+    try:
+        json.loads(text, object_pairs_hook=_distinct)
+        return TypeAdapter(kind).validate_json(text, strict=True)
+    except ValidationError as error:
+        raise ValueError(first_fault(error)) from error
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def read_record(path: Path, kind: type[Record], content: str, remedy: str) -> Record:
+    """Return a JSON file as a type has it; raises `MrharmonyError` where it is missing, damaged or of others.
+
+    Parameters
+    ----------
+    path
+        The file.
+    kind
+        A pydantic model, or another type that pydantic can check.
+    content, remedy
+        For the error: what the file should hold, with an article, and what to do about it, as an imperative.
+    """
+    try:
+        return parse_record(kind, read_text(path))
+    except ValueError as error:
+        raise MrharmonyError(f"{path}: not {content} ({error}). {remedy}.") from error
+
+
+def parse_yaml(kind: type[Record], text: str) -> Record:
+    """Return a YAML text that a person wrote as a type has it; raises `ValueError` as `parse_record`."""
+    try:
+        return TypeAdapter(kind).validate_python(yaml.safe_load(text))
+    except ValidationError as error:
+        raise ValueError(first_fault(error)) from error
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from error
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file in UTF-8; raises `ValueError` where there is none, or it is too large."""
+    try:
+        if not path.is_file():  # a pipe or a device would never end
+            raise ValueError("there is no such file")
+        if path.stat().st_size > _LARGEST:
+            raise ValueError(f"it has more than {_LARGEST >> 20} MiB")
+        return path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError("not text in UTF-8") from error
+    except OSError as error:
+        raise ValueError(error.strerror or str(error)) from error
+
+
+def first_fault(error: ValidationError) -> str:
+    """Return where and what the first fault of a record is, and how many more there are."""
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    place, message = ".".join(map(str, faults[0]["loc"])), faults[0]["msg"]
+    if faults[0]["type"] == "missing":
+        message = "missing"
+    more = f", and {len(faults) - 1} more" * (len(faults) > 1)
+    return f"{place}: {message}{more}" if place else f"{message}{more}"
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the object of these names and values; refuses a name that stands twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)} stands twice")
+    return found
