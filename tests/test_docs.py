@@ -9,19 +9,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
 PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#]+)\)")
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_to_files_of_the_project(document: Path):
     for target in LINK.findall(document.read_text("utf-8")):
         assert (document.parent / target).exists(), target
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_bash_blocks_run(document: Path, cohort: Path, scan: Path, tmp_path: Path):
     """Blocks run in a folder with a scan `sub-01_T1w.nii.gz` and a data set `BIDS_DIR`."""
     shutil.copy(scan, tmp_path / "sub-01_T1w.nii.gz")
@@ -34,7 +34,7 @@ def test_bash_blocks_run(document: Path, cohort: Path, scan: Path, tmp_path: Pat
         assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/python.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/tutorials/python.md"])
 def test_python_blocks_run(name: str, scan: Path, tmp_path: Path):
     """Blocks of a document run in one process, in a folder with a scan `sub-01_T1w.nii.gz`."""
     shutil.copy(scan, tmp_path / "sub-01_T1w.nii.gz")
