@@ -20,9 +20,9 @@ release = version = __version__
 
 root_doc = "docs/index"
 include_patterns = [
-    "docs/**/*.md",
+    "docs/**.md",
     "benchmarks/README.md",
-    "benchmarks/results/**/*.md",
+    "benchmarks/results/**.md",
     "src/mrharmony/weights/*/README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",

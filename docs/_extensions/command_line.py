@@ -35,38 +35,16 @@ def _section(context: typer.Context) -> str:
     """Return the section of a command as Markdown."""
     command = context.command
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
-    parts = [f"## `{context.command_path}`", _plain(command.help), f"```text\n{usage}\n```"]
-    arguments = [p for p in command.params if p.param_type_name == "argument"]
-    options = [p for p in command.params if p.param_type_name == "option" and not p.hidden]
-    parts += [_table("argument", [(p.human_readable_name, _help(p)) for p in arguments])] if arguments else []
-    parts += [_table("option", [(_names(p), _help(p)) for p in options])] if options else []
+    parts = [f"## `{context.command_path}`", (command.help or "").strip(), f"```text\n{usage}\n```"]
+    for kind in ("argument", "option"):
+        records = [p.get_help_record(context) for p in command.params if p.param_type_name == kind]
+        rows = [f"| `{_cell(names)}` | {_cell(text)} |" for names, text in filter(None, records)]
+        parts += ["\n".join([f"| {kind} | what it is |", "|---|---|", *rows])] if rows else []
     return "\n\n".join(parts)
 
 
-def _plain(text: str | None) -> str:
-    return (text or "").replace("\f", "").strip()
-
-
-def _names(option: Any) -> str:
-    """Return the names of an option with what it takes: `--seed INTEGER`."""
-    names = [", ".join(option.opts), *option.secondary_opts]
-    value = "" if option.is_flag else f" {option.metavar or option.type.name.upper()}"
-    choices = getattr(option.type, "choices", ())
-    return "/".join(names) + (f" {'|'.join(choices)}" if choices else value)
-
-
-def _help(parameter: Any) -> str:
-    """Return the help of a parameter with its default, where it has one."""
-    default = parameter.default
-    text = _plain(parameter.help)
-    text += " **Required.**" if parameter.required else ""
-    return text + ("" if default in (None, False, [], ()) or callable(default) else f" Default: `{default}`.")
-
-
-def _table(kind: str, rows: list[tuple[str, str]]) -> str:
-    """Return a table of two columns."""
-    cells = [(f"`{name}`".replace("|", "\\|"), text.replace("|", "\\|")) for name, text in rows]
-    return "\n".join([f"| {kind} | |", "|---|---|", *(f"| {name} | {text} |" for name, text in cells)])
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
