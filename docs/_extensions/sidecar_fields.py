@@ -10,7 +10,6 @@ from docutils import nodes
 from pydantic import BaseModel
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
-from sphinx.util.typing import stringify_annotation
 
 from mrharmony.evidence.drift import Evidence
 from mrharmony.scans.sidecar import HarmonizedSidecar, Provenance, Software, UncertaintySidecar
@@ -22,7 +21,7 @@ _REFERENCE = re.compile(r"As in `(\w+)`\.")
 
 
 class SidecarFields(SphinxDirective):
-    """Render the fields of a model as a table: key, type, what it says."""
+    """Render the fields of a model as a table: key, JSON type, what it says."""
 
     required_arguments = 1
 
@@ -31,11 +30,19 @@ class SidecarFields(SphinxDirective):
         model = _MODELS[self.arguments[0]]
         described = descriptions(model)
         rows = ["| key | type | what it says |", "|---|---|---|"]
+        schema = model.model_json_schema()["properties"]
         for name, field in model.model_fields.items():
-            type_name = stringify_annotation(field.annotation, "smart").replace("~", "").replace("|", "or")
-            said = described.get(name) or (f"`{field.default}`" if field.default else "")
-            rows.append(f"| `{field.alias or name}` | {type_name} | {said} |")
+            key = field.alias or name
+            rows.append(f"| `{key}` | {_json_type(schema[key])} | {described.get(name, '')} |")
         return self.parse_text_to_nodes("\n".join(rows))
+
+
+def _json_type(schema: dict[str, Any]) -> str:
+    """Return what JSON calls a value: `number or null`."""
+    if "$ref" in schema:
+        return "object"
+    choices = schema.get("anyOf")
+    return " or ".join(map(_json_type, choices)) if choices else str(schema["type"])
 
 
 def descriptions(model: type[BaseModel]) -> dict[str, str]:

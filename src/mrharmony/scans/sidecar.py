@@ -88,6 +88,8 @@ class HarmonizedSidecar(_Record):
 
     Parameters
     ----------
+    schema_version, description, spatial_reference
+        Counts the changes of these keys; a sentence on the file; `orig`, the grid of the scan itself.
     source, target
         Names of the domains; the source is None where it is unknown.
     nearest_domain, source_distance
