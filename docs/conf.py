@@ -43,7 +43,8 @@ napoleon_google_docstring = False
 napoleon_use_rtype = False
 autodoc_typehints = "none"  # the docstrings say type and unit where the signature does not
 autodoc_member_order = "bysource"
-python_display_short_literal_types = True
+default_role = "code"  # a single backtick in a docstring
+toc_object_entries_show_parents = "hide"
 
 html_theme = "pydata_sphinx_theme"
 html_title = "mrharmony"
