@@ -15,7 +15,7 @@ from helpers.commands import Run
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-FENCE = re.compile(r"^(<!-- not run: .+ -->\n)?```([\w{}-]*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^(<!-- not run: [^\n]+ -->\n)?```([\w{}-]*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#]+)\)")
 PROTOCOL = {"MagneticFieldStrength": 3, "ScanningSequence": ["GR", "IR"], "Manufacturer": "Siemens"}
 PROTOCOL |= {"RepetitionTime": 2.3, "InversionTime": 0.9, "EchoTime": 0.003, "FlipAngle": 9}
