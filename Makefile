@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 OUT ?= demo-output
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 
 demo: $(VENV)/core  ## simulate a small cohort, harmonize it with the shipped model, compare with the truth
 	$(VENV)/bin/mrharmony demo $(OUT)
@@ -11,10 +11,13 @@ test: $(VENV)/installed lint  ## lint, type-check and test
 	OMP_NUM_THREADS=1 ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/installed
-	$(VENV)/bin/ruff check src tests benchmarks
-	$(VENV)/bin/ruff format --check src tests benchmarks
+	$(VENV)/bin/ruff check src tests benchmarks docs
+	$(VENV)/bin/ruff format --check src tests benchmarks docs
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-cache
+
+docs: $(VENV)/documents  ## build the documentation site, without a network: build/site/docs/index.html
+	$(VENV)/bin/python -m sphinx -q -E -W --keep-going -c docs -b html -d build/doctrees . build/site
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mrharmony needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
@@ -26,6 +29,10 @@ $(VENV)/core: pyproject.toml constraints.txt | $(VENV)/bin/python  # what harmon
 
 $(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python  # and all extras, and the tools
 	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@ $(VENV)/core $(VENV)/documents
+
+$(VENV)/documents: pyproject.toml constraints.txt | $(VENV)/bin/python  # what the site needs
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	touch $@ $(VENV)/core
 
 clean:

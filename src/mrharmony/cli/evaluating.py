@@ -47,8 +47,8 @@ evaluate = typer.Typer(
         "`repeat`. `paper` repeats the paper's Table 2 and figures; `unlearning` is a rival that makes no "
         "images. Scans are prepared identically first, but for those that mrharmony harmonized, which are "
         "taken as they are; `--prepared` takes them from a folder of `mrharmony prepare`. Of many scans, "
-        "one that is refused is left out. The figures are explained in docs/evaluate.md, "
-        "docs/evaluate-sites.md and docs/unlearning.md. `mrharmony benchmark` does all of it for all methods."
+        "one that is refused is left out. The documentation explains every figure under Evidence. "
+        "`mrharmony benchmark` does all of it for all methods."
     ),
 )
 app.add_typer(evaluate, name="evaluate")

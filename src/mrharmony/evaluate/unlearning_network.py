@@ -82,7 +82,7 @@ def _mean(values: Tensor, weights: Tensor) -> Tensor:
 
 
 class UnlearningSettings(Settings):
-    """How the network is built and trained; docs/unlearning.md says how the defaults were found."""
+    """How the network is built and trained; docs/evidence/unlearning.md says how the defaults were found."""
 
     components: int = Field(16, ge=2)  # principal components of the pooled latents that enter the encoder
     hidden: int = Field(0, ge=0)  # neurons of the encoder's hidden layer; with dozens of scans none is best

@@ -88,6 +88,10 @@ class HarmonizedSidecar(_Record):
 
     Parameters
     ----------
+    schema_version
+        Counts the changes of these keys.
+    description
+        A sentence on the file, as BIDS wants it.
     source, target
         Names of the domains; the source is None where it is unknown.
     nearest_domain, source_distance
@@ -119,6 +123,8 @@ class HarmonizedSidecar(_Record):
         What was noticed on the way, as `finding_record` has it.
     mean_uncertainty
         Mean of the uncertainty map over the brain, in the image's units; left out where there is no map.
+    spatial_reference
+        `orig`: the grid of the scan itself.
     """
 
     schema_version: int = 0

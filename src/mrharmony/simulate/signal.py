@@ -1,6 +1,6 @@
 """MR signal equations: what a tissue with known proton density, T1 and T2* sends back to a sequence.
 
-Times in ms; proton density relative to water. docs/simulation.md says what each number rests on.
+Times in ms; proton density relative to water. docs/concepts/simulation.md says what each number rests on.
 
 | tissue      | PD   | T1 1.5 T | T1 3 T | T2* 1.5 T | T2* 3 T | sources            |
 |-------------|------|----------|--------|-----------|---------|--------------------|

@@ -27,7 +27,7 @@ _SURROUNDINGS = 8  # features of the surroundings
 
 
 class CycleGanSettings(Settings):
-    """A training run for one pair of domains; docs/cyclegan.md says how the defaults were chosen."""
+    """A training run for one pair of domains; docs/evidence/cyclegan.md says how the defaults were chosen."""
 
     slices: Literal[1, 3] = 3  # neighbouring coronal slices that are translated together
     positions: bool = False  # the networks see where in the head each pixel lies
