@@ -21,6 +21,7 @@ from mrharmony.jobs.brains import ScanFile, prepared_scan, saved_sha256
 from mrharmony.methods.protocol import HarmonizedVolume, Harmonizer
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.preparation.saved import VERSION
+from mrharmony.report.scan_page import scan_page
 from mrharmony.scans.names import output_stem, sidecar_path
 from mrharmony.scans.reading import Scan, read_scan
 from mrharmony.scans.sidecar import (
@@ -187,8 +188,6 @@ def write_harmonized(
     remove(page_path(output))  # of an earlier result
     write_scan(output, harmonized.volume.voxels, scan, note.record())
     if job.page:
-        from mrharmony.report.scan_page import scan_page  # draws with libraries that take a second to import
-
         page = scan_page(scan.path.name, note, prepared, harmonized, spreads)
         write_bytes(page_path(output), page.encode())
 

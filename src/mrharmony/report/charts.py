@@ -125,7 +125,7 @@ def gauge(name: str, meaning: str, figure: float, limit: Limit) -> Gauge:
     return Gauge(
         name,
         meaning,
-        f"{figure:.3f}",
+        f"{round(figure, 3) + 0:.3f}",  # no minus before 0
         limits,
         place,
         100 * warn / end,

@@ -341,7 +341,7 @@ def _target_label(target: DomainStatistics) -> str:
 
 
 def _medians(before: FloatArray, after: FloatArray) -> tuple[list[float], list[float]]:
-    """Return the middles of steps of input intensity, and the median output of each step with voxels enough."""
+    """Return the median input and output of each step of input intensity that has voxels enough."""
     edges = np.linspace(0, 1.2, 25)
     step = np.digitize(before, edges)
     xs, ys = [], []
