@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from skimage.filters import threshold_multiotsu
 
 from mrharmony.core.version import __version__
-from mrharmony.core.volume import FloatArray
+from mrharmony.core.volume import BoolArray, FloatArray
 from mrharmony.domains.recognition import ALIKE, STRANGE
 from mrharmony.domains.statistics import LANDMARKS, DomainStatistics
 from mrharmony.evidence.verdict import LIMITS
@@ -186,10 +187,15 @@ def target_example(statistics: DomainStatistics) -> FloatArray:
     A model keeps figures of its target and no scan; this stands in for one. The template's intensities go
     through the rising curve that gives them the target's average quantiles.
     """
-    brain, mask = resample_brain(template(), template_brain_mask(), GRID.shape, GRID.affine)
+    brain, mask = _template_brain()
     levels = np.quantile(brain[mask], LANDMARKS)
-    brain[mask] = np.interp(brain[mask], [0, *levels], [0, *statistics.quantiles])
-    return brain
+    toned = np.interp(brain, [0, *levels], [0, *statistics.quantiles])
+    return np.where(mask, toned, 0).astype(np.float32)
+
+
+@cache
+def _template_brain() -> tuple[FloatArray, BoolArray]:
+    return resample_brain(template(), template_brain_mask(), GRID.shape, GRID.affine)
 
 
 def _layers(
