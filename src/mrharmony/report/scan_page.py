@@ -123,7 +123,7 @@ def scan_page(
 def verdict_sentence(note: HarmonizedSidecar) -> str:
     """Return the verdict and what decided it, in one plain sentence."""
     if note.verdict == "pass":
-        return "Every drift figure keeps its limits: contrast changed and anatomy did not."
+        return "Every drift figure keeps its limits; none of them speaks against this scan."
     because = "; ".join(_reason(reason, note) for reason in note.verdict_reasons) or "no reason is recorded"
     if note.verdict == "warn":
         return f"Look at this scan before you use it: {because}."
