@@ -9,7 +9,7 @@ def assert_balanced(page: str) -> None:
 
     class Balance(HTMLParser):
         def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-            if tag not in ("img", "meta"):
+            if tag not in ("img", "input", "meta"):
                 tags.append(tag)
 
         def handle_endtag(self, tag: str) -> None:

@@ -125,6 +125,10 @@ class HarmonizeOptions(NamedTuple):
             "Write a map beside each scan of how far its intensities move over several heads that it allows.",
         ),
     ] = False
+    page: Annotated[
+        bool,
+        flag("--page/--no-page", "Write a page that shows each harmonized scan (HTML, about 1 MB)."),
+    ] = True
     force: Annotated[bool, flag("--force", "Write scans too whose verdict is fail.")] = False
     seed: Seed = 0
     device: Device = "auto"
@@ -149,7 +153,9 @@ class HarmonizeOptions(NamedTuple):
         translation = read_translation(self.translation) if self.translation else None
         settings = MethodSettings(self.seed, self.device, extent, lock, self.detail, translation)
         job = open_job(self.model, self.method, source, self.to, settings, assume_ras=assume_ras)
-        return replace(job, prepared=self.prepared, force=self.force, uncertainty=self.uncertainty)
+        return replace(
+            job, prepared=self.prepared, force=self.force, uncertainty=self.uncertainty, page=self.page
+        )
 
 
 def with_groups(command: Callable[..., None]) -> Callable[..., None]:

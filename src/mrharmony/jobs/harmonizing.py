@@ -11,15 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from mrharmony.core.atomic import remove
+from mrharmony.core.atomic import remove, write_bytes
 from mrharmony.core.domain import Domain
 from mrharmony.core.findings import Finding, MrharmonyError, finding_record
+from mrharmony.core.volume import FloatArray
 from mrharmony.evidence.drift import Evidence
 from mrharmony.evidence.uncertainty import SeededHarmonizer, spread
 from mrharmony.jobs.brains import ScanFile, prepared_scan, saved_sha256
 from mrharmony.methods.protocol import HarmonizedVolume, Harmonizer
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.preparation.saved import VERSION
+from mrharmony.report.scan_page import scan_page
 from mrharmony.scans.acquisition import NOT_PLAIN_T1W
 from mrharmony.scans.names import output_stem, sidecar_path
 from mrharmony.scans.reading import Scan, read_scan
@@ -37,6 +39,7 @@ from mrharmony.simulate.protocol import protocol_findings, protocol_record
 SUFFIX = "_desc-harmonized_T1w.nii.gz"
 SIDECAR_SUFFIX = "_desc-harmonized_T1w.json"
 UNCERTAINTY_SUFFIX = "_desc-uncertainty_T1w.nii.gz"
+PAGE_SUFFIX = "_desc-harmonized_T1w.html"
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class HarmonizeJob:
     prepared: Path | None = None  # folder of `mrharmony prepare` with all the scans; None prepares them here
     force: bool = False  # write scans too whose verdict is `fail`
     uncertainty: bool = False  # write an uncertainty map beside each harmonized scan
+    page: bool = False  # write a page that shows each harmonized scan
     remarks: tuple[Finding, ...] = ()  # on the source, beside what is assumed of protocols
 
     def __post_init__(self) -> None:
@@ -176,17 +180,23 @@ def forced_finding(evidence: Evidence) -> Finding:
 def write_harmonized(
     job: HarmonizeJob, scan: Scan, prepared: PreparedScan, harmonized: HarmonizedVolume, output: Path
 ) -> None:
-    """Write a harmonized scan with its sidecar, and its uncertainty map where the job has one.
+    """Write a harmonized scan with its sidecar; its uncertainty map and its page where the job has them.
 
     The sidecar lists the findings of `harmonized`. Raises `MrharmonyError` if a file cannot be written.
     """
     note = harmonized_sidecar(job, scan, prepared, harmonized, output)
+    spreads: FloatArray | None = None
     if job.uncertainty:
-        mean = _write_uncertainty(job, scan, prepared, harmonized.scale, output)
+        spreads = _spreads(job, prepared)
+        mean = _write_uncertainty(scan, prepared, spreads * np.float32(harmonized.scale), output)
         note = note.model_copy(update={"mean_uncertainty": mean})
     else:
         _discard_uncertainty(output)
+    remove(page_path(output))  # of an earlier result
     write_scan(output, harmonized.volume.voxels, scan, note.record())
+    if job.page:
+        page = scan_page(scan.path.name, note, prepared, harmonized, spreads)
+        write_bytes(page_path(output), page.encode())
 
 
 def refused_scan(path: Path, error: MrharmonyError, findings: tuple[Finding, ...] = ()) -> Outcome:
@@ -196,8 +206,16 @@ def refused_scan(path: Path, error: MrharmonyError, findings: tuple[Finding, ...
 
 def uncertainty_path(output: Path) -> Path:
     """Return where the uncertainty map of a harmonized scan goes."""
-    stem = output.name.removesuffix(".nii.gz").removesuffix(SUFFIX.removesuffix(".nii.gz"))
-    return output.with_name(stem + UNCERTAINTY_SUFFIX)
+    return output.with_name(_stem(output) + UNCERTAINTY_SUFFIX)
+
+
+def page_path(output: Path) -> Path:
+    """Return where the page of a harmonized scan goes."""
+    return output.with_name(_stem(output) + PAGE_SUFFIX)
+
+
+def _stem(output: Path) -> str:
+    return output.name.removesuffix(".nii.gz").removesuffix(SUFFIX.removesuffix(".nii.gz"))
 
 
 def earlier_result(output: Path) -> HarmonizedSidecar | None:
@@ -209,14 +227,14 @@ def earlier_result(output: Path) -> HarmonizedSidecar | None:
 
 
 def discard_result(output: Path) -> None:
-    """Remove an earlier result with its sidecar and map; a file that mrharmony did not write stays."""
+    """Remove an earlier result with its sidecar, map and page; a file that mrharmony did not write stays."""
     try:
         ours = read_harmonized(sidecar_path(output)) is not None
     except MrharmonyError:  # a damaged sidecar, but one of ours
         ours = True
     if ours:
         _discard_uncertainty(output)
-        remove(sidecar_path(output), output)
+        remove(page_path(output), sidecar_path(output), output)
 
 
 def _discard_uncertainty(output: Path) -> None:
@@ -225,13 +243,15 @@ def _discard_uncertainty(output: Path) -> None:
         remove(sidecar_path(path), path)
 
 
-def _write_uncertainty(
-    job: HarmonizeJob, scan: Scan, prepared: PreparedScan, scale: float, output: Path
-) -> float:
-    """Write the uncertainty map in the units of the output; returns its mean over the brain."""
+def _spreads(job: HarmonizeJob, prepared: PreparedScan) -> FloatArray:
+    """Return the uncertainty map in canonical units."""
     assert isinstance(job.harmonizer, SeededHarmonizer)  # see `HarmonizeJob`
-    spreads = spread(job.harmonizer, prepared, job.source, job.target, job.provenance.seed)
-    voxels, path = spreads * np.float32(scale), uncertainty_path(output)
+    return spread(job.harmonizer, prepared, job.source, job.target, job.provenance.seed)
+
+
+def _write_uncertainty(scan: Scan, prepared: PreparedScan, voxels: FloatArray, output: Path) -> float:
+    """Write the uncertainty map, given in the units of the output; returns its mean over the brain."""
+    path = uncertainty_path(output)
     mean = float(voxels[prepared.brain_mask].mean())
     note = UncertaintySidecar(mean_uncertainty=mean, sources=(way_to(scan.path, path.parent),))
     write_scan(path, voxels, scan, note.record())

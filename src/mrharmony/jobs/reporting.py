@@ -17,6 +17,7 @@ from mrharmony.core.volume import Volume
 from mrharmony.jobs.brains import on_one_grid
 from mrharmony.jobs.harmonizing import SIDECAR_SUFFIX, SUFFIX
 from mrharmony.report.harmonization_page import HarmonizedRow, comparison, harmonization_page
+from mrharmony.report.scan_page import provenance
 from mrharmony.scans.reading import read_scan
 from mrharmony.scans.sidecar import HarmonizedSidecar, read_harmonized
 from mrharmony.space.intensity import intensity_scale
@@ -81,7 +82,6 @@ def _row(path: Path, note: HarmonizedSidecar, out_dir: Path) -> HarmonizedRow:
     picture, remark = _picture(path, note)
     stem = path.name.removesuffix(".json").removesuffix(SUFFIX.removesuffix(".nii.gz"))
     pages = [page for page in sorted(path.parent.glob("*.html")) if page.name.startswith(f"{stem}_")]
-    made_by = ", ".join(f"{program.name} {program.version}" for program in note.generated_by)
     return HarmonizedRow(
         name=stem,
         source=note.source,
@@ -89,15 +89,7 @@ def _row(path: Path, note: HarmonizedSidecar, out_dir: Path) -> HarmonizedRow:
         verdict=note.verdict,
         reasons=note.verdict_reasons,
         drift={name: figure for name, figure in note.drift.items() if figure is not None},
-        provenance=(
-            ("method", note.method),
-            ("model", note.model or "unknown"),
-            ("SHA-256", note.model_sha256 or "unknown"),
-            ("seed", str(note.seed)),
-            ("extent", note.extent),
-            ("made by", made_by or "unknown"),
-            ("versions", ", ".join(f"{name} {version}" for name, version in note.versions.items())),
-        ),
+        provenance=provenance(note),
         picture=picture,
         remark=remark,
         links=tuple((page.name, quote(page.relative_to(out_dir).as_posix())) for page in pages),

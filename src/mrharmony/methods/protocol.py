@@ -39,6 +39,8 @@ class HarmonizedVolume:
         Method and extent, and what else the sidecar records of the method.
     findings
         What was noticed on the way.
+    target_statistics
+        Of the target domain, which the evidence compared with; None where there are none.
     """
 
     volume: Volume
@@ -46,6 +48,7 @@ class HarmonizedVolume:
     evidence: Evidence
     provenance: dict[str, object]
     findings: tuple[Finding, ...] = ()
+    target_statistics: DomainStatistics | None = None
 
     def intensities(self) -> FloatArray:
         """Return the harmonized intensities in canonical units, shape (i, j, k)."""

@@ -75,8 +75,10 @@ def in_target_units(
     """
     scale = output_scale(scan, source, target, statistics)
     volume = scan.native.with_voxels(intensities * np.float32(scale))
-    evidence = scan_evidence(scan, volume, scale, target_statistics(statistics, target))
-    return HarmonizedVolume(volume, scale, evidence, {**provenance, "extent": extent})
+    wanted = target_statistics(statistics, target)
+    evidence = scan_evidence(scan, volume, scale, wanted)
+    made = {**provenance, "extent": extent}
+    return HarmonizedVolume(volume, scale, evidence, made, target_statistics=wanted)
 
 
 def output_scale(

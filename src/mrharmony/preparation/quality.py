@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 import numpy as np
 from nibabel.affines import apply_affine, from_matvec
@@ -211,6 +212,38 @@ def quality_findings(quality: MaskQuality) -> tuple[Finding, ...]:
         for figure, usual, code, what in _USUAL
         if (value := getattr(quality, figure)) < usual
     )
+
+
+@dataclass(frozen=True)
+class GateFigure:
+    """A figure of a prepared scan with the least value that lets it pass, and what a lower one brings."""
+
+    name: str
+    value: float
+    least: float
+    below: Literal["warns", "refuses"]
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether the figure keeps its limit."""
+        return self.value >= self.least
+
+
+def gate_figures(prepared: PreparedScan) -> tuple[GateFigure, ...]:
+    """Return the figures by which `quality_findings` judges a scan, measured on the prepared scan.
+
+    The alignment's own similarity is known only while the scan is aligned, and left out.
+    """
+    corrected = prepared.native.with_voxels(prepared.intensities())
+    unknown = Alignment(prepared.rigid_to_template, prepared.size, similarity=float("nan"))
+    quality = mask_quality(corrected, prepared.brain_mask, unknown)
+    usual = tuple(
+        GateFigure(what, value, least, "warns")
+        for figure, least, _, what in _USUAL
+        if not np.isnan(value := getattr(quality, figure))
+    )
+    contrast = "white matter's median as a multiple of grey matter's"
+    return (*usual, GateFigure(contrast, quality.white_to_grey, _LOWEST_WHITE_TO_GREY, "refuses"))
 
 
 @dataclass(frozen=True)

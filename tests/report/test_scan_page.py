@@ -1,0 +1,198 @@
+"""The page of one harmonized scan: what it tells, and that it works in a browser without a network."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from helpers.pages import assert_balanced
+from mrharmony.evidence.verdict import LIMITS
+from mrharmony.jobs.harmonizing import discard_result, harmonize_scan, page_path
+from mrharmony.jobs.opening import open_job
+from mrharmony.report.charts import gauge
+from mrharmony.report.scan_page import CITATION, MEANINGS, source_sentence, verdict_sentence
+from mrharmony.scans.sidecar import HarmonizedSidecar, read_harmonized
+
+CHROMIUM = Path("/usr/bin/chromium")
+NOTE = HarmonizedSidecar(
+    target="NSK", method="diffusion", intensity_scale=1.0, sources=(), drift={}, verdict="pass"
+)
+
+
+@pytest.fixture(scope="module")
+def output(scan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A harmonized scan with its page."""
+    folder = tmp_path_factory.mktemp("page")
+    output = folder / "sub-1_desc-harmonized_T1w.nii.gz"
+    job = replace(open_job(None, "histogram", "mprage-3t", "spgr-1.5t"), page=True)
+    assert harmonize_scan(job, scan, output).reason is None
+    return output
+
+
+@pytest.fixture(scope="module")
+def page(output: Path) -> str:
+    return page_path(output).read_text("utf-8")
+
+
+def test_the_page_is_sound_small_and_names_no_other_file(page: str):
+    assert_balanced(page)
+    assert len(page) < 2_000_000
+    assert "http" not in page
+    assert not re.search(r"<(link|script|img|iframe)[^>]*\s(src|href)=", page)
+
+
+def test_the_page_tells_verdict_source_figures_and_provenance(page: str, output: Path):
+    note = read_harmonized(output.with_name("sub-1_desc-harmonized_T1w.json"))
+    assert note
+    for wanted in (verdict_sentence(note), source_sentence(note), note.target, str(note.model_sha256)):
+        assert wanted in page
+    assert all(f"<strong>{MEANINGS[name][0]}: " in page for name in LIMITS if note.drift[name] is not None)
+
+
+def test_a_page_goes_with_its_result(output: Path, tmp_path: Path):
+    copy = Path(shutil.copytree(output.parent, tmp_path / "copy")) / output.name
+    assert page_path(copy).is_file()
+    discard_result(copy)
+    assert list(copy.parent.iterdir()) == []
+
+
+def test_every_limit_has_a_name_and_a_meaning():
+    assert set(MEANINGS) == set(LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("name", "figure", "state"),
+    [
+        ("edge_correlation", 0.97, "within"),
+        ("edge_correlation", 0.7, "warns"),
+        ("edge_correlation", 0.2, "fails"),
+        ("grey_drift", -0.06, "warns"),
+        ("grey_drift", -0.0, "within"),
+        ("target_distance", 9.0, "warns"),
+        ("new_structure", float("nan"), "fails"),
+    ],
+)
+def test_a_figure_lies_on_the_side_of_its_limits_that_the_verdict_says(name: str, figure: float, state: str):
+    drawn = gauge("name", "meaning", figure, LIMITS[name])
+    assert drawn.state == state
+    assert (drawn.place > drawn.warn) == (state != "within")
+    assert drawn.fail is None or (drawn.place > drawn.fail) == (state == "fails")
+    assert not drawn.value.startswith("-0.000")
+
+
+def test_the_verdict_names_figure_limit_and_finding_in_one_sentence():
+    finding = {"level": "warning", "code": "strange-source", "message": "It looks odd.", "fix": ""}
+    doubtful = NOTE.model_copy(
+        update={
+            "verdict": "warn",
+            "drift": {"grey_drift": 0.056},
+            "verdict_reasons": ("grey_drift", "strange-source"),
+            "findings": (finding,),
+        }
+    )
+    assert verdict_sentence(doubtful) == (
+        "Look at this scan before you use it: volume of grey matter: 0.056, beyond 0.051; It looks odd."
+    )
+    failed = NOTE.model_copy(
+        update={
+            "verdict": "fail",
+            "drift": {"edge_correlation": 0.5},
+            "verdict_reasons": ("edge_correlation",),
+        }
+    )
+    assert "edges: 0.500, below 0.68" in verdict_sentence(failed)
+
+
+def test_a_sidecar_that_says_nothing_of_the_source_is_told_so():
+    assert "not given" in source_sentence(NOTE)
+    far = NOTE.model_copy(update={"nearest_domain": "LA", "source_distance": 0.03})
+    assert "too far" in source_sentence(far)
+    assert "stand in for it;" in source_sentence(far.model_copy(update={"source_distance": 0.02}))
+
+
+def test_the_citation_is_that_of_the_repository():
+    cff = yaml.safe_load((Path(__file__).parents[2] / "CITATION.cff").read_text("utf-8"))
+    (paper,) = cff["references"]
+    assert paper["title"] in CITATION
+    assert all(f"{a['family-names']} {a['given-names'][0]}" in CITATION for a in paper["authors"])
+    assert paper["institution"]["name"] in CITATION
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
+    if not CHROMIUM.is_file():
+        pytest.skip(f"needs a browser at {CHROMIUM}: apt-get install chromium")
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(
+            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-background-networking"]
+        )
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def opened(browser: Any, output: Path) -> Iterator[Any]:
+    """The page in a browser; after the test, it has complained of nothing and asked for nothing."""
+    tab = browser.new_page(viewport={"width": 1400, "height": 900})
+    complaints: list[str] = []
+    tab.on("console", lambda message: complaints.append(message.text))
+    tab.on("pageerror", lambda error: complaints.append(str(error)))
+    tab.on("request", lambda request: complaints.append(request.url[:80]))
+    address = page_path(output).as_uri()
+    tab.goto(address)
+    tab.wait_for_selector("#viewer[data-ready]")
+    yield tab
+    tab.close()
+    assert [text for text in complaints if text != address and not text.startswith("data:")] == []
+
+
+def _picture(tab: Any, number: int = 0) -> str:
+    """Return a panel's picture as a data URI."""
+    return str(tab.evaluate("n => document.querySelectorAll('#panels canvas')[n].toDataURL()", number))
+
+
+def test_before_after_and_example_are_shown_on_three_planes(opened: Any):
+    assert opened.locator("#panels canvas").count() == 9
+    assert len({_picture(opened, number) for number in range(9)}) == 9
+
+
+def test_slices_scroll_by_keyboard_and_by_wheel(opened: Any):
+    first = _picture(opened)
+    opened.focus("#slice-axial")
+    opened.keyboard.press("ArrowRight")
+    second = _picture(opened)
+    opened.hover("#panels canvas >> nth=0")
+    opened.mouse.wheel(0, -100)
+    opened.wait_for_function(
+        "old => document.querySelector('#panels canvas').toDataURL() !== old", arg=second
+    )
+    assert len({first, second, _picture(opened)}) == 3
+
+
+def test_slider_flicker_and_difference_change_the_picture(opened: Any):
+    opened.check("input[value=slider]")
+    opened.focus("#split")
+    opened.keyboard.press("Home")
+    after = _picture(opened)
+    opened.keyboard.press("End")
+    assert _picture(opened) != after
+    opened.check("input[value=flicker]")
+    opened.click("#flicker")
+    assert opened.get_attribute("#flicker", "aria-pressed") == "false"
+    before = _picture(opened)
+    opened.click("#swap")
+    assert _picture(opened) != before
+    opened.check("input[value=difference]")
+    assert opened.is_visible(".legend.difference")
+    assert not opened.is_visible("#flicker")
+
+
+def test_the_page_fits_a_telephone(opened: Any):
+    opened.set_viewport_size({"width": 400, "height": 800})
+    assert opened.evaluate("document.documentElement.scrollWidth") <= 400
