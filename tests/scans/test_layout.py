@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mrharmony.scans.reading import check_scan, read_scan
+from mrharmony.scans.stream import Storage
 from mrharmony.scans.voxels import MAX_VOXELS, Layout, check_size
 
 
@@ -72,7 +73,7 @@ def test_more_voxels_than_the_file_can_hold_are_refused_before_memory_is_taken(m
 
 def test_the_largest_scan_that_is_promised_passes():
     sizes = {"offset": 352, "min_offset": 352, "slope": 1.0, "inter": 0.0, "has_footer": False}
-    layout = Layout((880, 880, 640), "int16", np.dtype("<i2"), capacity=2**40, **sizes)
+    layout = Layout((880, 880, 640), "int16", np.dtype("<i2"), storage=Storage(2**40), **sizes)
     assert layout.voxel_count < MAX_VOXELS
     assert list(check_size(layout)) == []
 
