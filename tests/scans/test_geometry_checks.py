@@ -129,7 +129,7 @@ def test_a_quaternion_too_long_by_rounding_gets_its_length_and_one_of_another_le
         write_scan(make.folder / "out.nii.gz", scan.volume.voxels, scan, None)
         written = nib.load(make.folder / "out.nii.gz").affine
         np.testing.assert_array_equal(written, scan.volume.affine)
-        np.testing.assert_allclose(written[:3, :3], [[0, 1.25, 0], [1, 0, 0], [0, 0, -1.5]], atol=1e-6)
+        np.testing.assert_allclose(written[:3, :3], [[0, 1.25, 0], [1, 0, 0], [0, 0, 1.5]], atol=1e-6)
     wrong = make.nifti(sform_code=0, quatern_b=0.8, quatern_c=0.8)
     assert levels(check_scan(wrong)) == {"non-finite-affine": "error"}
 

@@ -147,8 +147,9 @@ def check_size(layout: Layout) -> Iterator[Finding]:
 def check_density(layout: Layout) -> Iterator[Finding]:
     """Find compressed files too small for the large scan that they claim, before it takes memory and time."""
     size, compressed = layout.storage
-    itemsize = layout.dtype.itemsize if layout.dtype else 0
-    large = layout.voxel_count * max(itemsize, 4) > MAX_UNPROVEN
+    if layout.dtype is None or min(layout.dimensions, default=0) < 1 or any(check_size(layout)):
+        return
+    large = layout.voxel_count * max(layout.dtype.itemsize, 4) > MAX_UNPROVEN
     if compressed and large and layout.voxel_count > size * MOST_PER_BYTE:
         yield error(
             "impossible-size",
