@@ -17,6 +17,7 @@ from mrharmony.core.findings import (
     ScanFault,
     ScanRefused,
     error,
+    fault,
     has_error,
     proceed,
     run_checks,
