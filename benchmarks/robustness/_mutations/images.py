@@ -22,7 +22,7 @@ _AFFINE = np.array([[-1.0, 0, 0, 30], [0, 1.25, 0, -40], [0, 0, 1.5, -20], [0, 0
 _DTYPES = (np.uint8, np.int16, np.float32)
 _FLOATS = (0, -0.0, 1, -1, 0.5, 1e-40, 1e-6, 1e4, 1e30, -1e30, 3e38, np.nan, np.inf, -np.inf)
 _INTEGERS = (0, 1, -1, 2, 3, 4, 7, 16, 64, 255, 700, 800, 4097, 32767, -32768)
-_LARGE = (800, 900, 512, 1)  # voxels along an axis that a small file may claim
+_LARGE = (800, 900, 512)  # voxels along an axis that a small file may claim
 
 
 def open_image(path: Path) -> None:
@@ -82,14 +82,15 @@ def _extreme(random: np.random.Generator, content: bytearray, kind: type[Any]) -
 
 
 def _claim(random: np.random.Generator, content: bytearray, kind: type[Any]) -> None:
-    """Claim many voxels, and append zeros, which compress to almost nothing."""
+    """Claim many voxels; a tenth of the files hold 64 million of them, all 0, after those of the scan."""
     fields = _header(content, kind)
-    sizes = random.choice(_LARGE, 4)
+    full = random.random() < 0.1
+    sizes = [400, 400, 400, 1] if full else [*random.choice(_LARGE, 3), random.choice((1, 900))]
     if kind is nib.MGHImage:
         fields["dims"] = sizes
     else:
         fields["dim"][0, :5] = [random.integers(3, 5), *sizes]
-    content.extend(bytes(int(random.integers(1, 2**23))))
+    content.extend(bytes(400**3 if full else 0))
 
 
 def _flip(random: np.random.Generator, content: bytearray, kind: type[Any]) -> None:
@@ -120,6 +121,8 @@ def _maker(kind: type[Any], name: str) -> Callable[[np.random.Generator, Path], 
         path = folder / name
         if name.endswith(("gz", "mgz")):
             content = bytearray(gzip.compress(content, 1, mtime=0))
+            if mutate is _claim:
+                content += bytes(2**20)  # padding, which gzip allows: the claim could be compressed into it
             if random.random() < 0.3:
                 (_flip, _cut, _swell)[random.integers(3)](random, content, kind)
         path.write_bytes(content)
