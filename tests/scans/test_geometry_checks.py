@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 from mrharmony.core.findings import ScanRefused
 from mrharmony.scans.geometry import form_difference
 from mrharmony.scans.reading import check_scan, read_scan
+from mrharmony.scans.writing import write_scan
 
 
 def turned(affine, degrees):
@@ -102,10 +103,51 @@ def test_vouching_changes_nothing_for_a_scan_that_says_how_it_lies(make):
     np.testing.assert_array_equal(read_scan(path, assume_ras=True).volume.affine, make.affine)
 
 
-@pytest.mark.parametrize("zooms", [(0, 1, 1), (-1, 1, 1), (1, 1, np.nan), (1, 0.05, 1), (1, 1, 11)])
+@pytest.mark.parametrize("zooms", [(1, 1, np.nan), (1, 0.05, 1), (1, 1, 11)])
 def test_zooms_that_no_head_scan_has_are_refused(make, levels, zooms):
     path = make.nifti(pixdim=[1, *zooms, 1, 1, 1, 1], qform_code=0)
     assert levels(check_scan(path))["bad-zooms"] == "error"
+
+
+@pytest.mark.parametrize("zooms", [(0, 1.25, 1.5), (-1, 1.25, 1.5), (-1, -1.25, -1.5)])
+def test_zooms_that_every_tool_repairs_are_judged_as_repaired_under_a_sound_sform(make, levels, zooms):
+    path = make.nifti(pixdim=[1, *zooms, 1, 1, 1, 1])
+    assert levels(check_scan(path))["header-repaired"] == "warning"
+    scan, loaded = read_scan(path), nib.load(path)
+    np.testing.assert_array_equal(scan.volume.affine, loaded.affine)
+    assert scan.header.get_zooms() == loaded.header.get_zooms()
+    alone = make.nifti(pixdim=[1, *zooms, 1, 1, 1, 1], sform_code=0)
+    assert levels(check_scan(alone))["bad-zooms"] == "error"
+
+
+def test_a_quaternion_too_long_by_rounding_gets_its_length_and_one_of_another_length_does_not(make, levels):
+    half = np.float32(np.sqrt((1 + 4.8e-7) / 2))
+    for kind in (nib.Nifti1Image, nib.Nifti2Image):
+        path = make.nifti(kind=kind, sform_code=0, quatern_b=half, quatern_c=half, quatern_d=0)
+        assert levels(check_scan(path)) == {"header-repaired": "info"}
+        scan = read_scan(path)
+        write_scan(make.folder / "out.nii.gz", scan.volume.voxels, scan, None)
+        written = nib.load(make.folder / "out.nii.gz").affine
+        np.testing.assert_array_equal(written, scan.volume.affine)
+        np.testing.assert_allclose(written[:3, :3], [[0, 1.25, 0], [1, 0, 0], [0, 0, 1.5]], atol=1e-6)
+    wrong = make.nifti(sform_code=0, quatern_b=0.8, quatern_c=0.8)
+    assert levels(check_scan(wrong)) == {"non-finite-affine": "error"}
+
+
+@pytest.mark.parametrize("distance", [1.1e4, 1.2e5, -1e30, 3e38])
+def test_a_scan_in_another_building_is_refused(make, levels, distance):
+    affine = make.affine.copy()
+    affine[1, 3] = distance
+    path = make.nifti(srow_y=affine[1])
+    assert levels(check_scan(path)) == {"far-away": "error"}
+    assert levels(check_scan(make.nifti(sform_code=0, qoffset_z=distance))) == {"far-away": "error"}
+    assert levels(check_scan(make.mgh(Pxyz_c=[0, distance, 0]))) == {"far-away": "error"}
+    assert levels(check_scan(make.nifti(qoffset_z=distance))) == {"bad-qform": "warning"}
+
+
+def test_a_field_of_view_wider_than_a_scanner_is_refused(make, levels):
+    path = make.nifti(voxels=make.voxels((112, 12, 12)), affine=np.diag([9.0, 9, 9, 1]))
+    assert levels(check_scan(path)) == {"too-large": "error"}
 
 
 def test_an_affine_in_metres_is_refused(make, levels):

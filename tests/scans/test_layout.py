@@ -1,12 +1,14 @@
 """Headers that announce no single, real, three-dimensional volume are refused before memory is taken."""
 
 import tracemalloc
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
 from mrharmony.scans.reading import check_scan, read_scan
+from mrharmony.scans.stream import Storage
 from mrharmony.scans.voxels import MAX_VOXELS, Layout, check_size
 
 
@@ -70,9 +72,33 @@ def test_more_voxels_than_the_file_can_hold_are_refused_before_memory_is_taken(m
     assert peak < 4 * 2**20
 
 
+@pytest.mark.parametrize("name", ["scan.nii.gz", "scan.mgz"])
+def test_a_tiny_file_that_claims_a_huge_head_is_refused_before_it_is_unpacked(make, levels, name):
+    sizes = {"dims": [700, 700, 700, 1], "type": 0} if "mgz" in name else {"dim": dim(700, 700, 700)}
+    write = make.mgh if "mgz" in name else make.nifti
+    path = write(name, make.voxels(dtype=np.uint8), **sizes)
+    with path.open("ab") as stream:
+        stream.truncate(400_000)  # as large as 700³ zeros are when they are compressed
+    tracemalloc.start()
+    findings = check_scan(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert levels(findings) == {"impossible-size": "error"}
+    assert "343,000,000 voxels" in findings[-1].message
+    assert peak < 4 * 2**20
+
+
+def test_an_image_that_nibabel_has_opened_is_judged_before_its_voxels_are_read(make, levels):
+    path = make.nifti("scan.nii.gz", dim=dim(12, 14, 10, 20000))
+    assert levels(check_scan(nib.load(path))) == {"many-volumes": "error", "impossible-size": "error"}
+    lazy = nib.load(make.nifti("gone.nii.gz"))
+    Path(lazy.get_filename()).write_bytes(b"no longer gzip")
+    assert levels(check_scan(lazy))["unreadable"] == "error"
+
+
 def test_the_largest_scan_that_is_promised_passes():
     sizes = {"offset": 352, "min_offset": 352, "slope": 1.0, "inter": 0.0, "has_footer": False}
-    layout = Layout((880, 880, 640), "int16", np.dtype("<i2"), capacity=2**40, **sizes)
+    layout = Layout((880, 880, 640), "int16", np.dtype("<i2"), storage=Storage(2**40), **sizes)
     assert layout.voxel_count < MAX_VOXELS
     assert list(check_size(layout)) == []
 
@@ -135,7 +161,11 @@ def test_types_that_nobody_reads_are_refused(make, levels, code):
     assert levels(check_scan(make.nifti(datatype=code))) == {"unsupported-datatype": "error"}
 
 
-@pytest.mark.parametrize("offset", [0, 348, -1, 352.5, np.nan, np.inf, 1e30])
+def test_an_axis_that_no_head_needs_is_refused(make, levels):
+    assert levels(check_scan(make.mgh(dims=[40000, 12, 10, 1]))) == {"absurd-size": "error"}
+
+
+@pytest.mark.parametrize("offset", [0, 348, -1, 352.5, np.nan, np.inf, -np.inf, 1e30])
 def test_voxels_that_start_nowhere_are_refused(make, levels, offset):
     assert levels(check_scan(make.nifti(vox_offset=offset))) == {"bad-offset": "error"}
 

@@ -1,5 +1,6 @@
 """What is read is what nibabel reads, in one quiet pass."""
 
+import hashlib
 import json
 import logging
 import os
@@ -79,6 +80,20 @@ def test_findings_are_easy_to_print_and_to_store(make):
     assert set(record) == {"level", "code", "message", "fix"}
     assert (record["level"], record["code"]) == ("warning", "odd-units")
     assert not any("\n" in text for text in record.values())
+
+
+@pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz", "scan.mgz"])
+def test_the_hash_is_that_of_the_bytes_that_were_read_whatever_becomes_of_the_file(make, name):
+    path = make.mgh(name) if "mgz" in name else make.nifti(name)
+    path.write_bytes(path.read_bytes() + b"foreign bytes" * 20_000)
+    read = hashlib.sha256(path.read_bytes()).hexdigest()
+    scan = read_scan(path)
+    path.write_bytes(b"another scan")
+    assert scan.sha256 == read
+
+
+def test_an_image_in_memory_has_no_hash(make):
+    assert read_scan(nib.Nifti1Image(make.voxels(), make.affine)).sha256 is None
 
 
 def test_a_whole_head_is_read_within_three_seconds(make):

@@ -30,7 +30,8 @@ def assert_findings_or_scan(make, path):
     scan, loaded = read_scan(path), nib.load(path)
     assert scan.findings == findings
     assert scan.volume.affine.tobytes() == loaded.affine.tobytes()
-    np.testing.assert_array_equal(scan.volume.voxels.ravel(), np.float32(loaded.get_fdata()).ravel())
+    if not {"hot-voxels", "centred-mp2rage"} & {finding.code for finding in findings}:
+        np.testing.assert_array_equal(scan.volume.voxels.ravel(), np.float32(loaded.get_fdata()).ravel())
     assert np.isfinite(scan.volume.voxels).all()
     assert np.isfinite(scan.volume.affine).all()
     write_scan(make.folder / "written.nii.gz", scan.volume.voxels, scan, None)

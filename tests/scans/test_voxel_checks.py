@@ -67,7 +67,7 @@ def test_mostly_negative_intensities_are_refused(make, levels):
 
 @pytest.mark.parametrize("dtype", [np.int64, np.uint64])
 def test_integers_of_64_bits_are_a_warning_while_float32_holds_them(make, levels, dtype):
-    voxels = make.voxels(dtype=dtype)
+    voxels = make.voxels(dtype=dtype) * 2**17
     voxels.flat[0] = 2**24
     path = make.nifti(voxels=voxels)
     assert levels(check_scan(path)) == {"integer64": "warning"}
@@ -82,3 +82,29 @@ def test_integers_of_64_bits_that_float32_cannot_hold_are_refused(make, levels, 
     voxels = make.voxels(dtype=dtype)
     voxels.flat[0] = value
     assert levels(check_scan(make.nifti(voxels=voxels)))["integer64"] == "error"
+
+
+@pytest.mark.parametrize("factor", [1e18, 1e30, 1e-30])
+def test_intensities_whose_squares_leave_float32_are_refused(make, levels, factor):
+    path = make.nifti(voxels=(make.voxels() * factor).astype(np.float32))
+    assert levels(check_scan(path)) == {"intensity-range": "error"}
+
+
+def test_hot_voxels_are_counted_and_read_as_the_brightest_of_the_others(make, levels):
+    sound = read_scan(make.nifti(voxels=with_values(make))).volume.voxels
+    hot = with_values(make)
+    hot[3, 4, 5] = 1e8
+    scan = read_scan(make.nifti(voxels=hot))
+    assert levels(scan.findings) == {"hot-voxels": "warning"}
+    assert "1 voxels are over" in scan.findings[0].message
+    difference = np.argwhere(scan.volume.voxels != sound)
+    assert difference.tolist() == [[3, 4, 5]]
+    assert 100 < scan.volume.voxels[3, 4, 5] <= 120
+
+
+def test_a_centred_mp2rage_image_is_recognised_and_shifted(make, levels):
+    uniform = (make.voxels() / 119 - 0.5).astype(np.float32)
+    scan = read_scan(make.nifti(voxels=uniform))
+    assert levels(scan.findings) == {"centred-mp2rage": "warning"}
+    np.testing.assert_array_equal(scan.volume.voxels, uniform + np.float32(0.5))
+    assert levels(check_scan(make.nifti(voxels=uniform * 6))) == {"mostly-negative": "error"}

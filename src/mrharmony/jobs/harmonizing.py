@@ -17,7 +17,7 @@ from mrharmony.core.findings import Finding, MrharmonyError, finding_record
 from mrharmony.core.volume import FloatArray
 from mrharmony.evidence.drift import Evidence
 from mrharmony.evidence.uncertainty import SeededHarmonizer, spread
-from mrharmony.jobs.brains import ScanFile, prepared_scan, saved_sha256
+from mrharmony.jobs.brains import ScanFile, prepared_scan
 from mrharmony.methods.protocol import HarmonizedVolume, Harmonizer
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.preparation.saved import VERSION
@@ -277,8 +277,7 @@ def harmonized_sidecar(
 
     Its source is named relative to the output's folder, so that both can move; a scan in memory has none.
     """
-    is_file, done = scan.path.is_file(), harmonized.provenance
-    prepared_file = ScanFile(scan.path, prepared=job.prepared)
+    done = harmonized.provenance
     return HarmonizedSidecar(
         schema_version=SCHEMA_VERSION,
         source=job.source.name if job.source else None,
@@ -293,9 +292,9 @@ def harmonized_sidecar(
         extent=done["extent"],
         detail=done.get("detail"),
         intensity_scale=harmonized.scale,
-        sources=(way_to(scan.path, output.parent),) if is_file else (),
-        source_sha256=scan.sha256 if is_file else None,
-        preparation=saved_sha256(prepared_file, scan.sha256) if is_file else None,
+        sources=(way_to(scan.path, output.parent),) if scan.sha256 else (),
+        source_sha256=scan.sha256,
+        preparation=prepared.saved_sha256,
         program_version=VERSION,
         drift=harmonized.evidence.model_dump(exclude={"verdict", "reasons"}),
         verdict=harmonized.evidence.verdict,

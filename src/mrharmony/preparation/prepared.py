@@ -40,6 +40,8 @@ class PreparedScan:
     size
         Edge of the head as a multiple of the template's. Canonical brains keep it unless a corrected volume
         is asked for, because the size of a head is biology.
+    saved_sha256
+        SHA-256 of the saved preparation that this was read from; None where it was prepared here.
     """
 
     native: Volume
@@ -50,6 +52,7 @@ class PreparedScan:
     skull_stripped: bool
     findings: tuple[Finding, ...]
     size: float = 1.0
+    saved_sha256: str | None = None
     _results: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -17,14 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrharmony.core.atomic import read_json, write_bytes, write_json
-from mrharmony.core.findings import Finding, MrharmonyError, finding_record
+from mrharmony.core.findings import Finding, MrharmonyError, ScanRefused, finding_record
 from mrharmony.core.hashing import file_sha256
 from mrharmony.core.version import __version__
 from mrharmony.core.volume import FloatArray, Matrix
 from mrharmony.preparation.pipeline import PREPARATION_FORMAT
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.scans.names import output_stem
-from mrharmony.scans.reading import Scan, read_mask
+from mrharmony.scans.reading import Scan, read_beside
 from mrharmony.scans.writing import write_gzip
 from mrharmony.space.grid import CANONICAL_GRID
 
@@ -161,23 +162,39 @@ def read_prepared(files: PreparedFiles, scan: Scan) -> PreparedScan:
     reason = why_not_usable(files, scan.path, scan.sha256)
     if reason:
         raise MrharmonyError(f"{scan.path}: {reason} Run `mrharmony prepare` again.")
-    note = read_note(files.note)
-    if file_sha256(files.bias_field) != note["BiasFieldSHA256"]:
-        raise MrharmonyError(
-            f"{files.bias_field}: was changed or damaged. Remove it and run `mrharmony prepare` again."
-        )
-    image = nib.load(files.bias_field)
+    content = files.note.read_bytes()
+    note = json.loads(content)
+    mask = read_beside(files.mask, scan)
+    if (scan.sha256, mask.sha256) != (
+        note["SourceSHA256"],
+        note["MaskSHA256"],
+    ):  # since the look at them above
+        raise MrharmonyError(f"{scan.path}: its preparation was changed meanwhile. Run this again.")
     return PreparedScan(
         native=scan.volume,
-        brain_mask=np.ascontiguousarray(read_mask(files.mask, scan)),
-        bias_field=np.ascontiguousarray(image.dataobj, dtype=np.float32),
+        brain_mask=np.ascontiguousarray(mask.volume.voxels > 0),
+        bias_field=_read_bias_field(files, scan, note["BiasFieldSHA256"]),
         # Preparations of release 0.1.0 may call the alignment `Posture`.
         rigid_to_template=np.array(note.get("RigidToTemplate") or note["Posture"], dtype=np.float64),
         scale=float(note["IntensityScale"]),
         skull_stripped=bool(note["SourceSkullStripped"]),
         findings=tuple(Finding(**record) for record in note["Findings"]),
         size=float(note["HeadSize"]),
+        saved_sha256=_sha256(content),
     )
+
+
+def _read_bias_field(files: PreparedFiles, scan: Scan, sha256: str) -> FloatArray:
+    try:
+        field = read_beside(files.bias_field, scan)
+        sound = field.sha256 == sha256
+    except ScanRefused:
+        sound = False
+    if not sound:
+        raise MrharmonyError(
+            f"{files.bias_field}: was changed or damaged. Remove it and run `mrharmony prepare` again."
+        )
+    return np.ascontiguousarray(field.volume.voxels)
 
 
 def why_not_usable(files: PreparedFiles, scan: Path, sha256: str | None = None) -> str | None:

@@ -19,6 +19,8 @@ FORMS_TOLERANCE_MM = 0.1
 # Smallest volume of a voxel relative to the product of its edges; below, its axes are coplanar.
 SINGULAR = 1e-3
 MIN_ZOOM_MM, MAX_ZOOM_MM = 0.1, 10.0
+MAX_EXTENT_MM = 1000.0  # of the field of view along an axis; no scanner is wider
+MAX_DISTANCE_MM = 10_000.0  # of the first voxel from the origin; no table moves farther
 ZOOM_TOLERANCE = 0.01
 ANISOTROPY = 2.0
 OBLIQUE_DEGREES = 0.1
@@ -37,7 +39,7 @@ class Geometry:
     """
 
     shape: tuple[int, int, int]
-    zooms: tuple[float, float, float]  # voxel edge lengths in the header, before any repair
+    zooms: tuple[float, float, float]  # voxel edge lengths in the header, repaired where there is an sform
     units: str  # of the zooms: `mm`, `unknown`, `meter` or `micron`
     sform: Matrix | None
     qform: Matrix | None
@@ -68,6 +70,11 @@ def is_invertible(affine: Matrix) -> bool:
     return bool(np.isfinite(affine).all()) and abs(np.linalg.det(axes)) > SINGULAR * edges > 0
 
 
+def makes_sense(affine: Matrix) -> bool:
+    """Say whether an affine is invertible and places the scan where a scanner can be."""
+    return is_invertible(affine) and bool(np.abs(affine[:3, 3]).max() <= MAX_DISTANCE_MM)
+
+
 def form_difference(sform: Matrix, qform: Matrix, shape: tuple[int, int, int]) -> FormDifference:
     """Compare two invertible affines, shape (4, 4), over a field of view of voxel counts `shape`."""
     edges = [(-0.5, size - 0.5) for size in shape]
@@ -89,7 +96,7 @@ def _rotation(affine: Matrix) -> Matrix:
 def forms_agree(geometry: Geometry) -> bool:
     """Say whether both forms are set and sound and lie within `FORMS_TOLERANCE_MM` of each other."""
     sform, qform = geometry.sform, geometry.qform
-    if sform is None or qform is None or not (is_invertible(sform) and is_invertible(qform)):
+    if sform is None or qform is None or not (makes_sense(sform) and makes_sense(qform)):
         return False
     return form_difference(sform, qform, geometry.shape).millimetres <= FORMS_TOLERANCE_MM
 
@@ -110,14 +117,20 @@ def check_affine(geometry: Geometry) -> Iterator[Finding]:
         yield error("non-finite-affine", "The affine contains NaN or infinity, or is no rotation.", _GEOMETRY)
     elif not is_invertible(affine):
         yield error("singular-affine", "The affine is singular: voxel axes coincide or vanish.", _GEOMETRY)
+    elif not makes_sense(affine):
+        yield error(
+            "far-away",
+            f"The affine places the scan {np.abs(affine[:3, 3]).max() / 1000:.4g} m from the origin.",
+            _GEOMETRY,
+        )
 
 
 def check_forms(geometry: Geometry) -> Iterator[Finding]:
     """Find an sform and a qform that place the scan differently."""
     sform, qform = geometry.sform, geometry.qform
-    if sform is None or qform is None or not is_invertible(sform) or forms_agree(geometry):
+    if sform is None or qform is None or not makes_sense(sform) or forms_agree(geometry):
         return
-    if not is_invertible(qform):
+    if not makes_sense(qform):
         yield warning("bad-qform", "The qform makes no sense; the sform is used.", _REWRITTEN)
         return
     difference = form_difference(sform, qform, geometry.shape)
@@ -150,6 +163,13 @@ def check_zooms(geometry: Geometry) -> Iterator[Finding]:
             "zooms-mismatch",
             f"The header's voxel size is {_sizes(header)} mm, the affine's {_sizes(zooms)} mm.",
             "The affine is used, the header's zooms are kept; check which tool wrote the header.",
+        )
+    extent = zooms * geometry.shape
+    if extent.max() > MAX_EXTENT_MM:
+        yield error(
+            "too-large",
+            f"The field of view is {_sizes(extent)} mm; no head scan is larger than {MAX_EXTENT_MM:,.0f} mm.",
+            _GEOMETRY,
         )
 
 

@@ -18,7 +18,7 @@ from mrharmony.core.findings import Finding, ScanFault, fault, info, warning
 from mrharmony.core.volume import Matrix
 from mrharmony.scans.geometry import Geometry, forms_agree
 from mrharmony.scans.names import MGH_SUFFIXES, scan_suffix
-from mrharmony.scans.stream import GZIP_MAGIC, ByteSource
+from mrharmony.scans.stream import GZIP_MAGIC, ByteSource, Storage
 from mrharmony.scans.voxels import Layout
 
 _CLASSES = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
@@ -27,6 +27,7 @@ _SPLIT_MAGICS = (b"ni1", b"ni2")
 _LINE_ENDS = (b"\r\n\x1a\n", bytes(4))  # NIfTI-2's mark against changed line ends; or no mark
 _MAX_DIMENSIONS = 7
 _MGH_VERSION = 1
+_ROUNDING = 1e-4  # of a quaternion's squared length; what is longer was damaged
 _SCANNER = 1  # code of a form in scanner coordinates
 
 
@@ -65,8 +66,8 @@ class NiftiHeader:
             )
         return cls(raw, *_repair(raw))
 
-    def layout(self, capacity: int) -> Layout:
-        """Return how the voxels are stored, in a file that holds at most `capacity` bytes of content."""
+    def layout(self, storage: Storage) -> Layout:
+        """Return how the voxels are stored."""
         rank, *dimensions = map(int, self.raw["dim"])
         code = int(self.raw["datatype"])
         types = nib.nifti1.data_type_codes
@@ -79,14 +80,18 @@ class NiftiHeader:
             min_offset=self.raw.single_vox_offset,
             slope=float(self.raw["scl_slope"]),
             inter=float(self.raw["scl_inter"]),
-            capacity=capacity,
+            storage=storage,
             has_footer=False,
         )
 
     def geometry(self, shape: tuple[int, int, int]) -> Geometry:
         """Return where the voxels lie."""
-        i, j, k = map(float, self.raw["pixdim"][1:4])
-        return Geometry(shape, (i, j, k), self._units()[0], self._sform(), self._qform())
+        sform = self._sform()
+        judged = (
+            self.raw if sform is None else self.repaired
+        )  # a qform's axes need the zooms as they were meant
+        i, j, k = map(float, judged["pixdim"][1:4])
+        return Geometry(shape, (i, j, k), self._units()[0], sform, self._qform())
 
     def output_header(self, geometry: Geometry) -> nib.Nifti1Header:
         """Return a header that loads with the same affine and zooms to the bit.
@@ -138,11 +143,30 @@ def _wrong_magic(start: bytes) -> ScanFault:
 
 def _repair(raw: nib.Nifti1Header) -> tuple[nib.Nifti1Header, tuple[Finding, ...]]:
     """Let nibabel check and repair a copy; its errors are left to the checks of the layout."""
+    copy = raw.copy()
+    if not np.isfinite(copy["vox_offset"]):  # nibabel's check fails on it, and the layout's tells it
+        copy["vox_offset"] = raw.single_vox_offset
     checks = BatteryRunner(raw._get_checks())  # the public `check_fix` only logs the reports
-    repaired, reports = checks.check_fix(raw.copy())
-    return repaired, tuple(
-        _repair_finding(report) for report in reports if 0 < report.problem_level < logging.ERROR
-    )
+    repaired, reports = checks.check_fix(copy)
+    findings = [_repair_finding(report) for report in reports if 0 < report.problem_level < logging.ERROR]
+    if _shorten_quaternion(repaired):
+        findings.append(
+            info("header-repaired", "The header had to be repaired: its quaternion was too long.")
+        )
+    return repaired, tuple(findings)
+
+
+def _shorten_quaternion(header: nib.Nifti1Header) -> bool:
+    """Give a quaternion that is too long by rounding the length 1, as NIfTI's own library does; say whether."""
+    if not header["qform_code"]:
+        return False
+    vector = np.array([header[f"quatern_{axis}"] for axis in "bcd"], dtype=np.float64)
+    length = float(np.linalg.norm(vector))
+    if not abs(header.quaternion_threshold) <= length**2 - 1 < _ROUNDING:  # nibabel allows the threshold
+        return False
+    for axis, value in zip("bcd", vector / length, strict=True):
+        header[f"quatern_{axis}"] = value
+    return True
 
 
 def _repair_finding(report: Report) -> Finding:
@@ -176,8 +200,8 @@ class MghHeader:
         names = mghformat.header_dtype.names
         return cls({name: np.asarray(fields[name]) for name in names}, affine if known else None)
 
-    def layout(self, capacity: int) -> Layout:
-        """Return how the voxels are stored, in a file that holds at most `capacity` bytes of content."""
+    def layout(self, storage: Storage) -> Layout:
+        """Return how the voxels are stored."""
         code = int(self.fields["type"])
         types = mghformat.data_type_codes
         i, j, k, frames = map(int, self.fields["dims"])
@@ -189,7 +213,7 @@ class MghHeader:
             min_offset=mghformat.DATA_OFFSET,
             slope=1.0,
             inter=0.0,
-            capacity=capacity,
+            storage=storage,
             has_footer=True,
         )
 

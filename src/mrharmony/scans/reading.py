@@ -4,47 +4,48 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import nibabel as nib
 import numpy as np
 
 from mrharmony.core.findings import (
     Finding,
-    MrharmonyError,
     ScanFault,
     ScanRefused,
     error,
+    fault,
     has_error,
     proceed,
     run_checks,
     warning,
 )
-from mrharmony.core.hashing import file_sha256
 from mrharmony.core.volume import BoolArray, Volume
 from mrharmony.scans.acquisition import acquisition_findings
 from mrharmony.scans.geometry import GEOMETRY_CHECKS, assumed_ras, check_orientation
 from mrharmony.scans.headers import parse_header
-from mrharmony.scans.names import COMPRESSED_SUFFIXES, scan_suffix
-from mrharmony.scans.stream import MAX_RATIO, ByteSource, check_file, open_scan, unreadable
+from mrharmony.scans.stream import ByteSource, Storage, check_file, open_scan, storage_of, unreadable
 from mrharmony.scans.voxels import (
+    CLAIM_CHECKS,
     LAYOUT_CHECKS,
     VOXEL_CHECKS,
     Layout,
     StoredVoxels,
     check_finite,
+    check_grid,
+    intensities_of,
+    other_grid,
     read_voxels,
 )
 
 ScanSource: TypeAlias = Path | str | nib.spatialimages.SpatialImage
 """A scan: the path of a file, or a nibabel image, read as the file that nibabel would write of it."""
 
-VoxelChecks = tuple[Callable[[StoredVoxels], Iterable[Finding]], ...]
-
 SAME_GRID_MM = 0.01  # how far the affines of a scan and of its mask may differ in any entry
 IN_MEMORY = "(image in memory)"  # takes the place of a file's name
+NO_FILE = Storage(2**63)  # of voxels that are in memory already
 MAX_TRAILING_BYTES = 64 * 2**20  # read beyond the voxels before the file is called a decompression bomb
 
 
@@ -56,11 +57,18 @@ class Scan:
     volume: Volume  # finite intensities on the native grid, and the affine
     header: nib.Nifti1Header  # the geometry of the scan and nothing else: outputs are written with it
     findings: tuple[Finding, ...]  # what is worth knowing about the scan; none is an error
+    sha256: str | None  # of the very bytes that were read, hexadecimal; None of an image in memory
 
-    @cached_property
-    def sha256(self) -> str:
-        """SHA-256 of the file's content, hexadecimal, computed at most once."""
-        return file_sha256(self.path)
+
+class _Checks(NamedTuple):
+    """What is checked of an image: before its voxels are read, and after."""
+
+    layout: tuple[Callable[[Layout], Iterable[Finding]], ...]
+    voxels: tuple[Callable[[StoredVoxels], Iterable[Finding]], ...]
+
+
+_SCAN = _Checks(LAYOUT_CHECKS, VOXEL_CHECKS)
+_LABELS = _Checks(LAYOUT_CHECKS, (check_finite,))
 
 
 def read_scan(source: ScanSource, *, assume_ras: bool = False) -> Scan:
@@ -84,33 +92,32 @@ def read_scan(source: ScanSource, *, assume_ras: bool = False) -> Scan:
     ScanRefused
         The scan is broken or is not one T1w volume; all findings are with it.
     """
-    scan = _accepted(source, assume_ras, VOXEL_CHECKS)
+    scan = _accepted(source, assume_ras, _SCAN)
     return replace(scan, findings=(*scan.findings, *acquisition_findings(scan.path)))
 
 
 def read_mask(source: ScanSource, like: Scan) -> BoolArray:
-    """Read a brain mask on the grid of the scan `like`: voxels above 0 are brain.
+    """Read a brain mask on the grid of the scan `like`: voxels above 0 are brain; raises as `read_beside`."""
+    return np.asarray(read_beside(source, like).volume.voxels > 0)
 
-    Raises
-    ------
-    ScanRefused
-        The file is broken.
-    MrharmonyError
-        The mask lies on another grid.
+
+def read_beside(source: ScanSource, like: Scan) -> Scan:
+    """Read a mask or a map on the grid of the scan `like`.
+
+    Raises `ScanRefused` where the file is broken or its image lies on another grid.
     """
     unoriented = any(finding.code == "missing-affine" for finding in like.findings)
-    scan = _accepted(source, unoriented, (check_finite,))
-    mask = scan.volume
-    if mask.shape != like.volume.shape or np.abs(mask.affine - like.volume.affine).max() > SAME_GRID_MM:
-        raise MrharmonyError(
-            f"{scan.path}: the mask is not on the voxel grid of {like.path.name}. Resample it there."
-        )
-    return np.asarray(mask.voxels > 0)
+    shape, name = like.volume.shape, like.path.name
+    grid = partial(check_grid, shape, name)  # a foreign image takes no memory
+    image = _accepted(source, unoriented, _Checks((*CLAIM_CHECKS, grid), (check_finite,)))
+    if np.abs(image.volume.affine - like.volume.affine).max() > SAME_GRID_MM:
+        raise ScanRefused(image.path, (other_grid(name),))
+    return image
 
 
 def read_labels(source: ScanSource) -> Volume:
     """Read a label map, which need not look like a scan; `ScanRefused` if the file is broken."""
-    return _accepted(source, False, (check_finite,)).volume
+    return _accepted(source, False, _LABELS).volume
 
 
 def check_scan(source: ScanSource, *, assume_ras: bool = False) -> tuple[Finding, ...]:
@@ -119,43 +126,68 @@ def check_scan(source: ScanSource, *, assume_ras: bool = False) -> tuple[Finding
     Takes any path, or an image in memory; `assume_ras` as in `read_scan`.
     """
     path, content = _named(source)
-    return (*_inspect(path, content, assume_ras, VOXEL_CHECKS)[1], *acquisition_findings(path))
+    return (*_inspect(path, content, assume_ras, _SCAN)[1], *acquisition_findings(path))
 
 
-def _accepted(source: ScanSource, assume_ras: bool, voxel_checks: VoxelChecks) -> Scan:
-    path, content = _named(source)
-    scan, findings = _inspect(path, content, assume_ras, voxel_checks)
+def _accepted(source: ScanSource, assume_ras: bool, checks: _Checks) -> Scan:
+    path, image = _named(source)
+    scan, findings = _inspect(path, image, assume_ras, checks)
     if scan is None:
         raise ScanRefused(path, findings)
     return scan
 
 
-def _named(source: ScanSource) -> tuple[Path, bytes | None]:
-    """Return the path of a file, or a name for an image in memory and what nibabel would write of it."""
+def _named(source: ScanSource) -> tuple[Path, nib.spatialimages.SpatialImage | None]:
+    """Return the path of a file, or a name for an image in memory and the image."""
     if isinstance(source, str | Path):
         return Path(source), None
-    if isinstance(source, nib.MGHImage):
-        return Path(f"{IN_MEMORY}.mgh"), source.to_bytes()
-    if not isinstance(source, nib.Nifti1Image):
-        source = nib.Nifti1Image.from_image(source)
-    return Path(f"{IN_MEMORY}.nii"), source.to_bytes()
+    return Path(f"{IN_MEMORY}{'.mgh' if isinstance(source, nib.MGHImage) else '.nii'}"), source
+
+
+def _content(image: nib.spatialimages.SpatialImage, checks: _Checks) -> bytes:
+    """Return what nibabel would write of an image; `ScanFault` where its shape or its voxels forbid that.
+
+    An image that nibabel has opened without reading its voxels is judged by its header first.
+    """
+    proceed(run_checks(checks.layout, _layout(image)))
+    try:
+        if not isinstance(image, nib.Nifti1Image | nib.MGHImage):
+            image = nib.Nifti1Image.from_image(image)
+        content: bytes = image.to_bytes()
+    except MemoryError:
+        raise
+    except Exception as failure:  # whatever nibabel makes of a damaged file
+        raise fault(
+            "unreadable", f"nibabel cannot read the image ({failure}).", "Copy or convert the scan again."
+        ) from failure
+    return content
+
+
+def _layout(image: nib.spatialimages.SpatialImage) -> Layout:
+    """Return the claims of an image, as a file without any header of its own."""
+    dtype = image.get_data_dtype()
+    lazy = nib.is_proxy(image.dataobj)
+    file = image.file_map["image"].filename if lazy else None
+    storage = storage_of(Path(file)) if file else NO_FILE
+    return Layout(image.shape, dtype.name, dtype, 0, 0, 1.0, 0.0, storage, has_footer=False)
 
 
 def _inspect(
-    path: Path, content: bytes | None, assume_ras: bool, voxel_checks: VoxelChecks
+    path: Path, image: nib.spatialimages.SpatialImage | None, assume_ras: bool, checks: _Checks
 ) -> tuple[Scan | None, tuple[Finding, ...]]:
     """Return the scan, or None where a finding refuses it, and all findings."""
     findings: list[Finding] = []
     scan = None
     try:
         with np.errstate(all="ignore"):
-            if content is not None:
-                source = ByteSource(iter([content]))
-                scan = _read(path, source, len(content), assume_ras, voxel_checks, findings)
+            if image is not None:
+                content = _content(image, checks)
+                storage, source = Storage(len(content)), ByteSource(iter([content]))
+                scan = _read(path, source, storage, assume_ras, checks, findings)
             else:
                 proceed(tuple(check_file(path)))
                 with open_scan(path, findings) as source:
-                    scan = _read(path, source, _capacity(path), assume_ras, voxel_checks, findings)
+                    scan = _read(path, source, storage_of(path), assume_ras, checks, findings)
     except ScanFault as fault:
         findings.extend(fault.findings)
     except OSError as failure:
@@ -165,36 +197,33 @@ def _inspect(
     return None if has_error(findings) else scan, tuple(findings)
 
 
-def _capacity(path: Path) -> int:
-    """Return the most content that the file can hold: a header that claims more is refused."""
-    return path.stat().st_size * (MAX_RATIO if scan_suffix(path) in COMPRESSED_SUFFIXES else 1)
-
-
 def _read(
     path: Path,
     source: ByteSource,
-    capacity: int,
+    storage: Storage,
     assume_ras: bool,
-    voxel_checks: VoxelChecks,
+    checks: _Checks,
     findings: list[Finding],
 ) -> Scan | None:
     """Read header, voxels and the rest of the file, adding to the findings as they come."""
     header = parse_header(path, source)
-    layout = header.layout(capacity)
-    findings += proceed(run_checks(LAYOUT_CHECKS, layout))
+    layout = header.layout(storage)
+    findings += proceed(run_checks(checks.layout, layout))
     geometry = header.geometry(layout.shape)
     findings += header.repairs
     findings += run_checks((partial(check_orientation, assume_ras), *GEOMETRY_CHECKS), geometry)
     stored = read_voxels(source, layout)
-    findings += run_checks(voxel_checks, stored)
+    voxel_findings = run_checks(checks.voxels, stored)
+    findings += voxel_findings
     findings += tuple(_check_end(source, layout))
     if has_error(findings):
         return None
     output_header = header.output_header(geometry)
     known = geometry.affine is not None
     affine = np.asarray(output_header.get_best_affine()) if known else assumed_ras(geometry)
-    voxels = stored.intensities.reshape(geometry.shape, order="F")
-    return Scan(path, Volume(voxels, affine), output_header, tuple(findings))
+    voxels = intensities_of(stored, voxel_findings).reshape(geometry.shape, order="F")
+    sha256 = source.file.sha256() if source.file else None
+    return Scan(path, Volume(voxels, affine), output_header, tuple(findings), sha256)
 
 
 def _check_end(source: ByteSource, layout: Layout) -> Iterator[Finding]:

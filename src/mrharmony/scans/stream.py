@@ -6,13 +6,14 @@ and length of every member are verified.
 
 from __future__ import annotations
 
+import hashlib
 import stat
 import zlib
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from mrharmony.core.findings import Finding, error, fault, warning
 from mrharmony.scans.names import COMPRESSED_SUFFIXES, SCAN_SUFFIXES, scan_suffix
@@ -23,6 +24,23 @@ PIECE_BYTES = 1 << 20  # decompressed at most at once, whatever the ratio: a bom
 MAX_RATIO = 1032  # the highest ratio of deflate (zlib technical details: one bit for 129 bytes)
 SPLIT_SUFFIXES = (".hdr", ".img", ".hdr.gz", ".img.gz")
 _POINTERS = (b"version https://git-lfs", b"/annex/objects/", b"../.git/annex/", b".git/annex/")
+
+
+class Storage(NamedTuple):
+    """What holds the content of a scan."""
+
+    size: int  # bytes, on the disk or in memory
+    compressed: bool = False
+
+    @property
+    def capacity(self) -> int:
+        """The most bytes of content that it can hold: a header that claims more is refused."""
+        return self.size * (MAX_RATIO if self.compressed else 1)
+
+
+def storage_of(path: Path) -> Storage:
+    """Return how a scan file stores its content, by its name."""
+    return Storage(path.stat().st_size, scan_suffix(path) in COMPRESSED_SUFFIXES)
 
 
 def check_file(path: Path) -> Iterator[Finding]:
@@ -102,7 +120,7 @@ def check_first_bytes(path: Path, start: bytes) -> None:
     )
 
 
-def decompress(stream: BinaryIO, findings: list[Finding]) -> Generator[bytes, None, None]:
+def decompress(stream: BinaryIO | HashedFile, findings: list[Finding]) -> Generator[bytes, None, None]:
     """Yield the content of a gzip stream in pieces of at most `PIECE_BYTES`.
 
     Several members, one after the other, are one content (RFC 1952, section 2.2); zero padding after the last
@@ -123,7 +141,7 @@ def decompress(stream: BinaryIO, findings: list[Finding]) -> Generator[bytes, No
         rest = yield from _decompress_member(rest, stream)
 
 
-def _skip_padding(rest: bytes, stream: BinaryIO) -> bytes:
+def _skip_padding(rest: bytes, stream: BinaryIO | HashedFile) -> bytes:
     """Return what follows the zero bytes, or nothing at the end of the file."""
     rest = rest.lstrip(b"\0")
     while not rest and (more := stream.read(CHUNK_BYTES)):
@@ -131,7 +149,7 @@ def _skip_padding(rest: bytes, stream: BinaryIO) -> bytes:
     return rest
 
 
-def _decompress_member(pending: bytes, stream: BinaryIO) -> Generator[bytes, None, bytes]:
+def _decompress_member(pending: bytes, stream: BinaryIO | HashedFile) -> Generator[bytes, None, bytes]:
     """Yield one member's content; return the bytes that were read beyond its end."""
     inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
     while not inflater.eof:
@@ -155,12 +173,33 @@ def _decompress_member(pending: bytes, stream: BinaryIO) -> Generator[bytes, Non
     return inflater.unused_data
 
 
+class HashedFile:
+    """A file that is hashed as it is read, so that the hash is that of the bytes that were used."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._digest = hashlib.sha256()
+
+    def read(self, size: int) -> bytes:
+        """Return up to `size` bytes."""
+        piece = self._stream.read(size)
+        self._digest.update(piece)
+        return piece
+
+    def sha256(self) -> str:
+        """Read on to the end of the file and return the SHA-256 of all of it, hexadecimal."""
+        while self.read(PIECE_BYTES):
+            pass
+        return self._digest.hexdigest()
+
+
 class ByteSource:
     """Bytes that are read once, from first to last."""
 
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        """Take the content in order, in non-empty pieces."""
+    def __init__(self, pieces: Iterator[bytes], file: HashedFile | None = None) -> None:
+        """Take the content in order, in non-empty pieces, and the file that it comes from if there is one."""
         self._pieces = pieces
+        self.file = file
         self._rest = memoryview(b"")
         self.position = 0
 
@@ -209,7 +248,7 @@ def open_scan(path: Path, findings: list[Finding]) -> Iterator[ByteSource]:
     with path.open("rb") as stream:
         check_first_bytes(path, stream.read(64))
         stream.seek(0)
-        if scan_suffix(path) in COMPRESSED_SUFFIXES:
-            yield ByteSource(decompress(stream, findings))
-        else:
-            yield ByteSource(iter(partial(stream.read, PIECE_BYTES), b""))
+        file = HashedFile(stream)
+        compressed = scan_suffix(path) in COMPRESSED_SUFFIXES
+        pieces = decompress(file, findings) if compressed else iter(partial(file.read, PIECE_BYTES), b"")
+        yield ByteSource(pieces, file)

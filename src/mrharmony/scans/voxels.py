@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrharmony.core.findings import Finding, error, info, warning
-from mrharmony.core.volume import FloatArray
-from mrharmony.scans.stream import ByteSource
+from mrharmony.core.volume import BoolArray, FloatArray
+from mrharmony.scans.stream import ByteSource, Storage
 
 MAX_VOXELS = 2**29  # 2 GiB of float32: a whole head at 0.25 mm, 880×880×640, still fits
 MAX_OFFSET = 64 * 2**20  # bytes from the start of the content to the voxels: header and extensions
+MAX_UNPROVEN = 2**28  # bytes of memory for the voxels of a file that may be nothing but a claim
+MOST_PER_BYTE = 64  # voxels of a scan in a compressed byte: stripped and padded ones have up to 10
+MAX_AXIS = 4096  # most voxels along an axis
 MIN_AXIS = 8  # fewest voxels along an axis that can still be a brain scan
 VOXELS_AT_ONCE = 1 << 19
 EXACT_INTEGERS = 2**24  # every whole number up to this one is a float32
 FEWEST_LEVELS = 20  # with fewer grey levels it is a mask or a label map, not a T1w scan
 FEW_LEVELS = 64
 LEVEL_SAMPLE = 1 << 20
+# Squares of intensities beyond these leave float32, in which scans are prepared and harmonized.
+LEAST_INTENSITY, MOST_INTENSITY = 1e-15, 1e15
+CENTRED = 0.5  # an MP2RAGE's uniform image lies between plus and minus that (Marques et al. 2010, equation 3)
+
+HOT = 100  # times the 99.9th percentile: a voxel of that size in a brain still moves no mask and no alignment
+CENTRED_CODE, HOT_CODE = "centred-mp2rage", "hot-voxels"
 
 _CONVERT = "Convert the scan again from its source, for instance with `dcm2niix`."
 _GIVE_T1W = "Give the three-dimensional T1w scan."
@@ -38,7 +48,7 @@ class Layout:
     min_offset: int  # the smallest that the format allows
     slope: float
     inter: float
-    capacity: int  # the most bytes of content that the file can hold, given its size and compression
+    storage: Storage
     has_footer: bool  # whether the format stores something after the voxels
 
     @property
@@ -110,6 +120,14 @@ def check_size(layout: Layout) -> Iterator[Finding]:
     """Find claims that no memory or no such file can hold, before any memory is taken."""
     if layout.dtype is None or not layout.dimensions or min(layout.dimensions) < 1:
         return
+    if max(layout.dimensions[:3]) > MAX_AXIS:
+        yield error(
+            "absurd-size",
+            f"The header claims an axis of {max(layout.dimensions[:3]):,} voxels; no head needs more than "
+            f"{MAX_AXIS:,}.",
+            _CONVERT,
+        )
+        return
     if layout.voxel_count > MAX_VOXELS:
         yield error(
             "absurd-size",
@@ -118,12 +136,38 @@ def check_size(layout: Layout) -> Iterator[Finding]:
         )
         return
     claimed = layout.min_offset + layout.voxel_count * layout.dtype.itemsize
-    if claimed > layout.capacity:
+    if claimed > layout.storage.capacity:
         yield error(
             "impossible-size",
-            f"The header claims {claimed:,} bytes, more than this file can hold ({layout.capacity:,}).",
+            f"The header claims {claimed:,} bytes, more than this file can hold ({layout.storage.capacity:,}).",
             "The file was cut off or its header is damaged: copy or convert it again.",
         )
+
+
+def check_density(layout: Layout) -> Iterator[Finding]:
+    """Find compressed files too small for the large scan that they claim, before it takes memory and time."""
+    size, compressed = layout.storage
+    if layout.dtype is None or min(layout.dimensions, default=0) < 1 or any(check_size(layout)):
+        return
+    large = layout.voxel_count * max(layout.dtype.itemsize, 4) > MAX_UNPROVEN
+    if compressed and large and layout.voxel_count > size * MOST_PER_BYTE:
+        yield error(
+            "impossible-size",
+            f"The header claims {layout.voxel_count:,} voxels, but a head of so many does not fit into "
+            f"{size:,} bytes.",
+            "The header is damaged or the image is empty: copy or convert it again.",
+        )
+
+
+def check_grid(shape: tuple[int, int, int], name: str, layout: Layout) -> Iterator[Finding]:
+    """Find a mask of another shape than the scan of that name."""
+    if layout.dimensions[:3] != shape:
+        yield other_grid(name)
+
+
+def other_grid(name: str) -> Finding:
+    """Return the finding on a mask that does not lie on the scan of that name."""
+    return error("other-grid", f"The mask is not on the voxel grid of {name}.", "Resample it there.")
 
 
 def check_offset(layout: Layout) -> Iterator[Finding]:
@@ -144,7 +188,8 @@ def check_scaling(layout: Layout) -> Iterator[Finding]:
         yield error("bad-scaling", f"The header adds {layout.inter} to every intensity.", _CONVERT)
 
 
-LAYOUT_CHECKS = (check_dimensions, check_datatype, check_size, check_offset, check_scaling)
+CLAIM_CHECKS = (check_dimensions, check_datatype, check_size, check_offset, check_scaling)
+LAYOUT_CHECKS = (*CLAIM_CHECKS, check_density)
 
 
 @dataclass(frozen=True)
@@ -161,6 +206,20 @@ class StoredVoxels:
     def all_finite(self) -> bool:
         """Whether every intensity has a value."""
         return self.non_finite == 0 and self.overflowing == 0
+
+    @cached_property
+    def bright(self) -> float:
+        """The 99.9th percentile of the sizes of intensities other than 0; 0 where there are none."""
+        sample = _sampled(self.intensities)
+        sizes = np.abs(sample[sample != 0])
+        if not sizes.size:
+            sizes = np.abs(self.intensities[self.intensities != 0])
+        return float(np.percentile(sizes, 99.9)) if sizes.size else 0.0
+
+    @property
+    def hot(self) -> BoolArray:
+        """Which voxels are brighter than any tissue can be, shape (voxels,)."""
+        return np.asarray(np.abs(self.intensities) > HOT * self.bright)
 
 
 def read_voxels(source: ByteSource, layout: Layout) -> StoredVoxels:
@@ -229,11 +288,18 @@ def check_wide_integers(stored: StoredVoxels) -> Iterator[Finding]:
         )
 
 
+def _sampled(intensities: FloatArray) -> FloatArray:
+    return intensities[:: max(1, intensities.size // LEVEL_SAMPLE)]
+
+
 def _grey_levels(intensities: FloatArray) -> int:
     """Count different intensities: exactly below `FEW_LEVELS`, otherwise at least that many."""
-    sample = intensities[:: max(1, intensities.size // LEVEL_SAMPLE)]
-    levels = np.unique(sample).size
-    return levels if levels >= FEW_LEVELS else np.unique(intensities).size
+    levels = np.unique(_sampled(intensities))
+    for start in range(0, intensities.size, VOXELS_AT_ONCE):
+        if levels.size >= FEW_LEVELS:
+            break
+        levels = np.union1d(levels, intensities[start : start + VOXELS_AT_ONCE])
+    return levels.size
 
 
 def check_contrast(stored: StoredVoxels) -> Iterator[Finding]:
@@ -269,7 +335,14 @@ def check_sign(stored: StoredVoxels) -> Iterator[Finding]:
     if not stored.all_finite:
         return
     negative = int(np.count_nonzero(intensities < 0))
-    if negative > np.count_nonzero(intensities) / 2:
+    if negative and is_centred_mp2rage(intensities):
+        yield warning(
+            CENTRED_CODE,
+            f"The voxels lie between -{CENTRED:g} and {CENTRED:g}, as in an MP2RAGE's uniform image (UNI): "
+            f"{CENTRED:g} is added to every voxel.",
+            "Check that it is one; output intensities are those of the shifted image.",
+        )
+    elif negative > np.count_nonzero(intensities) / 2:
         yield error(
             "mostly-negative",
             f"{negative:,} voxels, most of those that are not 0, are negative.",
@@ -283,4 +356,43 @@ def check_sign(stored: StoredVoxels) -> Iterator[Finding]:
         )
 
 
-VOXEL_CHECKS = (check_finite, check_wide_integers, check_contrast, check_sign)
+def is_centred_mp2rage(intensities: FloatArray) -> bool:
+    """Say whether intensities fill the range of an MP2RAGE's uniform image, -0.5 to 0.5, and not more."""
+    low, high = float(intensities.min()), float(intensities.max())
+    return min(-low, high) >= CENTRED - 0.05 and max(-low, high) <= CENTRED + 0.001
+
+
+def check_range(stored: StoredVoxels) -> Iterator[Finding]:
+    """Find intensities whose squares float32 cannot hold."""
+    if not stored.all_finite:
+        return
+    if stored.bright > MOST_INTENSITY or 0 < stored.bright < LEAST_INTENSITY:
+        yield error(
+            "intensity-range",
+            f"The intensities reach {stored.bright:.3g}; only those between {LEAST_INTENSITY:g} and "
+            f"{MOST_INTENSITY:g} can be computed with.",
+            "Check the header's scl_slope, or give a copy with its intensities rescaled.",
+        )
+
+
+def check_hot_voxels(stored: StoredVoxels) -> Iterator[Finding]:
+    """Find voxels so bright that they would outweigh all others."""
+    if stored.all_finite and (hot := int(np.count_nonzero(stored.hot))):
+        yield warning(
+            HOT_CODE,
+            f"{hot:,} voxels are over {HOT} times brighter than 99.9 % of the others; they are read as "
+            f"{stored.bright:.4g}.",
+            "Find out which step made them: a coil's spike, or a division by almost nothing.",
+        )
+
+
+def intensities_of(stored: StoredVoxels, findings: Iterable[Finding]) -> FloatArray:
+    """Return the intensities of a scan, with the corrections that its findings announce."""
+    codes = {finding.code for finding in findings}
+    intensities = stored.intensities
+    if HOT_CODE in codes:
+        intensities = np.where(stored.hot, np.sign(intensities) * np.float32(stored.bright), intensities)
+    return intensities + np.float32(CENTRED) if CENTRED_CODE in codes else intensities
+
+
+VOXEL_CHECKS = (check_finite, check_range, check_hot_voxels, check_wide_integers, check_contrast, check_sign)

@@ -1,0 +1,98 @@
+"""Damaged input: what is refused in one sentence, what is accepted and kept to its promises, what escapes.
+
+python -m benchmarks.robustness.fuzz [--cases 500] [--seed 0] [--kind NAME ...]
+
+`--cases` is their number for each kind. A case escapes where anything but `MrharmonyError` ends it, its reason
+is no single sentence with the file's name, what was accepted breaks a promise, or it takes over 2 s or 1 GiB.
+A case is repeated by its kind and number: `made(kind, seed, number, folder)`.
+"""
+
+import resource
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from benchmarks._shared.command import on_one_thread
+from benchmarks._shared.reports import Report, save
+from benchmarks.robustness._mutations import Kind, images
+from mrharmony.core.findings import MrharmonyError
+
+KINDS = images.KINDS
+MOST_SECONDS, MOST_BYTES = 2.0, 2**30
+OUTCOMES = ("refused", "accepted", "escaped")
+
+
+def main() -> None:
+    asked = on_one_thread(__doc__, cases=500, seed=0, kind=[])
+    rows, escapes = [], []
+    for kind in KINDS:
+        if not asked.kind or kind.name in asked.kind:
+            row, escaped = campaign(kind, asked.cases, asked.seed)
+            rows.append(row)
+            escapes += escaped
+    print(*escapes, sep="\n")
+    record = {"cases": asked.cases, "seed": asked.seed, "rows": rows, "escapes": escapes}
+    save(asked, report(record, asked.command), record)
+
+
+def campaign(kind: Kind, cases: int, seed: int) -> tuple[dict[str, Any], list[str]]:
+    """Return the counts of a kind's outcomes, and what escaped."""
+    counts = dict.fromkeys(OUTCOMES, 0)
+    escapes, slowest = [], 0.0
+    for number in range(cases):
+        with TemporaryDirectory(prefix="mrharmony-") as folder:
+            path = made(kind, seed, number, Path(folder))
+            start = time.process_time()
+            outcome, reason = attempt(kind, path)
+            seconds = time.process_time() - start
+        if seconds > MOST_SECONDS:
+            outcome, reason = "escaped", f"took {seconds:.1f} s"
+        counts[outcome] += 1
+        slowest = max(slowest, seconds)
+        if outcome == "escaped":
+            escapes.append(f"{kind.name} {number}: {reason}")
+    return {"kind": kind.name, "tried": cases, **counts, "slowest": slowest}, escapes
+
+
+def made(kind: Kind, seed: int, number: int, folder: Path) -> Path:
+    """Write a case and return its path."""
+    return kind.make(np.random.default_rng([seed, number, *kind.name.encode()]), folder)
+
+
+def attempt(kind: Kind, path: Path) -> tuple[str, str]:
+    """Open a case within the limit of memory; return its outcome, and why it was refused or escaped."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + MOST_BYTES, before[1]))
+    try:
+        kind.open(path)
+    except MrharmonyError as error:
+        codes = [finding.code for finding in getattr(error, "findings", ())]
+        sentence = str(error)
+        sound = "\n" not in sentence and "out-of-memory" not in codes and len(sentence) < 600
+        return ("refused" if sound else "escaped"), sentence
+    except BaseException as failure:
+        return "escaped", f"{type(failure).__name__}: {failure}"
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+    return "accepted", ""
+
+
+def report(record: dict[str, Any], command: str) -> Report:
+    shown = Report(
+        "Damaged input",
+        f"Command: `{command}`",
+        f"Seed {record['seed']}; {record['cases']} cases of each kind, one to four header fields, bits or lengths changed",
+        "Refused: in one sentence. Accepted: finite voxels, an affine as nibabel reads it, the same when written",
+        f"Escaped: anything else, or over {MOST_SECONDS:g} s or {MOST_BYTES // 2**30} GiB",
+    )
+    columns = "kind: {kind} | tried: {tried} | refused: {refused} | accepted: {accepted} | escaped: {escaped}"
+    shown.table(record["rows"], columns + " | slowest, s: {slowest:.2f}")
+    return shown
+
+
+if __name__ == "__main__":
+    main()
