@@ -131,7 +131,7 @@ def test_the_same_seed_gives_the_same_bytes(run, scan: Path, tmp_path: Path):
         assert run("harmonize", scan, "--to", "LA", "--seed", 7, "--output", tmp_path / folder)[0] == 0
     one, two = (sorted((tmp_path / folder).iterdir()) for folder in ("one", "two"))
     assert [path.read_bytes() for path in one] == [path.read_bytes() for path in two]
-    assert len(one) == 3  # image, sidecar and page
+    assert len(one) == 2
 
 
 def test_a_scan_harmonized_to_its_own_domain_is_the_prepared_scan(run, scan: Path, tmp_path: Path):

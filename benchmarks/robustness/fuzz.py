@@ -2,8 +2,8 @@
 
 python -m benchmarks.robustness.fuzz [--cases 500] [--seed 0] [--kind NAME ...]
 
-`--cases` is their number for each kind. A case escapes where anything but `MrharmonyError` ends it, its reason
-is no single sentence with the file's name, what was accepted breaks a promise, or it takes over 2 s or 1 GiB.
+`--cases` is their number for each kind. A case escapes where anything but `MrharmonyError` ends it, its
+reason is no single sentence with the file's name, what was accepted breaks a promise, or it takes over 2 s or 1 GiB.
 A case is repeated by its kind and number: `made(kind, seed, number, folder)`.
 """
 
@@ -85,8 +85,10 @@ def report(record: dict[str, Any], command: str) -> Report:
     shown = Report(
         "Damaged input",
         f"Command: `{command}`",
-        f"Seed {record['seed']}; {record['cases']} cases of each kind, one to four header fields, bits or lengths changed",
-        "Refused: in one sentence. Accepted: finite voxels, an affine as nibabel reads it, the same when written",
+        f"Seed {record['seed']}; {record['cases']} cases of each kind, "
+        "one to four header fields, bits or lengths changed",
+        "Refused: in one sentence. Accepted: finite voxels, an affine as nibabel reads it, "
+        "the same when written",
         f"Escaped: anything else, or over {MOST_SECONDS:g} s or {MOST_BYTES // 2**30} GiB",
     )
     columns = "kind: {kind} | tried: {tried} | refused: {refused} | accepted: {accepted} | escaped: {escaped}"

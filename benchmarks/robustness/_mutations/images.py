@@ -64,7 +64,7 @@ def _sound(random: np.random.Generator, kind: type[Any]) -> bytearray:
     return bytearray(kind(voxels, _AFFINE).to_bytes())
 
 
-def _header(content: bytearray, kind: type[Any]) -> Any:
+def _header(content: bytearray, kind: type[Any]) -> np.ndarray[Any, Any]:
     """Return the fields of a header; what is set in them is set in the content."""
     dtype = header_dtype if kind is nib.MGHImage else kind.header_class.template_dtype
     return np.ndarray(1, dtype, content)
@@ -112,7 +112,7 @@ _MUTATIONS = (_extreme, _extreme, _claim, _flip, _cut, _swell)
 
 
 def _maker(kind: type[Any], name: str) -> Callable[[np.random.Generator, Path], Path]:
-    """Return what writes a damaged file of a kind; a compressed one is damaged before or after compression."""
+    """Return what writes a damaged file of a kind, damaged before or after compression."""
 
     def make(random: np.random.Generator, folder: Path) -> Path:
         content = _sound(random, kind)

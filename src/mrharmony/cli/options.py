@@ -127,8 +127,10 @@ class HarmonizeOptions(NamedTuple):
     ] = False
     page: Annotated[
         bool,
-        flag("--page/--no-page", "Write a page that shows each harmonized scan (HTML, about 1 MB)."),
-    ] = True
+        flag(
+            "--page", "Write a page that shows each harmonized scan (HTML, about 1 MB; takes some seconds)."
+        ),
+    ] = False
     force: Annotated[bool, flag("--force", "Write scans too whose verdict is fail.")] = False
     seed: Seed = 0
     device: Device = "auto"

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mrharmony.core.atomic import remove, write_bytes
+from mrharmony.core.atomic import remove, write_text
 from mrharmony.core.domain import Domain
 from mrharmony.core.findings import Finding, MrharmonyError, finding_record
 from mrharmony.core.volume import FloatArray
@@ -184,6 +184,11 @@ def write_harmonized(
 
     The sidecar lists the findings of `harmonized`. Raises `MrharmonyError` if a file cannot be written.
     """
+    page = page_path(output)
+    if earlier_result(output):
+        remove(page)
+    elif job.page and page.exists():
+        raise MrharmonyError(f"{page}: is no page of an earlier result. Move it, or name another output.")
     note = harmonized_sidecar(job, scan, prepared, harmonized, output)
     spreads: FloatArray | None = None
     if job.uncertainty:
@@ -192,11 +197,9 @@ def write_harmonized(
         note = note.model_copy(update={"mean_uncertainty": mean})
     else:
         _discard_uncertainty(output)
-    remove(page_path(output))  # of an earlier result
     write_scan(output, harmonized.volume.voxels, scan, note.record())
     if job.page:
-        page = scan_page(scan.path.name, note, prepared, harmonized, spreads)
-        write_bytes(page_path(output), page.encode())
+        write_text(page, scan_page(scan.path.name, note, prepared, harmonized, spreads))
 
 
 def refused_scan(path: Path, error: MrharmonyError, findings: tuple[Finding, ...] = ()) -> Outcome:

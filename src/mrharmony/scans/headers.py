@@ -157,7 +157,7 @@ def _repair(raw: nib.Nifti1Header) -> tuple[nib.Nifti1Header, tuple[Finding, ...
 
 
 def _shorten_quaternion(header: nib.Nifti1Header) -> bool:
-    """Give a quaternion that is too long by rounding the length 1, as NIfTI's own library does; say whether."""
+    """Give a quaternion that is too long by rounding the length 1, as nifti1_io does; say whether."""
     if not header["qform_code"]:
         return False
     vector = np.array([header[f"quatern_{axis}"] for axis in "bcd"], dtype=np.float64)

@@ -139,7 +139,7 @@ def check_size(layout: Layout) -> Iterator[Finding]:
     if claimed > layout.storage.capacity:
         yield error(
             "impossible-size",
-            f"The header claims {claimed:,} bytes, more than this file can hold ({layout.storage.capacity:,}).",
+            f"The header claims {claimed:,} bytes; this file can hold {layout.storage.capacity:,} at most.",
             "The file was cut off or its header is damaged: copy or convert it again.",
         )
 
