@@ -3,7 +3,8 @@
 python -m benchmarks.robustness.fuzz [--cases 500] [--seed 0] [--kind NAME ...]
 
 `--cases` is their number for each kind. A case escapes where anything but `MrharmonyError` ends it, its
-reason is no single sentence with the file's name, what was accepted breaks a promise, or it takes over 2 s or 1 GiB.
+reason is no single sentence with the file's name, what was accepted breaks a promise, or it takes over 2 s or
+1 GiB.
 A case is repeated by its kind and number: `made(kind, seed, number, folder)`.
 """
 
