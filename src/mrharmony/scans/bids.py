@@ -19,9 +19,10 @@ Sidecar = dict[str, Any]
 SESSION = "session"  # the domain column that stands for the label of the scan's `ses-` folder
 ID_COLUMN = "participant_id"
 SPLIT = "split"  # column with `train` and `test`
-NOT_AVAILABLE = frozenset({"", "n/a", "nan"})
+NOT_AVAILABLE = frozenset({"", "n/a", "na", "nan", "none", "null"})
 # Entities of images that mrharmony writes: their names end in `_T1w`, but they are no scans.
 OWN_MAPS = frozenset({"desc-uncertainty", "desc-canonical", "desc-volumecorrected"})
+NO_MAGNITUDE = frozenset({"part-phase", "part-real", "part-imag"})
 
 _NAMED_AT_MOST = 5
 
@@ -106,7 +107,7 @@ def _find_scans(root: Path) -> Iterator[Path]:
     paths = [path for folder in folders for path in folder.glob("*_T1w.nii*")]
     for path in sorted(paths):
         named = path.name.endswith(("_T1w.nii", "_T1w.nii.gz")) and not path.name.startswith(".")
-        if named and not OWN_MAPS & entities(scan_stem(path)):
+        if named and not (OWN_MAPS | NO_MAGNITUDE) & entities(scan_stem(path)):
             yield path
 
 
@@ -143,15 +144,18 @@ def _check_scans(root: Path, scans: Iterable[BidsScan]) -> Iterator[Finding]:
 def _check_domains(scans: tuple[BidsScan, ...], participants: dict[str, dict[str, str]]) -> Iterator[Finding]:
     """Find scans of unknown domain, in a folder where that of others is known."""
     lost = [scan for scan in scans if scan.domain is None]
-    if len(lost) == len(scans):
+    if len(lost) == len(scans) and not participants:
         return
     unlisted = sorted({scan.subject for scan in lost if participants and scan.subject not in participants})
     unnamed = sorted({scan.subject for scan in lost} - set(unlisted))
+    if len(unnamed) == len({scan.subject for scan in scans}):
+        return  # a table that names no domain at all
     if unlisted:
         yield warning(
             "bids-unlisted",
             f"participants.tsv does not list {_some(unlisted)}: their domain is not known.",
-            "Add them to the table; labels there are those of the folders.",
+            "Add them to the table; labels there are those of the folders"
+            f"{_but_for_zeros(unlisted, participants)}.",
         )
     if unnamed:
         yield warning(
@@ -159,6 +163,14 @@ def _check_domains(scans: tuple[BidsScan, ...], participants: dict[str, dict[str
             f"No domain is given for {_some(unnamed)}.",
             "Fill in the domain column, or give the session a ses- folder.",
         )
+
+
+def _but_for_zeros(subjects: Iterable[str], participants: Iterable[str]) -> str:
+    """Name a label of the table that differs from a folder's by leading zeros alone."""
+    listed = {label.lstrip("0"): label for label in participants}
+    alike = ((subject, listed[subject.lstrip("0")]) for subject in subjects if subject.lstrip("0") in listed)
+    pair = next(alike, None)
+    return f", with their zeros: {pair[0]} and not {pair[1]}" if pair else ""
 
 
 def _some(subjects: list[str]) -> str:
@@ -190,7 +202,9 @@ def read_participants(path: Path) -> tuple[tuple[str, ...], dict[str, dict[str, 
         if not label:
             raise MrharmonyError(f"{path}: the row {values} has no participant_id. Fill it in.")
         if label in rows:
-            raise MrharmonyError(f"{path}: subject {label} has two rows. Remove one of them.")
+            raise MrharmonyError(
+                f"{path}: subject {label} has two rows. Keep one row a subject in a copy of the table."
+            )
         rows[label] = row
     return tuple(name for name in header if name != ID_COLUMN), rows
 
