@@ -158,7 +158,9 @@ def _content(image: nib.spatialimages.SpatialImage, checks: _Checks) -> bytes:
         raise
     except Exception as failure:  # whatever nibabel makes of a damaged file
         raise fault(
-            "unreadable", f"nibabel cannot read the image ({failure}).", "Copy or convert the scan again."
+            "unreadable",
+            f"nibabel cannot read the image ({' '.join(str(failure).split())}).",
+            "Copy or convert the scan again.",
         ) from failure
     return content
 
