@@ -219,7 +219,8 @@ class StoredVoxels:
     @property
     def hot(self) -> BoolArray:
         """Which voxels are brighter than any tissue can be, shape (voxels,)."""
-        return np.asarray(np.abs(self.intensities) > HOT * self.bright)
+        limit = HOT * self.bright
+        return np.asarray((self.intensities > limit) | (self.intensities < -limit))
 
 
 def read_voxels(source: ByteSource, layout: Layout) -> StoredVoxels:
@@ -298,7 +299,8 @@ def _grey_levels(intensities: FloatArray) -> int:
     for start in range(0, intensities.size, VOXELS_AT_ONCE):
         if levels.size >= FEW_LEVELS:
             break
-        levels = np.union1d(levels, intensities[start : start + VOXELS_AT_ONCE])
+        piece = intensities[start : start + VOXELS_AT_ONCE]
+        levels = np.union1d(levels, piece if np.ptp(piece) else piece[:1])  # air is not sorted
     return levels.size
 
 
@@ -377,7 +379,11 @@ def check_range(stored: StoredVoxels) -> Iterator[Finding]:
 
 def check_hot_voxels(stored: StoredVoxels) -> Iterator[Finding]:
     """Find voxels so bright that they would outweigh all others."""
-    if stored.all_finite and (hot := int(np.count_nonzero(stored.hot))):
+    if not stored.all_finite:
+        return
+    limit = HOT * stored.bright
+    if stored.intensities.max() > limit or stored.intensities.min() < -limit:
+        hot = int(np.count_nonzero(stored.hot))
         yield warning(
             HOT_CODE,
             f"{hot:,} voxels are over {HOT} times brighter than 99.9 % of the others; they are read as "
