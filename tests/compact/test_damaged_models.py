@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks.robustness._mutations.models import KINDS, Kind, copied, open_whole, replace
+from benchmarks.robustness._mutations import Kind
+from benchmarks.robustness._mutations.models import KINDS, copied, open_whole, replace
 from safetensors.numpy import load_file, save_file
 
 from mrharmony.core.findings import MrharmonyError
@@ -22,7 +23,7 @@ def test_a_damaged_model_is_refused_in_a_sentence_or_opens(kind: Kind, tmp_path:
     for case in range(CASES):
         folder = tmp_path / str(case)
         folder.mkdir()
-        path = kind.mutate(np.random.default_rng([19, case]), folder)
+        path = kind.make(np.random.default_rng([19, case]), folder)
         with suppress(MrharmonyError):
             kind.open(path)
 

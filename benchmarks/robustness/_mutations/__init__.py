@@ -12,6 +12,4 @@ class Kind(NamedTuple):
 
     name: str
     make: Callable[[np.random.Generator, Path], Path]  # writes one into a folder
-    open: Callable[
-        [Path], None
-    ]  # raises `MrharmonyError` to refuse it, `AssertionError` where it was misread
+    open: Callable[[Path], None]  # `MrharmonyError` refuses it, `AssertionError` says that it was misread

@@ -14,12 +14,13 @@ from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
+from benchmarks.robustness._mutations import Kind
 from mrharmony.domains.contrast import CONTRAST_MODELS
 from mrharmony.methods.detail import DETAIL
 from mrharmony.methods.registry import load_method
@@ -44,14 +45,6 @@ VALUES: tuple[Any, ...] = (
     float("nan"), float("inf"),
 )  # fmt: skip
 NUMBERS = (np.nan, np.inf, -np.inf, 1e30, -1e30)
-
-
-class Kind(NamedTuple):
-    """A kind of damage."""
-
-    name: str
-    mutate: Callable[[np.random.Generator, Path], Path]
-    open: Callable[[Path], object]
 
 
 def open_whole(directory: Path) -> None:
