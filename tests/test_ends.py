@@ -46,7 +46,9 @@ def test_a_signal_during_the_imports_ends_in_one_sentence(number):
 
 def test_workers_end_with_the_process_that_alone_was_interrupted(scans_to_prepare: Path, tmp_path: Path):
     process = _start("prepare", scans_to_prepare, tmp_path / "out", "--workers", "2")
-    time.sleep(6)
+    end = time.monotonic() + 60
+    while len(_members(process.pid)) < 3 and time.monotonic() < end:  # this process and its workers
+        time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     before = time.monotonic()
     _, errors = process.communicate(timeout=20)

@@ -107,7 +107,8 @@ def inside_correlation(volume: Volume, brain_mask: BoolArray, alignment: Alignme
     Both are smoothed by 4 mm among the voxels of their masks alone, so that only what the masks hold counts:
     folds, white matter, ventricles, and no outline.
     """
-    return _correlation_inside(_coarse_copy(volume, brain_mask), _Motion.aligned(alignment))
+    moving = _coarse_copy(volume, brain_mask)
+    return _correlation_inside(moving, _smooth_inside(moving), _Motion.aligned(alignment))
 
 
 def overturned_correlation(volume: Volume, brain_mask: BoolArray, alignment: Alignment) -> float:
@@ -123,7 +124,8 @@ def overturned_correlation(volume: Volume, brain_mask: BoolArray, alignment: Ali
     gradient = [smooth.with_voxels(g / _ZOOM) for g in np.gradient(smooth.voxels)]
     starts = (replace(upright, rotation=upright.rotation @ turn) for turn in _OVERTURNED)
     found = (_aligned(start, points, targets, smooth, gradient) for start in starts)
-    return max(_correlation_inside(moving, motion) for motion in found)
+    inside = _smooth_inside(moving)
+    return max(_correlation_inside(moving, inside, motion) for motion in found)
 
 
 @dataclass(frozen=True)
@@ -238,13 +240,21 @@ def _centre(brain: Volume) -> Points:
     return centre
 
 
-def _correlation_inside(moving: Volume, motion: _Motion) -> float:
-    fixed = _coarse_template()
-    points = apply_affine(fixed.affine, np.argwhere(fixed.voxels > 0)[::_INSIDE])
+def _correlation_inside(moving: Volume, smooth: Volume, motion: _Motion) -> float:
+    """Return the correlation of a brain, `smooth` among its own voxels, with the template's inside both."""
+    points, values = _template_inside()
     positions = motion.apply(points)
     inside = _sample(moving, positions) > 0
-    pair = _sample(_smooth_inside(fixed), points[inside]), _sample(_smooth_inside(moving), positions[inside])
+    pair = values[inside], _sample(smooth, positions[inside])
     return float(np.corrcoef(*pair)[0, 1]) if all(np.ptp(side) > 0 for side in pair) else 0.0
+
+
+@cache
+def _template_inside() -> tuple[Points, Points]:
+    """Return points inside the template's brain, mm, and its smoothed intensities there."""
+    fixed = _coarse_template()
+    points = apply_affine(fixed.affine, np.argwhere(fixed.voxels > 0)[::_INSIDE])
+    return points, _sample(_smooth_inside(fixed), points)
 
 
 def _smooth_inside(brain: Volume) -> Volume:

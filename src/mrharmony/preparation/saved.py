@@ -165,10 +165,8 @@ def read_prepared(files: PreparedFiles, scan: Scan) -> PreparedScan:
     content = files.note.read_bytes()
     note = json.loads(content)
     mask = read_beside(files.mask, scan)
-    if (scan.sha256, mask.sha256) != (
-        note["SourceSHA256"],
-        note["MaskSHA256"],
-    ):  # since the look at them above
+    read = (scan.sha256, mask.sha256)
+    if read != (note["SourceSHA256"], note["MaskSHA256"]):  # since the look at them above
         raise MrharmonyError(f"{scan.path}: its preparation was changed meanwhile. Run this again.")
     return PreparedScan(
         native=scan.volume,

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from scipy.ndimage import find_objects
 
 from mrharmony.core.volume import BoolArray, FloatArray, Volume
 from mrharmony.preparation.prepared import PreparedScan
@@ -22,6 +23,7 @@ from mrharmony.space.resampling import resample_brain
 
 GRID = Grid.working(1.28)  # fine enough to see the folds, and all layers stay below 2 MB
 _QUALITY = 85
+_ROOM = 4  # voxels of `GRID` around the brain
 _MARGIN = 8  # voxels of a scan around the box of the brain, so that the head is seen
 
 
@@ -49,7 +51,10 @@ def on_page(scan: PreparedScan, intensities: FloatArray, *, head: bool = False) 
 
     Values of other grids are anti-aliased; outside the mask they are 0.
     """
-    mask = _box_around(scan.brain_mask) if head else scan.brain_mask
+    mask = scan.brain_mask
+    if head:
+        mask = np.zeros_like(mask)
+        mask[_box(scan.brain_mask, _MARGIN)] = True
     in_template = Volume(intensities, scan.rigid_to_template @ scan.native.affine)
     voxels, _ = resample_brain(in_template, mask, GRID.shape, GRID.affine)
     return voxels
@@ -57,7 +62,7 @@ def on_page(scan: PreparedScan, intensities: FloatArray, *, head: bool = False) 
 
 def layers_record(layers: Mapping[str, Layer], mask: BoolArray) -> dict[str, Any]:
     """Return what the page's script draws the layers from, cropped to the box around a mask on `GRID`."""
-    box = _crop(mask)
+    box = _box(mask, _ROOM)
     corner = [float(GRID.affine[axis, axis] * box[axis].start + GRID.affine[axis, 3]) for axis in range(3)]
     shape = [part.stop - part.start for part in box]
     return {
@@ -92,18 +97,9 @@ def _sheet(layer: Layer, box: tuple[slice, ...]) -> str:
     return "data:image/webp;base64," + base64.b64encode(content.getvalue()).decode()
 
 
-def _crop(mask: BoolArray) -> tuple[slice, ...]:
-    """Return the mask's box with a little room around it, inside the grid."""
+def _box(mask: BoolArray, margin: int) -> tuple[slice, ...]:
+    """Return the box around a mask with so many voxels of room, inside the grid."""
     return tuple(
-        slice(max(0, int(places.min()) - 4), min(size, int(places.max()) + 5))
-        for places, size in zip(np.nonzero(mask), mask.shape, strict=True)
+        slice(max(0, part.start - margin), min(size, part.stop + margin))
+        for part, size in zip(find_objects(mask.astype(np.uint8))[0], mask.shape, strict=True)
     )
-
-
-def _box_around(mask: BoolArray) -> BoolArray:
-    """Return the voxels of the mask's box and of some around it."""
-    around = np.zeros_like(mask)
-    around[
-        tuple(slice(max(0, int(p.min()) - _MARGIN), int(p.max()) + _MARGIN + 1) for p in np.nonzero(mask))
-    ] = True
-    return around

@@ -144,8 +144,6 @@ def _check_scans(root: Path, scans: Iterable[BidsScan]) -> Iterator[Finding]:
 def _check_domains(scans: tuple[BidsScan, ...], participants: dict[str, dict[str, str]]) -> Iterator[Finding]:
     """Find scans of unknown domain, in a folder where that of others is known."""
     lost = [scan for scan in scans if scan.domain is None]
-    if len(lost) == len(scans) and not participants:
-        return
     unlisted = sorted({scan.subject for scan in lost if participants and scan.subject not in participants})
     unnamed = sorted({scan.subject for scan in lost} - set(unlisted))
     if len(unnamed) == len({scan.subject for scan in scans}):

@@ -48,9 +48,8 @@ _SMALLEST_FLIP = 8.0  # degrees; below it a spoiled gradient echo without invers
 _MAGIC, _MAGIC_AT = b"DICM", 128
 _DICOM_SUFFIXES = (".dcm", ".ima")
 _TIME_LIMIT = 600  # s, for dcm2niix and one series
-_TOLD = re.compile(
-    r"missing|expected|varies|repeated|not large enough", re.IGNORECASE
-)  # dcm2niix, of geometry
+# What dcm2niix says of geometry.
+_TOLD = re.compile(r"missing|expected|varies|repeated|not large enough", re.IGNORECASE)
 _INSPECTED = 50  # files opened to find out whether a folder holds DICOM
 # What is kept of dcm2niix's sidecar: how the scan was acquired, but no free text, names, numbers or times.
 KEPT_KEYS = (

@@ -87,9 +87,7 @@ class NiftiHeader:
     def geometry(self, shape: tuple[int, int, int]) -> Geometry:
         """Return where the voxels lie."""
         sform = self._sform()
-        judged = (
-            self.raw if sform is None else self.repaired
-        )  # a qform's axes need the zooms as they were meant
+        judged = self.raw if sform is None else self.repaired  # a qform needs the zooms as they were meant
         i, j, k = map(float, judged["pixdim"][1:4])
         return Geometry(shape, (i, j, k), self._units()[0], sform, self._qform())
 

@@ -93,7 +93,7 @@ def read_scan(source: ScanSource, *, assume_ras: bool = False) -> Scan:
         The scan is broken or is not one T1w volume; all findings are with it.
     """
     scan = _accepted(source, assume_ras, _SCAN)
-    return replace(scan, findings=(*scan.findings, *acquisition_findings(scan.path)))
+    return replace(scan, findings=(*scan.findings, *_acquisition(source)))
 
 
 def read_mask(source: ScanSource, like: Scan) -> BoolArray:
@@ -125,8 +125,12 @@ def check_scan(source: ScanSource, *, assume_ras: bool = False) -> tuple[Finding
 
     Takes any path, or an image in memory; `assume_ras` as in `read_scan`.
     """
-    path, content = _named(source)
-    return (*_inspect(path, content, assume_ras, _SCAN)[1], *acquisition_findings(path))
+    return (*_inspect(*_named(source), assume_ras, _SCAN)[1], *_acquisition(source))
+
+
+def _acquisition(source: ScanSource) -> Iterable[Finding]:
+    """Say what name and sidecar of a file tell of its acquisition; an image in memory has neither."""
+    return acquisition_findings(Path(source)) if isinstance(source, str | Path) else ()
 
 
 def _accepted(source: ScanSource, assume_ras: bool, checks: _Checks) -> Scan:

@@ -33,9 +33,8 @@ class CycleGanSettings(Settings):
     positions: bool = False  # the networks see where in the head each pixel lies
     generator: Literal["tone", "convolutional"] = "tone"  # 1×1 convolutions and coarse surroundings, or 3×3
     channels: int = Field(32, ge=2, le=8192)  # of the generators' finest level
-    blocks: int = Field(
-        1, ge=0, le=64
-    )  # residual ones of a generator, in a convolutional one at the coarse level
+    # Residual blocks of a generator; of the convolutional one at the coarse level.
+    blocks: int = Field(1, ge=0, le=64)
     residual: bool = True  # the generators give a change of the slice, not the slice
     norm: Literal["instance", "none"] = "none"
     discriminator_channels: int = Field(16, ge=2)
