@@ -75,8 +75,11 @@ def require_writable(folder: Path) -> None:
 
     Raises `MrharmonyError` where the operating system refuses.
     """
-    with staged(folder / "output") as file, _failures(folder, "written into"):
-        file.temporary.touch()
+    with _failures(folder, "written into"):
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = new_temporary(folder)
+        temporary.touch()
+        discard(temporary)
 
 
 @contextmanager
