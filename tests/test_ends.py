@@ -44,17 +44,22 @@ def test_a_signal_during_the_imports_ends_in_one_sentence(number):
     assert errors.strip() == IN_ORDER.format(number.name)
 
 
-def test_workers_end_with_the_process_that_alone_was_interrupted(scans_to_prepare: Path, tmp_path: Path):
+@pytest.mark.parametrize(
+    ("number", "send"),
+    [(signal.SIGINT, os.kill), (signal.SIGINT, os.killpg), (signal.SIGTERM, os.kill)],
+    ids=["alone", "terminal", "terminated"],
+)
+def test_workers_end_with_the_process(number, send, scans_to_prepare: Path, tmp_path: Path):
     process = _start("prepare", scans_to_prepare, tmp_path / "out", "--workers", "2")
     end = time.monotonic() + 60
-    while len(_members(process.pid)) < 3 and time.monotonic() < end:  # this process and its workers
+    while len(_members(process.pid)) < 5 and time.monotonic() < end:  # with workers and trackers
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    send(process.pid, number)
     before = time.monotonic()
     _, errors = process.communicate(timeout=20)
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert time.monotonic() - before < 3
-    assert "Traceback" not in errors
+    assert errors.strip() == IN_ORDER.format(number.name)
     deadline = time.monotonic() + 3
     while _members(process.pid) and time.monotonic() < deadline:
         time.sleep(0.1)

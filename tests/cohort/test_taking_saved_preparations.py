@@ -15,6 +15,7 @@ from mrharmony.benchmark.plan import BenchmarkPlan, BenchmarkScan, Fold
 from mrharmony.benchmark.run import BenchmarkRequest
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.jobs import brains as preparing
+from mrharmony.jobs import harmonizing
 from mrharmony.jobs.brains import ScanFile, load_brain, prepare_brains, prepare_positions, saved_sha256
 from mrharmony.jobs.evaluating import evaluation_scans, prepared_alone, prepared_on_one_grid
 from mrharmony.jobs.harmonizing import harmonize_scan, way_to
@@ -114,7 +115,7 @@ def test_a_method_is_fitted_on_them_from_the_command_line(run, cohort: Path, sav
     assert json.loads(output)["domains"] == {"mprage3t": 1, "spgr15t": 1}
 
 
-def test_a_fresh_scan_is_hashed_once(
+def test_a_fresh_scan_is_hashed_as_it_is_read_and_not_again(
     index: BidsIndex, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     hashed, scan = [], index.scans[0].path
@@ -128,9 +129,27 @@ def test_a_fresh_scan_is_hashed_once(
     job = replace(open_job(None, "none", None, "LA"), prepared=saved, force=True)
     output = tmp_path / "out.nii.gz"
     assert harmonize_scan(job, scan, output).reason is None
-    assert hashed.count(scan) == 1
+    assert hashed.count(scan) == 0
     note = json.loads((tmp_path / "out.json").read_text())
     assert note["SourceSHA256"] == hashlib.sha256(scan.read_bytes()).hexdigest()
+
+
+def test_a_scan_that_is_replaced_meanwhile_leaves_the_hash_of_what_was_read(
+    index: BidsIndex, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    scan = tmp_path / index.scans[0].path.name
+    scan.write_bytes(index.scans[0].path.read_bytes())
+    read = hashlib.sha256(scan.read_bytes()).hexdigest()
+    job = replace(open_job(None, "none", None, "LA"), prepared=saved, force=True)
+    harmonize_prepared = harmonizing.harmonize_prepared
+
+    def harmonize_and_replace(*arguments):
+        scan.write_bytes(index.scans[1].path.read_bytes())
+        return harmonize_prepared(*arguments)
+
+    monkeypatch.setattr(harmonizing, "harmonize_prepared", harmonize_and_replace)
+    assert harmonize_scan(job, scan, tmp_path / "out.nii.gz").reason is None
+    assert json.loads((tmp_path / "out.json").read_text())["SourceSHA256"] == read
 
 
 def test_evaluators_judge_the_saved_brains(index: BidsIndex, saved: Path, monkeypatch: pytest.MonkeyPatch):

@@ -143,7 +143,7 @@ def opened(browser: Any, output: Path) -> Iterator[Any]:
     complaints: list[str] = []
     tab.on("console", lambda message: complaints.append(message.text))
     tab.on("pageerror", lambda error: complaints.append(str(error)))
-    tab.on("request", lambda request: complaints.append(request.url[:80]))
+    tab.on("request", lambda request: complaints.append(request.url))
     address = page_path(output).as_uri()
     tab.goto(address)
     tab.wait_for_selector("#viewer[data-ready]")

@@ -149,9 +149,9 @@ def harmonize(
     results = output_paths(scans, output, mask)
     job = options.open_job(from_, extent=extent, assume_ras=assume_ras, lock=lock)
     _print_assumptions(job)
+    failed = convert_planned(conversions, series)
     for folder in dict.fromkeys(result.parent for result in results):
         require_writable(folder)
-    failed = convert_planned(conversions, series)
     pairs = list(zip(scans, results, strict=True))
     outcomes = [
         refused_scan(conversions[scan], failed[scan])

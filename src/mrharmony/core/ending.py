@@ -11,6 +11,7 @@ from threading import Thread
 from mrharmony.core.temporaries import discard_own
 
 KEPT = "What is finished stays; call again to go on."
+_awaited: set[signal.Signals] = set()
 _SHOW_CURSOR = "\x1b[?25h"  # a progress bar hides it
 
 
@@ -27,13 +28,20 @@ def end_in_order() -> None:
     """
     if not hasattr(signal, "pthread_sigmask"):
         return
-    awaited = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-    signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
-    Thread(target=_wait_and_end, args=(awaited,), daemon=True).start()
+    _awaited.update({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    block_again()
+    Thread(target=_wait_and_end, daemon=True).start()
 
 
-def _wait_and_end(awaited: set[signal.Signals]) -> None:
-    name = signal.Signals(number := signal.sigwait(awaited)).name
+def block_again() -> None:
+    """Block what `end_in_order` waits for where another library has let it through; without it, nothing."""
+    if _awaited:
+        signal.pthread_sigmask(signal.SIG_BLOCK, _awaited)
+
+
+def _wait_and_end() -> None:
+    number = signal.sigwait(_awaited)
+    name = signal.Signals(number).name
     cursor = _SHOW_CURSOR if sys.stderr.isatty() else ""
     with suppress(OSError):  # a terminal that is gone cannot be told
         os.write(2, f"{cursor}\nmrharmony: ended by {name}. {KEPT}\n".encode())

@@ -9,19 +9,23 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import resource_tracker
 from threading import Thread
 from typing import TypeVar
 
 import torch
 from joblib import Parallel, delayed
+from joblib.externals.loky.backend import resource_tracker as loky_tracker
 from threadpoolctl import threadpool_limits
 
+from mrharmony.core.ending import block_again
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.temporaries import discard_own
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
+_WARNINGS = "PYTHONWARNINGS"
 _LOOK_EVERY = 0.3  # s, between two looks of a worker whether its parent is there
 
 
@@ -52,6 +56,7 @@ def worker_pool(
     tasks_each
         Number of tasks after which a worker is replaced by a fresh one; never by default.
     """
+    _start_trackers()
     context = multiprocessing.get_context("forkserver" if preloaded else "spawn")
     if preloaded:
         context.set_forkserver_preload(list(preloaded))
@@ -69,6 +74,8 @@ def side_by_side(work: Callable[[Job], Result], jobs: Sequence[Job], count: int)
     jobs, count
         The jobs, and how many run at a time.
     """
+    if count > 1:
+        _start_trackers()
     # The jobs hold paths or whole brains: batches and memory maps of joblib would bring nothing.
     pool = Parallel(
         max(count, 1),
@@ -87,6 +94,23 @@ def side_by_side(work: Callable[[Job], Result], jobs: Sequence[Job], count: int)
             "a worker process was ended from outside, usually for lack of memory: run again with fewer "
             "workers, or with fewer programs beside it; finished work is kept."
         ) from failure
+
+
+def _start_trackers() -> None:
+    """Start the processes that watch shared resources, which lets signals through, and block these again.
+
+    Workers that are started afterwards have them blocked, and are not interrupted beside this process.
+    """
+    before = os.environ.get(_WARNINGS)
+    os.environ[_WARNINGS] = "ignore"  # of the trackers, which tell what they tidy up when we end in order
+    try:
+        resource_tracker.ensure_running()
+        loky_tracker.ensure_running()
+    finally:
+        del os.environ[_WARNINGS]
+        if before is not None:
+            os.environ[_WARNINGS] = before
+    block_again()
 
 
 def _begin(parent: int | None = None) -> None:
