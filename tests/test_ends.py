@@ -56,14 +56,13 @@ def test_workers_end_with_the_process(number, send, scans_to_prepare: Path, tmp_
         time.sleep(0.05)
     send(process.pid, number)
     before = time.monotonic()
-    _, errors = process.communicate(timeout=20)
-    assert process.returncode == 128 + number
-    assert time.monotonic() - before < 3
-    assert errors.strip() == IN_ORDER.format(number.name)
-    deadline = time.monotonic() + 3
+    assert process.wait(timeout=20) == 128 + number
+    assert time.monotonic() - before < 2
+    deadline = time.monotonic() + 4  # a worker may be amid a computation that Python cannot interrupt
     while _members(process.pid) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not _members(process.pid)
+    assert process.communicate()[1].strip() == IN_ORDER.format(number.name)
     assert not list((tmp_path / "out").rglob("*.tmp"))
 
 

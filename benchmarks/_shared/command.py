@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mrharmony.core.workers import one_thread
+from mrharmony.core.worker_process import one_thread
 
 ROOT = Path("benchmarks")
 

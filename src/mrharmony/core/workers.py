@@ -4,41 +4,28 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import resource_tracker
-from threading import Thread
 from typing import TypeVar
 
-import torch
 from joblib import Parallel, delayed
 from joblib.externals.loky.backend import resource_tracker as loky_tracker
-from threadpoolctl import threadpool_limits
 
 from mrharmony.core.ending import block_again
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.core.temporaries import discard_own
+from mrharmony.core.worker_process import begin_worker
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 _WARNINGS = "PYTHONWARNINGS"
-_LOOK_EVERY = 0.3  # s, between two looks of a worker whether its parent is there
 
 
 def usable_cores() -> int:
     """Return how many cores this process may use: on a shared machine, fewer than there are."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def one_thread() -> None:
-    """Keep this process to one thread: two scans side by side are faster than one scan on two threads."""
-    os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
-    torch.set_num_threads(1)
-    threadpool_limits(1)
 
 
 def worker_pool(
@@ -60,7 +47,7 @@ def worker_pool(
     context = multiprocessing.get_context("forkserver" if preloaded else "spawn")
     if preloaded:
         context.set_forkserver_preload(list(preloaded))
-    return ProcessPoolExecutor(count, context, _begin, max_tasks_per_child=tasks_each)
+    return ProcessPoolExecutor(count, context, begin_worker, max_tasks_per_child=tasks_each)
 
 
 def side_by_side(work: Callable[[Job], Result], jobs: Sequence[Job], count: int) -> Iterator[Result]:
@@ -84,7 +71,7 @@ def side_by_side(work: Callable[[Job], Result], jobs: Sequence[Job], count: int)
         batch_size=1,
         max_nbytes=None,
         idle_worker_timeout=10,
-        initializer=_begin,
+        initializer=begin_worker,
         initargs=(os.getpid(),),
     )
     try:
@@ -111,22 +98,3 @@ def _start_trackers() -> None:
         if before is not None:
             os.environ[_WARNINGS] = before
     block_again()
-
-
-def _begin(parent: int | None = None) -> None:
-    if hasattr(signal, "pthread_sigmask"):  # blocked by `end_in_order`; a pool ends its workers with it
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-    one_thread()
-    Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
-
-
-def _end_with_parent(parent: int | None) -> None:
-    """End this process with its parent; `parent` is its id, None where `multiprocessing` can wait for it."""
-    if parent is None:
-        started_by = multiprocessing.parent_process()
-        assert started_by is not None
-        started_by.join()
-    while os.getppid() == parent:  # loky's workers cannot wait for theirs
-        time.sleep(_LOOK_EVERY)
-    discard_own()
-    os._exit(1)  # from a thread, nothing else ends the process; files are written whole or not at all

@@ -12,7 +12,8 @@ import torch
 
 from mrharmony.core.atomic import write_text
 from mrharmony.core.progress import track
-from mrharmony.core.workers import one_thread, side_by_side, usable_cores
+from mrharmony.core.worker_process import one_thread
+from mrharmony.core.workers import side_by_side, usable_cores
 from mrharmony.domains.contrast import domain_voxels, fit_contrast_models
 from mrharmony.domains.protocols import fit_protocol_models, save_protocol_models
 from mrharmony.domains.statistics import fit_statistics, load_statistics

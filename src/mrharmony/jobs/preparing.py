@@ -13,7 +13,8 @@ from typing import Any
 from mrharmony.core.atomic import write_json, write_text
 from mrharmony.core.findings import Finding, MrharmonyError, finding_record
 from mrharmony.core.progress import track
-from mrharmony.core.workers import one_thread, side_by_side, usable_cores
+from mrharmony.core.worker_process import one_thread
+from mrharmony.core.workers import side_by_side, usable_cores
 from mrharmony.jobs.data_sets import begin_derivatives
 from mrharmony.jobs.harmonizing import reason_of
 from mrharmony.preparation.pipeline import prepare_scan
