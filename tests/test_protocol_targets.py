@@ -16,8 +16,8 @@ from mrharmony.core.findings import MrharmonyError
 from mrharmony.domains.statistics import load_statistics
 from mrharmony.evidence.drift import scan_evidence
 from mrharmony.jobs import opening
-from mrharmony.jobs.bids_app import run_participants
 from mrharmony.jobs.harmonizing import HarmonizeJob
+from mrharmony.jobs.participants import EVERYTHING, Sources, run_participants
 from mrharmony.methods.protocol import HarmonizedVolume
 from mrharmony.methods.registry import DEFAULT_METHOD, METHODS
 from mrharmony.networks.compact.model import STATISTICS, ModelCard, read_card
@@ -128,12 +128,12 @@ def test_scans_of_unknown_domains_come_from_their_own_protocols_where_asked(
     index = BidsIndex.open(cohort, "session")
 
     def sources(out_dir: Path, **options: bool) -> dict[str, dict[str, object]]:
-        outcomes = run_participants(index, out_dir, None, job, strangers, **options)
+        outcomes = run_participants(index, out_dir, EVERYTHING, job, Sources(strangers, **options))
         notes = [json.loads(o.output.with_name(o.output.name[:-7] + ".json").read_text()) for o in outcomes]
         return {note["Source"]: note for note in notes}
 
     assert set(sources(tmp_path / "unasked")) == {None}
-    found = sources(tmp_path / "asked", source_protocols=True)
+    found = sources(tmp_path / "asked", by_protocol=True)
     assert set(found) == {"mprage-3T-TR2300-TI900-TE3-FA9", "spgr-1.5T-TR22-TE9.2-FA30"}
     assert all(note["SourceProtocol"]["sequence"]["kind"] in name for name, note in found.items())
 
@@ -144,7 +144,7 @@ def test_a_sidecar_that_is_no_protocol_leaves_the_source_unknown_and_says_why(
     index = BidsIndex.open(cohort, "session")
     broken = replace(index.scans[0], sidecar={"MagneticFieldStrength": 7})
     index = replace(index, scans=(broken,))
-    (outcome,) = run_participants(index, tmp_path, None, job, strangers, source_protocols=True)
+    (outcome,) = run_participants(index, tmp_path, EVERYTHING, job, Sources(strangers, by_protocol=True))
     (finding,) = [finding for finding in outcome.findings if finding.code == "no-source-protocol"]
     assert broken.path.name in finding.message
     assert "7 T is not known" in finding.message

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mrharmony.core.worker_process import one_thread
+from mrharmony.core.worker_process import limit_threads
 
 ROOT = Path("benchmarks")
 
@@ -48,7 +48,7 @@ def start(doc: str | None, *inputs: str, **options: object) -> argparse.Namespac
 
 def on_one_thread(doc: str | None, *inputs: str, **options: object) -> argparse.Namespace:
     """Return `start`'s values and compute on one thread, so that figures do not depend on the machine."""
-    one_thread()
+    limit_threads()
     return start(doc, *inputs, **options)
 
 

@@ -11,8 +11,8 @@ from helpers.commands import sentences
 from mrharmony.core.domain import Domain
 from mrharmony.domains.statistics import load_statistics
 from mrharmony.evidence.drift import scan_evidence
-from mrharmony.jobs.bids_app import run_participants
 from mrharmony.jobs.harmonizing import HarmonizeJob, harmonize_scan
+from mrharmony.jobs.participants import EVERYTHING, Sources, run_participants
 from mrharmony.methods.protocol import HarmonizedVolume
 from mrharmony.networks.compact.model import STATISTICS, read_card
 from mrharmony.scans.bids import BidsIndex
@@ -70,7 +70,7 @@ def test_in_a_data_set_the_others_are_done_and_force_can_come_later(job, cohort:
     index, card = BidsIndex.open(cohort, "session"), read_card(shipped_model())
 
     def run(job):
-        return {o.scan.name: o for o in run_participants(index, tmp_path, None, job, card)}
+        return {o.scan.name: o for o in run_participants(index, tmp_path, EVERYTHING, job, Sources(card))}
 
     first, forced = run(job), run(replace(job, force=True))
     assert all(outcome.output.is_file() for outcome in forced.values())

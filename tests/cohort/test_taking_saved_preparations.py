@@ -18,12 +18,13 @@ from mrharmony.jobs import brains as preparing
 from mrharmony.jobs import harmonizing
 from mrharmony.jobs.brains import ScanFile, load_brain, prepare_brains, prepare_positions, saved_sha256
 from mrharmony.jobs.evaluating import evaluation_scans, prepared_alone, prepared_on_one_grid
-from mrharmony.jobs.harmonizing import harmonize_scan, way_to
+from mrharmony.jobs.harmonizing import harmonize_scan
 from mrharmony.jobs.opening import open_job
 from mrharmony.jobs.training import run_folder, training_brains
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.preparation.saved import PreparedFiles, discard_prepared, read_prepared, write_prepared
 from mrharmony.scans.bids import BidsIndex
+from mrharmony.scans.names import way_to
 from mrharmony.scans.reading import read_mask, read_scan
 from mrharmony.scans.sidecar import HarmonizedSidecar
 from mrharmony.scans.writing import write_scan

@@ -14,8 +14,9 @@ from scipy.spatial.transform import Rotation
 
 from mrharmony.core.atomic import StagedFile
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.hashing import file_sha256
 from mrharmony.scans.reading import read_scan
-from mrharmony.scans.writing import write_scan
+from mrharmony.scans.writing import is_ours, write_scan
 
 ORDERS = [
     (order, flips)
@@ -212,6 +213,7 @@ def test_the_sidecar_lies_beside_the_image_in_a_folder_that_is_made(make):
     assert json.loads(out.with_name("sub-01_T1w.json").read_text("utf-8")) == {
         "Sources": ["été"],
         "Score": 0.5,
+        "ImageSHA256": file_sha256(out),
     }
     assert sorted(path.name for path in out.parent.iterdir()) == ["sub-01_T1w.json", "sub-01_T1w.nii.gz"]
 
@@ -269,7 +271,7 @@ def test_a_failure_before_the_rename_keeps_the_old_pair(make, monkeypatch):
     with pytest.raises(MrharmonyError, match=r"out\.nii\.gz: cannot be written \(Input/output error\)"):
         write_scan(out, scan.volume.voxels * 2, scan, {"run": 2})
     assert out.read_bytes() == old
-    assert json.loads((make.folder / "out.json").read_text()) == {"run": 1}
+    assert json.loads((make.folder / "out.json").read_text())["run"] == 1
 
 
 def test_the_sidecar_comes_last(make, monkeypatch):
@@ -309,3 +311,13 @@ def test_a_folder_in_the_way_is_told(make):
         write_scan(make.folder / "out.nii.gz", scan.volume.voxels, scan, None)
     with pytest.raises(MrharmonyError, match="cannot be written"):
         write_scan(scan.path / "out.nii.gz", scan.volume.voxels, scan, None)
+
+
+def test_an_image_of_ours_is_known_by_its_header(make):
+    scan, out = read_scan(make.nifti("scan.nii.gz")), make.folder / "out.nii.gz"
+    write_scan(out, scan.volume.voxels, scan, None)
+    assert is_ours(out)
+    assert not is_ours(scan.path)
+    out.write_bytes(b"of another program")
+    assert not is_ours(out)
+    assert not is_ours(make.folder / "missing.nii.gz")

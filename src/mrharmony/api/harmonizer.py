@@ -307,7 +307,7 @@ class Harmonizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             raise MrharmonyError(f"target: name the domain to harmonize to: {', '.join(self.domains_)}.")
         origin = named_domain(self.card_, source, self.method) if source else None
         domain = named_domain(self.card_, target, self.method)
-        return HarmonizeJob(self.fitted_, origin, domain, self.provenance_)
+        return HarmonizeJob(self.fitted_, origin, domain, self.provenance_, extent=self.extent)
 
     def _require_fit(self) -> None:
         if not hasattr(self, "fitted_"):

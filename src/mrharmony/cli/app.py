@@ -9,6 +9,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -18,6 +19,7 @@ from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.version import __version__
 from mrharmony.methods.registry import OLD_NAMES
 
+LABEL_OPTIONS = ("--participant-label", "--session-label")
 OK, UNEXPECTED, USAGE, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
 
 app = typer.Typer(
@@ -26,7 +28,10 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "token_normalize_func": lambda token: token.replace("_", "-"),
+    },
     help=(
         "Make T1-weighted brain scans of any scanner look as if another scanner had taken them. "
         "Anatomy and voxel grid stay what they are.\n\n"
@@ -95,6 +100,30 @@ def _option(argument: re.Match[str]) -> str:
     return " ".join([f"--{name}", *words])
 
 
+def _spread_labels(arguments: Sequence[str]) -> list[str]:
+    """Let an option of labels take several: `--participant-label 01 02` as BIDS-Apps have it.
+
+    The labels end where another option, an existing path or a level of `bids` begins.
+    """
+    spread: list[str] = []
+    option, first = None, False
+    for argument in arguments:
+        if argument.replace("_", "-") in LABEL_OPTIONS:
+            option, first = argument, True
+        elif option and not first and not _is_label(argument):
+            option = None
+        elif option:
+            spread += [] if first else [option]
+            first = False
+        spread.append(argument)
+    return spread
+
+
+def _is_label(argument: str) -> bool:
+    looks = re.fullmatch(r"(sub-|ses-)?[A-Za-z0-9]+", argument)
+    return bool(looks) and argument not in ("participant", "group") and not Path(argument).exists()
+
+
 def _print_whatever_the_encoding() -> None:
     """Escape what the terminal's encoding lacks, such as names that are not UTF-8; it ends no work."""
     for stream in (sys.stdout, sys.stderr):
@@ -111,7 +140,7 @@ def main() -> None:
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
     try:
-        app(arguments)
+        app(_spread_labels(arguments))
     except MrharmonyError as error:
         print(f"mrharmony: {in_options(str(error))}", file=sys.stderr)
         sys.exit(USAGE)

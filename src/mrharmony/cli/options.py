@@ -21,12 +21,18 @@ if TYPE_CHECKING:
     from mrharmony.jobs.harmonizing import HarmonizeJob
 
 
-def flag(name: str, text: str) -> object:
+ADVANCED, RESEARCH = "Advanced options", "Options for research"  # panels of the help
+
+
+def flag(name: str, text: str, panel: str | None = None) -> object:
     """Return an option that is on where it is named."""
-    return typer.Option(name, metavar="", help=text)
+    return typer.Option(name, metavar="", help=text, rich_help_panel=panel)
 
 
 Seed = Annotated[int, typer.Option(min=0, help="Everything random comes from this number.")]
+Extent = Annotated[
+    Literal["brain", "head"], typer.Option(help="brain: 0 outside the brain; head: all voxels.")
+]
 Json = Annotated[bool, flag("--json", "Print the result as JSON on standard output.")]
 Model = Annotated[
     Path | None, typer.Option(help="Model directory; the one that ships with mrharmony if not given.")
@@ -79,6 +85,18 @@ Mask = Annotated[
 ]
 
 
+_TO = (
+    "Domain that the scans are harmonized to; see `mrharmony domains`. Or a T1w protocol: a BIDS sidecar "
+    "(`protocol.json`), or a sentence like `mprage 3T TR=2300 TI=900 TE=3 FA=9`."
+)
+To = Annotated[str, typer.Option(help=_TO)]
+
+
+def target_option(more: str) -> object:
+    """Return the option `--to`, with a remark of a command."""
+    return typer.Option(help=_TO + more)
+
+
 class DataOptions(NamedTuple):
     """Which scans of a data set are used, and where their preparations lie."""
 
@@ -96,19 +114,15 @@ class DataOptions(NamedTuple):
 class HarmonizeOptions(NamedTuple):
     """How scans are harmonized, whether one by one or as a data set."""
 
-    to: Annotated[
-        str,
-        typer.Option(
-            help="Domain that the scans are harmonized to; see `mrharmony domains`. Or a T1w protocol: a "
-            "BIDS sidecar (`protocol.json`), or a sentence like `mprage 3T TR=2300 TI=900 TE=3 FA=9`."
-        ),
-    ]
     model: Model = None
     method: Method = DEFAULT_METHOD
     prepared: Prepared = None
     translation: Annotated[
         str | None,
-        typer.Option(help="Of img2img: `paper` (Table 1 of Ikegami et al.), or a YAML file of settings."),
+        typer.Option(
+            help="Of img2img: `paper` (Table 1 of Ikegami et al.), or a YAML file of settings.",
+            rich_help_panel=RESEARCH,
+        ),
     ] = None
     detail: Annotated[
         bool,
@@ -116,6 +130,7 @@ class HarmonizeOptions(NamedTuple):
             "--detail",
             "After the lock, filter sharpness and noise toward the target's, within bounds. Anatomy is then "
             "not locked in the strict sense.",
+            RESEARCH,
         ),
     ] = False
     uncertainty: Annotated[
@@ -123,6 +138,7 @@ class HarmonizeOptions(NamedTuple):
         flag(
             "--uncertainty",
             "Write a map beside each scan of how far its intensities move over several heads that it allows.",
+            RESEARCH,
         ),
     ] = False
     page: Annotated[
@@ -131,12 +147,19 @@ class HarmonizeOptions(NamedTuple):
             "--page", "Write a page that shows each harmonized scan (HTML, about 1 MB; takes some seconds)."
         ),
     ] = False
-    force: Annotated[bool, flag("--force", "Write scans too whose verdict is fail.")] = False
+    force: Annotated[bool, flag("--force", "Write scans too whose verdict is fail.", ADVANCED)] = False
+    overwrite: Annotated[
+        bool,
+        flag(
+            "--overwrite", "Replace results of another target or other settings, and foreign files.", ADVANCED
+        ),
+    ] = False
     seed: Seed = 0
     device: Device = "auto"
 
     def open_job(
         self,
+        target: str,
         source: str | None = None,
         *,
         extent: Literal["brain", "head"] = "brain",
@@ -154,9 +177,14 @@ class HarmonizeOptions(NamedTuple):
 
         translation = read_translation(self.translation) if self.translation else None
         settings = MethodSettings(self.seed, self.device, extent, lock, self.detail, translation)
-        job = open_job(self.model, self.method, source, self.to, settings, assume_ras=assume_ras)
+        job = open_job(self.model, self.method, source, target, settings, assume_ras=assume_ras)
         return replace(
-            job, prepared=self.prepared, force=self.force, uncertainty=self.uncertainty, page=self.page
+            job,
+            prepared=self.prepared,
+            force=self.force,
+            overwrite=self.overwrite,
+            uncertainty=self.uncertainty,
+            page=self.page,
         )
 
 

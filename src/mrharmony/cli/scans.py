@@ -1,13 +1,12 @@
-"""Commands on scans: check, prepare, harmonize, bids, report."""
+"""Commands on scans: check, prepare, harmonize, report."""
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -16,11 +15,13 @@ from rich.table import Table
 from mrharmony.cli.app import app, echo_json, in_options, leave
 from mrharmony.cli.options import (
     AssumeRas,
+    Extent,
     HarmonizeOptions,
     Json,
     Mask,
     Participants,
     Series,
+    To,
     UsualColumn,
     Workers,
     flag,
@@ -104,6 +105,7 @@ def harmonize(
     scans: Annotated[
         list[Path], typer.Argument(help="T1-weighted scans: .nii, .nii.gz, .mgz, DICOM folders.")
     ],
+    to: To,
     options: HarmonizeOptions,
     output: Annotated[Path, typer.Option(help="A directory, or for a single scan a file ending in .nii.gz.")],
     from_: Annotated[
@@ -115,9 +117,7 @@ def harmonize(
     ] = None,
     mask: Mask = None,
     series: Series = None,
-    extent: Annotated[
-        Literal["brain", "head"], typer.Option(help="brain: 0 outside the brain; head: all voxels.")
-    ] = "brain",
+    extent: Extent = "brain",
     assume_ras: AssumeRas = False,
     lock: Annotated[
         bool | None,
@@ -140,15 +140,17 @@ def harmonize(
     from mrharmony.core.atomic import require_writable
     from mrharmony.core.progress import track
     from mrharmony.jobs.data_sets import convert_planned, plan_conversions
-    from mrharmony.jobs.harmonizing import harmonize_scan, output_paths, refused_scan
+    from mrharmony.jobs.harmonizing import harmonize_scan, output_paths, refused_scan, require_same_settings
 
     if mask and len(scans) > 1:
         raise MrharmonyError(f"{mask}: one mask cannot serve {len(scans)} scans. Harmonize one at a time.")
     require_one(mask, options.prepared)
     scans, conversions = plan_conversions(scans, output)
     results = output_paths(scans, output, mask)
-    job = options.open_job(from_, extent=extent, assume_ras=assume_ras, lock=lock)
-    _print_assumptions(job)
+    job = options.open_job(to, from_, extent=extent, assume_ras=assume_ras, lock=lock)
+    print_assumptions(job)
+    for result in results:
+        require_same_settings(job, result)
     failed = convert_planned(conversions, series)
     for folder in dict.fromkeys(result.parent for result in results):
         require_writable(folder)
@@ -159,51 +161,7 @@ def harmonize(
         else harmonize_scan(job, scan, result, mask)
         for scan, result in track(pairs, "harmonizing")
     ]
-    _report_outcomes(outcomes, as_json)
-
-
-@app.command()
-@with_groups
-def bids(
-    bids_dir: Annotated[Path, typer.Argument(help="BIDS data set.")],
-    out_dir: Annotated[Path, typer.Argument(help="Directory for the derivatives.")],
-    level: Annotated[Literal["participant", "group"], typer.Argument(help="Which step to run.")],
-    options: HarmonizeOptions,
-    participant_label: Participants = None,
-    domain_column: UsualColumn = None,
-    source_protocols: Annotated[
-        bool,
-        flag(
-            "--source-protocols",
-            "Scans of domains that the model does not know come from the protocol in their BIDS sidecars.",
-        ),
-    ] = False,
-    as_json: Json = False,
-) -> None:
-    """Harmonize a whole BIDS data set into BIDS derivatives (BIDS-App interface).
-
-    `participant` harmonizes every scan; the domain of each is taken from participants.tsv where that has it
-    and the model knows it. Elsewhere the source is unknown. Finished scans are not done again; a scan whose
-    verdict is fail is not written. `group` then writes `group.tsv`, a line a scan.
-    """
-    from mrharmony.jobs.bids_app import run_group, run_participants
-    from mrharmony.jobs.data_sets import open_data_set
-    from mrharmony.networks.compact.model import read_card
-    from mrharmony.scans.bids import usual_column
-    from mrharmony.weights import shipped_model
-
-    if level == "group":
-        table = str(run_group(out_dir))
-        typer.echo(json.dumps({"table": table}) if as_json else table)
-        return
-    index = open_data_set(bids_dir, domain_column or usual_column(bids_dir))
-    card = read_card(options.model or shipped_model())
-    job = options.open_job()
-    _print_assumptions(job)
-    outcomes = run_participants(
-        index, out_dir, participant_label, job, card, source_protocols=source_protocols
-    )
-    _report_outcomes(outcomes, as_json)
+    report_outcomes(outcomes, as_json)
 
 
 @app.command()
@@ -244,13 +202,13 @@ def _print_findings(findings: dict[Path, Any]) -> None:
             console.print(f"{finding.message} {finding.fix}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _print_assumptions(job: HarmonizeJob) -> None:
+def print_assumptions(job: HarmonizeJob) -> None:
     """Say once what was assumed of protocols; the sidecar of every scan says it too."""
     for finding in job.findings:
         print(f"{finding.message} {finding.fix}", file=sys.stderr)
 
 
-def _report_outcomes(outcomes: list[Any], as_json: bool) -> None:
+def report_outcomes(outcomes: list[Any], as_json: bool) -> None:
     """Print what became of the scans, and leave with the status that says so."""
     outcomes = [replace(outcome, reason=in_options(outcome.reason or "") or None) for outcome in outcomes]
     if as_json:

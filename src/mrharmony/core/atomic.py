@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.findings import NotWritten
 from mrharmony.core.temporaries import discard, new_temporary
 
 
@@ -89,7 +89,7 @@ def _failures(target: Path, done: str = "written") -> Iterator[None]:
         yield
     except OSError as failure:
         reason = failure.strerror or failure
-        raise MrharmonyError(
+        raise NotWritten(
             f"{target}: cannot be {done} ({reason}). Check free space and permissions there."
         ) from failure
 

@@ -10,6 +10,7 @@ from threading import Thread
 
 from mrharmony.core.temporaries import discard_own
 
+_progress = ""
 KEPT = "What is finished stays; call again to go on."
 _awaited: set[signal.Signals] = set()
 _SHOW_CURSOR = "\x1b[?25h"  # a progress bar hides it
@@ -39,11 +40,17 @@ def block_again() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, _awaited)
 
 
+def note_progress(done: int, total: int | None) -> None:
+    """Keep in mind how far the work has come, for the sentence at the end."""
+    global _progress  # noqa: PLW0603 - one process, one end
+    _progress = f" after {done} of {total or '?'}" if done else ""
+
+
 def _wait_and_end() -> None:
     number = signal.sigwait(_awaited)
     name = signal.Signals(number).name
     cursor = _SHOW_CURSOR if sys.stderr.isatty() else ""
     with suppress(OSError):  # a terminal that is gone cannot be told
-        os.write(2, f"{cursor}\nmrharmony: ended by {name}. {KEPT}\n".encode())
+        os.write(2, f"{cursor}\nmrharmony: ended by {name}{_progress}. {KEPT}\n".encode())
     discard_own()
     os._exit(128 + number)

@@ -36,6 +36,10 @@ class MrharmonyError(Exception):
     """An expected failure; its sentence says which file or value, what is wrong, and what to do."""
 
 
+class NotWritten(MrharmonyError):
+    """A file that could not be written; the operating system's reason is in the sentence."""
+
+
 class ScanRefused(MrharmonyError):
     """A scan that cannot be used; the first error among its findings is the reason."""
 

@@ -10,6 +10,8 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mrharmony.core.ending import note_progress
+
 Item = TypeVar("Item")
 
 QUIET_SECONDS = 30.0  # between two lines where there is no terminal
@@ -40,12 +42,15 @@ def _bar(items: Iterable[Item], description: str, total: int | None, done: int) 
         for item in items:
             yield item
             progress.advance(task)
+            done += 1
+            note_progress(done, total)
 
 
 def _lines(items: Iterable[Item], description: str, total: int | None, done: int) -> Iterator[Item]:
     last = time.monotonic()
     for count, item in enumerate(items, start=done + 1):
         yield item
+        note_progress(count, total)
         if time.monotonic() - last >= QUIET_SECONDS:
             last = time.monotonic()
             print(f"{description}: {count} of {total or '?'}", file=sys.stderr, flush=True)

@@ -13,25 +13,25 @@ from mrharmony.core.temporaries import discard_own
 _LOOK_EVERY = 0.3  # s, between two looks of a worker whether its parent is there
 
 
-def begin_worker(parent: int | None = None) -> None:
-    """Watch from now on whether the parent is there, and keep this process to one thread.
+def begin_worker(parent: int | None = None, threads: int = 1) -> None:
+    """Watch from now on whether the parent is there, and keep this process to some threads.
 
     `parent` is the parent's process id, None where `multiprocessing` can wait for its end.
     """
     if hasattr(signal, "pthread_sigmask"):  # blocked by `end_in_order`; a pool ends its workers with it
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
-    one_thread()
+    limit_threads(threads)
 
 
-def one_thread() -> None:
-    """Keep this process to one thread: two scans side by side are faster than one scan on two threads."""
+def limit_threads(count: int = 1) -> None:
+    """Keep this process to a thread or a few: two scans side by side are faster than one on two."""
     import torch  # noqa: PLC0415 - takes seconds, in which a worker already watches its parent
     from threadpoolctl import threadpool_limits  # noqa: PLC0415
 
-    os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
-    torch.set_num_threads(1)
-    threadpool_limits(1)
+    os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = str(count)
+    torch.set_num_threads(count)
+    threadpool_limits(count)
 
 
 def _end_with_parent(parent: int | None) -> None:

@@ -23,6 +23,16 @@ Result = TypeVar("Result")
 _WARNINGS = "PYTHONWARNINGS"
 
 
+class WorkerEnded(MrharmonyError):
+    """A worker process that was ended from outside."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a worker process was ended from outside, usually for lack of memory: run again with fewer "
+            "workers, or with fewer programs beside it; finished work is kept."
+        )
+
+
 def usable_cores() -> int:
     """Return how many cores this process may use: on a shared machine, fewer than there are."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -50,16 +60,19 @@ def worker_pool(
     return ProcessPoolExecutor(count, context, begin_worker, max_tasks_per_child=tasks_each)
 
 
-def side_by_side(work: Callable[[Job], Result], jobs: Sequence[Job], count: int) -> Iterator[Result]:
+def side_by_side(
+    work: Callable[[Job], Result], jobs: Sequence[Job], count: int, threads: int = 1
+) -> Iterator[Result]:
     """Yield the result of each job, in order; when one fails, those that have not begun are left alone.
 
     Parameters
     ----------
     work
-        Does one job, in a process of one thread if `count` is more than 1, else in this process;
-        `MrharmonyError` where that process is ended from outside.
-    jobs, count
-        The jobs, and how many run at a time.
+        Does one job, in a process of some threads if `count` is more than 1, else in this process.
+    jobs, count, threads
+        The jobs, how many run at a time, and the threads of each.
+
+    Raises `WorkerEnded`, a `MrharmonyError`, where a process is ended from outside.
     """
     if count > 1:
         _start_trackers()
@@ -72,15 +85,21 @@ def side_by_side(work: Callable[[Job], Result], jobs: Sequence[Job], count: int)
         max_nbytes=None,
         idle_worker_timeout=10,
         initializer=begin_worker,
-        initargs=(os.getpid(),),
+        initargs=(os.getpid(), threads),
     )
     try:
         yield from pool(delayed(work)(job) for job in jobs)
     except BrokenProcessPool as failure:
-        raise MrharmonyError(
-            "a worker process was ended from outside, usually for lack of memory: run again with fewer "
-            "workers, or with fewer programs beside it; finished work is kept."
-        ) from failure
+        raise WorkerEnded from failure
+
+
+def alone(work: Callable[[Job], Result], job: Job) -> Result:
+    """Return the result of one job, done in a process of its own; raises `WorkerEnded` as `side_by_side`."""
+    try:
+        with worker_pool(1) as pool:
+            return pool.submit(work, job).result()
+    except BrokenProcessPool as failure:
+        raise WorkerEnded from failure
 
 
 def _start_trackers() -> None:

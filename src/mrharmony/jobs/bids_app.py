@@ -1,155 +1,135 @@
-"""`mrharmony bids`: a whole BIDS data set into BIDS derivatives, resumable; the BIDS-App interface."""
+"""The group level of `mrharmony bids`: a table of all scans, from derivatives alone."""
 
 from __future__ import annotations
 
 import csv
 import io
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from mrharmony.core.atomic import write_text
-from mrharmony.core.findings import MrharmonyError, info
-from mrharmony.core.hashing import file_sha256
-from mrharmony.core.progress import track
-from mrharmony.jobs.brains import ScanFile, saved_sha256
-from mrharmony.jobs.data_sets import begin_derivatives
-from mrharmony.jobs.harmonizing import (
-    SIDECAR_SUFFIX,
-    SUFFIX,
-    HarmonizeJob,
-    Outcome,
-    discard_result,
-    earlier_result,
-    harmonize_scan,
-    uncertainty_path,
-)
-from mrharmony.methods.registry import require_protocols
-from mrharmony.networks.compact.model import ModelCard
-from mrharmony.preparation.saved import VERSION
-from mrharmony.scans.bids import BidsIndex, BidsScan
-from mrharmony.scans.names import output_stem
+from mrharmony.core.claims import claimed
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.jobs.harmonizing import SIDECAR_SUFFIX, SUFFIX
+from mrharmony.jobs.participants import KILLED
+from mrharmony.jobs.records import LOGS, ListedScan, ScanRecord, read_list, read_record
+from mrharmony.scans.bids import BidsIndex, usual_column
+from mrharmony.scans.names import sidecar_path
 from mrharmony.scans.sidecar import HarmonizedSidecar, read_harmonized
-from mrharmony.simulate.protocol import protocol_of_sidecar, protocol_record
 
 GROUP_TABLE = "group.tsv"
-TEXT_COLUMNS = ("source", "target", "method", "verdict")
+_NONE = "n/a"
+TEXT_COLUMNS = ("source", "target", "method")
 DRIFT_COLUMNS = (
     *("edge_correlation", "csf_drift", "grey_drift", "white_drift"),
     *("mean_change", "new_structure", "lost_structure", "target_distance"),
 )
+COLUMNS = (
+    *("scan", "participant", "session", "site", "status", "verdict"),
+    *TEXT_COLUMNS,
+    *DRIFT_COLUMNS,
+    "reason",
+)
+# What is looked at first comes first.
+ORDER = ("failed", "refused", "damaged", "begun", "running", "missing", "left out", "done")
 
 
-def run_participants(
-    index: BidsIndex,
-    out_dir: Path,
-    labels: Sequence[str] | None,
-    job: HarmonizeJob,
-    card: ModelCard,
-    *,
-    source_protocols: bool = False,
-) -> list[Outcome]:
-    """Harmonize every scan of a data set; what an earlier run with the same settings finished is kept.
+@dataclass(frozen=True)
+class GroupRow:
+    """A scan of the data set, what became of it, and why there is no result.
 
-    Each scan's source is its domain where the model knows it by its `card`; `labels` name the participants,
-    with or without `sub-`, or all if empty. The earlier result of a scan that is now refused is removed if it
-    was made with other settings, so that all results are of one kind. With `source_protocols`, a scan of
-    another domain comes from the protocol in its own BIDS sidecars. Raises as `begin_derivatives`, and as
-    `require_protocols`.
+    `status` is one of `ORDER`: `damaged` for a result whose sidecar cannot be used, `begun` for a scan whose
+    process was killed, `missing` for a result that is gone, `left out` for a scan that no run was asked for.
     """
-    if source_protocols:
-        require_protocols(job.harmonizer.name)
-    pairs = begin_derivatives(index, out_dir, "mrharmony", labels, lambda scan: _output(scan, out_dir))
-    outcomes = []
-    for scan, output in track(pairs, "harmonizing"):
-        own = replace(job, source=card.find(scan.domain) if scan.domain else None)
-        if source_protocols and own.source is None:
-            own = _from_own_protocol(own, scan)
-        outcome = _finished(scan.path, output, own) or harmonize_scan(own, scan.path, output)
-        if outcome.output is None and not _is_of(earlier_result(output), scan.path, own):
-            discard_result(output)
-        outcomes.append(outcome)
-    return outcomes
 
+    listed: ListedScan
+    status: str
+    reason: str | None
+    record: ScanRecord | None
+    note: HarmonizedSidecar | None
 
-def _from_own_protocol(job: HarmonizeJob, scan: BidsScan) -> HarmonizeJob:
-    """Return a scan's job with its sidecars' protocol as the source, or the reason why there is none."""
-    try:
-        return replace(job, source=protocol_of_sidecar(scan.sidecar, f"sidecars of {scan.path.name}").domain)
-    except MrharmonyError as error:
-        return replace(job, remarks=(*job.remarks, info("no-source-protocol", str(error))))
+    def cells(self) -> list[object]:
+        """Return the row's cells, as `COLUMNS` names them."""
+        listed, note = self.listed, self.note
+        known: dict[str, object] = {**(note.drift if note else {}), "status": self.status}
+        known |= {column: getattr(note, column) for column in TEXT_COLUMNS} if note else {}
+        known |= {"scan": listed.scan, "participant": listed.participant, "session": listed.session}
+        verdict = note.verdict if note else self.record.verdict if self.record else None
+        known |= {"site": listed.site, "verdict": verdict, "reason": self.reason}
+        return [_NONE if known.get(column) is None else known[column] for column in COLUMNS]
 
 
 def run_group(out_dir: Path) -> Path:
-    """Write a table with a line for each harmonized scan below `out_dir`; returns its path.
+    """Write a table with a line for each scan of the data set, refused ones first; returns its path.
 
-    An unusable sidecar is named on standard error, and its line says `n/a`. Raises `MrharmonyError` if there
-    are no harmonized scans.
+    Scans that no run was asked for have a line too. Raises `MrharmonyError` if the folder is not one of the
+    participant level.
     """
-    sidecars = sorted(out_dir.glob("sub-*/**/*" + SIDECAR_SUFFIX))
-    if not sidecars:
+    rows = group_rows(out_dir)
+    if not rows:
         raise MrharmonyError(f"{out_dir}: no harmonized scans here. Run the participant level first.")
     text = io.StringIO()
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")
-    writer.writerow(["scan", *TEXT_COLUMNS, *DRIFT_COLUMNS])
-    writer.writerows([path.stem, *_figures(path)] for path in sidecars)
+    writer.writerow(COLUMNS)
+    writer.writerows(row.cells() for row in rows)
     table = out_dir / GROUP_TABLE
     write_text(table, text.getvalue())
     return table
 
 
-def _figures(path: Path) -> list[object]:
-    """Return the columns of a sidecar in the group table."""
-    figures: dict[str, object] = {}
+def group_rows(out_dir: Path) -> list[GroupRow]:
+    """Return what became of every scan of the data set, from the derivatives alone, troubled ones first."""
+    listed = read_list(out_dir) or list(_found(out_dir))
+    rows = [_row(out_dir, scan) for scan in listed]
+    return sorted(rows, key=lambda row: ORDER.index(row.status))
+
+
+def _found(out_dir: Path) -> Iterator[ListedScan]:
+    """List the results of earlier releases, which listed no scans."""
+    sidecars = sorted(out_dir.glob("sub-*/**/*" + SIDECAR_SUFFIX))
+    if not sidecars:
+        return
+    results = {result.path: result for result in BidsIndex.open(out_dir, usual_column(out_dir)).scans}
+    for sidecar in sidecars:
+        output = sidecar.with_name(sidecar.name.removesuffix(SIDECAR_SUFFIX) + SUFFIX)
+        way, result = output.relative_to(out_dir).as_posix(), results.get(output)
+        site = result.domain if result else None
+        subject = result.subject if result else _NONE
+        yield ListedScan(way, way, subject, result.session if result else None, site)
+
+
+def _row(out_dir: Path, listed: ListedScan) -> GroupRow:
+    output = out_dir / listed.output
+    record = read_record(out_dir, listed.output)
+    note, fault = None, None
     try:
-        if note := read_harmonized(path):
-            figures = note.drift | {column: getattr(note, column) or "n/a" for column in TEXT_COLUMNS}
+        note = read_harmonized(sidecar_path(output))
     except MrharmonyError as error:
+        fault = str(error)
         print(error, file=sys.stderr)
-    return [figures.get(column, "n/a") for column in (*TEXT_COLUMNS, *DRIFT_COLUMNS)]
+    status, reason = _status(out_dir, listed, record, note, fault)
+    return GroupRow(listed, status, reason, record, note)
 
 
-def _output(scan: BidsScan, out_dir: Path) -> Path:
-    folders = [f"sub-{scan.subject}", *([f"ses-{scan.session}"] if scan.session else []), "anat"]
-    return out_dir.joinpath(*folders, output_stem(scan.path) + SUFFIX)
-
-
-def _finished(scan: Path, output: Path, job: HarmonizeJob) -> Outcome | None:
-    """Return the outcome of an earlier run if its sidecar says that the same was done.
-
-    A scan that was written by force is done again without: it will be refused.
-    """
-    note = earlier_result(output)
-    if note is None or not output.is_file():
-        return None
-    has_map = note.mean_uncertainty is not None and uncertainty_path(output).is_file()
-    refused = note.verdict == "fail" and not job.force
-    if (job.uncertainty and not has_map) or refused or not _is_of(note, scan, job):
-        return None
-    return Outcome(scan, output, note.verdict, None, ())
-
-
-def _is_of(note: HarmonizedSidecar | None, scan: Path, job: HarmonizeJob) -> bool:
-    """Whether a sidecar says that its image was made of this very scan in this very way.
-
-    A scan that cannot be read any more counts as the same.
-    """
-    if note is None:
-        return False
-    sha256 = None
-    with suppress(MrharmonyError):
-        sha256 = file_sha256(scan)
-    same = {
-        "source": job.source.name if job.source else None,
-        "target": job.target.name,
-        "source_protocol": protocol_record(job.source),
-        "target_protocol": protocol_record(job.target),
-        "method": job.harmonizer.name,
-        **job.provenance.model_dump(include={"model_sha256", "seed", "sampling", "detail_transfer"}),
-        "preparation": saved_sha256(ScanFile(scan, prepared=job.prepared), sha256),
-        "program_version": VERSION,
-        "source_sha256": sha256 or note.source_sha256,
-    }
-    return note.model_dump(include=set(same)) == same
+def _status(
+    out_dir: Path,
+    listed: ListedScan,
+    record: ScanRecord | None,
+    note: HarmonizedSidecar | None,
+    fault: str | None,
+) -> tuple[str, str | None]:
+    output, again = out_dir / listed.output, "Run the participant level again."
+    if record and record.status in ("refused", "failed"):
+        return record.status, record.reason
+    if record and record.status == "begun":
+        with claimed(out_dir / LOGS / "claims.lock", listed.output) as free:
+            return ("begun", f"{listed.scan}: {KILLED}") if free else ("running", "Another run is at it.")
+    if fault or (note is None and sidecar_path(output).exists()):
+        return "damaged", fault or f"{sidecar_path(output)}: is damaged. {again}"
+    if note and output.is_file():
+        return "done", None
+    if record or note or output.exists():
+        return "missing", f"{output}: the image or its JSON file is gone. {again}"
+    return "left out", None

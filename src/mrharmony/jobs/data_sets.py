@@ -6,15 +6,35 @@ import sys
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from mrharmony.core.atomic import write_bytes, write_json
+from mrharmony.core.atomic import read_json, write_bytes, write_json, write_text
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.scans.bids import SESSION, SPLIT, BidsIndex, BidsScan, usual_column
 from mrharmony.scans.dicom import convert_dicom, is_dicom_folder
-from mrharmony.scans.sidecar import GENERATED_BY
+from mrharmony.scans.names import way_to
+from mrharmony.scans.sidecar import GENERATED_BY, RAW
 
 SOURCE_FOLDER = "sourcedata"
+DESCRIPTION = "dataset_description.json"
+HARMONIZATION = "Harmonization"  # its key with the one setting that all results of a folder are made with
+BIDS_VERSION = "1.10.1"
+_NOT_BIDS = "*_biasfield.nii.gz\n*_xfm.txt\n*_log.json\n*.html\ngroup.tsv\nCITATION.*\nlogs/\n.mrharmony-*\n"
+_README = """# Derivatives of mrharmony
+
+T1-weighted scans that mrharmony has prepared or harmonized; research use only. Each image lies on the grid
+of its scan, and the JSON file beside it says how it was made. `descriptions.tsv` explains the names of the
+files, `dataset_description.json` the settings, `logs/` what became of every scan of the data set.
+"""
+_DESCRIPTIONS = """desc_id\tdescription
+harmonized\tscan in the contrast of the target domain, on its own grid
+uncertainty\tstandard deviation of the harmonized intensities over several seeds
+brain\tmask of the brain, on the grid of the scan
+canonical\tbrain without receive field, in canonical units, rigidly aligned with the template
+volumecorrected\tthe canonical brain grown to the template's size
+receive\tmultiplicative receive field
+preparation\thow preparing the scan went
+"""
 Output = TypeVar("Output", bound=Hashable)
 
 
@@ -157,36 +177,62 @@ def begin_derivatives(
     index: BidsIndex,
     out_dir: Path,
     name: str,
-    labels: Sequence[str] | None,
     output: Callable[[BidsScan], Output],
+    details: Mapping[str, object] | None = None,
 ) -> list[tuple[BidsScan, Output]]:
-    """Describe a folder of derivatives for BIDS; returns the scans to work on, each with its output.
+    """Describe a folder of derivatives for BIDS; returns the scans of the data set, each with its output.
 
-    The scans are those of the participants `labels`, with or without `sub-`, or all if empty; the table that
-    names their domains is copied. Raises `MrharmonyError` if the folder is that of the scans, a participant
-    has no scan, or two scans have the same output.
+    `details` are further keys of its description. The table that names the domains is copied; a README is
+    written where there is none. Raises `MrharmonyError` if the folder is that of the scans or describes a
+    data set that mrharmony did not make, or two scans have the same output.
     """
     if out_dir.resolve() == index.root.resolve():
         raise MrharmonyError(
             f"{out_dir}: holds the scans. Name another, such as {out_dir}/derivatives/mrharmony."
         )
-    chosen = {label.removeprefix("sub-") for label in labels or ()}
-    if missing := chosen - {scan.subject for scan in index.scans}:
-        raise MrharmonyError(f"sub-{min(missing)}: no T1w scan of this participant. Check the label.")
-    pairs = [(scan, output(scan)) for scan in index.scans if not chosen or scan.subject in chosen]
+    pairs = [(scan, output(scan)) for scan in index.scans]
     owners: dict[Output, Path] = {}
     for scan, result in pairs:
         other = owners.setdefault(result, scan.path)
         if other != scan.path:
             raise MrharmonyError(f"{scan.path}: has the name of {other}. Remove or rename one of the two.")
+    earlier = read_description(out_dir)
+    kept = {key: earlier[key] for key in (HARMONIZATION,) if key in earlier}
     description = {
         "Name": name,
-        "BIDSVersion": "1.10.0",
+        "BIDSVersion": BIDS_VERSION,
         "DatasetType": "derivative",
+        "License": "n/a",
         "GeneratedBy": [program.record() for program in GENERATED_BY],
+        "SourceDatasets": [{"URL": way_to(index.root, out_dir)}],
+        "DatasetLinks": {RAW: way_to(index.root, out_dir)},
     }
-    write_json(out_dir / "dataset_description.json", description)
+    write_json(out_dir / DESCRIPTION, description | kept | dict(details or {}))
+    write_text(out_dir / ".bidsignore", _NOT_BIDS)
+    write_text(out_dir / "descriptions.tsv", _DESCRIPTIONS)
+    if not (out_dir / "README.md").exists():
+        write_text(out_dir / "README.md", _README)
     for table in ("participants.tsv", "participants.json"):
         if (index.root / table).is_file():
             write_bytes(out_dir / table, (index.root / table).read_bytes())
     return pairs
+
+
+def read_description(out_dir: Path) -> dict[str, Any]:
+    """Return what describes a folder of derivatives; nothing where it is new.
+
+    Raises `MrharmonyError` where mrharmony did not write it.
+    """
+    path = out_dir / DESCRIPTION
+    content = read_json(path)
+    if content is None and not path.exists():
+        return {}
+    programs = content.get("GeneratedBy") if content else None
+    programs = programs if isinstance(programs, list) else []
+    named = [program.get("Name") for program in programs if isinstance(program, dict)]
+    if content is None or GENERATED_BY[0].name not in named:
+        raise MrharmonyError(
+            f"{path}: is damaged, or describes another data set. Name a folder for mrharmony alone, such as "
+            f"{out_dir}/mrharmony."
+        )
+    return content

@@ -38,7 +38,7 @@ from mrharmony.preparation.canonical import CanonicalBrain
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.scans.bids import SESSION, BidsIndex, BidsScan
 from mrharmony.scans.names import output_stem, sidecar_path
-from mrharmony.scans.sidecar import read_harmonized
+from mrharmony.scans.sidecar import read_harmonized, source_file
 from mrharmony.simulate.cohort_files import true_brain
 from mrharmony.space.grid import Grid
 
@@ -119,7 +119,7 @@ def scan_file(scan: Path, mask: Path | None = None, prepared: Path | None = None
     note = read_harmonized(sidecar_path(scan))
     if note is None:
         return ScanFile(scan, mask, prepared=prepared)
-    origin = scan.parent / note.sources[0] if prepared and note.sources else None
+    origin = source_file(scan, note) if prepared else None
     return ScanFile(scan, mask, note.intensity_scale, prepared, origin)
 
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from mrharmony.core.atomic import remove, write_text
 from mrharmony.core.domain import Domain
-from mrharmony.core.findings import Finding, MrharmonyError, finding_record
+from mrharmony.core.findings import Finding, MrharmonyError, NotWritten, finding_record
 from mrharmony.core.volume import FloatArray
 from mrharmony.evidence.drift import Evidence
 from mrharmony.evidence.uncertainty import SeededHarmonizer, spread
@@ -23,9 +22,10 @@ from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.preparation.saved import VERSION
 from mrharmony.report.scan_page import scan_page
 from mrharmony.scans.acquisition import NOT_PLAIN_T1W
-from mrharmony.scans.names import output_stem, sidecar_path
+from mrharmony.scans.names import output_stem, sidecar_path, way_to
 from mrharmony.scans.reading import Scan, read_scan
 from mrharmony.scans.sidecar import (
+    RAW,
     SCHEMA_VERSION,
     HarmonizedSidecar,
     Provenance,
@@ -33,7 +33,7 @@ from mrharmony.scans.sidecar import (
     read_harmonized,
     read_uncertainty,
 )
-from mrharmony.scans.writing import write_scan
+from mrharmony.scans.writing import is_ours, write_scan
 from mrharmony.simulate.protocol import protocol_findings, protocol_record
 
 SUFFIX = "_desc-harmonized_T1w.nii.gz"
@@ -54,8 +54,11 @@ class HarmonizeJob:
     target: Domain
     provenance: Provenance = field(default_factory=Provenance)  # what sidecars say of model, seed, versions
     assume_ras: bool = False  # take a scan without orientation for RAS
+    data_set: Path | None = None  # BIDS folder of the scans, where they are a data set
     prepared: Path | None = None  # folder of `mrharmony prepare` with all the scans; None prepares them here
+    extent: str = "brain"  # `brain` or `head`, what is harmonized
     force: bool = False  # write scans too whose verdict is `fail`
+    overwrite: bool = False  # replace files of a result's name, whoever wrote them
     uncertainty: bool = False  # write an uncertainty map beside each harmonized scan
     page: bool = False  # write a page that shows each harmonized scan
     remarks: tuple[Finding, ...] = ()  # on the source, beside what is assumed of protocols
@@ -75,7 +78,7 @@ class HarmonizeJob:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one scan: written to `output` with its sidecar, or refused for `reason`.
+    """What became of one scan: written to `output` with its sidecar, or not, for `reason`.
 
     A scan that was harmonized and refused for its verdict has that verdict and no output.
     """
@@ -85,12 +88,28 @@ class Outcome:
     verdict: str | None
     reason: str | None
     findings: tuple[Finding, ...]
+    kept: bool = False  # an earlier run wrote it
+    failed: bool = False  # for a reason that lies outside the scan
+
+    @property
+    def status(self) -> Literal["done", "kept", "refused", "failed"]:
+        """What became of the scan, in a word."""
+        if self.output is None:
+            return "failed" if self.failed else "refused"
+        return "kept" if self.kept else "done"
 
     def record(self) -> dict[str, Any]:
         """Return the outcome for `--json`."""
         output = str(self.output) if self.output else None
         findings = [finding_record(finding) for finding in self.findings]
-        return asdict(self) | {"scan": str(self.scan), "output": output, "findings": findings}
+        return {
+            "scan": str(self.scan),
+            "status": self.status,
+            "output": output,
+            "verdict": self.verdict,
+            "reason": self.reason,
+            "findings": findings,
+        }
 
 
 def output_paths(scans: Sequence[Path], output: Path, mask: Path | None = None) -> list[Path]:
@@ -146,6 +165,8 @@ def harmonize_scan(job: HarmonizeJob, path: Path, output: Path, mask: Path | Non
     """
     findings: tuple[Finding, ...] = ()
     try:
+        if not job.overwrite:
+            require_ours(output)
         scan = read_scan(path, assume_ras=job.assume_ras)
         findings = job.findings + scan.findings
         prepared = prepared_scan(ScanFile(path, mask, prepared=job.prepared), scan)
@@ -167,7 +188,7 @@ def harmonize_scan(job: HarmonizeJob, path: Path, output: Path, mask: Path | Non
     except Exception as error:  # a fault of ours in one scan leaves the others alone
         logging.getLogger(__name__).warning("%s", path, exc_info=True)
         reason = f"{path}: unexpected {type(error).__name__}: {error}. Use -v for details."
-        return Outcome(path, None, None, reason, findings)
+        return Outcome(path, None, None, reason, findings, failed=True)
     return Outcome(path, output, harmonized.evidence.verdict, None, findings)
 
 
@@ -193,7 +214,7 @@ def write_harmonized(
     spreads: FloatArray | None = None
     if job.uncertainty:
         spreads = _spreads(job, prepared)
-        mean = _write_uncertainty(scan, prepared, spreads * np.float32(harmonized.scale), output)
+        mean = _write_uncertainty(job, scan, prepared, spreads * np.float32(harmonized.scale), output)
         note = note.model_copy(update={"mean_uncertainty": mean})
     else:
         _discard_uncertainty(output)
@@ -204,7 +225,8 @@ def write_harmonized(
 
 def refused_scan(path: Path, error: MrharmonyError, findings: tuple[Finding, ...] = ()) -> Outcome:
     """Return the outcome of a scan that could not be harmonized."""
-    return Outcome(path, None, None, reason_of(error, path), getattr(error, "findings", findings))
+    reason, findings = reason_of(error, path), getattr(error, "findings", findings)
+    return Outcome(path, None, None, reason, findings, failed=isinstance(error, NotWritten))
 
 
 def uncertainty_path(output: Path) -> Path:
@@ -227,6 +249,54 @@ def earlier_result(output: Path) -> HarmonizedSidecar | None:
         return read_harmonized(sidecar_path(output))
     except MrharmonyError:
         return None
+
+
+def require_ours(output: Path) -> None:
+    """Raise `MrharmonyError` where a file of a result's name is there that mrharmony did not write."""
+    for image, read in ((output, read_harmonized), (uncertainty_path(output), read_uncertainty)):
+        note = sidecar_path(image)
+        try:
+            known = read(note) is not None
+        except MrharmonyError:  # damaged, but one of ours
+            known = True
+        if known or not (note.exists() or image.exists()):
+            continue
+        if note.exists() or not is_ours(image):  # a killed run leaves an image of ours without its sidecar
+            raise MrharmonyError(
+                f"{note if note.exists() else image}: is damaged, or mrharmony did not write it. "
+                "Move it, name another output, or replace it with overwrite=True."
+            )
+
+
+def require_same_settings(job: HarmonizeJob, output: Path) -> None:
+    """Raise `MrharmonyError` where an earlier result was made with another target or other settings."""
+    note = earlier_result(output)
+    if note is None or job.overwrite:
+        return
+    source = {
+        "source": job.source.name if job.source else None,
+        "source_protocol": protocol_record(job.source),
+    }
+    wanted = job_settings(job) | source
+    made = note.model_dump(include=set(wanted))
+    differing = [name for name, value in wanted.items() if made[name] != value]
+    if differing:
+        was, now = made[differing[0]], wanted[differing[0]]
+        raise MrharmonyError(
+            f"{output}: holds a result with {differing[0].replace('_', ' ')} {was}, not {now}. Name another "
+            "output, or replace it with overwrite=True."
+        )
+
+
+def job_settings(job: HarmonizeJob) -> dict[str, Any]:
+    """Return what decides the results of a job beside its scans, by the names of `HarmonizedSidecar`."""
+    return {
+        "target": job.target.name,
+        "target_protocol": protocol_record(job.target),
+        "method": job.harmonizer.name,
+        "extent": job.extent,
+        **job.provenance.model_dump(include={"model_sha256", "seed", "sampling", "detail_transfer"}),
+    }
 
 
 def discard_result(output: Path) -> None:
@@ -252,13 +322,21 @@ def _spreads(job: HarmonizeJob, prepared: PreparedScan) -> FloatArray:
     return spread(job.harmonizer, prepared, job.source, job.target, job.provenance.seed)
 
 
-def _write_uncertainty(scan: Scan, prepared: PreparedScan, voxels: FloatArray, output: Path) -> float:
+def _write_uncertainty(
+    job: HarmonizeJob, scan: Scan, prepared: PreparedScan, voxels: FloatArray, output: Path
+) -> float:
     """Write the uncertainty map, given in the units of the output; returns its mean over the brain."""
     path = uncertainty_path(output)
     mean = float(voxels[prepared.brain_mask].mean())
-    note = UncertaintySidecar(mean_uncertainty=mean, sources=(way_to(scan.path, path.parent),))
+    note = UncertaintySidecar(mean_uncertainty=mean, sources=_sources(job, scan.path, path))
     write_scan(path, voxels, scan, note.record())
     return mean
+
+
+def _sources(job: HarmonizeJob, scan: Path, output: Path) -> tuple[str, ...]:
+    if job.data_set and scan.is_relative_to(job.data_set):
+        return (f"bids:{RAW}:{scan.relative_to(job.data_set).as_posix()}",)
+    return (way_to(scan, output.parent),)
 
 
 def reason_of(error: MrharmonyError, path: Path) -> str:
@@ -267,18 +345,13 @@ def reason_of(error: MrharmonyError, path: Path) -> str:
     return text if path.name in text else f"{path}: {text}"
 
 
-def way_to(path: Path, folder: Path) -> str:
-    """Return the relative path from a folder to a file, with `/`; links to the file itself are kept."""
-    real = Path(os.path.realpath(path.parent)) / path.name
-    return Path(os.path.relpath(real, os.path.realpath(folder))).as_posix()
-
-
 def harmonized_sidecar(
     job: HarmonizeJob, scan: Scan, prepared: PreparedScan, harmonized: HarmonizedVolume, output: Path
 ) -> HarmonizedSidecar:
     """Return the sidecar of a harmonized scan.
 
-    Its source is named relative to the output's folder, so that both can move; a scan in memory has none.
+    Its source is a BIDS URI where the job is on a data set, else named relative to the output's folder, so
+    that both can move; a scan in memory has none.
     """
     done = harmonized.provenance
     return HarmonizedSidecar(
@@ -295,7 +368,7 @@ def harmonized_sidecar(
         extent=done["extent"],
         detail=done.get("detail"),
         intensity_scale=harmonized.scale,
-        sources=(way_to(scan.path, output.parent),) if scan.sha256 else (),
+        sources=_sources(job, scan.path, output) if scan.sha256 else (),
         source_sha256=scan.sha256,
         preparation=prepared.saved_sha256,
         program_version=VERSION,

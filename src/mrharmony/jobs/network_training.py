@@ -12,7 +12,7 @@ import torch
 
 from mrharmony.core.atomic import write_text
 from mrharmony.core.progress import track
-from mrharmony.core.worker_process import one_thread
+from mrharmony.core.worker_process import limit_threads
 from mrharmony.core.workers import side_by_side, usable_cores
 from mrharmony.domains.contrast import domain_voxels, fit_contrast_models
 from mrharmony.domains.protocols import fit_protocol_models, save_protocol_models
@@ -81,7 +81,7 @@ def train_network(
     heads = [_with_own_tissues(head, number, settings.seed) for number, head in enumerate(heads)]
     known = load_scanners()
     data = VirtualSlices(heads, [known[name] for name in settings.references])
-    one_thread()  # it shares the cores with the processes that draw batches
+    limit_threads()  # it shares the cores with the processes that draw batches
     run = work / hashlib.sha256(settings.model_dump_json().encode()).hexdigest()[:12]
     first = network_of_references(start, data.latent_space()) if start else None
     network = train_diffusion_network(data, settings, run, device, max(usable_cores() - 1, 1), first)

@@ -58,7 +58,7 @@ def open_job(
     harmonizer, provenance = open_method(directory, method, settings)
     if settings.detail and isinstance(harmonizer, DiffusionHarmonizer):
         detail_of(harmonizer.details, domains[1])
-    return HarmonizeJob(harmonizer, *domains, provenance, assume_ras)
+    return HarmonizeJob(harmonizer, *domains, provenance, assume_ras, extent=settings.extent)
 
 
 def named_domain(card: ModelCard, said: str | Protocol, method: str) -> Domain:

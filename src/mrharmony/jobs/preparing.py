@@ -13,7 +13,7 @@ from typing import Any
 from mrharmony.core.atomic import write_json, write_text
 from mrharmony.core.findings import Finding, MrharmonyError, finding_record
 from mrharmony.core.progress import track
-from mrharmony.core.worker_process import one_thread
+from mrharmony.core.worker_process import limit_threads
 from mrharmony.core.workers import side_by_side, usable_cores
 from mrharmony.jobs.data_sets import begin_derivatives
 from mrharmony.jobs.harmonizing import reason_of
@@ -33,11 +33,11 @@ from mrharmony.preparation.saved import (
 from mrharmony.report.preparation_page import IndexRow, Verdict, index_page, preparation_page, thumbnail
 from mrharmony.scans.bids import BidsIndex
 from mrharmony.scans.reading import read_mask, read_scan
+from mrharmony.scans.selection import Selection
 from mrharmony.scans.sidecar import GENERATED_BY
 
 INDEX = "index.html"
 LIBRARIES = ("nibabel", "antspyx", "deepbet", "numpy", "scipy", "torch")
-_NOT_BIDS = "*_biasfield.nii.gz\n*_xfm.txt\n*_log.json\n*.html\n.mrharmony-*\n"
 
 
 @dataclass(frozen=True)
@@ -92,14 +92,16 @@ def prepare_data_set(
     Raises as `begin_derivatives`, and `MrharmonyError` if a worker process was ended from outside.
     """
     name = "mrharmony: prepared T1w scans"
-    pairs = begin_derivatives(index, out_dir, name, labels, lambda s: PreparedFiles.of(s.path, out_dir))
-    jobs = [PrepareJob(scan.path, files, scan.domain, volume_corrected) for scan, files in pairs]
-    write_text(out_dir / ".bidsignore", _NOT_BIDS)
+    chosen = Selection(labels or ()).of(index)
+    pairs = begin_derivatives(index, out_dir, name, lambda scan: PreparedFiles.of(scan.path, out_dir))
+    jobs = [
+        PrepareJob(scan.path, files, scan.domain, volume_corrected) for scan, files in pairs if scan in chosen
+    ]
     earlier = {job.scan: _finished(job) for job in jobs}
     missing = [job for job in jobs if earlier[job.scan] is None or job.incomplete]
     count = min(workers or usable_cores(), len(missing))
     if count <= 1:
-        one_thread()
+        limit_threads()
     try:
         results = side_by_side(_prepare, missing, count)
         fresh = dict(track(results, "preparing", len(jobs), len(jobs) - len(missing)))

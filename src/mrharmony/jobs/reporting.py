@@ -19,7 +19,7 @@ from mrharmony.jobs.harmonizing import SIDECAR_SUFFIX, SUFFIX
 from mrharmony.report.harmonization_page import HarmonizedRow, comparison, harmonization_page
 from mrharmony.report.scan_page import provenance
 from mrharmony.scans.reading import read_scan
-from mrharmony.scans.sidecar import HarmonizedSidecar, read_harmonized
+from mrharmony.scans.sidecar import HarmonizedSidecar, read_harmonized, source_file
 from mrharmony.space.intensity import intensity_scale
 from mrharmony.space.resampling import to_ras
 
@@ -118,9 +118,8 @@ def _source(path: Path, note: HarmonizedSidecar, output: Volume) -> Volume:
     """Return the scan that an output was made from, in RAS order."""
     if not note.sources:
         raise MrharmonyError("it was made of a scan in memory.")
-    name = note.sources[0]
-    file = path.parent / name
-    if not file.is_file():
+    name, file = note.sources[0], source_file(path, note)
+    if file is None or not file.is_file():
         raise MrharmonyError(f"the source {name} is not there any more.")
     source = to_ras(read_scan(file).volume)
     if not on_one_grid(source, output):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -48,3 +49,9 @@ def find_scans(paths: Iterable[Path]) -> list[Path]:
         else:
             scans.append(path)
     return scans
+
+
+def way_to(path: Path, folder: Path) -> str:
+    """Return the relative path from a folder to a file, with `/`; links to the file itself are kept."""
+    real = Path(os.path.realpath(path.parent)) / path.name
+    return Path(os.path.relpath(real, os.path.realpath(folder))).as_posix()

@@ -13,6 +13,7 @@ from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.version import __version__
 
 SCHEMA_VERSION = 1
+RAW = "raw"  # name of the data set in the BIDS URIs of its derivatives
 
 
 class _Record(BaseModel):
@@ -50,7 +51,8 @@ class Software(_Record):
     version: str = "unknown"
 
 
-_IF_ANY = ("mean_uncertainty", "source_protocol", "target_protocol")  # left out where they are None
+# Left out where they are None.
+_IF_ANY = ("mean_uncertainty", "source_protocol", "target_protocol", "image_sha256")
 GENERATED_BY = (Software(name="mrharmony", version=__version__),)
 
 
@@ -110,7 +112,10 @@ class HarmonizedSidecar(_Record):
     intensity_scale
         Intensity of 1 canonical unit in the image.
     sources
-        The way from the image's folder to the scan that it was made of; empty for a scan in memory.
+        The scan that it was made of: a BIDS URI (`bids:raw:...`) in derivatives of a data set, else the way
+        from the image's folder; empty for a scan in memory. `source_file` finds it.
+    image_sha256
+        Hash of the image's file; `write_scan` fills it in.
     source_sha256, preparation
         Hashes of that scan, and of the saved preparation that was taken if one was.
     program_version
@@ -148,6 +153,7 @@ class HarmonizedSidecar(_Record):
     detail: dict[str, Any] | None = None
     intensity_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     sources: tuple[str, ...]
+    image_sha256: str | None = None
     source_sha256: str | None = None
     preparation: str | None = None
     program_version: str | None = None
@@ -185,3 +191,20 @@ def read_harmonized(path: Path) -> HarmonizedSidecar | None:
 def read_uncertainty(path: Path) -> UncertaintySidecar | None:
     """Read the JSON beside an uncertainty map; returns and raises as `read_harmonized`."""
     return UncertaintySidecar._read(path, "MeanUncertainty")
+
+
+def source_file(image: Path, note: HarmonizedSidecar) -> Path | None:
+    """Return the scan that an image was made of, whether it is still there or not.
+
+    None for a scan in memory, and for a BIDS URI of a data set that no description above the image links to.
+    """
+    if not note.sources:
+        return None
+    name = note.sources[0]
+    if not name.startswith(f"bids:{RAW}:"):
+        return image.parent / name
+    for folder in image.parents:
+        links = (read_json(folder / "dataset_description.json") or {}).get("DatasetLinks")
+        if isinstance(links, dict) and isinstance(links.get(RAW), str):
+            return Path(folder, links[RAW], name.removeprefix(f"bids:{RAW}:"))
+    return None

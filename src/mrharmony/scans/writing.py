@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -11,19 +12,22 @@ import numpy as np
 
 from mrharmony.core.atomic import json_bytes, remove, staged
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.hashing import file_sha256
 from mrharmony.core.volume import FloatArray
 from mrharmony.scans.names import scan_suffix, sidecar_path
 from mrharmony.scans.reading import Scan
 
 # Float intensities hardly compress: higher levels cost a third more time for one per cent.
 COMPRESSION_LEVEL = 1
+_WRITER = b"mrharmony"  # in the header's description, which says nothing else
 
 
 def write_scan(path: Path | str, voxels: FloatArray, like: Scan, sidecar: dict[str, Any] | None) -> None:
     """Write voxels as `.nii.gz` with the shape, affine, zooms and axis order of a scan, to the bit.
 
-    The image replaces an existing one at once or not at all. The sidecar comes last: where it exists, the
-    image beside it is complete and belongs to it. Equal voxels give equal bytes.
+    The image replaces an existing one at once or not at all. The sidecar comes last, with the image's hash as
+    `ImageSHA256`: where it exists, the image beside it is complete and belongs to it. The image's header says
+    that mrharmony wrote it (see `is_ours`). Equal voxels give equal bytes.
 
     Parameters
     ----------
@@ -45,15 +49,26 @@ def write_scan(path: Path | str, voxels: FloatArray, like: Scan, sidecar: dict[s
     _refuse_path(path, like.path)
     image = output_image(voxels, like)
     note_path = sidecar_path(path)
-    note = None if sidecar is None else json_bytes(sidecar)
+    if sidecar is not None:
+        json_bytes(sidecar)  # fails before anything is written
     with staged(path) as image_file, staged(note_path) as note_file:
         image_file.fill(lambda stream: write_gzip(stream, image))
-        if note is not None:
+        if sidecar is not None:
+            note = json_bytes(sidecar | {"ImageSHA256": file_sha256(image_file.temporary)})
             note_file.fill(lambda stream: stream.write(note))
         remove(note_path)
         image_file.commit()
-        if note is not None:
+        if sidecar is not None:
             note_file.commit()
+
+
+def is_ours(path: Path) -> bool:
+    """Whether the header of a `.nii.gz` file says that mrharmony wrote it; False where it cannot be read."""
+    try:
+        description = nib.load(path).header["descrip"]
+    except (OSError, EOFError, ValueError, KeyError, nib.filebasedimages.ImageFileError, zlib.error):
+        return False
+    return bool(description == _WRITER)
 
 
 def _refuse_path(path: Path, source: Path) -> None:
@@ -73,7 +88,9 @@ def output_image(voxels: FloatArray, like: Scan) -> nib.Nifti1Image:
         raise ValueError("voxels to write must be finite")
     header = like.header
     kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
-    return kind(intensities, header.get_best_affine(), header)
+    image = kind(intensities, header.get_best_affine(), header)
+    image.header["descrip"] = _WRITER
+    return image
 
 
 def write_gzip(stream: BinaryIO, image: nib.Nifti1Image, level: int = COMPRESSION_LEVEL) -> None:

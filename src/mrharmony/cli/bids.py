@@ -1,0 +1,215 @@
+"""The command `bids`: a whole data set, as a BIDS-App."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+
+import typer
+
+from mrharmony.cli.app import app, echo_json
+from mrharmony.cli.config import Config, settings_of
+from mrharmony.cli.options import (
+    ADVANCED,
+    Extent,
+    HarmonizeOptions,
+    Json,
+    Participants,
+    UsualColumn,
+    flag,
+    target_option,
+    with_groups,
+)
+from mrharmony.cli.scans import print_assumptions, report_outcomes
+from mrharmony.core.findings import MrharmonyError
+
+if TYPE_CHECKING:
+    from mrharmony.jobs.harmonizing import HarmonizeJob, Outcome
+    from mrharmony.jobs.participants import Sources
+    from mrharmony.jobs.run_log import RunLog
+    from mrharmony.scans.bids import BidsIndex
+    from mrharmony.scans.selection import Selection
+
+
+class StudyOptions(NamedTuple):
+    """Which scans of a data set are harmonized, and where they come from."""
+
+    participant_label: Participants = None
+    session_label: Annotated[
+        list[str] | None, typer.Option(help="Only these sessions, with or without ses-.")
+    ] = None
+    bids_filter_file: Annotated[
+        Path | None,
+        typer.Option(
+            help='JSON file that chooses scans: `{"t1w": {"acquisition": "mprage"}}`.',
+            rich_help_panel=ADVANCED,
+        ),
+    ] = None
+    domain_column: UsualColumn = None
+    source_unknown: Annotated[
+        bool,
+        flag("--source-unknown", "Domains of the data set are none of the model's, whatever their names."),
+    ] = False
+    source_protocols: Annotated[
+        bool,
+        flag(
+            "--source-protocols",
+            "Scans of domains that the model does not know come from the protocol in their BIDS sidecars.",
+        ),
+    ] = False
+
+    def selection(self) -> Selection:
+        """Return which scans are chosen; raises `MrharmonyError` where the filter is none."""
+        from mrharmony.scans.selection import Selection, read_filter
+
+        chosen = read_filter(self.bids_filter_file) if self.bids_filter_file else Selection()
+        return replace(chosen, participants=self.participant_label or (), sessions=self.session_label or ())
+
+    def sources(self, model: Path | None) -> Sources:
+        """Return how a scan's domain is found; raises `MrharmonyError` where the model cannot be opened."""
+        from mrharmony.jobs.participants import Sources
+        from mrharmony.networks.compact.model import read_card
+        from mrharmony.weights import shipped_model
+
+        card = read_card(model or shipped_model())
+        return Sources(card, not self.source_unknown, self.source_protocols)
+
+
+class ResourceOptions(NamedTuple):
+    """What a run takes of the machine."""
+
+    nprocs: Annotated[
+        int | None,
+        typer.Option(
+            "--nprocs",
+            "--n-cpus",
+            min=1,
+            help="Scans side by side; one a core if not given, as far as memory goes.",
+            rich_help_panel=ADVANCED,
+        ),
+    ] = None
+    omp_nthreads: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Threads of each; with several, results may differ in their last bits.",
+            rich_help_panel=ADVANCED,
+        ),
+    ] = 1
+    mem_gb: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1, help="Memory of all together, GB; what is free if not given.", rich_help_panel=ADVANCED
+        ),
+    ] = None
+    work_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "-w",
+            "--work-dir",
+            help="Keep masks and alignments here, as `mrharmony prepare` does; the next target takes them.",
+            rich_help_panel=ADVANCED,
+        ),
+    ] = None
+
+    @property
+    def memory_gib(self) -> float | None:
+        """The memory in GiB."""
+        return None if self.mem_gb is None else self.mem_gb * 1e9 / 2**30
+
+
+@app.command()
+@with_groups
+def bids(
+    bids_dir: Annotated[Path, typer.Argument(help="BIDS data set.")],
+    out_dir: Annotated[Path, typer.Argument(help="Directory for the derivatives.")],
+    level: Annotated[Literal["participant", "group"], typer.Argument(help="Which step to run.")],
+    context: typer.Context,
+    *,
+    to: Annotated[str | None, target_option(" Needed for `participant`.")] = None,
+    study: StudyOptions,
+    options: HarmonizeOptions,
+    resources: ResourceOptions,
+    extent: Extent = "brain",
+    dry_run: Annotated[
+        bool, flag("--dry-run", "Say what would be done, and what it takes of time, memory and disk.")
+    ] = False,
+    config: Config = None,
+    skip_bids_validation: Annotated[
+        bool,
+        flag(
+            "--skip-bids-validation",
+            "Taken as by other BIDS-Apps: no validator is run, and what is read is always checked.",
+            ADVANCED,
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Harmonize a whole BIDS data set into BIDS derivatives (BIDS-App interface).
+
+    `participant` harmonizes every scan, several side by side; the domain of each is taken from
+    participants.tsv where that has it and the model knows it. Elsewhere the source is unknown. Finished scans
+    are not done again; a scan whose verdict is fail is not written. A folder is of one target, and
+    `OUT_DIR/logs` tells what became of each scan. `group` then writes `group.tsv`, a line a scan, from
+    OUT_DIR alone.
+
+    Example: `mrharmony bids study/ study/derivatives/mrharmony participant --to NSK`
+    """
+    from mrharmony.jobs.bids_app import run_group
+    from mrharmony.jobs.data_sets import open_data_set
+    from mrharmony.jobs.participants import plan_tasks
+    from mrharmony.jobs.run_log import RunLog
+    from mrharmony.jobs.study_plan import plan_study
+    from mrharmony.scans.bids import usual_column
+
+    del config, skip_bids_validation  # one has been read by now, the other has nothing to skip
+    if level == "group":
+        table = str(run_group(out_dir))
+        typer.echo(json.dumps({"table": table}) if as_json else table)
+        return
+    if to is None:
+        raise MrharmonyError("participant: needs a target. Name a domain or protocol with target='NSK'.")
+    index = open_data_set(bids_dir, study.domain_column or usual_column(bids_dir))
+    selection, sources = study.selection(), study.sources(options.model)
+    job = options.open_job(to, extent=extent)
+    print_assumptions(job)
+    tasks = plan_tasks(index, out_dir, selection, job, sources)
+    if dry_run:
+        plan = plan_study(tasks, job, resources.nprocs, resources.memory_gib)
+        echo_json(plan.record()) if as_json else typer.echo(plan)
+        return
+    log = RunLog(out_dir, sys.argv[1:], settings_of(context))
+    outcomes = _run(index, out_dir, selection, job, sources, resources, log)
+    counts = Counter(outcome.status for outcome in outcomes)
+    print(", ".join(f"{count} {status}" for status, count in counts.items()) + ".", file=sys.stderr)
+    report_outcomes([outcome for outcome in outcomes if as_json or not outcome.kept], as_json)
+
+
+def _run(
+    index: BidsIndex,
+    out_dir: Path,
+    selection: Selection,
+    job: HarmonizeJob,
+    sources: Sources,
+    resources: ResourceOptions,
+    log: RunLog,
+) -> Sequence[Outcome]:
+    from mrharmony.jobs.participants import Processes, run_participants
+    from mrharmony.jobs.preparing import prepare_data_set
+    from mrharmony.jobs.study_plan import choose_workers
+
+    scans = [scan.path for scan in selection.of(index)]
+    workers = choose_workers(scans, resources.nprocs, resources.memory_gib)
+    if resources.work_dir:
+        labels = sorted({scan.subject for scan in selection.of(index)})
+        prepare_data_set(index, resources.work_dir, labels, workers)
+        job = replace(job, prepared=resources.work_dir)
+    processes = Processes(workers, resources.omp_nthreads)
+    outcomes = run_participants(index, out_dir, selection, job, sources, processes, log.line)
+    log.line(f"ended: {len(outcomes)} scans")
+    return outcomes

@@ -1,0 +1,66 @@
+"""Settings of a command in a TOML file, and the settings of a run as one."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mrharmony.core.findings import MrharmonyError
+
+_NOT_KEPT = frozenset({"config", "json", "dry-run", "help"})  # of a run, not of what it does
+
+
+def _take(context: typer.Context, path: Path | None) -> Path | None:
+    """Let a file give the options that are not on the command line."""
+    if path is None:
+        return None
+    try:
+        settings = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as failure:
+        raise MrharmonyError(
+            f'{path}: cannot be used ({failure}). Write TOML such as `to = "NSK"`.'
+        ) from failure
+    options = {_name(option): option.name for option in _options(context)}
+    for key in settings:
+        if key.replace("_", "-") not in options:
+            raise MrharmonyError(f"{path}: no option {key!r}. Choose from {', '.join(sorted(options))}.")
+    context.default_map = {options[key.replace("_", "-")]: value for key, value in settings.items()}
+    return path
+
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        help='TOML file with these options (`to = "NSK"`); the command line wins. Every run writes one.',
+        callback=_take,
+        is_eager=True,
+    ),
+]
+
+
+def settings_of(context: typer.Context) -> dict[str, Any]:
+    """Return the options of a command that are not at their defaults, as its file of settings has them."""
+    given = {}
+    for option in _options(context):
+        value, name = context.params.get(option.name or ""), _name(option)
+        source = context.get_parameter_source(option.name or "")
+        if name not in _NOT_KEPT and value is not None and source is not None and source.name != "DEFAULT":
+            given[name] = _plain(value)
+    return given
+
+
+def _options(context: typer.Context) -> list[Any]:
+    return [option for option in context.command.params if option.param_type_name == "option"]
+
+
+def _name(option: Any) -> str:
+    return str(max(option.opts, key=len).lstrip("-"))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return value if isinstance(value, bool | int | float) else str(value)

@@ -1,0 +1,386 @@
+"""The participant level of `mrharmony bids`: every scan of a data set harmonized, side by side, resumable."""
+
+from __future__ import annotations
+
+import pickle
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import NamedTuple
+
+from mrharmony.core.claims import claimed
+from mrharmony.core.domain import Domain
+from mrharmony.core.findings import Finding, MrharmonyError, NotWritten, finding_record, info
+from mrharmony.core.hashing import file_sha256
+from mrharmony.core.memory import forget_peak, peak_memory
+from mrharmony.core.progress import track
+from mrharmony.core.worker_process import limit_threads
+from mrharmony.core.workers import WorkerEnded, alone, side_by_side, usable_cores
+from mrharmony.jobs.brains import ScanFile, saved_sha256
+from mrharmony.jobs.data_sets import HARMONIZATION, begin_derivatives, read_description
+from mrharmony.jobs.harmonizing import (
+    SUFFIX,
+    HarmonizeJob,
+    Outcome,
+    discard_result,
+    earlier_result,
+    harmonize_scan,
+    job_settings,
+    refused_scan,
+    uncertainty_path,
+)
+from mrharmony.jobs.records import (
+    LOGS,
+    ListedScan,
+    ScanRecord,
+    file_state,
+    read_record,
+    write_list,
+    write_record,
+)
+from mrharmony.jobs.run_log import utc_now
+from mrharmony.methods.registry import require_protocols
+from mrharmony.networks.compact.model import ModelCard
+from mrharmony.preparation.saved import VERSION
+from mrharmony.scans.bids import BidsIndex, BidsScan
+from mrharmony.scans.names import output_stem
+from mrharmony.scans.selection import Selection
+from mrharmony.scans.sidecar import HarmonizedSidecar
+from mrharmony.simulate.protocol import protocol_of_sidecar, protocol_record
+
+EVERYTHING = Selection()
+KILLED = (
+    "its process was ended from outside, usually for lack of memory or time. Run again with more of them, "
+    "or with fewer scans side by side (nprocs=1)."
+)
+
+
+class Sources(NamedTuple):
+    """How the domain is found that a scan comes from; in doubt it is unknown.
+
+    Parameters
+    ----------
+    card
+        Of the model, which knows domains by their names.
+    by_name
+        A domain of the data set is the model's of the same name.
+    by_protocol
+        A scan of another domain comes from the protocol in its BIDS sidecars.
+    """
+
+    card: ModelCard
+    by_name: bool = True
+    by_protocol: bool = False
+
+    def of(self, scan: BidsScan) -> tuple[Domain | None, tuple[Finding, ...]]:
+        """Return the domain of a scan, and why its protocol does not tell it."""
+        known = self.card.find(scan.domain) if scan.domain and self.by_name else None
+        if known or not self.by_protocol:
+            return known, ()
+        try:
+            return protocol_of_sidecar(scan.sidecar, f"sidecars of {scan.path.name}").domain, ()
+        except MrharmonyError as error:
+            return None, (info("no-source-protocol", str(error)),)
+
+
+@dataclass(frozen=True)
+class Processes:
+    """How many scans are worked on side by side, one a usable core if None, and the threads of each."""
+
+    count: int | None = None
+    threads: int = 1
+
+
+AS_MANY_AS_CORES = Processes()
+
+
+@dataclass(frozen=True)
+class ScanTask:
+    """One scan of the data set, and where its result goes."""
+
+    scan: Path
+    out_dir: Path
+    output: Path  # in `out_dir`
+    source: Domain | None
+    remarks: tuple[Finding, ...]
+    data_set: Path
+
+    @property
+    def name(self) -> str:
+        """The result's path in the folder, with `/`; it stands for the scan in claims and records."""
+        return self.output.relative_to(self.out_dir).as_posix()
+
+    @property
+    def claims(self) -> Path:
+        """The file of claims on the scans of the folder."""
+        return self.out_dir / LOGS / "claims.lock"
+
+    def job(self, job: HarmonizeJob) -> HarmonizeJob:
+        """Return what is done with this very scan."""
+        remarks = (*job.remarks, *self.remarks)
+        return replace(job, source=self.source, remarks=remarks, data_set=self.data_set)
+
+
+def output_path(scan: BidsScan, out_dir: Path) -> Path:
+    """Return where the result of a scan goes."""
+    folders = [f"sub-{scan.subject}", *([f"ses-{scan.session}"] if scan.session else []), "anat"]
+    return out_dir.joinpath(*folders, output_stem(scan.path) + SUFFIX)
+
+
+def plan_tasks(
+    index: BidsIndex, out_dir: Path, selection: Selection, job: HarmonizeJob, sources: Sources
+) -> list[ScanTask]:
+    """Return the chosen scans as tasks, writing nothing.
+
+    Raises as `Selection.of` and `require_protocols`, and `MrharmonyError` where the folder holds results of
+    another target or other settings, unless the job overwrites them.
+    """
+    if sources.by_protocol:
+        require_protocols(job.harmonizer.name)
+    _require_one_setting(out_dir, job)
+    tasks = []
+    for scan in selection.of(index):
+        source, remarks = sources.of(scan)
+        output = output_path(scan, out_dir)
+        tasks.append(ScanTask(scan.path, out_dir, output, source, remarks, index.root))
+    return tasks
+
+
+def run_participants(
+    index: BidsIndex,
+    out_dir: Path,
+    selection: Selection,
+    job: HarmonizeJob,
+    sources: Sources,
+    processes: Processes = AS_MANY_AS_CORES,
+    log: Callable[[str], None] = lambda _: None,
+) -> list[Outcome]:
+    """Harmonize the chosen scans of a data set; what an earlier run with the same settings finished is kept.
+
+    Every scan of the data set is listed in `OUT/logs`, and every chosen one gets a record of what became of
+    it. A result that was damaged or changed since is made anew. The earlier result of a scan that is now
+    refused is removed if it was made with other settings, so that all results are of one kind. Several runs
+    may share a folder: each scan is done by one of them.
+
+    Parameters
+    ----------
+    index, out_dir, selection
+        The data set, the folder of derivatives, and which scans are done.
+    job
+        What is done with each; its source is replaced by that which `sources` tell.
+    sources
+        How the domain of a scan is found.
+    processes
+        How many scans are worked on side by side.
+    log
+        Takes a line for each scan that is finished.
+
+    Raises as `plan_tasks` and `begin_derivatives`.
+    """
+    tasks = plan_tasks(index, out_dir, selection, job, sources)
+    settings = {HARMONIZATION: job_settings(job)}
+    pairs = begin_derivatives(index, out_dir, "mrharmony", lambda scan: output_path(scan, out_dir), settings)
+    write_list(out_dir, [_listed(scan, output, index.root, out_dir) for scan, output in pairs])
+    found = {task: finished(task, task.job(job)) for task in tasks}
+    for task, outcome in found.items():
+        if outcome:
+            _remember(task, outcome)
+    todo = [task for task, outcome in found.items() if outcome is None]
+    for task, outcome in track(
+        _done(todo, job, processes), "harmonizing", len(tasks), len(tasks) - len(todo)
+    ):
+        found[task] = outcome
+        log(f"{task.scan}: {outcome.status}, {outcome.reason or outcome.verdict}")
+    return [outcome for outcome in found.values() if outcome]
+
+
+def _done(
+    tasks: Sequence[ScanTask], job: HarmonizeJob, processes: Processes
+) -> Iterator[tuple[ScanTask, Outcome]]:
+    """Yield the outcomes of tasks; those that another run is at come last, when that is done with them."""
+    count, threads = min(processes.count or usable_cores(), len(tasks)), processes.threads
+    if count <= 1:
+        limit_threads(threads)  # equal results whatever the number of workers
+    work = partial(_work, pickle.dumps(job))
+    left, taken, broken = tuple(tasks), [], False
+    while left:
+        now = left
+        try:
+            for task, outcome in zip(now, side_by_side(work, now, count, threads), strict=True):
+                left = left[1:]
+                if outcome is None:
+                    taken.append(task)
+                else:  # what was finished when another process was killed was not kept from before
+                    yield task, replace(outcome, kept=outcome.kept and not broken)
+        except WorkerEnded:
+            broken = True
+            suspects = [task for task in left if _is_begun(task)]
+            if not suspects:
+                raise
+            left = tuple(task for task in left if task not in suspects)
+            for task in suspects:
+                yield task, _tried_alone(work, task)
+    for task in taken:
+        yield task, _work(pickle.dumps(job), task, wait=True) or _of_another_run(task)
+
+
+def _tried_alone(work: Callable[[ScanTask], Outcome | None], task: ScanTask) -> Outcome:
+    """Do a scan whose process was ended once more, with no other beside it."""
+    try:
+        return alone(work, task) or _of_another_run(task)
+    except WorkerEnded:
+        outcome = Outcome(task.scan, None, None, f"{task.scan}: {KILLED}", (), failed=True)
+        write_record(task.out_dir, _record(task, outcome))
+        return outcome
+
+
+@lru_cache(maxsize=1)
+def _opened(pickled: bytes) -> HarmonizeJob:
+    """Return the job that all scans have in common, opened once a process, so that networks load once."""
+    job = pickle.loads(pickled)  # noqa: S301 - of this very run
+    assert isinstance(job, HarmonizeJob)
+    return job
+
+
+def _work(pickled: bytes, task: ScanTask, *, wait: bool = False) -> Outcome | None:
+    """Do a scan unless another run is at it, or has done it meanwhile; None where it is being done."""
+    job = task.job(_opened(pickled))
+    with claimed(task.claims, task.name, wait=wait) as free:
+        return (finished(task, job) or _harmonize(task, job)) if free else None
+
+
+def _harmonize(task: ScanTask, job: HarmonizeJob) -> Outcome:
+    """Harmonize a scan and record it; a folder that takes no record takes no result either."""
+    start, begun = time.monotonic(), utc_now()
+    try:
+        write_record(task.out_dir, _record(task, None, started=begun))
+        outcome = _harmonized(task, job)
+        seconds, peak = round(time.monotonic() - start, 1), round(peak_memory(), 2)
+        record = _record(task, outcome, started=begun, seconds=seconds, peak_memory_gib=peak)
+        write_record(task.out_dir, record)
+    except NotWritten as error:
+        return refused_scan(task.scan, error)
+    return outcome
+
+
+def _harmonized(task: ScanTask, job: HarmonizeJob) -> Outcome:
+    forget_peak()
+    outcome = harmonize_scan(job, task.scan, task.output)
+    if outcome.output is None and not _is_of(earlier_result(task.output), task, job):
+        discard_result(task.output)
+    return outcome
+
+
+def _record(task: ScanTask, outcome: Outcome | None, **figures: object) -> ScanRecord:
+    """Return the record of a scan: of its outcome, or that work on it has begun."""
+    done = outcome is not None and outcome.output is not None
+    return ScanRecord(
+        scan=task.scan.relative_to(task.data_set).as_posix(),
+        output=task.name,
+        status=outcome.status if outcome and outcome.status != "kept" else "done" if outcome else "begun",
+        verdict=outcome.verdict if outcome else None,
+        reason=outcome.reason if outcome else None,
+        findings=tuple(finding_record(finding) for finding in outcome.findings) if outcome else (),
+        host=socket.gethostname(),
+        program_version=VERSION,
+        scan_state=file_state(task.scan) if done else None,
+        output_state=file_state(task.output) if done else None,
+        **figures,
+    )
+
+
+def finished(task: ScanTask, job: HarmonizeJob) -> Outcome | None:
+    """Return the outcome of an earlier run where the same was done and its result is whole; writes nothing.
+
+    A scan that was written by force is done again without: it will be refused.
+    """
+    note = earlier_result(task.output)
+    if note is None or not task.output.is_file():
+        return None
+    has_map = note.mean_uncertainty is not None and uncertainty_path(task.output).is_file()
+    if (job.uncertainty and not has_map) or (note.verdict == "fail" and not job.force):
+        return None
+    record = read_record(task.out_dir, task.name)
+    trusted = record is not None and record.status == "done" and _unchanged(record, task)
+    if not trusted and not _is_whole(task.output, note):
+        return None
+    if not _is_of(note, task, job, note.source_sha256 if trusted else None):
+        return None
+    return Outcome(task.scan, task.output, note.verdict, None, (), kept=True)
+
+
+def _remember(task: ScanTask, outcome: Outcome) -> None:
+    """Write the record of a kept result where there is none, or none that spares reading it again."""
+    record = read_record(task.out_dir, task.name)
+    if record is None or record.status != "done" or not _unchanged(record, task):
+        write_record(task.out_dir, _record(task, outcome))
+
+
+def _unchanged(record: ScanRecord, task: ScanTask) -> bool:
+    """Whether scan and result have the size and the times of when the scan was done."""
+    states = (record.scan_state, record.output_state)
+    return None not in states and states == (file_state(task.scan), file_state(task.output))
+
+
+def _is_whole(output: Path, note: HarmonizedSidecar) -> bool:
+    """Whether an image is the one that its sidecar was written with; earlier releases did not say which."""
+    with suppress(MrharmonyError):
+        return note.image_sha256 in (None, file_sha256(output))
+    return False
+
+
+def _is_of(
+    note: HarmonizedSidecar | None, task: ScanTask, job: HarmonizeJob, sha256: str | None = None
+) -> bool:
+    """Whether a sidecar says that its image was made of this very scan in this very way.
+
+    `sha256` is the scan's hash where it is known. A scan that cannot be read any more counts as the same.
+    """
+    if note is None:
+        return False
+    with suppress(MrharmonyError):
+        sha256 = sha256 or file_sha256(task.scan)
+    same = {
+        **job_settings(job),
+        "source": task.source.name if task.source else None,
+        "source_protocol": protocol_record(task.source),
+        "preparation": saved_sha256(ScanFile(task.scan, prepared=job.prepared), sha256),
+        "program_version": VERSION,
+        "source_sha256": sha256 or note.source_sha256,
+    }
+    return note.model_dump(include=set(same)) == same
+
+
+def _is_begun(task: ScanTask) -> bool:
+    record = read_record(task.out_dir, task.name)
+    return record is not None and record.status == "begun"
+
+
+def _of_another_run(task: ScanTask) -> Outcome:
+    """Return what another run made of a scan."""
+    record = read_record(task.out_dir, task.name)
+    reason = (record and record.reason) or f"{task.scan}: another run is at it. Run again when that is done."
+    return Outcome(task.scan, None, record.verdict if record else None, reason, ())
+
+
+def _listed(scan: BidsScan, output: Path, root: Path, out_dir: Path) -> ListedScan:
+    way, result = scan.path.relative_to(root).as_posix(), output.relative_to(out_dir).as_posix()
+    return ListedScan(way, result, scan.subject, scan.session, scan.domain)
+
+
+def _require_one_setting(out_dir: Path, job: HarmonizeJob) -> None:
+    """Raise `MrharmonyError` where a folder's results have another target or other settings than a job."""
+    wanted, made = job_settings(job), read_description(out_dir).get(HARMONIZATION)
+    if job.overwrite or not isinstance(made, dict):
+        return
+    differing = next((name for name, value in wanted.items() if made.get(name) != value), None)
+    if differing:
+        was, now = made.get(differing), wanted[differing]
+        raise MrharmonyError(
+            f"{out_dir}: holds results with {differing.replace('_', ' ')} {was}, not {now}. Name another "
+            "folder, or replace all of them with overwrite=True."
+        )

@@ -1,0 +1,47 @@
+"""The log of a run over a data set: command line, settings, and a line for each scan, with times."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from mrharmony.core.atomic import write_text
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.version import __version__
+from mrharmony.jobs.records import LOGS
+
+
+def utc_now() -> str:
+    """Return the time in ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class RunLog:
+    """A file of lines, each with its time, that grows as the run goes on.
+
+    Beside it lies a file of the run's settings, which `--config` takes again.
+    """
+
+    def __init__(self, out_dir: Path, command: Sequence[str], settings: Mapping[str, Any]) -> None:
+        """Begin the log of a command in `OUT/logs`; `MrharmonyError` where it cannot be written."""
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        stem = f"run-{stamp}-{socket.gethostname()}-{os.getpid()}"
+        self.path = out_dir / LOGS / f"{stem}.log"
+        write_text(self.path.with_suffix(".toml"), tomli_w.dumps(settings))
+        self.line(f"mrharmony {__version__}: {' '.join(command)}")
+
+    def line(self, text: str) -> None:
+        """Add a line."""
+        try:
+            with self.path.open("a", encoding="utf-8", errors="backslashreplace") as stream:
+                stream.write(f"{utc_now()} {text}\n")
+        except OSError as failure:
+            raise MrharmonyError(
+                f"{self.path}: cannot be written ({failure.strerror}). Check free space and permissions."
+            ) from failure

@@ -1,0 +1,123 @@
+"""Which scans of a data set are worked on: by participant, by session, by other entities of BIDS."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mrharmony.core.atomic import read_json
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.scans.bids import BidsIndex, BidsScan
+from mrharmony.scans.names import scan_stem
+
+# Names of entities in filter files (those of PyBIDS), and their keys in file names.
+ENTITIES = {
+    "subject": "sub",
+    "session": "ses",
+    "acquisition": "acq",
+    "ceagent": "ce",
+    "reconstruction": "rec",
+    "run": "run",
+    "echo": "echo",
+    "part": "part",
+    "inv": "inv",
+    "inversion": "inv",
+    "chunk": "chunk",
+}
+_ABSENT, _ANY = "Query.NONE", "Query.ANY"
+_WITHOUT_CHOICE = {"datatype": "anat", "suffix": "T1w"}  # what else a filter may say of a T1w scan
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What is chosen of a data set; by default all of it.
+
+    Parameters
+    ----------
+    participants, sessions
+        Labels, with or without `sub-` and `ses-`; all if empty.
+    entities
+        For the key of an entity, the labels that are taken; None among them takes names without the entity,
+        and an empty tuple any name with it.
+    """
+
+    participants: Sequence[str] = ()
+    sessions: Sequence[str] = ()
+    entities: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)
+
+    def of(self, index: BidsIndex) -> list[BidsScan]:
+        """Return the chosen scans, in the order of the index.
+
+        Raises `MrharmonyError` where a participant or a session has no scan, or nothing is left.
+        """
+        scans = _labelled(list(index.scans), "subject", self.participants)
+        scans = _labelled(scans, "session", self.sessions)
+        chosen = [scan for scan in scans if self._takes(scan)]
+        if not chosen:
+            raise MrharmonyError(f"{index.root}: the filter leaves no scan. Check its entities and labels.")
+        return chosen
+
+    def _takes(self, scan: BidsScan) -> bool:
+        named = dict(pair.split("-", 1) for pair in scan_stem(scan.path).split("_") if "-" in pair)
+        return all(
+            any(_same(named.get(key), label) for label in labels) if labels else key in named
+            for key, labels in self.entities.items()
+        )
+
+
+def _labelled(scans: list[BidsScan], kind: str, labels: Sequence[str]) -> list[BidsScan]:
+    """Return the scans of subjects or sessions with these labels, or all scans if there are none."""
+    prefix = kind[:3] + "-"
+    wanted = {label.removeprefix(prefix) for label in labels}
+    if missing := wanted - {getattr(scan, kind) for scan in scans}:
+        who = "participant" if kind == "subject" else "session"
+        raise MrharmonyError(f"{prefix}{min(missing)}: no T1w scan of this {who}. Check the label.")
+    return [scan for scan in scans if not wanted or getattr(scan, kind) in wanted]
+
+
+def _same(label: str | None, wanted: str | None) -> bool:
+    """Whether labels agree; numbers do whatever their leading zeros."""
+    if label is None or wanted is None:
+        return label is wanted
+    numbers = label.isdecimal() and wanted.isdecimal()
+    return int(label) == int(wanted) if numbers else label == wanted
+
+
+def read_filter(path: Path) -> Selection:
+    """Read the T1w part of a BIDS filter file: `{"t1w": {"session": "02", "acquisition": ["a", "b"]}}`.
+
+    A label is a text, a number, null (the name has no such entity), or a list of these. Raises
+    `MrharmonyError` where it is no such file.
+    """
+    content = read_json(path)
+    if content is None or not isinstance(content.get("t1w"), dict):
+        raise MrharmonyError(
+            f'{path}: is no BIDS filter for T1w scans. Write {{"t1w": {{"session": "01"}}}}.'
+        )
+    entities = {}
+    for name, said in content["t1w"].items():
+        if name in _WITHOUT_CHOICE:
+            if said != _WITHOUT_CHOICE[name]:
+                raise MrharmonyError(f"{path}: {name} {said!r} is no T1w scan. Leave {name} out.")
+        elif name not in ENTITIES:
+            raise MrharmonyError(f"{path}: no entity {name!r}. Choose from {', '.join(ENTITIES)}.")
+        else:
+            key = ENTITIES[name]
+            entities[key] = _labels(path, name, key, said)
+    return Selection(entities=entities)
+
+
+def _labels(path: Path, name: str, key: str, said: object) -> tuple[str | None, ...]:
+    labels: list[str | None] = []
+    for one in said if isinstance(said, list) else [said]:
+        if one in (None, _ABSENT):
+            labels.append(None)
+        elif one in (_ANY, "*"):
+            return ()
+        elif isinstance(one, str | int) and re.fullmatch(r"[A-Za-z0-9+]+", str(one).removeprefix(f"{key}-")):
+            labels.append(str(one).removeprefix(f"{key}-"))
+        else:
+            raise MrharmonyError(f"{path}: {name} {one!r} is no label. Labels have letters and digits only.")
+    return tuple(labels)

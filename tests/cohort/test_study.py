@@ -1,0 +1,342 @@
+"""A data set harmonized as a whole: nobody is lost, nothing is replaced in silence, and runs may be many."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mrharmony.core.claims import claimed
+from mrharmony.core.domain import Domain
+from mrharmony.jobs.bids_app import run_group
+from mrharmony.jobs.harmonizing import HarmonizeJob
+from mrharmony.jobs.opening import open_job
+from mrharmony.jobs.participants import (
+    EVERYTHING,
+    Processes,
+    Sources,
+    output_path,
+    plan_tasks,
+    run_participants,
+)
+from mrharmony.jobs.records import LOGS, read_list, read_record, record_path
+from mrharmony.jobs.study_plan import plan_study
+from mrharmony.networks.compact.model import read_card
+from mrharmony.preparation.prepared import PreparedScan
+from mrharmony.preparation.saved import PreparedFiles, write_prepared
+from mrharmony.scans.bids import BidsIndex
+from mrharmony.scans.reading import read_mask, read_scan
+from mrharmony.scans.selection import Selection, read_filter
+from mrharmony.simulate.cohort_files import true_brain
+from mrharmony.weights import shipped_model
+
+PEOPLE = ("1", "2", "3")
+SITES = {"1": "north", "2": "south", "3": "south"}
+
+
+@pytest.fixture(scope="session")
+def study_once(cohort: Path, scan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `study`, a data set of three people, and `prepared`, with their preparations."""
+    folder = tmp_path_factory.mktemp("whole")
+    mask = read_mask(true_brain(cohort, "001"), read_scan(scan))
+    for person in PEOPLE:
+        path = folder / "study" / f"sub-{person}" / "anat" / f"sub-{person}_T1w.nii.gz"
+        path.parent.mkdir(parents=True)
+        shutil.copy(scan, path)
+        read = read_scan(path)
+        field = np.ones(mask.shape, np.float32)
+        prepared = PreparedScan(read.volume, mask, field, np.eye(4), 300.0, False, (), 0.9)
+        write_prepared(PreparedFiles.of(path, folder / "prepared"), read, prepared, {})
+    rows = [f"sub-{person}\t{site}" for person, site in SITES.items()]
+    (folder / "study" / "participants.tsv").write_text("\n".join(["participant_id\tsite", *rows, ""]))
+    return folder
+
+
+@pytest.fixture
+def study(study_once: Path, tmp_path: Path) -> Path:
+    """A data set that the test may spoil."""
+    return Path(shutil.copytree(study_once / "study", tmp_path / "study"))
+
+
+@pytest.fixture
+def job(study_once: Path) -> HarmonizeJob:
+    return replace(open_job(None, "none", None, "LA"), prepared=study_once / "prepared", force=True)
+
+
+def harmonize(study: Path, out: Path, job: HarmonizeJob, count: int = 1, selection: Selection = EVERYTHING):
+    sources = Sources(read_card(shipped_model()))
+    index = BidsIndex.open(study)
+    return run_participants(index, out, selection, job, sources, Processes(count))
+
+
+def statuses(outcomes) -> list[str]:
+    return [outcome.status for outcome in outcomes]
+
+
+def results(out: Path) -> dict[str, bytes]:
+    found = [path for path in sorted(out.rglob("*desc-harmonized*")) if LOGS not in path.parts]
+    return {path.name: path.read_bytes() for path in found}
+
+
+def table(out: Path) -> list[dict[str, str]]:
+    with run_group(out).open(encoding="utf-8") as stream:
+        return list(csv.DictReader(stream, delimiter="\t"))
+
+
+@pytest.fixture(scope="module")
+def whole(study_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results of an undisturbed run."""
+    job = replace(open_job(None, "none", None, "LA"), prepared=study_once / "prepared", force=True)
+    out = tmp_path_factory.mktemp("whole") / "out"
+    assert statuses(harmonize(study_once / "study", out, job)) == ["done"] * 3
+    return out
+
+
+def test_every_scan_has_a_record_and_a_row_the_refused_ones_first(study: Path, job, tmp_path: Path):
+    bad = next(study.glob("sub-2/anat/*.nii.gz"))
+    bad.write_bytes(bad.read_bytes()[:5000])
+    out = tmp_path / "out"
+    assert statuses(harmonize(study, out, job, selection=Selection(["1", "sub-2"]))) == ["done", "refused"]
+    rows = table(out)
+    assert [(row["participant"], row["status"]) for row in rows] == [
+        ("2", "refused"),
+        ("3", "left out"),
+        ("1", "done"),
+    ]
+    assert bad.name in rows[0]["reason"]
+    assert rows[0]["site"] == "south"
+    assert [scan.participant for scan in read_list(out)] == list(PEOPLE)
+    record = read_record(out, read_list(out)[0].output)
+    assert record.status == "done"
+    assert record.seconds > 0
+    assert record.peak_memory_gib > 0.05
+
+
+def test_what_is_finished_is_kept_and_what_was_damaged_since_is_done_again(
+    study: Path, job, whole: Path, tmp_path: Path
+):
+    out = tmp_path / "out"
+    harmonize(study, out, job)
+    cut, edited, _ = sorted(out.glob("sub-*/anat/*.nii.gz"))
+    cut.write_bytes(cut.read_bytes()[:5000])
+    state = edited.stat()
+    content = bytearray(edited.read_bytes())
+    content[-20] ^= 1
+    edited.write_bytes(content)
+    os.utime(edited, ns=(state.st_atime_ns, state.st_mtime_ns))  # as a copying program leaves it
+    assert statuses(harmonize(study, out, job)) == ["done", "done", "kept"]
+    assert results(out) == results(whole)
+    shutil.rmtree(out / LOGS / "scans")
+    assert statuses(harmonize(study, out, job)) == ["kept"] * 3
+    assert read_record(out, read_list(out)[0].output).status == "done"
+
+
+def test_two_processes_give_the_same_bytes_as_one(study_once: Path, job, whole: Path, tmp_path: Path):
+    assert statuses(harmonize(study_once / "study", tmp_path / "out", job, 2)) == ["done"] * 3
+    assert results(tmp_path / "out") == results(whole)
+
+
+def test_another_target_asks_for_another_folder_or_for_overwriting(study: Path, job, tmp_path: Path):
+    out, other = tmp_path / "out", replace(job, target=Domain("NSK", "NSK"))
+    harmonize(study, out, job, selection=Selection(["1"]))
+    before = results(out)
+    with pytest.raises(Exception, match=r"holds results with target LA, not NSK\. .*overwrite=True"):
+        harmonize(study, out, other)
+    assert results(out) == before
+    assert statuses(harmonize(study, out, replace(other, overwrite=True))) == ["done"] * 3
+    assert all(b'"Target": "NSK"' in note for name, note in results(out).items() if name.endswith("json"))
+
+
+@pytest.mark.parametrize("name", ["sub-1_desc-harmonized_T1w.nii.gz", "sub-1_desc-harmonized_T1w.json"])
+def test_a_file_of_somebody_else_is_never_replaced_in_silence(study: Path, job, tmp_path: Path, name: str):
+    out = tmp_path / "out"
+    taken = out / "sub-1" / "anat" / name
+    taken.parent.mkdir(parents=True)
+    taken.write_text('{"mine": 1}')
+    first, *others = harmonize(study, out, job)
+    assert (first.status, statuses(others)) == ("refused", ["done", "done"])
+    assert str(taken) in first.reason
+    assert "overwrite=True" in first.reason
+    assert taken.read_text() == '{"mine": 1}'
+    assert statuses(harmonize(study, out, replace(job, overwrite=True))) == ["done", "kept", "kept"]
+
+
+def test_a_folder_that_describes_another_data_set_is_left_alone(study: Path, job, tmp_path: Path):
+    described = tmp_path / "dataset_description.json"
+    described.write_text('{"Name": "mine", "GeneratedBy": [{"Name": "another"}]}')
+    with pytest.raises(Exception, match="describes another data set"):
+        harmonize(study, tmp_path, job)
+    assert "mine" in described.read_text()
+
+
+class Fatal:
+    """A method whose process is killed by one person's scan, as one that lacks memory is."""
+
+    name = "none"
+
+    def __init__(self, method) -> None:
+        self.method = method
+
+    def harmonize(self, scan, source, target):
+        if source is not None:
+            os._exit(9)
+        return self.method.harmonize(scan, source, target)
+
+
+def test_a_scan_that_kills_its_process_fails_and_the_others_are_done(study: Path, job, tmp_path: Path):
+    (study / "participants.tsv").write_text("participant_id\tsite\nsub-1\tx\nsub-2\tNSK\nsub-3\tx\n")
+    out = tmp_path / "out"
+    found = harmonize(study, out, replace(job, harmonizer=Fatal(job.harmonizer)), 2)
+    assert sorted(statuses(found)) == ["done", "done", "failed"]
+    row = table(out)[0]
+    assert (row["participant"], row["status"]) == ("2", "failed")
+    assert "ended from outside" in row["reason"]
+
+
+def test_a_record_says_where_a_process_was_killed_or_is_at_work(study: Path, job, tmp_path: Path):
+    out = tmp_path / "out"
+    harmonize(study, out, job, selection=Selection(["1"]))
+    name = read_list(out)[0].output
+    path = record_path(out, name)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"status": "begun"}))
+    assert table(out)[0]["status"] == "begun"
+    assert "ended from outside" in table(out)[0]["reason"]
+    code = (
+        "import sys, time, pathlib; from mrharmony.core.claims import claimed\n"
+        "with claimed(pathlib.Path(sys.argv[1]), sys.argv[2]): print('held', flush=True); time.sleep(30)"
+    )
+    claims = out / LOGS / "claims.lock"
+    with subprocess.Popen([sys.executable, "-c", code, claims, name], stdout=subprocess.PIPE) as holder:
+        holder.stdout.readline()
+        assert table(out)[0]["status"] == "running"
+        with claimed(claims, name) as free:
+            assert not free
+        with claimed(claims, "another") as free:
+            assert free
+        holder.kill()
+    with claimed(claims, name) as free:
+        assert free  # nothing stale is left
+
+
+def test_two_runs_at_once_do_each_scan_once(study: Path, study_once: Path, whole: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "mrharmony", "bids", study, out, "participant", "--to", "LA", "--force"]
+    command += ["--method", "none", "--prepared", study_once / "prepared", "--nprocs", "1", "--json"]
+    runs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [json.loads(run.communicate(timeout=200)[0]) for run in runs]
+    assert [run.returncode for run in runs] == [0, 0]
+    done = [record["scan"] for records in said for record in records if record["status"] == "done"]
+    assert len(done) == len(set(done)) == 3
+    assert results(out) == results(whole)
+
+
+def test_a_dry_run_writes_nothing_and_counts(study: Path, job, tmp_path: Path):
+    out = tmp_path / "out"
+    tasks = plan_tasks(BidsIndex.open(study), out, EVERYTHING, job, Sources(read_card(shipped_model())))
+    plan = plan_study(tasks, job, 2, memory_gib=1.0)
+    assert not out.exists()
+    assert (plan.todo, plan.kept, plan.refused, plan.workers) == (3, 0, (), 1)
+    assert plan.sources == {None: 3}
+    assert plan.seconds_each is None  # of a method that nobody has timed
+    harmonize(study, out, job)
+    plan = plan_study(tasks, job)
+    assert (plan.todo, plan.kept, plan.measured_here) == (0, 3, True)
+
+
+def test_domains_of_the_same_name_are_the_models_unless_denied(study: Path, job, tmp_path: Path):
+    (study / "participants.tsv").write_text("participant_id\tsite\nsub-1\tNSK\nsub-2\tx\nsub-3\tx\n")
+    index, card = BidsIndex.open(study), read_card(shipped_model())
+
+    def named(sources: Sources) -> list[str | None]:
+        tasks = plan_tasks(index, tmp_path / "out", EVERYTHING, job, sources)
+        return [task.source.name if task.source else None for task in tasks]
+
+    assert named(Sources(card)) == ["NSK", None, None]
+    assert named(Sources(card, by_name=False)) == [None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("said", "chosen"),
+    [
+        ({"session": "x"}, ["ses-x_run-01", "ses-x_run-02"]),
+        ({"session": ["y", None], "run": 1}, ["acq-a_run-1", "ses-y_run-1"]),
+        ({"run": "Query.NONE"}, ["rec-b"]),
+        ({"acquisition": "*"}, ["acq-a_run-1"]),
+        ({"suffix": "T1w", "datatype": "anat", "reconstruction": "b"}, ["rec-b"]),
+    ],
+)
+def test_a_filter_chooses_by_entities(tmp_path: Path, said, chosen):
+    names = ["ses-x_run-01", "ses-x_run-02", "ses-y_run-1", "acq-a_run-1", "rec-b"]
+    for name in names:
+        session = [part for part in name.split("_") if part.startswith("ses-")]
+        path = tmp_path.joinpath("sub-1", *session, "anat", f"sub-1_{name}_T1w.nii")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (tmp_path / "filter.json").write_text(json.dumps({"t1w": said}))
+    scans = read_filter(tmp_path / "filter.json").of(BidsIndex.open(tmp_path, "session"))
+    assert sorted(scan.path.name[6:-8] for scan in scans) == sorted(chosen)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{", "no BIDS filter"),
+        ('{"bold": {}}', "no BIDS filter"),
+        ('{"t1w": {"size": 3}}', "no entity 'size'"),
+        ('{"t1w": {"suffix": "T2w"}}', "no T1w scan"),
+        ('{"t1w": {"run": [{}]}}', "no label"),
+    ],
+)
+def test_a_file_that_is_no_filter_is_refused(tmp_path: Path, content: str, said: str):
+    (tmp_path / "filter.json").write_text(content)
+    with pytest.raises(Exception, match=said):
+        read_filter(tmp_path / "filter.json")
+
+
+def test_the_command_takes_what_bids_apps_take(run, study: Path, study_once: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    common = ("--method", "none", "--prepared", study_once / "prepared", "--force")
+    status, output, _ = run(
+        *("bids", study, out, "participant", "--participant_label", "1", "sub-3", "--to", "LA"),
+        *("--n_cpus", 2, "--mem-gb", 4, "--skip-bids-validation", "--json", *common),
+    )
+    assert status == 0
+    assert [Path(record["scan"]).name[:5] for record in json.loads(output)] == ["sub-1", "sub-3"]
+    (settings,) = (out / LOGS).glob("run-*.toml")
+    (log,) = (out / LOGS).glob("run-*.log")
+    assert "sub-3_T1w.nii.gz: done" in log.read_text()
+    status, output, errors = run("bids", study, out, "participant", "--config", settings)
+    assert status == 0
+    assert "2 kept" in errors
+    settings.write_text('too = "LA"\n')
+    status, _, errors = run("bids", study, out, "participant", "--config", settings)
+    assert status == 2
+    assert "no option 'too'" in errors
+    status, _, errors = run("bids", study, out, "participant")
+    assert (status, "--to" in errors) == (2, True)
+    status, output, _ = run("bids", study, out, "participant", "--to", "LA", "--dry-run", *common)
+    assert status == 0
+    assert "1 to do, 2 kept" in output
+
+
+def test_the_run_ends_in_order_and_tells_how_far_it_came(study: Path, study_once: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "mrharmony", "bids", study, out, "participant", "--to", "LA", "--force"]
+    command += ["--method", "none", "--prepared", study_once / "prepared", "--nprocs", "1"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        first = output_path(BidsIndex.open(study).scans[0], out)
+        end = time.monotonic() + 60
+        while not first.with_name(first.name.replace(".nii.gz", ".json")).exists() and time.monotonic() < end:
+            time.sleep(0.01)
+        process.terminate()
+        _, errors = process.communicate(timeout=20)
+    assert process.returncode == 143
+    assert errors.strip().startswith("mrharmony: ended by SIGTERM")
+    assert not list(out.rglob(".mrharmony-*"))
