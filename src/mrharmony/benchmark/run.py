@@ -33,7 +33,7 @@ from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
 from mrharmony.core.version import __version__
 from mrharmony.core.workers import usable_cores, worker_pool
-from mrharmony.jobs.brains import ScanFile, prepare_positions, require_some, saved_sha256
+from mrharmony.jobs.brains import ScanFile, prepare_positions, reasons_by_name, require_some, saved_sha256
 from mrharmony.methods.cyclegan import CYCLEGAN
 from mrharmony.networks.cyclegan.networks import CycleGanSettings
 from mrharmony.networks.diffusion.network import network_hash, reference_names
@@ -134,7 +134,7 @@ def run_benchmark(request: BenchmarkRequest) -> BenchmarkResult:
     if done:
         folder.add_session(clock.read() | {"methods": done})
     scores = _Scores.read(contest, methods)
-    reasons = {path.name: reason for path, reason in refused.items()}
+    reasons = reasons_by_name(refused | plan.closed)
     rows = _rows(contest, scores, request.command)
     record = {"about": _about(contest, request), **_details(scores), "refused": reasons}
     title = f"Benchmark: {request.bids_dir.resolve().name}"

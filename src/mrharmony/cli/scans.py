@@ -189,14 +189,13 @@ def bids(
     from mrharmony.jobs.bids_app import run_group, run_participants
     from mrharmony.jobs.data_sets import open_data_set
     from mrharmony.networks.compact.model import read_card
-    from mrharmony.scans.bids import usual_column
     from mrharmony.weights import shipped_model
 
     if level == "group":
         table = str(run_group(out_dir))
         typer.echo(json.dumps({"table": table}) if as_json else table)
         return
-    index = open_data_set(bids_dir, domain_column or usual_column(bids_dir))
+    index = open_data_set(bids_dir, domain_column)
     card = read_card(options.model or shipped_model())
     job = options.open_job()
     _print_assumptions(job)

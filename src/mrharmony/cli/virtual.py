@@ -122,8 +122,8 @@ def simulate(
     if anatomy:
         cache = out.with_name(out.name + ".anatomies")
         anatomies, refused = anatomies_of_bids(anatomy, only or (), cache, prepared)
-        for scan, reason in refused.items():
-            typer.echo(f"{scan.name}: left out. {reason}", err=True)
+        for name, reason in reasons_by_name(refused).items():
+            typer.echo(f"{name}: left out. {reason}", err=True)
     heads = judge_heads(labels) if labels else []
     folders = [out] if len(recipes) < 2 else [out / one.name for one in recipes]
     for one, folder in zip(recipes, folders, strict=False):

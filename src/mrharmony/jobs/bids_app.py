@@ -24,6 +24,7 @@ from mrharmony.jobs.harmonizing import (
     discard_result,
     earlier_result,
     harmonize_scan,
+    refused_scan,
     uncertainty_path,
 )
 from mrharmony.methods.registry import require_protocols
@@ -71,7 +72,8 @@ def run_participants(
         if outcome.output is None and not _is_of(earlier_result(output), scan.path, own):
             discard_result(output)
         outcomes.append(outcome)
-    return outcomes
+    closed = index.of_subjects(label.removeprefix("sub-") for label in labels or ()).closed
+    return [*outcomes, *(refused_scan(one.path, one) for one in closed)]
 
 
 def _from_own_protocol(job: HarmonizeJob, scan: BidsScan) -> HarmonizeJob:

@@ -10,8 +10,10 @@ from typing import TypeVar
 
 from mrharmony.core.atomic import write_bytes, write_json
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.scans.bids import SESSION, SPLIT, BidsIndex, BidsScan, usual_column
+from mrharmony.scans.bids import SESSION, SPLIT, BidsIndex, BidsScan
 from mrharmony.scans.dicom import convert_dicom, is_dicom_folder
+from mrharmony.scans.folders import IN_A_COPY, content_missing
+from mrharmony.scans.participants import PARTICIPANTS
 from mrharmony.scans.sidecar import GENERATED_BY
 
 SOURCE_FOLDER = "sourcedata"
@@ -29,18 +31,28 @@ class DataSet:
     subjects: Sequence[str] = ()  # labels without `sub-` of those to use; all if empty
 
     def open(self) -> BidsIndex:
-        """Index the scans; raises as `BidsIndex.open`."""
-        index = open_data_set(self.root, self.domain_column)
-        scans = (scan for scan in index.scans if not self.subjects or scan.subject in self.subjects)
-        return replace(index, scans=tuple(scans))
+        """Index the scans without contrast agent; raises as `BidsIndex.open`."""
+        return open_plain_scans(self.root, self.domain_column).of_subjects(self.subjects)
 
 
-def open_data_set(root: Path, domain_column: str) -> BidsIndex:
-    """Index a BIDS folder, and print its findings on standard error; raises as `BidsIndex.open`."""
+def open_data_set(root: Path, domain_column: str | None) -> BidsIndex:
+    """Index a BIDS folder, and print its findings on standard error; as `BidsIndex.open`."""
     index = BidsIndex.open(root, domain_column)
     for finding in index.findings:
         print(f"{root}: {finding.message} {finding.fix}", file=sys.stderr)
     return index
+
+
+def open_plain_scans(root: Path, domain_column: str | None) -> BidsIndex:
+    """Index the scans of a BIDS folder to learn from or to compare: those with contrast agent are left out.
+
+    Their number is printed on standard error, as are the findings.
+    """
+    index = open_data_set(root, domain_column)
+    plain = tuple(scan for scan in index.scans if not scan.with_agent)
+    if left_out := len(index.scans) - len(plain):
+        print(f"{root}: {left_out} scans with contrast agent (ce-) are left out.", file=sys.stderr)
+    return replace(index, scans=plain)
 
 
 def open_source(
@@ -54,14 +66,13 @@ def open_source(
 
     A DICOM folder is one examination of the participant that `labels` begin with, 01 if there is none; it
     goes to `sourcedata/sub-LABEL/anat` in `out_dir`; `series` names its T1w series where that is
-    not clear. `domain_column` is of a BIDS folder: where it is None, `site` if the table has that column,
-    else the session. Raises `MrharmonyError` if the data set cannot be opened or converted, or the label
+    not clear. `domain_column` is of a BIDS folder, as in `BidsIndex.open`. Raises `MrharmonyError` if the data set cannot be opened or converted, or the label
     is not a BIDS label.
     """
     if not is_dicom_folder(source):
         if series is not None:
             raise MrharmonyError(f"{source}: is not a DICOM folder. Leave the series out.")
-        return open_data_set(source, domain_column or usual_column(source))
+        return open_data_set(source, domain_column)
     label = (labels[0] if labels else "01").removeprefix("sub-")
     if not (label.isascii() and label.isalnum()):
         raise MrharmonyError(f"{label!r}: BIDS labels have letters and digits only. Choose another label.")
@@ -162,8 +173,8 @@ def begin_derivatives(
 ) -> list[tuple[BidsScan, Output]]:
     """Describe a folder of derivatives for BIDS; returns the scans to work on, each with its output.
 
-    The scans are those of the participants `labels`, with or without `sub-`, or all if empty; the table that
-    names their domains is copied. Raises `MrharmonyError` if the folder is that of the scans, a participant
+    The scans are those of the participants `labels`, with or without `sub-`, or all if empty; the tables that
+    name their domains are copied. Raises `MrharmonyError` if the folder is that of the scans, a participant
     has no scan, or two scans have the same output.
     """
     if out_dir.resolve() == index.root.resolve():
@@ -171,14 +182,18 @@ def begin_derivatives(
             f"{out_dir}: holds the scans. Name another, such as {out_dir}/derivatives/mrharmony."
         )
     chosen = {label.removeprefix("sub-") for label in labels or ()}
-    if missing := chosen - {scan.subject for scan in index.scans}:
+    found = {scan.subject for scan in index.scans} | {index.subject_of(one.path) for one in index.closed}
+    if missing := chosen - found:
         raise MrharmonyError(f"sub-{min(missing)}: no T1w scan of this participant. Check the label.")
-    pairs = [(scan, output(scan)) for scan in index.scans if not chosen or scan.subject in chosen]
+    pairs = [(scan, output(scan)) for scan in index.of_subjects(chosen).scans]
     owners: dict[Output, Path] = {}
     for scan, result in pairs:
         other = owners.setdefault(result, scan.path)
         if other != scan.path:
-            raise MrharmonyError(f"{scan.path}: has the name of {other}. Remove or rename one of the two.")
+            raise MrharmonyError(
+                f"{scan.path}: has the name of {other}, and so would their results. "
+                f"Give each its own name {IN_A_COPY}."
+            )
     description = {
         "Name": name,
         "BIDSVersion": "1.10.0",
@@ -186,7 +201,9 @@ def begin_derivatives(
         "GeneratedBy": [program.record() for program in GENERATED_BY],
     }
     write_json(out_dir / "dataset_description.json", description)
-    for table in ("participants.tsv", "participants.json"):
-        if (index.root / table).is_file():
-            write_bytes(out_dir / table, (index.root / table).read_bytes())
+    sessions = {f"sub-{scan.subject}/sub-{scan.subject}_sessions.tsv" for scan, _ in pairs}
+    for table in (PARTICIPANTS, "participants.json", *sessions):
+        source = index.root / table
+        if source.is_file() and not content_missing(source):
+            write_bytes(out_dir / table, source.read_bytes())
     return pairs

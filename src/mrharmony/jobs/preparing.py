@@ -80,6 +80,8 @@ def prepare_data_set(
 ) -> list[Preparation]:
     """Prepare the scans of a data set into BIDS derivatives; returns what became of each, in their order.
 
+    Folders that cannot be listed come last, refused.
+
     Each scan gets its mask, bias field, transform and canonical brain (`write_prepared`), a page, and a log;
     the folder gets an index of all. Scans that an earlier run finished are kept; those it refused are tried
     again. A mask that a person put in place or edited is taken as given.
@@ -105,7 +107,11 @@ def prepare_data_set(
     finally:
         _write_index(out_dir)
     done = {**earlier, **fresh}
-    return [result for job in jobs if (result := done[job.scan])]
+    closed = [
+        Preparation(one.path, "refused", str(one), one.findings, None)
+        for one in index.of_subjects(label.removeprefix("sub-") for label in labels or ()).closed
+    ]
+    return [*(result for job in jobs if (result := done[job.scan])), *closed]
 
 
 def _prepare(job: PrepareJob) -> tuple[Path, Preparation]:
