@@ -6,7 +6,7 @@ import os
 import pytest
 
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.scans.bids import SESSION, BidsIndex, usual_column
+from mrharmony.scans.bids import SESSION, BidsIndex
 
 TABLE = "participant_id\tsite\tage\nsub-01\tA\t30\n02\tB\tn/a\n"
 
@@ -73,11 +73,11 @@ def test_the_session_can_be_the_domain_with_or_without_a_table(bids):
 
 
 def test_where_no_domain_is_needed_the_site_is_taken_if_it_is_there(bids):
-    assert usual_column(bids) == "site"
+    assert BidsIndex.open(bids, None).domain_column == "site"
     write_table(bids, "participant_id\tage\nsub-01\t30\n")
-    assert usual_column(bids) == SESSION
+    assert BidsIndex.open(bids, None).domain_column == SESSION
     (bids / "participants.tsv").unlink()
-    assert usual_column(bids) == SESSION
+    assert BidsIndex.open(bids, None).domain_column == SESSION
     assert [scan.domain for scan in BidsIndex.open(bids, SESSION).scans] == [None, "x"]
 
 

@@ -65,9 +65,8 @@ class BenchmarkPlan:
     root: Path  # BIDS folder
     target: str  # domain that the whole cohort is brought to for the figures that need no truth
     folds: tuple[Fold, ...]  # one if `participants.tsv` has a split, else cross-validation by subject
-    closed: dict[Path, str] = field(
-        default_factory=dict, hash=False
-    )  # folders that cannot be listed, and why
+    # Folders that cannot be listed, and why.
+    closed: dict[Path, str] = field(default_factory=dict, hash=False)
 
     @cached_property
     def scans(self) -> Mapping[str, BenchmarkScan]:

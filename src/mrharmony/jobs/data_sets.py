@@ -66,8 +66,8 @@ def open_source(
 
     A DICOM folder is one examination of the participant that `labels` begin with, 01 if there is none; it
     goes to `sourcedata/sub-LABEL/anat` in `out_dir`; `series` names its T1w series where that is
-    not clear. `domain_column` is of a BIDS folder, as in `BidsIndex.open`. Raises `MrharmonyError` if the data set cannot be opened or converted, or the label
-    is not a BIDS label.
+    not clear. `domain_column` is of a BIDS folder, as in `BidsIndex.open`. Raises
+    `MrharmonyError` if the data set cannot be opened or converted, or the label is not a BIDS label.
     """
     if not is_dicom_folder(source):
         if series is not None:

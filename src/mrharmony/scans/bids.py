@@ -129,10 +129,14 @@ class _Images:
     @classmethod
     def below(cls, root: Path) -> Self:
         """Look through a folder; `MrharmonyError` where it is none, or nothing is found."""
-        if not os.path.isdir(root):
-            raise MrharmonyError(f"{root}: not a folder. Give the folder that holds the sub-* folders.")
         images = cls(root)
-        images.subjects = [path for path in images._inside(root) if path.name.startswith("sub-")]
+        try:
+            images.subjects = [path for path in entries_of(root) if path.name.startswith("sub-")]
+        except (FileNotFoundError, NotADirectoryError) as failure:
+            message = f"{root}: not a folder. Give the folder that holds the sub-* folders."
+            raise MrharmonyError(message) from failure
+        except OSError as failure:
+            raise ScanRefused(root, (closed_folder(root, failure),)) from failure
         for subject in images.subjects:
             inside = images._inside(subject)
             sessions = (images._inside(path) for path in inside if path.name.startswith("ses-"))
@@ -190,7 +194,7 @@ def _is_image(path: Path, suffix: str) -> bool:
 
 
 def _tables(root: Path, images: _Images, domain_column: str | None) -> tuple[Participants, list[Finding]]:
-    """Read the tables of a BIDS folder; where domains are not needed, one that cannot be used is a finding."""
+    """Read a folder's tables; one that cannot be used is a finding where domains are not needed."""
     participants, findings = NOBODY, []
     table = root / PARTICIPANTS
     if os.path.lexists(table) or domain_column not in (None, SESSION):
@@ -256,7 +260,7 @@ def _check_scans(root: Path, scans: Iterable[BidsScan]) -> Iterator[Finding]:
     """Find links without content, and misnamed files."""
     for scan in scans:
         name = scan.path.relative_to(root)
-        if scan.path.is_symlink() and not os.path.exists(scan.path):
+        if scan.path.is_symlink() and content_missing(scan.path):
             yield error("bids-broken-link", f"The content of {name} is not here.", "Run `datalad get` on it.")
         if f"sub-{scan.subject}" not in entities(scan_stem(scan.path)):
             yield warning(
@@ -330,7 +334,8 @@ class SidecarReader:
     """Reads each sidecar of a BIDS folder once, however many scans inherit from it.
 
     A sidecar applies to a scan if it lies in a folder above it (or beside it), ends in the same suffix (`T1w`
-    or `UNIT1`), and names no entity that the scan lacks. Deeper sidecars win over higher ones, more specific over less specific ones.
+    or `UNIT1`), and names no entity that the scan lacks. Deeper sidecars win over higher ones, more specific
+    over less specific ones.
     """
 
     def __init__(self, root: Path) -> None:

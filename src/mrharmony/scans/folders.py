@@ -14,8 +14,8 @@ _POINTER_BYTES = 64
 
 
 def entries_of(folder: Path) -> list[Path]:
-    """Return what lies in a folder, sorted; `OSError` where it cannot be listed, or listed but not entered."""
-    os.stat(f"{folder}/.")  # needs the permission to enter it, which listing does not
+    """Return what lies in a folder, sorted; `OSError` where it cannot be listed, or not be entered."""
+    os.stat(f"{folder}/.")  # noqa: PTH116 - a `Path` drops the dot, which needs the permission to enter
     with os.scandir(folder) as entries:
         return sorted(folder / entry.name for entry in entries)
 

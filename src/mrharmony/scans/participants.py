@@ -1,4 +1,4 @@
-"""The tables of a BIDS folder: `participants.tsv`, with a row a subject or a session, and `*_sessions.tsv`."""
+"""The tables of a BIDS folder: `participants.tsv`, its rows of subjects or sessions, and `*_sessions.tsv`."""
 
 from __future__ import annotations
 
@@ -101,7 +101,8 @@ def _read_table(path: Path, key: str) -> tuple[list[str], list[list[str]]]:
     """Return names of columns, one of which is `key`, and the other lines."""
     if content_missing(path):
         raise MrharmonyError(
-            f"{path}: the content of this table is not here. Fetch it first (`datalad get` or `git lfs pull`)."
+            f"{path}: the content of this table is not here. "
+            "Fetch it first (`datalad get` or `git lfs pull`)."
         )
     try:
         lines = [line for line in _lines(path) if any(map(str.strip, line))]
