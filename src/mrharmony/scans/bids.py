@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from mrharmony.core.domain import same_name
 from mrharmony.core.findings import Finding, MrharmonyError, ScanRefused, error, info, warning
-from mrharmony.scans.folders import IN_A_COPY, closed_folder, content_missing, entries_of
+from mrharmony.scans.folders import FETCH, IN_A_COPY, closed_folder, content_missing, entries_of
 from mrharmony.scans.names import T1W_SUFFIXES, scan_stem
 from mrharmony.scans.participants import (
     NOBODY,
@@ -165,7 +165,7 @@ class _Images:
             yield info(
                 "bids-unit1",
                 f"{len(self.beside)} UNIT1 images of {_some(subjects)} lie beside T1w scans, which are read.",
-                "Give them to `mrharmony harmonize` if they are meant.",
+                "If they are meant, harmonize them singly into a folder of their own.",
             )
 
     def _inside(self, folder: Path) -> list[Path]:
@@ -204,6 +204,7 @@ def _tables(root: Path, images: _Images, domain_column: str | None) -> tuple[Par
             if domain_column is not None:
                 raise
             findings.append(_unused(root, fault))
+            participants = Participants((SITE,), {})  # sites are unknown; sessions do not stand for them
     for subject in images.subjects:
         sessions = subject / f"{subject.name}_sessions.tsv"
         if os.path.lexists(sessions):
@@ -261,7 +262,7 @@ def _check_scans(root: Path, scans: Iterable[BidsScan]) -> Iterator[Finding]:
     for scan in scans:
         name = scan.path.relative_to(root)
         if scan.path.is_symlink() and content_missing(scan.path):
-            yield error("bids-broken-link", f"The content of {name} is not here.", "Run `datalad get` on it.")
+            yield error("bids-broken-link", f"The content of {name} is not here.", FETCH)
         if f"sub-{scan.subject}" not in entities(scan_stem(scan.path)):
             yield warning(
                 "bids-misnamed",
@@ -322,7 +323,7 @@ def _some(names: list[str]) -> str:
 
 def shuffle_key(subject: str) -> str:
     """Return a key that shuffles subjects, always alike: their labels are often sorted by site."""
-    return hashlib.sha256(subject.encode()).hexdigest()
+    return hashlib.sha256(os.fsencode(subject)).hexdigest()
 
 
 def entities(stem: str) -> frozenset[str]:
@@ -373,7 +374,7 @@ class SidecarReader:
         name = path.relative_to(self._root)
         if content_missing(path):
             missing = f"The content of the sidecar {name} is not here; it is ignored."
-            self.findings.append(warning("bids-missing-sidecar", missing, "Run `datalad get` on it."))
+            self.findings.append(warning("bids-missing-sidecar", missing, FETCH))
         else:
             damaged = f"{name} is not a JSON object and is ignored."
             remedy = f"Check what it should say; to use it, give a sound one {IN_A_COPY}."

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from mrharmony.core.findings import Finding, error
 
+FETCH = "Fetch the content first (`datalad get` or `git lfs pull`)."
 IN_A_COPY = "in a copy of the data set (`cp -rs` makes one of links)"
 _POINTER = re.compile(rb"version https://git-lfs|(/|(\.\.[/\\])*\.git[/\\])annex[/\\]")
 _POINTER_BYTES = 64
@@ -18,6 +20,14 @@ def entries_of(folder: Path) -> list[Path]:
     os.stat(f"{folder}/.")  # noqa: PTH116 - a `Path` drops the dot, which needs the permission to enter
     with os.scandir(folder) as entries:
         return sorted(folder / entry.name for entry in entries)
+
+
+def is_kind(path: Path, kind: Callable[[int], bool]) -> bool:
+    """Whether a path is a file or a folder, by a function of `stat`; False where we are not let to see it."""
+    try:
+        return kind(path.stat().st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def closed_folder(name: Path | str, failure: OSError) -> Finding:
@@ -41,5 +51,5 @@ def content_missing(path: Path) -> bool:
             return is_pointer(stream.read(_POINTER_BYTES))
     except FileNotFoundError:
         return path.is_symlink()
-    except OSError:
+    except (OSError, ValueError):  # a name that no file can have
         return False

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import stat
 import string
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.scans.folders import is_kind
 
 T1W_SUFFIXES = ("T1w", "UNIT1")  # of BIDS: UNIT1 is the T1w image of MP2RAGE
 MGH_SUFFIXES = (".mgh", ".mgz")
@@ -96,7 +98,7 @@ def find_scans(paths: Iterable[Path]) -> list[Path]:
     """
     scans: list[Path] = []
     for path in paths:
-        if path.is_dir():
+        if is_kind(path, stat.S_ISDIR):
             inside = sorted(_scans_below(path))
             if not inside:
                 raise MrharmonyError(

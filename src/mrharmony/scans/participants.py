@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.scans.folders import IN_A_COPY, content_missing
+from mrharmony.scans.folders import FETCH, IN_A_COPY, content_missing
 
 PARTICIPANTS = "participants.tsv"
 ID_COLUMN = "participant_id"
@@ -100,10 +100,7 @@ def _others(header: Iterable[str]) -> tuple[str, ...]:
 def _read_table(path: Path, key: str) -> tuple[list[str], list[list[str]]]:
     """Return names of columns, one of which is `key`, and the other lines."""
     if content_missing(path):
-        raise MrharmonyError(
-            f"{path}: the content of this table is not here. "
-            "Fetch it first (`datalad get` or `git lfs pull`)."
-        )
+        raise MrharmonyError(f"{path}: the content of this table is not here. {FETCH}")
     try:
         lines = [line for line in _lines(path) if any(map(str.strip, line))]
     except csv.Error as failure:

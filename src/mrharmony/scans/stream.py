@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from mrharmony.core.findings import Finding, error, fault, warning
-from mrharmony.scans.folders import closed_folder, entries_of, is_pointer
+from mrharmony.scans.folders import FETCH, closed_folder, entries_of, is_pointer
 from mrharmony.scans.names import COMPRESSED_SUFFIXES, SCAN_SUFFIXES, scan_suffix
 
 GZIP_MAGIC = b"\x1f\x8b"
@@ -73,7 +73,7 @@ def _stat_finding(path: Path, failure: Exception) -> Finding:
         return error(
             "broken-link",
             "The link points to a file that is not here.",
-            "Fetch the content first (DataLad: `datalad get`).",
+            FETCH,
         )
     if isinstance(failure, FileNotFoundError | NotADirectoryError | ValueError):
         return error("missing-file", "There is no such file.", "Check the path for a typing mistake.")
@@ -113,7 +113,7 @@ def check_first_bytes(path: Path, start: bytes) -> None:
         raise fault(
             "content-missing",
             "The file is a git-annex or Git LFS pointer; the scan itself is not here.",
-            "Fetch the content first (`datalad get` or `git lfs pull`).",
+            FETCH,
         )
     suffix = scan_suffix(path)
     compressed = start.startswith(GZIP_MAGIC)
