@@ -16,13 +16,13 @@ from mrharmony.scans.bids import BidsIndex
 from mrharmony.scans.names import find_scans
 from mrharmony.scans.reading import check_scan
 
-SITES = {"01": "A", "02": "A", "03": "A", "11": "B", "12": "B", "13": "B"}
+SITES = {"01": "A", "02": "A", "03": "A", "04": "A", "11": "B", "12": "B", "13": "B"}
 PLACES = ["sub-02", "sub-02/anat", "sub-02/ses-1"]
 
 
 @pytest.fixture
 def bids(tmp_path: Path) -> Path:
-    """Six subjects of two sites; images are empty files."""
+    """Seven subjects of two sites; images are empty files."""
     for subject in SITES:
         (tmp_path / f"sub-{subject}" / "anat").mkdir(parents=True)
         (tmp_path / f"sub-{subject}" / "anat" / f"sub-{subject}_T1w.nii.gz").touch()
