@@ -203,7 +203,13 @@ def begin_derivatives(
     write_json(out_dir / "dataset_description.json", description)
     sessions = {f"sub-{scan.subject}/sub-{scan.subject}_sessions.tsv" for scan, _ in pairs}
     for table in (PARTICIPANTS, "participants.json", *sessions):
-        source = index.root / table
-        if source.is_file() and not content_missing(source):
-            write_bytes(out_dir / table, source.read_bytes())
+        _copy_table(index.root / table, out_dir / table)
     return pairs
+
+
+def _copy_table(source: Path, copy: Path) -> None:
+    """Copy a table where its content is here and the copy is not the same already."""
+    if source.is_file() and not content_missing(source):
+        content = source.read_bytes()
+        if not copy.is_file() or copy.read_bytes() != content:
+            write_bytes(copy, content)
