@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from mrharmony.benchmark.folder import BenchmarkFolder
 from mrharmony.benchmark.plan import BenchmarkScan, Fold, _cross_validation, make_plan
+from mrharmony.benchmark.run import BenchmarkRequest
 from mrharmony.core.findings import MrharmonyError
 
 
@@ -169,3 +170,14 @@ def test_domains_that_name_folders_or_differ_by_case_stay_within_the_benchmark(t
     (root / "sub-1/ses-a/anat/sub-1_ses-a_T1w.nii.gz").touch()
     with pytest.raises(MrharmonyError, match=r"several scans in the domain a, .*case makes no difference"):
         make_plan(root, "session", None)
+
+
+def test_a_scan_whose_content_is_not_here_ends_no_benchmark_at_its_start(tmp_path: Path):
+    root = data_set(tmp_path, [(f"sub-{n}", "ab"[n % 2]) for n in range(8)])
+    scan = root / "sub-1/anat/sub-1_T1w.nii.gz"
+    scan.unlink()
+    scan.symlink_to("../.git/annex/objects/gone")
+    request = BenchmarkRequest(root, tmp_path / "out", "mrharmony benchmark")
+    before = request.settings(make_plan(root, "site", None))
+    (root / "sub-2/anat/sub-2_T1w.nii.gz").write_bytes(b"another size")
+    assert request.settings(make_plan(root, "site", None))["data set"] != before["data set"]

@@ -62,7 +62,7 @@ class BenchmarkRequest:
 
     def settings(self, plan: BenchmarkPlan) -> dict[str, Any]:
         """Return what must not change between runs into one folder; no path, so that folders may move."""
-        content = [(key, scan.path.stat().st_size, scan.participant) for key, scan in plan.scans.items()]
+        content = [(key, _size(scan.path), scan.participant) for key, scan in plan.scans.items()]
         return {
             "data set": hashlib.sha256(repr(content).encode()).hexdigest(),
             "domain column": self.domain_column,
@@ -175,6 +175,14 @@ def processor_seconds(
 def _own_seconds() -> float:
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def _size(path: Path) -> int | None:
+    """Return a file's size; None where its content is not here, which refuses the scan later."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
 
 
 def _models(request: BenchmarkRequest) -> dict[str, str]:
