@@ -292,7 +292,7 @@ def test_a_gzip_bomb_is_refused_quickly(run, tmp_path: Path):
 
 
 def test_training_on_a_data_set_without_the_column_names_those_there_are(run, cohort: Path, tmp_path: Path):
-    status, _, errors = run("train", cohort, "--output", tmp_path / "model", "--domain-column", "scanner")
+    status, _, errors = run("train", cohort, "--output", tmp_path / "model", "--domain-column", "coil")
     assert status == 2
     assert "participants.tsv" in errors
     assert not (tmp_path / "model").exists()

@@ -3,6 +3,7 @@
 import gzip
 import json
 import logging
+import os
 import shutil
 from pathlib import Path
 
@@ -104,12 +105,29 @@ def test_a_scan_that_cannot_be_read_any_more_keeps_its_result(run, study: Path, 
     assert not result.exists()  # it was of another scan
 
 
-def test_scans_that_would_share_a_result_are_refused(run, study: Path, tmp_path: Path):
+def test_of_a_scan_that_is_there_twice_one_is_harmonized_and_that_is_told(run, study: Path, out: Path):
     scan_of(study).with_name("sub-7_T1w.nii").touch()
-    status, _, errors = run("bids", study, tmp_path / "out", "participant", *QUICK)
-    assert status == 2
-    assert "has the name of" in errors
-    assert not (tmp_path / "out").exists()
+    status, _, errors = run("bids", study, out, "participant", *QUICK)
+    assert status == 0
+    assert "sub-7_T1w.nii lies beside its compressed twin; sub-7_T1w.nii.gz is read" in errors
+
+
+def test_a_folder_that_cannot_be_listed_makes_status_3_beside_what_is_done(
+    run, study: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+):
+    closed, scandir = study / "sub-8", os.scandir
+    closed.mkdir()
+
+    def refusing(path: object = ".") -> object:
+        if str(path) == str(closed):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    status, output, errors = run("bids", study, out, "participant", *QUICK, "--json")
+    assert status == 3
+    assert [record["output"] is None for record in json.loads(output)] == [False, True]
+    assert f"refused: {closed}: The folder sub-8 cannot be listed (Permission denied)" in errors
 
 
 @pytest.mark.parametrize(("content", "key"), [("{", ""), ('{"Target": "LA", "Method": 3}', "Method")])

@@ -150,21 +150,23 @@ def test_a_sidecar_that_is_no_protocol_leaves_the_source_unknown_and_says_why(
     assert "7 T is not known" in finding.message
     known = replace(job, harmonizer=Unchanged("histogram"))
     with pytest.raises(MrharmonyError, match=f"histogram: .*method='{DEFAULT_METHOD}'"):
-        run_participants(index, tmp_path / "b", None, known, strangers, source_protocols=True)
+        run_participants(index, tmp_path / "b", EVERYTHING, known, Sources(strangers, by_protocol=True))
 
 
 def test_a_data_set_is_done_again_for_another_protocol_only(job, cohort: Path, strangers, tmp_path):
     index = BidsIndex.open(cohort, "session")
     index = replace(index, scans=index.scans[:1])
 
-    def harmonized_at(text: str) -> int:
-        own = replace(job, target=read_protocol(text).domain)
-        (outcome,) = run_participants(index, tmp_path, None, own, strangers)
+    def harmonized_at(text: str, overwrite: bool = False) -> int:
+        own = replace(job, target=read_protocol(text).domain, overwrite=overwrite)
+        (outcome,) = run_participants(index, tmp_path, EVERYTHING, own, Sources(strangers))
         return outcome.output.stat().st_mtime_ns
 
     first = harmonized_at(EXAMPLE)
     assert harmonized_at(NAME) == first
-    assert harmonized_at(f"{EXAMPLE} ES=8") > first
+    with pytest.raises(MrharmonyError, match="overwrite=True"):
+        harmonized_at(f"{EXAMPLE} ES=8")
+    assert harmonized_at(f"{EXAMPLE} ES=8", overwrite=True) > first
 
 
 def test_python_takes_sentences_and_protocols_and_saves_what_the_command_line_writes(

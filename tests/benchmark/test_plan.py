@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mrharmony.benchmark.folder import BenchmarkFolder
 from mrharmony.benchmark.plan import BenchmarkScan, Fold, _cross_validation, make_plan
+from mrharmony.benchmark.run import BenchmarkRequest
 from mrharmony.core.findings import MrharmonyError
 
 
@@ -154,3 +156,28 @@ def test_two_scans_of_a_subject_in_one_domain_are_refused(tmp_path: Path):
     root = data_set(tmp_path, [(f"sub-{n}", "ab"[n % 2]) for n in range(8)], sessions="1 2")
     with pytest.raises(MrharmonyError, match="several scans in the domain"):
         make_plan(root, "site", None)
+
+
+def test_domains_that_name_folders_or_differ_by_case_stay_within_the_benchmark(tmp_path: Path):
+    rows = [(f"sub-{n}", ("a/../../OUTSIDE", "b")[n % 2]) for n in range(8)]
+    plan = make_plan(data_set(tmp_path / "in", rows), "site", None)
+    folder = BenchmarkFolder(tmp_path / "out")
+    places = [folder.record("none", scan) for scan in plan.scans.values()]
+    assert {place.parent for place in places} == {tmp_path / "out" / "work" / "none"}
+    assert len(set(places)) == 8
+    root = data_set(tmp_path / "two", [(f"sub-{n}", "x") for n in range(6)], sessions="A b")
+    (root / "sub-1/ses-a/anat").mkdir(parents=True)
+    (root / "sub-1/ses-a/anat/sub-1_ses-a_T1w.nii.gz").touch()
+    with pytest.raises(MrharmonyError, match=r"several scans in the domain a, .*case makes no difference"):
+        make_plan(root, "session", None)
+
+
+def test_a_scan_whose_content_is_not_here_ends_no_benchmark_at_its_start(tmp_path: Path):
+    root = data_set(tmp_path, [(f"sub-{n}", "ab"[n % 2]) for n in range(8)])
+    scan = root / "sub-1/anat/sub-1_T1w.nii.gz"
+    scan.unlink()
+    scan.symlink_to("../.git/annex/objects/gone")
+    request = BenchmarkRequest(root, tmp_path / "out", "mrharmony benchmark")
+    before = request.settings(make_plan(root, "site", None))
+    (root / "sub-2/anat/sub-2_T1w.nii.gz").write_bytes(b"another size")
+    assert request.settings(make_plan(root, "site", None))["data set"] != before["data set"]

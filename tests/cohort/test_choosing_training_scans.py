@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.jobs.data_sets import DataSet, training_scans
+from mrharmony.jobs.data_sets import DataSet, begin_derivatives, open_data_set, training_scans
 
 ROWS = {"1": ("a", "train"), "2": ("a", "test"), "3": ("b", "train"), "4": ("b", "train"), "5": ("c", "test")}
 
@@ -54,3 +54,27 @@ def test_a_domain_that_was_asked_for_must_have_somebody(tmp_path: Path):
     table.write_text(table.read_text().replace("train", "test"))
     with pytest.raises(MrharmonyError, match="nobody of a is in the split"):
         subjects(DataSet(data))
+
+
+def test_scans_with_contrast_agent_are_prepared_but_never_learned_from(tmp_path: Path, capsys):
+    data = study(tmp_path, split=False)
+    for subject in ("1", "2"):
+        (data / f"sub-{subject}/anat/sub-{subject}_ce-gadolinium_T1w.nii.gz").touch()
+    assert subjects(DataSet(data)) == ["1", "2", "3", "4", "5"]
+    assert "2 scans with contrast agent (ce-) are left out" in capsys.readouterr().err
+    assert len(open_data_set(data, "site").scans) == 7
+    only_agent = data / "sub-5/anat"
+    (only_agent / "sub-5_T1w.nii.gz").rename(only_agent / "sub-5_ce-gadolinium_T1w.nii.gz")
+    with pytest.raises(MrharmonyError, match=r"c: no such domain here. Choose from: a, b"):
+        subjects(DataSet(data, only=["c"]))
+
+
+def test_tables_of_sessions_go_with_the_derivatives_and_absent_content_does_not(tmp_path: Path):
+    data = study(tmp_path / "in", split=False)
+    (data / "sub-1/sub-1_sessions.tsv").write_text("session_id\tsite\nses-1\tz\n")
+    (data / "participants.json").write_text("/annex/objects/MD5E-s1--a.json\n")
+    begin_derivatives(open_data_set(data, "site"), tmp_path / "out", "name", None, lambda scan: scan.path)
+    written = sorted(
+        path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*")
+    )
+    assert written == ["dataset_description.json", "participants.tsv", "sub-1/sub-1_sessions.tsv"]

@@ -162,9 +162,9 @@ def test_the_folder_of_the_scans_is_not_taken_for_derivatives(data_set: BidsInde
 
 def test_scans_of_one_name_are_not_mixed_up(data_set: BidsIndex, tmp_path: Path):
     scan = data_set.scans[0].path
-    root = tmp_path / "twins" / "sub-1" / "anat"
-    root.mkdir(parents=True)
-    for name in ("sub-1_T1w.nii.gz", "sub-1_T1w.nii"):
-        shutil.copy(scan, root / name)
+    for subject in ("1", "2"):
+        misnamed = tmp_path / "twins" / f"sub-{subject}" / "anat" / "sub-1_T1w.nii.gz"
+        misnamed.parent.mkdir(parents=True)
+        shutil.copy(scan, misnamed)
     with pytest.raises(MrharmonyError, match="has the name of"):
         prepare_data_set(BidsIndex.open(tmp_path / "twins", "session"), tmp_path / "out")

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.scans.bids import SESSION, BidsIndex, usual_column
+from mrharmony.scans.bids import SESSION, BidsIndex
 
 TABLE = "participant_id\tsite\tage\nsub-01\tA\t30\n02\tB\tn/a\n"
 
@@ -73,11 +73,11 @@ def test_the_session_can_be_the_domain_with_or_without_a_table(bids):
 
 
 def test_where_no_domain_is_needed_the_site_is_taken_if_it_is_there(bids):
-    assert usual_column(bids) == "site"
+    assert BidsIndex.open(bids, None).domain_column == "site"
     write_table(bids, "participant_id\tage\nsub-01\t30\n")
-    assert usual_column(bids) == SESSION
+    assert BidsIndex.open(bids, None).domain_column == SESSION
     (bids / "participants.tsv").unlink()
-    assert usual_column(bids) == SESSION
+    assert BidsIndex.open(bids, None).domain_column == SESSION
     assert [scan.domain for scan in BidsIndex.open(bids, SESSION).scans] == [None, "x"]
 
 
@@ -179,9 +179,30 @@ def test_a_file_in_the_folder_of_another_subject_is_told(bids):
     assert index.scans[0].subject == "01"
 
 
-def test_a_scan_that_is_there_twice_is_told(bids):
+def test_of_a_scan_that_is_there_twice_the_compressed_one_is_read_and_that_is_told(bids):
     (bids / "sub-01/anat/sub-01_T1w.nii").touch()
-    assert codes(BidsIndex.open(bids)) == {"bids-duplicate": "warning"}
+    index = BidsIndex.open(bids)
+    assert codes(index) == {"bids-duplicate": "warning"}
+    assert "sub-01_T1w.nii.gz is read" in index.findings[0].message
+    assert len(index.scans) == 2
+
+
+def test_mp2rage_images_are_scans_where_no_t1w_lies_beside_them(bids):
+    for name in ("sub-03/ses-a/anat/sub-03_ses-a_UNIT1.nii.gz", "sub-01/anat/sub-01_UNIT1.nii.gz"):
+        (bids / name).parent.mkdir(parents=True, exist_ok=True)
+        (bids / name).touch()
+    (bids / "sub-03/ses-a/anat/sub-03_ses-a_inv-1_MP2RAGE.nii.gz").touch()
+    (bids / "UNIT1.json").write_text('{"Manufacturer": "of UNIT1"}')
+    (bids / "T1w.json").write_text('{"Manufacturer": "of T1w"}')
+    index = BidsIndex.open(bids, "session")
+    names = {scan.path.name: scan.sidecar["Manufacturer"] for scan in index.scans}
+    assert names == {
+        "sub-01_T1w.nii.gz": "of T1w",
+        "sub-02_ses-x_T1w.nii": "of T1w",
+        "sub-03_ses-a_UNIT1.nii.gz": "of UNIT1",
+    }
+    (finding,) = [finding for finding in index.findings if finding.code == "bids-unit1"]
+    assert "1 UNIT1 images of sub-01 lie beside T1w scans" in finding.message
 
 
 def test_sidecars_are_inherited_and_the_deeper_and_more_specific_wins(bids):

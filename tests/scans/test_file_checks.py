@@ -115,7 +115,10 @@ def test_a_name_that_belies_the_compression_is_told_with_the_right_name(make, wr
     liar = path.rename(make.folder / f"liar{named}")
     finding = only_error(liar)
     assert finding.code == "compression-mismatch"
-    assert f"rename it to end in {'.nii' if named == '.nii.gz' else '.nii.gz'};" in finding.fix
+    assert (
+        f"copy or link it under a name that ends in {'.nii' if named == '.nii.gz' else '.nii.gz'};"
+        in finding.fix
+    )
 
 
 def test_a_refusal_is_one_sentence_with_file_fault_and_remedy(tmp_path):

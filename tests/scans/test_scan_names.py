@@ -1,8 +1,16 @@
-"""Outputs are named after their scan."""
+"""Outputs are named after their scan, and after anything else by names that every file system takes."""
+
+import os
+import unicodedata
+from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from mrharmony.scans.names import output_stem, scan_suffix
+from mrharmony.scans.names import LONGEST_NAME, file_name, output_stem, scan_suffix
+
+NAMES = st.text(st.characters() | st.sampled_from("/\\.-_ %\0\n:*aA\u0301"), max_size=300)
 
 
 @pytest.mark.parametrize(
@@ -10,6 +18,7 @@ from mrharmony.scans.names import output_stem, scan_suffix
     [
         ("sub-01_T1w.nii.gz", "sub-01"),
         ("folder.v2/sub-01_ses-a_run-1_T1w.nii", "sub-01_ses-a_run-1"),
+        ("sub-01_ses-a_UNIT1.nii.gz", "sub-01_ses-a"),
         ("T1.mgz", "T1"),
         ("T1w.nii.gz", "T1w"),
         ("my head.v2.NII.GZ", "my head.v2"),
@@ -24,3 +33,65 @@ def test_the_longest_suffix_counts():
     assert scan_suffix("a.nii.gz") == ".nii.gz"
     assert scan_suffix("a.NII") == ".nii"
     assert scan_suffix("a.gz") is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sub-01_NSK",
+        "ADNI 2",
+        "mprage-1.5t",
+        "Zürich",
+        "東京",
+        "A&B (new), 3T",
+        "site~1",
+        "a" * LONGEST_NAME,
+        "nullius",
+    ],
+)
+def test_usual_names_stay_as_they_are(name):
+    assert file_name(name) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [
+        ("a/../../OUTSIDE", "a%2F..%2F..%2FOUTSIDE"),
+        ("..", "%2E%2E"),
+        (".", "%2E"),
+        ("", "%"),
+        ("50%", "50%25"),
+        ("a\0b\n", "a%00b%0A"),
+        ("-rf", "%2Drf"),
+        (".hidden", "%2Ehidden"),
+        ("trailing. ", "trailing.%20"),
+        ("C:\\x", "C%3A%5Cx"),
+        ("nul.txt", "%6Eul.txt"),
+        ("Com1", "%43om1"),
+        ("e\u0301", "e%CC%81"),
+        ("\udcff", "%ED%B3%BF"),
+    ],
+)
+def test_other_names_are_written_out(name, safe):
+    assert file_name(name) == safe
+
+
+@given(NAMES)
+@example("x" * 1000 + "/..")
+@example("東" * 200)
+def test_a_safe_name_is_one_part_of_a_path_on_every_file_system(name):
+    safe = file_name(name)
+    assert Path("folder", safe).parts == ("folder", safe)
+    assert safe not in (".", "..")
+    assert not set(safe) & set('<>:"/\\|?*') and safe.isprintable()
+    assert safe[0] not in " .-" and safe[-1] not in " ."
+    assert len(os.fsencode(f"{safe}.json")) < 255
+    assert unicodedata.is_normalized("NFC", safe)
+    assert safe.split(".")[0].casefold() not in ("con", "nul", "aux", "prn", "com1", "lpt9")
+
+
+@given(st.lists(NAMES | st.text("/.% -a2F", max_size=4), unique=True, max_size=20))
+@example(["a/b", "a%2Fb", "a%252Fb", "", "%", "%25"])
+@example(["y" * 400, "y" * 401, "y" * 120])
+def test_different_names_stay_different(names):
+    assert len({file_name(name) for name in names}) == len(names)

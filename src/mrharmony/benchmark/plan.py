@@ -10,8 +10,10 @@ from pathlib import Path
 from mrharmony.core.domain import same_name
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.jobs.brains import ScanFile, by_position
-from mrharmony.jobs.data_sets import open_data_set
+from mrharmony.jobs.data_sets import open_plain_scans
 from mrharmony.scans.bids import SPLIT, BidsIndex, shuffle_key
+from mrharmony.scans.folders import IN_A_COPY
+from mrharmony.scans.names import file_name
 from mrharmony.simulate.cohort_files import true_brain
 
 FOLDS = 5
@@ -31,7 +33,7 @@ class BenchmarkScan:
     @property
     def key(self) -> str:
         """Name of the scan's files in the output."""
-        return f"sub-{self.subject}_{self.domain}"
+        return file_name(f"sub-{self.subject}_{self.domain}")
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ class BenchmarkPlan:
     root: Path  # BIDS folder
     target: str  # domain that the whole cohort is brought to for the figures that need no truth
     folds: tuple[Fold, ...]  # one if `participants.tsv` has a split, else cross-validation by subject
+    # Folders that cannot be listed, and why.
+    closed: dict[Path, str] = field(default_factory=dict, hash=False)
 
     @cached_property
     def scans(self) -> Mapping[str, BenchmarkScan]:
@@ -150,7 +154,8 @@ def make_plan(root: Path, domain_column: str, target: str | None, only: Sequence
     only
         Domains to use; all if empty.
     """
-    scans = _scans(open_data_set(root, domain_column), only)
+    index = open_plain_scans(root, domain_column)
+    scans = _scans(index, only)
     splits = {scan.participant.get(SPLIT) for scan in scans}
     folds = (_given_split(root, scans),) if splits & {"train", "test"} else _cross_validation(root, scans)
     known = folds[0].known
@@ -159,7 +164,7 @@ def make_plan(root: Path, domain_column: str, target: str | None, only: Sequence
     chosen = target or max(known, key=lambda name: (len(folds[0].training_of(name)), name == min(known)))
     if chosen not in known:
         raise MrharmonyError(f"{chosen}: no training scans of this domain. Choose from: {', '.join(known)}.")
-    return BenchmarkPlan(root, chosen, folds)
+    return BenchmarkPlan(root, chosen, folds, index.refused)
 
 
 def _scans(index: BidsIndex, only: Sequence[str]) -> tuple[BenchmarkScan, ...]:
@@ -173,13 +178,15 @@ def _scans(index: BidsIndex, only: Sequence[str]) -> tuple[BenchmarkScan, ...]:
     )
     if not scans:
         raise MrharmonyError(f"{index.root}: the domain of no scan is known. Check the column of domains.")
-    keys = [scan.key for scan in scans]
-    twice = next((scan for scan in scans if keys.count(scan.key) > 1), None)
-    if twice:
-        raise MrharmonyError(
-            f"{index.root}: sub-{twice.subject} has several scans in the domain {twice.domain}. "
-            "Keep one, or choose another column of domains."
-        )
+    named: dict[str, BenchmarkScan] = {}
+    for scan in scans:
+        other = named.setdefault(scan.key.casefold(), scan)
+        if other is not scan:
+            raise MrharmonyError(
+                f"{index.root}: sub-{scan.subject} has several scans in the domain {scan.domain}, "
+                f"{other.path.name} and {scan.path.name}; case makes no difference. "
+                f"Choose another column of domains, or leave one out {IN_A_COPY}."
+            )
     return scans
 
 

@@ -33,7 +33,7 @@ from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
 from mrharmony.core.version import __version__
 from mrharmony.core.workers import usable_cores, worker_pool
-from mrharmony.jobs.brains import ScanFile, prepare_positions, require_some, saved_sha256
+from mrharmony.jobs.brains import ScanFile, prepare_positions, reasons_by_name, require_some, saved_sha256
 from mrharmony.methods.cyclegan import CYCLEGAN
 from mrharmony.networks.cyclegan.networks import CycleGanSettings
 from mrharmony.networks.diffusion.network import network_hash, reference_names
@@ -62,7 +62,7 @@ class BenchmarkRequest:
 
     def settings(self, plan: BenchmarkPlan) -> dict[str, Any]:
         """Return what must not change between runs into one folder; no path, so that folders may move."""
-        content = [(key, scan.path.stat().st_size, scan.participant) for key, scan in plan.scans.items()]
+        content = [(key, _size(scan.path), scan.participant) for key, scan in plan.scans.items()]
         return {
             "data set": hashlib.sha256(repr(content).encode()).hexdigest(),
             "domain column": self.domain_column,
@@ -134,7 +134,7 @@ def run_benchmark(request: BenchmarkRequest) -> BenchmarkResult:
     if done:
         folder.add_session(clock.read() | {"methods": done})
     scores = _Scores.read(contest, methods)
-    reasons = {path.name: reason for path, reason in refused.items()}
+    reasons = reasons_by_name(refused | plan.closed)
     rows = _rows(contest, scores, request.command)
     record = {"about": _about(contest, request), **_details(scores), "refused": reasons}
     title = f"Benchmark: {request.bids_dir.resolve().name}"
@@ -175,6 +175,14 @@ def processor_seconds(
 def _own_seconds() -> float:
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def _size(path: Path) -> int | None:
+    """Return a file's size; None where its content is not here, which refuses the scan later."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
 
 
 def _models(request: BenchmarkRequest) -> dict[str, str]:

@@ -165,7 +165,6 @@ def bids(
     from mrharmony.jobs.participants import plan_tasks
     from mrharmony.jobs.run_log import RunLog
     from mrharmony.jobs.study_plan import plan_study
-    from mrharmony.scans.bids import usual_column
 
     del config, skip_bids_validation  # one has been read by now, the other has nothing to skip
     if level == "group":
@@ -174,7 +173,7 @@ def bids(
         return
     if to is None:
         raise MrharmonyError("participant: needs a target. Name a domain or protocol with target='NSK'.")
-    index = open_data_set(bids_dir, study.domain_column or usual_column(bids_dir))
+    index = open_data_set(bids_dir, study.domain_column)
     selection, sources = study.selection(), study.sources(options.model)
     job = options.open_job(to, extent=extent)
     print_assumptions(job)

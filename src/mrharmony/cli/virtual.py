@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from mrharmony.cli.app import app, echo_json
+from mrharmony.cli.app import app, echo_json, leave
 from mrharmony.cli.options import Device, Json, Prepared, Seed
 from mrharmony.core.findings import MrharmonyError
 
@@ -100,6 +100,7 @@ def simulate(
     Next: `mrharmony harmonize OUT/sub-*/ses-*/anat/*_T1w.nii.gz --to SCANNER --output RESULTS`, or
     `mrharmony benchmark OUT --domain-column session --output RESULTS`.
     """
+    from mrharmony.jobs.brains import reasons_by_name
     from mrharmony.jobs.label_heads import judge_heads
     from mrharmony.jobs.virtual import anatomies_of_bids
     from mrharmony.simulate.anatomy import Anatomy
@@ -119,11 +120,12 @@ def simulate(
     recipes = [load_recipe(name) for name in recipe or ()]
     _check_labels(recipes, labels, anatomy)
     anatomies: list[Anatomy] = []
+    refused: dict[Path, str] = {}
     if anatomy:
         cache = out.with_name(out.name + ".anatomies")
         anatomies, refused = anatomies_of_bids(anatomy, only or (), cache, prepared)
-        for scan, reason in refused.items():
-            typer.echo(f"{scan.name}: left out. {reason}", err=True)
+        for name, reason in reasons_by_name(refused).items():
+            typer.echo(f"{name}: left out. {reason}", err=True)
     heads = judge_heads(labels) if labels else []
     folders = [out] if len(recipes) < 2 else [out / one.name for one in recipes]
     for one, folder in zip(recipes, folders, strict=False):
@@ -143,6 +145,7 @@ def simulate(
     else:
         names = ", ".join(str(folder) for folder in folders)
         typer.echo(f"Virtual heads in {names}. Known scanners: {', '.join(load_scanners())}.")
+    leave(refused)
 
 
 def _check_labels(recipes: list[Recipe], labels: Path | None, anatomy: Path | None) -> None:

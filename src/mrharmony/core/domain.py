@@ -34,4 +34,7 @@ def require_distinct(names: Iterable[str]) -> None:
     """Raise `MrharmonyError` where two domains have names that mean the same."""
     for one, other in combinations(names, 2):
         if same_name(one, other):
-            raise MrharmonyError(f"{other}: cannot be told from {one}. Rename one of the two domains.")
+            raise MrharmonyError(
+                f"{other}: cannot be told from {one}. "
+                "Leave one out, or call one otherwise in a copy of the table."
+            )

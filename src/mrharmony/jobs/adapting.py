@@ -119,7 +119,7 @@ def adapt_on_bids(
         If the base does not allow it, no domain is new, a domain has no usable scan, or `output` exists.
     """
     if output.exists():
-        raise MrharmonyError(f"{output}: exists already. Name a new model directory, or remove this one.")
+        raise MrharmonyError(f"{output}: exists already. Name a new model directory.")
     if isinstance(settings, DreamBoothSettings):
         require_extra("stable-diffusion", *STABLE_DIFFUSION)
         from mrharmony.jobs.stable import adapt_stable_diffusion  # noqa: PLC0415 - takes seconds to import

@@ -15,7 +15,7 @@ from mrharmony.core.findings import MrharmonyError
 from mrharmony.jobs.harmonizing import SIDECAR_SUFFIX, SUFFIX
 from mrharmony.jobs.participants import KILLED
 from mrharmony.jobs.records import LOGS, ListedScan, ScanRecord, read_list, read_record
-from mrharmony.scans.bids import BidsIndex, usual_column
+from mrharmony.scans.bids import BidsIndex
 from mrharmony.scans.names import sidecar_path
 from mrharmony.scans.sidecar import HarmonizedSidecar, read_harmonized
 
@@ -91,7 +91,7 @@ def _found(out_dir: Path) -> Iterator[ListedScan]:
     sidecars = sorted(out_dir.glob("sub-*/**/*" + SIDECAR_SUFFIX))
     if not sidecars:
         return
-    results = {result.path: result for result in BidsIndex.open(out_dir, usual_column(out_dir)).scans}
+    results = {result.path: result for result in BidsIndex.open(out_dir, None).scans}
     for sidecar in sidecars:
         output = sidecar.with_name(sidecar.name.removesuffix(SIDECAR_SUFFIX) + SUFFIX)
         way, result = output.relative_to(out_dir).as_posix(), results.get(output)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -125,6 +126,12 @@ def require_some(accepted: Sequence[object], refused: Mapping[Path, str]) -> Non
         path, reason = next(iter(refused.items()))
         named = reason if path.name in reason else f"{path.name}: {reason}"
         raise MrharmonyError(f"none of the scans could be used; {named}")
+
+
+def reasons_by_name(refused: Mapping[Path, str]) -> dict[str, str]:
+    """Return why scans were refused, by their file names; by their whole paths where two share a name."""
+    names = Counter(path.name for path in refused)
+    return {path.name if names[path.name] == 1 else str(path): reason for path, reason in refused.items()}
 
 
 def _key(scan: ScanFile, first: ScanFile, grid: Grid) -> str:

@@ -10,9 +10,11 @@ from typing import Any, TypeVar
 
 from mrharmony.core.atomic import read_json, write_bytes, write_json, write_text
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.scans.bids import SESSION, SPLIT, BidsIndex, BidsScan, usual_column
+from mrharmony.scans.bids import SESSION, SPLIT, BidsIndex, BidsScan
 from mrharmony.scans.dicom import convert_dicom, is_dicom_folder
+from mrharmony.scans.folders import IN_A_COPY, content_missing
 from mrharmony.scans.names import way_to
+from mrharmony.scans.participants import PARTICIPANTS
 from mrharmony.scans.sidecar import GENERATED_BY, RAW
 
 SOURCE_FOLDER = "sourcedata"
@@ -49,18 +51,28 @@ class DataSet:
     subjects: Sequence[str] = ()  # labels without `sub-` of those to use; all if empty
 
     def open(self) -> BidsIndex:
-        """Index the scans; raises as `BidsIndex.open`."""
-        index = open_data_set(self.root, self.domain_column)
-        scans = (scan for scan in index.scans if not self.subjects or scan.subject in self.subjects)
-        return replace(index, scans=tuple(scans))
+        """Index the scans without contrast agent; raises as `BidsIndex.open`."""
+        return open_plain_scans(self.root, self.domain_column).of_subjects(self.subjects)
 
 
-def open_data_set(root: Path, domain_column: str) -> BidsIndex:
-    """Index a BIDS folder, and print its findings on standard error; raises as `BidsIndex.open`."""
+def open_data_set(root: Path, domain_column: str | None) -> BidsIndex:
+    """Index a BIDS folder, and print its findings on standard error; as `BidsIndex.open`."""
     index = BidsIndex.open(root, domain_column)
     for finding in index.findings:
         print(f"{root}: {finding.message} {finding.fix}", file=sys.stderr)
     return index
+
+
+def open_plain_scans(root: Path, domain_column: str | None) -> BidsIndex:
+    """Index the scans of a BIDS folder to learn from or to compare: those with contrast agent are left out.
+
+    Their number is printed on standard error, as are the findings.
+    """
+    index = open_data_set(root, domain_column)
+    plain = tuple(scan for scan in index.scans if not scan.with_agent)
+    if left_out := len(index.scans) - len(plain):
+        print(f"{root}: {left_out} scans with contrast agent (ce-) are left out.", file=sys.stderr)
+    return replace(index, scans=plain)
 
 
 def open_source(
@@ -74,14 +86,13 @@ def open_source(
 
     A DICOM folder is one examination of the participant that `labels` begin with, 01 if there is none; it
     goes to `sourcedata/sub-LABEL/anat` in `out_dir`; `series` names its T1w series where that is
-    not clear. `domain_column` is of a BIDS folder: where it is None, `site` if the table has that column,
-    else the session. Raises `MrharmonyError` if the data set cannot be opened or converted, or the label
-    is not a BIDS label.
+    not clear. `domain_column` is of a BIDS folder, as in `BidsIndex.open`. Raises
+    `MrharmonyError` if the data set cannot be opened or converted, or the label is not a BIDS label.
     """
     if not is_dicom_folder(source):
         if series is not None:
             raise MrharmonyError(f"{source}: is not a DICOM folder. Leave the series out.")
-        return open_data_set(source, domain_column or usual_column(source))
+        return open_data_set(source, domain_column)
     label = (labels[0] if labels else "01").removeprefix("sub-")
     if not (label.isascii() and label.isalnum()):
         raise MrharmonyError(f"{label!r}: BIDS labels have letters and digits only. Choose another label.")
@@ -182,21 +193,20 @@ def begin_derivatives(
 ) -> list[tuple[BidsScan, Output]]:
     """Describe a folder of derivatives for BIDS; returns the scans of the data set, each with its output.
 
-    `details` are further keys of its description. The table that names the domains is copied; a README is
+    `details` are further keys of its description. The tables that name the domains are copied; a README is
     written where there is none. Raises `MrharmonyError` if the folder is that of the scans or describes a
     data set that mrharmony did not make, or two scans have the same output.
     """
-    if out_dir.resolve() == index.root.resolve():
-        raise MrharmonyError(
-            f"{out_dir}: holds the scans. Name another, such as {out_dir}/derivatives/mrharmony."
-        )
+    earlier = earlier_description(index, out_dir)
     pairs = [(scan, output(scan)) for scan in index.scans]
     owners: dict[Output, Path] = {}
     for scan, result in pairs:
         other = owners.setdefault(result, scan.path)
         if other != scan.path:
-            raise MrharmonyError(f"{scan.path}: has the name of {other}. Remove or rename one of the two.")
-    earlier = read_description(out_dir)
+            raise MrharmonyError(
+                f"{scan.path}: has the name of {other}, and so would their results. "
+                f"Give each its own name {IN_A_COPY}."
+            )
     kept = {key: earlier[key] for key in (HARMONIZATION,) if key in earlier}
     description = {
         "Name": name,
@@ -212,17 +222,21 @@ def begin_derivatives(
     write_text(out_dir / "descriptions.tsv", _DESCRIPTIONS)
     if not (out_dir / "README.md").exists():
         write_text(out_dir / "README.md", _README)
-    for table in ("participants.tsv", "participants.json"):
-        if (index.root / table).is_file():
-            write_bytes(out_dir / table, (index.root / table).read_bytes())
+    sessions = {f"sub-{scan.subject}/sub-{scan.subject}_sessions.tsv" for scan, _ in pairs}
+    for table in (PARTICIPANTS, "participants.json", *sessions):
+        _copy_table(index.root / table, out_dir / table)
     return pairs
 
 
-def read_description(out_dir: Path) -> dict[str, Any]:
+def earlier_description(index: BidsIndex, out_dir: Path) -> dict[str, Any]:
     """Return what describes a folder of derivatives; nothing where it is new.
 
-    Raises `MrharmonyError` where mrharmony did not write it.
+    Raises `MrharmonyError` where it is the folder of the scans, or mrharmony did not write its description.
     """
+    if out_dir.resolve() == index.root.resolve():
+        raise MrharmonyError(
+            f"{out_dir}: holds the scans. Name another, such as {out_dir}/derivatives/mrharmony."
+        )
     path = out_dir / DESCRIPTION
     content = read_json(path)
     if content is None and not path.exists():
@@ -236,3 +250,11 @@ def read_description(out_dir: Path) -> dict[str, Any]:
             f"{out_dir}/mrharmony."
         )
     return content
+
+
+def _copy_table(source: Path, copy: Path) -> None:
+    """Copy a table where its content is here and the copy is not the same already."""
+    if source.is_file() and not content_missing(source):
+        content = source.read_bytes()
+        if not copy.is_file() or copy.read_bytes() != content:
+            write_bytes(copy, content)

@@ -29,6 +29,7 @@ from mrharmony.jobs.brains import (
     on_one_grid,
     prepare_positions,
     prepare_together,
+    reasons_by_name,
     require_some,
 )
 from mrharmony.jobs.data_sets import DataSet, scans_of_domains
@@ -36,7 +37,8 @@ from mrharmony.jobs.harmonizing import HarmonizeJob, harmonize_prepared, reason_
 from mrharmony.methods.rendering import truth_fitted
 from mrharmony.preparation.canonical import CanonicalBrain
 from mrharmony.preparation.prepared import PreparedScan
-from mrharmony.scans.bids import SESSION, BidsIndex, BidsScan
+from mrharmony.scans.bids import BidsIndex, BidsScan
+from mrharmony.scans.folders import IN_A_COPY
 from mrharmony.scans.names import output_stem, sidecar_path
 from mrharmony.scans.sidecar import read_harmonized, source_file
 from mrharmony.simulate.cohort_files import true_brain
@@ -88,11 +90,12 @@ def evaluation_scans(
         }
     refused |= faults
     require_some(list(brains), refused)
+    refused |= index.refused
     return EvaluationScans(
         [scans[number] for number in brains],
         [group[-1] for group in brains.values()],
         [group[0] for group in brains.values()] if raw else None,
-        {path.name: reason for path, reason in refused.items()},
+        reasons_by_name(refused),
     )
 
 
@@ -156,15 +159,15 @@ def _prepared(files: Sequence[ScanFile]) -> list[PreparedScan]:
 
 def _raw_scans(scans: Sequence[BidsScan], raw: Path, prepared: Path | None) -> list[list[ScanFile]]:
     """Return each harmonized scan's own before harmonization, found by its name without `desc-`."""
-    known = {_undescribed(scan.path): scan for scan in BidsIndex.open(raw, SESSION).scans}
+    index = BidsIndex.open(raw, None)
+    known = {_undescribed(scan.path): scan for scan in index.scans}
     befores = []
     for scan in scans:
         name = _undescribed(scan.path)
         if name not in known:
-            raise MrharmonyError(
-                f"{raw}: has no scan {name}_T1w that {scan.path.name} was made of. "
-                "Give the data set that was harmonized."
-            )
+            missing = f"{raw}: has no scan {name}_T1w that {scan.path.name} was made of."
+            fault = MrharmonyError(f"{missing} Give the data set that was harmonized.")
+            raise next(iter(index.closed), fault)
         befores.append([scan_file(known[name].path, true_brain(raw, known[name].subject), prepared)])
     return befores
 
@@ -225,8 +228,7 @@ def evaluate_identity(job: HarmonizeJob, scans: Sequence[Path]) -> Record:
         brain = CanonicalBrain(prepared.native.with_voxels(prepared.intensities()), prepared.brain_mask, 1.0)
         scores.append(identity_scores(brain, brain._replace(volume=prepared.native.with_voxels(voxels))))
     require_some(scores, refused)
-    reasons = {path.name: reason for path, reason in refused.items()}
-    return {**asdict(summarize_identity(scores)), "refused": reasons}
+    return {**asdict(summarize_identity(scores)), "refused": reasons_by_name(refused)}
 
 
 def _canonical_pair(
@@ -308,7 +310,8 @@ def column_number(text: str, column: str) -> float:
         number = math.nan
     if not math.isfinite(number):
         raise MrharmonyError(
-            f"participants.tsv: {column} must hold numbers, not {text!r}. Correct it or write n/a."
+            f"participants.tsv: {column} must hold numbers, not {text!r}. "
+            f"Choose another column, or write n/a there {IN_A_COPY}."
         )
     return number
 
@@ -321,7 +324,7 @@ def column_groups(scans: Sequence[BidsScan], column: str) -> dict[Path, str]:
         listed = ", ".join(names[:_NAMED_AT_MOST]) + (", …" if len(names) > _NAMED_AT_MOST else "")
         raise MrharmonyError(
             f"participants.tsv: {column} must hold two groups, not {len(names)} ({listed}). "
-            "Choose another column, or write n/a for the others."
+            f"Choose another column, or write n/a for the others {IN_A_COPY}."
         )
     return groups
 

@@ -209,7 +209,7 @@ def write_harmonized(
     if earlier_result(output):
         remove(page)
     elif job.page and page.exists():
-        raise MrharmonyError(f"{page}: is no page of an earlier result. Move it, or name another output.")
+        raise MrharmonyError(f"{page}: is no page of an earlier result. Name another output.")
     note = harmonized_sidecar(job, scan, prepared, harmonized, output)
     spreads: FloatArray | None = None
     if job.uncertainty:

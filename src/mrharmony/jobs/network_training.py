@@ -17,7 +17,7 @@ from mrharmony.core.workers import side_by_side, usable_cores
 from mrharmony.domains.contrast import domain_voxels, fit_contrast_models
 from mrharmony.domains.protocols import fit_protocol_models, save_protocol_models
 from mrharmony.domains.statistics import fit_statistics, load_statistics
-from mrharmony.jobs.data_sets import open_data_set
+from mrharmony.jobs.data_sets import open_plain_scans
 from mrharmony.jobs.label_heads import in_template_space
 from mrharmony.jobs.training import evenly, prepared_heads, training_brains, work_folder
 from mrharmony.methods.detail import fit_details
@@ -73,7 +73,7 @@ def train_network(
     without which weights are random at first. Raises `MrharmonyError` if there is nothing to train on.
     """
     work = work_folder(output)
-    index, label_maps = open_data_set(anatomies.bids_dir, "site"), anatomies.label_maps
+    index, label_maps = open_plain_scans(anatomies.bids_dir, "site"), anatomies.label_maps
     brains = training_brains(index, anatomies.only, None, Grid.working(STATISTICS_ZOOM), work)
     # new people: warps of the real anatomies, of all ages, some with lesions and large ventricles
     heads = _new_people(_segmented([brain for _, brain in brains.kept]) * settings.copies, settings.seed)
@@ -172,7 +172,7 @@ def refit_contrast_models(
     simulated scanners stay. The scans of the real domains are the sites of `anatomies`, of which the heads of
     simulated scanners are made. `work` keeps the prepared brains; `seed` is for the heads.
     """
-    index, grid = open_data_set(anatomies.bids_dir, "site"), Grid.working(STATISTICS_ZOOM)
+    index, grid = open_plain_scans(anatomies.bids_dir, "site"), Grid.working(STATISTICS_ZOOM)
     real = training_brains(index, anatomies.only, None, grid, work)
     heads = contrast_heads([brain for _, brain in real.kept], anatomies.label_maps, seed)
     known = load_scanners()

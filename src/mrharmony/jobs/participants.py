@@ -14,14 +14,21 @@ from typing import NamedTuple
 
 from mrharmony.core.claims import claimed
 from mrharmony.core.domain import Domain
-from mrharmony.core.findings import Finding, MrharmonyError, NotWritten, finding_record, info
+from mrharmony.core.findings import (
+    Finding,
+    MrharmonyError,
+    NotWritten,
+    ScanRefused,
+    finding_record,
+    info,
+)
 from mrharmony.core.hashing import file_sha256
 from mrharmony.core.memory import forget_peak, peak_memory
 from mrharmony.core.progress import track
 from mrharmony.core.worker_process import limit_threads
 from mrharmony.core.workers import WorkerEnded, alone, side_by_side, usable_cores
 from mrharmony.jobs.brains import ScanFile, saved_sha256
-from mrharmony.jobs.data_sets import HARMONIZATION, begin_derivatives, read_description
+from mrharmony.jobs.data_sets import HARMONIZATION, begin_derivatives, earlier_description
 from mrharmony.jobs.harmonizing import (
     SUFFIX,
     HarmonizeJob,
@@ -141,7 +148,7 @@ def plan_tasks(
     """
     if sources.by_protocol:
         require_protocols(job.harmonizer.name)
-    _require_one_setting(out_dir, job)
+    _require_one_setting(index, out_dir, job)
     tasks = []
     for scan in selection.of(index):
         source, remarks = sources.of(scan)
@@ -184,7 +191,8 @@ def run_participants(
     tasks = plan_tasks(index, out_dir, selection, job, sources)
     settings = {HARMONIZATION: job_settings(job)}
     pairs = begin_derivatives(index, out_dir, "mrharmony", lambda scan: output_path(scan, out_dir), settings)
-    write_list(out_dir, [_listed(scan, output, index.root, out_dir) for scan, output in pairs])
+    listed = [_listed(scan, output, index.root, out_dir) for scan, output in pairs]
+    write_list(out_dir, [*listed, *(_closed(folder, index, out_dir) for folder in selection.closed(index))])
     found = {task: finished(task, task.job(job)) for task in tasks}
     for task, outcome in found.items():
         if outcome:
@@ -195,7 +203,8 @@ def run_participants(
     ):
         found[task] = outcome
         log(f"{task.scan}: {outcome.status}, {outcome.reason or outcome.verdict}")
-    return [outcome for outcome in found.values() if outcome]
+    refused = (refused_scan(folder.path, folder) for folder in selection.closed(index))
+    return [*(outcome for outcome in found.values() if outcome), *refused]
 
 
 def _done(
@@ -372,9 +381,16 @@ def _listed(scan: BidsScan, output: Path, root: Path, out_dir: Path) -> ListedSc
     return ListedScan(way, result, scan.subject, scan.session, scan.domain)
 
 
-def _require_one_setting(out_dir: Path, job: HarmonizeJob) -> None:
+def _closed(folder: ScanRefused, index: BidsIndex, out_dir: Path) -> ListedScan:
+    """Record a folder whose scans cannot be known, and return its place in the list."""
+    way = folder.path.relative_to(index.root).as_posix()
+    write_record(out_dir, ScanRecord(scan=way, output=way, status="refused", reason=str(folder)))
+    return ListedScan(way, way, index.subject_of(folder.path), None, None)
+
+
+def _require_one_setting(index: BidsIndex, out_dir: Path, job: HarmonizeJob) -> None:
     """Raise `MrharmonyError` where a folder's results have another target or other settings than a job."""
-    wanted, made = job_settings(job), read_description(out_dir).get(HARMONIZATION)
+    wanted, made = job_settings(job), earlier_description(index, out_dir).get(HARMONIZATION)
     if job.overwrite or not isinstance(made, dict):
         return
     differing = next((name for name, value in wanted.items() if made.get(name) != value), None)

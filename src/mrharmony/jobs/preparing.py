@@ -81,6 +81,8 @@ def prepare_data_set(
 ) -> list[Preparation]:
     """Prepare the scans of a data set into BIDS derivatives; returns what became of each, in their order.
 
+    Folders that cannot be listed come last, refused.
+
     Each scan gets its mask, bias field, transform and canonical brain (`write_prepared`), a page, and a log;
     the folder gets an index of all. Scans that an earlier run finished are kept; those it refused are tried
     again. A mask that a person put in place or edited is taken as given.
@@ -92,7 +94,8 @@ def prepare_data_set(
     Raises as `begin_derivatives`, and `MrharmonyError` if a worker process was ended from outside.
     """
     name = "mrharmony: prepared T1w scans"
-    chosen = Selection(labels or ()).of(index)
+    selection = Selection(labels or ())
+    chosen = selection.of(index)
     pairs = begin_derivatives(index, out_dir, name, lambda scan: PreparedFiles.of(scan.path, out_dir))
     jobs = [
         PrepareJob(scan.path, files, scan.domain, volume_corrected) for scan, files in pairs if scan in chosen
@@ -108,7 +111,10 @@ def prepare_data_set(
     finally:
         _write_index(out_dir)
     done = {**earlier, **fresh}
-    return [result for job in jobs if (result := done[job.scan])]
+    closed = [
+        Preparation(one.path, "refused", str(one), one.findings, None) for one in selection.closed(index)
+    ]
+    return [*(result for job in jobs if (result := done[job.scan])), *closed]
 
 
 def _prepare(job: PrepareJob) -> tuple[Path, Preparation]:

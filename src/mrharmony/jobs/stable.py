@@ -42,7 +42,8 @@ def adapt_stable_diffusion(
     on_cpu = choose_device(device).type == "cpu"
     source = resolve_source(base, download)
     known = card_of_base(source, settings)
-    scans = training_scans(data.open(), data.only, None)
+    index = data.open()
+    scans = training_scans(index, data.only, None)
     untrained = load_stable_diffusion(source)  # before the scans are prepared: it may be refused
     work, grid = work_folder(output), Grid.working(settings.working_zoom)
     state = PartialState(cpu=on_cpu)
@@ -84,7 +85,7 @@ def adapt_stable_diffusion(
 
         write_directory(output, write)
     state.wait_for_everyone()
-    return TrainingReport(output, counts, refused)
+    return TrainingReport(output, counts, refused | index.refused)
 
 
 def card_of_base(source: Path, settings: DreamBoothSettings) -> ModelCard:

@@ -119,6 +119,7 @@ def training_brains(
     brains, refused = prepare_brains([scan.path for scan in scans], grid, work / "brains", prepared=prepared)
     kept = [(str(scan.domain), brains[scan.path]) for scan in scans if scan.path in brains]
     require_some(kept, refused)
+    refused |= index.refused
     return TrainingBrains(kept, refused, seen_scans(index.root, [s for s in scans if s.path in brains]))
 
 

@@ -23,7 +23,7 @@ from mrharmony.evaluate.unlearning import (
     unlearning_study,
 )
 from mrharmony.evaluate.unlearning_network import UnlearningSettings
-from mrharmony.jobs.brains import by_position, load_brain, prepare_positions, require_some
+from mrharmony.jobs.brains import by_position, load_brain, prepare_positions, reasons_by_name, require_some
 from mrharmony.jobs.data_sets import DataSet, scans_of_domains
 from mrharmony.jobs.evaluating import ZOOM, column_entries, column_groups, column_number, scan_files
 from mrharmony.networks.compact.model import LatentModel, load_model, model_hash
@@ -67,7 +67,7 @@ def _learnable(request: UnlearningRequest) -> tuple[UnlearningData, dict[str, st
     require_some(list(pooled), refused)
     scans = [scan for scan in chosen if scan.path in pooled]
     data = _data(scans, request, np.stack([pooled[scan.path] for scan in scans]))
-    return data, {path.name: reason for path, reason in refused.items()}
+    return data, reasons_by_name(refused | index.refused)
 
 
 def _pooled(

@@ -8,8 +8,8 @@ from pathlib import Path
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
 from mrharmony.jobs.brains import prepare_brains, require_some
-from mrharmony.jobs.data_sets import open_data_set
-from mrharmony.scans.bids import SESSION, BidsScan, shuffle_key
+from mrharmony.jobs.data_sets import open_plain_scans
+from mrharmony.scans.bids import BidsIndex, BidsScan, shuffle_key
 from mrharmony.simulate.anatomy import Anatomy
 from mrharmony.simulate.segmentation import segment_brain
 from mrharmony.space.grid import Grid
@@ -26,7 +26,8 @@ def anatomies_of_bids(
     `prepared` is as in `prepare_brains`. Returns the anatomies, and the scans that could not be prepared or
     segmented with their reasons. Raises `MrharmonyError` if no scan could be used.
     """
-    scans = [scan.path for scan in _first_scans(bids_dir, only)]
+    index = open_plain_scans(bids_dir, "site" if only else None)
+    scans = [scan.path for scan in _first_scans(index, only)]
     brains, refused = prepare_brains(scans, Grid.working(ZOOM), cache, prepared=prepared)
     anatomies = []
     for scan in track([scan for scan in scans if scan in brains], "segmenting"):
@@ -35,16 +36,17 @@ def anatomies_of_bids(
         except MrharmonyError as error:
             refused[scan] = str(error)
     require_some(anatomies, refused)
-    return anatomies, refused
+    return anatomies, refused | index.refused
 
 
-def _first_scans(bids_dir: Path, only: Sequence[str]) -> list[BidsScan]:
+def _first_scans(index: BidsIndex, only: Sequence[str]) -> list[BidsScan]:
     """Return one scan a subject, in a shuffled order that is always the same: folders are sorted by site."""
-    index = open_data_set(bids_dir, "site" if only else SESSION)
     first: dict[str, BidsScan] = {}
     for scan in index.scans:
         if not only or scan.domain in only:
             first.setdefault(scan.subject, scan)
     if not first:
-        raise MrharmonyError(f"{bids_dir}: no scans of {', '.join(only)}. Sites: {', '.join(index.domains)}.")
+        raise MrharmonyError(
+            f"{index.root}: no scans of {', '.join(only)}. Sites: {', '.join(index.domains)}."
+        )
     return sorted(first.values(), key=lambda scan: shuffle_key(scan.subject))

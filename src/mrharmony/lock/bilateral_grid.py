@@ -231,4 +231,4 @@ def corner_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
 def require_finite(what: str, values: NDArray[np.floating]) -> None:
     """Refuse values that are NaN or infinite; `what` names them in the message."""
     if not np.isfinite(values).all():
-        raise MrharmonyError(f"The {what} contain NaN or infinity; repair the scan or export it again.")
+        raise MrharmonyError(f"The {what} contain NaN or infinity; export or convert the scan again.")

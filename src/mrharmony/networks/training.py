@@ -117,7 +117,10 @@ class Training:
         save_tensors(self._checkpoint, arrays, records)
 
     def _restore(self) -> None:
-        content, remedy = "a checkpoint of this training", "delete it to start over"
+        content, remedy = (
+            "a checkpoint of this training",
+            "name another output, or move it away to start over",
+        )
         with open_tensors(self._checkpoint, content, remedy, "pt") as file:
             self._module.load_state_dict(file.tensors("module/", kinds="fi"))
             for index, shadow in enumerate(self._average.shadow_params):

@@ -95,6 +95,6 @@ def _rigid_motion(volume: Volume, brain: LocatedBrain, seed: int) -> Matrix:
 
 def _refuse_unusable(volume: Volume) -> None:
     if not np.isfinite(volume.voxels).all():
-        raise MrharmonyError("the scan has NaN or infinite voxels: repair it or export it again.")
+        raise MrharmonyError("the scan has NaN or infinite voxels: export or convert it again.")
     if np.ptp(volume.voxels) == 0:
         raise MrharmonyError("all voxels of the scan have the same value: export it again.")

@@ -183,7 +183,7 @@ def quality_findings(quality: MaskQuality) -> tuple[Finding, ...]:
         raise MrharmonyError(
             "the brain lies upside down or back to front "
             f"(correlation {quality.overturned:.2f} with the template turned over, {quality.inside:.2f} as "
-            "it lies): correct the orientation in the header."
+            "it lies): give a copy with the right orientation in its header."
         )
     if quality.similarity < _LOWEST_SIMILARITY:
         raise MrharmonyError(

@@ -190,7 +190,7 @@ def _read_bias_field(files: PreparedFiles, scan: Scan, sha256: str) -> FloatArra
         sound = False
     if not sound:
         raise MrharmonyError(
-            f"{files.bias_field}: was changed or damaged. Remove it and run `mrharmony prepare` again."
+            f"{files.bias_field}: was changed or damaged. Prepare the scan into another folder."
         )
     return np.ascontiguousarray(field.volume.voxels)
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from mrharmony.core.atomic import read_json
 from mrharmony.core.findings import Finding, finding_record, warning
+from mrharmony.scans.folders import FETCH, content_missing
 from mrharmony.scans.names import scan_stem, sidecar_path
 
 NOT_PLAIN_T1W = frozenset({"not-t1w", "contrast-agent"})  # codes of findings that lower a verdict
@@ -56,6 +57,10 @@ def acquisition_findings(path: Path) -> Iterator[Finding]:
     """Say what a scan's file name and the JSON beside it tell of its weighting, agent and conversion."""
     stem = scan_stem(path)
     sidecar = read_json(sidecar_path(path)) or {}
+    if content_missing(sidecar_path(path)):
+        unknown = "so that weighting and contrast agent are not known from it"
+        name = sidecar_path(path).name
+        yield warning("sidecar-missing", f"The content of {name} is not here, {unknown}.", FETCH)
     said = _SUFFIXES.get(stem.split("_")[-1]) or weighting(sidecar)
     if said:
         yield _not_t1w(said)
@@ -125,7 +130,7 @@ def _not_t1w(said: str) -> Finding:
     return warning(
         "not-t1w",
         f"The scan is {said}, as its name or sidecar says; mrharmony is made for T1-weighted scans.",
-        "Give the T1w scan, or correct the name or sidecar if it is wrong.",
+        "Give the T1w scan; where name or sidecar are wrong, a copy of it with right ones.",
     )
 
 

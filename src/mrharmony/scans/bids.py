@@ -1,25 +1,32 @@
-"""BIDS folders: the table of participants, JSON sidecars, and a read-only index of all T1w scans."""
+"""BIDS folders: a read-only index of all T1w scans, with their domains and JSON sidecars."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from mrharmony.core.findings import Finding, MrharmonyError, error, warning
-from mrharmony.scans.names import scan_stem
+from mrharmony.core.domain import same_name
+from mrharmony.core.findings import Finding, MrharmonyError, ScanRefused, error, info, warning
+from mrharmony.scans.folders import FETCH, IN_A_COPY, closed_folder, content_missing, entries_of
+from mrharmony.scans.names import T1W_SUFFIXES, scan_stem
+from mrharmony.scans.participants import (
+    NOBODY,
+    PARTICIPANTS,
+    Participants,
+    read_participants,
+    read_sessions,
+)
 
 Sidecar = dict[str, Any]
 
+SITE = "site"  # the usual domain column
 SESSION = "session"  # the domain column that stands for the label of the scan's `ses-` folder
-ID_COLUMN = "participant_id"
 SPLIT = "split"  # column with `train` and `test`
-NOT_AVAILABLE = frozenset({"", "n/a", "na", "nan", "none", "null"})
 # Entities of images that mrharmony writes: their names end in `_T1w`, but they are no scans.
 OWN_MAPS = frozenset({"desc-uncertainty", "desc-canonical", "desc-volumecorrected"})
 NO_MAGNITUDE = frozenset({"part-phase", "part-real", "part-imag"})
@@ -36,7 +43,12 @@ class BidsScan:
     session: str | None  # label without `ses-`; None where the folder has none
     domain: str | None  # site, scanner or protocol; None where the table does not say
     sidecar: dict[str, Any]  # the JSON sidecars, merged by BIDS inheritance
-    participant: dict[str, str]  # row of `participants.tsv`, without what is not available (`n/a`)
+    participant: dict[str, str]  # what tables say of subject and session, without the not available (`n/a`)
+
+    @property
+    def with_agent(self) -> bool:
+        """Whether the scan was taken with contrast agent, by its name."""
+        return any(entity.startswith("ce-") for entity in entities(scan_stem(self.path)))
 
 
 @dataclass(frozen=True)
@@ -46,19 +58,22 @@ class BidsIndex:
     root: Path
     domain_column: str  # column of `participants.tsv` that names the domain, or `session`
     scans: tuple[BidsScan, ...]
-    findings: tuple[Finding, ...]  # oddities of the folder; an error concerns a single scan
+    findings: tuple[Finding, ...]  # oddities of the folder; an error concerns a scan or a closed folder
+    closed: tuple[ScanRefused, ...] = ()  # folders that cannot be listed, so that their scans are missing
 
     @classmethod
-    def open(cls, root: Path | str, domain_column: str = "site") -> Self:
+    def open(cls, root: Path | str, domain_column: str | None = SITE) -> Self:
         """Index a BIDS folder.
 
         Parameters
         ----------
         root
-            The folder with `participants.tsv` and `sub-*/[ses-*/]anat/*_T1w.nii[.gz]`.
+            The folder with `participants.tsv` and `sub-*/[ses-*/]anat/*_T1w.nii[.gz]`; the images `_UNIT1` of
+            MP2RAGE count where there is no `_T1w` beside them.
         domain_column
             The column of the table that names the domain; `session` takes the label of the `ses-` folder
-            instead, and needs no table.
+            instead, and needs no table. None is for work that can do without domains: `site` where there is
+            that column, else the session, and a table that cannot be used is a finding.
 
         Raises
         ------
@@ -66,94 +81,218 @@ class BidsIndex:
             There is no such folder, table, column or scan, or the table cannot be used.
         """
         root = Path(root)
-        if not root.is_dir():
-            raise MrharmonyError(f"{root}: not a folder. Give the folder that holds the sub-* folders.")
-        participants = _participants(root, domain_column)
-        paths = list(_find_scans(root))
-        if not paths:
-            raise MrharmonyError(f"{root}: no scans sub-*/[ses-*/]anat/*_T1w.nii[.gz]. Check the folder.")
+        images = _Images.below(root)
+        participants, findings = _tables(root, images, domain_column)
+        findings += [*images.findings(), *_alike(participants.columns, domain_column)]
+        if domain_column is None:
+            domain_column = SITE if SITE in participants.columns else SESSION
+        elif domain_column not in (SESSION, *participants.columns):
+            raise _missing_column(root / PARTICIPANTS, domain_column, participants.columns)
         reader = SidecarReader(root)
-        scans = tuple(_scan(path, domain_column, participants, reader) for path in paths)
-        findings = (*reader.findings, *_check_scans(root, scans), *_check_domains(scans, participants))
-        return cls(root, domain_column, scans, findings)
+        scans = tuple(_scan(path, domain_column, participants, reader) for path in images.found)
+        findings += [*reader.findings, *_check_scans(root, scans), *_check_domains(scans, participants)]
+        return cls(root, domain_column, scans, tuple(findings), tuple(images.closed))
 
     @property
     def domains(self) -> tuple[str, ...]:
         """The names of all domains that scans come from, sorted."""
         return tuple(sorted({scan.domain for scan in self.scans if scan.domain is not None}))
 
+    @property
+    def refused(self) -> dict[Path, str]:
+        """Why folders cannot be listed."""
+        return {folder.path: str(folder) for folder in self.closed}
 
-def usual_column(root: Path) -> str:
-    """Return `site` if the table of a data set has that column, else `session`, for work without domains."""
-    table = root / "participants.tsv"
-    return "site" if table.is_file() and "site" in read_participants(table)[0] else SESSION
+    def of_subjects(self, labels: Iterable[str]) -> Self:
+        """Return what concerns some subjects, labels without `sub-`, or all if there are none."""
+        chosen = set(labels)
+        scans = (scan for scan in self.scans if not chosen or scan.subject in chosen)
+        closed = (one for one in self.closed if not chosen or self.subject_of(one.path) in chosen)
+        return replace(self, scans=tuple(scans), closed=tuple(closed))
+
+    def subject_of(self, folder: Path) -> str:
+        """Return the label of the subject whose folder this is, or lies above it."""
+        return _label(folder.relative_to(self.root).parts[0])
 
 
-def _participants(root: Path, domain_column: str) -> dict[str, dict[str, str]]:
-    table = root / "participants.tsv"
-    if domain_column == SESSION and not table.exists():
-        return {}
-    columns, rows = read_participants(table)
-    if domain_column not in (SESSION, *columns):
-        known = ", ".join(columns) or "none beside participant_id"
-        raise MrharmonyError(
-            f"{table}: no column {domain_column!r}. Choose the domain column from: {known}; or {SESSION}."
+class _Images:
+    """The T1w images of a BIDS folder, by their names, and what stands in the way of finding them."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.found: list[Path] = []  # sorted
+        self.subjects: list[Path] = []  # their folders
+        self.twins: list[Path] = []  # uncompressed images beside compressed ones, not read
+        self.beside: list[Path] = []  # UNIT1 images beside T1w ones, not read
+        self.closed: list[ScanRefused] = []
+
+    @classmethod
+    def below(cls, root: Path) -> Self:
+        """Look through a folder; `MrharmonyError` where it is none, or nothing is found."""
+        images = cls(root)
+        try:
+            images.subjects = [path for path in entries_of(root) if path.name.startswith("sub-")]
+        except (FileNotFoundError, NotADirectoryError) as failure:
+            message = f"{root}: not a folder. Give the folder that holds the sub-* folders."
+            raise MrharmonyError(message) from failure
+        except OSError as failure:
+            raise ScanRefused(root, (closed_folder(root, failure),)) from failure
+        for subject in images.subjects:
+            inside = images._inside(subject)
+            sessions = (images._inside(path) for path in inside if path.name.startswith("ses-"))
+            for folder in (path for entries in (inside, *sessions) for path in entries):
+                if folder.name == "anat":
+                    images._add(images._inside(folder))
+        images.found.sort()
+        if not images.found:
+            missing = f"{root}: no scans sub-*/[ses-*/]anat/*_T1w.nii[.gz]. Check the folder."
+            raise next(iter(images.closed), MrharmonyError(missing))
+        return images
+
+    def findings(self) -> Iterator[Finding]:
+        """Say what was not read, and why."""
+        for one in self.closed:
+            yield from one.findings
+        for path in self.twins:
+            name = path.relative_to(self.root)
+            yield warning(
+                "bids-duplicate",
+                f"{name} lies beside its compressed twin; {name.name}.gz is read.",
+                f"If that is the wrong one, leave it out {IN_A_COPY}.",
+            )
+        if self.beside:
+            subjects = sorted({path.relative_to(self.root).parts[0] for path in self.beside})
+            yield info(
+                "bids-unit1",
+                f"{len(self.beside)} UNIT1 images of {_some(subjects)} lie beside T1w scans, which are read.",
+                "If they are meant, harmonize them singly into a folder of their own.",
+            )
+
+    def _inside(self, folder: Path) -> list[Path]:
+        try:
+            return entries_of(folder)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as failure:
+            name = folder.relative_to(self.root)
+            self.closed.append(ScanRefused(folder, (closed_folder(name, failure),)))
+            return []
+
+    def _add(self, paths: Sequence[Path]) -> None:
+        """Add the images of one folder."""
+        plain, unit1 = ([path for path in paths if _is_image(path, suffix)] for suffix in T1W_SUFFIXES)
+        self.beside += unit1 if plain else []
+        images = plain or unit1
+        twins = [path for path in images if path.with_name(f"{path.name}.gz") in images]
+        self.twins += twins
+        self.found += [path for path in images if path not in twins]
+
+
+def _is_image(path: Path, suffix: str) -> bool:
+    named = path.name.endswith((f"_{suffix}.nii", f"_{suffix}.nii.gz")) and not path.name.startswith(".")
+    return named and not (OWN_MAPS | NO_MAGNITUDE) & entities(scan_stem(path))
+
+
+def _tables(root: Path, images: _Images, domain_column: str | None) -> tuple[Participants, list[Finding]]:
+    """Read a folder's tables; one that cannot be used is a finding where domains are not needed."""
+    participants, findings = NOBODY, []
+    table = root / PARTICIPANTS
+    if os.path.lexists(table) or domain_column not in (None, SESSION):
+        try:
+            participants = read_participants(table)
+        except MrharmonyError as fault:
+            if domain_column is not None:
+                raise
+            findings.append(_unused(root, fault))
+            participants = Participants((SITE,), {})  # sites are unknown; sessions do not stand for them
+    for subject in images.subjects:
+        sessions = subject / f"{subject.name}_sessions.tsv"
+        if os.path.lexists(sessions):
+            try:
+                participants = participants.joined(read_sessions(sessions, _label(subject.name)))
+            except MrharmonyError as fault:
+                findings.append(_unused(root, fault))
+    return participants, findings
+
+
+def _unused(root: Path, fault: MrharmonyError) -> Finding:
+    sentence = str(fault).removeprefix(f"{root}{os.sep}")
+    return warning("bids-bad-table", sentence, "Until then nothing is taken from it.")
+
+
+def _missing_column(table: Path, wanted: str, columns: Sequence[str]) -> MrharmonyError:
+    alike = next((name for name in columns if same_name(name, wanted)), None)
+    if alike:
+        return MrharmonyError(
+            f"{table}: no column {wanted!r}, but {alike!r}. If that names the domain, say "
+            f"domain_column={alike!r}."
         )
-    return rows
+    known = ", ".join(columns) or "none beside participant_id"
+    return MrharmonyError(
+        f"{table}: no column {wanted!r}. Choose the domain column from: {known}; or {SESSION}."
+    )
 
 
-def _find_scans(root: Path) -> Iterator[Path]:
-    folders = [*root.glob("sub-*/anat"), *root.glob("sub-*/ses-*/anat")]
-    paths = [path for folder in folders for path in folder.glob("*_T1w.nii*")]
-    for path in sorted(paths):
-        named = path.name.endswith(("_T1w.nii", "_T1w.nii.gz")) and not path.name.startswith(".")
-        if named and not (OWN_MAPS | NO_MAGNITUDE) & entities(scan_stem(path)):
-            yield path
+def _alike(columns: Sequence[str], domain_column: str | None) -> Iterator[Finding]:
+    """Find columns that are taken for no domain or split only because they are written otherwise."""
+    remedies = {SPLIT: f"If it is meant, write it {SPLIT!r} {IN_A_COPY}."}
+    if domain_column is None:
+        remedies[SITE] = "If it names the domains, give it as the domain column."
+    for wanted, remedy in remedies.items():
+        for alike in (name for name in columns if wanted not in columns and same_name(name, wanted)):
+            message = f"{PARTICIPANTS} has a column {alike!r}, which is not taken for {wanted!r}."
+            yield warning("bids-column", message, remedy)
 
 
-def _scan(
-    path: Path, domain_column: str, participants: dict[str, dict[str, str]], reader: SidecarReader
-) -> BidsScan:
+def _label(name: str) -> str:
+    return name.split("-", 1)[1]
+
+
+def _scan(path: Path, domain_column: str, participants: Participants, reader: SidecarReader) -> BidsScan:
     holder = path.parent.parent
-    session = holder.name.removeprefix("ses-") if holder.name.startswith("ses-") else None
-    subject = (holder if session is None else holder.parent).name.removeprefix("sub-")
-    row = participants.get(subject, {})
+    session = _label(holder.name) if holder.name.startswith("ses-") else None
+    subject = _label((holder if session is None else holder.parent).name)
+    row = participants.row(subject, session) or {}
     domain = session if domain_column == SESSION else row.get(domain_column)
     return BidsScan(path, subject, session, domain, reader.read(path, scan_stem(path)), row)
 
 
 def _check_scans(root: Path, scans: Iterable[BidsScan]) -> Iterator[Finding]:
-    """Find links without content, misnamed files, and duplicate scans."""
-    stems: set[Path] = set()
+    """Find links without content, and misnamed files."""
     for scan in scans:
         name = scan.path.relative_to(root)
-        if not scan.path.exists():
-            yield error("bids-broken-link", f"The content of {name} is not here.", "Run `datalad get` on it.")
+        if scan.path.is_symlink() and content_missing(scan.path):
+            yield error("bids-broken-link", f"The content of {name} is not here.", FETCH)
         if f"sub-{scan.subject}" not in entities(scan_stem(scan.path)):
             yield warning(
-                "bids-misnamed", f"{name} lies in the folder of another subject.", "Move or rename it."
+                "bids-misnamed",
+                f"{name} lies in the folder of another subject; it counts as sub-{scan.subject}'s.",
+                f"If that is wrong, give it its right place {IN_A_COPY}.",
             )
-        stem = scan.path.with_name(scan_stem(scan.path))
-        if stem in stems:
-            yield warning(
-                "bids-duplicate", f"{name} exists both compressed and not.", "Remove one of the two."
-            )
-        stems.add(stem)
 
 
-def _check_domains(scans: tuple[BidsScan, ...], participants: dict[str, dict[str, str]]) -> Iterator[Finding]:
+def _check_domains(scans: tuple[BidsScan, ...], participants: Participants) -> Iterator[Finding]:
     """Find scans of unknown domain, in a folder where that of others is known."""
     lost = [scan for scan in scans if scan.domain is None]
-    unlisted = sorted({scan.subject for scan in lost if participants and scan.subject not in participants})
-    unnamed = sorted({scan.subject for scan in lost} - set(unlisted))
+    known = bool(participants.rows)
+    unlisted = [scan for scan in lost if known and participants.row(scan.subject, scan.session) is None]
+    strangers = sorted({f"sub-{scan.subject}" for scan in unlisted if scan.subject not in participants.rows})
+    elsewhere = sorted({_place(scan) for scan in unlisted if scan.subject in participants.rows})
+    unnamed = sorted({f"sub-{scan.subject}" for scan in lost if scan not in unlisted})
     if len(unnamed) == len({scan.subject for scan in scans}):
         return  # a table that names no domain at all
-    if unlisted:
+    if strangers:
         yield warning(
             "bids-unlisted",
-            f"participants.tsv does not list {_some(unlisted)}: their domain is not known.",
+            f"{PARTICIPANTS} does not list {_some(strangers)}: their domain is not known.",
             "Add them to the table; labels there are those of the folders"
-            f"{_but_for_zeros(unlisted, participants)}.",
+            f"{_but_for_zeros(strangers, participants.rows)}.",
+        )
+    if elsewhere:
+        yield warning(
+            "bids-unlisted",
+            f"The tables do not list {_some(elsewhere)}: their domain is not known.",
+            "Add them; the labels in session_id are those of the folders.",
         )
     if unnamed:
         yield warning(
@@ -163,87 +302,28 @@ def _check_domains(scans: tuple[BidsScan, ...], participants: dict[str, dict[str
         )
 
 
+def _place(scan: BidsScan) -> str:
+    return f"sub-{scan.subject}_ses-{scan.session}" if scan.session else f"sub-{scan.subject}"
+
+
 def _but_for_zeros(subjects: Iterable[str], participants: Iterable[str]) -> str:
     """Name a label of the table that differs from a folder's by leading zeros alone."""
     listed = {label.lstrip("0"): label for label in participants}
-    alike = ((subject, listed[subject.lstrip("0")]) for subject in subjects if subject.lstrip("0") in listed)
+    labels = (_label(subject) for subject in subjects)
+    alike = ((label, listed[label.lstrip("0")]) for label in labels if label.lstrip("0") in listed)
     pair = next(alike, None)
     return f", with their zeros: {pair[0]} and not {pair[1]}" if pair else ""
 
 
-def _some(subjects: list[str]) -> str:
-    named = ", ".join(f"sub-{subject}" for subject in subjects[:_NAMED_AT_MOST])
-    more = len(subjects) - _NAMED_AT_MOST
+def _some(names: list[str]) -> str:
+    more = len(names) - _NAMED_AT_MOST
+    named = ", ".join(names[:_NAMED_AT_MOST])
     return f"{named} and {more} more" if more > 0 else named
-
-
-def read_participants(path: Path) -> tuple[tuple[str, ...], dict[str, dict[str, str]]]:
-    """Return the table's columns beside `participant_id`, and each subject's known values by column.
-
-    The table is UTF-8 with or without byte-order mark; subjects go by their labels without `sub-`; `n/a` is
-    left out. `MrharmonyError` where it is missing, empty, not a table, or names a subject twice.
-    """
-    try:
-        lines = [line for line in _lines(path) if any(map(str.strip, line))]
-    except csv.Error as failure:
-        raise MrharmonyError(f"{path}: not a table ({failure}). Save it as tab-separated UTF-8.") from failure
-    if len(lines) < 2:
-        raise MrharmonyError(
-            f"{path}: the table is empty. It needs participant_id, site and a row a subject."
-        )
-    header = [name.strip() for name in lines[0]]
-    _check_header(path, header)
-    rows: dict[str, dict[str, str]] = {}
-    for values in lines[1:]:
-        row = _row(path, header, values)
-        label = row.pop(ID_COLUMN, "").removeprefix("sub-")
-        if not label:
-            raise MrharmonyError(f"{path}: the row {values} has no participant_id. Fill it in.")
-        if label in rows:
-            raise MrharmonyError(
-                f"{path}: subject {label} has two rows. Keep one row a subject in a copy of the table."
-            )
-        rows[label] = row
-    return tuple(name for name in header if name != ID_COLUMN), rows
 
 
 def shuffle_key(subject: str) -> str:
     """Return a key that shuffles subjects, always alike: their labels are often sorted by site."""
-    return hashlib.sha256(subject.encode()).hexdigest()
-
-
-def _lines(path: Path) -> Iterator[list[str]]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as failure:
-        raise MrharmonyError(
-            f"{path}: not found. A BIDS folder needs this table, with the columns participant_id and site."
-        ) from failure
-    except UnicodeDecodeError as failure:
-        raise MrharmonyError(f"{path}: not UTF-8 text. Save it again with the encoding UTF-8.") from failure
-    except OSError as failure:
-        raise MrharmonyError(
-            f"{path}: cannot be read ({failure.strerror}). Check its permissions."
-        ) from failure
-    return csv.reader(io.StringIO(text, newline=""), delimiter="\t")
-
-
-def _check_header(path: Path, header: list[str]) -> None:
-    if ID_COLUMN not in header:
-        separated = "The columns must be separated by tabs." if len(header) == 1 else "Rename the column."
-        raise MrharmonyError(f"{path}: no column {ID_COLUMN}, only {', '.join(header)}. {separated}")
-    repeated = {name for name in header if header.count(name) > 1}
-    if repeated:
-        raise MrharmonyError(f"{path}: column {min(repeated)!r} appears twice. Remove one.")
-
-
-def _row(path: Path, header: list[str], values: list[str]) -> dict[str, str]:
-    if any("\n" in value for value in values):
-        raise MrharmonyError(f"{path}: a quotation mark is not closed in {values[0]!r}. Remove or close it.")
-    if len(values) > len(header):
-        raise MrharmonyError(f"{path}: the row {values} has more fields than the header. Check its tabs.")
-    pairs = zip(header, map(str.strip, values), strict=False)
-    return {name: value for name, value in pairs if value.lower() not in NOT_AVAILABLE}
+    return hashlib.sha256(os.fsencode(subject)).hexdigest()
 
 
 def entities(stem: str) -> frozenset[str]:
@@ -254,13 +334,14 @@ def entities(stem: str) -> frozenset[str]:
 class SidecarReader:
     """Reads each sidecar of a BIDS folder once, however many scans inherit from it.
 
-    A sidecar applies to a scan if it lies in a folder above it (or beside it), ends in `T1w`, and names no
-    entity that the scan lacks. Deeper sidecars win over higher ones, more specific over less specific ones.
+    A sidecar applies to a scan if it lies in a folder above it (or beside it), ends in the same suffix (`T1w`
+    or `UNIT1`), and names no entity that the scan lacks. Deeper sidecars win over higher ones, more specific
+    over less specific ones.
     """
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._folders: dict[Path, list[tuple[frozenset[str], Sidecar]]] = {}
+        self._folders: dict[tuple[Path, str], list[tuple[frozenset[str], Sidecar]]] = {}
         self.findings: list[Finding] = []
 
     def read(self, scan: Path, stem: str) -> Sidecar:
@@ -268,18 +349,20 @@ class SidecarReader:
         merged: Sidecar = {}
         above = [folder for folder in scan.parents if folder.is_relative_to(self._root)]
         for folder in reversed(above):
-            for names, content in self._sidecars(folder):
+            for names, content in self._sidecars(folder, stem.rsplit("_", maxsplit=1)[-1]):
                 if names <= entities(stem):
                     merged |= content
         return merged
 
-    def _sidecars(self, folder: Path) -> list[tuple[frozenset[str], Sidecar]]:
-        """Return entities and content of a folder's T1w sidecars, the most specific last."""
-        if folder not in self._folders:
-            paths = [path for path in sorted(folder.glob("*T1w.json")) if not path.name.startswith(".")]
+    def _sidecars(self, folder: Path, suffix: str) -> list[tuple[frozenset[str], Sidecar]]:
+        """Return entities and content of a folder's sidecars of a suffix, the most specific last."""
+        key = folder, suffix
+        if key not in self._folders:
+            found = sorted(folder.glob(f"*{suffix}.json"))
+            paths = [path for path in found if not path.name.startswith(".")]
             pairs = [(entities(path.stem), self._load(path)) for path in paths]
-            self._folders[folder] = sorted(pairs, key=lambda pair: len(pair[0]))
-        return self._folders[folder]
+            self._folders[key] = sorted(pairs, key=lambda pair: len(pair[0]))
+        return self._folders[key]
 
     def _load(self, path: Path) -> Sidecar:
         try:
@@ -288,11 +371,12 @@ class SidecarReader:
             content = None
         if isinstance(content, dict):
             return content
-        self.findings.append(
-            warning(
-                "bids-bad-sidecar",
-                f"{path.relative_to(self._root)} is not a JSON object and is ignored.",
-                "Repair or remove it.",
-            )
-        )
+        name = path.relative_to(self._root)
+        if content_missing(path):
+            missing = f"The content of the sidecar {name} is not here; it is ignored."
+            self.findings.append(warning("bids-missing-sidecar", missing, FETCH))
+        else:
+            damaged = f"{name} is not a JSON object and is ignored."
+            remedy = f"Check what it should say; to use it, give a sound one {IN_A_COPY}."
+            self.findings.append(warning("bids-bad-sidecar", damaged, remedy))
         return {}

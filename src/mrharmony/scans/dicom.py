@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import stat
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ from mrharmony.scans.acquisition import (
     remark_records,
 )
 from mrharmony.scans.dicom_files import DamagedFile, DicomImage, image_findings, read_folder
+from mrharmony.scans.folders import is_kind
 from mrharmony.scans.names import scan_suffix
 from mrharmony.scans.reading import read_scan
 from mrharmony.scans.writing import write_scan
@@ -89,9 +91,9 @@ class DicomSeries:
 
 def is_dicom_folder(path: Path) -> bool:
     """Say whether a path is a folder of DICOM files; one that also holds NIfTI or MGH scans is not."""
-    if not path.is_dir():
+    if not is_kind(path, stat.S_ISDIR):
         return False
-    files = (file for file in sorted(path.rglob("*")) if file.is_file())
+    files = (file for file in sorted(path.rglob("*")) if is_kind(file, stat.S_ISREG))
     some = [file for file, _ in zip(files, range(_INSPECTED), strict=False)]
     return not any(scan_suffix(file) for file in some) and any(_is_dicom(file) for file in some)
 

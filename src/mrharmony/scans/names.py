@@ -1,16 +1,28 @@
-"""File names of scans: which endings are read, and what the outputs are called."""
+"""File names: which endings of scans are read, what the outputs are called, and safe names for anything."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
+import stat
+import string
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.scans.folders import is_kind
 
+T1W_SUFFIXES = ("T1w", "UNIT1")  # of BIDS: UNIT1 is the T1w image of MP2RAGE
 MGH_SUFFIXES = (".mgh", ".mgz")
 COMPRESSED_SUFFIXES = (".nii.gz", ".mgz")
 SCAN_SUFFIXES = (".nii", ".nii.gz", *MGH_SUFFIXES)
+
+LONGEST_NAME = 180  # bytes of a safe name: with an ending it keeps within the 255 of file systems
+_KEPT_BYTES = 120  # of a longer one, before its hash
+_KEPT = frozenset(string.ascii_letters + string.digits + string.punctuation + " ") - frozenset('<>:"/\\|?*%')
+_RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(\..*)?", re.IGNORECASE)
 
 
 def scan_suffix(path: Path | str) -> str | None:
@@ -31,16 +43,63 @@ def sidecar_path(image: Path) -> Path:
 
 
 def output_stem(path: Path | str) -> str:
-    """Return what the names of a scan's outputs start with: `sub-01_T1w.nii.gz` gives `sub-01`."""
-    return scan_stem(path).removesuffix("_T1w")
+    """Return what the names of a scan's outputs start with: `sub-01_T1w.nii.gz` gives `sub-01`.
+
+    So does `sub-01_UNIT1.nii.gz`: their outputs are T1w images, of which a data set has one or the other.
+    """
+    stem = scan_stem(path)
+    ending = next((f"_{suffix}" for suffix in T1W_SUFFIXES if stem.endswith(f"_{suffix}")), "")
+    return stem.removesuffix(ending)
+
+
+def file_name(name: str) -> str:
+    """Return a name, such as a site's, as one part of a path that every file system takes.
+
+    Different names stay different, but some disks take upper and lower case for the same: who names files so
+    compares them without case. Usual names stay as they are; in others characters become `%` and their
+    hexadecimal bytes, and what is too long ends in a hash.
+    """
+    plain = unicodedata.is_normalized("NFC", name)
+    parts = [character if _is_kept(character, plain) else _escaped(character) for character in name]
+    if name and name[0] in " .-":
+        parts[0] = _escaped(name[0])
+    if name and name[-1] in " .":
+        parts[-1] = _escaped(name[-1])
+    if _RESERVED.fullmatch(name):
+        parts[0] = _escaped(name[0])
+    safe = "".join(parts) or "%"
+    return safe if len(safe.encode()) <= LONGEST_NAME else _shortened(parts, name)
+
+
+def _is_kept(character: str, plain: bool) -> bool:
+    return character in _KEPT or (plain and not character.isascii() and character.isalnum())
+
+
+def _escaped(character: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogatepass"))
+
+
+def _shortened(parts: Iterable[str], name: str) -> str:
+    """Return the start of a safe name, and the hash of the name after `%-`, which nothing else contains."""
+    start, size = "", 0
+    for part in parts:
+        size += len(part.encode())
+        if size > _KEPT_BYTES:
+            break
+        start += part
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{start}%-{digest[:32]}"
 
 
 def find_scans(paths: Iterable[Path]) -> list[Path]:
-    """Return the files, and each folder's scans, sorted; raises `MrharmonyError` where a folder has none."""
+    """Return the files, and each folder's scans, sorted; raises `MrharmonyError` where a folder has none.
+
+    Folders in there that cannot be listed are among them, to be refused as such.
+    """
     scans: list[Path] = []
     for path in paths:
-        if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if scan_suffix(file))
+        if is_kind(path, stat.S_ISDIR):
+            inside = sorted(_scans_below(path))
             if not inside:
                 raise MrharmonyError(
                     f"{path}: no scans in this folder. Name a folder with .nii.gz or .mgz files."
@@ -55,3 +114,14 @@ def way_to(path: Path, folder: Path) -> str:
     """Return the relative path from a folder to a file, with `/`; links to the file itself are kept."""
     real = Path(os.path.realpath(path.parent)) / path.name
     return Path(os.path.relpath(real, os.path.realpath(folder))).as_posix()
+
+
+def _scans_below(top: Path) -> list[Path]:
+    closed: list[OSError] = []
+    found = [
+        Path(folder, name)
+        for folder, folders, files in os.walk(top, onerror=closed.append)
+        for name in (*folders, *files)
+        if scan_suffix(name)
+    ]
+    return [*found, *(Path(failure.filename) for failure in closed)]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mrharmony.core.atomic import read_json
-from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.findings import MrharmonyError, ScanRefused
 from mrharmony.scans.bids import BidsIndex, BidsScan
 from mrharmony.scans.names import scan_stem
 
@@ -52,12 +52,17 @@ class Selection:
 
         Raises `MrharmonyError` where a participant or a session has no scan, or nothing is left.
         """
-        scans = _labelled(list(index.scans), "subject", self.participants)
+        closed = {index.subject_of(folder.path) for folder in index.closed}
+        scans = _labelled(list(index.scans), "subject", self.participants, closed)
         scans = _labelled(scans, "session", self.sessions)
         chosen = [scan for scan in scans if self._takes(scan)]
-        if not chosen:
+        if not chosen and not self.closed(index):
             raise MrharmonyError(f"{index.root}: the filter leaves no scan. Check its entities and labels.")
         return chosen
+
+    def closed(self, index: BidsIndex) -> tuple[ScanRefused, ...]:
+        """Return the folders of the chosen participants that cannot be listed."""
+        return index.of_subjects(label.removeprefix("sub-") for label in self.participants).closed
 
     def _takes(self, scan: BidsScan) -> bool:
         named = dict(pair.split("-", 1) for pair in scan_stem(scan.path).split("_") if "-" in pair)
@@ -67,11 +72,16 @@ class Selection:
         )
 
 
-def _labelled(scans: list[BidsScan], kind: str, labels: Sequence[str]) -> list[BidsScan]:
-    """Return the scans of subjects or sessions with these labels, or all scans if there are none."""
+def _labelled(
+    scans: list[BidsScan], kind: str, labels: Sequence[str], unknown: Collection[str] = ()
+) -> list[BidsScan]:
+    """Return the scans of subjects or sessions with these labels, or all scans if there are none.
+
+    Labels in `unknown` need no scan.
+    """
     prefix = kind[:3] + "-"
     wanted = {label.removeprefix(prefix) for label in labels}
-    if missing := wanted - {getattr(scan, kind) for scan in scans}:
+    if missing := wanted - {getattr(scan, kind) for scan in scans} - set(unknown):
         who = "participant" if kind == "subject" else "session"
         raise MrharmonyError(f"{prefix}{min(missing)}: no T1w scan of this {who}. Check the label.")
     return [scan for scan in scans if not wanted or getattr(scan, kind) in wanted]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from mrharmony.core.findings import Finding, error, fault, warning
+from mrharmony.scans.folders import FETCH, closed_folder, entries_of, is_pointer
 from mrharmony.scans.names import COMPRESSED_SUFFIXES, SCAN_SUFFIXES, scan_suffix
 
 GZIP_MAGIC = b"\x1f\x8b"
@@ -23,7 +24,6 @@ CHUNK_BYTES = 1 << 16  # read at once: small, since each gzip member's end copie
 PIECE_BYTES = 1 << 20  # decompressed at most at once, whatever the ratio: a bomb cannot fill the memory
 MAX_RATIO = 1032  # the highest ratio of deflate (zlib technical details: one bit for 129 bytes)
 SPLIT_SUFFIXES = (".hdr", ".img", ".hdr.gz", ".img.gz")
-_POINTERS = (b"version https://git-lfs", b"/annex/objects/", b"../.git/annex/", b".git/annex/")
 
 
 class Storage(NamedTuple):
@@ -51,7 +51,7 @@ def check_file(path: Path) -> Iterator[Finding]:
         yield _stat_finding(path, failure)
         return
     if stat.S_ISDIR(status.st_mode):
-        yield error("is-directory", "This is a folder, not a scan.", "Name the scans inside it.")
+        yield _folder_finding(path)
     elif not stat.S_ISREG(status.st_mode):
         yield error("not-a-file", "This is a device or a pipe, not a file.", "Store the scan in a file.")
     elif status.st_size == 0:
@@ -60,12 +60,20 @@ def check_file(path: Path) -> Iterator[Finding]:
         yield from _check_suffix(path)
 
 
+def _folder_finding(path: Path) -> Finding:
+    try:
+        entries_of(path)
+    except OSError as failure:
+        return closed_folder(path.name, failure)
+    return error("is-directory", "This is a folder, not a scan.", "Name the scans inside it.")
+
+
 def _stat_finding(path: Path, failure: Exception) -> Finding:
     if isinstance(failure, FileNotFoundError) and path.is_symlink():
         return error(
             "broken-link",
             "The link points to a file that is not here.",
-            "Fetch the content first (DataLad: `datalad get`).",
+            FETCH,
         )
     if isinstance(failure, FileNotFoundError | NotADirectoryError | ValueError):
         return error("missing-file", "There is no such file.", "Check the path for a typing mistake.")
@@ -101,11 +109,11 @@ def _check_suffix(path: Path) -> Iterator[Finding]:
 
 def check_first_bytes(path: Path, start: bytes) -> None:
     """Raise `ScanFault` where a scan's first bytes (64 or fewer) belie its name."""
-    if start.startswith(_POINTERS):
+    if is_pointer(start):
         raise fault(
             "content-missing",
             "The file is a git-annex or Git LFS pointer; the scan itself is not here.",
-            "Fetch the content first (`datalad get` or `git lfs pull`).",
+            FETCH,
         )
     suffix = scan_suffix(path)
     compressed = start.startswith(GZIP_MAGIC)
@@ -116,7 +124,7 @@ def check_first_bytes(path: Path, start: bytes) -> None:
     raise fault(
         "compression-mismatch",
         f"The name ends in {suffix}, but the content {state}.",
-        f"If it is a scan, rename it to end in {twin}; otherwise copy it again.",
+        f"If it is a scan, copy or link it under a name that ends in {twin}; otherwise fetch it again.",
     )
 
 

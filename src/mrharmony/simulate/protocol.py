@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from mrharmony.core.domain import Domain
 from mrharmony.core.findings import Finding, MrharmonyError, info
+from mrharmony.scans.folders import FETCH, content_missing
 from mrharmony.simulate.signal import (
     TISSUE_PARAMETERS,
     FieldStrength,
@@ -108,6 +109,8 @@ def read_protocol(text: str) -> Protocol:
     """
     if not text.lower().endswith(".json"):
         return _protocol(_read_sentence(text))
+    if content_missing(Path(text)):
+        raise MrharmonyError(f"{text}: the content of this file is not here. {FETCH}")
     try:
         content = json.loads(Path(text).read_text("utf-8-sig"))
     except OSError as failure:

@@ -136,7 +136,7 @@ def _require_same(recipe: PaperRecipe, plan: StudyPlan) -> None:
     if known and (other := next((key for key in asked if known.get(key) != asked[key]), None)):
         raise MrharmonyError(
             f"{recipe.request.output}: holds another experiment ({_CALLED.get(other, other)}). "
-            "Name another output, or remove the folder."
+            "Name another output."
         )
 
 

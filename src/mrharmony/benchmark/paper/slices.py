@@ -17,7 +17,7 @@ from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.hashing import file_sha256
 from mrharmony.core.volume import BoolArray, FloatArray
 from mrharmony.evaluate.paper import as_picture, slice_places, tone_quantiles
-from mrharmony.jobs.brains import load_brain, prepare_positions, require_some
+from mrharmony.jobs.brains import load_brain, prepare_positions, reasons_by_name, require_some
 from mrharmony.networks.compact.model import CARD, read_card
 from mrharmony.networks.compact.sampling import slice_positions
 from mrharmony.networks.compact.translation import TranslationSettings
@@ -266,7 +266,7 @@ def study_scans(request: PaperRequest, study: StudyPlan, grid: Grid, volume_corr
         tuple(PaperScan(s.key, brains[s.key]) for s in trained[source]),
         tuple(PaperScan(s.key, brains[s.key], brains[s.key]) for s in trained[target][:SEARCH_SCANS]),
         tuple(brains[s.key] for s in trained[target]),
-        {path.name: reason for path, reason in refused.items()},
+        reasons_by_name(refused | plan.closed),
     )
 
 

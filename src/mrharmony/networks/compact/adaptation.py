@@ -203,7 +203,12 @@ def class_images(
         parts = [vars(_generated(base, prompt, data, count, generator)) for prompt, count in prompts]
         joined = {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]}
         save_tensors(cache, joined, {})
-    with open_tensors(cache, "class images of this training", "delete it to make them again", "pt") as file:
+    with open_tensors(
+        cache,
+        "class images of this training",
+        "name another output, or move it away to make them again",
+        "pt",
+    ) as file:
         return LatentSlices(**file.tensors(kinds="fi"))
 
 

@@ -32,7 +32,8 @@ def instance_prompts(domains: Sequence[str], style: Literal["name", "token"]) ->
     prompts = {name: f"<{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}>" for name in domains}
     if len(set(prompts.values())) < len(prompts):
         raise MrharmonyError(
-            f"Domains {', '.join(domains)}: two of them make the same token. Rename one, or use plain names."
+            f"Domains {', '.join(domains)}: two of them make the same token. "
+            "Leave one out, or use plain names."
         )
     return prompts
 

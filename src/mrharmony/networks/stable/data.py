@@ -30,7 +30,7 @@ from mrharmony.networks.settings import NO_PROMPT, DreamBoothSettings
 from mrharmony.networks.stable.model import StableDiffusion
 
 LEAST_SHARE = 0.25  # of the fullest slice's brain that a slice must hold to be learned from
-_CLASS_PICTURE = "a class picture", "delete it to make it again"
+_CLASS_PICTURE = "a class picture", "name another output, or move it away to make it again"
 
 
 class InstanceBatch(NamedTuple):
