@@ -20,7 +20,7 @@ from mrharmony.scans.sidecar import GENERATED_BY, RAW
 SOURCE_FOLDER = "sourcedata"
 DESCRIPTION = "dataset_description.json"
 HARMONIZATION = "Harmonization"  # its key with the one setting that all results of a folder are made with
-BIDS_VERSION = "1.10.1"
+BIDS_VERSION = "1.11.1"
 _NOT_BIDS = "*_biasfield.nii.gz\n*_xfm.txt\n*_log.json\n*.html\ngroup.tsv\nCITATION.*\nlogs/\n.mrharmony-*\n"
 _README = """# Derivatives of mrharmony
 
@@ -29,14 +29,19 @@ of its scan, and the JSON file beside it says how it was made. `descriptions.tsv
 files, `dataset_description.json` the settings, `logs/` what became of every scan of the data set.
 """
 _DESCRIPTIONS = """desc_id\tdescription
-harmonized\tscan in the contrast of the target domain, on its own grid
-uncertainty\tstandard deviation of the harmonized intensities over several seeds
-brain\tmask of the brain, on the grid of the scan
-canonical\tbrain without receive field, in canonical units, rigidly aligned with the template
-volumecorrected\tthe canonical brain grown to the template's size
-receive\tmultiplicative receive field
-preparation\thow preparing the scan went
+desc-harmonized\tscan in the contrast of the target domain, on its own grid
+desc-uncertainty\tstandard deviation of the harmonized intensities over several seeds
+desc-brain\tmask of the brain, on the grid of the scan
+desc-canonical\tbrain without receive field, in canonical units, rigidly aligned with the template
+desc-volumecorrected\tthe canonical brain grown to the template's size
+desc-receive\tmultiplicative receive field
+desc-preparation\thow preparing the scan went
 """
+_COLUMNS: dict[str, object] = {
+    "Description": "What the labels `desc-` in the names of the files stand for.",
+    "desc_id": {"Description": "A label in the names of the files."},
+    "description": {"Description": "What these files hold."},
+}
 Output = TypeVar("Output", bound=Hashable)
 
 
@@ -217,9 +222,13 @@ def begin_derivatives(
         "SourceDatasets": [{"URL": way_to(index.root, out_dir)}],
         "DatasetLinks": {RAW: way_to(index.root, out_dir)},
     }
+    authors = (read_json(index.root / DESCRIPTION) or {}).get("Authors")
+    if isinstance(authors, list):
+        description["Authors"] = authors
     write_json(out_dir / DESCRIPTION, description | kept | dict(details or {}))
     write_text(out_dir / ".bidsignore", _NOT_BIDS)
     write_text(out_dir / "descriptions.tsv", _DESCRIPTIONS)
+    write_json(out_dir / "descriptions.json", _COLUMNS)
     if not (out_dir / "README.md").exists():
         write_text(out_dir / "README.md", _README)
     sessions = {f"sub-{scan.subject}/sub-{scan.subject}_sessions.tsv" for scan, _ in pairs}

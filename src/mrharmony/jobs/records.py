@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mrharmony.core.atomic import read_json, write_json, write_text
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.jobs.harmonizing import SUFFIX
 
 LOGS = "logs"
 _LIST = "data_set.tsv"
@@ -73,7 +74,7 @@ def file_state(path: Path) -> FileState | None:
 def record_path(out_dir: Path, output: Path | str) -> Path:
     """Return where the record of the scan lies whose result is `output`, relative to the folder."""
     name = Path(output)
-    return out_dir / LOGS / "scans" / name.parent / f"{name.name.removesuffix('.nii.gz')}.json"
+    return out_dir / LOGS / "scans" / name.parent / f"{name.name.removesuffix(SUFFIX)}.json"
 
 
 def write_record(out_dir: Path, record: ScanRecord) -> None:
