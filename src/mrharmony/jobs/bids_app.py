@@ -26,6 +26,7 @@ from mrharmony.jobs.harmonizing import (
     harmonize_scan,
     uncertainty_path,
 )
+from mrharmony.jobs.reporting import write_citation, write_report
 from mrharmony.methods.registry import require_protocols
 from mrharmony.networks.compact.model import ModelCard
 from mrharmony.preparation.saved import VERSION
@@ -83,8 +84,9 @@ def _from_own_protocol(job: HarmonizeJob, scan: BidsScan) -> HarmonizeJob:
 
 
 def run_group(out_dir: Path) -> Path:
-    """Write a table with a line for each harmonized scan below `out_dir`; returns its path.
+    """Write a table with a line for each harmonized scan below `out_dir`, the page and the methods text.
 
+    Returns the table's path.
     An unusable sidecar is named on standard error, and its line says `n/a`. Raises `MrharmonyError` if there
     are no harmonized scans.
     """
@@ -97,6 +99,8 @@ def run_group(out_dir: Path) -> Path:
     writer.writerows([path.stem, *_figures(path)] for path in sidecars)
     table = out_dir / GROUP_TABLE
     write_text(table, text.getvalue())
+    write_report(out_dir)
+    write_citation(out_dir)
     return table
 
 

@@ -1,0 +1,87 @@
+"""What a group's page says in sentences: which scans to look at, whether sites came nearer, what was kept."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from mrharmony.evaluate.bootstrap import Estimate
+from mrharmony.evaluate.group_biology import Factor
+from mrharmony.evaluate.site_effect import SiteEffect
+
+_CLEAR = 0.05  # of an accuracy: less is no difference worth telling
+_NEARER = 0.8  # the distance after over the one before, below which sites came nearer
+
+
+def count_of(number: int, thing: str) -> str:
+    """Return a number with its noun, such as `1 scan` and `2 scans`."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def verdict_counts(verdicts: Sequence[str | None]) -> str:
+    """Return how many scans have which verdict, in words."""
+    counts = Counter(verdict for verdict in verdicts if verdict)
+    return ", ".join(f"{counts[name]} {name}" for name in ("pass", "warn", "fail") if counts[name])
+
+
+def site_sentence(effect: SiteEffect) -> str:
+    """Return whether the site effect went down, in plain words."""
+    first, second = effect.histograms
+    sites = " and ".join(filter(None, [", ".join(list(effect.people)[:-1]), list(effect.people)[-1]]))
+    near = second < _NEARER * first
+    grey = effect.grey.before.value - effect.grey.after.value
+    if near and grey > _CLEAR:
+        verdict = "The site effect went down"
+    elif near:
+        verdict = "The grey values of the sites came nearer to each other, but a classifier still tells them apart"
+        if effect.grey.after.value < effect.chance + 2 * _CLEAR:
+            verdict = "The grey values of the sites came nearer to each other"
+    elif second > first / _NEARER:
+        verdict = "The site effect went up"
+    else:
+        verdict = "The site effect did not clearly change"
+    distance = f"the distance between the histograms of {sites} went from {first:.3f} to {second:.3f}"
+    change = f" ({100 * (second / first - 1):+.0f} %)" if first > 0 else ""
+    return (
+        f"{verdict}: {distance}{change}, and a classifier recognised the site of unseen persons' scans "
+        f"by their grey values: {_share(effect.grey.before)} before, {_share(effect.grey.after)} after, "
+        f"{effect.chance:.0%} by chance."
+    )
+
+
+def _share(share: Estimate) -> str:
+    return f"{share.value:.0%} (95 % interval {share.low:.0%} to {share.high:.0%})"
+
+
+def caution(effect: SiteEffect) -> str:
+    """Return what limits the statement on sites; empty if nothing does."""
+    said = []
+    smallest = min(effect.people, key=lambda site: effect.people[site])
+    if effect.people[smallest] < 15:
+        said.append(
+            f"{smallest} has scans of {count_of(effect.people[smallest], 'person')} only, so the intervals are wide."
+        )
+    if effect.left_out:
+        said.append(f"Left out, with too few persons: {', '.join(effect.left_out)}.")
+    return " ".join(said)
+
+
+def factor_sentence(factor: Factor) -> str:
+    """Return whether a factor was kept, in plain words."""
+    name = factor.name.capitalize()
+    if factor.correlation is None:
+        return f"{name}: nothing can be said. {factor.reason}"
+    before, after = factor.correlation.before, factor.correlation.after
+    figures = (
+        f"its correlation with the volume of fluid, given the site, is {_correlation(before)} before and "
+        f"{_correlation(after)} after, {count_of(factor.people, 'person')}"
+    )
+    if not factor.is_seen:
+        return f"{name} cannot be judged, as it does not clearly show before harmonization either: {figures}."
+    if factor.is_kept:
+        return f"{name} was kept: {figures}."
+    return f"{name} was not kept as it was: {figures}."
+
+
+def _correlation(r: Estimate) -> str:
+    return f"{r.value:+.2f} ({r.low:+.2f} to {r.high:+.2f})"
