@@ -36,7 +36,7 @@ class Factor:
     correlation
         Of the factor with the logarithm of the fluid's volume, given the site; None where it was not taken.
     reason
-        Why not, in a sentence; empty if it was.
+        Why not, as the end of a sentence; empty if it was.
     """
 
     name: str
@@ -92,9 +92,9 @@ def _factor(
     people = [number for number, value in enumerate(values) if np.isfinite(value)]
     if name != "age" and len(levels) != 2:
         found = f"{', '.join(levels[:5])}{' and more' if len(levels) > 5 else ''}"
-        return Factor(name, len(people), reason=f"Two values can be compared; the table has: {found}.")
+        return Factor(name, len(people), reason=f"two values can be compared, and the table has: {found}.")
     if len(people) < LEAST_PEOPLE:
-        reason = f"It is known of {len(people)} persons with scans before and after; {LEAST_PEOPLE} are needed."
+        reason = f"it is known of {len(people)} of these persons, and {LEAST_PEOPLE} are needed."
         return Factor(name, len(people), reason=reason)
     cause, own = [values[number] for number in people], [sites[number] for number in people]
     try:
@@ -103,7 +103,7 @@ def _factor(
             for ml in (before_ml, after_ml)
         )
     except MrharmonyError as error:
-        return Factor(name, len(people), reason=f"{str(error)[:1].upper()}{str(error)[1:]}.")
+        return Factor(name, len(people), reason=f"{error}.")
     change = Change(before.partial_correlation, after.partial_correlation)
     return Factor(name, len(people), levels, change)
 

@@ -6,6 +6,7 @@ Everything comes from the two images themselves. Brain voxels are those where th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 
 import numpy as np
@@ -124,7 +125,9 @@ def measure_pair(source: FloatArray | None, output: Volume) -> MeasuredPair:
     scale = float(intensity_scale(before))
     flat = _Blocks.of(output.with_voxels(source), mask).divided(shading)
     features = flat.features(to_template)
-    return MeasuredPair(Measured(_histogram(before / scale), features, _fluid_ml(before, volume_ml)), done, shading)
+    return MeasuredPair(
+        Measured(_histogram(before / scale), features, _fluid_ml(before, volume_ml)), done, shading
+    )
 
 
 @dataclass(frozen=True)
@@ -165,11 +168,16 @@ class _Blocks:
 def _to_template(blocks: _Blocks) -> Matrix:
     """Return the rigid motion to the template, sought near the motion of the centre alone."""
     here = blocks.volume.affine @ [*np.argwhere(blocks.mask).mean(axis=0), 1]
-    there = template().affine @ [*np.argwhere(template_brain_mask()).mean(axis=0), 1]
-    near = align_to_template(blocks.volume, blocks.mask, near=from_matvec(np.eye(3), (there - here)[:3]))
+    shift = from_matvec(np.eye(3), (_template_centre() - here)[:3])
+    near = align_to_template(blocks.volume, blocks.mask, near=shift)
     if near.similarity < _ALIGNED:
         near = align_to_template(blocks.volume, blocks.mask)
     return near.rigid_to_template
+
+
+@cache
+def _template_centre() -> Matrix:
+    return np.asarray(template().affine @ [*np.argwhere(template_brain_mask()).mean(axis=0), 1])
 
 
 def _shading(indices: Matrix, before: FloatArray, after: FloatArray) -> Shading:

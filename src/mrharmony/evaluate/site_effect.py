@@ -21,7 +21,9 @@ from mrharmony.evaluate.site_probe import SEEDS, cross_fit_inputs, site_labels
 
 LEAST_PEOPLE = 4  # of a site, to train a classifier on some and test it on others
 _REGIONS = int(np.prod([len(centres) for centres in REGION_CENTRES]))
-GREY = len(QUANTILES) + _REGIONS  # so many of the site features are grey values; the others are contrast edges
+GREY = (
+    len(QUANTILES) + _REGIONS
+)  # so many of the site features are grey values; the others are contrast edges
 _DRAWS = 4000  # from the posterior of an accuracy
 _MANY = 200  # scans from which one division into folds is as good as several
 

@@ -71,7 +71,7 @@ def write_report(out_dir: Path) -> WrittenReport:
 
 
 def write_citation(out_dir: Path) -> None:
-    """Write the methods text and its references on the harmonized scans below a folder; nothing without any."""
+    """Write the methods text and its references on the harmonized scans below a folder, if any."""
     notes, _ = _sidecars(out_dir)
     if notes:
         missing = len(_without_result(out_dir, {}))
@@ -80,7 +80,7 @@ def write_citation(out_dir: Path) -> None:
 
 
 def judge_group(rows: Sequence[GroupRow]) -> Judgement:
-    """Return whether sites came nearer and what was kept, from the rows that were measured before and after."""
+    """Return whether sites came nearer and what was kept, from the rows measured before and after."""
     pairs = [
         (number, row, row.measured.before, row.measured.after)
         for number, row in enumerate(rows)

@@ -119,7 +119,8 @@ def group_page(
         sites=site_counts(sites),
         styles=STYLES,
         verdicts=_verdicts_by_site(rows, sites),
-        sentences=_sentences(done, missing, judgement),
+        overview=_overview(done),
+        about_sites=site_sentence(judgement.effect) if judgement.effect else judgement.why_not,
         to_look_at=[(number, row) for number, row in enumerate(done) if row.verdict != "pass"],
         named=_NAMED,
         odd=odd,
@@ -187,18 +188,13 @@ def _verdicts_by_site(rows: Sequence[GroupRow], sites: Mapping[str, int]) -> lis
     return [(site, [counts[site, state] for state in states], total) for site, total in sites.items()]
 
 
-def _sentences(done: Sequence[GroupRow], missing: Sequence[GroupRow], judgement: Judgement) -> list[str]:
+def _overview(done: Sequence[GroupRow]) -> str:
+    if not done:
+        return "none was harmonized."
     targets = ", ".join(dict.fromkeys(row.target for row in done))
-    sites = len({row.site for row in done})
-    said = [f"{count_of(len(done), 'scan')} of {count_of(sites, 'site')} harmonized to {targets}"] if done else []
-    said[:] = [f"{said[0]}: {verdict_counts([row.verdict for row in done])}."] if said else []
-    if missing:
-        said.append(f"{count_of(len(missing), 'scan')} could not be harmonized; the reasons are below.")
-    said.append(site_sentence(judgement.effect) if judgement.effect else f"Site effect: {judgement.why_not}")
-    said += [factor_sentence(factor) for factor in judgement.factors]
-    if not judgement.factors:
-        said.append("Age, sex, group: nothing can be said. participants.tsv does not tell them.")
-    return said
+    sites = count_of(len({row.site for row in done}), "site")
+    verdicts = verdict_counts([row.verdict for row in done])
+    return f"{count_of(len(done), 'scan')} of {sites} harmonized to {targets}: {verdicts}."
 
 
 def _histograms(rows: Sequence[GroupRow], sites: Sequence[str]) -> list[Chart]:
@@ -214,7 +210,9 @@ def _histograms(rows: Sequence[GroupRow], sites: Sequence[str]) -> list[Chart]:
     }
     if not pairs:
         return []
-    plane = Plane((0, BRIGHTEST), (0, 1.05 * max(float(h.max()) for part in means.values() for h in part.values())))
+    plane = Plane(
+        (0, BRIGHTEST), (0, 1.05 * max(float(h.max()) for part in means.values() for h in part.values()))
+    )
     centres = (np.arange(BINS) + 0.5) * BRIGHTEST / BINS
     return [
         plane.chart(

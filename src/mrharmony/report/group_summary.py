@@ -10,6 +10,7 @@ from mrharmony.evaluate.group_biology import Factor
 from mrharmony.evaluate.site_effect import SiteEffect
 
 _CLEAR = 0.05  # of an accuracy: less is no difference worth telling
+_MANY = 15  # persons of a site; fewer give wide intervals
 _NEARER = 0.8  # the distance after over the one before, below which sites came nearer
 
 
@@ -31,36 +32,35 @@ def site_sentence(effect: SiteEffect) -> str:
     near = second < _NEARER * first
     grey = effect.grey.before.value - effect.grey.after.value
     if near and grey > _CLEAR:
-        verdict = "The site effect went down"
+        verdict = "It went down"
+    elif near and effect.grey.after.value < effect.chance + 2 * _CLEAR:
+        verdict = "It went down in the histograms, and a classifier sees little of it"
     elif near:
-        verdict = "The grey values of the sites came nearer to each other, but a classifier still tells them apart"
-        if effect.grey.after.value < effect.chance + 2 * _CLEAR:
-            verdict = "The grey values of the sites came nearer to each other"
+        verdict = "It went down in the histograms, but a classifier finds the site as before"
     elif second > first / _NEARER:
-        verdict = "The site effect went up"
+        verdict = "It went up"
     else:
-        verdict = "The site effect did not clearly change"
-    distance = f"the distance between the histograms of {sites} went from {first:.3f} to {second:.3f}"
+        verdict = "It did not clearly change"
     change = f" ({100 * (second / first - 1):+.0f} %)" if first > 0 else ""
     return (
-        f"{verdict}: {distance}{change}, and a classifier recognised the site of unseen persons' scans "
-        f"by their grey values: {_share(effect.grey.before)} before, {_share(effect.grey.after)} after, "
-        f"{effect.chance:.0%} by chance."
+        f"{verdict}. The distance between the histograms of {sites} went from {first:.3f} to {second:.3f}"
+        f"{change}. Classifiers that look for the site in the grey values of persons unknown to them found it in "
+        f"{_share(effect.grey.before)} of the scans before and in {_share(effect.grey.after)} after; "
+        f"by chance it is {100 * effect.chance:.0f} %."
     )
 
 
 def _share(share: Estimate) -> str:
-    return f"{share.value:.0%} (95 % interval {share.low:.0%} to {share.high:.0%})"
+    return f"{100 * share.value:.0f} % (95 % interval {100 * share.low:.0f} to {100 * share.high:.0f} %)"
 
 
 def caution(effect: SiteEffect) -> str:
     """Return what limits the statement on sites; empty if nothing does."""
     said = []
     smallest = min(effect.people, key=lambda site: effect.people[site])
-    if effect.people[smallest] < 15:
-        said.append(
-            f"{smallest} has scans of {count_of(effect.people[smallest], 'person')} only, so the intervals are wide."
-        )
+    if effect.people[smallest] < _MANY:
+        people = count_of(effect.people[smallest], "person")
+        said.append(f"{smallest} has scans of {people} only, so the intervals are wide.")
     if effect.left_out:
         said.append(f"Left out, with too few persons: {', '.join(effect.left_out)}.")
     return " ".join(said)
@@ -70,7 +70,7 @@ def factor_sentence(factor: Factor) -> str:
     """Return whether a factor was kept, in plain words."""
     name = factor.name.capitalize()
     if factor.correlation is None:
-        return f"{name}: nothing can be said. {factor.reason}"
+        return f"{name}: nothing can be said; {factor.reason}"
     before, after = factor.correlation.before, factor.correlation.after
     figures = (
         f"its correlation with the volume of fluid, given the site, is {_correlation(before)} before and "

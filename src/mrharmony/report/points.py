@@ -1,4 +1,4 @@
-"""Charts of points as numbers that templates draw: a lane for each site, or two axes; a point for each scan."""
+"""Charts of points as numbers that templates draw: a lane for each site, or a map; a point for each scan."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from matplotlib.ticker import MaxNLocator
 from mrharmony.core.volume import Matrix
 from mrharmony.evidence.verdict import Limit
 
-WIDTH = 420  # of a chart's plane, SVG units
+WIDTH = 310  # of a chart's plane, SVG units
 STYLES = 8  # shapes and colours of sites, repeated beyond
-_LANE = 30
+LANE = 26
 _EDGE = 8  # free on both sides
 _ROBUST = 3.5  # robust standard deviations from the median of the site: Iglewicz and Hoaglin (1993)
 _FEWEST = 6  # scans of a site that have a spread
@@ -21,7 +21,7 @@ _FEWEST = 6  # scans of a site that have a spread
 
 @dataclass(frozen=True)
 class Point:
-    """A scan in a chart: its place, the number of its row and of its site's style; `label` where it is odd."""
+    """A scan in a chart: its place, the numbers of its row and its site's style; a `label` if it is odd."""
 
     x: float
     y: float
@@ -59,7 +59,7 @@ def style_of(site: str, sites: Sequence[str]) -> int:
 
 
 def odd_rows(dots: Sequence[Dot], limit: Limit | None) -> dict[int, str]:
-    """Return the rows whose figure passes its limit or lies apart from the other scans of the site, and why."""
+    """Return the rows whose figure passes its limit or lies apart from the scans of its site, and why."""
     odd = {}
     for site in {dot.site for dot in dots}:
         own = [dot for dot in dots if dot.site == site]
@@ -91,7 +91,7 @@ def strip(
     points = [
         Point(
             round(x(dot.value), 1),
-            round(_LANE * (list(sites).index(dot.site) + 0.5 + 0.6 * _shaken(dot.row)), 1),
+            round(LANE * (list(sites).index(dot.site) + 0.5 + 0.6 * _shaken(dot.row)), 1),
             dot.row,
             style_of(dot.site, sites),
             f"{dot.name}: {dot.value:.3f}, {odd[dot.row]}" if dot.row in odd else "",
@@ -102,9 +102,9 @@ def strip(
     return PointChart(
         title,
         meaning,
-        _LANE * len(sites),
+        LANE * len(sites),
         tuple((x(tick), f"{tick:g}") for tick in _ticks(low, high)),
-        tuple((_LANE * (number + 0.5), site) for number, site in enumerate(sites)),
+        tuple((LANE * (number + 0.5), site) for number, site in enumerate(sites)),
         tuple((x(edge), names[abs(edge)]) for edge in signed),
         tuple(sorted(points, key=lambda point: bool(point.label))),
     )
@@ -113,7 +113,7 @@ def strip(
 def embedding(
     title: str, places: Matrix, everywhere: Matrix, scans: Sequence[tuple[int, str]], sites: Sequence[str]
 ) -> PointChart:
-    """Return a map of scans, given with their rows and sites; `everywhere` are the places that all maps share."""
+    """Return a map of scans, given with rows and sites; `everywhere` are the places of all maps."""
     low, reach = everywhere.min(axis=0), np.maximum(np.ptp(everywhere, axis=0), 1e-9)
     shares = (places - low) / reach
     points = tuple(

@@ -34,7 +34,7 @@ class Reference:
     def text(self) -> str:
         """Return the reference as a line of text."""
         said = self.fields
-        names = said["author"].strip("{}").replace(" and others", " et al.").replace(" and ", "; ")
+        names = said["author"].strip("{}").replace(" and others", " et al").replace(" and ", "; ").rstrip(".")
         place = said.get("journal") or said.get("booktitle") or said.get("institution") or ""
         where = ":".join(filter(None, [said.get("volume"), said.get("pages")]))
         tail = ", ".join(filter(None, [" ".join(filter(None, [place, where])), said.get("year")]))

@@ -69,7 +69,9 @@ def _slice(
     if shading is not None:
         indices = np.insert(np.argwhere(inside), axis, place, axis=1).astype(np.float64)
         shown[inside] /= shading.at(indices)
-    filled = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {other}))) for other in range(3) if other != axis]
+    filled = [
+        np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {other}))) for other in range(3) if other != axis
+    ]
     box = shown[filled[0][0] : filled[0][-1] + 1, filled[1][0] : filled[1][-1] + 1]
     grey = np.rint(np.clip(box / BRIGHTEST, 0, 1) * 255).astype(np.uint8)
     across, up = (zoom for number, zoom in enumerate(zooms) if number != axis)
