@@ -129,3 +129,43 @@ def test_a_folder_without_results_is_told(run, tmp_path: Path):
     with pytest.raises(MrharmonyError, match="not a folder"):
         write_report(tmp_path / "nowhere")
     assert not list(tmp_path.iterdir())
+
+
+def test_scans_without_a_result_are_read_from_their_records(run, study: Path):
+    (study / "out" / "participants.tsv").write_text("participant_id\tsite\nsub-1\tLA\nsub-2\tHH\n")
+    records = study / "out" / "logs" / "records"
+    records.mkdir(parents=True)
+    lost = {
+        "scan": "sub-2/anat/sub-2_T1w.nii.gz",
+        "status": "refused",
+        "reason": "sub-2_T1w.nii.gz: is empty.",
+    }
+    (records / "sub-2.json").write_text(json.dumps(lost))
+    (records / "sub-1.json").write_text(json.dumps(lost | {"scan": "sub-1_T1w.nii.gz", "status": "done"}))
+    page = write_report(study / "out").page.read_text("utf-8")
+    assert "<strong>sub-2</strong> (HH), refused: sub-2_T1w.nii.gz: is empty." in page
+    assert page.count("refused:") == 1
+    assert "<td>LA</td>" in page
+
+
+def test_an_unusable_table_of_participants_is_told(study: Path):
+    (study / "out" / "participants.tsv").write_text("who\tsite\n1\tLA\n")
+    written = write_report(study / "out")
+    assert "no column participant_id" in written.remarks["participants.tsv"]
+
+
+def test_a_whole_head_has_a_picture_and_is_not_measured(study: Path):
+    note = json.loads(_note(study).read_text())
+    _note(study).write_text(json.dumps(note | {"Extent": "head"}))
+    written = write_report(study / "out")
+    assert "does not say where the brain is" in written.remarks["sub-1"]
+    assert len(_pictures(written.page.read_text("utf-8"))) == 1
+
+
+def test_the_group_level_writes_table_page_and_methods_text(run, study: Path):
+    status, output, _ = run("bids", study / "raw", study / "out", "group", "--to", "LA")
+    assert status == 0
+    assert output.strip() == str(study / "out" / "group.tsv")
+    assert (study / "out" / "report.html").is_file()
+    assert "The method histogram" in (study / "out" / "CITATION.md").read_text("utf-8")
+    assert (study / "out" / "CITATION.bib").read_text("utf-8").startswith("@misc{mrharmony,")

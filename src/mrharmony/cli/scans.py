@@ -184,10 +184,12 @@ def bids(
 
     `participant` harmonizes every scan; the domain of each is taken from participants.tsv where that has it
     and the model knows it. Elsewhere the source is unknown. Finished scans are not done again; a scan whose
-    verdict is fail is not written. `group` then writes `group.tsv`, a line a scan.
+    verdict is fail is not written. Both write the methods text, `CITATION.md` and `.bib`; `group` then writes
+    `group.tsv`, a line a scan, and the page `report.html`.
     """
     from mrharmony.jobs.bids_app import run_group, run_participants
     from mrharmony.jobs.data_sets import open_data_set
+    from mrharmony.jobs.reporting import write_citation
     from mrharmony.networks.compact.model import read_card
     from mrharmony.scans.bids import usual_column
     from mrharmony.weights import shipped_model
@@ -203,6 +205,7 @@ def bids(
     outcomes = run_participants(
         index, out_dir, participant_label, job, card, source_protocols=source_protocols
     )
+    write_citation(out_dir)
     _report_outcomes(outcomes, as_json)
 
 
@@ -211,11 +214,12 @@ def report(
     out_dir: Annotated[Path, typer.Argument(help="Output folder of harmonize, bids or demo.")],
     as_json: Json = False,
 ) -> None:
-    """Show what harmonization did, on one page: `OUT_DIR/report.html`.
+    """Show what harmonization did with a group of scans, on one page: `OUT_DIR/report.html`.
 
-    A table of all scans with verdicts and drift figures, sorted by a click; how often each verdict was given;
-    method and model; and each scan before and after on three planes, with the difference. The page needs no
-    other file. Scans are looked up where they were; where one is gone, the output is shown alone.
+    Says which scans to look at, whether the site effect went down, and whether age, sex and group can be seen
+    as before; a table of all scans to sort and filter; every figure by site; thumbnails of doubtful scans. The
+    page needs no other file. Sites are those of `OUT_DIR/participants.tsv`, else the sources. Scans are looked
+    up where they were; what cannot be compared because one is gone is told.
 
     Example: `mrharmony harmonize SCAN --to NSK --output out/`, then `mrharmony report out/`
     """

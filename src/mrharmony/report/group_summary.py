@@ -41,17 +41,22 @@ def site_sentence(effect: SiteEffect) -> str:
         verdict = "It went up"
     else:
         verdict = "It did not clearly change"
-    change = f" ({100 * (second / first - 1):+.0f} %)" if first > 0 else ""
+    change = f" ({percent(second / first - 1, '+.0f').replace('-', '−')})" if first > 0 else ""
     return (
         f"{verdict}. The distance between the histograms of {sites} went from {first:.3f} to {second:.3f}"
-        f"{change}. Classifiers that look for the site in the grey values of persons unknown to them found it in "
-        f"{_share(effect.grey.before)} of the scans before and in {_share(effect.grey.after)} after; "
-        f"by chance it is {100 * effect.chance:.0f} %."
+        f"{change}. Classifiers that look for the site in the grey values of persons unknown to them found it "
+        f"in {_share(effect.grey.before)} of the scans before and in {_share(effect.grey.after)} after; "
+        f"by chance it is {percent(effect.chance)}."
     )
 
 
 def _share(share: Estimate) -> str:
-    return f"{100 * share.value:.0f} % (95 % interval {100 * share.low:.0f} to {100 * share.high:.0f} %)"
+    return f"{percent(share.value)} (95\u00a0% interval {100 * share.low:.0f} to {percent(share.high)})"
+
+
+def percent(share: float, form: str = ".0f") -> str:
+    """Return a share in per cent, on one line."""
+    return f"{100 * share:{form}}\u00a0%"
 
 
 def caution(effect: SiteEffect) -> str:
@@ -74,7 +79,7 @@ def factor_sentence(factor: Factor) -> str:
     before, after = factor.correlation.before, factor.correlation.after
     figures = (
         f"its correlation with the volume of fluid, given the site, is {_correlation(before)} before and "
-        f"{_correlation(after)} after, {count_of(factor.people, 'person')}"
+        f"{_correlation(after)} after ({count_of(factor.people, 'person')})"
     )
     if not factor.is_seen:
         return f"{name} cannot be judged, as it does not clearly show before harmonization either: {figures}."
