@@ -57,7 +57,7 @@ def test_an_unchanged_scan_measures_alike():
     pair = measure_pair(500 * brain.voxels, brain)
     assert pair.before
     np.testing.assert_allclose(pair.before.features, pair.after.features, atol=0.01)
-    assert pair.before.fluid_ml == pytest.approx(pair.after.fluid_ml, rel=0.01)
+    assert pair.before.fluid_ml == pytest.approx(pair.after.fluid_ml, rel=0.02)
     assert 50 < pair.after.fluid_ml < 900
 
 

@@ -60,9 +60,9 @@ def rows() -> list[GroupRow]:
         "reasons": ("volume of grey matter: 0.060, beyond 0.051",),
         "picture": picture,
     }
-    rows[4] = replace(rows[4], figures={"edge_correlation": 0.95, "grey_drift": 0.06}, **doubtful)
+    rows[4] = replace(rows[4], figures={"edge_correlation": 0.9, "grey_drift": 0.06}, **doubtful)
     rows[5] = replace(rows[5], verdict="fail", figures={"edge_correlation": 0.5, "grey_drift": 0.0})
-    rows[6] = replace(rows[6], figures={"edge_correlation": 0.95, "grey_drift": 0.04})
+    rows[6] = replace(rows[6], figures={"edge_correlation": 0.9, "grey_drift": 0.04})
     return [GroupRow("sub-lost", "lost", "Beta", "refused", "sub-lost.nii.gz: <no> brain was found."), *rows]
 
 

@@ -126,7 +126,7 @@ def measure_pair(source: FloatArray | None, output: Volume) -> MeasuredPair:
     flat = _Blocks.of(output.with_voxels(source), mask).divided(shading)
     features = flat.features(to_template)
     return MeasuredPair(
-        Measured(_histogram(before / scale), features, _fluid_ml(before, volume_ml)), done, shading
+        Measured(_histogram(before / scale), features, _fluid_ml(before / scale, volume_ml)), done, shading
     )
 
 
@@ -200,7 +200,7 @@ def _histogram(values: FloatArray) -> Histogram:
 
 
 def _fluid_ml(values: FloatArray, volume_ml: float) -> float:
-    counts, edges = np.histogram(values, bins=256)
+    counts, edges = np.histogram(np.clip(values, 0, BRIGHTEST), 256, (0, BRIGHTEST))
     if np.count_nonzero(counts) < _TISSUES:
         return 0.0
     darkest = threshold_multiotsu(hist=(counts, (edges[1:] + edges[:-1]) / 2))[0]

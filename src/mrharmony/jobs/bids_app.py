@@ -86,8 +86,8 @@ def _from_own_protocol(job: HarmonizeJob, scan: BidsScan) -> HarmonizeJob:
 def run_group(out_dir: Path) -> Path:
     """Write a table with a line for each harmonized scan below `out_dir`, the page and the methods text.
 
-    Returns the table's path. An unusable sidecar is named on standard error, and its line says `n/a`. Raises `MrharmonyError` if there
-    are no harmonized scans.
+    Returns the table's path. An unusable sidecar is named on standard error, and its line says `n/a`. Raises
+    `MrharmonyError` if there are no harmonized scans.
     """
     sidecars = sorted(out_dir.glob("sub-*/**/*" + SIDECAR_SUFFIX))
     if not sidecars:

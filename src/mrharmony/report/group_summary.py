@@ -44,8 +44,8 @@ def site_sentence(effect: SiteEffect) -> str:
     change = f" ({percent(second / first - 1, '+.0f').replace('-', '−')})" if first > 0 else ""
     return (
         f"{verdict}. The distance between the histograms of {sites} went from {first:.3f} to {second:.3f}"
-        f"{change}. Classifiers that look for the site in the grey values of persons unknown to them found it "
-        f"in {_share(effect.grey.before)} of the scans before and in {_share(effect.grey.after)} after; "
+        f"{change}. Classifiers that look for the site in the grey values of persons unknown to them found "
+        f"it in {_share(effect.grey.before)} of the scans before and in {_share(effect.grey.after)} after; "
         f"by chance it is {percent(effect.chance)}."
     )
 
