@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
 CHROMIUM = Path("/usr/bin/chromium")
-Browser = Tab = Any  # of playwright, which may be missing
+Browser: TypeAlias = Any  # of playwright, which may be missing
+Tab: TypeAlias = Any
 Open = Callable[[Path], Tab]
 
 

@@ -184,8 +184,8 @@ def bids(
 
     `participant` harmonizes every scan; the domain of each is taken from participants.tsv where that has it
     and the model knows it. Elsewhere the source is unknown. Finished scans are not done again; a scan whose
-    verdict is fail is not written. Both write the methods text, `CITATION.md` and `.bib`; `group` then writes
-    `group.tsv`, a line a scan, and the page `report.html`.
+    verdict is fail is not written. `group` then writes `group.tsv`, a line a scan, the page `report.html`, and
+    the methods text, `CITATION.md` and `.bib`, which `participant` writes too for a whole data set.
     """
     from mrharmony.jobs.bids_app import run_group, run_participants
     from mrharmony.jobs.data_sets import open_data_set
@@ -205,7 +205,8 @@ def bids(
     outcomes = run_participants(
         index, out_dir, participant_label, job, card, source_protocols=source_protocols
     )
-    write_citation(out_dir)
+    if not participant_label:  # of a part of the data set, `group` tells the whole
+        write_citation(out_dir)
     _report_outcomes(outcomes, as_json)
 
 

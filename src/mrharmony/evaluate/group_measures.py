@@ -121,13 +121,11 @@ def measure_pair(source: FloatArray | None, output: Volume) -> MeasuredPair:
         return MeasuredPair(None, done)
     before = source.ravel()[some] / np.float32(intensity_scale(source.ravel()[some]))
     shading = _shading(indices, before, after)
-    before = before / shading.at(indices)
-    scale = float(intensity_scale(before))
+    before = np.asarray(before / shading.at(indices), np.float32)
+    before /= np.float32(intensity_scale(before))
     flat = _Blocks.of(output.with_voxels(source), mask).divided(shading)
     features = flat.features(to_template)
-    return MeasuredPair(
-        Measured(_histogram(before / scale), features, _fluid_ml(before / scale, volume_ml)), done, shading
-    )
+    return MeasuredPair(Measured(_histogram(before), features, _fluid_ml(before, volume_ml)), done, shading)
 
 
 @dataclass(frozen=True)

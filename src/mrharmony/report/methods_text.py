@@ -50,10 +50,11 @@ def _preparation(notes: Sequence[HarmonizedSidecar]) -> str:
     return (
         f"T1-weighted scans were harmonized with {MRHARMONY.short}, which starts from the idea of "
         f"{IKEGAMI.short} to name the domains of one latent diffusion model. Each scan was prepared as "
-        f"follows. The brain was marked by {deepbet} ({DEEPBET.short}), unless the scan came skull-stripped or "
-        "a mask was given. Its receive field was estimated with contrasts that a network synthesizes, in the spirit of SynthSR "
-        f"({SYNTHSR.short}), and divided out. The brain was aligned rigidly to the ICBM152 template "
-        f"({ICBM152.short}), and the 90th percentile of its intensities became 1. Voxels were not resampled."
+        f"follows. The brain was marked by {deepbet} ({DEEPBET.short}), unless the scan came skull-stripped "
+        "or a mask was given. Its receive field was estimated with contrasts that a network synthesizes, in "
+        f"the spirit of SynthSR ({SYNTHSR.short}), and divided out. The brain was aligned rigidly to the "
+        f"ICBM152 template ({ICBM152.short}), and the 90th percentile of its intensities became 1. Voxels "
+        "were not resampled."
     )
 
 
