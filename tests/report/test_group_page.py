@@ -10,8 +10,8 @@ import pytest
 
 from helpers.pages import assert_balanced
 from mrharmony.evaluate.group_measures import BINS, Measured, MeasuredPair
-from mrharmony.jobs.reporting import judge_group
-from mrharmony.report.group_page import PICTURES, GroupRow, group_page, worth_a_picture
+from mrharmony.jobs.reporting import UNKNOWN_SITE, judge_group
+from mrharmony.report.group_page import PICTURES, GroupRow, group_page, odd_figures, worth_a_picture
 from mrharmony.report.thumbnails import thumbnail
 
 SITES = ("Alpha", "Beta", "Gamma")
@@ -135,6 +135,23 @@ def test_age_that_goes_is_not_said_to_be_kept(rows: list[GroupRow]):
 def test_too_few_scans_are_told_in_a_sentence(chosen: slice, sentence: str):
     some = _rows()[chosen]
     assert sentence in _summary(group_page("Few", some, judge_group(some)))
+
+
+def test_scans_of_unknown_sites_are_not_compared():
+    some = [replace(row, site=UNKNOWN_SITE) for row in _rows(2)]
+    assert "no scan has a known site" in _summary(group_page("Few", some, judge_group(some)))
+    lone = _rows()[:-3] + some
+    left = [replace(row, site="Delta", participant={}) if n < 2 else row for n, row in enumerate(lone)]
+    assert "Not compared, with too few persons: Delta." in _summary(
+        group_page("Few", left, judge_group(left))
+    )
+
+
+def test_scans_that_are_all_alike_have_none_apart():
+    alike = [replace(row, figures={"edge_correlation": 1 - 1e-6 * n**3}) for n, row in enumerate(_rows())]
+    assert odd_figures(alike) == {}
+    alike[3] = replace(alike[3], figures={"edge_correlation": 0.9})
+    assert odd_figures(alike) == {3: ["edges"]}
 
 
 def test_columns_that_tell_too_little_are_named(rows: list[GroupRow]):

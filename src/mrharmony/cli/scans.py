@@ -184,8 +184,8 @@ def bids(
 
     `participant` harmonizes every scan; the domain of each is taken from participants.tsv where that has it
     and the model knows it. Elsewhere the source is unknown. Finished scans are not done again; a scan whose
-    verdict is fail is not written. `group` then writes `group.tsv`, a line a scan, the page `report.html`, and
-    the methods text, `CITATION.md` and `.bib`, which `participant` writes too for a whole data set.
+    verdict is fail is not written. `group` then writes `group.tsv`, a line a scan, the page `report.html`,
+    and the methods text, `CITATION.md` and `.bib`, which `participant` writes too for a whole data set.
     """
     from mrharmony.jobs.bids_app import run_group, run_participants
     from mrharmony.jobs.data_sets import open_data_set

@@ -27,7 +27,7 @@ REPORT = "report.html"
 CITATION, BIBLIOGRAPHY = "CITATION.md", "CITATION.bib"
 RECORDS = "logs/records"  # a JSON for each scan of a data set, also of those without a result
 PAGES = {"prepared scans": "index.html", "demo's contact sheet": "contact-sheet.png", "table": "group.tsv"}
-_UNKNOWN_SITE = "unknown site"
+UNKNOWN_SITE = "unknown site"
 
 
 @dataclass(frozen=True)
@@ -84,10 +84,12 @@ def judge_group(rows: Sequence[GroupRow]) -> Judgement:
     pairs = [
         (number, row, row.measured.before, row.measured.after)
         for number, row in enumerate(rows)
-        if row.measured and row.measured.before
+        if row.measured and row.measured.before and row.site != UNKNOWN_SITE
     ]
     if not pairs:
-        return Judgement(None, "Nothing can be said: no scan has both its source and its output here.", ())
+        known = any(row.site != UNKNOWN_SITE for row in rows)
+        lack = "has both its source and its output here" if known or not rows else "has a known site"
+        return Judgement(None, f"Nothing can be said: no scan {lack}.", ())
     numbers, measured, before, after = map(list, zip(*pairs, strict=True))
     kept = _kept(measured, before, after)
     try:
@@ -148,7 +150,7 @@ def _without_result(out_dir: Path, participants: Mapping[str, Mapping[str, str]]
             name = output_stem(Path(str(record.get("scan"))))
             subject, site = _whose(name, participants)
             reason = str(record.get("reason") or "no reason is recorded.")
-            rows.append(GroupRow(name, subject, site or _UNKNOWN_SITE, str(record["status"]), reason))
+            rows.append(GroupRow(name, subject, site or UNKNOWN_SITE, str(record["status"]), reason))
     return rows
 
 
@@ -163,7 +165,7 @@ def _row(
     return GroupRow(
         name=stem,
         subject=subject,
-        site=participants.get(subject, {}).get("site") or note.source or site or _UNKNOWN_SITE,
+        site=participants.get(subject, {}).get("site") or note.source or site or UNKNOWN_SITE,
         verdict=note.verdict,
         reasons=reasons_in_words(note),
         target=note.target,

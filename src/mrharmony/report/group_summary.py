@@ -46,8 +46,13 @@ def site_sentence(effect: SiteEffect) -> str:
         f"{verdict}. The distance between the histograms of {sites} went from {first:.3f} to {second:.3f}"
         f"{change}. Classifiers that look for the site in the grey values of persons unknown to them found "
         f"it in {_share(effect.grey.before)} of the scans before and in {_share(effect.grey.after)} after; "
-        f"by chance it is {percent(effect.chance)}."
+        f"by chance it is {percent(effect.chance)}.{left_out(effect)}"
     )
+
+
+def left_out(effect: SiteEffect) -> str:
+    """Return which sites were not compared; empty if all were."""
+    return f" Not compared, with too few persons: {', '.join(effect.left_out)}." if effect.left_out else ""
 
 
 def _share(share: Estimate) -> str:
@@ -61,14 +66,11 @@ def percent(share: float, form: str = ".0f") -> str:
 
 def caution(effect: SiteEffect) -> str:
     """Return what limits the statement on sites; empty if nothing does."""
-    said = []
     smallest = min(effect.people, key=lambda site: effect.people[site])
-    if effect.people[smallest] < _MANY:
-        people = count_of(effect.people[smallest], "person")
-        said.append(f"{smallest} has scans of {people} only, so the intervals are wide.")
-    if effect.left_out:
-        said.append(f"Left out, with too few persons: {', '.join(effect.left_out)}.")
-    return " ".join(said)
+    if effect.people[smallest] >= _MANY:
+        return ""
+    people = count_of(effect.people[smallest], "person")
+    return f"{smallest} has scans of {people} only, so the intervals are wide."
 
 
 def factor_sentence(factor: Factor) -> str:

@@ -17,6 +17,8 @@ LANE = 26
 _EDGE = 8  # free on both sides
 _ROBUST = 3.5  # robust standard deviations from the median of the site: Iglewicz and Hoaglin (1993)
 _FEWEST = 6  # scans of a site that have a spread
+_LEAST = 0.1  # of the way from perfect to the warning: less is not apart, however alike the others are
+_NO_LIMIT = 0.01  # the same, canonical units, for figures without a limit
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ def style_of(site: str, sites: Sequence[str]) -> int:
 def odd_rows(dots: Sequence[Dot], limit: Limit | None) -> dict[int, str]:
     """Return the rows whose figure passes its limit or lies apart from the scans of its site, and why."""
     odd = {}
+    least = _LEAST * abs((1.0 if limit.least else 0.0) - limit.warn) if limit else _NO_LIMIT
     for site in {dot.site for dot in dots}:
         own = [dot for dot in dots if dot.site == site]
         values = np.array([dot.value for dot in own])
@@ -69,7 +72,7 @@ def odd_rows(dots: Sequence[Dot], limit: Limit | None) -> dict[int, str]:
         for dot in own:
             if limit and limit.is_passed(dot.value):
                 odd[dot.row] = "fails" if limit.is_failed(dot.value) else "warns"
-            elif len(own) >= _FEWEST and spread > 0 and abs(dot.value - middle) > _ROBUST * spread:
+            elif len(own) >= _FEWEST and abs(dot.value - middle) > max(_ROBUST * spread, least):
                 odd[dot.row] = f"apart from the other scans of {site}"
     return odd
 
