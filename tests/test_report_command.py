@@ -165,7 +165,7 @@ def test_a_whole_head_has_a_picture_and_is_not_measured(study: Path):
 def test_the_group_level_writes_table_page_and_methods_text(run, study: Path):
     status, output, _ = run("bids", study / "raw", study / "out", "group", "--to", "LA")
     assert status == 0
-    assert output.strip() == str(study / "out" / "group.tsv")
+    assert output.split() == [str(study / "out" / name) for name in ("group.tsv", "report.html")]
     assert (study / "out" / "report.html").is_file()
     assert "The method histogram" in (study / "out" / "CITATION.md").read_text("utf-8")
     assert (study / "out" / "CITATION.bib").read_text("utf-8").startswith("@misc{mrharmony,")

@@ -189,14 +189,14 @@ def bids(
     """
     from mrharmony.jobs.bids_app import run_group, run_participants
     from mrharmony.jobs.data_sets import open_data_set
-    from mrharmony.jobs.reporting import write_citation
+    from mrharmony.jobs.reporting import REPORT, write_citation
     from mrharmony.networks.compact.model import read_card
     from mrharmony.scans.bids import usual_column
     from mrharmony.weights import shipped_model
 
     if level == "group":
-        table = str(run_group(out_dir))
-        typer.echo(json.dumps({"table": table}) if as_json else table)
+        files = {"table": str(run_group(out_dir)), "report": str(out_dir / REPORT)}
+        typer.echo(json.dumps(files) if as_json else "\n".join(files.values()))
         return
     index = open_data_set(bids_dir, domain_column or usual_column(bids_dir))
     card = read_card(options.model or shipped_model())

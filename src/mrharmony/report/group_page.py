@@ -21,7 +21,7 @@ from mrharmony.report.group_summary import (
     verdict_counts,
 )
 from mrharmony.report.page import render
-from mrharmony.report.points import STYLES, Dot, PointChart, embedding, odd_rows, site_counts, strip
+from mrharmony.report.points import STYLES, Dot, PointChart, embedding, odd_rows, site_styles, strip
 from mrharmony.report.scan_page import MEANINGS
 
 PICTURES = 100  # at most, so that the page stays below 5 MB
@@ -116,8 +116,7 @@ def group_page(
         missing=missing,
         lost=lost,
         links=links,
-        sites=site_counts(sites),
-        styles=STYLES,
+        sites=site_styles(list(sites)),
         verdicts=_verdicts_by_site(rows, sites),
         overview=_overview(done),
         about_sites=site_sentence(judgement.effect) if judgement.effect else judgement.why_not,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -131,9 +131,9 @@ def embedding(
     return PointChart(title, "a symbol for each scan; the axes have no unit", WIDTH, (), (), (), points)
 
 
-def site_counts(sites: Mapping[str, int]) -> list[tuple[str, int, int]]:
-    """Return sites with their number of scans and their style."""
-    return [(site, count, number % STYLES) for number, (site, count) in enumerate(sites.items())]
+def site_styles(sites: Sequence[str]) -> list[tuple[str, int]]:
+    """Return the sites with their shapes and colours."""
+    return [(site, style_of(site, sites)) for site in sites]
 
 
 def _shaken(row: int) -> float:
