@@ -1,5 +1,6 @@
 """What lies in an output folder is of one kind and of these scans; what is the user's stays."""
 
+import csv
 import gzip
 import json
 import logging
@@ -131,14 +132,17 @@ def test_a_folder_that_cannot_be_listed_makes_status_3_beside_what_is_done(
 
 
 @pytest.mark.parametrize(("content", "key"), [("{", ""), ('{"Target": "LA", "Method": 3}', "Method")])
-def test_a_broken_sidecar_is_a_row_that_says_nothing(run, study: Path, out: Path, content: str, key: str):
-    sidecar = next(out.rglob("*_desc-harmonized_T1w.json"))
+def test_a_broken_sidecar_is_a_row_that_says_so(run, study: Path, out: Path, content: str, key: str):
+    sidecar = next(path for path in out.rglob("*_desc-harmonized_T1w.json"))
     sidecar.write_text(content)
-    status, output, errors = run("bids", study, out, "group", "--to", "LA", "--json")
+    status, output, _ = run("bids", study, out, "group", "--json")
     assert status == 0
-    assert (f"{sidecar}: {key}: " in errors) == bool(key)
-    table = Path(json.loads(output)["table"]).read_text().splitlines()
-    assert table[1].split("\t")[1:] == ["n/a"] * (len(table[0].split("\t")) - 1)
+    with Path(json.loads(output)["table"]).open(encoding="utf-8") as stream:
+        (row,) = csv.DictReader(stream, delimiter="\t")
+    assert row["status"] == "damaged"
+    assert str(sidecar) in row["reason"]
+    assert key in row["reason"]
+    assert row["verdict"] == row["grey_drift"] == "n/a"
 
 
 @pytest.mark.parametrize("option", ["--output", "--mask"])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib.image import imread
+from PIL import Image
 
 from helpers.pages import assert_balanced
 from mrharmony.core.findings import MrharmonyError
@@ -17,7 +17,7 @@ from mrharmony.jobs.harmonizing import harmonize_scan
 from mrharmony.jobs.opening import open_job
 from mrharmony.jobs.reporting import write_report
 
-PICTURE = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=]+)")
+PICTURE = re.compile(r"data:image/webp;base64,([A-Za-z0-9+/=]+)")
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def _note(study: Path) -> Path:
 
 
 def _pictures(page: str) -> list[np.ndarray]:
-    return [imread(io.BytesIO(base64.b64decode(data)))[..., :3] for data in PICTURE.findall(page)]
+    return [np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))) for data in PICTURE.findall(page)]
 
 
 def test_the_page_tells_verdict_drift_and_model_of_every_scan(run, study: Path):
@@ -57,7 +57,7 @@ def test_the_page_tells_verdict_drift_and_model_of_every_scan(run, study: Path):
         note["Target"],
         note["Source"],
         note["ModelSHA256"],
-        f"{note['Drift']['mean_change']:.4f}",
+        f"{note['Drift']['mean_change']:.3f}",
     ):
         assert wanted in text
     assert "href='sub-1/anat/sub-1_desc-preparation_T1w.html'" in text
@@ -70,14 +70,14 @@ def test_the_page_is_sound_and_loads_nothing(study: Path):
     assert_balanced(page)
 
 
-def test_source_output_and_a_coloured_difference_are_shown(study: Path):
+def test_source_and_output_are_shown_one_above_the_other(study: Path):
     written = write_report(study / "out")
     (picture,) = _pictures(written.page.read_text("utf-8"))
     assert not written.remarks
-    third = len(picture) // 3
-    colour = [np.ptp(picture[n * third : (n + 1) * third], axis=-1).max() for n in range(3)]
-    assert colour[0] < 0.05
-    assert colour[2] > 0.3
+    before, after = np.split(picture.astype(float), 2)
+    brain = (before > 30) & (after > 30)
+    assert brain.mean() > 0.3
+    assert 3 < np.abs(before - after)[brain].mean() < 60
 
 
 def test_a_folder_that_moved_as_a_whole_still_finds_its_sources(study: Path, tmp_path: Path):
@@ -129,3 +129,43 @@ def test_a_folder_without_results_is_told(run, tmp_path: Path):
     with pytest.raises(MrharmonyError, match="not a folder"):
         write_report(tmp_path / "nowhere")
     assert not list(tmp_path.iterdir())
+
+
+def test_scans_without_a_result_are_read_from_their_records(run, study: Path):
+    (study / "out" / "participants.tsv").write_text("participant_id\tsite\nsub-1\tLA\nsub-2\tHH\n")
+    records = study / "out" / "logs" / "records"
+    records.mkdir(parents=True)
+    lost = {
+        "scan": "sub-2/anat/sub-2_T1w.nii.gz",
+        "status": "refused",
+        "reason": "sub-2_T1w.nii.gz: is empty.",
+    }
+    (records / "sub-2.json").write_text(json.dumps(lost))
+    (records / "sub-1.json").write_text(json.dumps(lost | {"scan": "sub-1_T1w.nii.gz", "status": "done"}))
+    page = write_report(study / "out").page.read_text("utf-8")
+    assert "<strong>sub-2</strong> (HH), refused: sub-2_T1w.nii.gz: is empty." in page
+    assert page.count("refused:") == 1
+    assert "<td>LA</td>" in page
+
+
+def test_an_unusable_table_of_participants_is_told(study: Path):
+    (study / "out" / "participants.tsv").write_text("who\tsite\n1\tLA\n")
+    written = write_report(study / "out")
+    assert "no column participant_id" in written.remarks["participants.tsv"]
+
+
+def test_a_whole_head_has_a_picture_and_is_not_measured(study: Path):
+    note = json.loads(_note(study).read_text())
+    _note(study).write_text(json.dumps(note | {"Extent": "head"}))
+    written = write_report(study / "out")
+    assert "does not say where the brain is" in written.remarks["sub-1"]
+    assert len(_pictures(written.page.read_text("utf-8"))) == 1
+
+
+def test_the_group_level_writes_table_page_and_methods_text(run, study: Path):
+    status, output, _ = run("bids", study / "raw", study / "out", "group", "--to", "LA")
+    assert status == 0
+    assert output.split() == [str(study / "out" / name) for name in ("group.tsv", "report.html")]
+    assert (study / "out" / "report.html").is_file()
+    assert "The method histogram" in (study / "out" / "CITATION.md").read_text("utf-8")
+    assert (study / "out" / "CITATION.bib").read_text("utf-8").startswith("@misc{mrharmony,")

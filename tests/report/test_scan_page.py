@@ -2,7 +2,6 @@
 
 import re
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from mrharmony.report.charts import gauge
 from mrharmony.report.scan_page import CITATION, MEANINGS, source_sentence, verdict_sentence
 from mrharmony.scans.sidecar import HarmonizedSidecar, read_harmonized
 
-CHROMIUM = Path("/usr/bin/chromium")
 NOTE = HarmonizedSidecar(
     target="NSK", method="diffusion", intensity_scale=1.0, sources=(), drift={}, verdict="pass"
 )
@@ -123,33 +121,12 @@ def test_the_citation_is_that_of_the_repository():
     assert paper["institution"]["name"] in CITATION
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
-    if not CHROMIUM.is_file():
-        pytest.skip(f"needs a browser at {CHROMIUM}: apt-get install chromium")
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(
-            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-background-networking"]
-        )
-        yield started
-        started.close()
-
-
 @pytest.fixture
-def opened(browser: Any, output: Path) -> Iterator[Any]:
-    """The page in a browser; after the test, it has complained of nothing and asked for nothing."""
-    tab = browser.new_page(viewport={"width": 1400, "height": 900})
-    complaints: list[str] = []
-    tab.on("console", lambda message: complaints.append(message.text))
-    tab.on("pageerror", lambda error: complaints.append(str(error)))
-    tab.on("request", lambda request: complaints.append(request.url))
-    address = page_path(output).as_uri()
-    tab.goto(address)
+def opened(open_page: Any, output: Path) -> Any:
+    """The page in a browser."""
+    tab = open_page(page_path(output))
     tab.wait_for_selector("#viewer[data-ready]")
-    yield tab
-    tab.close()
-    assert [text for text in complaints if text != address and not text.startswith("data:")] == []
+    return tab
 
 
 def _picture(tab: Any, number: int = 0) -> str:

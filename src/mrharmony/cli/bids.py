@@ -155,21 +155,22 @@ def bids(
     `participant` harmonizes every scan, several side by side; the domain of each is taken from
     participants.tsv where that has it and the model knows it. Elsewhere the source is unknown. Finished scans
     are not done again; a scan whose verdict is fail is not written. A folder is of one target, and
-    `OUT_DIR/logs` tells what became of each scan. `group` then writes `group.tsv`, a line a scan, from
-    OUT_DIR alone.
+    `OUT_DIR/logs` tells what became of each scan. `group` then writes, from OUT_DIR alone,
+    `group.tsv`, a line a scan, the page `report.html`, and the methods text, `CITATION.md` and `.bib`.
 
     Example: `mrharmony bids study/ study/derivatives/mrharmony participant --to NSK`
     """
     from mrharmony.jobs.bids_app import run_group
     from mrharmony.jobs.data_sets import open_data_set
     from mrharmony.jobs.participants import plan_tasks
+    from mrharmony.jobs.reporting import REPORT
     from mrharmony.jobs.run_log import RunLog
     from mrharmony.jobs.study_plan import plan_study
 
     del config, skip_bids_validation  # one has been read by now, the other has nothing to skip
     if level == "group":
-        table = str(run_group(out_dir))
-        typer.echo(json.dumps({"table": table}) if as_json else table)
+        files = {"table": str(run_group(out_dir)), "report": str(out_dir / REPORT)}
+        typer.echo(json.dumps(files) if as_json else "\n".join(files.values()))
         return
     if to is None:
         raise MrharmonyError("participant: needs a target. Name a domain or protocol with target='NSK'.")

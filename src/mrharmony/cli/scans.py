@@ -169,11 +169,12 @@ def report(
     out_dir: Annotated[Path, typer.Argument(help="Output folder of harmonize, bids or demo.")],
     as_json: Json = False,
 ) -> None:
-    """Show what harmonization did, on one page: `OUT_DIR/report.html`.
+    """Show what harmonization did with a group of scans, on one page: `OUT_DIR/report.html`.
 
-    A table of all scans with verdicts and drift figures, sorted by a click; how often each verdict was given;
-    method and model; and each scan before and after on three planes, with the difference. The page needs no
-    other file. Scans are looked up where they were; where one is gone, the output is shown alone.
+    Says which scans to look at, whether the site effect went down, and whether age, sex and group can be
+    seen as before; a table of all scans to sort and filter; every figure by site; thumbnails of doubtful
+    scans. The page needs no other file. Sites are those of `OUT_DIR/participants.tsv`, else the sources.
+    Scans are looked up where they were; what cannot be compared because one is gone is told.
 
     Example: `mrharmony harmonize SCAN --to NSK --output out/`, then `mrharmony report out/`
     """

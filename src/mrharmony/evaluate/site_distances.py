@@ -72,7 +72,7 @@ def site_distances(
     flat = slices.reshape(-1, slices.shape[2])
     return SiteDistances(
         wasserstein=_tissue_distances(brains, segmented, labels, pairs),
-        mmd2=_mean_discrepancy(rbf_kernel(_standardised(whole.astype(np.float64))), labels, people, pairs),
+        mmd2=_mean_discrepancy(rbf_kernel(standardised(whole.astype(np.float64))), labels, people, pairs),
         fid=float(
             np.mean([frechet_distance(flat[slice_sites == a], flat[slice_sites == b]) for a, b in pairs])
         ),
@@ -124,7 +124,8 @@ def _mean_discrepancy(kernel: Matrix, sites: Labels, people: Labels, pairs: list
     return float(np.mean([squared_discrepancy(kernel, members[a], members[b], people) for a, b in pairs]))
 
 
-def _standardised(features: Matrix) -> Matrix:
+def standardised(features: Matrix) -> Matrix:
+    """Return features with mean 0 and standard deviation 1 over the scans, shape (n, d)."""
     return np.asarray((features - features.mean(axis=0)) / np.maximum(features.std(axis=0), 1e-9))
 
 

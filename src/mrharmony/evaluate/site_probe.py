@@ -66,12 +66,16 @@ class CrossValidation(NamedTuple):
     labels: Labels
     folds: list[tuple[Fold, Classifier]]
 
-    def accuracy(self, inputs: FloatArray) -> float:
-        """Return the balanced accuracy over all held-out scans together."""
+    def found(self, inputs: FloatArray) -> Labels:
+        """Return the site that each scan is taken for by the classifier that has not seen its subject."""
         found = np.empty_like(self.labels)
         for fold, classifier in self.folds:
             found[fold.test] = classifier.predict(inputs[fold.test])
-        return balanced_accuracy(self.labels, found)
+        return found
+
+    def accuracy(self, inputs: FloatArray) -> float:
+        """Return the balanced accuracy over all held-out scans together."""
+        return balanced_accuracy(self.labels, self.found(inputs))
 
 
 @dataclass(frozen=True)
@@ -158,14 +162,30 @@ def cross_fit_probe(  # noqa: PLR0913 - the scans, the probe, and how it is vali
 
     With `shuffled` the labels are permuted between subjects. Other parameters and errors as in `probe_sites`.
     """
-    names, labels = site_labels(sites, subjects, len(brains))
-    usable = usable_folds(sites, subjects, folds)
+    site_labels(sites, subjects, len(brains))  # both refuse before the inputs are computed
+    usable_folds(sites, subjects, folds)
     given = probe_inputs(probe, brains) if inputs is None else inputs
+    return cross_fit_inputs(given, sites, subjects, probe, seeds, folds, shuffled=shuffled)
+
+
+def cross_fit_inputs(
+    inputs: FloatArray,
+    sites: Sequence[str],
+    subjects: Sequence[str],
+    probe: ProbeName = "linear",
+    seeds: tuple[int, ...] = SEEDS,
+    folds: int = FOLDS,
+    *,
+    shuffled: bool = False,
+) -> CrossFittedProbe:
+    """Train as `cross_fit_probe` does, on a classifier's inputs of each scan, shape (n, …)."""
+    names, labels = site_labels(sites, subjects, len(inputs))
+    usable = usable_folds(sites, subjects, folds)
 
     def run(seed: int) -> CrossValidation:
         own = shuffled_labels(labels, subjects, seed) if shuffled else labels
         split = subject_folds(own, subjects, usable, seed)
-        fits = [fit_classifier(probe, given[f.train], own[f.train], len(names), seed) for f in split]
+        fits = [fit_classifier(probe, inputs[f.train], own[f.train], len(names), seed) for f in split]
         return CrossValidation(own, list(zip(split, fits, strict=True)))
 
     return CrossFittedProbe(probe, seeds, tuple(map(run, seeds)))

@@ -1,35 +1,39 @@
-"""`mrharmony report`: the harmonized scans of an output folder, on one page."""
+"""`mrharmony report` and `bids … group`: the harmonized scans of an output folder, on one page."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import numpy as np
-
-from mrharmony.core.atomic import write_bytes
+from mrharmony.core.atomic import write_bytes, write_text
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.core.progress import track
-from mrharmony.core.volume import Volume
-from mrharmony.jobs.brains import on_one_grid
-from mrharmony.jobs.harmonizing import SIDECAR_SUFFIX, SUFFIX
-from mrharmony.report.harmonization_page import HarmonizedRow, comparison, harmonization_page
-from mrharmony.report.scan_page import provenance
-from mrharmony.scans.reading import read_scan
-from mrharmony.scans.sidecar import HarmonizedSidecar, read_harmonized, source_file
-from mrharmony.space.intensity import intensity_scale
-from mrharmony.space.resampling import to_ras
+from mrharmony.evaluate.group_biology import Factor, factors
+from mrharmony.evaluate.group_measures import Measured
+from mrharmony.evaluate.site_effect import site_effect
+from mrharmony.jobs.group_images import ImagePair, look_at_all
+from mrharmony.jobs.harmonizing import SIDECAR_SUFFIX, SUFFIX, page_path
+from mrharmony.jobs.records import LOGS, read_list
+from mrharmony.jobs.statuses import scan_statuses
+from mrharmony.report.group_page import GroupRow, Judgement, group_page, renumbered, worth_a_picture
+from mrharmony.report.methods_text import bibliography, methods_text
+from mrharmony.report.scan_page import provenance, reasons_in_words
+from mrharmony.scans.names import output_stem
+from mrharmony.scans.participants import read_participants
+from mrharmony.scans.sidecar import HarmonizedSidecar, read_harmonized
 
 REPORT = "report.html"
+CITATION, BIBLIOGRAPHY = "CITATION.md", "CITATION.bib"
 PAGES = {"prepared scans": "index.html", "demo's contact sheet": "contact-sheet.png", "table": "group.tsv"}
+UNKNOWN_SITE = "unknown site"
 
 
 @dataclass(frozen=True)
 class WrittenReport:
-    """The page, how many scans have which verdict, and scans whose picture lacks something."""
+    """The page, how many scans have which verdict, and scans of which something could not be shown."""
 
     page: Path
     verdicts: dict[str, int]
@@ -41,32 +45,87 @@ class WrittenReport:
 
 
 def write_report(out_dir: Path) -> WrittenReport:
-    """Write `report.html` on the harmonized scans anywhere below a folder of `harmonize`, `bids` or `demo`.
+    """Write `report.html` on the scans anywhere below a folder of `harmonize`, `bids` or `demo`.
 
-    Raises `MrharmonyError` if the folder or harmonized scans are missing, or the page cannot be written.
+    Sites are those that the data set named, else of `participants.tsv`, the source domains, the sessions. Raises `MrharmonyError`
+    if the folder or scans are missing, or the page cannot be written.
     """
     if not out_dir.is_dir():
         raise MrharmonyError(f"{out_dir}: not a folder. Name the output folder of harmonize, bids or demo.")
     notes, faults = _sidecars(out_dir)
-    if not notes:
-        unread = f" ({next(iter(faults))} cannot be read)" if faults else ""
+    participants, unread = _participants(out_dir)
+    missing = _without_result(out_dir, participants)
+    if not notes and not faults and not missing:
         raise MrharmonyError(
-            f"{out_dir}: no harmonized scans with their JSON files here{unread}. "
+            f"{out_dir}: no harmonized scans with their JSON files here. "
             "Name the output folder of harmonize, bids or demo."
         )
-    rows = [_row(path, note, out_dir) for path, note in track(list(notes.items()), "drawing")]
+    faults |= unread
+    sites = {out_dir / scan.output: scan.site for scan in read_list(out_dir) if scan.site}
+    found = [_row(path, note, out_dir, participants) for path, note in notes.items()]
+    placed = [
+        replace(row, site=sites.get(path.with_suffix(".nii.gz"), row.site))
+        for path, row in zip(notes, found, strict=True)
+    ]
+    rows = _looked_at(placed, notes)
     links = [(label, name) for label, name in PAGES.items() if (out_dir / name).is_file()]
-    page = harmonization_page(f"Harmonized scans: {out_dir.resolve().name}", rows, links, list(faults))
+    title = f"Harmonized scans: {out_dir.resolve().name}"
+    page = group_page(title, [*missing, *rows], judge_group(rows), links, list(faults))
     write_bytes(out_dir / REPORT, page.encode())
     remarks = {row.name: row.remark for row in rows if row.remark} | faults
-    verdicts = Counter(row.verdict for row in rows)
+    verdicts = Counter(row.verdict for row in rows if row.verdict)
     return WrittenReport(out_dir / REPORT, dict(sorted(verdicts.items())), remarks)
+
+
+def write_citation(out_dir: Path) -> None:
+    """Write the methods text and its references on the harmonized scans below a folder, if any."""
+    notes, _ = _sidecars(out_dir)
+    if notes:
+        missing = len(_without_result(out_dir, {}))
+        write_text(out_dir / CITATION, methods_text(list(notes.values()), missing))
+        write_text(out_dir / BIBLIOGRAPHY, bibliography(list(notes.values())))
+
+
+def judge_group(rows: Sequence[GroupRow]) -> Judgement:
+    """Return whether sites came nearer and what was kept, from the rows measured before and after."""
+    pairs = [
+        (number, row, row.measured.before, row.measured.after)
+        for number, row in enumerate(rows)
+        if row.measured and row.measured.before and row.site != UNKNOWN_SITE
+    ]
+    if not pairs:
+        known = any(row.site != UNKNOWN_SITE for row in rows)
+        lack = "has both its source and its output here" if known or not rows else "has a known site"
+        return Judgement(None, f"Nothing can be said: no scan {lack}.", ())
+    numbers, measured, before, after = map(list, zip(*pairs, strict=True))
+    kept = _kept(measured, before, after)
+    try:
+        effect = site_effect(before, after, [row.site for row in measured], [row.subject for row in measured])
+    except MrharmonyError as error:
+        return Judgement(None, str(error), kept)
+    return Judgement(renumbered(effect, numbers), "", kept)
+
+
+def _kept(
+    rows: Sequence[GroupRow], before: Sequence[Measured], after: Sequence[Measured]
+) -> tuple[Factor, ...]:
+    """Return what age, sex and group explain; of each person, the first scan counts."""
+    first = {row.subject: number for number, row in reversed(list(enumerate(rows)))}
+    some = sorted(first.values())
+    return tuple(
+        factors(
+            [before[number].fluid_ml for number in some],
+            [after[number].fluid_ml for number in some],
+            [rows[number].participant for number in some],
+            [rows[number].site for number in some],
+        )
+    )
 
 
 def _sidecars(out_dir: Path) -> tuple[dict[Path, HarmonizedSidecar], dict[str, str]]:
     """Return the sidecars of harmonized scans, and the names of those that cannot be used with the reason."""
     notes, faults = {}, {}
-    for path in sorted(out_dir.rglob("*.json")):
+    for path in sorted(set(out_dir.rglob("*.json")) - set((out_dir / LOGS).rglob("*.json"))):
         name = str(path.relative_to(out_dir))
         try:
             if note := read_harmonized(path):
@@ -78,50 +137,72 @@ def _sidecars(out_dir: Path) -> tuple[dict[Path, HarmonizedSidecar], dict[str, s
     return notes, faults
 
 
-def _row(path: Path, note: HarmonizedSidecar, out_dir: Path) -> HarmonizedRow:
-    picture, remark = _picture(path, note)
+def _participants(out_dir: Path) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
+    """Return what the copied table knows of each subject, and why it cannot be used if it is there."""
+    table = out_dir / "participants.tsv"
+    if not table.is_file():
+        return {}, {}
+    try:
+        known = read_participants(table)
+        return {subject: known.row(subject, None) or {} for subject in known.rows}, {}
+    except MrharmonyError as error:
+        return {}, {table.name: str(error).removeprefix(f"{table}: ")}
+
+
+def _without_result(out_dir: Path, participants: Mapping[str, Mapping[str, str]]) -> list[GroupRow]:
+    """Return a row for each scan of a data set that has no result; the troubled ones first."""
+    rows = []
+    for scan in scan_statuses(out_dir):
+        if scan.status not in ("done", "damaged"):  # a damaged sidecar is told beside the table
+            name = output_stem(Path(scan.listed.scan))
+            site = scan.listed.site or _whose(name, participants)[1] or UNKNOWN_SITE
+            reason = scan.reason or "no run was asked for it."
+            rows.append(GroupRow(name, scan.listed.participant, site, scan.status, reason))
+    return rows
+
+
+def _row(
+    path: Path, note: HarmonizedSidecar, out_dir: Path, participants: Mapping[str, Mapping[str, str]]
+) -> GroupRow:
+    """Return what a sidecar says of its scan."""
     stem = path.name.removesuffix(".json").removesuffix(SUFFIX.removesuffix(".nii.gz"))
-    pages = [page for page in sorted(path.parent.glob("*.html")) if page.name.startswith(f"{stem}_")]
-    return HarmonizedRow(
+    subject, site = _whose(stem, participants)
+    own = page_path(path.with_suffix(".nii.gz"))
+    others = [page for page in sorted(path.parent.glob("*.html")) if page.name.startswith(f"{stem}_")]
+    return GroupRow(
         name=stem,
-        source=note.source,
-        target=note.target,
+        subject=subject,
+        site=participants.get(subject, {}).get("site") or note.source or site or UNKNOWN_SITE,
         verdict=note.verdict,
-        reasons=note.verdict_reasons,
-        drift={name: figure for name, figure in note.drift.items() if figure is not None},
+        reasons=reasons_in_words(note),
+        target=note.target,
+        source=note.source,
+        nearest=note.nearest_domain,
+        distance=note.source_distance,
+        figures={name: figure for name, figure in note.drift.items() if figure is not None},
         provenance=provenance(note),
-        picture=picture,
-        remark=remark,
-        links=tuple((page.name, quote(page.relative_to(out_dir).as_posix())) for page in pages),
+        page=_address(own, out_dir) if own in others else None,
+        links=tuple(("preparation", _address(page, out_dir)) for page in others if page != own),
+        participant=participants.get(subject, {}),
     )
 
 
-def _picture(path: Path, note: HarmonizedSidecar) -> tuple[str | None, str]:
-    """Return before and after as a data URI, and what of it is missing and why."""
-    try:
-        output = to_ras(read_scan(path.with_name(path.name.removesuffix(".json") + ".nii.gz")).volume)
-    except MrharmonyError as error:
-        return None, f"No picture: {error}"
-    after = np.asarray(output.voxels / np.float32(note.intensity_scale))
-    mask = after > 0
-    if not mask.any():
-        return None, "No picture: the output is empty."
-    try:
-        source = _source(path, note, output)
-        scale = intensity_scale(source.voxels[mask]) / intensity_scale(after[mask])
-    except MrharmonyError as error:
-        return comparison(None, after, mask, output.zooms), f"The output alone: {error}"
-    return comparison(source.voxels / np.float32(scale), after, mask, output.zooms), ""
+def _address(page: Path, out_dir: Path) -> str:
+    return quote(page.relative_to(out_dir).as_posix())
 
 
-def _source(path: Path, note: HarmonizedSidecar, output: Volume) -> Volume:
-    """Return the scan that an output was made from, in RAS order."""
-    if not note.sources:
-        raise MrharmonyError("it was made of a scan in memory.")
-    name, file = note.sources[0], source_file(path, note)
-    if file is None or not file.is_file():
-        raise MrharmonyError(f"the source {name} is not there any more.")
-    source = to_ras(read_scan(file).volume)
-    if not on_one_grid(source, output):
-        raise MrharmonyError(f"the source {name} is on another grid now.")
-    return source
+def _whose(name: str, participants: Mapping[str, Mapping[str, str]]) -> tuple[str, str | None]:
+    """Return the subject of a scan by its name, or the name itself, and its site by table or session."""
+    labels = dict(part.split("-", 1) for part in name.split("_") if "-" in part)
+    subject = labels.get("sub", name)
+    return subject, participants.get(subject, {}).get("site") or labels.get("ses")
+
+
+def _looked_at(rows: Sequence[GroupRow], notes: Mapping[Path, HarmonizedSidecar]) -> list[GroupRow]:
+    """Return the rows, which are in the order of the sidecars, with what their images show."""
+    pictured = set(worth_a_picture(rows))
+    pairs = [ImagePair(path, note, number in pictured) for number, (path, note) in enumerate(notes.items())]
+    return [
+        replace(row, measured=look.measured, picture=look.picture, remark=look.remark)
+        for row, look in zip(rows, look_at_all(pairs), strict=True)
+    ]

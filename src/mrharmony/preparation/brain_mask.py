@@ -170,7 +170,7 @@ def _search_brain(volume: Volume, seed: int) -> _FoundBrain:
 
 
 def _network_mask(volume: Volume) -> BoolArray:
-    """Find the brain with deepbet's network (Fisch et al. 2024, Human Brain Mapping 45(10))."""
+    """Find the brain with deepbet's network (Fisch et al. 2024, Comput Biol Med 179:108845)."""
     extent = (np.array(volume.shape) * volume.zooms).min()
     if extent < _SMALLEST_FIELD_OF_VIEW:
         raise MrharmonyError(

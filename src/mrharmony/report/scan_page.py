@@ -124,10 +124,15 @@ def verdict_sentence(note: HarmonizedSidecar) -> str:
     """Return the verdict and what decided it, in one plain sentence."""
     if note.verdict == "pass":
         return "Every drift figure keeps its limits; none of them speaks against this scan."
-    because = "; ".join(_reason(reason, note) for reason in note.verdict_reasons) or "no reason is recorded"
+    because = "; ".join(reasons_in_words(note)) or "no reason is recorded"
     if note.verdict == "warn":
         return f"Look at this scan before you use it: {because}."
     return f"Do not use this scan as it is: {because}."
+
+
+def reasons_in_words(note: HarmonizedSidecar) -> tuple[str, ...]:
+    """Return what decided the verdict: figures with the limits that they pass, and findings."""
+    return tuple(_reason(reason, note) for reason in note.verdict_reasons)
 
 
 def _reason(reason: str, note: HarmonizedSidecar) -> str:

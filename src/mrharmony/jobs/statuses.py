@@ -1,0 +1,90 @@
+"""What became of every scan of a data set, from its derivatives alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mrharmony.core.claims import claimed
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.jobs.harmonizing import SIDECAR_SUFFIX, SUFFIX
+from mrharmony.jobs.participants import KILLED
+from mrharmony.jobs.records import LOGS, ListedScan, ScanRecord, read_list, read_record
+from mrharmony.scans.bids import BidsIndex
+from mrharmony.scans.names import sidecar_path
+from mrharmony.scans.sidecar import HarmonizedSidecar, read_harmonized
+
+_NONE = "n/a"
+# What is looked at first comes first.
+ORDER = ("failed", "refused", "damaged", "begun", "running", "missing", "left out", "done")
+
+
+@dataclass(frozen=True)
+class ScanStatus:
+    """A scan of the data set, what became of it, and why there is no result.
+
+    `status` is one of `ORDER`: `damaged` for a result whose sidecar cannot be used, `begun` for a scan whose
+    process was killed, `missing` for a result that is gone, `left out` for a scan that no run was asked for.
+    """
+
+    listed: ListedScan
+    status: str
+    reason: str | None
+    record: ScanRecord | None
+    note: HarmonizedSidecar | None
+
+
+def scan_statuses(out_dir: Path) -> list[ScanStatus]:
+    """Return what became of every scan of the data set, from the derivatives alone, troubled ones first."""
+    listed = read_list(out_dir) or list(_found(out_dir))
+    rows = [_status_of(out_dir, scan) for scan in listed]
+    return sorted(rows, key=lambda row: ORDER.index(row.status))
+
+
+def _found(out_dir: Path) -> Iterator[ListedScan]:
+    """List the results of earlier releases, which listed no scans."""
+    sidecars = sorted(out_dir.glob("sub-*/**/*" + SIDECAR_SUFFIX))
+    if not sidecars:
+        return
+    results = {result.path: result for result in BidsIndex.open(out_dir, None).scans}
+    for sidecar in sidecars:
+        output = sidecar.with_name(sidecar.name.removesuffix(SIDECAR_SUFFIX) + SUFFIX)
+        way, result = output.relative_to(out_dir).as_posix(), results.get(output)
+        site = result.domain if result else None
+        subject = result.subject if result else _NONE
+        yield ListedScan(way, way, subject, result.session if result else None, site)
+
+
+def _status_of(out_dir: Path, listed: ListedScan) -> ScanStatus:
+    output = out_dir / listed.output
+    record = read_record(out_dir, listed.output)
+    note, fault = None, None
+    try:
+        note = read_harmonized(sidecar_path(output))
+    except MrharmonyError as error:
+        fault = str(error)
+    status, reason = _status(out_dir, listed, record, note, fault)
+    return ScanStatus(listed, status, reason, record, note)
+
+
+def _status(
+    out_dir: Path,
+    listed: ListedScan,
+    record: ScanRecord | None,
+    note: HarmonizedSidecar | None,
+    fault: str | None,
+) -> tuple[str, str | None]:
+    output, again = out_dir / listed.output, "Run the participant level again."
+    if record and record.status in ("refused", "failed"):
+        return record.status, record.reason
+    if record and record.status == "begun":
+        with claimed(out_dir / LOGS / "claims.lock", listed.output) as free:
+            return ("begun", f"{listed.scan}: {KILLED}") if free else ("running", "Another run is at it.")
+    if fault or (note is None and sidecar_path(output).exists()):
+        return "damaged", fault or f"{sidecar_path(output)}: is damaged. {again}"
+    if note and output.is_file():
+        return "done", None
+    if record or note or output.exists():
+        return "missing", f"{output}: the image or its JSON file is gone. {again}"
+    return "left out", None
