@@ -13,8 +13,9 @@ from PIL import Image
 
 from helpers.pages import assert_balanced
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.jobs.harmonizing import harmonize_scan
+from mrharmony.jobs.harmonizing import SUFFIX, harmonize_scan
 from mrharmony.jobs.opening import open_job
+from mrharmony.jobs.records import ListedScan, ScanRecord, write_list, write_record
 from mrharmony.jobs.reporting import write_report
 
 PICTURE = re.compile(r"data:image/webp;base64,([A-Za-z0-9+/=]+)")
@@ -133,15 +134,17 @@ def test_a_folder_without_results_is_told(run, tmp_path: Path):
 
 def test_scans_without_a_result_are_read_from_their_records(run, study: Path):
     (study / "out" / "participants.tsv").write_text("participant_id\tsite\nsub-1\tLA\nsub-2\tHH\n")
-    records = study / "out" / "logs" / "records"
-    records.mkdir(parents=True)
-    lost = {
-        "scan": "sub-2/anat/sub-2_T1w.nii.gz",
-        "status": "refused",
-        "reason": "sub-2_T1w.nii.gz: is empty.",
-    }
-    (records / "sub-2.json").write_text(json.dumps(lost))
-    (records / "sub-1.json").write_text(json.dumps(lost | {"scan": "sub-1_T1w.nii.gz", "status": "done"}))
+    names = {person: f"sub-{person}/anat/sub-{person}" for person in ("1", "2")}
+    listed = [
+        ListedScan(f"{name}_T1w.nii.gz", f"{name}{SUFFIX}", person, None, {"2": "HH"}.get(person))
+        for person, name in names.items()
+    ]
+    write_list(study / "out", listed)
+    for scan, status in zip(listed, ("done", "refused"), strict=True):
+        reason = "sub-2_T1w.nii.gz: is empty." if status == "refused" else None
+        write_record(
+            study / "out", ScanRecord(scan=scan.scan, output=scan.output, status=status, reason=reason)
+        )
     page = write_report(study / "out").page.read_text("utf-8")
     assert "<strong>sub-2</strong> (HH), refused: sub-2_T1w.nii.gz: is empty." in page
     assert page.count("refused:") == 1

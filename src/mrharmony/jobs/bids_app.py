@@ -52,6 +52,7 @@ def _cells(scan: ScanStatus) -> list[object]:
     known: dict[str, object] = {**(note.drift if note else {}), "status": scan.status}
     known |= {column: getattr(note, column) for column in TEXT_COLUMNS} if note else {}
     known |= {"scan": listed.scan, "participant": listed.participant, "session": listed.session}
-    verdict = note.verdict if note else scan.record.verdict if scan.record else None
+    refused = scan.record if scan.status == "refused" else None
+    verdict = note.verdict if note else refused.verdict if refused else None
     known |= {"site": listed.site, "verdict": verdict, "reason": scan.reason}
     return [_NONE if known.get(column) is None else known[column] for column in COLUMNS]

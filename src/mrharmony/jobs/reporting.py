@@ -18,7 +18,14 @@ from mrharmony.jobs.group_images import ImagePair, look_at_all
 from mrharmony.jobs.harmonizing import SIDECAR_SUFFIX, SUFFIX, page_path
 from mrharmony.jobs.records import LOGS, read_list
 from mrharmony.jobs.statuses import scan_statuses
-from mrharmony.report.group_page import GroupRow, Judgement, group_page, renumbered, worth_a_picture
+from mrharmony.report.group_page import (
+    GroupRow,
+    Judgement,
+    group_page,
+    renumbered,
+    worth_a_look,
+    worth_a_picture,
+)
 from mrharmony.report.methods_text import bibliography, methods_text
 from mrharmony.report.scan_page import provenance, reasons_in_words
 from mrharmony.scans.names import output_stem
@@ -29,6 +36,7 @@ REPORT = "report.html"
 CITATION, BIBLIOGRAPHY = "CITATION.md", "CITATION.bib"
 PAGES = {"prepared scans": "index.html", "demo's contact sheet": "contact-sheet.png", "table": "group.tsv"}
 UNKNOWN_SITE = "unknown site"
+NOT_CHOSEN = "Its images were not looked at for this page: a part of each site stands for all."
 
 
 @dataclass(frozen=True)
@@ -47,8 +55,8 @@ class WrittenReport:
 def write_report(out_dir: Path) -> WrittenReport:
     """Write `report.html` on the scans anywhere below a folder of `harmonize`, `bids` or `demo`.
 
-    Sites are those that the data set named, else of `participants.tsv`, the source domains, the sessions. Raises `MrharmonyError`
-    if the folder or scans are missing, or the page cannot be written.
+    Sites are those that the data set named, else of `participants.tsv`, the source domains, the sessions.
+    Raises `MrharmonyError` if the folder or scans are missing, or the page cannot be written.
     """
     if not out_dir.is_dir():
         raise MrharmonyError(f"{out_dir}: not a folder. Name the output folder of harmonize, bids or demo.")
@@ -72,7 +80,7 @@ def write_report(out_dir: Path) -> WrittenReport:
     title = f"Harmonized scans: {out_dir.resolve().name}"
     page = group_page(title, [*missing, *rows], judge_group(rows), links, list(faults))
     write_bytes(out_dir / REPORT, page.encode())
-    remarks = {row.name: row.remark for row in rows if row.remark} | faults
+    remarks = {row.name: row.remark for row in rows if row.remark not in ("", NOT_CHOSEN)} | faults
     verdicts = Counter(row.verdict for row in rows if row.verdict)
     return WrittenReport(out_dir / REPORT, dict(sorted(verdicts.items())), remarks)
 
@@ -199,10 +207,14 @@ def _whose(name: str, participants: Mapping[str, Mapping[str, str]]) -> tuple[st
 
 
 def _looked_at(rows: Sequence[GroupRow], notes: Mapping[Path, HarmonizedSidecar]) -> list[GroupRow]:
-    """Return the rows, which are in the order of the sidecars, with what their images show."""
-    pictured = set(worth_a_picture(rows))
-    pairs = [ImagePair(path, note, number in pictured) for number, (path, note) in enumerate(notes.items())]
+    """Return the rows, which are in the order of the sidecars, with what the images of some show."""
+    pictured, files = set(worth_a_picture(rows)), list(notes.items())
+    chosen = worth_a_look(rows)
+    looks = look_at_all([ImagePair(*files[number], number in pictured) for number in chosen])
+    seen = dict(zip(chosen, looks, strict=True))
     return [
         replace(row, measured=look.measured, picture=look.picture, remark=look.remark)
-        for row, look in zip(rows, look_at_all(pairs), strict=True)
+        if (look := seen.get(number))
+        else replace(row, remark=NOT_CHOSEN)
+        for number, row in enumerate(rows)
     ]

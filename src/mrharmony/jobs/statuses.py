@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +12,11 @@ from mrharmony.core.findings import MrharmonyError
 from mrharmony.jobs.harmonizing import SIDECAR_SUFFIX, SUFFIX
 from mrharmony.jobs.participants import KILLED
 from mrharmony.jobs.records import LOGS, ListedScan, ScanRecord, read_list, read_record
-from mrharmony.scans.bids import BidsIndex
+from mrharmony.scans.bids import SITE
 from mrharmony.scans.names import sidecar_path
+from mrharmony.scans.participants import NOBODY, PARTICIPANTS, read_participants
 from mrharmony.scans.sidecar import HarmonizedSidecar, read_harmonized
 
-_NONE = "n/a"
 # What is looked at first comes first.
 ORDER = ("failed", "refused", "damaged", "begun", "running", "missing", "left out", "done")
 
@@ -44,16 +45,18 @@ def scan_statuses(out_dir: Path) -> list[ScanStatus]:
 
 def _found(out_dir: Path) -> Iterator[ListedScan]:
     """List the results of earlier releases, which listed no scans."""
-    sidecars = sorted(out_dir.glob("sub-*/**/*" + SIDECAR_SUFFIX))
-    if not sidecars:
-        return
-    results = {result.path: result for result in BidsIndex.open(out_dir, None).scans}
-    for sidecar in sidecars:
+    participants = NOBODY
+    with suppress(MrharmonyError):
+        participants = read_participants(out_dir / PARTICIPANTS)
+    for sidecar in sorted(out_dir.glob("sub-*/**/*" + SIDECAR_SUFFIX)):
         output = sidecar.with_name(sidecar.name.removesuffix(SIDECAR_SUFFIX) + SUFFIX)
-        way, result = output.relative_to(out_dir).as_posix(), results.get(output)
-        site = result.domain if result else None
-        subject = result.subject if result else _NONE
-        yield ListedScan(way, way, subject, result.session if result else None, site)
+        way = output.relative_to(out_dir)
+        subject = way.parts[0].removeprefix("sub-")
+        session = next(
+            (part.removeprefix("ses-") for part in way.parts[:-1] if part.startswith("ses-")), None
+        )
+        site = (participants.row(subject, session) or {}).get(SITE)
+        yield ListedScan(way.as_posix(), way.as_posix(), subject, session, site)
 
 
 def _status_of(out_dir: Path, listed: ListedScan) -> ScanStatus:

@@ -98,6 +98,7 @@ def write_prepared(files: PreparedFiles, scan: Scan, prepared: PreparedScan, det
     manual = manual_mask(files)
     mask = manual.read_bytes() if manual else _gzipped(scan.header, prepared.brain_mask.astype(np.uint8))
     mask_note = {
+        "Description": "Voxels of the brain.",
         "Type": "Brain",
         "Sources": [scan.path.name],
         "SpatialReference": "orig",

@@ -25,6 +25,7 @@ from mrharmony.report.points import STYLES, Dot, PointChart, embedding, odd_rows
 from mrharmony.report.scan_page import MEANINGS
 
 PICTURES = 100  # at most, so that the page stays below 5 MB
+LOOKED_AT = 300  # images, beside those that are pictured
 _FIRST = 2  # scans of each site that have a picture though nothing is odd about them
 _NAMED = 8  # scans that a sentence names
 _MORE_MEANINGS = {"mean_change": ("mean change", "how much changed at all; no good or bad")}
@@ -148,6 +149,20 @@ def worth_a_picture(rows: Sequence[GroupRow]) -> list[int]:
         if any(wanted):
             ranks.append((wanted.index(True), number))
     return sorted(number for _, number in sorted(ranks)[:PICTURES])
+
+
+def worth_a_look(rows: Sequence[GroupRow]) -> list[int]:
+    """Return which rows' images are looked at: all, or as many of each site, evenly spaced, and the pictured.
+
+    Hundreds show a site effect as well as thousands do, and looking at one takes a second.
+    """
+    sites: dict[str, list[int]] = {}
+    for number, row in enumerate(rows):
+        sites.setdefault(row.site, []).append(number)
+    share = max(LOOKED_AT // max(len(sites), 1), 1)
+    chosen = {numbers[(k * len(numbers)) // share] for numbers in sites.values() for k in range(share)}
+    everyone = len(rows) <= LOOKED_AT
+    return list(range(len(rows))) if everyone else sorted(chosen | set(worth_a_picture(rows)))
 
 
 def odd_figures(rows: Sequence[GroupRow]) -> dict[int, list[str]]:
