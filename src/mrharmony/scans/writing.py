@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import nibabel as nib
 import numpy as np
+from isal import igzip
 
 from mrharmony.core.atomic import json_bytes, remove, staged
 from mrharmony.core.findings import MrharmonyError
@@ -15,8 +15,7 @@ from mrharmony.core.volume import FloatArray
 from mrharmony.scans.names import scan_suffix, sidecar_path
 from mrharmony.scans.reading import Scan
 
-# Float intensities hardly compress: higher levels cost a third more time for one per cent.
-COMPRESSION_LEVEL = 1
+_LEVEL = 2  # of isal: files of about the size that zlib's level 1 makes, in a tenth of the time
 
 
 def write_scan(path: Path | str, voxels: FloatArray, like: Scan, sidecar: dict[str, Any] | None) -> None:
@@ -76,7 +75,7 @@ def output_image(voxels: FloatArray, like: Scan) -> nib.Nifti1Image:
     return kind(intensities, header.get_best_affine(), header)
 
 
-def write_gzip(stream: BinaryIO, image: nib.Nifti1Image, level: int = COMPRESSION_LEVEL) -> None:
+def write_gzip(stream: BinaryIO, image: nib.Nifti1Image) -> None:
     """Compress without name and time, which would make equal scans differ."""
-    with gzip.GzipFile("", "wb", level, stream, mtime=0) as compressed:
+    with igzip.IGzipFile("", "wb", _LEVEL, stream, mtime=0) as compressed:
         image.to_stream(compressed)
