@@ -67,7 +67,7 @@ def output_image(voxels: FloatArray, like: Scan) -> nib.Nifti1Image:
     if voxels.shape != like.volume.shape:
         raise ValueError(f"expected voxels of shape {like.volume.shape}, got {voxels.shape}")
     with np.errstate(over="ignore"):
-        intensities = np.asarray(voxels, dtype=np.float32)
+        intensities = np.asarray(voxels, dtype=np.float32, order="F")  # as the file has them
     if not np.isfinite(intensities).all():
         raise ValueError("voxels to write must be finite")
     header = like.header
