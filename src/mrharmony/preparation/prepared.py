@@ -133,8 +133,9 @@ class PreparedScan:
 def voxel_positions(voxel_mask: BoolArray, affine: Matrix) -> FloatArray:
     """Return the world positions of a mask's voxel centres, mm, shape (n, 3)."""
     box = bounding_box(voxel_mask)
-    voxels = np.argwhere(cropped(voxel_mask, box)) + [side.start for side in box]
-    return np.asarray(voxels @ affine[:3, :3].T + affine[:3, 3], np.float32)
+    inside, (i, j, k) = cropped(voxel_mask, box), np.ogrid[box]
+    places = (a * i + b * j + (c * k + start) for a, b, c, start in affine[:3])
+    return np.stack([place.astype(np.float32)[inside] for place in places], axis=1)
 
 
 def _brain_box(scan: PreparedScan) -> Box:
