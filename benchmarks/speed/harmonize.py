@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -73,7 +74,7 @@ def commands(head: Path, target: str, prepared: Path) -> Iterator[Row]:
 
 
 def in_turn(head: Path, target: str, prepared: Path) -> Iterator[Row]:
-    """Yield the least seconds of each step, on the clock and of the processor, and the multiple of a plain one."""
+    """Yield the least seconds of each step, and what multiple they are of those of a plain tool."""
     output = prepared / "sub-head_desc-harmonized_T1w.nii.gz"
     jobs = {method: open_job(None, method, None, target) for method in METHODS}
     saved = {method: replace(job, prepared=prepared) for method, job in jobs.items()}
@@ -81,8 +82,8 @@ def in_turn(head: Path, target: str, prepared: Path) -> Iterator[Row]:
         "gunzip": lambda: subprocess.run(["gunzip", "-c", head], check=True, stdout=subprocess.DEVNULL),
         "check": lambda: check_scan(head),
         "nibabel, read and write": lambda: read_and_write(head, output),
-        **{f"{name}, prepared": lambda job=job: harmonized(job, head, output) for name, job in saved.items()},
-        **{f"{name}, raw": lambda job=job: harmonized(job, head, output) for name, job in jobs.items()},
+        **{f"{name}, prepared": partial(harmonized, job, head, output) for name, job in saved.items()},
+        **{f"{name}, raw": partial(harmonized, job, head, output) for name, job in jobs.items()},
     }
     took: dict[str, list[tuple[float, float]]] = {step: [] for step in steps}
     for number in range(ROUNDS):

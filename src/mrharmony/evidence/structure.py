@@ -53,7 +53,8 @@ def structure_change(
         inside[mask] = values / np.float32(unit)
         means.append(_block_means(inside, factors) / np.maximum(share, 0.5))
     sigmas = [_REACH_MM / (zoom * factor) for zoom, factor in zip(zooms, factors, strict=True)]
-    return _unexplained(*means, share > 0.5, sigmas)
+    expected, found = means
+    return _unexplained(expected, found, share > 0.5, sigmas)
 
 
 def _unexplained(

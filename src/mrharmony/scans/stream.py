@@ -163,7 +163,7 @@ def _decompress_member(pending: bytes, stream: BinaryIO | HashedFile) -> Generat
             )
         try:
             piece = inflater.decompress(pending, PIECE_BYTES)
-        except isal_zlib.error as failure:
+        except isal_zlib.error as failure:  # type: ignore[misc]  # a class, unlike in isal's stub
             raise fault(
                 "corrupt-gzip",
                 f"The compressed data are damaged ({_reason(failure)}).",

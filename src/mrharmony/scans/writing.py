@@ -77,5 +77,5 @@ def output_image(voxels: FloatArray, like: Scan) -> nib.Nifti1Image:
 
 def write_gzip(stream: BinaryIO, image: nib.Nifti1Image) -> None:
     """Compress without name and time, which would make equal scans differ."""
-    with igzip.IGzipFile("", "wb", _LEVEL, stream, mtime=0) as compressed:
+    with igzip.IGzipFile("", "wb", _LEVEL, stream, mtime=0) as compressed:  # type: ignore[no-untyped-call]
         image.to_stream(compressed)
