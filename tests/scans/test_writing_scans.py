@@ -309,3 +309,12 @@ def test_a_folder_in_the_way_is_told(make):
         write_scan(make.folder / "out.nii.gz", scan.volume.voxels, scan, None)
     with pytest.raises(MrharmonyError, match="cannot be written"):
         write_scan(scan.path / "out.nii.gz", scan.volume.voxels, scan, None)
+
+
+def test_files_are_hardly_larger_than_those_of_gzip(make, tmp_path):
+    scan = read_scan(make.nifti("scan.nii.gz"))
+    rng = np.random.default_rng(0)
+    voxels = np.where(rng.random(scan.volume.shape) < 0.4, rng.normal(800, 90, scan.volume.shape), 0)
+    write_scan(tmp_path / "out.nii.gz", voxels.astype(np.float32), scan, None)
+    plain = gzip.compress(unzipped(tmp_path / "out.nii.gz"), 1)
+    assert (tmp_path / "out.nii.gz").stat().st_size < 1.02 * len(plain)
