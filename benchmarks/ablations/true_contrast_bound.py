@@ -81,7 +81,7 @@ def scores(
     """Return the PSNR of every row of the table for one direction of a head."""
     (ours, regional), scan, ends = methods, scans[source], (domain(source), domain(target))
     mask = scan.brain_mask
-    places, inside, truth = scan.positions(mask), scan.intensities(mask), scans[target].intensities(mask)
+    places, inside, truth = scan.positions(mask), scan.intensities()[mask], scans[target].intensities()[mask]
     shaded = fit_bilateral_grid(places, true, truth).apply(places, true)
 
     def locked(toward: FloatArray) -> FloatArray:

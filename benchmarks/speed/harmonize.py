@@ -1,65 +1,135 @@
-"""Seconds and memory of harmonizing a prepared head of 176×256×256 voxels of 1 mm, files counted in.
+"""Seconds and memory of harmonizing a head of 176×256×256 voxels of 1 mm, raw and prepared, files counted in.
 
 python -m benchmarks.speed.harmonize SCAN --to NSK
 
-The scan is put on that grid and prepared; then each command runs in a process of its own with the saved
-preparation.
+The scan is put on that grid and prepared; then each command runs in a process of its own. Last, one process
+of one thread, as workers are, does each step in turn, several times, beside gunzip and nibabel.
 """
 
-from collections.abc import Iterator
-from dataclasses import asdict
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import nibabel as nib
+import numpy as np
 from nibabel.processing import conform
 
 from benchmarks._shared.command import start
 from benchmarks._shared.data_sets import write_data_set
-from benchmarks._shared.records import run_mrharmony
+from benchmarks._shared.records import run_alone, run_mrharmony
 from benchmarks._shared.reports import Report, save
+from mrharmony.core.worker_process import one_thread
 from mrharmony.core.workers import usable_cores
+from mrharmony.jobs.harmonizing import HarmonizeJob, harmonize_scan
+from mrharmony.jobs.opening import open_job
+from mrharmony.scans.reading import check_scan
 
 SHAPE = (176, 256, 256)
-METHODS = ("none", "histogram", "regional-scan", "diffusion")
+METHODS = ("none", "diffusion")
+ROUNDS = 5
+RAW_ROUNDS = 2  # of these, with raw heads
 Row = dict[str, Any]
 
 
 def main() -> None:
-    asked = start(__doc__, "scan", to=str)
+    asked = start(__doc__, "scan", to=str, prepared=None)
+    if asked.prepared:
+        one_thread()
+        print(json.dumps({"rows": list(in_turn(asked.scan, asked.to, Path(asked.prepared)))}))
+        return
     with TemporaryDirectory() as folder:
-        rows = list(measured(asked.scan, asked.to, Path(folder)))
-    record = {"scan": asked.scan.name, "cores": usable_cores(), "rows": rows}
+        head, prepared = write_head(asked.scan, Path(folder))
+        rows = list(commands(head, asked.to, prepared))
+        record = run_alone(head, "--to", asked.to, "--prepared", prepared)
+    record |= {"scan": asked.scan.name, "cores": usable_cores(), "commands": rows}
     save(asked, report(record, asked.command), record)
 
 
-def measured(scan: Path, target: str, folder: Path) -> Iterator[Row]:
-    """Yield what each command takes."""
-    head, prepared = folder / "head.nii.gz", folder / "prepared"
+def write_head(scan: Path, folder: Path) -> tuple[Path, Path]:
+    """Write the scan on the grid; returns its path in a data set, and where its preparation goes."""
+    head = folder / "head.nii.gz"
     nib.save(conform(nib.load(scan), SHAPE, (1.0, 1.0, 1.0), order=1), head)
     bids_dir = write_data_set(folder / "bids", {"head": head})
-    head = bids_dir / "sub-head" / "anat" / "sub-head_T1w.nii.gz"
-    commands: dict[str, tuple[object, ...]] = {
+    return bids_dir / "sub-head" / "anat" / "sub-head_T1w.nii.gz", folder / "prepared"
+
+
+def commands(head: Path, target: str, prepared: Path) -> Iterator[Row]:
+    """Yield what each command takes."""
+    words: dict[str, tuple[object, ...]] = {
         "start of the program": ("--version",),
-        "prepare": ("prepare", bids_dir, prepared),
+        "check": ("check", head),
+        "prepare": ("prepare", head.parents[2], prepared),
     }
     for method in METHODS:
-        options = ("--method", method, "--prepared", prepared, "--to", target, "--output", folder / method)
-        commands[f"harmonize, {method}"] = ("harmonize", head, *options)
-    for step, words in commands.items():
-        yield {"step": step, **asdict(run_mrharmony(*words))}
+        options = ("--method", method, "--prepared", prepared, "--to", target, "--output", prepared / method)
+        words[f"harmonize, {method}, prepared"] = ("harmonize", head, *options)
+    for step, command in words.items():
+        yield {"step": step, **asdict(run_mrharmony(*command))}
+
+
+def in_turn(head: Path, target: str, prepared: Path) -> Iterator[Row]:
+    """Yield the least seconds of each step, and what multiple they are of those of a plain tool."""
+    output = prepared / "sub-head_desc-harmonized_T1w.nii.gz"
+    jobs = {method: open_job(None, method, None, target) for method in METHODS}
+    saved = {method: replace(job, prepared=prepared) for method, job in jobs.items()}
+    steps: dict[str, Callable[[], object]] = {
+        "gunzip": lambda: subprocess.run(["gunzip", "-c", head], check=True, stdout=subprocess.DEVNULL),
+        "check": lambda: check_scan(head),
+        "nibabel, read and write": lambda: read_and_write(head, output),
+        **{f"{name}, prepared": partial(harmonized, job, head, output) for name, job in saved.items()},
+        **{f"{name}, raw": partial(harmonized, job, head, output) for name, job in jobs.items()},
+    }
+    took: dict[str, list[tuple[float, float]]] = {step: [] for step in steps}
+    for number in range(ROUNDS):
+        for step, work in steps.items():
+            if number < RAW_ROUNDS or "raw" not in step:
+                begin, processor = time.perf_counter(), time.process_time()
+                work()
+                took[step].append((time.perf_counter() - begin, time.process_time() - processor))
+    least = {step: [min(each) for each in zip(*times, strict=True)] for step, times in took.items()}
+    for step, (seconds, processor) in least.items():
+        plain = "gunzip" if step in ("gunzip", "check") else "nibabel, read and write"
+        own = None if step == "gunzip" else processor  # gunzip is another process
+        yield {"step": step, "s": seconds, "cpu": own, "plain": plain, "multiple": seconds / least[plain][0]}
+
+
+def read_and_write(head: Path, output: Path) -> None:
+    """Read a scan and write it as float32, as anyone would with nibabel."""
+    image = nib.load(head)
+    nib.save(nib.Nifti1Image(image.get_fdata(dtype=np.float32), image.affine), output)
+
+
+def harmonized(job: HarmonizeJob, head: Path, output: Path) -> None:
+    """Harmonize the head; ends the script where it is refused."""
+    output.with_name(output.name.replace(".nii.gz", ".json")).unlink(missing_ok=True)
+    outcome = harmonize_scan(job, head, output)
+    if outcome.reason:
+        raise SystemExit(outcome.reason)
 
 
 def report(record: Row, command: str) -> Report:
     shown = Report(
         "Time and memory of a harmonization",
         f"Command: `{command}`",
-        f"{record['scan']} on 176×256×256 voxels of 1 mm; {record['cores']} cores; "
-        "the start of the program counted in",
+        f"{record['scan']} on 176×256×256 voxels of 1 mm; {record['cores']} cores",
     )
+    shown.text("Each command in a process of its own, the start of the program counted in:")
     columns = "command: {step} | s: {seconds:.1f} | s of processor: {processor:.1f} | GiB: {gib:.2f}"
-    shown.table(record["rows"], columns)
+    shown.table(record["commands"], columns, "commands")
+    shown.text(
+        "In a running process of one thread, the steps in turn; the least of "
+        f"{ROUNDS} rounds, of raw heads of {RAW_ROUNDS}; multiples are of seconds on the clock:"
+    )
+    shown.table(
+        record["rows"],
+        "step: {step} | s: {s:.2f} | s of processor: {cpu:.2f} | multiple: {multiple:.2f} | of: {plain}",
+    )
     return shown
 
 

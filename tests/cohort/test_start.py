@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 SLOW = {"diffusers", "transformers", "accelerate", "peft", "ants", "deepbet", "nilearn", "pandas"}
+SLOW |= {"matplotlib", "joblib", "scipy.stats"}
 
 
 def test_opening_a_method_imports_nothing_slow():

@@ -6,7 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter, shift
+from scipy.stats import spearmanr
+from skimage.filters import threshold_multiotsu
 
 from mrharmony.domains.statistics import LANDMARKS, DomainStatistics
 from mrharmony.evidence.drift import evidence
@@ -98,6 +102,24 @@ def test_a_constant_output_fails_without_nan():
     figures = evidence(source, np.where(mask, np.float32(0.5), 0).astype(np.float32), mask, ZOOMS)
     assert figures.verdict == "fail"
     assert np.isfinite([value for value in figures.model_dump().values() if isinstance(value, float)]).all()
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([6, 40, 4000]))
+@settings(max_examples=15, deadline=None)
+def test_ranks_and_volumes_are_those_of_sorting_all_voxels_ties_included(seed, levels):
+    rng = np.random.default_rng(seed)
+    mask = rng.random((14, 15, 16)) < 0.6
+    source = np.float32(rng.integers(0, levels, mask.shape) / levels + 0.1)
+    output = np.float32(np.round((source + rng.normal(0, 0.1, mask.shape)) * levels) / levels)
+    found = evidence(source, output, mask, (1.0, 1.0, 1.0))
+    before, after = source[mask], output[mask]
+    assert found.rank_correlation == pytest.approx(spearmanr(before, after).statistic, rel=1e-12)
+    counts, edges = np.histogram(before, bins=256)
+    threshold = threshold_multiotsu(hist=(counts, (edges[1:] + edges[:-1]) / 2))[0]
+    order, reach = np.argsort(before, kind="stable"), max(1, before.size // 100)
+    rank = int(np.searchsorted(before[order], threshold))
+    became = np.median(after[order[max(rank - reach, 0) : rank + reach]])
+    assert found.csf_drift == pytest.approx(np.mean(after < became) / (rank / before.size) - 1, rel=1e-9)
 
 
 def test_figures_are_the_same_each_time():

@@ -150,6 +150,21 @@ def test_the_volume_corrected_brain_has_the_templates_size_and_left_on_the_left(
     np.testing.assert_allclose(marker_position(found[0]), MARKER, atol=3)
 
 
+@given(st.integers(0, 2**32 - 1), st.sampled_from("CF"), st.sampled_from("CF"))
+@settings(max_examples=20, deadline=None)
+def test_the_box_of_the_brain_holds_what_the_whole_scan_has_there(seed, order, mask_order):
+    rng = np.random.default_rng(seed)
+    mask = np.asarray(rng.random((5, 6, 7)) < rng.choice([0.02, 0.5]), order=mask_order)
+    mask[tuple(rng.integers(0, mask.shape))] = True
+    voxels, bias = (np.asarray(rng.random(mask.shape, np.float32) + 0.5, order=order) for _ in range(2))
+    scan = PreparedScan(Volume(voxels, np.eye(4)), mask, bias, np.eye(4), 2.0, True, ())
+    assert np.array_equal(scan.in_brain(voxels), voxels[mask])
+    assert np.array_equal(scan.intensities_in_box, scan.intensities()[scan.box])
+    assert np.array_equal(scan.mask_in_box, mask[scan.box])
+    assert all(side.any() for axis in range(3) for side in np.moveaxis(scan.mask_in_box, axis, 0)[[0, -1]])
+    assert mask[scan.box].sum() == mask.sum()
+
+
 def test_positions_follow_the_order_of_boolean_indexing(brain):
     volume, mask = brain
     scan = prepared(volume, mask)

@@ -321,3 +321,12 @@ def test_an_image_of_ours_is_known_by_its_header(make):
     out.write_bytes(b"of another program")
     assert not is_ours(out)
     assert not is_ours(make.folder / "missing.nii.gz")
+
+
+def test_files_are_hardly_larger_than_those_of_gzip(make, tmp_path):
+    scan = read_scan(make.nifti("scan.nii.gz"))
+    rng = np.random.default_rng(0)
+    voxels = np.where(rng.random(scan.volume.shape) < 0.4, rng.normal(800, 90, scan.volume.shape), 0)
+    write_scan(tmp_path / "out.nii.gz", voxels.astype(np.float32), scan, None)
+    plain = gzip.compress(unzipped(tmp_path / "out.nii.gz"), 1)
+    assert (tmp_path / "out.nii.gz").stat().st_size < 1.02 * len(plain)

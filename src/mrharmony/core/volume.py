@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import nibabel as nib
 import numpy as np
@@ -11,6 +12,21 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
 Matrix = NDArray[np.float64]
+
+
+Scalar = TypeVar("Scalar", bound=np.generic)
+Box = tuple[slice, slice, slice]
+
+
+def bounding_box(mask: BoolArray) -> Box:
+    """Return the smallest box that holds a mask which is not empty."""
+    i, j, k = (np.flatnonzero(mask.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1)))
+    return slice(i[0], i[-1] + 1), slice(j[0], j[-1] + 1), slice(k[0], k[-1] + 1)
+
+
+def cropped(voxels: NDArray[Scalar], box: Box) -> NDArray[Scalar]:
+    """Return the voxels of a box, in memory one after the other, the last axis first."""
+    return np.ascontiguousarray(voxels[box])
 
 
 @dataclass(frozen=True, eq=False)

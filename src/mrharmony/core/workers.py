@@ -10,9 +10,6 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import resource_tracker
 from typing import TypeVar
 
-from joblib import Parallel, delayed
-from joblib.externals.loky.backend import resource_tracker as loky_tracker
-
 from mrharmony.core.ending import block_again
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.worker_process import begin_worker
@@ -74,6 +71,8 @@ def side_by_side(
 
     Raises `WorkerEnded`, a `MrharmonyError`, where a process is ended from outside.
     """
+    from joblib import Parallel, delayed  # noqa: PLC0415 - takes time that a single scan has no use for
+
     if count > 1:
         _start_trackers()
     # The jobs hold paths or whole brains: batches and memory maps of joblib would bring nothing.
@@ -107,6 +106,8 @@ def _start_trackers() -> None:
 
     Workers that are started afterwards have them blocked, and are not interrupted beside this process.
     """
+    from joblib.externals.loky.backend import resource_tracker as loky_tracker  # noqa: PLC0415
+
     before = os.environ.get(_WARNINGS)
     os.environ[_WARNINGS] = "ignore"  # of the trackers, which tell what they tidy up when we end in order
     try:

@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from scipy import ndimage
-from scipy.stats import spearmanr
 from skimage.filters import threshold_multiotsu
 
-from mrharmony.core.volume import BoolArray, FloatArray, Volume
+from mrharmony.core.volume import BoolArray, FloatArray, Volume, bounding_box, cropped
 from mrharmony.domains.statistics import LANDMARKS, DomainStatistics
 from mrharmony.evidence.structure import structure_change
 from mrharmony.evidence.verdict import LIMITS, Verdict, judge
@@ -83,14 +82,8 @@ class Evidence(BaseModel):
 
 def scan_evidence(scan: PreparedScan, output: Volume, scale: float, target: DomainStatistics) -> Evidence:
     """Return the evidence on a scan's output, in which `scale` is 1 canonical unit."""
-    box = _box(scan.brain_mask)
-    canonical = output.voxels[box] / np.float32(scale)
-    return evidence(scan.intensities(box), canonical, scan.brain_mask[box], scan.native.zooms, target)
-
-
-def _box(mask: BoolArray) -> tuple[slice, ...]:
-    """Return the smallest box that holds a mask which is not empty."""
-    return tuple(ndimage.find_objects(mask.astype(np.uint8))[0])
+    canonical = cropped(output.voxels, scan.box) / np.float32(scale)
+    return evidence(scan.intensities_in_box, canonical, scan.mask_in_box, scan.native.zooms, target)
 
 
 def evidence(
@@ -113,8 +106,8 @@ def evidence(
     target
         Statistics of the target domain, if there is one.
     """
-    box = _box(mask)
-    source, output, mask = source[box], output[box], mask[box]
+    box = bounding_box(mask)
+    source, output, mask = cropped(source, box), cropped(output, box), cropped(mask, box)
     before, after = source[mask], output[mask]
     edges, new_edges = _edge_figures(source, output, mask)
     new_structure, lost_structure = structure_change(source, output, mask, zooms)
@@ -158,7 +151,13 @@ def _rank_correlation(first: FloatArray, second: FloatArray) -> float:
     constant = np.ptp(first) == 0, np.ptp(second) == 0
     if any(constant):
         return float(all(constant))
-    return float(spearmanr(first, second).statistic)
+    return float(np.corrcoef(_ranks(first), _ranks(second))[0, 1])
+
+
+def _ranks(values: FloatArray) -> NDArray[np.float64]:
+    """Return the rank of each value; equal values share the mean of theirs."""
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[places])
 
 
 def _tied_at_the_ends(intensities: FloatArray) -> float:
@@ -175,12 +174,20 @@ def _volume_drifts(before: FloatArray, after: FloatArray) -> NDArray[np.float64]
     levels = np.histogram(before, bins=_BINS)
     if np.count_nonzero(levels[0]) < 3:
         return np.zeros(3)
-    order = np.argsort(before, kind="stable")
+    rising = np.sort(before)
     reach = max(1, len(before) // 100)
     dark_shares = [np.array([0.0, 0.0])]
     for threshold in threshold_multiotsu(hist=(levels[0], (levels[1][1:] + levels[1][:-1]) / 2)):
-        rank = int(np.searchsorted(before[order], threshold))
-        became = np.median(after[order[max(rank - reach, 0) : rank + reach]])
+        rank = int(np.searchsorted(rising, threshold))
+        became = np.median(after[_ranked(before, rising, max(rank - reach, 0), rank + reach)])
         dark_shares.append(np.array([rank / len(before), float(np.mean(after < became))]))
     shares = np.diff([*dark_shares, np.array([1.0, 1.0])], axis=0)
     return np.asarray(shares[:, 1] / np.maximum(shares[:, 0], 1e-6) - 1)
+
+
+def _ranked(values: FloatArray, rising: FloatArray, first: int, end: int) -> NDArray[np.intp]:
+    """Return `argsort(values, kind="stable")[first:end]`, given the sorted values, without sorting all."""
+    ends = rising[first], rising[min(end, len(rising)) - 1]
+    some = np.flatnonzero((values >= ends[0]) & (values <= ends[1]))
+    order = some[np.argsort(values[some], kind="stable")]
+    return order[first - int(np.searchsorted(rising, ends[0])) :][: end - first]

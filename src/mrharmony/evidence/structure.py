@@ -41,16 +41,19 @@ def structure_change(
     zooms
         Voxel size, mm.
     """
-    unit = float(np.percentile(output[mask], 90))
+    before, after = source[mask], output[mask]
+    unit = float(np.percentile(after, 90))
     if unit <= 0:
         return 0.0, 0.0
     factors = tuple(max(1, round(_CELL_MM / zoom)) for zoom in zooms)
     share = _block_means(mask.astype(np.float32), factors)
-    expected, found = (
-        _block_means(np.where(mask, voxels / np.float32(unit), 0), factors) / np.maximum(share, 0.5)
-        for voxels in (_toned(source, output, mask), output)
-    )
+    inside = np.zeros_like(output)
+    means = []
+    for values in (_toned(before, after), after):
+        inside[mask] = values / np.float32(unit)
+        means.append(_block_means(inside, factors) / np.maximum(share, 0.5))
     sigmas = [_REACH_MM / (zoom * factor) for zoom, factor in zip(zooms, factors, strict=True)]
+    expected, found = means
     return _unexplained(expected, found, share > 0.5, sigmas)
 
 
@@ -79,9 +82,8 @@ def _worst(variances: NDArray[np.floating]) -> float:
     return float(np.sqrt(max(float(np.percentile(variances, _WORST)), 0.0)))
 
 
-def _toned(source: FloatArray, output: FloatArray, mask: BoolArray) -> FloatArray:
-    """Return the source through the rising tone curve that brings it nearest to the output."""
-    before, after = source[mask], output[mask]
+def _toned(before: FloatArray, after: FloatArray) -> FloatArray:
+    """Return the source through the rising tone curve that brings it nearest to the output, shape (n,)."""
     sampled = slice(None, None, max(1, len(before) // _SAMPLED))
     groups = np.array_split(np.argsort(before[sampled], kind="stable"), min(_TONES, len(before[sampled])))
     ends = [int(before.argmin())], [int(before.argmax())]  # so that vessels keep their brightness
@@ -89,7 +91,7 @@ def _toned(source: FloatArray, output: FloatArray, mask: BoolArray) -> FloatArra
         [float(np.median(part)) for part in (v[ends[0]], *(v[sampled][g] for g in groups), v[ends[1]])]
         for v in (before, after)
     )
-    return np.asarray(np.interp(source, levels, np.maximum.accumulate(became)), dtype=np.float32)
+    return np.asarray(np.interp(before, levels, np.maximum.accumulate(became)), dtype=np.float32)
 
 
 def _block_means(voxels: FloatArray, factors: tuple[int, ...]) -> FloatArray:

@@ -20,7 +20,6 @@ from mrharmony.jobs.brains import ScanFile, prepared_scan
 from mrharmony.methods.protocol import HarmonizedVolume, Harmonizer
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.preparation.saved import VERSION
-from mrharmony.report.scan_page import scan_page
 from mrharmony.scans.acquisition import NOT_PLAIN_T1W
 from mrharmony.scans.names import output_stem, sidecar_path, way_to
 from mrharmony.scans.reading import Scan, read_scan
@@ -220,6 +219,8 @@ def write_harmonized(
         _discard_uncertainty(output)
     write_scan(output, harmonized.volume.voxels, scan, note.record())
     if job.page:
+        from mrharmony.report.scan_page import scan_page  # noqa: PLC0415 - matplotlib takes half a second
+
         write_text(page, scan_page(scan.path.name, note, prepared, harmonized, spreads))
 
 

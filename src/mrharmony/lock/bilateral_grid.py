@@ -110,6 +110,8 @@ class BilateralGrid:
         """
         require_finite("intensities to transform", intensities)
         require_finite("positions of the voxels", positions)
+        if not self.offsets.any():
+            return np.array(intensities, dtype=np.float32)
         transformed = np.empty(len(intensities), dtype=np.float32)
         for start in range(0, len(intensities), _CHUNK):
             part = slice(start, start + _CHUNK)
@@ -152,10 +154,10 @@ class BilateralGrid:
         return np.stack([place.ravel() for place in places], axis=1).astype(np.float32)
 
     def node_weights(self, positions: FloatArray) -> DoubleArray:
-        """Return the weight w_ijk(x) of every node at positions in template mm, shape (n, i · j · k)."""
+        """Return the weight w_ijk(x) of every node at positions in template mm, shape (i · j · k, n)."""
         sizes = self.offsets.shape[:3]
         hats = (
-            np.maximum(0, 1 - np.abs(self.node_coordinates(positions, axis)[:, None] - np.arange(size)))
+            np.maximum(0, 1 - np.abs(self.node_coordinates(positions, axis) - np.arange(size)[:, None]))
             for axis, size in enumerate(sizes)
         )
         return tensor_product(hats)
@@ -191,10 +193,10 @@ class BilateralGrid:
 
 
 def tensor_product(axes: Iterable[NDArray[np.floating]]) -> DoubleArray:
-    """Return the products of weights along several axes, shapes (n, a), (n, b), …: shape (n, a · b · …)."""
+    """Return the products of weights along several axes, shapes (a, n), (b, n), …: shape (a · b · …, n)."""
     weights = np.ones((1, 1))
     for axis in axes:
-        weights = (weights[:, :, None] * axis[:, None, :]).reshape(len(axis), -1)
+        weights = (weights[:, None] * axis).reshape(-1, axis.shape[1])
     return weights
 
 

@@ -107,7 +107,7 @@ class _Voxels:
 
     starts: NDArray[np.intp]  # number of each occupied cell's first voxel, shape (cells,)
     unknowns: NDArray[np.intp]  # flat indices of a cell's corners in the offsets, shape (cells, 16)
-    design: DoubleArray  # interpolation weights of a voxel's corners, shape (n, 16)
+    design: DoubleArray  # interpolation weights of a voxel's corners, shape (16, n)
     residuals: DoubleArray  # shape (n,)
     weights: DoubleArray  # shape (n,)
 
@@ -122,7 +122,7 @@ class _Voxels:
     ) -> _Voxels:
         cells, fractions = locate(grid, positions, source)
         order = np.argsort(cells, kind="stable")
-        ends = (np.stack([1 - fraction[order], fraction[order]], axis=1) for fraction in fractions)
+        ends = (np.stack([1 - fraction[order], fraction[order]]) for fraction in fractions)
         design = tensor_product(ends)
         occupied, starts = np.unique(cells[order], return_index=True)
         corners = _CORNERS @ np.array(corner_strides(grid.offsets.shape))
@@ -136,10 +136,10 @@ class _Voxels:
         grams = np.empty((len(self.starts), 16, 16))
         pulls = np.empty((len(self.starts), 16))
         for cell, voxels in enumerate(self._cells()):
-            design = self.design[voxels]
-            weighted = design * weights[voxels, None]
-            grams[cell] = weighted.T @ design
-            pulls[cell] = weighted.T @ self.residuals[voxels]
+            design = self.design[:, voxels]
+            weighted = design * weights[voxels]
+            grams[cell] = weighted @ design.T
+            pulls[cell] = weighted @ self.residuals[voxels]
         rows = np.repeat(self.unknowns, 16, axis=1).ravel()
         columns = np.tile(self.unknowns, (1, 16)).ravel()
         normal = sparse.coo_array((grams.ravel(), (rows, columns)), shape=(size, size)).tocsc()
@@ -149,7 +149,7 @@ class _Voxels:
         """Return the residuals that a solution leaves, shape (n,)."""
         explained = np.empty(len(self.residuals))
         for voxels, unknowns in zip(self._cells(), self.unknowns, strict=True):
-            explained[voxels] = self.design[voxels] @ change[unknowns]
+            explained[voxels] = change[unknowns] @ self.design[:, voxels]
         return self.residuals - explained
 
     def _cells(self) -> list[slice]:

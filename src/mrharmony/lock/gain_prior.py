@@ -45,10 +45,10 @@ def gain_prior(
     some = slice(None, None, max(1, len(source) // _VOXELS))
     toned = curve.apply(positions[some], source[some]).astype(np.float64)
     gain_nodes = BilateralGrid.identity(GAIN_NODES)
-    design = gain_nodes.node_weights(positions[some]) * toned[:, None]
+    design = gain_nodes.node_weights(positions[some]) * toned
     gain = _fitted_gain(design, contrast[some] - toned)
     lattice = settings.lattice()
-    at_nodes = 1 + gain_nodes.node_weights(lattice.node_positions) @ gain
+    at_nodes = 1 + gain @ gain_nodes.node_weights(lattice.node_positions)
     # With t = s + D, g · t = s + D' where D' = (g - 1) · t + D; exactly D where the gain is 1.
     curve_offsets = curve.offsets[0, 0, 0]
     offsets = (at_nodes[:, None] - 1) * (lattice.knots + curve_offsets) + curve_offsets
@@ -59,16 +59,16 @@ def _fitted_gain(design: DoubleArray, missing: DoubleArray) -> DoubleArray:
     """Return γ = g - 1 at the gain's nodes, flat; exactly 0 where nothing is missing.
 
     Ridge regression, first with equal weights and then with Huber's: γ minimises
-    Σ_v w_v (Σ_n design_vn γ_n - missing_v)² / Σ_v w_v + γᵀSγ with design_vn = t(s_v) · node weight_n(x_v).
+    Σ_v w_v (Σ_n design_nv γ_n - missing_v)² / Σ_v w_v + γᵀSγ with design_nv = t(s_v) · node weight_n(x_v).
     """
     stiff = _stiffness()
 
     def solved(trust: DoubleArray) -> DoubleArray:
-        weighted = design * (trust / trust.sum())[:, None]
-        return np.asarray(np.linalg.solve(weighted.T @ design + stiff, weighted.T @ missing))
+        weighted = design * (trust / trust.sum())
+        return np.asarray(np.linalg.solve(weighted @ design.T + stiff, weighted @ missing))
 
     gain = solved(np.ones(len(missing)))
-    trust = huber_trust(missing - design @ gain)
+    trust = huber_trust(missing - gain @ design)
     return gain if trust is None else solved(trust)
 
 

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
-import numpy as np
-
 from mrharmony.core.domain import Domain
 from mrharmony.core.findings import Finding
-from mrharmony.core.volume import FloatArray, Volume
 
 if TYPE_CHECKING:  # the registry, and so the command line's help, imports this module
+    from mrharmony.core.volume import FloatArray, Volume
     from mrharmony.domains.statistics import DomainStatistics
     from mrharmony.evidence.drift import Evidence
     from mrharmony.networks.compact.translation import TranslationSettings
@@ -52,7 +50,7 @@ class HarmonizedVolume:
 
     def intensities(self) -> FloatArray:
         """Return the harmonized intensities in canonical units, shape (i, j, k)."""
-        return np.asarray(self.volume.voxels / np.float32(self.scale))
+        return self.volume.voxels / float(self.scale)
 
 
 class Harmonizer(Protocol):

@@ -115,7 +115,7 @@ def render(scan: PreparedScan, transform: BilateralGrid, extent: Extent = "brain
     Canonical intensities, shape (i, j, k).
     """
     if extent == "brain":
-        changed = transform.apply(brain_positions(scan), scan.intensities(scan.brain_mask))
+        changed = transform.apply(brain_positions(scan), scan.intensities_in_box[scan.mask_in_box])
         return on_brain(scan, changed)
     everywhere = np.ones(scan.native.shape, dtype=bool)
     changed = transform.apply(scan.positions(everywhere), scan.intensities().ravel())
@@ -128,8 +128,8 @@ def truth_fitted(scan: PreparedScan, truth: FloatArray) -> FloatArray:
     `truth` is the true target scan at the scan's voxels. Truth and result are in canonical units, shape
     (i, j, k); the result is 0 outside the brain mask.
     """
-    mask = scan.brain_mask
-    return render(scan, fit_bilateral_grid(brain_positions(scan), scan.intensities(mask), truth[mask]))
+    source = scan.intensities_in_box[scan.mask_in_box]
+    return render(scan, fit_bilateral_grid(brain_positions(scan), source, scan.in_brain(truth)))
 
 
 def at_native_voxels(scan: PreparedScan, picture: Volume, grid: Grid) -> FloatArray:

@@ -76,7 +76,6 @@ def _offsets(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDArra
 
 Curves = Callable[[DomainStatistics, DomainStatistics], BilateralGrid]
 CURVES: Mapping[str, Curves] = {
-    "none": lambda source, target: BilateralGrid.identity(),
     "histogram": global_curve,
     "population": global_curve,
     "regional": regional_curves,
@@ -110,6 +109,8 @@ class ClassicalHarmonizer:
 
     def transform(self, scan: PreparedScan, source: Domain | None, target: Domain) -> BilateralGrid:
         """Return the transform of the scan's canonical intensities."""
+        if self.name == "none":
+            return BilateralGrid.identity()
         domain = self.statistics.get(source.name) if source and self.name in _KNOWS_THE_SOURCE else None
         before = domain or scan.once(scan_statistics)
         curves = CURVES[self.name](before, target_statistics(self.statistics, target))

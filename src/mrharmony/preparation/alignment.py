@@ -218,12 +218,20 @@ def _coarse_template() -> Volume:
 
 def _coarse_copy(volume: Volume, brain_mask: BoolArray) -> Volume:
     """Return the brain, its mean 1, on an axis-aligned 3 mm grid of its world with a margin of background."""
-    corners = apply_affine(volume.affine, np.argwhere(brain_mask))
+    corners = apply_affine(volume.affine, _line_ends(brain_mask))
     low, high = corners.min(axis=0) - _MARGIN, corners.max(axis=0) + _MARGIN
     affine = from_matvec(np.diag([_ZOOM] * 3), low)
     i, j, k = (int(n) for n in np.ceil((high - low) / _ZOOM) + 1)
     brain, mask = resample_brain(volume, brain_mask, (i, j, k), affine)
     return Volume(brain / brain[mask].mean(), affine)
+
+
+def _line_ends(mask: BoolArray) -> NDArray[np.intp]:
+    """Return the first and the last voxel of a mask on each line along k, shape (n, 3)."""
+    lines = np.argwhere(mask.any(axis=2))
+    inside = mask[lines[:, 0], lines[:, 1]]
+    ends = inside.argmax(axis=1), inside.shape[1] - 1 - inside[:, ::-1].argmax(axis=1)
+    return np.concatenate([np.column_stack([lines, end]) for end in ends])
 
 
 def _points(volume: Volume, sigma: float, rng: np.random.Generator) -> Points:

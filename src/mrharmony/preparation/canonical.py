@@ -68,13 +68,15 @@ def lies_on(scan: PreparedScan, grid: Grid) -> bool:
 
 def on_brain(scan: PreparedScan, values: NDArray[np.floating]) -> FloatArray:
     """Return voxels of shape (i, j, k) with these values, shape (n,), in the native brain and 0 outside."""
-    voxels = np.zeros(scan.native.shape, dtype=np.float32)
-    voxels[scan.brain_mask] = values
+    inside = np.zeros(scan.mask_in_box.shape, dtype=np.float32)
+    inside[scan.mask_in_box] = values
+    voxels = np.zeros(scan.native.shape, dtype=np.float32, order="F")  # as files have them
+    voxels[scan.box] = inside
     return voxels
 
 
 def brain_intensities(scan: PreparedScan) -> FloatArray:
     """Return the canonical intensities of the native brain voxels, shape (n,)."""
     # Two divisions, each rounded: `PreparedScan.intensities` may differ from this in the last bit.
-    corrected = scan.native.voxels[scan.brain_mask] / scan.bias_field[scan.brain_mask]
+    corrected = scan.in_brain(scan.native.voxels) / scan.in_brain(scan.bias_field)
     return np.asarray(corrected / np.float32(scan.scale), dtype=np.float32)

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mrharmony.core.findings import Finding
-from mrharmony.core.volume import BoolArray, FloatArray, Matrix, Volume
+from mrharmony.core.volume import BoolArray, Box, FloatArray, Matrix, Scalar, Volume, bounding_box, cropped
 from mrharmony.preparation.alignment import volume_corrected
 from mrharmony.space.grid import Grid
 from mrharmony.space.resampling import resample_brain
@@ -84,16 +85,28 @@ class PreparedScan:
         """
         return replace(self, rigid_to_template=self.volume_corrected, size=1.0)
 
-    def intensities(self, part: BoolArray | tuple[slice, ...] = ()) -> FloatArray:
-        """Return bias-corrected intensities in canonical units, float32; 0 stays 0.
+    @property
+    def box(self) -> Box:
+        """The smallest box that holds the brain: a quarter of a head scan, and work costs per voxel."""
+        return self.once(_brain_box)
 
-        Parameters
-        ----------
-        part
-            Which native voxels: a mask of shape (i, j, k), or a box; all by default.
-        """
-        bias = self.bias_field[part] * np.float32(self.scale)
-        return np.asarray(self.native.voxels[part] / bias, dtype=np.float32)
+    @property
+    def mask_in_box(self) -> BoolArray:
+        """The brain mask in its box."""
+        return self.once(_mask_in_box)
+
+    def in_brain(self, voxels: NDArray[Scalar]) -> NDArray[Scalar]:
+        """Return the values of an array, shape (i, j, k), in the brain: `voxels[brain_mask]`, shape (n,)."""
+        return cropped(voxels, self.box)[self.mask_in_box]
+
+    def intensities(self) -> FloatArray:
+        """Return bias-corrected intensities in canonical units, shape (i, j, k), float32; 0 stays 0."""
+        return np.asarray(self.native.voxels / (self.bias_field * np.float32(self.scale)), np.float32)
+
+    @property
+    def intensities_in_box(self) -> FloatArray:
+        """The `intensities` in the brain's box, computed once a scan."""
+        return self.once(_intensities_in_box)
 
     def positions(self, voxel_mask: BoolArray) -> FloatArray:
         """Return where native voxels lie, template mm, shape (n, 3), in the order of `voxels[voxel_mask]`."""
@@ -110,11 +123,29 @@ class PreparedScan:
             Whether the brain is grown to the template's size; its own size is lost then.
         """
         to_template = self.volume_corrected if corrected_volume else self.rigid_to_template
-        in_template = Volume(self.intensities(), to_template @ self.native.affine)
-        brain, mask = resample_brain(in_template, self.brain_mask, grid.shape, grid.affine)
+        to_box = np.eye(4)
+        to_box[:3, 3] = [side.start for side in self.box]
+        in_template = Volume(self.intensities_in_box, to_template @ self.native.affine @ to_box)
+        brain, mask = resample_brain(in_template, self.mask_in_box, grid.shape, grid.affine)
         return Volume(brain, grid.affine), mask
 
 
 def voxel_positions(voxel_mask: BoolArray, affine: Matrix) -> FloatArray:
     """Return the world positions of a mask's voxel centres, mm, shape (n, 3)."""
-    return np.asarray(np.argwhere(voxel_mask) @ affine[:3, :3].T + affine[:3, 3], np.float32)
+    box = bounding_box(voxel_mask)
+    inside, (i, j, k) = cropped(voxel_mask, box), np.ogrid[box]
+    places = (a * i + b * j + (c * k + start) for a, b, c, start in affine[:3])
+    return np.stack([place.astype(np.float32)[inside] for place in places], axis=1)
+
+
+def _brain_box(scan: PreparedScan) -> Box:
+    return bounding_box(scan.brain_mask)
+
+
+def _mask_in_box(scan: PreparedScan) -> BoolArray:
+    return cropped(scan.brain_mask, scan.box)
+
+
+def _intensities_in_box(scan: PreparedScan) -> FloatArray:
+    bias_field = cropped(scan.bias_field, scan.box) * np.float32(scan.scale)
+    return np.asarray(cropped(scan.native.voxels, scan.box) / bias_field, np.float32)

@@ -99,10 +99,10 @@ def _coefficients(brain: FloatArray, mask: BoolArray, passes: int) -> _Array:
         return coefficients
     scan = np.maximum(brain[some], 0)[::_VOXELS].astype(np.float64)
     cosines = _cosines(_GRID.positions()[some][::_VOXELS])
-    everywhere = _cosines(_GRID.positions()[mask])
-    for _ in range(passes):
-        corrected = np.zeros_like(brain)
-        corrected[mask] = np.maximum(brain[mask], 0) / _gain(everywhere @ coefficients)
+    for number in range(passes):
+        corrected = np.asarray(np.where(mask, np.maximum(brain, 0), 0), np.float32)
+        if number:
+            corrected[mask] /= _gain(_cosines(_GRID.positions()[mask]) @ coefficients)
         scale = intensity_scale(corrected[mask])
         contrasts = reference_contrasts(shipped_network(), corrected / np.float32(scale), mask, some)
         coefficients = _fitted(scan / scale, contrasts[:, ::_VOXELS].astype(np.float64), cosines)
@@ -170,10 +170,12 @@ def _cosines(positions: NDArray[np.floating]) -> _Array:
     centre = _GRID.affine[:3, 3] + (np.array(_GRID.shape) - 1) / 2 * np.diag(_GRID.affine)[:3]
     share = (positions - centre) / _extent() + 0.5
     axes = [
-        np.cos(np.pi * np.outer(share[:, axis], np.arange(_waves()[:, axis].max() + 1))) for axis in range(3)
+        np.cos(np.pi * np.outer(np.arange(_waves()[:, axis].max() + 1), share[:, axis])) for axis in range(3)
     ]
-    i, j, k = (axes[axis][:, _waves()[:, axis]] for axis in range(3))
-    return np.asarray(i * j * k)
+    i, j, k = (axes[axis][_waves()[:, axis]] for axis in range(3))
+    i *= j
+    i *= k
+    return np.asarray(i.T)
 
 
 def _extent() -> _Array:

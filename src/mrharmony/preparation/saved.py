@@ -171,7 +171,7 @@ def read_prepared(files: PreparedFiles, scan: Scan) -> PreparedScan:
         raise MrharmonyError(f"{scan.path}: its preparation was changed meanwhile. Run this again.")
     return PreparedScan(
         native=scan.volume,
-        brain_mask=np.ascontiguousarray(mask.volume.voxels > 0),
+        brain_mask=mask.volume.voxels > 0,
         bias_field=_read_bias_field(files, scan, note["BiasFieldSHA256"]),
         # Preparations of release 0.1.0 may call the alignment `Posture`.
         rigid_to_template=np.array(note.get("RigidToTemplate") or note["Posture"], dtype=np.float64),
@@ -193,7 +193,7 @@ def _read_bias_field(files: PreparedFiles, scan: Scan, sha256: str) -> FloatArra
         raise MrharmonyError(
             f"{files.bias_field}: was changed or damaged. Prepare the scan into another folder."
         )
-    return np.ascontiguousarray(field.volume.voxels)
+    return field.volume.voxels
 
 
 def why_not_usable(files: PreparedFiles, scan: Path, sha256: str | None = None) -> str | None:

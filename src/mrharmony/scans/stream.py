@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import stat
-import zlib
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
+
+from isal import isal_zlib
 
 from mrharmony.core.findings import Finding, error, fault, warning
 from mrharmony.scans.folders import FETCH, closed_folder, entries_of, is_pointer
@@ -159,7 +160,7 @@ def _skip_padding(rest: bytes, stream: BinaryIO | HashedFile) -> bytes:
 
 def _decompress_member(pending: bytes, stream: BinaryIO | HashedFile) -> Generator[bytes, None, bytes]:
     """Yield one member's content; return the bytes that were read beyond its end."""
-    inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    inflater = isal_zlib.decompressobj(wbits=isal_zlib.MAX_WBITS | 16)
     while not inflater.eof:
         pending = pending or stream.read(CHUNK_BYTES)
         if not pending:
@@ -170,15 +171,23 @@ def _decompress_member(pending: bytes, stream: BinaryIO | HashedFile) -> Generat
             )
         try:
             piece = inflater.decompress(pending, PIECE_BYTES)
-        except zlib.error as failure:
-            reason = str(failure).rpartition(": ")[2]  # zlib's words without its error number
+        except isal_zlib.error as failure:  # type: ignore[misc]  # a class, unlike in isal's stub
             raise fault(
-                "corrupt-gzip", f"The compressed data are damaged ({reason}).", "Copy or download it again."
+                "corrupt-gzip",
+                f"The compressed data are damaged ({_reason(failure)}).",
+                "Copy or download it again.",
             ) from failure
         pending = inflater.unconsumed_tail
         if piece:
             yield piece
     return inflater.unused_data
+
+
+def _reason(failure: Exception) -> str:
+    """Return what is wrong with compressed data: isal's words without its error number."""
+    words = str(failure).split(" ", 2)[-1]
+    wrong_end = words == "Incorrect checksum found"  # said of the length of the content too
+    return "incorrect data check or length check" if wrong_end else words[:1].lower() + words[1:]
 
 
 class HashedFile:

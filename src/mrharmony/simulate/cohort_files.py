@@ -22,7 +22,6 @@ from mrharmony.simulate.known_factors import GREY_SHARE
 from mrharmony.simulate.recipe import AnyScanner
 from mrharmony.simulate.signal import TISSUES, Mprage, PulseSequence, SpoiledGradientEcho
 
-COMPRESSION_LEVEL = 3  # labels and zeros compress well
 DESCRIPTION = "dataset_description.json"
 LABELS = (*TISSUES, "WM lesion")
 TRUTH = Path("derivatives", "truth")
@@ -70,7 +69,7 @@ def write_nifti(path: Path, voxels: NDArray[np.generic], affine: Matrix) -> None
     image.header.set_xyzt_units("mm", "sec")
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=1)
-    write_file(path, lambda stream: write_gzip(stream, image, COMPRESSION_LEVEL))
+    write_file(path, lambda stream: write_gzip(stream, image))
 
 
 def write_tables(

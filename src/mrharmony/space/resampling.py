@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 import numpy as np
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
 from numpy.typing import NDArray
-from scipy.ndimage import affine_transform, find_objects, gaussian_filter
+from scipy.ndimage import affine_transform, gaussian_filter
 
-from mrharmony.core.volume import BoolArray, FloatArray, Matrix, Volume
-
-Scalar = TypeVar("Scalar", bound=np.generic)
+from mrharmony.core.volume import BoolArray, FloatArray, Matrix, Scalar, Volume, bounding_box
 
 _RAS = np.array([[0, 1], [1, 1], [2, 1]])
 FWHM_PER_SIGMA = 2.3548  # 2 sqrt(2 ln 2)
@@ -60,7 +56,7 @@ def resample_brain(
     sigma = np.sqrt(np.maximum(ratio**2 - 1, 0)) / FWHM_PER_SIGMA
     margin = np.ceil(_TRUNCATE * sigma).astype(int) + 1
     # Only the brain's box is processed: it is a quarter of a head scan, and filters cost per voxel.
-    (box,) = find_objects(brain_mask.astype(np.uint8))
+    box = bounding_box(brain_mask)
     weight = np.pad(brain_mask[box].astype(np.float32), [(m, m) for m in margin])
     values = np.pad(np.where(brain_mask[box], volume.voxels[box], 0), [(m, m) for m in margin])
     to_native = np.linalg.inv(volume.affine) @ affine

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from mrharmony.core.volume import Matrix
-
-Scalar = TypeVar("Scalar", bound=np.generic)
+from mrharmony.core.volume import Matrix, Scalar
 
 
 def sample(maps: Tensor, affine: Matrix, positions: Tensor, padding: str = "zeros") -> Tensor:
