@@ -24,7 +24,7 @@ from benchmarks._shared.command import start
 from benchmarks._shared.data_sets import write_data_set
 from benchmarks._shared.records import run_alone, run_mrharmony
 from benchmarks._shared.reports import Report, save
-from mrharmony.core.worker_process import one_thread
+from mrharmony.core.worker_process import limit_threads
 from mrharmony.core.workers import usable_cores
 from mrharmony.jobs.harmonizing import HarmonizeJob, harmonize_scan
 from mrharmony.jobs.opening import open_job
@@ -40,7 +40,7 @@ Row = dict[str, Any]
 def main() -> None:
     asked = start(__doc__, "scan", to=str, prepared=None)
     if asked.prepared:
-        one_thread()
+        limit_threads()
         print(json.dumps({"rows": list(in_turn(asked.scan, asked.to, Path(asked.prepared)))}))
         return
     with TemporaryDirectory() as folder:

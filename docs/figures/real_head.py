@@ -1,7 +1,7 @@
 """Draw a real brain before and after: `python docs/figures/real_head.py SCAN --to spgr-1.5t`.
 
-The target is one of the simulated scanners, whose look a virtual head shows. The committed figure is of sub-nsk05
-(OpenNeuro ds002748, CC0, skull-stripped).
+The target is one of the simulated scanners, whose look a virtual head shows. The committed figure is of
+sub-nsk05 (OpenNeuro ds002748, CC0, skull-stripped).
 """
 
 from __future__ import annotations
