@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -71,6 +71,12 @@ def simulate(
         list[str] | None,
         typer.Option("--domain", help="Anatomies of this site only (column `site`); may be repeated."),
     ] = None,
+    extent: Annotated[
+        Literal["brain", "head"],
+        typer.Option(
+            help="brain: skull-stripped; head: whole heads without a face, based on the label map that ships."
+        ),
+    ] = "brain",
     labels: Annotated[
         Path | None,
         typer.Option(
@@ -106,6 +112,7 @@ def simulate(
     from mrharmony.simulate.cohort import write_cohort, write_recipe_cohort
     from mrharmony.simulate.recipe import load_recipe
     from mrharmony.simulate.scanner import load_scanners
+    from mrharmony.simulate.shipped_head import shipped_head
 
     if recipe and (subjects is not None or scanners is not None):
         raise MrharmonyError(
@@ -116,9 +123,13 @@ def simulate(
         raise MrharmonyError("--domain chooses among anatomies: give --anatomy BIDS_DIR too.")
     if prepared and not anatomy:
         raise MrharmonyError("--prepared is of the scans of --anatomy: give --anatomy BIDS_DIR too.")
+    if extent == "head" and (recipe or anatomy):
+        raise MrharmonyError(
+            "--extent head is for travelling heads on the anatomy that ships: leave --recipe and --anatomy out."
+        )
     recipes = [load_recipe(name) for name in recipe or ()]
     _check_labels(recipes, labels, anatomy)
-    anatomies: list[Anatomy] = []
+    anatomies: list[Anatomy] = [shipped_head()] if extent == "head" else []
     if anatomy:
         cache = out.with_name(out.name + ".anatomies")
         anatomies, refused = anatomies_of_bids(anatomy, only or (), cache, prepared)
