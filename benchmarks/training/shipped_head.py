@@ -24,16 +24,15 @@ from mrharmony.simulate.label_maps import BRAIN, JUDGE_HEADS, OUTER, STRUCTURES,
 from mrharmony.simulate.shipped_head import SHIPPED_HEAD
 from mrharmony.space.sampling import grid_positions, nearest_values
 
-HEAD = JUDGE_HEADS[1]  # ventricles of usual size
-# The clusters of this map. Scalp and muscle are one cluster (507), with skin (511), cord (512), eyes (506) and
-# optic nerves (508) soft tissue here; of this, what lies under the skin is fat, and so is marrow (516).
+HEAD = JUDGE_HEADS[3]  # a young head: narrow ventricles and sulci, and a thick scalp
+# The clusters of this map. Scalp and muscle are one cluster (507); skin (511), cord (512), eyes (506), optic nerves
+# (508) and marrow (516) are soft tissue too; of all that, what lies right under the skin is fat.
 CLUSTERS: dict[str, Sequence[int]] = {
-    "soft-tissue": (507, 511, 512, 506, 508, 509),
+    "soft-tissue": (507, 511, 512, 506, 508, 509, 516),
     "bone": (515,),
-    "fat": (516,),
     "outer-csf": (502, 514, 530),  # vessels and sinuses, dark where blood flows
 }
-FAT_MM = (2.0, 7.0)  # depth below the skin's surface where soft tissue is fat
+FAT_MM = (2.0, 5.0)  # depth below the skin's surface where soft tissue is fat
 GRID = field_of_view(1.0)
 SKIN_MM = 2.0  # standard deviation of the blur that smooths the skin
 SMOOTH_MM = 1.0  # standard deviation of the blur that removes speckles outside the brain
@@ -93,7 +92,7 @@ def _merged(head: LabelMap) -> NDArray[np.int16]:
     kinds = {name: np.isin(labels, clusters) for name, clusters in CLUSTERS.items()}
     depth = distance_transform_edt(labels > 0, sampling=zooms)
     under_skin = kinds["soft-tissue"] & (depth > FAT_MM[0]) & (depth <= FAT_MM[1])
-    kinds["fat"] |= under_skin
+    kinds["fat"] = under_skin
     kinds["soft-tissue"] &= ~under_skin
     fluid = head.where("outer-csf") | kinds.pop("outer-csf")
     outside = ~head.where(*BRAIN) & ~fluid

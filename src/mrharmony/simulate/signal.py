@@ -9,7 +9,7 @@ Times in ms; proton density relative to water. docs/concepts/simulation.md says 
 | WM          | 0.69 | 646      | 838    | 66        | 53      | [O], [W], [P]      |
 | deep GM     | 0.84 | 1097     | 1364   | 57        | 36      | [O], [W], [P]      |
 | soft tissue | 0.80 | 1008     | 1412   | 30        | 25      | [S], [B]           |
-| fat         | 0.90 | 343      | 382    | 30        | 25      | [D], [B]           |
+| fat         | 0.80 | 343      | 382    | 20        | 12      | [D], [B]           |
 
 [O] proton density: Oros-Peusquens et al. 2019, Front Neurol 10:1333 (WM 69.1 %, GM 83.7 % water, CSF the
     reference; deep GM is given the value of GM: an assumption).
@@ -70,12 +70,12 @@ AROUND_PARAMETERS: dict[float, tuple[TissueParameters, ...]] = {
     1.5: (
         TISSUE_PARAMETERS[1.5][0],
         TissueParameters(0.80, 1008.0, 30.0),
-        TissueParameters(0.90, 343.0, 30.0),
+        TissueParameters(0.80, 343.0, 20.0),
     ),
     3.0: (
         TISSUE_PARAMETERS[3.0][0],
         TissueParameters(0.80, 1412.0, 25.0),
-        TissueParameters(0.90, 382.0, 25.0),
+        TissueParameters(0.80, 382.0, 12.0),
     ),
 }
 
