@@ -48,7 +48,7 @@ def run_demo(demo: Demo, as_json: bool) -> None:
     Leaves with the status of a command that fails.
     """
     with redirect_stdout(sys.stderr) if as_json else nullcontext():
-        typer.echo(demo.about())
+        Console().print(demo.about(), highlight=False, markup=False)
         for arguments in demo.commands():
             typer.echo(f"\n$ mrharmony {shlex.join(arguments)}")
             sys.stdout.flush()

@@ -25,11 +25,12 @@ from mrharmony.simulate.shipped_head import CREDIT
 
 SCALE = "PSNR in dB inside the brain; more is better, 3 dB more are half the squared error"
 ABOUT = """\
-Virtual people lie in {count} simulated scanners, one after the other, as whole heads of {zoom:g} mm. Then all scans are
-made to look as if {target} had taken them, by the commands that you would type, and compared with what {target} showed
-of the same heads. About three minutes on two cores. Everything is written to {folder}, about 400 MB; a second call goes
-on where this one stopped. The anatomy is {credit}; no weights were trained on it. The simulator is the one
-that the network was trained on, so real scans are harder."""
+{count} virtual people lie in each of the scanners {scanners}. Then all scans are made to look as if {target} had taken them, \
+by the commands that you would type, and compared with what {target} really showed of the same people.
+This takes about three minutes on two cores and writes about 400 MB to {folder}; a second call goes on where this \
+one stopped.
+The anatomy is {credit}; no weights that ship were trained on it. They were trained on simulated scanners, though, so \
+that real scans are harder."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,11 @@ class Demo:
     def about(self) -> str:
         """Return what will be done, how long that takes, and what will be written where."""
         return ABOUT.format(
-            count=len(self.scanners), zoom=self.zoom, target=self.target, folder=self.folder, credit=CREDIT
+            count=self.subjects,
+            scanners=", ".join(self.scanners),
+            target=self.target,
+            folder=self.folder,
+            credit=CREDIT,
         )
 
     def commands(self) -> Iterator[list[str]]:
@@ -76,7 +81,8 @@ class Demo:
         yield ["simulate", scans, *heads, "--zoom", f"{self.zoom:g}", "--seed", str(self.seed)]
         yield ["check", *map(str, sorted(self.scans.glob("sub-*")))]
         yield ["prepare", scans, prepared]
-        to = ["--to", self.target, "--prepared", prepared, "--device", self.device]
+        device = [] if self.device == "auto" else ["--device", self.device]
+        to = ["--to", self.target, "--prepared", prepared, *device]
         yield ["bids", scans, harmonized, "participant", *to]
         yield ["bids", scans, harmonized, "group", "--to", self.target]
         yield ["report", harmonized]
@@ -159,9 +165,17 @@ class DemoResult:
 
     def print(self, console: Console) -> None:
         """Print the page's path, the table of means by scanner, and the conclusion."""
-        console.print(f"\nThe scans before and after, on one page: {self.page}\n", highlight=False, soft_wrap=True)
+        console.print(
+            f"\nThe scans before and after, on one page: {self.page}\n", highlight=False, soft_wrap=True
+        )
         table = Table(title=f"How near to the true scans of {self.target}", caption=f"{SCALE}.")
-        for column in ("from", "nothing", "histogram matching", "mrharmony", "limit: lock fitted to the truth"):
+        for column in (
+            "from",
+            "nothing",
+            "histogram matching",
+            "mrharmony",
+            "limit: lock fitted to the truth",
+        ):
             table.add_column(column, justify="left" if column == "from" else "right")
         for scanner in dict.fromkeys(row.scanner for row in self.rows):
             table.add_row(scanner, *(f"{value:.1f}" for value in self.means(scanner).values()))

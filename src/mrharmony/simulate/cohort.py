@@ -251,7 +251,9 @@ def _choose(scanners: int | Sequence[str | Scanner]) -> tuple[Scanner, ...]:
 
 def digests(anatomies: Sequence[Base]) -> list[str]:
     """Return what distinguishes anatomies: SHA-256 of their labels, or of tissues and what lies around them."""
-    return [hashlib.sha256(b"".join(one.tobytes() for one in _voxels(base))).hexdigest() for base in anatomies]
+    return [
+        hashlib.sha256(b"".join(one.tobytes() for one in _voxels(base))).hexdigest() for base in anatomies
+    ]
 
 
 def _voxels(base: Base) -> list[NDArray[np.generic]]:
