@@ -36,7 +36,7 @@ def printed(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_it_says_first_how_long_it_takes_and_where_it_writes(demo: Demo, printed: str):
-    before = printed.split("$ mrharmony")[0]
+    before = printed.split("$ mrharmony", maxsplit=1)[0]
     assert "three minutes" in before
     assert str(demo.folder) in before.replace("\n", "")
     assert "Billot et al. 2023" in before

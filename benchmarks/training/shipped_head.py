@@ -2,13 +2,12 @@
 
 python -m benchmarks.training.shipped_head LABEL_MAPS
 
-LABEL_MAPS is a folder of `*_dseg.nii.gz`. The head is one of `JUDGE_HEADS`, which trained nothing that ships. What
-is kept of it: the structures of the brain, left and right together, as they are; around them fluid, bone, fat and
-other soft tissue. The face is shorn off, ears and skin are smoothed. Takes a minute.
+LABEL_MAPS is a folder of `*_dseg.nii.gz`. The head is one of `JUDGE_HEADS`, which trained nothing that ships.
+Kept of it are the structures of the brain as they are, left and right together, and around them fluid, bone, fat
+and other soft tissue. The face is shorn off, ears and skin are smoothed. Takes a minute.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -24,9 +23,9 @@ from mrharmony.simulate.label_maps import BRAIN, JUDGE_HEADS, OUTER, STRUCTURES,
 from mrharmony.simulate.shipped_head import SHIPPED_HEAD
 from mrharmony.space.sampling import grid_positions, nearest_values
 
-HEAD = JUDGE_HEADS[3]  # a young head: narrow ventricles and sulci, and a thick scalp
-# The clusters of this map. Scalp and muscle are one cluster (507); skin (511), cord (512), eyes (506), optic nerves
-# (508) and marrow (516) are soft tissue too; of all that, what lies right under the skin is fat.
+HEAD = JUDGE_HEADS[1]  # of the four, ventricles nearest to the middle of all sixteen maps
+# The clusters of this map. Scalp and muscle are one cluster (507); skin (511), cord (512), eyes (506), optic
+# nerves (508) and marrow (516) are soft tissue too; of all that, what lies right under the skin is fat.
 CLUSTERS: dict[str, Sequence[int]] = {
     "soft-tissue": (507, 511, 512, 506, 508, 509, 516),
     "bone": (515,),

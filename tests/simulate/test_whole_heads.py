@@ -8,8 +8,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-
 from benchmarks.training.shipped_head import MARGIN_MM, PLANE
+
 from helpers.commands import Run, sentences
 from mrharmony.simulate.anatomy import Anatomy
 from mrharmony.simulate.cohort import write_cohort
@@ -96,6 +96,6 @@ def test_whole_heads_bring_their_own_anatomy(run: Run, tmp_path: Path, other: tu
     status, _, errors = run("simulate", tmp_path / "out", "--extent", "head", *other)
     assert status == 2
     assert sentences(errors) == [
-        "mrharmony: --extent head is for travelling heads on the anatomy that ships: leave --recipe and --anatomy "
-        "out."
+        "mrharmony: --extent head is for travelling heads on the anatomy that ships: "
+        "leave --recipe and --anatomy out."
     ]

@@ -144,7 +144,8 @@ def simulate(
         raise MrharmonyError("--prepared is of the scans of --anatomy: give --anatomy BIDS_DIR too.")
     if extent == "head" and (recipe or anatomy):
         raise MrharmonyError(
-            "--extent head is for travelling heads on the anatomy that ships: leave --recipe and --anatomy out."
+            "--extent head is for travelling heads on the anatomy that ships: "
+            "leave --recipe and --anatomy out."
         )
     recipes = [load_recipe(name) for name in recipe or ()]
     _check_labels(recipes, labels, anatomy)

@@ -15,7 +15,7 @@ from mrharmony.core.progress import track
 from mrharmony.core.volume import FloatArray
 from mrharmony.evaluate.paired import peak_ratio
 from mrharmony.jobs.evaluating import prepared_on_one_grid
-from mrharmony.jobs.harmonizing import SUFFIX, harmonize_prepared
+from mrharmony.jobs.harmonizing import SUFFIX, HarmonizeJob, harmonize_prepared
 from mrharmony.jobs.opening import open_job
 from mrharmony.jobs.reporting import REPORT
 from mrharmony.methods.rendering import truth_fitted
@@ -24,13 +24,15 @@ from mrharmony.scans.names import output_stem
 from mrharmony.simulate.shipped_head import CREDIT
 
 SCALE = "PSNR in dB inside the brain; more is better, 3 dB more are half the squared error"
-ABOUT = """\
-{count} virtual people lie in each of the scanners {scanners}. Then all scans are made to look as if {target} had taken them, \
-by the commands that you would type, and compared with what {target} really showed of the same people.
-This takes about three minutes on two cores and writes about 400 MB to {folder}; a second call goes on where this \
-one stopped.
-The anatomy is {credit}; no weights that ship were trained on it. They were trained on simulated scanners, though, so \
-that real scans are harder."""
+MEGABYTES = 250
+ABOUT = (
+    "A virtual head lies in each of the scanners {scanners}. Then all its scans are made to look as if {target} "
+    "had taken them, by the commands that you would type, and compared with what {target} showed.\n"
+    "This takes about three minutes on two cores, and about {megabytes} MB in {folder}. A second call goes on "
+    "where this one stopped.\n"
+    "The anatomy is {credit}; no weights that ship were trained on it. They were trained on simulated scanners, "
+    "so that real scans are harder."
+)
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,8 @@ class Demo:
     folder: Path
     seed: int = 0
     device: str = "auto"
-    subjects: int = 2
-    scanners: tuple[str, ...] = ("mprage-3t", "spgr-1.5t", "tfe-1.5t")
+    subjects: int = 1
+    scanners: tuple[str, ...] = ("mprage-3t", "mprage-3t-soft", "spgr-1.5t", "tfe-1.5t")
     zoom: float = 1.0  # mm
 
     @property
@@ -67,11 +69,11 @@ class Demo:
     def about(self) -> str:
         """Return what will be done, how long that takes, and what will be written where."""
         return ABOUT.format(
-            count=self.subjects,
             scanners=", ".join(self.scanners),
             target=self.target,
             folder=self.folder,
             credit=CREDIT,
+            megabytes=MEGABYTES,
         )
 
     def commands(self) -> Iterator[list[str]]:
@@ -92,16 +94,17 @@ class Demo:
         found = BidsIndex.open(self.scans, SESSION).scans
         truths = {scan.subject: scan.path for scan in found if scan.sidecar["Scanner"] == self.target}
         others = [scan for scan in found if scan.path != truths[scan.subject]]
-        rows = [self._row(scan, truths[scan.subject]) for scan in track(others, "comparing with the truth")]
+        job = open_job(None, "histogram", None, self.target)
+        rows = [self._row(scan, truths[scan.subject], job) for scan in track(others, "comparing")]
         order = [row for name in self.scanners for row in rows if row.scanner == name]
         return DemoResult(tuple(order), self.target, self.harmonized / REPORT)
 
-    def _row(self, scan: BidsScan, truth: Path) -> DemoRow:
+    def _row(self, scan: BidsScan, truth: Path, by_histogram: HarmonizeJob) -> DemoRow:
         place = scan.path.relative_to(self.scans).parent
         ours = self.harmonized / place / (output_stem(scan.path) + SUFFIX)
         true, made, source = prepared_on_one_grid([truth, ours, scan.path], None, self.prepared)
         aim, inside = true.intensities(), true.brain_mask
-        histogram = harmonize_prepared(open_job(None, "histogram", None, self.target), source)
+        histogram = harmonize_prepared(by_histogram, source)
 
         def score(intensities: FloatArray) -> float:
             return peak_ratio(float(np.mean(np.square(intensities[inside] - aim[inside], dtype=np.float64))))
@@ -149,8 +152,8 @@ class DemoResult:
         means = self.means()
         nothing, histogram, limit = (_compared(means["ours"] - means[n]) for n in FIGURES if n != "ours")
         return (
-            f"Over {len(self.rows)} scans mrharmony is {nothing} doing nothing, {histogram} histogram matching, "
-            f"and {limit} the most that its lock can give."
+            f"Over {len(self.rows)} scans mrharmony is {nothing} doing nothing, {histogram} histogram "
+            f"matching, and {limit} the most that its lock can give."
         )
 
     def record(self) -> dict[str, Any]:

@@ -58,8 +58,8 @@ class Anatomy:
         Share of each voxel that is white-matter lesion, shape (i, j, k), or `None` without any. A lesion is
         made of tissues: mostly cortical GM, whose signal it has, and some WM (`add_lesions`).
     around
-        Share of each voxel outside the brain that is fluid, soft tissue, fat: float32, shape (3, i, j, k); the
-        rest is bone or air, which give no signal. `None` where the head is skull-stripped.
+        Share of each voxel that is fluid, soft tissue, fat outside the brain: float32, shape (3, i, j, k).
+        The rest is bone or air, which give no signal. `None` where the head is skull-stripped.
     """
 
     tissues: FloatArray
@@ -110,7 +110,7 @@ class Anatomy:
         return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000
 
     def box(self, margin_mm: float) -> tuple[slice, slice, slice]:
-        """Return the slices along i, j, k that hold the brain, or the whole head, with a margin on the grid."""
+        """Return the slices along i, j, k with the brain or whole head and a margin, as far as the grid goes."""
         (i, j, k) = find_objects((self.filled >= 0.5).astype(np.int8))[0]
         margin = round(margin_mm / self.zooms[0])
         i, j, k = (slice(max(s.start - margin, 0), s.stop + margin) for s in (i, j, k))

@@ -157,8 +157,8 @@ def write_cohort(
     pose
         Whether heads lie a little rotated and shifted in the scanner, as people do.
     anatomies
-        Anatomies to base the heads on, in turn: real people's (`segment_brain`), or `shipped_head`; the average
-        if empty.
+        Anatomies to base the heads on, in turn: real people's (`segment_brain`), or `shipped_head`; the
+        average if empty.
 
     Returns
     -------
@@ -250,7 +250,7 @@ def _choose(scanners: int | Sequence[str | Scanner]) -> tuple[Scanner, ...]:
 
 
 def digests(anatomies: Sequence[Base]) -> list[str]:
-    """Return what distinguishes anatomies: SHA-256 of their labels, or of tissues and what lies around them."""
+    """Return what distinguishes anatomies: SHA-256 of their labels, or of tissues and what is around them."""
     return [
         hashlib.sha256(b"".join(one.tobytes() for one in _voxels(base))).hexdigest() for base in anatomies
     ]

@@ -112,8 +112,8 @@ def _points_within_voxel(affine: Matrix, finer: bool) -> Tensor:
 def voxels_near(brain: FloatArray, affine: Matrix, grid: Grid, warp: Warp) -> tuple[NDArray[np.intp], ...]:
     """Indices of the grid's voxels that may hold brain: found on the lattice, with a margin of one point.
 
-    `brain` is the base's share of brain, or of all that is to be found, shape (i, j, k), `affine` its voxel indices to mm; the warp leads
-    from the grid's mm to those.
+    `brain` is the base's share of brain, or of all that is to be found, shape (i, j, k), `affine` its voxel
+    indices to mm; the warp leads from the grid's mm to those.
     """
     share = sample(torch.from_numpy(brain)[None], affine, warp.pull(lattice_positions())[0])
     near = maximum_filter(share[0].numpy().reshape(LATTICE_SHAPE) > 0.05, size=3)

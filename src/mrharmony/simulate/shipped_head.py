@@ -18,7 +18,7 @@ CREDIT = "a label map of SynthSeg (Billot et al. 2023, Med Image Anal 86:102789;
 
 @lru_cache(maxsize=1)
 def shipped_head() -> Anatomy:
-    """Return the tissues of the head that ships at 1 mm, in template millimetres, made once in the process."""
+    """Return the tissues of the head that ships at 1 mm, in template millimetres, made once a process."""
     head = read_label_map(SHIPPED_HEAD)
     i, j, k = head.labels.shape
     return structured_anatomy(head, np.random.default_rng(0), Grid((i, j, k), head.affine))

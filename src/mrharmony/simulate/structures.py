@@ -68,8 +68,8 @@ def structured_anatomy(head: LabelMap, rng: np.random.Generator, grid: Grid = CA
     rng
         Draws the shares of this person's structures, and how much outer fluid the brain mask holds.
     grid
-        Where to put them; the canonical grid has the brain. A label map with the labels `OUTER` becomes a whole
-        head.
+        Where to put them; the canonical grid has the brain. A label map with the labels `OUTER` becomes a
+        whole head.
     """
     brain = head.brain_within(rng.uniform(*FLUID_REACH_MM))
     tissues, ventricles = _shares(rng, head)[:, head.labels] * brain, head.where(*VENTRICLES) & brain

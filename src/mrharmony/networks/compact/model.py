@@ -116,9 +116,9 @@ class ModelCard(Settings):
             return found
         known = ", ".join(card.name for card in self.domains)
         raise MrharmonyError(
-            f"{name}: the model does not know this domain. A site of your own is fitted first, for instance with "
-            "`mrharmony train BIDS_DIR --output my-sites` (or `mrharmony adapt`, which keeps the known ones too), "
-            f"and then taken with model='my-sites'; known are {known}."
+            f"{name}: the model does not know this domain. Fit a site of your own first, for instance with "
+            "`mrharmony train BIDS_DIR --output my-sites` (`mrharmony adapt` keeps the known ones too), "
+            f"and take it with model='my-sites'; or choose one of: {known}."
         )
 
 
