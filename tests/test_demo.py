@@ -20,7 +20,7 @@ from mrharmony.jobs.evaluating import evaluate_paired
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     """The demo before it has run."""
     folder = tmp_path_factory.mktemp("demo") / "out"
-    return Demo(folder, subjects=1, scanners=("mprage-3t", "spgr-1.5t"), zoom=3)
+    return Demo(folder, scanners=("mprage-3t", "spgr-1.5t"), zoom=3)
 
 
 @pytest.fixture(scope="module")
@@ -97,12 +97,12 @@ def test_a_second_call_does_nothing_again_and_prints_a_record(
     ],
 )
 def test_the_conclusion_says_what_the_figures_are(figures: tuple[float, ...], said: str):
-    result = DemoResult((DemoRow("001", "spgr-1.5t", *figures),), "mprage-3t", Path("report.html"))
+    result = DemoResult((DemoRow("spgr-1.5t", *figures),), "mprage-3t", Path("report.html"))
     assert said in result.conclusion()
     console = Console(record=True, width=140)
     result.print(console)
     text = console.export_text()
-    assert all(f"{value:.1f}" in text for value in astuple(result.rows[0])[2:])
+    assert all(f"{value:.1f}" in text for value in astuple(result.rows[0])[1:])
     assert "more is better" in text
 
 

@@ -3,8 +3,8 @@
 python -m benchmarks.training.shipped_head LABEL_MAPS
 
 LABEL_MAPS is a folder of `*_dseg.nii.gz`. The head is one of `JUDGE_HEADS`, which trained nothing that ships.
-Kept of it are the structures of the brain as they are, left and right together, and around them fluid, bone, fat
-and other soft tissue. The face is shorn off, ears and skin are smoothed. Takes a minute.
+Kept of it are the structures of the brain as they are, left and right together, and around them fluid, bone,
+fat and other soft tissue. The face is shorn off, ears and skin are smoothed. Takes a minute.
 """
 
 from collections.abc import Sequence

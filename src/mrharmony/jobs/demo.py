@@ -26,12 +26,12 @@ from mrharmony.simulate.shipped_head import CREDIT
 SCALE = "PSNR in dB inside the brain; more is better, 3 dB more are half the squared error"
 MEGABYTES = 250
 ABOUT = (
-    "A virtual head lies in each of the scanners {scanners}. Then all its scans are made to look as if {target} "
-    "had taken them, by the commands that you would type, and compared with what {target} showed.\n"
-    "This takes about three minutes on two cores, and about {megabytes} MB in {folder}. A second call goes on "
-    "where this one stopped.\n"
-    "The anatomy is {credit}; no weights that ship were trained on it. They were trained on simulated scanners, "
-    "so that real scans are harder."
+    "A virtual head lies in each of the scanners {scanners}. Then all its scans are made to look as if "
+    "{target} had taken them, by the commands that you would type, and compared with what {target} showed.\n"
+    "This takes about three minutes on two cores, and about {megabytes} MB in {folder}. A second call goes "
+    "on where this one stopped.\n"
+    "The anatomy is {credit}; no weights that ship were trained on it. They were trained on simulated "
+    "scanners, so that real scans are harder."
 )
 
 
@@ -42,7 +42,6 @@ class Demo:
     folder: Path
     seed: int = 0
     device: str = "auto"
-    subjects: int = 1
     scanners: tuple[str, ...] = ("mprage-3t", "mprage-3t-soft", "spgr-1.5t", "tfe-1.5t")
     zoom: float = 1.0  # mm
 
@@ -79,7 +78,7 @@ class Demo:
     def commands(self) -> Iterator[list[str]]:
         """Yield the arguments of each command; those of one may name what the one before it has written."""
         scans, prepared, harmonized = str(self.scans), str(self.prepared), str(self.harmonized)
-        heads = ["--extent", "head", "--subjects", str(self.subjects), "--scanners", ",".join(self.scanners)]
+        heads = ["--extent", "head", "--subjects", "1", "--scanners", ",".join(self.scanners)]
         yield ["simulate", scans, *heads, "--zoom", f"{self.zoom:g}", "--seed", str(self.seed)]
         yield ["check", *map(str, sorted(self.scans.glob("sub-*")))]
         yield ["prepare", scans, prepared]
@@ -90,14 +89,12 @@ class Demo:
         yield ["report", harmonized]
 
     def result(self) -> DemoResult:
-        """Return how near to the truth the scans of the other scanners have come; raises as `open_job`."""
-        found = BidsIndex.open(self.scans, SESSION).scans
-        truths = {scan.subject: scan.path for scan in found if scan.sidecar["Scanner"] == self.target}
-        others = [scan for scan in found if scan.path != truths[scan.subject]]
+        """Return how near to the truth the scans of the other scanners have come."""
+        by_scanner = {scan.sidecar["Scanner"]: scan for scan in BidsIndex.open(self.scans, SESSION).scans}
+        truth, *others = (by_scanner[name] for name in self.scanners)
         job = open_job(None, "histogram", None, self.target)
-        rows = [self._row(scan, truths[scan.subject], job) for scan in track(others, "comparing")]
-        order = [row for name in self.scanners for row in rows if row.scanner == name]
-        return DemoResult(tuple(order), self.target, self.harmonized / REPORT)
+        rows = [self._row(scan, truth.path, job) for scan in track(others, "comparing")]
+        return DemoResult(tuple(rows), self.target, self.harmonized / REPORT)
 
     def _row(self, scan: BidsScan, truth: Path, by_histogram: HarmonizeJob) -> DemoRow:
         place = scan.path.relative_to(self.scans).parent
@@ -110,7 +107,6 @@ class Demo:
             return peak_ratio(float(np.mean(np.square(intensities[inside] - aim[inside], dtype=np.float64))))
 
         return DemoRow(
-            scan.subject,
             scan.sidecar["Scanner"],
             nothing=score(source.intensities()),
             histogram=score(histogram.intensities()),
@@ -123,7 +119,6 @@ class Demo:
 class DemoRow:
     """How near to the truth a scan is, PSNR in dB: as prepared, after each method, at the most."""
 
-    subject: str
     scanner: str
     nothing: float
     histogram: float
@@ -142,15 +137,15 @@ class DemoResult:
     target: str
     page: Path
 
-    def means(self, scanner: str | None = None) -> dict[str, float]:
-        """Return the mean of each figure over the scans of a scanner, or of all."""
-        rows = [row for row in self.rows if scanner in (None, row.scanner)]
-        return {name: float(np.mean([getattr(row, name) for row in rows])) for name in FIGURES}
+    @property
+    def means(self) -> dict[str, float]:
+        """The mean of each figure over the scans."""
+        return {name: float(np.mean([getattr(row, name) for row in self.rows])) for name in FIGURES}
 
     def conclusion(self) -> str:
         """Return what the figures say, in one sentence."""
-        means = self.means()
-        nothing, histogram, limit = (_compared(means["ours"] - means[n]) for n in FIGURES if n != "ours")
+        ours = self.means["ours"]
+        nothing, histogram, limit = (_compared(ours - self.means[n]) for n in FIGURES if n != "ours")
         return (
             f"Over {len(self.rows)} scans mrharmony is {nothing} doing nothing, {histogram} histogram "
             f"matching, and {limit} the most that its lock can give."
@@ -161,13 +156,13 @@ class DemoResult:
         return {
             "target": self.target,
             "psnr_db": [asdict(row) for row in self.rows],
-            "means": self.means(),
+            "means": self.means,
             "conclusion": self.conclusion(),
             "page": str(self.page),
         }
 
     def print(self, console: Console) -> None:
-        """Print the page's path, the table of means by scanner, and the conclusion."""
+        """Print the page's path, the table, and the conclusion."""
         console.print(
             f"\nThe scans before and after, on one page: {self.page}\n", highlight=False, soft_wrap=True
         )
@@ -180,10 +175,10 @@ class DemoResult:
             "limit: lock fitted to the truth",
         ):
             table.add_column(column, justify="left" if column == "from" else "right")
-        for scanner in dict.fromkeys(row.scanner for row in self.rows):
-            table.add_row(scanner, *(f"{value:.1f}" for value in self.means(scanner).values()))
+        for row in self.rows:
+            table.add_row(row.scanner, *(f"{getattr(row, name):.1f}" for name in FIGURES))
         table.add_section()
-        table.add_row("mean", *(f"{value:.1f}" for value in self.means().values()))
+        table.add_row("mean", *(f"{value:.1f}" for value in self.means.values()))
         console.print(table)
         console.print(self.conclusion(), highlight=False, soft_wrap=True)
 

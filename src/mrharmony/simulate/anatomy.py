@@ -110,7 +110,7 @@ class Anatomy:
         return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000
 
     def box(self, margin_mm: float) -> tuple[slice, slice, slice]:
-        """Return the slices along i, j, k with the brain or whole head and a margin, as far as the grid goes."""
+        """Return the slices along i, j, k with brain or whole head and a margin, as far as the grid goes."""
         (i, j, k) = find_objects((self.filled >= 0.5).astype(np.int8))[0]
         margin = round(margin_mm / self.zooms[0])
         i, j, k = (slice(max(s.start - margin, 0), s.stop + margin) for s in (i, j, k))
