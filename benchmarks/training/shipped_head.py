@@ -23,12 +23,13 @@ from mrharmony.simulate.label_maps import BRAIN, JUDGE_HEADS, OUTER, STRUCTURES,
 from mrharmony.simulate.shipped_head import SHIPPED_HEAD
 from mrharmony.space.sampling import grid_positions, nearest_values
 
-HEAD = JUDGE_HEADS[1]  # of the four, ventricles nearest to the middle of all sixteen maps
-# The clusters of this map. Scalp and muscle are one cluster (507); skin (511), cord (512), eyes (506), optic
-# nerves (508) and marrow (516) are soft tissue too; of all that, what lies right under the skin is fat.
+HEAD = JUDGE_HEADS[1]  # its ventricles, 27 ml, are neither small nor large
+# The clusters of this map. Scalp and muscle are one cluster (507); skin (511), cord (512), eyes (506) and
+# optic nerves (508) are soft tissue too; of all that, what lies right under the skin is fat.
+# Marrow (516) counts as bone.
 CLUSTERS: dict[str, Sequence[int]] = {
-    "soft-tissue": (507, 511, 512, 506, 508, 509, 516),
-    "bone": (515,),
+    "soft-tissue": (507, 511, 512, 506, 508, 509),
+    "bone": (515, 516),
     "outer-csf": (502, 514, 530),  # vessels and sinuses, dark where blood flows
 }
 FAT_MM = (2.0, 5.0)  # depth below the skin's surface where soft tissue is fat
