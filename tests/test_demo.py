@@ -1,54 +1,123 @@
+"""`mrharmony demo` on one coarse head and two scanners: its commands, its figures, its sentence."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import astuple
 from pathlib import Path
 
-import numpy as np
 import pytest
-from matplotlib.image import imread
 from rich.console import Console
 
+from helpers.commands import Run
+from mrharmony.cli.virtual import run_demo
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.jobs import demo
+from mrharmony.jobs.demo import Demo, DemoResult, DemoRow
+from mrharmony.jobs.evaluating import evaluate_paired
 
 
 @pytest.fixture(scope="module")
-def small_demo(tmp_path_factory: pytest.TempPathFactory) -> demo.DemoResult:
-    """The demo on one head and two scanners."""
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    """The demo before it has run."""
+    folder = tmp_path_factory.mktemp("demo") / "out"
+    return Demo(folder, scanners=("mprage-3t", "spgr-1.5t"), zoom=3)
+
+
+@pytest.fixture(scope="module")
+def printed(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What it prints."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(demo, "SUBJECTS", 1)
-        patch.setattr(demo, "SCANNERS", ("mprage-3t-soft", "spgr-1.5t"))
-        return demo.run_demo(tmp_path_factory.mktemp("demo") / "out", seed=3)
+        patch.setenv("COLUMNS", "200")
+        capture = tmp_path_factory.mktemp("printed") / "stdout"
+        with capture.open("w") as stream:
+            patch.setattr("sys.stdout", stream)
+            run_demo(demo, as_json=False)
+        return capture.read_text()
 
 
-def test_ours_beats_nothing_and_histogram_matching(small_demo: demo.DemoResult):
-    ours = small_demo.mean("diffusion", "psnr")
-    assert ours > small_demo.mean("none", "psnr") + 3
-    assert ours > small_demo.mean("histogram", "psnr")
+def test_it_says_first_how_long_it_takes_and_where_it_writes(demo: Demo, printed: str):
+    before = printed.split("$ mrharmony", maxsplit=1)[0]
+    assert "three minutes" in before
+    assert str(demo.folder) in before.replace("\n", "")
+    assert "Billot et al. 2023" in before
 
 
-def test_no_method_beats_the_lock_that_knows_the_truth(small_demo: demo.DemoResult):
-    ceiling = small_demo.mean(demo.CEILING, "psnr")
-    assert all(ceiling > small_demo.mean(method, "psnr") for method in demo.METHODS)
+def test_it_runs_what_a_user_types(demo: Demo, printed: str):
+    commands = [line for line in printed.splitlines() if line.startswith("$ ")]
+    assert [line.split()[2] for line in commands] == [
+        "simulate",
+        "check",
+        "prepare",
+        "bids",
+        "bids",
+    ]
+    assert f"--to {demo.target}" in commands[3]
+    assert "T1w.nii.gz: fine" in printed  # of check
+    assert "report.html" in printed
+    assert (demo.harmonized / "report.html").is_file()
 
 
-def test_identity_changes_nothing(small_demo: demo.DemoResult):
-    assert small_demo.identity_ssim >= 0.99
+def test_its_figures_are_those_of_the_evaluator(demo: Demo, printed: str):
+    (row,) = demo.result().rows
+    place = "sub-001/ses-{0}/anat/sub-001_ses-{0}"
+    scan, truth = (demo.scans / f"{place.format(name)}_T1w.nii.gz" for name in ("spgr15t", "mprage3t"))
+    ours = demo.harmonized / f"{place.format('spgr15t')}_desc-harmonized_T1w.nii.gz"
+    scores = evaluate_paired(ours, truth, scan, None, demo.prepared)
+    expected = [scores[name]["psnr"] for name in ("nothing", "output", "truth-fitted lock")]
+    assert [row.nothing, row.ours, row.limit] == pytest.approx(expected, abs=1e-4)
+    assert row.nothing < row.histogram < row.limit
+    assert row.nothing < row.ours < row.limit
+    assert f"{row.ours:.1f}" in printed
 
 
-def test_the_picture_and_the_harmonized_scans_are_left(small_demo: demo.DemoResult):
-    assert np.ptp(imread(small_demo.folder / demo.SHEET)) > 0.5
-    assert len(list((small_demo.folder / "harmonized").glob("*.nii.gz"))) == 2
+def test_a_second_call_does_nothing_again_and_prints_a_record(
+    demo: Demo, printed: str, capsys: pytest.CaptureFixture[str]
+):
+    results = sorted(demo.folder.rglob("*.nii.gz"))
+    before = [path.stat().st_mtime_ns for path in results]
+    run_demo(demo, as_json=True)
+    output, errors = capsys.readouterr()
+    record = json.loads(output)
+    assert record["conclusion"] in printed
+    assert record["page"] == str(demo.harmonized / "report.html")
+    assert "$ mrharmony simulate" in errors
+    assert [path.stat().st_mtime_ns for path in results] == before
 
 
-def test_the_table_names_every_method_and_the_distances(small_demo: demo.DemoResult):
+@pytest.mark.parametrize(
+    ("figures", "said"),
+    [
+        (
+            (20, 25, 30, 31),
+            "10.0 dB above doing nothing, 5.0 dB above histogram matching, and 1.0 dB below the most",
+        ),
+        ((20, 25, 18, 31), "2.0 dB below doing nothing, 7.0 dB below histogram matching"),
+        ((20, 25, 25.01, 31), "level with histogram matching"),
+    ],
+)
+def test_the_conclusion_says_what_the_figures_are(figures: tuple[float, ...], said: str):
+    result = DemoResult((DemoRow("spgr-1.5t", *figures),), "mprage-3t", Path("report.html"))
+    assert said in result.conclusion()
     console = Console(record=True, width=140)
-    small_demo.print(console)
+    result.print(console)
     text = console.export_text()
-    assert all(name in text for name in ("nothing", "histogram", "regional", "ours", demo.CEILING))
-    assert "dB from regional curves" in text
+    assert all(f"{value:.1f}" in text for value in astuple(result.rows[0])[1:])
+    assert "more is better" in text
 
 
 def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path):
-    (tmp_path / "cohort").mkdir()
-    (tmp_path / "cohort" / "thesis.txt").write_text("precious")
-    with pytest.raises(MrharmonyError, match="cohort"):
-        demo.run_demo(tmp_path)
-    assert (tmp_path / "cohort" / "thesis.txt").read_text() == "precious"
+    (tmp_path / "scans").mkdir()
+    (tmp_path / "scans" / "thesis.txt").write_text("precious")
+    with pytest.raises(MrharmonyError, match="scans"):
+        run_demo(Demo(tmp_path, zoom=4), as_json=False)
+    assert (tmp_path / "scans" / "thesis.txt").read_text() == "precious"
+
+
+def test_a_command_that_refuses_a_scan_ends_it_with_its_status(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "broken.nii.gz").write_bytes(b"no scan")
+    monkeypatch.setattr(Demo, "commands", lambda _: iter([["check", str(tmp_path)], ["domains"]]))
+    status, output, _ = run("demo", tmp_path / "out")
+    assert status == 3
+    assert "$ mrharmony domains" not in output

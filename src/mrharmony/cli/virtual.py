@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -13,6 +16,7 @@ from mrharmony.cli.options import Device, Json, Prepared, Seed
 from mrharmony.core.findings import MrharmonyError
 
 if TYPE_CHECKING:
+    from mrharmony.jobs.demo import Demo
     from mrharmony.simulate.recipe import Recipe
 
 SUBJECTS, SCANNERS, ZOOM, SEED = 4, "3", 2.0, 0
@@ -20,22 +24,37 @@ SUBJECTS, SCANNERS, ZOOM, SEED = 4, "3", 2.0, 0
 
 @app.command()
 def demo(
-    out: Annotated[
-        Path, typer.Argument(help="Directory for the cohort, the results and the picture.")
-    ] = Path("demo-output"),
+    out: Annotated[Path, typer.Argument(help="Folder for scans, results and page; resumed if begun.")] = Path(
+        "demo-output"
+    ),
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Show the whole way: simulate travelling heads, harmonize them, compare with the truth.
+    """Show the whole way in three minutes: whole virtual heads, harmonized by the commands you would type.
 
-    Ends with a table (PSNR, SSIM, MSE for each direction) of no harmonization, histogram, regional,
-    diffusion, ours and, as the ceiling, the lock fitted to the truth, and with a picture,
-    `contact-sheet.png`. Next: `mrharmony harmonize --help`.
+    Prints each command as it runs. Ends with a page, a table (PSNR to the true scans, of nothing, histogram
+    matching, mrharmony, and the most that its lock can give) and a sentence. With `--json` what the commands
+    print goes to standard error. All methods side by side: `mrharmony benchmark`.
     """
-    from mrharmony.jobs.demo import run_demo
+    from mrharmony.jobs.demo import Demo
 
-    result = run_demo(out, seed, device)
+    run_demo(Demo(out, seed, device), as_json)
+
+
+def run_demo(demo: Demo, as_json: bool) -> None:
+    """Run the demo's commands in this process, each printed first, then show what came out.
+
+    Leaves with the status of a command that fails.
+    """
+    with redirect_stdout(sys.stderr) if as_json else nullcontext():
+        Console().print(demo.about(), highlight=False, markup=False)
+        for arguments in demo.commands():
+            typer.echo(f"\n$ mrharmony {shlex.join(arguments)}")
+            sys.stdout.flush()
+            if status := app(arguments, standalone_mode=False):
+                raise typer.Exit(status)
+        result = demo.result()
     if as_json:
         echo_json(result.record())
     else:
@@ -71,6 +90,12 @@ def simulate(
         list[str] | None,
         typer.Option("--domain", help="Anatomies of this site only (column `site`); may be repeated."),
     ] = None,
+    extent: Annotated[
+        Literal["brain", "head"],
+        typer.Option(
+            help="brain: skull-stripped; head: whole heads without a face, based on the label map that ships."
+        ),
+    ] = "brain",
     labels: Annotated[
         Path | None,
         typer.Option(
@@ -107,6 +132,7 @@ def simulate(
     from mrharmony.simulate.cohort import write_cohort, write_recipe_cohort
     from mrharmony.simulate.recipe import load_recipe
     from mrharmony.simulate.scanner import load_scanners
+    from mrharmony.simulate.shipped_head import shipped_head
 
     if recipe and (subjects is not None or scanners is not None):
         raise MrharmonyError(
@@ -117,9 +143,14 @@ def simulate(
         raise MrharmonyError("--domain chooses among anatomies: give --anatomy BIDS_DIR too.")
     if prepared and not anatomy:
         raise MrharmonyError("--prepared is of the scans of --anatomy: give --anatomy BIDS_DIR too.")
+    if extent == "head" and (recipe or anatomy):
+        raise MrharmonyError(
+            "--extent head is for travelling heads on the anatomy that ships: "
+            "leave --recipe and --anatomy out."
+        )
     recipes = [load_recipe(name) for name in recipe or ()]
     _check_labels(recipes, labels, anatomy)
-    anatomies: list[Anatomy] = []
+    anatomies: list[Anatomy] = [shipped_head()] if extent == "head" else []
     refused: dict[Path, str] = {}
     if anatomy:
         cache = out.with_name(out.name + ".anatomies")

@@ -38,7 +38,7 @@ MYELIN_BLOBS = (
 
 @dataclass(frozen=True)
 class Anatomy:
-    """A skull-stripped head as tissue shares on a grid.
+    """A head as tissue shares on a grid, skull-stripped or whole.
 
     Parameters
     ----------
@@ -57,6 +57,9 @@ class Anatomy:
     lesions
         Share of each voxel that is white-matter lesion, shape (i, j, k), or `None` without any. A lesion is
         made of tissues: mostly cortical GM, whose signal it has, and some WM (`add_lesions`).
+    around
+        Share of each voxel that is fluid, soft tissue, fat outside the brain: float32, shape (3, i, j, k).
+        The rest is bone or air, which give no signal. `None` where the head is skull-stripped.
     """
 
     tissues: FloatArray
@@ -66,6 +69,7 @@ class Anatomy:
     ventricle_scale: float = 1.0
     cortical_thinning: float = 0.0
     lesions: FloatArray | None = None
+    around: FloatArray | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -85,6 +89,12 @@ class Anatomy:
         return np.asarray(self.tissues.sum(axis=0) >= 0.5)
 
     @property
+    def filled(self) -> FloatArray:
+        """Share of each voxel that gives signal, shape (i, j, k)."""
+        brain: FloatArray = self.tissues.sum(axis=0)
+        return brain if self.around is None else brain + self.around.sum(axis=0)
+
+    @property
     def ventricle_volume_ml(self) -> float:
         """Volume of the lateral and third ventricles in millilitres."""
         return float(self.ventricles.sum(dtype=np.float64)) * self.voxel_ml
@@ -100,8 +110,8 @@ class Anatomy:
         return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000
 
     def box(self, margin_mm: float) -> tuple[slice, slice, slice]:
-        """Return the slices along i, j, k that hold the brain mask with a margin, as far as the grid goes."""
-        (i, j, k) = find_objects(self.brain_mask.astype(np.int8))[0]
+        """Return the slices along i, j, k with brain or whole head and a margin, as far as the grid goes."""
+        (i, j, k) = find_objects((self.filled >= 0.5).astype(np.int8))[0]
         margin = round(margin_mm / self.zooms[0])
         i, j, k = (slice(max(s.start - margin, 0), s.stop + margin) for s in (i, j, k))
         return i, j, k
@@ -125,6 +135,7 @@ class Anatomy:
             ventricles=self.ventricles[spans],
             affine=affine,
             lesions=None if self.lesions is None else self.lesions[spans],
+            around=None if self.around is None else self.around[:, *spans],
         )
 
 

@@ -78,7 +78,8 @@ class Cohort:
         everyone = list(enumerate(self.subjects))
         rows = [self._write_subject(root, index) for index, _ in track(everyone, "simulating heads")]
         visits = [subject.scanners for subject in self.subjects]
-        write_tables(root, rows, visits, BY_RECIPE if self.recipe else TRAVELLING)
+        whole = any(_is_whole(base) for base in self.anatomies)
+        write_tables(root, rows, visits, BY_RECIPE if self.recipe else TRAVELLING, whole=whole)
         return tuple(scan_path(root, index, s) for index, subject in everyone for s in subject.scanners)
 
     def _record(self) -> dict[str, Any]:
@@ -106,7 +107,7 @@ class Cohort:
                 volume = _scan(head, scanner, rng)
                 path = scan_path(root, index, scanner)
                 write_nifti(path, volume.voxels, volume.affine)
-                write_json(sidecar_path(path), scan_sidecar(scanner))
+                write_json(sidecar_path(path), scan_sidecar(scanner, whole=_is_whole(head)))
             true = head.anatomy if isinstance(head, LabelledHead) else head
             record = truth_record(true, pose)
             write_nifti(truth, true.labels(), true.affine)
@@ -156,7 +157,8 @@ def write_cohort(
     pose
         Whether heads lie a little rotated and shifted in the scanner, as people do.
     anatomies
-        Real people's anatomies (`segment_brain`) to base the heads on, in turn; the average if empty.
+        Anatomies to base the heads on, in turn: real people's (`segment_brain`), or `shipped_head`; the
+        average if empty.
 
     Returns
     -------
@@ -248,12 +250,21 @@ def _choose(scanners: int | Sequence[str | Scanner]) -> tuple[Scanner, ...]:
 
 
 def digests(anatomies: Sequence[Base]) -> list[str]:
-    """Return what distinguishes anatomies: SHA-256 of their tissues or labels."""
-    return [hashlib.sha256(_voxels(base).tobytes()).hexdigest() for base in anatomies]
+    """Return what distinguishes anatomies: SHA-256 of their labels, or of tissues and what is around them."""
+    return [
+        hashlib.sha256(b"".join(one.tobytes() for one in _voxels(base))).hexdigest() for base in anatomies
+    ]
 
 
-def _voxels(base: Base) -> NDArray[np.generic]:
-    return base.labels if isinstance(base, LabelMap) else base.tissues
+def _voxels(base: Base) -> list[NDArray[np.generic]]:
+    if isinstance(base, LabelMap):
+        return [base.labels]
+    return [base.tissues] if base.around is None else [base.tissues, base.around]
+
+
+def _is_whole(base: Base | Head) -> bool:
+    """Whether heads on this base, or this head, are not skull-stripped."""
+    return isinstance(base, Anatomy) and base.around is not None
 
 
 def _scan(head: Head, scanner: AnyScanner, rng: np.random.Generator) -> Volume:
@@ -274,7 +285,7 @@ def field_of_view(zoom: float) -> Grid:
 
 
 def crop_to_head(head: Anatomy) -> Anatomy:
-    """Return the head with a margin of 6 mm."""
+    """Return the brain, or the whole head, with a margin of 6 mm."""
     return head.crop(*head.box(MARGIN_MM))
 
 

@@ -20,16 +20,19 @@ from mrharmony.simulate.anatomy import Anatomy
 from mrharmony.simulate.foreign.sites import Site
 from mrharmony.simulate.known_factors import GREY_SHARE
 from mrharmony.simulate.recipe import AnyScanner
+from mrharmony.simulate.shipped_head import CREDIT
 from mrharmony.simulate.signal import TISSUES, Mprage, PulseSequence, SpoiledGradientEcho
 
 DESCRIPTION = "dataset_description.json"
 LABELS = (*TISSUES, "WM lesion")
 TRUTH = Path("derivatives", "truth")
+BRAINS = "Scans are skull-stripped brains: intensities outside the brain are 0."
+WHOLE = "Scans are whole heads without a face, based on the label map that ships with mrharmony: {credit}."
 README = """Virtual heads, simulated by mrharmony.
 
 {what}
 
-Scans are skull-stripped brains: intensities outside the brain are 0. `derivatives/truth` holds each head's
+{shown} `derivatives/truth` holds each head's
 tissue labels (on the grid of its scans), tissue volumes, known factors (ventricle scale, cortical thinning,
 white-matter lesions), and the rigid transform from the scanner's millimetres to the template's. A session's
 label is the scanner's name without punctuation; its name is in the sidecar (`Scanner`) and in
@@ -73,12 +76,17 @@ def write_nifti(path: Path, voxels: NDArray[np.generic], affine: Matrix) -> None
 
 
 def write_tables(
-    root: Path, rows: Sequence[dict[str, str]], visits: Sequence[Sequence[AnyScanner]], what: str
+    root: Path,
+    rows: Sequence[dict[str, str]],
+    visits: Sequence[Sequence[AnyScanner]],
+    what: str,
+    *,
+    whole: bool,
 ) -> None:
     """Write the tables and descriptions of a finished cohort.
 
     There is one row of `participants.tsv` and one list of visited scanners per subject; `what` is a sentence
-    for the README: who was scanned where.
+    for the README: who was scanned where; `whole` says that heads are not skull-stripped.
     """
     write_tsv(root / "participants.tsv", rows)
     for row, scanners in zip(rows, visits, strict=True):
@@ -87,7 +95,8 @@ def write_tables(
         write_tsv(root / subject / f"{subject}_sessions.tsv", sessions)
     labels = [{"index": str(number), "name": name} for number, name in enumerate(LABELS, start=1)]
     write_tsv(root / TRUTH / "dseg.tsv", labels)
-    write_text(root / "README", README.format(what=what))
+    shown = WHOLE.format(credit=CREDIT) if whole else BRAINS
+    write_text(root / "README", README.format(what=what, shown=shown))
     write_json(root / TRUTH / DESCRIPTION, _description("Truth of the virtual heads", "derivative"))
 
 
@@ -106,10 +115,13 @@ def write_tsv(path: Path, rows: Sequence[dict[str, str]]) -> None:
     write_text(path, "".join("\t".join(line) + "\n" for line in lines))
 
 
-def scan_sidecar(scanner: AnyScanner) -> dict[str, Any]:
-    """Return a scan's JSON sidecar; times in seconds, as in BIDS. Measured sites have no sequence."""
+def scan_sidecar(scanner: AnyScanner, *, whole: bool = False) -> dict[str, Any]:
+    """Return the JSON sidecar of a scan of a brain or a `whole` head; times in seconds, as in BIDS.
+
+    Measured sites have no sequence.
+    """
     who = {"Modality": "MR", "Scanner": scanner.name, "ScannerDescription": scanner.description}
-    kind: dict[str, Any] = {"SkullStripped": True, "Simulated": True}
+    kind: dict[str, Any] = {"SkullStripped": not whole, "Simulated": True}
     if isinstance(scanner, Site):
         return {**who, "MRAcquisitionType": "3D", **kind}
     sequence = scanner.sequence

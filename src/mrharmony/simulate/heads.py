@@ -60,11 +60,13 @@ def pull_head(
     shape (3, i, j, k) on the lattice; `ventricle_scale` is what the warp does to the ventricles, for the
     record.
     """
-    maps = torch.from_numpy(np.concatenate([base.tissues, base.ventricles[None], base.myelination[None]]))
-    voxels = voxels_near(base.tissues.sum(axis=0), base.affine, grid, warp)
+    around = () if base.around is None else (base.around,)
+    stacked = np.concatenate([base.tissues, base.ventricles[None], base.myelination[None], *around])
+    maps = torch.from_numpy(stacked)
+    voxels = voxels_near(base.filled, base.affine, grid, warp)
     centres = voxel_positions(grid.affine, voxels)
     points = _points_within_voxel(grid.affine, finer=grid.affine[0, 0] > 1.5 * base.zooms[0])
-    filled = np.empty((6, len(centres)), dtype=np.float32)
+    filled = np.empty((len(maps), len(centres)), dtype=np.float32)
     for chunk in range(0, len(centres), VOXELS_AT_ONCE):
         here = slice(chunk, chunk + VOXELS_AT_ONCE)
         parts = []
@@ -72,14 +74,19 @@ def pull_head(
             positions, local_noise = warp.pull(centres[here] + point, noise)
             parts.append(_fold(sample(maps, base.affine, positions), local_noise, folding))
         filled[:, here] = torch.stack(parts).mean(dim=0).numpy()
-    whole = np.zeros((6, *grid.shape), dtype=np.float32)
+    whole = np.zeros((len(maps), *grid.shape), dtype=np.float32)
     i, j, k = voxels
     whole[:, i, j, k] = filled
-    return Anatomy(whole[:4], whole[5], whole[4], grid.affine, ventricle_scale)
+    return Anatomy(
+        whole[:4], whole[5], whole[4], grid.affine, ventricle_scale, around=whole[6:] if around else None
+    )
 
 
 def _fold(maps: Tensor, noise: Tensor, folding: Folding) -> Tensor:
-    """Sharpen and perturb tissue shares; keep how much brain a voxel holds and which CSF is ventricle."""
+    """Sharpen and perturb tissue shares; keep how much brain a voxel holds and which CSF is ventricle.
+
+    What lies around the brain, from the seventh map on, stays as it is.
+    """
     tissues, ventricles, myelination = maps[:4], maps[4], maps[5]
     brain = tissues.sum(dim=0)
     ventricular = (ventricles / tissues[CSF].clamp_min(1e-6)).clamp_max(1)
@@ -89,7 +96,7 @@ def _fold(maps: Tensor, noise: Tensor, folding: Folding) -> Tensor:
     weights[WM] *= (folding.sharpness * folding.noise * noise[1]).exp()
     folded = weights * (brain / weights.sum(dim=0).clamp_min(1e-12))
     level = (myelination + noise[2]).clamp(0, 1)
-    return torch.cat([folded, (folded[CSF] * ventricular)[None], level[None]])
+    return torch.cat([folded, (folded[CSF] * ventricular)[None], level[None], maps[6:]])
 
 
 def _points_within_voxel(affine: Matrix, finer: bool) -> Tensor:
@@ -105,8 +112,8 @@ def _points_within_voxel(affine: Matrix, finer: bool) -> Tensor:
 def voxels_near(brain: FloatArray, affine: Matrix, grid: Grid, warp: Warp) -> tuple[NDArray[np.intp], ...]:
     """Indices of the grid's voxels that may hold brain: found on the lattice, with a margin of one point.
 
-    `brain` is the base's share of brain, shape (i, j, k), `affine` its voxel indices to mm; the warp leads
-    from the grid's mm to those.
+    `brain` is the base's share of brain, or of all that is to be found, shape (i, j, k), `affine` its voxel
+    indices to mm; the warp leads from the grid's mm to those.
     """
     share = sample(torch.from_numpy(brain)[None], affine, warp.pull(lattice_positions())[0])
     near = maximum_filter(share[0].numpy().reshape(LATTICE_SHAPE) > 0.05, size=3)

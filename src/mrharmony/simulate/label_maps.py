@@ -43,6 +43,8 @@ STRUCTURES = {
 VENTRICLES = ("lateral-ventricle", "third-ventricle")
 FLUID = (*VENTRICLES, "fourth-ventricle", "outer-csf")
 BRAIN = tuple(name for name in STRUCTURES if name != "outer-csf")
+# FreeSurfer's labels of what lies around the brain, in the head that ships.
+OUTER = {"fat": 125, "soft-tissue": 127, "bone": 129}
 NOT_BRAIN_FROM = 500  # labels from here on are tissues outside the brain, found by clustering
 MASK_MARGIN_MM = 2.0
 # These four people are for judging only: nothing that ships may be trained, fitted or chosen on them. Their
@@ -135,7 +137,7 @@ def read_label_map(path: Path) -> LabelMap:
 
 def _check_structures(path: Path, label_map: LabelMap) -> None:
     present = {int(label) for label in np.unique(label_map.labels)}
-    known = {0, *(label for labels in STRUCTURES.values() for label in labels)}
+    known = {0, *OUTER.values(), *(label for labels in STRUCTURES.values() for label in labels)}
     odd = min((label for label in present - known if label < NOT_BRAIN_FROM), default=None)
     if odd is not None:
         raise MrharmonyError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,7 +16,15 @@ from mrharmony.simulate.anatomy import WM, Anatomy
 from mrharmony.simulate.bias import BIAS_TERMS, bias_field
 from mrharmony.simulate.motion import HeadMotion, draw_motion, move
 from mrharmony.simulate.scanner import Scanner
-from mrharmony.simulate.signal import TISSUE_PARAMETERS, Mp2rage, PulseSequence, tissue_signal, uniform_image
+from mrharmony.simulate.signal import (
+    AROUND_PARAMETERS,
+    TISSUE_PARAMETERS,
+    Mp2rage,
+    PulseSequence,
+    TissueParameters,
+    tissue_signal,
+    uniform_image,
+)
 from mrharmony.space.resampling import FWHM_PER_SIGMA
 
 # T1 of each tissue shortens by this share from myelination 0 to 1: cortex and WM vary by a few percent
@@ -45,9 +54,19 @@ def tissue_signals(scanner: Acquisition, flip_scale: float = 1.0) -> FloatArray:
 
 def tissue_images(scanner: Acquisition, flip_scale: float = 1.0) -> FloatArray:
     """Signed signals of the four tissues in each image that the sequence acquires, shape (n, 4)."""
+    return _images(scanner, TISSUE_PARAMETERS[scanner.field_strength], flip_scale)
+
+
+def _images(
+    scanner: Acquisition,
+    tissues: Sequence[TissueParameters],
+    flip_scale: float,
+    timing_scale: float = 1.0,
+) -> FloatArray:
+    """Signed signals of tissues in each image that the sequence acquires, shape (n, tissues)."""
     signals = [
-        np.atleast_1d(tissue_signal(scanner.sequence, p, np.array(p.t1_ms), flip_scale))
-        for p in TISSUE_PARAMETERS[scanner.field_strength]
+        np.atleast_1d(tissue_signal(scanner.sequence, p, np.array(p.t1_ms), flip_scale, timing_scale))
+        for p in tissues
     ]
     return np.asarray(np.stack(signals, axis=-1), dtype=np.float32)
 
@@ -178,11 +197,11 @@ def render(anatomy: Anatomy, scanner: Scanner, draw: ScanDraw, rng: np.random.Ge
     """Image an anatomy (a whole head, or a slab of one) with a scan's random part already drawn.
 
     Contrast → motion → receive field → point spread → noise in every acquired image → truncated k-space →
-    magnitude or uniform image → gain → zero outside the brain mask. WM is about
+    magnitude or uniform image → gain → zero outside the brain mask unless the head is whole. WM is about
     `gain * tissue_signals(scanner)[2]`. Noise of the magnitude is Rician. A slab must do without motion and
     truncation of k-space, which depend on the whole head. Returns intensities ≥ 0, shape (i, j, k).
     """
-    mask = anatomy.brain_mask
+    mask = anatomy.brain_mask if anatomy.around is None else np.ones(anatomy.shape, dtype=bool)
     images = _noise_free(anatomy, scanner, draw)
     deviation = _noise_deviation(anatomy, scanner, draw)
     if min(scanner.matrix_share) < 1:
@@ -205,6 +224,10 @@ def _noise_free(anatomy: Anatomy, scanner: Scanner, draw: ScanDraw) -> NDArray[A
     )
     still = np.zeros((len(signal), *anatomy.shape), dtype=np.float32)
     still[:, inside] = signal
+    if anatomy.around is not None:
+        around = AROUND_PARAMETERS[scanner.field_strength]
+        levels = _images(scanner, around, draw.flip_scale, draw.timing_scale)
+        still += np.tensordot(levels, anatomy.around, 1)
     seen = still if draw.motion is None else move(still, anatomy.affine, draw.motion)
     images = blur(
         seen * bias_field(draw.bias, anatomy.shape, anatomy.affine), scanner.blur_fwhm_mm, anatomy.zooms
@@ -228,7 +251,7 @@ def _complex_noise(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[
 
 
 def scan_head(anatomy: Anatomy, scanner: Scanner, rng: np.random.Generator) -> Volume:
-    """Scan a virtual head. Virtual heads are skull-stripped brains: intensities outside the mask are 0.
+    """Scan a virtual head. Unless the head is whole, intensities outside the brain mask are 0.
 
     Parameters
     ----------

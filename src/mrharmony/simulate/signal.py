@@ -8,6 +8,8 @@ Times in ms; proton density relative to water. docs/concepts/simulation.md says 
 | cortical GM | 0.84 | 1197     | 1607   | 84        | 66      | [O], [W], [P]      |
 | WM          | 0.69 | 646      | 838    | 66        | 53      | [O], [W], [P]      |
 | deep GM     | 0.84 | 1097     | 1364   | 57        | 36      | [O], [W], [P]      |
+| soft tissue | 0.80 | 1008     | 1412   | 30        | 25      | [S], [B]           |
+| fat         | 0.80 | 343      | 382    | 20        | 12      | [D], [B]           |
 
 [O] proton density: Oros-Peusquens et al. 2019, Front Neurol 10:1333 (WM 69.1 %, GM 83.7 % water, CSF the
     reference; deep GM is given the value of GM: an assumption).
@@ -15,6 +17,9 @@ Times in ms; proton density relative to water. docs/concepts/simulation.md says 
     1109 ms at 1.5 T, 1332 and 1395 ms at 3 T).
 [R] T1 of CSF: Rooney et al. 2007, Magn Reson Med 57:308 (CSF does not depend on the field).
 [P] T2*: Peters et al. 2007, Magn Reson Imaging 25:748 (deep GM = mean of putamen and caudate head).
+[S] T1 of soft tissue around the brain, as of muscle: Stanisz et al. 2005, Magn Reson Med 54:507.
+[D] T1 of fat: de Bazelaire et al. 2004, Radiology 230:652 (under the skin).
+[B] proton density and T2* around the brain are assumed; nothing is measured there.
 [A] T2* of CSF is assumed: long against every echo time used here, so that the value has no weight.
 
 Sequences give the transverse magnetization at the excitation of the centre of k-space, signed, per unit of
@@ -57,6 +62,20 @@ TISSUE_PARAMETERS: dict[float, tuple[TissueParameters, ...]] = {
         TissueParameters(0.84, 1607.0, 66.0),
         TissueParameters(0.69, 838.0, 53.0),
         TissueParameters(0.84, 1364.0, 36.0),
+    ),
+}
+
+# Of what lies around the brain: fluid, soft tissue, fat.
+AROUND_PARAMETERS: dict[float, tuple[TissueParameters, ...]] = {
+    1.5: (
+        TISSUE_PARAMETERS[1.5][0],
+        TissueParameters(0.80, 1008.0, 30.0),
+        TissueParameters(0.80, 343.0, 20.0),
+    ),
+    3.0: (
+        TISSUE_PARAMETERS[3.0][0],
+        TissueParameters(0.80, 1412.0, 25.0),
+        TissueParameters(0.80, 382.0, 12.0),
     ),
 }
 

@@ -17,10 +17,10 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from mrharmony.core.volume import FloatArray
+from mrharmony.core.volume import BoolArray, FloatArray
 from mrharmony.simulate.anatomy import CORTICAL_GM, CSF, DEEP_GM, WM, Anatomy, myelination_map
-from mrharmony.simulate.label_maps import STRUCTURES, VENTRICLES, LabelMap
-from mrharmony.space.grid import CANONICAL_GRID
+from mrharmony.simulate.label_maps import OUTER, STRUCTURES, VENTRICLES, LabelMap
+from mrharmony.space.grid import CANONICAL_GRID, Grid
 from mrharmony.space.sampling import grid_positions, sample
 
 BORDER_MM = 0.6  # standard deviation of the blur that makes crisp borders soft, as partial volume does
@@ -58,8 +58,8 @@ MIXTURES = {
 PURE = {"cerebral-white-matter": WM, "cerebral-cortex": CORTICAL_GM}  # what else is not mixed is fluid
 
 
-def structured_anatomy(head: LabelMap, rng: np.random.Generator) -> Anatomy:
-    """Return a person's tissues on the canonical grid of 1 mm: a base for `virtual_head`.
+def structured_anatomy(head: LabelMap, rng: np.random.Generator, grid: Grid = CANONICAL_GRID) -> Anatomy:
+    """Return a person's tissues on a grid: a base for `virtual_head`, skull-stripped unless told otherwise.
 
     Parameters
     ----------
@@ -67,15 +67,27 @@ def structured_anatomy(head: LabelMap, rng: np.random.Generator) -> Anatomy:
         A label map in template millimetres.
     rng
         Draws the shares of this person's structures, and how much outer fluid the brain mask holds.
+    grid
+        Where to put them; the canonical grid has the brain. A label map with the labels `OUTER` becomes a
+        whole head.
     """
     brain = head.brain_within(rng.uniform(*FLUID_REACH_MM))
     tissues, ventricles = _shares(rng, head)[:, head.labels] * brain, head.where(*VENTRICLES) & brain
-    maps = np.concatenate([tissues, ventricles[None]])
+    maps = np.concatenate([tissues, ventricles[None], _around(head, brain)])
     soft = gaussian_filter(maps.astype(np.float32), (0, *(BORDER_MM / np.array(head.zooms))))
-    grid = CANONICAL_GRID
     pulled = sample(torch.from_numpy(soft), head.affine, grid_positions(grid.shape, grid.affine))
-    found: FloatArray = pulled.numpy().reshape(5, *grid.shape)
-    return Anatomy(found[:4], myelination_map(grid.shape, grid.affine), found[4], grid.affine)
+    found: FloatArray = pulled.numpy().reshape(-1, *grid.shape)
+    myelination = myelination_map(grid.shape, grid.affine)
+    around = found[5:] if len(found) > 5 else None
+    return Anatomy(found[:4], myelination, found[4], grid.affine, around=around)
+
+
+def _around(head: LabelMap, brain: BoolArray) -> BoolArray:
+    """Where outside the brain fluid, soft tissue and fat lie, (3, i, j, k); none of a map without `OUTER`."""
+    soft, fat = (head.labels == OUTER[name] for name in ("soft-tissue", "fat"))
+    if not soft.any():
+        return np.empty((0, *brain.shape), bool)
+    return np.stack([head.where("outer-csf") & ~brain, soft & ~brain, fat & ~brain])
 
 
 def _shares(rng: np.random.Generator, head: LabelMap) -> NDArray[np.float32]:

@@ -107,12 +107,19 @@ class ModelCard(Settings):
         return None
 
     def domain(self, name: str) -> Domain:
-        """Return the domain of that name as `find` does, or raise `MrharmonyError` with the known ones."""
+        """Return the domain of that name as `find` does, or raise `MrharmonyError`.
+
+        The error says how to make a site of one's own known, then which domains are.
+        """
         found = self.find(name)
         if found is not None:
             return found
         known = ", ".join(card.name for card in self.domains)
-        raise MrharmonyError(f"{name}: the model does not know this domain. Choose one of: {known}.")
+        raise MrharmonyError(
+            f"{name}: the model does not know this domain. Fit a site of your own first, for instance with "
+            "`mrharmony train BIDS_DIR --output my-sites` (`mrharmony adapt` keeps the known ones too), "
+            f"and take it with model='my-sites'; or choose one of: {known}."
+        )
 
 
 @dataclass(frozen=True)
