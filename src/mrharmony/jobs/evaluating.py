@@ -308,7 +308,7 @@ def column_number(text: str, column: str) -> float:
         number = math.nan
     if not math.isfinite(number):
         raise MrharmonyError(
-            f"participants.tsv: {column} must hold numbers, not {text!r}. Correct it or write n/a."
+            f"participants.tsv: {column} must hold numbers, not {text!r:.60}. Correct it or write n/a."
         )
     return number
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from mrharmony.core.atomic import write_bytes
+from mrharmony.core.atomic import write_text
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
 from mrharmony.core.volume import Volume
@@ -57,7 +58,7 @@ def write_report(out_dir: Path) -> WrittenReport:
     rows = [_row(path, note, out_dir) for path, note in track(list(notes.items()), "drawing")]
     links = [(label, name) for label, name in PAGES.items() if (out_dir / name).is_file()]
     page = harmonization_page(f"Harmonized scans: {out_dir.resolve().name}", rows, links, list(faults))
-    write_bytes(out_dir / REPORT, page.encode())
+    write_text(out_dir / REPORT, page)
     remarks = {row.name: row.remark for row in rows if row.remark} | faults
     verdicts = Counter(row.verdict for row in rows)
     return WrittenReport(out_dir / REPORT, dict(sorted(verdicts.items())), remarks)
@@ -92,7 +93,7 @@ def _row(path: Path, note: HarmonizedSidecar, out_dir: Path) -> HarmonizedRow:
         provenance=provenance(note),
         picture=picture,
         remark=remark,
-        links=tuple((page.name, quote(page.relative_to(out_dir).as_posix())) for page in pages),
+        links=tuple((page.name, quote(os.fsencode(page.relative_to(out_dir).as_posix()))) for page in pages),
     )
 
 
@@ -120,9 +121,9 @@ def _source(path: Path, note: HarmonizedSidecar, output: Volume) -> Volume:
         raise MrharmonyError("it was made of a scan in memory.")
     name = note.sources[0]
     file = path.parent / name
-    if not file.is_file():
-        raise MrharmonyError(f"the source {name} is not there any more.")
+    if not os.path.isfile(file):  # noqa: PTH113 - which fails for a name that is too long
+        raise MrharmonyError(f"the source {name:.200} is not there any more.")
     source = to_ras(read_scan(file).volume)
     if not on_one_grid(source, output):
-        raise MrharmonyError(f"the source {name} is on another grid now.")
+        raise MrharmonyError(f"the source {name:.200} is on another grid now.")
     return source

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from mrharmony.core.findings import Finding, MrharmonyError, error, warning
+from mrharmony.core.records import read_text
 from mrharmony.scans.names import scan_stem
 
 Sidecar = dict[str, Any]
@@ -214,16 +215,11 @@ def shuffle_key(subject: str) -> str:
 
 def _lines(path: Path) -> Iterator[list[str]]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as failure:
+        text = read_text(path, "utf-8-sig")
+    except ValueError as failure:
         raise MrharmonyError(
-            f"{path}: not found. A BIDS folder needs this table, with the columns participant_id and site."
-        ) from failure
-    except UnicodeDecodeError as failure:
-        raise MrharmonyError(f"{path}: not UTF-8 text. Save it again with the encoding UTF-8.") from failure
-    except OSError as failure:
-        raise MrharmonyError(
-            f"{path}: cannot be read ({failure.strerror}). Check its permissions."
+            f"{path}: cannot be read ({failure}). A BIDS folder needs this table, tab-separated in UTF-8, "
+            "with the columns participant_id and site."
         ) from failure
     return csv.reader(io.StringIO(text, newline=""), delimiter="\t")
 
@@ -282,17 +278,20 @@ class SidecarReader:
         return self._folders[folder]
 
     def _load(self, path: Path) -> Sidecar:
+        reason = "it holds something else"
         try:
-            content = json.loads(path.read_text(encoding="utf-8-sig"))
-        except (OSError, ValueError, RecursionError):
-            content = None
-        if isinstance(content, dict):
-            return content
+            content = json.loads(read_text(path, "utf-8-sig"))
+            if isinstance(content, dict):
+                return content
+        except RecursionError:
+            reason = "nested too deeply"
+        except ValueError as failure:
+            reason = str(failure)
         self.findings.append(
             warning(
                 "bids-bad-sidecar",
-                f"{path.relative_to(self._root)} is not a JSON object and is ignored.",
-                "Repair or remove it.",
+                f"{path.relative_to(self._root)} is not a JSON object ({reason}) and is ignored.",
+                "Repair it, or fetch its content.",
             )
         )
         return {}

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from mrharmony.core.findings import Finding, error, fault, warning
+from mrharmony.core.records import POINTERS
 from mrharmony.scans.names import COMPRESSED_SUFFIXES, SCAN_SUFFIXES, scan_suffix
 
 GZIP_MAGIC = b"\x1f\x8b"
@@ -23,7 +24,6 @@ CHUNK_BYTES = 1 << 16  # read at once: small, since each gzip member's end copie
 PIECE_BYTES = 1 << 20  # decompressed at most at once, whatever the ratio: a bomb cannot fill the memory
 MAX_RATIO = 1032  # the highest ratio of deflate (zlib technical details: one bit for 129 bytes)
 SPLIT_SUFFIXES = (".hdr", ".img", ".hdr.gz", ".img.gz")
-_POINTERS = (b"version https://git-lfs", b"/annex/objects/", b"../.git/annex/", b".git/annex/")
 
 
 class Storage(NamedTuple):
@@ -101,7 +101,7 @@ def _check_suffix(path: Path) -> Iterator[Finding]:
 
 def check_first_bytes(path: Path, start: bytes) -> None:
     """Raise `ScanFault` where a scan's first bytes (64 or fewer) belie its name."""
-    if start.startswith(_POINTERS):
+    if start.startswith(tuple(pointer.encode() for pointer in POINTERS)):
         raise fault(
             "content-missing",
             "The file is a git-annex or Git LFS pointer; the scan itself is not here.",

@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from mrharmony.core.domain import Domain
 from mrharmony.core.findings import Finding, MrharmonyError, info
+from mrharmony.core.records import read_text
 from mrharmony.simulate.signal import (
     TISSUE_PARAMETERS,
     FieldStrength,
@@ -109,11 +110,12 @@ def read_protocol(text: str) -> Protocol:
     if not text.lower().endswith(".json"):
         return _protocol(_read_sentence(text))
     try:
-        content = json.loads(Path(text).read_text("utf-8-sig"))
-    except OSError as failure:
-        raise MrharmonyError(f"{text}: cannot be read ({failure.strerror}). Check the path.") from failure
+        content = json.loads(read_text(Path(text), "utf-8-sig"))
     except (ValueError, RecursionError) as failure:
-        raise MrharmonyError(f"{text}: not JSON. Give the sidecar of a scan, or a sentence.") from failure
+        reason = "nested too deeply" if isinstance(failure, RecursionError) else failure
+        raise MrharmonyError(
+            f"{text}: cannot be read ({reason}). Give the sidecar of a scan, or a sentence."
+        ) from failure
     if not isinstance(content, dict):
         raise MrharmonyError(f"{text}: not a JSON object. Give the sidecar of a scan, or a sentence.")
     return protocol_of_sidecar(content, text)
@@ -270,7 +272,7 @@ def _read_sidecar(sidecar: Mapping[str, Any], origin: str) -> _Said:
             if key in said.values or value in (None, 0, "n/a") or (key == "N" and value in range(FEWEST)):
                 continue
             if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 1e9:
-                raise said.refusal(f"{name} is {value!r}, no plausible number", "Correct it.")
+                raise said.refusal(f"{name} is {value!r:.60}, no plausible number", "Correct it.")
             said.add(key, name, value, in_seconds=True)
     return said
 
