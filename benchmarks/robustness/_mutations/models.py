@@ -253,7 +253,7 @@ def linked(rng: np.random.Generator, folder: Path) -> Path:
 def odd_path(rng: np.random.Generator, folder: Path) -> Path:
     """What is named as a model is none: a file, nothing, a long or impossible name."""
     (folder / CARD).write_bytes(rng.bytes(10))
-    names = (CARD, "nothing", "x" * 5_000, "a\0b", "")
+    names = (CARD, "nothing", "x" * 300, "a\0b", "")
     return folder / names[int(rng.integers(len(names)))]
 
 
