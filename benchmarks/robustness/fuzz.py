@@ -4,7 +4,7 @@ python -m benchmarks.robustness.fuzz [--cases 400] [--seed 0] [--kind NAME ...]
 
 `--cases` is their number for each kind: images, DICOM folders, model directories, tables and sidecars of data
 sets, results. A case escapes where anything but `MrharmonyError` ends it, its reason is no single sentence,
-what was accepted breaks a promise, or it takes over 2 s or 1 GiB.
+what was accepted breaks a promise, or it takes over 2 s (three times in a row) or 1 GiB.
 A case is repeated by its kind and number: `made(kind, seed, number, folder)`.
 """
 
@@ -26,6 +26,7 @@ from mrharmony.core.findings import MrharmonyError
 
 KINDS = (*images.KINDS, *dicom.KINDS, *models.KINDS, *tables.KINDS, *results.KINDS)
 MOST_SECONDS, MOST_BYTES = 2.0, 2**30
+TRIES = 3  # of a case that took too long: the clock also counts what other processes of the machine do
 OUTCOMES = ("refused", "accepted", "escaped")
 
 
@@ -47,18 +48,27 @@ def campaign(kind: Kind, cases: int, seed: int) -> tuple[dict[str, Any], list[st
     counts = dict.fromkeys(OUTCOMES, 0)
     escapes, slowest = [], 0.0
     for number in range(cases):
-        with TemporaryDirectory(prefix="mrharmony-") as folder:
-            path = made(kind, seed, number, Path(folder))
-            start = time.monotonic()
-            outcome, reason = attempt(kind, path)
-            seconds = time.monotonic() - start
-        if seconds > MOST_SECONDS:
-            outcome, reason = "escaped", f"took {seconds:.1f} s"
+        for _ in range(TRIES):
+            outcome, reason, seconds = timed(kind, seed, number)
+            if seconds <= MOST_SECONDS:
+                break
         counts[outcome] += 1
         slowest = max(slowest, seconds)
         if outcome == "escaped":
             escapes.append(f"{kind.name} {number}: {reason}")
     return {"kind": kind.name, "tried": cases, **counts, "slowest": slowest}, escapes
+
+
+def timed(kind: Kind, seed: int, number: int) -> tuple[str, str, float]:
+    """Make and open a case; return its outcome, the reason, and how long it took by the clock."""
+    with TemporaryDirectory(prefix="mrharmony-") as folder:
+        path = made(kind, seed, number, Path(folder))
+        start = time.monotonic()
+        outcome, reason = attempt(kind, path)
+        seconds = time.monotonic() - start
+    if seconds > MOST_SECONDS:
+        outcome, reason = "escaped", f"took {seconds:.1f} s"
+    return outcome, reason, seconds
 
 
 def made(kind: Kind, seed: int, number: int, folder: Path) -> Path:
@@ -113,7 +123,8 @@ def report(record: dict[str, Any], command: str) -> Report:
         f"{record['cases'] * len(record['rows']):,} in all",
         "Refused: in one sentence. Accepted: finite numbers, an affine as nibabel reads it, the same when "
         "written; of DICOM folders the whole scan, or a finding; of several files, the sound ones kept",
-        f"Escaped: anything else, or over {MOST_SECONDS:g} s or {MOST_BYTES // 2**30} GiB",
+        f"Escaped: anything else, or over {MOST_SECONDS:g} s by the clock, {TRIES} times in a row, or over "
+        f"{MOST_BYTES // 2**30} GiB",
     )
     columns = "kind: {kind} | tried: {tried} | refused: {refused} | accepted: {accepted} | escaped: {escaped}"
     shown.table(record["rows"], columns + " | slowest, s: {slowest:.2f}")

@@ -3,10 +3,10 @@
 python -m benchmarks.robustness.kills [--seed 0] [--command NAME ...] [--kills 0]
 
 Each command runs once undisturbed on small virtual data. Then it is started again and again on one folder and
-killed, by SIGKILL, SIGTERM and SIGINT in turn; half of the moments are drawn from the time that it takes, half
-from the number of changes in its folder that are seen. After each kill every file has to open whole. A run to
-the end, after at most six kills, has to leave no temporary file and the bytes of the undisturbed run, but for
-files that hold times.
+killed, by SIGKILL, SIGTERM and SIGINT in turn; half of the moments are drawn from the time that it takes,
+half from the number of changes in its folder that are seen. After each kill every file has to open whole. A
+run to the end, after at most six kills, has to leave no temporary file and the bytes of the undisturbed run,
+but for files that hold times.
 `--kills` sets the number for every command; 0 takes each one's own.
 """
 
@@ -262,7 +262,7 @@ def report(record: dict[str, Any], command: str) -> Report:
     shown = Report(
         "Killed commands",
         f"Command: `{command}`",
-        f"Seed {record['seed']}; virtual heads of 4 mm; half of the moments by the clock, half by changes seen",
+        f"Seed {record['seed']}; virtual heads of 4 mm; half the moments by the clock, half by changes seen",
         "Not whole: files that do not open after a kill. Left: temporary files after a run to the end",
         "Other bytes: files that differ from the undisturbed run's, but for those that hold times",
     )

@@ -177,7 +177,7 @@ def _scans(index: BidsIndex, only: Sequence[str]) -> tuple[BenchmarkScan, ...]:
     twice = next((scan for scan in scans if keys.count(scan.key) > 1), None)
     if twice:
         raise MrharmonyError(
-            f"{index.root}: sub-{twice.subject} has several scans in the domain {twice.domain}. "
+            f"{index.root}: sub-{twice.subject} has several scans in the domain {twice.domain!s:.60}. "
             "Keep one, or choose another column of domains."
         )
     return scans
@@ -211,7 +211,7 @@ def _cross_validation(root: Path, scans: Sequence[BenchmarkScan]) -> tuple[Fold,
     fewest = min(members, key=lambda name: len(members[name]))
     if len(members[fewest]) - -(-len(members[fewest]) // folds) < TRAINING_LEAST:
         raise MrharmonyError(
-            f"{root}: {fewest} has {len(members[fewest])} subjects, too few to fit and to test. "
+            f"{root}: {fewest!s:.60} has {len(members[fewest])} subjects, too few to fit and to test. "
             f"Leave this domain out, or add a column `{SPLIT}` to participants.tsv."
         )
     places: dict[str, int] = {}

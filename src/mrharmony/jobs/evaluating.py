@@ -318,7 +318,9 @@ def column_groups(scans: Sequence[BidsScan], column: str) -> dict[Path, str]:
     groups = column_entries(scans, column)
     names = sorted(set(groups.values()))
     if len(names) != 2:
-        listed = ", ".join(names[:_NAMED_AT_MOST]) + (", …" if len(names) > _NAMED_AT_MOST else "")
+        listed = ", ".join(f"{name:.60}" for name in names[:_NAMED_AT_MOST]) + (
+            ", …" if len(names) > _NAMED_AT_MOST else ""
+        )
         raise MrharmonyError(
             f"participants.tsv: {column} must hold two groups, not {len(names)} ({listed}). "
             "Choose another column, or write n/a for the others."
@@ -333,6 +335,6 @@ def column_entries(scans: Sequence[BidsScan], column: str) -> dict[Path, str]:
         known = sorted({name for scan in scans for name in scan.participant})
         raise MrharmonyError(
             f"participants.tsv: no column {column}, or nothing in it for these scans. "
-            f"Choose from: {', '.join(known) or 'none'}."
+            f"Choose from: {', '.join(f'{name:.60}' for name in known) or 'none'}."
         )
     return entries

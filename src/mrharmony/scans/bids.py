@@ -96,7 +96,7 @@ def _participants(root: Path, domain_column: str) -> dict[str, dict[str, str]]:
         return {}
     columns, rows = read_participants(table)
     if domain_column not in (SESSION, *columns):
-        known = ", ".join(columns) or "none beside participant_id"
+        known = _listed(columns) or "none beside participant_id"
         raise MrharmonyError(
             f"{table}: no column {domain_column!r}. Choose the domain column from: {known}; or {SESSION}."
         )
@@ -199,10 +199,10 @@ def read_participants(path: Path) -> tuple[tuple[str, ...], dict[str, dict[str, 
         row = _row(path, header, values)
         label = row.pop(ID_COLUMN, "").removeprefix("sub-")
         if not label:
-            raise MrharmonyError(f"{path}: the row {values} has no participant_id. Fill it in.")
+            raise MrharmonyError(f"{path}: the row {values!s:.200} has no participant_id. Fill it in.")
         if label in rows:
             raise MrharmonyError(
-                f"{path}: subject {label} has two rows. Keep one row a subject in a copy of the table."
+                f"{path}: subject {label!s:.60} has two rows. Keep one row a subject in a copy of the table."
             )
         rows[label] = row
     return tuple(name for name in header if name != ID_COLUMN), rows
@@ -227,17 +227,26 @@ def _lines(path: Path) -> Iterator[list[str]]:
 def _check_header(path: Path, header: list[str]) -> None:
     if ID_COLUMN not in header:
         separated = "The columns must be separated by tabs." if len(header) == 1 else "Rename the column."
-        raise MrharmonyError(f"{path}: no column {ID_COLUMN}, only {', '.join(header)}. {separated}")
+        raise MrharmonyError(f"{path}: no column {ID_COLUMN}, only {_listed(header)}. {separated}")
     repeated = {name for name in header if header.count(name) > 1}
     if repeated:
-        raise MrharmonyError(f"{path}: column {min(repeated)!r} appears twice. Remove one.")
+        raise MrharmonyError(f"{path}: column {min(repeated)!r:.60} appears twice. Remove one.")
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Return names with commas, on one line of readable length."""
+    return f"{' '.join(', '.join(names).split()):.200}"
 
 
 def _row(path: Path, header: list[str], values: list[str]) -> dict[str, str]:
     if any("\n" in value for value in values):
-        raise MrharmonyError(f"{path}: a quotation mark is not closed in {values[0]!r}. Remove or close it.")
+        raise MrharmonyError(
+            f"{path}: a quotation mark is not closed in {values[0]!r:.60}. Remove or close it."
+        )
     if len(values) > len(header):
-        raise MrharmonyError(f"{path}: the row {values} has more fields than the header. Check its tabs.")
+        raise MrharmonyError(
+            f"{path}: the row {values!s:.200} has more fields than the header. Check its tabs."
+        )
     pairs = zip(header, map(str.strip, values), strict=False)
     return {name: value for name, value in pairs if value.lower() not in NOT_AVAILABLE}
 
