@@ -1,6 +1,6 @@
 """Commands that are killed at random moments: is anything half-written, and does the next run end alike?
 
-python -m benchmarks.robustness.kills [--seed 0] [--command NAME ...] [--kills 0]
+python -m benchmarks.robustness.kills [--seed 0] [--only NAME ...] [--kills 0]
 
 Each command runs once undisturbed on small virtual data. Then it is started again and again on one folder and
 killed, by SIGKILL, SIGTERM and SIGINT in turn; half of the moments are drawn from the time that it takes,
@@ -76,23 +76,23 @@ class Command:
 
 
 COMMANDS = {
-    "prepare": Command(24, "prepare {pair} {out} --workers 1", ("*_log.json",)),
-    "prepare, 2 workers": Command(12, "prepare {pair} {out} --workers 2", ("*_log.json",)),
-    "bids": Command(24, "bids {cohort} {out} participant --to NSK --prepared {prepared} --page"),
+    "prepare": Command(20, "prepare {pair} {out} --workers 1", ("*_log.json",)),
+    "prepare, 2 workers": Command(6, "prepare {pair} {out} --workers 2", ("*_log.json",)),
+    "bids": Command(20, "bids {cohort} {out} participant --to NSK --prepared {prepared} --page"),
     "train": Command(
-        9,
+        6,
         "train {cohort} --output {out}/model --domain-column session --method img2img --preset {preset} "
         "--prepared {prepared}",
         ("*/logs/*",),
     ),
     "adapt": Command(
-        9,
+        6,
         "adapt {cohort} --output {out}/model --domain-column session --domain " + OTHER + " --base {base} "
         "--steps 4 --prepared {prepared}",
         ("*/logs/*",),
     ),
     "benchmark": Command(
-        6,
+        3,
         "benchmark {cohort} --output {out}/results --domain-column session --method histogram",
         ("*.json", "*.md", "*.csv", "*.png"),
     ),
@@ -100,9 +100,9 @@ COMMANDS = {
 
 
 def main() -> None:
-    asked = on_one_thread(__doc__, seed=0, command=[], kills=0)
+    asked = on_one_thread(__doc__, seed=0, only=[], kills=0)
     folders = data(asked.work)
-    chosen = [name for name in COMMANDS if not asked.command or name in asked.command]
+    chosen = [name for name in COMMANDS if not asked.only or name in asked.only]
     rows = [
         kept(
             asked.work / f"{name}-{asked.seed}.json",
@@ -191,7 +191,7 @@ def killed(
         seen, before = seen + len(now ^ before), now
         if (after is not None and time.monotonic() - start >= after) or (changes and seen >= changes):
             break
-        time.sleep(0.002)
+        time.sleep(0.01)
     running = process.poll() is None
     if running:
         process.send_signal(sent)
