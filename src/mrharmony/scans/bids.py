@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,13 +70,13 @@ class BidsIndex:
         root = Path(root)
         if not root.is_dir():
             raise MrharmonyError(f"{root}: not a folder. Give the folder that holds the sub-* folders.")
-        participants = _participants(root, domain_column)
+        participants, told = _participants(root, domain_column)
         paths = list(_find_scans(root))
         if not paths:
             raise MrharmonyError(f"{root}: no scans sub-*/[ses-*/]anat/*_T1w.nii[.gz]. Check the folder.")
         reader = SidecarReader(root)
         scans = tuple(_scan(path, domain_column, participants, reader) for path in paths)
-        findings = (*reader.findings, *_check_scans(root, scans), *_check_domains(scans, participants))
+        findings = (*told, *reader.findings, *_check_scans(root, scans), *_check_domains(scans, participants))
         return cls(root, domain_column, scans, findings)
 
     @property
@@ -90,17 +91,23 @@ def usual_column(root: Path) -> str:
     return "site" if table.is_file() and "site" in read_participants(table)[0] else SESSION
 
 
-def _participants(root: Path, domain_column: str) -> dict[str, dict[str, str]]:
+def _participants(root: Path, domain_column: str) -> tuple[dict[str, dict[str, str]], tuple[Finding, ...]]:
+    """Return the rows of the table by subject; where it is not needed, a finding instead of a refusal."""
     table = root / "participants.tsv"
-    if domain_column == SESSION and not table.exists():
-        return {}
+    if domain_column == SESSION and not table.is_file():
+        gone = warning(
+            "bids-no-table",
+            "participants.tsv is there, but without content: what it says is not known.",
+            "Fetch it first if it is annexed (`datalad get`).",
+        )
+        return {}, (gone,) * os.path.lexists(table)
     columns, rows = read_participants(table)
     if domain_column not in (SESSION, *columns):
         known = _listed(columns) or "none beside participant_id"
         raise MrharmonyError(
             f"{table}: no column {domain_column!r}. Choose the domain column from: {known}; or {SESSION}."
         )
-    return rows
+    return rows, ()
 
 
 def _find_scans(root: Path) -> Iterator[Path]:
