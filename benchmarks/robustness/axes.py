@@ -22,14 +22,15 @@ from benchmarks._shared.records import kept
 from benchmarks._shared.reports import Report, save
 from benchmarks.robustness.preparation import alignment_error
 from benchmarks.robustness.scan_variants import Head, Variant, in_order, oblique
+from mrharmony.core.atomic import write_arrays
 from mrharmony.core.progress import track
-from mrharmony.core.volume import FloatArray, Volume
+from mrharmony.core.volume import Volume
 from mrharmony.jobs.brains import ScanFile, prepared_scan
 from mrharmony.jobs.harmonizing import harmonize_prepared, write_harmonized
 from mrharmony.jobs.opening import open_job
 from mrharmony.methods.registry import DEFAULT_METHOD
 from mrharmony.scans.reading import read_scan
-from mrharmony.space.resampling import array_to_ras, to_ras
+from mrharmony.space.resampling import to_ras
 
 SEED, LARGEST_TURN = 4, 30.0  # degrees
 TARGET = "NSK"
@@ -75,7 +76,7 @@ def compared(folder: Path, grids: dict[str, Variant], grid: str, place: int) -> 
     both = found["mask"].sum() + straight["mask"].sum()
     return {
         "grid": grid,
-        "order": Volume(np.zeros((1, 1, 1)), found["affine"]).orientation,
+        "order": "".join(nib.orientations.aff2axcodes(found["affine"])),
         "mask": int((found["mask"] != plain["mask"]).sum()),
         "degrees": degrees,
         "mm": mm,
@@ -92,15 +93,15 @@ def harmonized(folder: Path, volume: Volume, grid: str, place: int) -> dict[str,
     """Take an order of a volume the whole way, once; return what is written of it, in RAS order."""
     file = folder / f"{grid}-{place:02d}.npz"
     if not file.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        np.savez(file, **whole_way(folder, in_order(volume, ORDERS[place])))
+        write_arrays(file, whole_way(folder, in_order(volume, ORDERS[place])))
     with np.load(file, allow_pickle=False) as found:
         return dict(found)
 
 
-def whole_way(folder: Path, volume: Volume) -> dict[str, FloatArray]:
+def whole_way(folder: Path, volume: Volume) -> dict[str, Any]:
     """Write a scan, and read, prepare, harmonize and write it as the command does."""
     path, output = folder / "scan.nii.gz", folder / "output.nii.gz"
+    folder.mkdir(parents=True, exist_ok=True)
     nib.save(nib.Nifti1Image(volume.voxels, volume.affine), path)
     scan = read_scan(path)
     job = open_job(None, DEFAULT_METHOD, None, TARGET)
@@ -111,12 +112,12 @@ def whole_way(folder: Path, volume: Volume) -> dict[str, FloatArray]:
     assert written.affine.tobytes() == scan.volume.affine.tobytes(), "another grid than the scan's"
     return {
         "voxels": to_ras(written).voxels,
-        "mask": array_to_ras(prepared.brain_mask, scan.volume),
+        "mask": to_ras(scan.volume.with_voxels(prepared.brain_mask)).voxels > 0,
         "affine": written.affine,
         "rigid": prepared.rigid_to_template,
         "scale": result.scale,
         "verdict": result.evidence.verdict,
-    }  # type: ignore[dict-item]
+    }
 
 
 def report(record: dict[str, Any], command: str) -> Report:

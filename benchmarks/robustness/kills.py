@@ -5,7 +5,7 @@ python -m benchmarks.robustness.kills [--seed 0] [--only NAME ...] [--kills 0]
 Each command runs once undisturbed on small virtual data. Then it is started again and again on one folder and
 killed, by SIGKILL, SIGTERM and SIGINT in turn; half of the moments are drawn from the time that it takes,
 half from the number of changes in its folder that are seen. After each kill every file has to open whole. A
-run to the end, after at most six kills, has to leave no temporary file and the bytes of the undisturbed run,
+run to the end, after at most ten kills, has to leave no temporary file and the bytes of the undisturbed run,
 but for files that hold times.
 `--kills` sets the number for every command; 0 takes each one's own.
 """
@@ -51,7 +51,7 @@ denoiser_stage: {steps: 4, batch: 4}
 checkpoint_every: 1
 """
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-MOST_IN_A_ROW = 6
+MOST_IN_A_ROW = 10
 TEMPORARY = ".mrharmony-*.tmp"
 SITE, OTHER = "mprage3t", "spgr15t"
 
@@ -125,8 +125,8 @@ def data(work: Path) -> dict[str, Path]:
         subject = sorted(folders["cohort"].glob("sub-*"))[0]
         shutil.copytree(subject, folders["pair"] / subject.name, dirs_exist_ok=True)
         run_mrharmony("prepare", folders["cohort"], folders["prepared"])
-        words = ("--domain-column", "session", "--domain", SITE, "--prepared", folders["prepared"])
-        words += ("--method", "img2img", "--preset", folders["preset"])
+        words = f"--domain-column session --domain {SITE} --method img2img".split()
+        words += ["--prepared", str(folders["prepared"]), "--preset", str(folders["preset"])]
         run_mrharmony("train", folders["cohort"], "--output", folders["base"], *words)
     return folders
 
