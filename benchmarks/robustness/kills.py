@@ -78,7 +78,7 @@ class Command:
 COMMANDS = {
     "prepare": Command(20, "prepare {pair} {out} --workers 1", ("*_log.json",)),
     "prepare, 2 workers": Command(6, "prepare {pair} {out} --workers 2", ("*_log.json",)),
-    "bids": Command(20, "bids {cohort} {out} participant --to NSK --prepared {prepared} --page"),
+    "bids": Command(20, "bids {pair} {out} participant --to NSK --prepared {prepared} --page"),
     "train": Command(
         6,
         "train {cohort} --output {out}/model --domain-column session --method img2img --preset {preset} "
