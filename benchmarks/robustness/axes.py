@@ -32,7 +32,7 @@ from mrharmony.methods.registry import DEFAULT_METHOD
 from mrharmony.scans.reading import read_scan
 from mrharmony.space.resampling import to_ras
 
-SEED, LARGEST_TURN = 4, 30.0  # degrees
+SEED, LARGEST_TURN = 8, 30.0  # degrees
 TARGET = "NSK"
 ORDERS = [
     np.column_stack([axes, signs]) for axes in permutations(range(3)) for signs in product([1, -1], repeat=3)
