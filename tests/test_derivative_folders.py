@@ -11,9 +11,9 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from benchmarks._shared.dicom_files import write_series
 
 from helpers.commands import sentences
-from helpers.dicom_files import write_series
 from mrharmony.cli.app import main
 from mrharmony.core.volume import Volume
 from mrharmony.jobs import harmonizing

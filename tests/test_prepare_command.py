@@ -7,10 +7,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from benchmarks._shared.dicom_files import PATIENT, write_series
 from pydicom import dcmread
 
 from helpers.commands import sentences
-from helpers.dicom_files import PATIENT, write_series
 from mrharmony.core.volume import Volume
 from mrharmony.scans.reading import read_scan
 

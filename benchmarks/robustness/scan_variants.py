@@ -65,7 +65,7 @@ def turned(head: Head, rng: np.random.Generator, largest: float = _LARGEST_TURN)
 def reordered(head: Head, rng: np.random.Generator) -> Variant:
     """Store the voxels in one of the 48 orders."""
     order = np.column_stack([rng.permutation(3), rng.choice([-1, 1], 3)])
-    return Variant(_in_order(head.volume, order), details={"order": order.tolist()})
+    return Variant(in_order(head.volume, order), details={"order": order.tolist()})
 
 
 def thick(head: Head, rng: np.random.Generator) -> Variant:
@@ -86,9 +86,9 @@ def coarse(head: Head, rng: np.random.Generator) -> Variant:
     return cubic(head, float(rng.uniform(2.5, 3.0)))
 
 
-def oblique(head: Head, rng: np.random.Generator) -> Variant:
+def oblique(head: Head, rng: np.random.Generator, largest: float = _LARGEST_TURN) -> Variant:
     """Tilt the stack of slices, and the head with it: the same voxels under a turned affine."""
-    motion, details = _turn(head, rng, _LARGEST_TURN)
+    motion, details = _turn(head, rng, largest)
     return Variant(Volume(head.volume.voxels, motion @ head.volume.affine), motion, details)
 
 
@@ -239,6 +239,7 @@ def _box(volume: Volume, start: FloatArray, stop: FloatArray) -> Volume:
     return Volume(np.ascontiguousarray(volume.voxels[cut]), affine)
 
 
-def _in_order(volume: Volume, order: FloatArray) -> Volume:
+def in_order(volume: Volume, order: FloatArray) -> Volume:
+    """Store the voxels in another order, as nibabel's orientations have it."""
     affine = volume.affine @ inv_ornt_aff(order, volume.shape)
     return Volume(apply_orientation(volume.voxels, order), affine)

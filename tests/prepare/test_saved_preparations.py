@@ -193,6 +193,24 @@ def test_a_damaged_bias_field_is_refused(prepared_brain, files: PreparedFiles):
         read_prepared(files, prepared_brain[0])
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("HeadSize", "large"),
+        ("IntensityScale", 1e300),
+        ("RigidToTemplate", np.zeros((4, 4)).tolist()),
+        ("RigidToTemplate", (-np.eye(4)).tolist()),
+        ("Findings", [{"level": 1}]),
+        ("MaskSHA256", None),
+    ],
+)
+def test_a_damaged_record_does_not_count(prepared_brain, files: PreparedFiles, key: str, value: object):
+    write_json(files.note, read_note(files.note) | {key: value})
+    assert "damaged record" in (why_not_usable(files, prepared_brain[0].path) or "")
+    with pytest.raises(MrharmonyError, match=r"canonical_T1w\.json .*Run `mrharmony prepare` again"):
+        read_prepared(files, prepared_brain[0])
+
+
 def test_a_mask_edited_by_hand_is_noticed_and_outlives_preparation(prepared_brain, files: PreparedFiles):
     scan, prepared = prepared_brain
     assert manual_mask(files) is None

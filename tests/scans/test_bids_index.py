@@ -134,6 +134,28 @@ def test_a_table_that_cannot_be_used_is_told(bids, content, message):
     assert str(bids / "participants.tsv") in str(failure.value)
 
 
+def test_what_is_no_file_is_not_waited_for(bids):
+    (bids / "participants.tsv").unlink()
+    os.mkfifo(bids / "participants.tsv")
+    os.mkfifo(bids / "T1w.json")
+    with pytest.raises(MrharmonyError, match="a folder, a pipe or a device"):
+        BidsIndex.open(bids)
+    assert codes(BidsIndex.open(bids, SESSION))["bids-bad-sidecar"] == "warning"
+
+
+def test_annexed_tables_and_sidecars_are_to_be_fetched(bids):
+    for name in ("participants.tsv", "T1w.json"):
+        (bids / name).write_text("/annex/objects/MD5E-s100--0123456789abcdef\n")
+    with pytest.raises(MrharmonyError, match=r"participants\.tsv: .*datalad get"):
+        BidsIndex.open(bids)
+    (bids / "participants.tsv").unlink()
+    (bids / "participants.tsv").symlink_to("../.git/annex/objects/gone")
+    with pytest.raises(MrharmonyError, match=r"participants\.tsv: .*datalad get"):
+        BidsIndex.open(bids)
+    findings = BidsIndex.open(bids, SESSION).findings
+    assert ["datalad get" in one.message + one.fix for one in findings[:2]] == [True, True]
+
+
 def test_a_folder_without_table_or_scans_or_that_is_none_is_told(bids, tmp_path):
     with pytest.raises(MrharmonyError, match="not a folder"):
         BidsIndex.open(tmp_path / "absent")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmarks._shared.dicom_files import PATIENT, write_series
 
-from helpers.dicom_files import PATIENT, write_series
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import Volume
 from mrharmony.scans.dicom import KEPT_KEYS, convert_dicom, is_dicom_folder, likely_t1w

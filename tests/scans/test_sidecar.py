@@ -120,6 +120,8 @@ def test_keys_of_later_releases_and_of_other_programs_are_ignored(old: Path):
     [
         ("IntensityScale", "bright"),
         ("IntensityScale", -1),
+        ("IntensityScale", 1e40),
+        ("MeanUncertainty", float("nan")),
         ("Drift", [1, 2]),
         ("Sources", "sub-001_T1w.nii.gz"),
         ("Seed", None),

@@ -257,7 +257,7 @@ def test_sidecars_that_tell_no_contrast_are_refused_in_a_sentence(change: dict[s
         ("flair 3T", "FLAIR is not T1w"),
         ("epi 3T TR=2000 TE=30 FA=80", "EPI is not T1w"),
         ("space 3T", "Spin echo is not T1w"),
-        ("nowhere.json", r"nowhere\.json: cannot be read \(No such file"),
+        ("nowhere.json", r"nowhere\.json: cannot be read \(there is no such file"),
     ],
 )
 def test_sentences_that_tell_no_contrast_are_refused(text: str, message: str):
@@ -272,7 +272,7 @@ def test_sentences_that_tell_no_contrast_are_refused(text: str, message: str):
 def test_files_that_are_no_sidecars_are_refused(content: str, tmp_path: Path):
     path = tmp_path / "protocol.json"
     path.write_text(content, "utf-8")
-    with pytest.raises(MrharmonyError, match=r"protocol\.json: not (a )?JSON"):
+    with pytest.raises(MrharmonyError, match=r"protocol\.json: (cannot be read|not a JSON)"):
         read_protocol(str(path))
 
 

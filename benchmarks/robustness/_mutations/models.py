@@ -5,7 +5,6 @@ A kind is a name, a function that writes a damaged copy of a sound model into a 
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
 import pickle
@@ -13,14 +12,21 @@ import shutil
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
-from tempfile import mkdtemp
-from typing import Any
 
 import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from benchmarks.robustness._mutations import Kind
+from benchmarks.robustness._mutations import Kind, kept_folder
+from benchmarks.robustness._mutations.files import (
+    Change,
+    altered,
+    cut,
+    json_text,
+    json_value,
+    no_file,
+    replace,
+)
 from mrharmony.domains.contrast import CONTRAST_MODELS
 from mrharmony.methods.detail import DETAIL
 from mrharmony.methods.registry import load_method
@@ -40,10 +46,6 @@ from mrharmony.weights import shipped_model
 
 WEIGHTS = "diffusion_pytorch_model"
 PICKLES = ("bin", "pt", "pth", "ckpt", "pkl")
-VALUES: tuple[Any, ...] = (
-    None, True, -1, -100, 0, 1e30, 10**40, "", "x", "a\0b", [], {}, [[1]], {"a": 1},
-    float("nan"), float("inf"),
-)  # fmt: skip
 NUMBERS = (np.nan, np.inf, -np.inf, 1e30, -1e30)
 
 
@@ -76,8 +78,7 @@ def sound_model() -> Path:
         build_scheduler(),
         card,
     )
-    directory = Path(mkdtemp(prefix="mrharmony-sound-"))
-    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    directory = kept_folder()
 
     def also(folder: Path) -> None:
         for file in (STATISTICS, CONTRAST_MODELS, DETAIL):
@@ -99,12 +100,6 @@ def _linked(source: str, target: str) -> None:
         os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
-
-
-def replace(file: Path, content: bytes) -> None:
-    """Give a file of a copy its own content, so that what it is linked to stays."""
-    file.unlink(missing_ok=True)
-    file.write_bytes(content)
 
 
 def _files(directory: Path, suffix: str) -> list[Path]:
@@ -137,15 +132,6 @@ def swapped(rng: np.random.Generator, folder: Path) -> Path:
     one.rename(aside)
     other.rename(one)
     aside.rename(other)
-    return directory
-
-
-def truncated(rng: np.random.Generator, folder: Path) -> Path:
-    """A file ends too early."""
-    directory = copied(folder)
-    file = _any(rng, directory, (".json", ".safetensors")[int(rng.integers(2))])
-    content = file.read_bytes()
-    replace(file, content[: int(rng.integers(len(content)))])
     return directory
 
 
@@ -195,51 +181,15 @@ def _other_number(rng: np.random.Generator, tensor: np.ndarray) -> np.ndarray:
     return values
 
 
-def _places(value: object, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Return where all values of a JSON value stand."""
-    found = [place] if place else []
-    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return found + [inner for key, part in pairs for inner in _places(part, (*place, key))]
+def _in_place(change: Change, suffix: str) -> Callable[[np.random.Generator, Path], Path]:
+    """Return what damages one file of a copy."""
 
+    def make(rng: np.random.Generator, folder: Path) -> Path:
+        directory = copied(folder)
+        change(rng, _any(rng, directory, suffix))
+        return directory
 
-def _altered(rng: np.random.Generator, record: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
-    places = _places(record)
-    place = places[int(rng.integers(len(places)))]
-    holder = record
-    for key in place[:-1]:
-        holder = holder[key]
-    if isinstance(holder, dict) and rng.random() < 0.2:
-        del holder[place[-1]]
-    else:
-        holder[place[-1]] = VALUES[int(rng.integers(len(VALUES)))]
-    return record
-
-
-def json_value(rng: np.random.Generator, folder: Path) -> Path:
-    """A value of a JSON file is another one, or gone."""
-    directory = copied(folder)
-    file = _any(rng, directory, ".json")
-    replace(file, json.dumps(_altered(rng, json.loads(file.read_text("utf-8")))).encode())
-    return directory
-
-
-def json_text(rng: np.random.Generator, folder: Path) -> Path:
-    """A JSON file is nested deeply, has a name twice, a number of many digits, other bytes, or no object."""
-    directory = copied(folder)
-    file = _any(rng, directory, ".json")
-    text = file.read_text("utf-8")
-    name = next(iter(json.loads(text)))
-    texts = (
-        "[" * 100_000 + "]" * 100_000,
-        '{"a":' * 50_000 + "1" + "}" * 50_000,
-        text.replace("{", '{"' + name + '": 1, ', 1),
-        text.replace("{", '{"extra": ' + "9" * 6_000 + ", ", 1),
-        text.replace("{", '{"extra": 1e999, ', 1),
-        "[]", "null", "", "\ufeff" + text, text + text,
-    )  # fmt: skip
-    choice = int(rng.integers(len(texts) + 1))
-    replace(file, bytes(rng.bytes(200)) if choice == len(texts) else texts[choice].encode())
-    return directory
+    return make
 
 
 def metadata(rng: np.random.Generator, folder: Path) -> Path:
@@ -256,7 +206,7 @@ def metadata(rng: np.random.Generator, folder: Path) -> Path:
     if choice < len(texts):
         about["domains"] = texts[choice]
     elif choice == len(texts):
-        about["domains"] = json.dumps(_altered(rng, json.loads(about["domains"])))
+        about["domains"] = json.dumps(altered(rng, json.loads(about["domains"])))
     else:
         del about["domains"]
     tensors = load_file(file)
@@ -289,43 +239,37 @@ def pickled(rng: np.random.Generator, folder: Path) -> Path:
 
 
 def linked(rng: np.random.Generator, folder: Path) -> Path:
-    """A file or folder is a link: out of the model, to a device, to itself, to nothing, or a pipe."""
+    """A file is no regular file, or a folder is a link out of the model."""
     directory = copied(folder)
     path = _any(rng, directory, "")
-    choice = int(rng.integers(5))
-    if choice == 4:
-        path.unlink()
-        os.mkfifo(path)
-        return directory
-    if choice == 0 and path.parent != directory:
-        path = path.parent
-        path.rename(folder / "elsewhere")
+    if path.parent != directory and rng.random() < 0.3:
+        path.parent.rename(folder / "elsewhere")
+        path.parent.symlink_to(folder / "elsewhere")
     else:
-        path.unlink()
-    path.symlink_to((folder / "elsewhere", Path("/dev/zero"), path, folder / "nothing")[choice])
+        no_file(rng, path)
     return directory
 
 
 def odd_path(rng: np.random.Generator, folder: Path) -> Path:
     """What is named as a model is none: a file, nothing, a long or impossible name."""
     (folder / CARD).write_bytes(rng.bytes(10))
-    names = (CARD, "nothing", "x" * 5_000, "a\0b", "")
+    names = (CARD, "nothing", "x" * 300, "a\0b", "")
     return folder / names[int(rng.integers(len(names)))]
 
 
 _MUTATIONS: dict[str, Callable[[np.random.Generator, Path], Path]] = {
     "missing": missing,
     "swapped": swapped,
-    "truncated": truncated,
+    "truncated": _in_place(cut, ""),
     "header": header,
     "dtype": partial(_with_tensors, change=_other_dtype),
     "shape": partial(_with_tensors, change=_other_shape),
     "number": partial(_with_tensors, change=_other_number),
-    "json-value": json_value,
-    "json-text": json_text,
+    "json-value": _in_place(json_value, ".json"),
+    "json-text": _in_place(json_text, ".json"),
     "metadata": metadata,
     "pickle": pickled,
     "link": linked,
     "path": odd_path,
 }
-KINDS = tuple(Kind(f"model-{name}", mutate, open_whole) for name, mutate in _MUTATIONS.items())
+KINDS = tuple(Kind(f"model, {name}", mutate, open_whole) for name, mutate in _MUTATIONS.items())

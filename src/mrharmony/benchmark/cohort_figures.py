@@ -27,6 +27,7 @@ from mrharmony.evaluate.site_classifiers import probe_inputs
 from mrharmony.evaluate.site_distances import site_distances
 from mrharmony.evaluate.site_probe import CrossFittedProbe, cross_fit_probe, probe_sites
 from mrharmony.evaluate.tissues import TargetVolumetry, TissueSegmentation
+from mrharmony.jobs.evaluating import column_number
 from mrharmony.preparation.canonical import CanonicalBrain
 
 Vector = NDArray[np.float64]
@@ -120,7 +121,7 @@ class Cohort:
         scans = [scan for scan in self._homes if factor in scan.participant]
         if factor is None or len(scans) < LEAST_HEADS:
             raise MrharmonyError(f"no {' or '.join(FACTORS)} of {LEAST_HEADS} subjects in participants.tsv")
-        cause = FACTORS[factor](np.array([float(scan.participant[factor]) for scan in scans]))
+        cause = FACTORS[factor](np.array([column_number(scan.participant[factor], factor) for scan in scans]))
         measured = [self._volumetry.measure(brains[scan.key]).ventricle_ml for scan in scans]
         sites, groups = [scan.domain for scan in scans], _two_groups(scans)
         found: Any

@@ -218,7 +218,7 @@ def _cross_validation(root: Path, scans: Sequence[BenchmarkScan]) -> tuple[Fold,
     fewest = min(members, key=lambda name: len(members[name]))
     if len(members[fewest]) - -(-len(members[fewest]) // folds) < TRAINING_LEAST:
         raise MrharmonyError(
-            f"{root}: {fewest} has {len(members[fewest])} subjects, too few to fit and to test. "
+            f"{root}: {fewest!s:.60} has {len(members[fewest])} subjects, too few to fit and to test. "
             f"Leave this domain out, or add a column `{SPLIT}` to participants.tsv."
         )
     places: dict[str, int] = {}

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mrharmony.core.findings import NotWritten
+from mrharmony.core.records import read_text
 from mrharmony.core.temporaries import discard, new_temporary
 
 
@@ -135,8 +136,8 @@ def write_json(path: Path, record: dict[str, Any]) -> None:
 def read_json(path: Path) -> dict[str, Any] | None:
     """Return a JSON object, or None where there is no such file or it holds no object."""
     try:
-        record = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
+        record = json.loads(read_text(path))
+    except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,6 +12,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.pointers import is_pointer
 
 Record = TypeVar("Record")
 
@@ -22,8 +25,9 @@ def parse_record(kind: type[Record], text: str) -> Record:
     Raises `ValueError` with the first fault, one sentence without a full stop.
     """
     try:
-        json.loads(text, object_pairs_hook=_distinct)
-        return TypeAdapter(kind).validate_json(text, strict=True)
+        record = TypeAdapter(kind).validate_json(text, strict=True)
+        json.loads(text, object_pairs_hook=_distinct, parse_constant=_finite, parse_float=_finite)
+        return record
     except ValidationError as error:
         raise ValueError(first_fault(error)) from error
     except RecursionError as error:
@@ -60,18 +64,31 @@ def parse_yaml(kind: type[Record], text: str) -> Record:
         raise ValueError("nested too deeply") from error
 
 
-def read_text(path: Path) -> str:
-    """Return the text of a file in UTF-8; raises `ValueError` where there is none, or it is too large."""
+def read_text(path: Path, encoding: str = "utf-8") -> str:
+    """Return the text of a file in UTF-8 (`utf-8-sig`: with or without a byte-order mark).
+
+    Raises `ValueError` where it is no text, too large, or its content is not here.
+    """
     try:
         if not path.is_file():  # a pipe or a device would never end
-            raise ValueError("there is no such file")
+            raise ValueError("there is no such file" if not os.path.lexists(path) else _no_content(path))
         if path.stat().st_size > _LARGEST:
             raise ValueError(f"it has more than {_LARGEST >> 20} MiB")
-        return path.read_text("utf-8")
+        text = path.read_text(encoding)
+        if is_pointer(text.encode()):
+            raise ValueError("its content is not here: `datalad get` or `git lfs pull` fetches it")
+        return text
     except UnicodeDecodeError as error:
         raise ValueError("not text in UTF-8") from error
     except OSError as error:
         raise ValueError(error.strerror or str(error)) from error
+
+
+def _no_content(path: Path) -> str:
+    """Return what something is that is no file: a link that leads nowhere, or a folder, a pipe, a device."""
+    if path.exists():
+        return "it is a folder, a pipe or a device"
+    return "the link leads to nothing: `datalad get` fetches what is annexed"
 
 
 def first_fault(error: ValidationError) -> str:
@@ -82,6 +99,14 @@ def first_fault(error: ValidationError) -> str:
         message = "missing"
     more = f", and {len(faults) - 1} more" * (len(faults) > 1)
     return f"{place}: {message}{more}" if place else f"{message}{more}"
+
+
+def _finite(text: str) -> float:
+    """Return a number of JSON; refuses NaN, infinity, and what is too large."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no finite number")
+    return number
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

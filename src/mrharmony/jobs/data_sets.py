@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 
 from mrharmony.core.atomic import read_json, write_bytes, write_json, write_text
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.pointers import content_missing
 from mrharmony.scans.bids import SESSION, SPLIT, BidsIndex, BidsScan
 from mrharmony.scans.dicom import convert_dicom, is_dicom_folder
-from mrharmony.scans.folders import IN_A_COPY, content_missing
+from mrharmony.scans.folders import IN_A_COPY
 from mrharmony.scans.names import way_to
 from mrharmony.scans.participants import PARTICIPANTS
 from mrharmony.scans.sidecar import GENERATED_BY, RAW

@@ -310,7 +310,7 @@ def column_number(text: str, column: str) -> float:
         number = math.nan
     if not math.isfinite(number):
         raise MrharmonyError(
-            f"participants.tsv: {column} must hold numbers, not {text!r}. "
+            f"participants.tsv: {column} must hold numbers, not {text!r:.60}. "
             f"Choose another column, or write n/a there {IN_A_COPY}."
         )
     return number
@@ -321,7 +321,9 @@ def column_groups(scans: Sequence[BidsScan], column: str) -> dict[Path, str]:
     groups = column_entries(scans, column)
     names = sorted(set(groups.values()))
     if len(names) != 2:
-        listed = ", ".join(names[:_NAMED_AT_MOST]) + (", …" if len(names) > _NAMED_AT_MOST else "")
+        listed = ", ".join(f"{name:.60}" for name in names[:_NAMED_AT_MOST]) + (
+            ", …" if len(names) > _NAMED_AT_MOST else ""
+        )
         raise MrharmonyError(
             f"participants.tsv: {column} must hold two groups, not {len(names)} ({listed}). "
             f"Choose another column, or write n/a for the others {IN_A_COPY}."
@@ -336,6 +338,6 @@ def column_entries(scans: Sequence[BidsScan], column: str) -> dict[Path, str]:
         known = sorted({name for scan in scans for name in scan.participant})
         raise MrharmonyError(
             f"participants.tsv: no column {column}, or nothing in it for these scans. "
-            f"Choose from: {', '.join(known) or 'none'}."
+            f"Choose from: {', '.join(f'{name:.60}' for name in known) or 'none'}."
         )
     return entries

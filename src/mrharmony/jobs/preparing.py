@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from mrharmony.core.atomic import write_json, write_text
 from mrharmony.core.findings import Finding, MrharmonyError, finding_record
 from mrharmony.core.progress import track
+from mrharmony.core.records import read_record
 from mrharmony.core.worker_process import limit_threads
 from mrharmony.core.workers import side_by_side, usable_cores
 from mrharmony.jobs.data_sets import begin_derivatives
@@ -24,7 +29,6 @@ from mrharmony.preparation.saved import (
     PreparedFiles,
     discard_prepared,
     manual_mask,
-    read_note,
     read_prepared,
     why_not_usable,
     write_prepared,
@@ -71,6 +75,17 @@ class Preparation:
         return asdict(self) | {"scan": str(self.scan), "findings": findings}
 
 
+class _Log(BaseModel, frozen=True, allow_inf_nan=False):
+    """What is read of the log of a scan."""
+
+    scan: str
+    verdict: Verdict
+    reason: str | None
+    findings: tuple[Finding, ...]
+    figures: PreparationFigures | None
+    thumbnail: str | None = None
+
+
 def prepare_data_set(
     index: BidsIndex,
     out_dir: Path,
@@ -100,7 +115,7 @@ def prepare_data_set(
     jobs = [
         PrepareJob(scan.path, files, scan.domain, volume_corrected) for scan, files in pairs if scan in chosen
     ]
-    earlier = {job.scan: _finished(job) for job in jobs}
+    earlier = {job.scan: finished(job) for job in jobs}
     missing = [job for job in jobs if earlier[job.scan] is None or job.incomplete]
     count = min(workers or usable_cores(), len(missing))
     if count <= 1:
@@ -109,7 +124,7 @@ def prepare_data_set(
         results = side_by_side(_prepare, missing, count)
         fresh = dict(track(results, "preparing", len(jobs), len(jobs) - len(missing)))
     finally:
-        _write_index(out_dir)
+        write_index(out_dir)
     done = {**earlier, **fresh}
     closed = [
         Preparation(one.path, "refused", str(one), one.findings, None) for one in selection.closed(index)
@@ -136,11 +151,11 @@ def _prepare(job: PrepareJob) -> tuple[Path, Preparation]:
 
 def _completed(job: PrepareJob) -> Preparation | None:
     """Add what is missing to what an earlier run wrote of a scan; None where that does not hold."""
-    finished = _finished(job)
-    if finished and job.incomplete:
+    done = finished(job)
+    if done and job.incomplete:
         prepared = read_prepared(job.files, read_scan(job.scan))
         write_volume_corrected(job.files, job.scan, prepared)
-    return finished
+    return done
 
 
 def _write(job: PrepareJob) -> Preparation:
@@ -171,17 +186,18 @@ def _write(job: PrepareJob) -> Preparation:
     return result
 
 
-def _finished(job: PrepareJob) -> Preparation | None:
+def finished(job: PrepareJob) -> Preparation | None:
     """Return what an earlier run wrote of a scan if that still holds."""
-    log = read_note(job.files.log)
-    written = job.scan.is_file() and job.files.page.is_file() and log.get("verdict", "refused") != "refused"
-    if not written or why_not_usable(job.files, job.scan):
+    if not (job.scan.is_file() and job.files.page.is_file() and job.files.log.is_file()):
         return None
-    findings = tuple(Finding(**record) for record in log["findings"])
-    return Preparation(job.scan, log["verdict"], None, findings, PreparationFigures(**log["figures"]))
+    with suppress(MrharmonyError):  # a damaged log: it is done again
+        log = _read_log(job.files.log)
+        if log.figures and not why_not_usable(job.files, job.scan):
+            return Preparation(job.scan, log.verdict, None, log.findings, log.figures)
+    return None
 
 
-def _write_index(out_dir: Path) -> None:
+def write_index(out_dir: Path) -> None:
     """List every scan that any run has prepared or refused in a folder."""
     logs = sorted(out_dir.glob(f"sub-*/**/*{LOG_SUFFIX}"))
     rows = [row for log in logs if (row := _row(log, out_dir))]
@@ -189,9 +205,19 @@ def _write_index(out_dir: Path) -> None:
 
 
 def _row(path: Path, out_dir: Path) -> IndexRow | None:
-    files, log = PreparedFiles(path.parent, path.name.removesuffix(LOG_SUFFIX)), read_note(path)
-    if not log or (log["verdict"] != "refused" and not files.note.is_file()):
+    files = PreparedFiles(path.parent, path.name.removesuffix(LOG_SUFFIX))
+    try:
+        log = _read_log(path)
+    except MrharmonyError as error:
+        print(error, file=sys.stderr)
+        return None
+    if log.verdict != "refused" and not files.note.is_file():
         return None  # being prepared, or killed on the way
-    reason = log["reason"] or " ".join(f["message"] for f in log["findings"] if f["level"] == "warning")
+    reason = log.reason or " ".join(f.message for f in log.findings if f.level == "warning")
     link = files.page.relative_to(out_dir).as_posix() if files.page.is_file() else None
-    return IndexRow(Path(log["scan"]).name, log["verdict"], reason, link, log.get("thumbnail"))
+    return IndexRow(Path(log.scan).name, log.verdict, reason, link, log.thumbnail)
+
+
+def _read_log(path: Path) -> _Log:
+    """Return a scan's log; raises `MrharmonyError` where it is damaged."""
+    return read_record(path, _Log, "the log of a preparation", "Run `mrharmony prepare` again")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from mrharmony.core.atomic import write_bytes, write_text
+from mrharmony.core.atomic import write_text
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.evaluate.group_biology import Factor, factors
 from mrharmony.evaluate.group_measures import Measured
@@ -79,7 +80,7 @@ def write_report(out_dir: Path) -> WrittenReport:
     links = [(label, name) for label, name in PAGES.items() if (out_dir / name).is_file()]
     title = f"Harmonized scans: {out_dir.resolve().name}"
     page = group_page(title, [*missing, *rows], judge_group(rows), links, list(faults))
-    write_bytes(out_dir / REPORT, page.encode())
+    write_text(out_dir / REPORT, page)
     remarks = {row.name: row.remark for row in rows if row.remark not in ("", NOT_CHOSEN)} | faults
     verdicts = Counter(row.verdict for row in rows if row.verdict)
     return WrittenReport(out_dir / REPORT, dict(sorted(verdicts.items())), remarks)
@@ -196,7 +197,7 @@ def _row(
 
 
 def _address(page: Path, out_dir: Path) -> str:
-    return quote(page.relative_to(out_dir).as_posix())
+    return quote(os.fsencode(page.relative_to(out_dir).as_posix()))
 
 
 def _whose(name: str, participants: Mapping[str, Mapping[str, str]]) -> tuple[str, str | None]:

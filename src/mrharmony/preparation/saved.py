@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -16,10 +15,12 @@ from typing import Any, Self
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import AliasChoices, BaseModel, Field, field_validator
 
 from mrharmony.core.atomic import read_json, write_bytes, write_json
 from mrharmony.core.findings import Finding, MrharmonyError, ScanRefused, finding_record
 from mrharmony.core.hashing import file_sha256
+from mrharmony.core.records import parse_record, read_text
 from mrharmony.core.version import __version__
 from mrharmony.core.volume import FloatArray, Matrix
 from mrharmony.preparation.pipeline import PREPARATION_FORMAT
@@ -37,6 +38,8 @@ SPACE = "MNI152NLin2009aSym"
 
 LOG_SUFFIX = "_desc-preparation_log.json"
 
+_FARTHEST = 1e6  # mm, that an alignment moves
+_Row = tuple[float, float, float, float]
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -86,6 +89,32 @@ class PreparedFiles:
     def needed(self) -> tuple[Path, ...]:
         """The files without which a preparation does not count."""
         return self.mask, self.bias_field, self.transform, self.similarity, self.canonical, self.note
+
+
+class _Note(BaseModel, frozen=True, allow_inf_nan=False):
+    """What is read of the sidecar of a canonical brain."""
+
+    source: str = Field(alias="SourceSHA256")
+    mask: str = Field(alias="MaskSHA256")
+    bias_field: str = Field(alias="BiasFieldSHA256")
+    # Preparations of release 0.1.0 may call the alignment `Posture`.
+    rigid_to_template: tuple[_Row, _Row, _Row, _Row] = Field(
+        validation_alias=AliasChoices("RigidToTemplate", "Posture")
+    )
+    scale: float = Field(alias="IntensityScale", gt=1e-12, lt=1e12)
+    size: float = Field(alias="HeadSize", gt=0.1, lt=10)
+    skull_stripped: bool = Field(alias="SourceSkullStripped")
+    findings: tuple[Finding, ...] = Field(alias="Findings")
+
+    @field_validator("rigid_to_template")
+    @classmethod
+    def _is_rigid(cls, rows: tuple[_Row, ...]) -> tuple[_Row, ...]:
+        matrix = np.clip(rows, -_FARTHEST, _FARTHEST)
+        turn = matrix[:3, :3]
+        turns = np.allclose(turn @ turn.T, np.eye(3), atol=1e-3) and np.linalg.det(turn) > 0
+        if not (turns and (matrix == rows).all() and rows[3] == (0, 0, 0, 1)):
+            raise ValueError("no rigid motion")
+        return rows
 
 
 def write_prepared(files: PreparedFiles, scan: Scan, prepared: PreparedScan, details: dict[str, Any]) -> None:
@@ -164,21 +193,19 @@ def read_prepared(files: PreparedFiles, scan: Scan) -> PreparedScan:
     if reason:
         raise MrharmonyError(f"{scan.path}: {reason} Run `mrharmony prepare` again.")
     content = files.note.read_bytes()
-    note = json.loads(content)
+    note = _Note.model_validate_json(content)
     mask = read_beside(files.mask, scan)
-    read = (scan.sha256, mask.sha256)
-    if read != (note["SourceSHA256"], note["MaskSHA256"]):  # since the look at them above
+    if (scan.sha256, mask.sha256) != (note.source, note.mask):  # since the look at them above
         raise MrharmonyError(f"{scan.path}: its preparation was changed meanwhile. Run this again.")
     return PreparedScan(
         native=scan.volume,
         brain_mask=mask.volume.voxels > 0,
-        bias_field=_read_bias_field(files, scan, note["BiasFieldSHA256"]),
-        # Preparations of release 0.1.0 may call the alignment `Posture`.
-        rigid_to_template=np.array(note.get("RigidToTemplate") or note["Posture"], dtype=np.float64),
-        scale=float(note["IntensityScale"]),
-        skull_stripped=bool(note["SourceSkullStripped"]),
-        findings=tuple(Finding(**record) for record in note["Findings"]),
-        size=float(note["HeadSize"]),
+        bias_field=_read_bias_field(files, scan, note.bias_field),
+        rigid_to_template=np.array(note.rigid_to_template, dtype=np.float64),
+        scale=note.scale,
+        skull_stripped=note.skull_stripped,
+        findings=note.findings,
+        size=note.size,
         saved_sha256=_sha256(content),
     )
 
@@ -204,12 +231,16 @@ def why_not_usable(files: PreparedFiles, scan: Path, sha256: str | None = None) 
     """
     if not all(file.is_file() for file in files.needed):
         return f"is not prepared in {files.folder}."
-    note = read_note(files.note)
-    if note.get("Preparation") != VERSION:
-        return f"was prepared by another version ({note.get('Preparation')}, this is {VERSION})."
-    if note.get("SourceSHA256") != (sha256 or file_sha256(scan)):
+    version = read_note(files.note).get("Preparation")
+    if version != VERSION:
+        return f"was prepared by another version ({version!s:.40}, this is {VERSION})."
+    try:
+        note = parse_record(_Note, read_text(files.note))
+    except ValueError as fault:
+        return f"has a damaged record, {files.note.name} ({fault})."
+    if note.source != (sha256 or file_sha256(scan)):
         return "has changed since it was prepared."
-    if note.get("MaskSHA256") != file_sha256(files.mask):
+    if note.mask != file_sha256(files.mask):
         return f"{files.mask.name} was edited since."
     return None
 

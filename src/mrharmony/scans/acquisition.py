@@ -6,13 +6,13 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from mrharmony.core.atomic import read_json
 from mrharmony.core.findings import Finding, finding_record, warning
-from mrharmony.scans.folders import FETCH, content_missing
+from mrharmony.core.pointers import FETCH, content_missing
 from mrharmony.scans.names import scan_stem, sidecar_path
 
 NOT_PLAIN_T1W = frozenset({"not-t1w", "contrast-agent"})  # codes of findings that lower a verdict
@@ -46,11 +46,14 @@ _LONG_INVERSION = 1.5  # s; beyond it the inversion suppresses fluid
 _MOST_SECONDS = {"EchoTime": 1.0, "RepetitionTime": 30.0, "InversionTime": 10.0}  # more is milliseconds
 
 
+_Line = Annotated[str, Field(max_length=300, pattern=r"^[^\n\r]*$")]
+
+
 class _Remark(BaseModel, frozen=True):
     level: Literal["info", "warning"]
-    code: str
-    message: str
-    fix: str
+    code: _Line
+    message: _Line
+    fix: _Line
 
 
 def acquisition_findings(path: Path) -> Iterator[Finding]:

@@ -12,12 +12,15 @@ from typing import Any, Self
 
 from mrharmony.core.domain import same_name
 from mrharmony.core.findings import Finding, MrharmonyError, ScanRefused, error, info, warning
-from mrharmony.scans.folders import FETCH, IN_A_COPY, closed_folder, content_missing, entries_of
+from mrharmony.core.pointers import FETCH, content_missing
+from mrharmony.core.records import read_text
+from mrharmony.scans.folders import IN_A_COPY, closed_folder, entries_of
 from mrharmony.scans.names import T1W_SUFFIXES, scan_stem
 from mrharmony.scans.participants import (
     NOBODY,
     PARTICIPANTS,
     Participants,
+    listed,
     read_participants,
     read_sessions,
 )
@@ -227,7 +230,7 @@ def _missing_column(table: Path, wanted: str, columns: Sequence[str]) -> Mrharmo
             f"{table}: no column {wanted!r}, but {alike!r}. If that names the domain, say "
             f"domain_column={alike!r}."
         )
-    known = ", ".join(columns) or "none beside participant_id"
+    known = listed(columns) or "none beside participant_id"
     return MrharmonyError(
         f"{table}: no column {wanted!r}. Choose the domain column from: {known}; or {SESSION}."
     )
@@ -365,18 +368,21 @@ class SidecarReader:
         return self._folders[key]
 
     def _load(self, path: Path) -> Sidecar:
+        reason = "it holds something else"
         try:
-            content = json.loads(path.read_text(encoding="utf-8-sig"))
-        except (OSError, ValueError, RecursionError):
-            content = None
-        if isinstance(content, dict):
-            return content
+            content = json.loads(read_text(path, "utf-8-sig"))
+            if isinstance(content, dict):
+                return content
+        except RecursionError:
+            reason = "nested too deeply"
+        except ValueError as failure:
+            reason = str(failure)
         name = path.relative_to(self._root)
         if content_missing(path):
             missing = f"The content of the sidecar {name} is not here; it is ignored."
             self.findings.append(warning("bids-missing-sidecar", missing, FETCH))
         else:
-            damaged = f"{name} is not a JSON object and is ignored."
+            damaged = f"{name} is not a JSON object ({reason}) and is ignored."
             remedy = f"Check what it should say; to use it, give a sound one {IN_A_COPY}."
             self.findings.append(warning("bids-bad-sidecar", damaged, remedy))
         return {}

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.scans.folders import FETCH, IN_A_COPY, content_missing
+from mrharmony.core.pointers import FETCH, content_missing
+from mrharmony.core.records import read_text
+from mrharmony.scans.folders import IN_A_COPY
 
 PARTICIPANTS = "participants.tsv"
 ID_COLUMN = "participant_id"
@@ -62,7 +64,9 @@ def read_participants(path: Path) -> Participants:
         row = _row(path, header, values)
         subject = row.pop(ID_COLUMN, "").removeprefix("sub-")
         if not subject:
-            raise MrharmonyError(f"{path}: the row {values} has no participant_id. Fill it in {IN_A_COPY}.")
+            raise MrharmonyError(
+                f"{path}: the row {values!s:.200} has no participant_id. Fill it in {IN_A_COPY}."
+            )
         _add(path, rows.setdefault(subject, {}), subject, row, told_apart=SESSION_COLUMN in header)
     return Participants(_others(header), rows)
 
@@ -83,12 +87,12 @@ def _add(path: Path, rows: dict[str | None, Row], subject: str, row: Row, *, tol
         if told_apart:
             which = f"session {session}" if session else "no session"
             raise MrharmonyError(
-                f"{path}: subject {subject} has two rows for {which}, and which counts is not clear. "
+                f"{path}: subject {subject:.60} has two rows for {which}, and which counts is not clear. "
                 f"Keep one row a session {IN_A_COPY}."
             )
         raise MrharmonyError(
-            f"{path}: subject {subject} has two rows. If they are of two sessions, name these in a column "
-            f"{SESSION_COLUMN}; else keep one row a subject, {IN_A_COPY}."
+            f"{path}: subject {subject:.60} has two rows. If they are of two sessions, name these in a "
+            f"column {SESSION_COLUMN}; else keep one row a subject, {IN_A_COPY}."
         )
     rows[session] = row
 
@@ -114,18 +118,11 @@ def _read_table(path: Path, key: str) -> tuple[list[str], list[list[str]]]:
 
 def _lines(path: Path) -> Iterator[list[str]]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as failure:
+        text = read_text(path, "utf-8-sig")
+    except ValueError as failure:
         raise MrharmonyError(
-            f"{path}: not found. A BIDS folder needs this table, with the columns participant_id and site."
-        ) from failure
-    except UnicodeDecodeError as failure:
-        raise MrharmonyError(
-            f"{path}: not UTF-8 text. Save it with the encoding UTF-8 {IN_A_COPY}."
-        ) from failure
-    except OSError as failure:
-        raise MrharmonyError(
-            f"{path}: cannot be read ({failure.strerror}). Check its permissions."
+            f"{path}: cannot be read ({failure}). A BIDS folder needs this table, tab-separated in UTF-8, "
+            "with the columns participant_id and site."
         ) from failure
     return csv.reader(io.StringIO(text, newline=""), delimiter="\t")
 
@@ -135,21 +132,28 @@ def _check_header(path: Path, header: list[str], key: str) -> None:
         remedy = "The columns must be separated by tabs."
         if len(header) > 1:
             remedy = f"Give its first column that name {IN_A_COPY}."
-        raise MrharmonyError(f"{path}: no column {key}, only {', '.join(header)}. {remedy}")
+        raise MrharmonyError(f"{path}: no column {key}, only {listed(header)}. {remedy}")
     repeated = {name for name in header if header.count(name) > 1}
     if repeated:
         raise MrharmonyError(
-            f"{path}: column {min(repeated)!r} appears twice, and which counts is not clear. "
+            f"{path}: column {min(repeated)!r:.60} appears twice, and which counts is not clear. "
             f"Give one another name {IN_A_COPY}."
         )
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names with commas, on one line of readable length."""
+    return f"{' '.join(', '.join(names).split()):.200}"
 
 
 def _row(path: Path, header: list[str], values: list[str]) -> Row:
     if any("\n" in value for value in values):
         raise MrharmonyError(
-            f"{path}: a quotation mark is not closed in {values[0]!r}. Close it {IN_A_COPY}."
+            f"{path}: a quotation mark is not closed in {values[0]!r:.60}. Close it {IN_A_COPY}."
         )
     if len(values) > len(header):
-        raise MrharmonyError(f"{path}: the row {values} has more fields than the header. Check its tabs.")
+        raise MrharmonyError(
+            f"{path}: the row {values!s:.200} has more fields than the header. Check its tabs."
+        )
     pairs = zip(header, map(str.strip, values), strict=False)
     return {name: value for name, value in pairs if value.lower() not in NOT_AVAILABLE}

@@ -10,6 +10,7 @@ from pydantic.alias_generators import to_pascal
 
 from mrharmony.core.atomic import read_json
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.records import first_fault
 from mrharmony.core.version import __version__
 
 SCHEMA_VERSION = 1
@@ -24,6 +25,7 @@ class _Record(BaseModel):
         alias_generator=lambda name: to_pascal(name).replace("Sha256", "SHA256"),
         populate_by_name=True,
         protected_namespaces=(),
+        allow_inf_nan=False,
     )
 
     def record(self) -> dict[str, Any]:
@@ -39,9 +41,7 @@ class _Record(BaseModel):
         try:
             return cls.model_validate(content)
         except ValidationError as failure:
-            first = failure.errors()[0]
-            key = " ".join(map(str, first["loc"]))
-            raise MrharmonyError(f"{path}: {key}: {first['msg']}. Harmonize the scan again.") from failure
+            raise MrharmonyError(f"{path}: {first_fault(failure)}. Harmonize the scan again.") from failure
 
 
 class Software(_Record):
@@ -151,7 +151,7 @@ class HarmonizedSidecar(_Record):
     skull_stripped: bool = True
     extent: str = "brain"
     detail: dict[str, Any] | None = None
-    intensity_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    intensity_scale: Annotated[float, Field(gt=1e-12, lt=1e12)]
     sources: tuple[str, ...]
     image_sha256: str | None = None
     source_sha256: str | None = None

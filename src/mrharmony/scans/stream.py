@@ -17,7 +17,8 @@ from typing import BinaryIO, NamedTuple
 from isal import isal_zlib
 
 from mrharmony.core.findings import Finding, error, fault, warning
-from mrharmony.scans.folders import FETCH, closed_folder, entries_of, is_pointer
+from mrharmony.core.pointers import FETCH, is_pointer
+from mrharmony.scans.folders import closed_folder, entries_of
 from mrharmony.scans.names import COMPRESSED_SUFFIXES, SCAN_SUFFIXES, scan_suffix
 
 GZIP_MAGIC = b"\x1f\x8b"

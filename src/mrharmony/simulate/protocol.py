@@ -17,7 +17,8 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from mrharmony.core.domain import Domain
 from mrharmony.core.findings import Finding, MrharmonyError, info
-from mrharmony.scans.folders import FETCH, content_missing
+from mrharmony.core.pointers import FETCH, content_missing
+from mrharmony.core.records import read_text
 from mrharmony.simulate.signal import (
     TISSUE_PARAMETERS,
     FieldStrength,
@@ -112,11 +113,12 @@ def read_protocol(text: str) -> Protocol:
     if content_missing(Path(text)):
         raise MrharmonyError(f"{text}: the content of this file is not here. {FETCH}")
     try:
-        content = json.loads(Path(text).read_text("utf-8-sig"))
-    except OSError as failure:
-        raise MrharmonyError(f"{text}: cannot be read ({failure.strerror}). Check the path.") from failure
+        content = json.loads(read_text(Path(text), "utf-8-sig"))
     except (ValueError, RecursionError) as failure:
-        raise MrharmonyError(f"{text}: not JSON. Give the sidecar of a scan, or a sentence.") from failure
+        reason = "nested too deeply" if isinstance(failure, RecursionError) else failure
+        raise MrharmonyError(
+            f"{text}: cannot be read ({reason}). Give the sidecar of a scan, or a sentence."
+        ) from failure
     if not isinstance(content, dict):
         raise MrharmonyError(f"{text}: not a JSON object. Give the sidecar of a scan, or a sentence.")
     return protocol_of_sidecar(content, text)
@@ -273,7 +275,7 @@ def _read_sidecar(sidecar: Mapping[str, Any], origin: str) -> _Said:
             if key in said.values or value in (None, 0, "n/a") or (key == "N" and value in range(FEWEST)):
                 continue
             if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 1e9:
-                raise said.refusal(f"{name} is {value!r}, no plausible number", "Correct it.")
+                raise said.refusal(f"{name} is {value!r:.60}, no plausible number", "Correct it.")
             said.add(key, name, value, in_seconds=True)
     return said
 

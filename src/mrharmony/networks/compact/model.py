@@ -295,7 +295,9 @@ def _read_parts(directory: Path, card: ModelCard, training: TrainingSettings) ->
     parts["vae"].register_to_config(scaling_factor=scale)
     parts["scheduler"] = build_scheduler()
     if lost := next((domain.prompt for domain in card.domains if domain.prompt not in known), None):
-        raise MrharmonyError(f"{files['prompts']}: does not know the prompt {lost} of the model. Restore it.")
+        raise MrharmonyError(
+            f"{files['prompts']}: does not know the prompt {lost!r:.60} of the model. Restore it."
+        )
     for part, file in files.items():
         _require_same(file, records[part], parts[part].config)
     for part in ("vae", "unet", "prompts"):

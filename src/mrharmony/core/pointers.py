@@ -1,0 +1,26 @@
+"""Files whose content is elsewhere: pointers of git-annex and Git LFS, and links to nothing."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+FETCH = "Fetch the content first (`datalad get` or `git lfs pull`)."
+_POINTER = re.compile(rb"version https://git-lfs|(/|(\.\.[/\\])*\.git[/\\])annex[/\\]")
+_POINTER_BYTES = 64
+
+
+def is_pointer(start: bytes) -> bool:
+    """Whether a file that starts so is a git-annex or Git LFS pointer instead of its content."""
+    return _POINTER.match(start) is not None
+
+
+def content_missing(path: Path) -> bool:
+    """Whether a git-annex or Git LFS pointer, or a link to nothing, is all that is here of a file."""
+    try:
+        with path.open("rb") as stream:
+            return is_pointer(stream.read(_POINTER_BYTES))
+    except FileNotFoundError:
+        return path.is_symlink()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
