@@ -24,7 +24,7 @@ from mrharmony.scans.names import output_stem
 from mrharmony.simulate.shipped_head import CREDIT
 
 SCALE = "PSNR in dB inside the brain; more is better, 3 dB more are half the squared error"
-MEGABYTES = 250
+MEGABYTES = 260
 ABOUT = (
     "A virtual head lies in each of the scanners {scanners}. Then all its scans are made to look as if "
     "{target} had taken them, by the commands that you would type, and compared with what {target} showed.\n"
