@@ -4,7 +4,7 @@ OUT ?= demo-output
 
 .PHONY: demo test lint docs clean
 
-demo: $(VENV)/core  ## a virtual head on four scanners, harmonized and compared with the truth: three minutes
+demo: $(VENV)/core  ## a virtual head on three scanners, harmonized and compared with the truth: three minutes
 	$(VENV)/bin/mrharmony demo $(OUT)
 
 test: $(VENV)/installed lint  ## lint, type-check and test

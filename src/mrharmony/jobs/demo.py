@@ -24,7 +24,7 @@ from mrharmony.scans.names import output_stem
 from mrharmony.simulate.shipped_head import CREDIT
 
 SCALE = "PSNR in dB inside the brain; more is better, 3 dB more are half the squared error"
-MEGABYTES = 250
+MEGABYTES = 200
 ABOUT = (
     "A virtual head lies in each of the scanners {scanners}. Then all its scans are made to look as if "
     "{target} had taken them, by the commands that you would type, and compared with what {target} showed.\n"
@@ -42,7 +42,7 @@ class Demo:
     folder: Path
     seed: int = 0
     device: str = "auto"
-    scanners: tuple[str, ...] = ("mprage-3t", "mprage-3t-soft", "spgr-1.5t", "tfe-1.5t")
+    scanners: tuple[str, ...] = ("mprage-3t", "spgr-1.5t", "tfe-1.5t")
     zoom: float = 1.0  # mm
 
     @property
