@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -79,7 +79,7 @@ def one_node(folder: Path, cores: int = 2) -> Iterator[Mapping[str, str]]:
         ):
             stack.enter_context(_daemon(command, folder, environment))
             if command[0] == "munged":
-                _wait(lambda: (folder / "munge.socket").exists(), folder, "munged")
+                _wait((folder / "munge.socket").exists, folder, "munged")
         _wait(lambda: _is_idle(environment), folder, "slurmctld", "slurmd")
         yield environment
 
@@ -119,7 +119,7 @@ def _is_idle(environment: Mapping[str, str]) -> bool:
     return asked.stdout.strip() == "idle"
 
 
-def _wait(ready, folder: Path, *daemons: str, seconds: float = 30.0) -> None:  # type: ignore[no-untyped-def]
+def _wait(ready: Callable[[], bool], folder: Path, *daemons: str, seconds: float = 30.0) -> None:
     end = time.monotonic() + seconds
     while not ready():
         if time.monotonic() > end:

@@ -158,8 +158,8 @@ class ArrayOptions(NamedTuple):
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Do nothing yet: write a script into a new folder of DIR that submits the unfinished scans to "
-            "Slurm as an array, and the group level after it.",
+            help="Do nothing yet: write a script into a new folder of DIR that submits the unfinished scans "
+            "to Slurm as an array, and the group level after it.",
         ),
     ] = None
     slurm_prefix: Annotated[

@@ -1,4 +1,4 @@
-"""A study as an array of Slurm: the scans to do in a list that never changes, and the script that submits it."""
+"""A study as an array of Slurm: a list of the scans to do, which never changes, and a script to submit it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ group=$(sbatch --parsable --job-name=mrharmony-group --dependency="afterany:${{a
 {program} bids {study} {out} group
 GROUP
 )
-echo "array ${{array}}, then group ${{group}}; logs are in {folder}"
+echo "array ${{array}}, then group ${{group}}; logs are in" {folder}
 """
 
 
@@ -70,8 +70,10 @@ class SlurmArray:
 
     def __str__(self) -> str:
         """Return what there is to do and how to submit it."""
-        time = "" if "--time" in self.resources else (
-            "\nNobody has measured this method: add --time=MINUTES where your cluster asks for it."
+        time = (
+            ""
+            if "--time" in self.resources
+            else ("\nNobody has measured this method: add --time=MINUTES where your cluster asks for it.")
         )
         return (
             f"{self.scans} scans in {self.tasks} tasks, each with {self.resources}. "

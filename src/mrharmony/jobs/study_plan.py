@@ -79,7 +79,13 @@ class StudyPlan:
         """Return it for `--json`."""
         sources = {name or "unknown": count for name, count in self.sources.items()}
         figures = {name: value for name, value in vars(self).items() if name != "scans"}
-        return {"todo": self.todo, **figures, "refused": list(self.refused), "sources": sources, "hours": self.hours}
+        return {
+            "todo": self.todo,
+            **figures,
+            "refused": list(self.refused),
+            "sources": sources,
+            "hours": self.hours,
+        }
 
     def __str__(self) -> str:
         """Return it as lines for a terminal."""
