@@ -9,7 +9,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "sinfo")
@@ -81,6 +81,7 @@ def one_node(folder: Path, cores: int = 2) -> Iterator[Mapping[str, str]]:
             if command[0] == "munged":
                 _wait((folder / "munge.socket").exists, folder, "munged")
         _wait(lambda: _is_idle(environment), folder, "slurmctld", "slurmd")
+        stack.callback(_end_jobs, environment)
         yield environment
 
 
@@ -110,6 +111,13 @@ def _daemon(command: list[str], folder: Path, environment: Mapping[str, str]) ->
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def _end_jobs(environment: Mapping[str, str]) -> None:
+    """End what is left of all jobs: without its Slurm nobody would."""
+    subprocess.run(["scancel", "--user=root"], env=environment, check=False)
+    with suppress(NoSlurm):
+        _wait(lambda: _is_idle(environment), Path(), seconds=10.0)
 
 
 def _is_idle(environment: Mapping[str, str]) -> bool:
