@@ -1,5 +1,5 @@
 # docker build -t mrharmony .
-# docker run --rm --network none --user "$(id -u):$(id -g)" -v /data:/data mrharmony bids /data/study /data/out participant --to NSK
+# docker run --rm --network none -v /data:/data mrharmony bids /data/study /data/out participant --to NSK
 ARG BASE=python:3.11-slim
 FROM ${BASE}
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu

@@ -10,6 +10,7 @@ from benchmarks._shared.slurm import NoSlurm, one_node
 from benchmarks._shared.studies import prepared_study
 from benchmarks.robustness.slurm import KILL, SCANCEL, Campaign
 
+from mrharmony.jobs import preparing
 from mrharmony.scans.bids import BidsIndex
 from mrharmony.scans.selection import Selection, read_scan_list
 
@@ -102,3 +103,12 @@ def test_a_list_that_names_no_scans_is_refused(
     Path("LIST").write_text("sub-77/anat/sub-77_T1w.nii.gz\n")
     status, _, errors = freeze(run, folder, tmp_path / "out", *options)
     assert (status, said in errors) == (2, True), errors
+
+
+def test_a_task_prepares_its_own_scans_alone(run, folder: Path, tmp_path: Path, monkeypatch):
+    (tmp_path / "scans.txt").write_text("sub-04/anat/sub-04_T1w.nii.gz\nsub-09/anat/sub-09_T1w.nii.gz\n")
+    prepared = []
+    monkeypatch.setattr(preparing, "prepare_data_set", lambda index, *_, **__: prepared.extend(index.scans))
+    more = ("--scans", tmp_path / "scans.txt", "--part", "2/2", "--work-dir", folder / "prepared")
+    assert freeze(run, folder, tmp_path / "out", *more)[0] == 0
+    assert [scan.subject for scan in prepared] == ["09"]

@@ -73,7 +73,9 @@ class SlurmArray:
         time = (
             ""
             if "--time" in self.resources
-            else ("\nNobody has measured this method: add --time=MINUTES where your cluster asks for it.")
+            else (
+                "\nNobody has measured what these scans take: add --time=MINUTES where your cluster asks for it."
+            )
         )
         return (
             f"{self.scans} scans in {self.tasks} tasks, each with {self.resources}. "
@@ -151,7 +153,7 @@ def _new_folder(folder: Path) -> Path:
 
 
 def _resources(plan: StudyPlan, each: int, settings: Mapping[str, Any]) -> str:
-    """Return what a task of so many scans asks for; no time where nobody has measured it."""
+    """Return what a task of so many scans asks for; no time where it is not known."""
     memory = math.ceil(plan.memory_each_gib * _MARGIN_MEMORY * 1024 / 100) * 100
     asked = f"--cpus-per-task={settings.get('omp-nthreads', 1)} --mem={memory}M"
     if plan.seconds_each is None:
