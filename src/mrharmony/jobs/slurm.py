@@ -70,16 +70,10 @@ class SlurmArray:
 
     def __str__(self) -> str:
         """Return what there is to do and how to submit it."""
-        time = (
-            ""
-            if "--time" in self.resources
-            else (
-                "\nNobody has measured what these scans take: add --time=MINUTES where your cluster asks for it."
-            )
-        )
+        time = "\nHow long these scans take is not known: add --time=MINUTES where your cluster asks for it."
         return (
             f"{self.scans} scans in {self.tasks} tasks, each with {self.resources}. "
-            f"Nothing is submitted yet:{time}\nbash {shlex.quote(str(self.submit))}"
+            f"Nothing is submitted yet:{time * ('--time' not in self.resources)}\nbash {shlex.quote(str(self.submit))}"
         )
 
 
