@@ -1,4 +1,4 @@
-"""The wheel, installed outside the repository, does the main job with the core dependencies alone."""
+"""The wheel, installed as containers do, does the main job with the core dependencies alone, offline."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from functools import partial
 from importlib.metadata import distribution, distributions, packages_distributions
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
+SOURCES = ("pyproject.toml", "README.md", "LICENSE", "constraints.txt", "src", "container")
+INSTALL = "container/install.sh"
 
 SCRIPT = """
 import sys
@@ -61,19 +64,19 @@ def core_distributions(environment: Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment with the built wheel; what the wheel needs is seen through a path file."""
+    """An environment as a container's, but what the wheel needs is seen through a path file."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"  # building leaves files beside the sources
-    shutil.copytree(ROOT / "src", source / "src", ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
-    pip = [sys.executable, "-I", "-m", "pip"]
-    subprocess.run([*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, source], check=True)
-    (wheel,) = folder.glob("mrharmony-*.whl")
+    ignored = shutil.ignore_patterns("*.egg-info", "__pycache__")
+    for name in SOURCES:
+        copy = partial(shutil.copytree, ignore=ignored) if (ROOT / name).is_dir() else shutil.copy
+        source.mkdir(exist_ok=True)
+        copy(ROOT / name, source / name)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "env"], check=True)
     python = folder / "env" / "bin" / "python"
-    install = [*pip, "--python", python, "install", "--quiet", "--no-deps", wheel]
-    subprocess.run(install, check=True, env=_without_python_path())
+    settings = {"PYTHON": sys.executable, "PIP_PYTHON": str(python), "PIP_NO_DEPS": "1", "TORCH_INDEX": ""}
+    install = ["sh", source / INSTALL, source]
+    subprocess.run(install, check=True, env=_without_python_path() | settings)
     (packages,) = (folder / "env" / "lib").glob("python*/site-packages")
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return folder
@@ -83,12 +86,17 @@ def _without_python_path() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
 
+def _offline() -> list[str]:
+    """Return the words that start a command without a network, where the system lets us."""
+    words = ["unshare", "--net"]
+    works = shutil.which("unshare") and subprocess.run([*words, "true"], check=False).returncode == 0
+    return words if works else []
+
+
 def run(environment: Path, *arguments: str | Path) -> str:
-    """Run the environment's Python outside the repository, and return what it prints."""
-    python = environment / "env" / "bin" / "python"
-    done = subprocess.run(
-        [python, "-I", *arguments], cwd=environment, capture_output=True, text=True, check=False
-    )
+    """Run the environment's Python outside the repository, offline, and return what it prints."""
+    command = [*_offline(), environment / "env" / "bin" / "python", "-I", *arguments]
+    done = subprocess.run(command, cwd=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -123,3 +131,12 @@ def test_the_wheel_holds_weights_scanners_and_templates(environment):
         "p / 'simulate/scanners/mprage-3t.yaml', p / 'report/templates/base.html.j2')))"
     )
     assert run(environment, "-c", script).split() == ["True"] * 4
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "apptainer.def"])
+def test_containers_install_what_is_installed_here(name: str):
+    words = (ROOT / name).read_text("utf-8").split()
+    assert set(SOURCES) <= set(words)
+    assert f"/opt/source/{INSTALL}" in words
+    if name == "Dockerfile":
+        assert words[words.index("USER") + 1] == "mrharmony"

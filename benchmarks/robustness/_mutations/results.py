@@ -16,9 +16,10 @@ import numpy as np
 from benchmarks.robustness._mutations import Kind, refusals
 from benchmarks.robustness._mutations.files import DAMAGED_JSON, Change, any_of, cut, flip, no_file, replace
 from mrharmony.jobs.bids_app import run_group
-from mrharmony.jobs.harmonizing import SIDECAR_SUFFIX, SUFFIX, discard_result, earlier_result
+from mrharmony.jobs.harmonizing import SUFFIX, discard_result, earlier_result
 from mrharmony.jobs.preparing import INDEX, Preparation, PrepareJob, finished, write_index
-from mrharmony.jobs.reporting import write_report
+from mrharmony.jobs.records import ListedScan, ScanRecord, record_path, write_list, write_record
+from mrharmony.jobs.reporting import REPORT
 from mrharmony.preparation.quality import PreparationFigures
 from mrharmony.preparation.saved import VERSION, PreparedFiles, manual_mask, read_prepared
 from mrharmony.scans.reading import read_scan
@@ -29,8 +30,12 @@ _FIGURES = PreparationFigures(1400.0, 0.9, 0.95, 3.0, 4.0, 1.02, 300.0)
 
 
 def _image(random: np.random.Generator, file: Path) -> None:
+    """Write a bright ball in black, which is aligned at once."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(nib.Nifti1Image(random.uniform(1, 100, (12, 14, 10)).astype(np.float32), np.eye(4)), file)
+    shape = (12, 14, 10)
+    distance = np.linalg.norm((np.indices(shape).T - np.subtract(shape, 1) / 2).T, axis=0)
+    voxels = np.where(distance < 5, 100 - 8 * distance + random.uniform(0, 1, shape), 0)
+    nib.save(nib.Nifti1Image(voxels.astype(np.float32), np.diag([12.0, 12.0, 12.0, 1.0])), file)
 
 
 def _folder(random: np.random.Generator, folder: Path) -> Path:
@@ -41,7 +46,16 @@ def _folder(random: np.random.Generator, folder: Path) -> Path:
         _image(random, scan)
         _harmonized(random, out / subject / "anat" / f"{subject}{SUFFIX}", scan)
         _prepared(random, PreparedFiles.of(scan, out), scan)
+    listed = [_listed(subject) for subject in (SOUND, DAMAGED)]
+    write_list(out, listed)
+    for scan in listed:
+        write_record(out, ScanRecord(scan=scan.scan, output=scan.output, status="done", seconds=3.0))
     return out
+
+
+def _listed(subject: str) -> ListedScan:
+    name = f"{subject}/anat/{subject}"
+    return ListedScan(f"{name}_T1w.nii.gz", f"{name}{SUFFIX}", subject.removeprefix("sub-"), None, "LA")
 
 
 def _harmonized(random: np.random.Generator, output: Path, scan: Path) -> None:
@@ -110,15 +124,22 @@ def _make(random: np.random.Generator, folder: Path, damage: Change, names: tupl
     return out
 
 
+def _recorded(random: np.random.Generator, folder: Path) -> Path:
+    """Damage the record of the second scan of a study."""
+    out = _folder(random, folder)
+    DAMAGED_JSON(random, record_path(out, _listed(DAMAGED).output))
+    return out
+
+
 def open_harmonized(out: Path) -> None:
     """Write the table and the page of a folder; then discard what is damaged."""
     rows = [row.split("\t") for row in run_group(out).read_text("utf-8").splitlines()]
-    sound = next(row for row in rows if row[0] == f"{SOUND}{SIDECAR_SUFFIX}".removesuffix(".json"))
+    sound = next(row for row in rows if row[0].startswith(SOUND))
     assert "0.97" in sound, "a sound scan without its figures"
+    assert any(row[0].startswith(DAMAGED) for row in rows), "a scan without a row"
     assert not {"nan", "inf", "-inf"} & {cell for row in rows for cell in row}, "figures without value"
-    written = write_report(out)
-    page = written.page.read_text("utf-8")
-    assert page.count("img alt=") >= 1, "a sound scan without a picture"
+    page = (out / REPORT).read_text("utf-8")
+    assert "data:image/" in page, "a sound scan without a picture"
     assert ">nan<" not in page and ">inf<" not in page, "figures without value"
     for output in sorted((out / DAMAGED).rglob(f"*{SUFFIX}")):
         earlier_result(output)
@@ -155,7 +176,10 @@ _KINDS: dict[str, tuple[Change, tuple[str, ...], Callable[[Path], None]]] = {
         open_prepared,
     ),
 }
-KINDS = tuple(
-    Kind(name, partial(_make, damage=damage, names=names), opened)
-    for name, (damage, names, opened) in _KINDS.items()
+KINDS = (
+    *(
+        Kind(name, partial(_make, damage=damage, names=names), opened)
+        for name, (damage, names, opened) in _KINDS.items()
+    ),
+    Kind("records of studies", _recorded, open_harmonized),
 )

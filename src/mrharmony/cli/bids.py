@@ -30,8 +30,10 @@ from mrharmony.core.findings import MrharmonyError
 
 if TYPE_CHECKING:
     from mrharmony.jobs.harmonizing import HarmonizeJob, Outcome
-    from mrharmony.jobs.participants import Sources
+    from mrharmony.jobs.participants import ScanTask, Sources
     from mrharmony.jobs.run_log import RunLog
+    from mrharmony.jobs.slurm import SlurmArray
+    from mrharmony.jobs.study_plan import StudyPlan
     from mrharmony.scans.bids import BidsIndex
     from mrharmony.scans.selection import Selection
 
@@ -50,6 +52,19 @@ class StudyOptions(NamedTuple):
             rich_help_panel=ADVANCED,
         ),
     ] = None
+    scans: Annotated[
+        Path | None,
+        typer.Option(
+            help="Text file with the only scans that are taken, the path in the data set a line.",
+            rich_help_panel=ADVANCED,
+        ),
+    ] = None
+    part: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N/M", help="Of the list of --scans, the Nth of M parts.", rich_help_panel=ADVANCED
+        ),
+    ] = None
     domain_column: UsualColumn = None
     source_unknown: Annotated[
         bool,
@@ -64,11 +79,15 @@ class StudyOptions(NamedTuple):
     ] = False
 
     def selection(self) -> Selection:
-        """Return which scans are chosen; raises `MrharmonyError` where the filter is none."""
-        from mrharmony.scans.selection import Selection, read_filter
+        """Return which scans are chosen; raises `MrharmonyError` where the filter or the list is none."""
+        from mrharmony.scans.selection import Selection, read_filter, read_scan_list
 
+        if self.part and not self.scans:
+            raise MrharmonyError(f"part {self.part}: of no list. Name the list of scans with scans='FILE'.")
+        listed = read_scan_list(self.scans, self.part) if self.scans else None
         chosen = read_filter(self.bids_filter_file) if self.bids_filter_file else Selection()
-        return replace(chosen, participants=self.participant_label or (), sessions=self.session_label or ())
+        people, sessions = self.participant_label or (), self.session_label or ()
+        return replace(chosen, participants=people, sessions=sessions, listed=listed)
 
     def sources(self, model: Path | None) -> Sources:
         """Return how a scan's domain is found; raises `MrharmonyError` where the model cannot be opened."""
@@ -89,7 +108,7 @@ class ResourceOptions(NamedTuple):
             "--nprocs",
             "--n-cpus",
             min=1,
-            help="Scans side by side; one a core if not given, as far as memory goes.",
+            help="Scans side by side; if not given, one a core, as far as memory goes, or 100 in an array.",
             rich_help_panel=ADVANCED,
         ),
     ] = None
@@ -122,6 +141,63 @@ class ResourceOptions(NamedTuple):
         """The memory in GiB."""
         return None if self.mem_gb is None else self.mem_gb * 1e9 / 2**30
 
+    def plan(self, tasks: Sequence[ScanTask], job: HarmonizeJob, *, in_array: bool) -> StudyPlan:
+        """Return what a run or an array would do; an array is not bound to this machine."""
+        from mrharmony.jobs.slurm import ANY_MEMORY, AT_ONCE
+        from mrharmony.jobs.study_plan import plan_study
+
+        if not in_array:
+            return plan_study(tasks, job, self.nprocs, self.memory_gib)
+        return plan_study(tasks, job, self.nprocs or AT_ONCE, self.memory_gib or ANY_MEMORY)
+
+
+class ArrayOptions(NamedTuple):
+    """An array of Slurm instead of a run."""
+
+    slurm: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Do nothing yet: write a script into a new folder of DIR that submits the unfinished scans "
+            "to Slurm as an array, and the group level after it.",
+        ),
+    ] = None
+    slurm_prefix: Annotated[
+        str,
+        typer.Option(
+            help="What stands before `mrharmony` in its tasks: `apptainer exec mrharmony.sif`.",
+            rich_help_panel=ADVANCED,
+        ),
+    ] = ""
+    slurm_tasks: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Tasks of the array at most; where there are more scans, a task does several.",
+            rich_help_panel=ADVANCED,
+        ),
+    ] = 1000
+
+    def write(self, context: typer.Context, index: BidsIndex, out_dir: Path, plan: StudyPlan) -> SlurmArray:
+        """Write the array; raises `MrharmonyError` where its folder cannot be written."""
+        from mrharmony.jobs.slurm import write_array
+
+        assert self.slurm
+        for sentence in plan.refused:
+            print(sentence, file=sys.stderr)
+        settings = {name: value for name, value in settings_of(context).items() if name not in _OF_THE_ARRAY}
+        prefix, most = self.slurm_prefix, self.slurm_tasks
+        return write_array(self.slurm, plan, index.root, out_dir, settings, prefix=prefix, most_tasks=most)
+
+
+# Settings that the list of scans and the script stand for.
+_OF_THE_ARRAY = frozenset(
+    {
+        *("slurm", "slurm-prefix", "slurm-tasks", "nprocs", "n-cpus", "mem-gb", "scans", "part"),
+        *("participant-label", "session-label", "bids-filter-file"),
+    }
+)
+
 
 @app.command()
 @with_groups
@@ -135,6 +211,7 @@ def bids(
     study: StudyOptions,
     options: HarmonizeOptions,
     resources: ResourceOptions,
+    array: ArrayOptions,
     extent: Extent = "brain",
     dry_run: Annotated[
         bool, flag("--dry-run", "Say what would be done, and what it takes of time, memory and disk.")
@@ -165,7 +242,6 @@ def bids(
     from mrharmony.jobs.participants import plan_tasks
     from mrharmony.jobs.reporting import REPORT
     from mrharmony.jobs.run_log import RunLog
-    from mrharmony.jobs.study_plan import plan_study
 
     del config, skip_bids_validation  # one has been read by now, the other has nothing to skip
     if level == "group":
@@ -179,9 +255,13 @@ def bids(
     job = options.open_job(to, extent=extent)
     print_assumptions(job)
     tasks = plan_tasks(index, out_dir, selection, job, sources)
-    if dry_run:
-        plan = plan_study(tasks, job, resources.nprocs, resources.memory_gib)
-        echo_json(plan.record()) if as_json else typer.echo(plan)
+    for name in selection.gone(index):
+        print(f"{bids_dir / name}: is in the list, but no scan of the data set any more.", file=sys.stderr)
+    if dry_run or array.slurm:
+        plan = resources.plan(tasks, job, in_array=array.slurm is not None)
+        write = plan.scans and not dry_run
+        told = array.write(context, index, out_dir, plan) if write else plan
+        echo_json(told.record()) if as_json else typer.echo(told)
         return
     log = RunLog(out_dir, sys.argv[1:], settings_of(context))
     outcomes = _run(index, out_dir, selection, job, sources, resources, log)
@@ -203,11 +283,10 @@ def _run(
     from mrharmony.jobs.preparing import prepare_data_set
     from mrharmony.jobs.study_plan import choose_workers
 
-    scans = [scan.path for scan in selection.of(index)]
-    workers = choose_workers(scans, resources.nprocs, resources.memory_gib)
+    chosen = replace(index, scans=tuple(selection.of(index)))
+    workers = choose_workers([scan.path for scan in chosen.scans], resources.nprocs, resources.memory_gib)
     if resources.work_dir:
-        labels = sorted({scan.subject for scan in selection.of(index)})
-        prepare_data_set(index, resources.work_dir, labels, workers)
+        prepare_data_set(chosen, resources.work_dir, workers=workers)
         job = replace(job, prepared=resources.work_dir)
     processes = Processes(workers, resources.omp_nthreads)
     outcomes = run_participants(index, out_dir, selection, job, sources, processes, log.line)

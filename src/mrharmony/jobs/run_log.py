@@ -22,6 +22,11 @@ def utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def utc_stamp() -> str:
+    """Return the time as it stands in file names."""
+    return datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
 class RunLog:
     """A file of lines, each with its time, that grows as the run goes on.
 
@@ -30,8 +35,7 @@ class RunLog:
 
     def __init__(self, out_dir: Path, command: Sequence[str], settings: Mapping[str, Any]) -> None:
         """Begin the log of a command in `OUT/logs`; `MrharmonyError` where it cannot be written."""
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-        stem = f"run-{stamp}-{socket.gethostname()}-{os.getpid()}"
+        stem = f"run-{utc_stamp()}-{socket.gethostname()}-{os.getpid()}"
         self.path = out_dir / LOGS / f"{stem}.log"
         write_text(self.path.with_suffix(".toml"), tomli_w.dumps(settings))
         self.line(f"mrharmony {__version__}: {' '.join(command)}")

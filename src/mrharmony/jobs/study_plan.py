@@ -38,10 +38,12 @@ class StudyPlan:
 
     Parameters
     ----------
-    kept, todo
-        Numbers of scans that an earlier run finished, and that are to do.
+    kept
+        Number of scans that an earlier run finished.
+    scans
+        Those to do.
     refused
-        A sentence for each scan to do whose file cannot be opened; it counts among `todo`.
+        A sentence for each scan to do whose file cannot be opened.
     sources
         Numbers of scans to do by the name of the domain that they come from; None stands for unknown.
     workers
@@ -53,7 +55,7 @@ class StudyPlan:
     """
 
     kept: int
-    todo: int
+    scans: tuple[Path, ...]
     refused: tuple[str, ...]
     sources: dict[str | None, int]
     workers: int
@@ -61,6 +63,11 @@ class StudyPlan:
     measured_here: bool
     memory_each_gib: float
     disk_gib: float
+
+    @property
+    def todo(self) -> int:
+        """The number of scans to do."""
+        return len(self.scans)
 
     @property
     def hours(self) -> float | None:
@@ -71,10 +78,19 @@ class StudyPlan:
     def record(self) -> dict[str, Any]:
         """Return it for `--json`."""
         sources = {name or "unknown": count for name, count in self.sources.items()}
-        return {**vars(self), "refused": list(self.refused), "sources": sources, "hours": self.hours}
+        figures = {name: value for name, value in vars(self).items() if name != "scans"}
+        return {
+            "todo": self.todo,
+            **figures,
+            "refused": list(self.refused),
+            "sources": sources,
+            "hours": self.hours,
+        }
 
     def __str__(self) -> str:
         """Return it as lines for a terminal."""
+        if not self.scans:
+            return f"nothing to do: {self.kept} scans are finished"
         known = ", ".join(f"{count} {name or 'unknown'}" for name, count in self.sources.items())
         hours, where = self.hours, "as scans here took" if self.measured_here else "a rough guess"
         time = "not measured for this method" if hours is None else _duration(hours)
@@ -82,7 +98,7 @@ class StudyPlan:
         processes = f"{self.workers} process{'es' if self.workers > 1 else ''}"
         lines = (
             f"scans   {self.todo} to do, {self.kept} kept, {len(self.refused)} of them cannot be opened",
-            f"from    {known or 'nothing to do'}",
+            f"from    {known}",
             f"time    {time}{each}, {processes}",
             f"memory  {self.workers} × {self.memory_each_gib:.1f} GiB",
             f"disk    {self.disk_gib:.1f} GiB",
@@ -124,7 +140,7 @@ def plan_study(
     unusable = [task.scan for task in todo if not sizes[task]]
     return StudyPlan(
         kept=len(tasks) - len(todo),
-        todo=len(todo),
+        scans=tuple(task.scan for task in todo),
         refused=tuple(f"{scan}: cannot be opened. Run `mrharmony check` on it." for scan in unusable),
         sources=dict(Counter(task.source.name if task.source else None for task in todo).most_common()),
         workers=choose_workers([task.scan for task in todo], asked, memory_gib),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -41,11 +42,14 @@ class Selection:
     entities
         For the key of an entity, the labels that are taken; None among them takes names without the entity,
         and an empty tuple any name with it.
+    listed
+        Paths in the data set, with `/`, of the only scans that are taken; all if None.
     """
 
     participants: Sequence[str] = ()
     sessions: Sequence[str] = ()
     entities: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)
+    listed: frozenset[str] | None = None
 
     def of(self, index: BidsIndex) -> list[BidsScan]:
         """Return the chosen scans, in the order of the index.
@@ -55,14 +59,23 @@ class Selection:
         closed = {index.subject_of(folder.path) for folder in index.closed}
         scans = _labelled(list(index.scans), "subject", self.participants, closed)
         scans = _labelled(scans, "session", self.sessions)
-        chosen = [scan for scan in scans if self._takes(scan)]
+        chosen = [scan for scan in scans if self._takes(scan) and self._lists(index, scan)]
         if not chosen and not self.closed(index):
-            raise MrharmonyError(f"{index.root}: the filter leaves no scan. Check its entities and labels.")
+            raise MrharmonyError(f"{index.root}: the filter or list leaves no scan. Check what it names.")
         return chosen
 
     def closed(self, index: BidsIndex) -> tuple[ScanRefused, ...]:
-        """Return the folders of the chosen participants that cannot be listed."""
+        """Return the folders of the chosen participants that cannot be listed; a list names scans alone."""
+        if self.listed is not None:
+            return ()
         return index.of_subjects(label.removeprefix("sub-") for label in self.participants).closed
+
+    def gone(self, index: BidsIndex) -> list[str]:
+        """Return the listed scans that the data set no longer has."""
+        return sorted((self.listed or frozenset()) - {_way(index, scan) for scan in index.scans})
+
+    def _lists(self, index: BidsIndex, scan: BidsScan) -> bool:
+        return self.listed is None or _way(index, scan) in self.listed
 
     def _takes(self, scan: BidsScan) -> bool:
         named = dict(pair.split("-", 1) for pair in scan_stem(scan.path).split("_") if "-" in pair)
@@ -85,6 +98,10 @@ def _labelled(
         who = "participant" if kind == "subject" else "session"
         raise MrharmonyError(f"{prefix}{min(missing)}: no T1w scan of this {who}. Check the label.")
     return [scan for scan in scans if not wanted or getattr(scan, kind) in wanted]
+
+
+def _way(index: BidsIndex, scan: BidsScan) -> str:
+    return scan.path.relative_to(index.root).as_posix()
 
 
 def _same(label: str | None, wanted: str | None) -> bool:
@@ -131,3 +148,24 @@ def _labels(path: Path, name: str, key: str, said: object) -> tuple[str | None, 
         else:
             raise MrharmonyError(f"{path}: {name} {one!r} is no label. Labels have letters and digits only.")
     return tuple(labels)
+
+
+def read_scan_list(path: Path, part: str | None = None) -> frozenset[str]:
+    """Read a list of scans, the path of each in its data set a line; `part` 2/5 takes the second of five.
+
+    Raises `MrharmonyError` where it cannot be read, or the part is none or empty.
+    """
+    try:
+        lines = os.fsdecode(path.read_bytes()).splitlines()
+    except OSError as failure:
+        raise MrharmonyError(
+            f"{path}: cannot be read ({failure.strerror}). Give a text file with the path of a scan a line."
+        ) from failure
+    numbers = re.fullmatch(r"(\d+)/(\d+)", part or "1/1")
+    number, count = map(int, numbers.groups()) if numbers else (0, 0)
+    if not 1 <= number <= count:
+        raise MrharmonyError(f"{path}: {part!r} is no part of it. Write part='2/5' for the second of five.")
+    names = [line for line in lines if line.strip()][number - 1 :: count]
+    if not names:
+        raise MrharmonyError(f"{path}: no scans in part {number} of {count}. Check the list and the number.")
+    return frozenset(names)

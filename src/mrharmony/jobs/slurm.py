@@ -1,0 +1,164 @@
+"""A study as an array of Slurm: a list of the scans to do, which never changes, and a script to submit it."""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from mrharmony.core.atomic import require_writable, write_bytes, write_text
+from mrharmony.jobs.run_log import utc_stamp
+from mrharmony.jobs.study_plan import StudyPlan
+
+MOST_TASKS = 1000  # indices of an array end at 1000 where a cluster does not say otherwise
+AT_ONCE = 100  # tasks, as far as one file system is concerned
+ANY_MEMORY = 1e6  # GiB of all tasks together, where nobody says how much
+_MARGIN_MEMORY, _MARGIN_TIME = 1.5, 3.0  # nodes differ, and heads do
+_START_MINUTES = 10
+_SUBMIT = """\
+#!/usr/bin/env bash
+# {scans} scans in {tasks} tasks; when all have ended, a job that writes the table of all scans.
+# Submit with `bash {submit}`, and add options of sbatch as you like, such as --partition=long.
+set -euo pipefail
+cd {here}
+array=$(sbatch --parsable --job-name=mrharmony --array=1-{tasks}%{at_once} \\
+    {resources} --output={logs}/task-%A-%a.log "$@" <<'TASK'
+#!/bin/sh
+{program} bids {study} {out} participant --config {settings} \\
+    --scans {listed} --part "$SLURM_ARRAY_TASK_ID/{tasks}" --nprocs 1
+TASK
+)
+group=$(sbatch --parsable --job-name=mrharmony-group --dependency="afterany:${{array%%;*}}" \\
+    --cpus-per-task=1 --mem=2000M --time=60 --output={logs}/group-%j.log "$@" <<'GROUP'
+#!/bin/sh
+{program} bids {study} {out} group
+GROUP
+)
+echo "array ${{array}}, then group ${{group}}; logs are in" {folder}
+"""
+
+
+@dataclass(frozen=True)
+class SlurmArray:
+    """An array that has been written and can be submitted.
+
+    Parameters
+    ----------
+    submit
+        The script; beside it lie the list of scans and the settings.
+    scans, tasks
+        Numbers of scans and of tasks, each of which does a part of the list.
+    resources
+        What `sbatch` is asked for.
+    """
+
+    submit: Path
+    scans: int
+    tasks: int
+    resources: str
+
+    def record(self) -> dict[str, Any]:
+        """Return it for `--json`."""
+        return {**vars(self), "submit": str(self.submit)}
+
+    def __str__(self) -> str:
+        """Return what there is to do and how to submit it."""
+        time = "\nHow long these scans take is not known: add --time=MINUTES where your cluster asks for it."
+        return (
+            f"{self.scans} scans in {self.tasks} tasks, each with {self.resources}. "
+            f"Nothing is submitted yet:{time * ('--time' not in self.resources)}\nbash {shlex.quote(str(self.submit))}"
+        )
+
+
+def write_array(
+    folder: Path,
+    plan: StudyPlan,
+    study: Path,
+    out_dir: Path,
+    settings: Mapping[str, Any],
+    *,
+    prefix: str = "",
+    most_tasks: int = MOST_TASKS,
+) -> SlurmArray:
+    """Write a list of scans to do and a script that submits them, in a new folder of their own.
+
+    Parameters
+    ----------
+    folder
+        The new one, named after the time, lies in it.
+    plan
+        Which scans are to do, at least one, what each takes, and how many are done side by side.
+    study, out_dir
+        The data set, and the folder of derivatives.
+    settings
+        Options of the participant level for every task, as a file of settings has them.
+    prefix
+        Words of a shell that stand before `mrharmony`, such as `apptainer exec image.sif`.
+    most_tasks
+        Each task does several scans where there are more.
+
+    Raises `MrharmonyError` where the folder cannot be written.
+    """
+    each = math.ceil(len(plan.scans) / most_tasks)
+    tasks = math.ceil(len(plan.scans) / each)
+    own = _new_folder(folder.absolute())
+    array = SlurmArray(own / "submit.sh", len(plan.scans), tasks, _resources(plan, each, settings))
+    listed = "".join(f"{scan.relative_to(study).as_posix()}\n" for scan in plan.scans)
+    write_bytes(own / "scans.txt", os.fsencode(listed))
+    write_text(own / "settings.toml", tomli_w.dumps(settings))
+    script = _SUBMIT.format(
+        scans=array.scans,
+        tasks=tasks,
+        at_once=min(plan.workers, tasks),
+        resources=array.resources,
+        program=_program(prefix),
+        here=_quoted(Path.cwd()),
+        study=_quoted(study.absolute()),
+        out=_quoted(out_dir.absolute()),
+        settings=_quoted(own / "settings.toml"),
+        listed=_quoted(own / "scans.txt"),
+        submit=_quoted(array.submit),
+        logs=_quoted(own).replace("%", "%%"),
+        folder=_quoted(own),
+    )
+    write_bytes(array.submit, os.fsencode(script))
+    return array
+
+
+def _new_folder(folder: Path) -> Path:
+    """Make a folder named after the time; an earlier one is never used again."""
+    require_writable(folder)
+    stamp, number = utc_stamp(), 1
+    while True:
+        own = folder / (stamp if number == 1 else f"{stamp}-{number}")
+        try:
+            own.mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return own
+
+
+def _resources(plan: StudyPlan, each: int, settings: Mapping[str, Any]) -> str:
+    """Return what a task of so many scans asks for; no time where it is not known."""
+    memory = math.ceil(plan.memory_each_gib * _MARGIN_MEMORY * 1024 / 100) * 100
+    asked = f"--cpus-per-task={settings.get('omp-nthreads', 1)} --mem={memory}M"
+    if plan.seconds_each is None:
+        return asked
+    return f"{asked} --time={_START_MINUTES + math.ceil(plan.seconds_each * each * _MARGIN_TIME / 60)}"
+
+
+def _program(prefix: str) -> str:
+    """Return the words that start this program on a node: this very one, or that of a container."""
+    return f"{prefix} mrharmony" if prefix else f"{shlex.quote(sys.executable)} -P -m mrharmony"
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(str(path))

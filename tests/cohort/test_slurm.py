@@ -1,0 +1,114 @@
+"""A study as an array of a real Slurm, which the tests start themselves."""
+
+import json
+import random
+import subprocess
+from pathlib import Path
+
+import pytest
+from benchmarks._shared.slurm import NoSlurm, one_node
+from benchmarks._shared.studies import prepared_study
+from benchmarks.robustness.slurm import KILL, SCANCEL, Campaign
+
+from mrharmony.jobs import preparing
+from mrharmony.scans.bids import BidsIndex
+from mrharmony.scans.selection import Selection, read_scan_list
+
+PEOPLE = {f"{number:02}": "north" for number in range(1, 13)}
+
+
+@pytest.fixture(scope="module")
+def folder(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `study` and `prepared`."""
+    return prepared_study(tmp_path_factory.mktemp("array"), cohort, PEOPLE)
+
+
+def test_killed_tasks_are_submitted_again_and_nobody_is_missing(folder: Path, tmp_path: Path):
+    try:
+        with one_node(tmp_path / "node") as environment:
+            came = Campaign(folder, environment, random.Random(1)).run(tasks=4, cores=2)
+    except NoSlurm as reason:
+        pytest.skip(f"Slurm: {reason}")
+    first, *later = came["rounds"]
+    assert (first["scans"], first["tasks"], first[SCANCEL]) == (12, 4, 1)
+    assert first[SCANCEL] + first[KILL] == 2
+    assert 0 < first["left"] < 12
+    assert later[0]["scans"] == first["left"]
+    assert later[-1]["left"] == 0
+    assert came["same"] == came["files"] == 24
+    assert (came["more"], came["twice"]) == (0, 0)
+    assert came["table"] == {"done": 12}
+
+
+def freeze(run, folder: Path, out: Path, *more: object) -> tuple[int, str, str]:
+    command = ("bids", folder / "study", out, "participant", "--to", "LA", "--method", "none", "--force")
+    return run(*command, "--prepared", folder / "prepared", *more)
+
+
+def test_each_call_writes_its_own_folder_and_a_task_of_it_does_its_part(run, folder: Path, tmp_path: Path):
+    out, slurm = tmp_path / "out", tmp_path / "an array's 100%"
+    more = ("--slurm", slurm, "--slurm-tasks", 5, "--slurm-prefix", "apptainer exec 'my image.sif'")
+    status, output, _ = freeze(run, folder, out, *more, "--participant-label", "01", "02", "--json")
+    assert status == 0
+    first = json.loads(output)
+    assert (first["scans"], first["tasks"]) == (2, 2)
+    script = Path(first["submit"])
+    assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
+    assert "apptainer exec 'my image.sif' mrharmony bids" in script.read_text()
+    assert script.with_name("scans.txt").read_text().splitlines() == [
+        "sub-01/anat/sub-01_T1w.nii.gz",
+        "sub-02/anat/sub-02_T1w.nii.gz",
+    ]
+    assert not out.exists()
+    before = {path: path.read_bytes() for path in script.parent.iterdir()}
+    status, output, _ = freeze(run, folder, out, *more)
+    assert (status, "12 scans in 4 tasks" in output) == (0, True)
+    assert len(list(slurm.iterdir())) == 2
+    assert {path: path.read_bytes() for path in script.parent.iterdir()} == before
+
+    task = ("--config", script.with_name("settings.toml"), "--scans", script.with_name("scans.txt"))
+    for part in ("1/2", "2/2"):
+        status, _, errors = run("bids", folder / "study", out, "participant", *task, "--part", part)
+        assert (status, errors.splitlines()[-1]) == (0, "1 done.")
+    status, output, _ = freeze(run, folder, out, "--slurm", slurm, "--participant-label", "01", "02")
+    assert (status, output) == (0, "nothing to do: 2 scans are finished\n")
+    assert len(list(slurm.iterdir())) == 2
+
+
+def test_parts_of_a_list_share_it_among_them(folder: Path, tmp_path: Path):
+    names = [f"sub-{person}/anat/sub-{person}_T1w.nii.gz" for person in PEOPLE]
+    listed = tmp_path / "scans.txt"
+    listed.write_text("\n".join([*names, "sub-99/anat/sub-99_T1w.nii.gz"]))
+    parts = [read_scan_list(listed, f"{number}/5") for number in range(1, 6)]
+    assert sorted(name for part in parts for name in part) == sorted(read_scan_list(listed))
+    index, selection = BidsIndex.open(folder / "study"), Selection(listed=read_scan_list(listed, "3/5"))
+    assert [scan.subject for scan in selection.of(index)] == ["03", "08"]
+    assert selection.gone(index) == ["sub-99/anat/sub-99_T1w.nii.gz"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--part", "1/2"), "mrharmony: part 1/2: of no list. Name the list of scans with --scans FILE."),
+        (("--scans", "LIST", "--part", "3/2"), "'3/2' is no part of it. Write --part 2/5"),
+        (("--scans", "LIST", "--part", "2/2"), "no scans in part 2 of 2. Check"),
+        (("--scans", "LIST"), "the filter or list leaves no scan. Check what it names."),
+        (("--scans", "MISSING"), "MISSING: cannot be read (No such file or directory). Give a text file"),
+    ],
+)
+def test_a_list_that_names_no_scans_is_refused(
+    run, folder: Path, tmp_path: Path, monkeypatch, options: tuple[str, ...], said: str
+):
+    monkeypatch.chdir(tmp_path)
+    Path("LIST").write_text("sub-77/anat/sub-77_T1w.nii.gz\n")
+    status, _, errors = freeze(run, folder, tmp_path / "out", *options)
+    assert (status, said in errors) == (2, True), errors
+
+
+def test_a_task_prepares_its_own_scans_alone(run, folder: Path, tmp_path: Path, monkeypatch):
+    (tmp_path / "scans.txt").write_text("sub-04/anat/sub-04_T1w.nii.gz\nsub-09/anat/sub-09_T1w.nii.gz\n")
+    prepared = []
+    monkeypatch.setattr(preparing, "prepare_data_set", lambda index, *_, **__: prepared.extend(index.scans))
+    more = ("--scans", tmp_path / "scans.txt", "--part", "2/2", "--work-dir", folder / "prepared")
+    assert freeze(run, folder, tmp_path / "out", *more)[0] == 0
+    assert [scan.subject for scan in prepared] == ["09"]
