@@ -35,7 +35,7 @@ def _image(random: np.random.Generator, file: Path) -> None:
     shape = (12, 14, 10)
     distance = np.linalg.norm((np.indices(shape).T - np.subtract(shape, 1) / 2).T, axis=0)
     voxels = np.where(distance < 5, 100 - 8 * distance + random.uniform(0, 1, shape), 0)
-    nib.save(nib.Nifti1Image(voxels.astype(np.float32), np.diag([12.0, 12.0, 12.0, 1.0])), file)
+    nib.save(nib.Nifti1Image(voxels.astype(np.float32), np.diag([9.0, 9.0, 9.0, 1.0])), file)
 
 
 def _folder(random: np.random.Generator, folder: Path) -> Path:
@@ -48,8 +48,8 @@ def _folder(random: np.random.Generator, folder: Path) -> Path:
         _prepared(random, PreparedFiles.of(scan, out), scan)
     listed = [_listed(subject) for subject in (SOUND, DAMAGED)]
     write_list(out, listed)
-    for scan in listed:
-        write_record(out, ScanRecord(scan=scan.scan, output=scan.output, status="done", seconds=3.0))
+    for one in listed:
+        write_record(out, ScanRecord(scan=one.scan, output=one.output, status="done", seconds=3.0))
     return out
 
 

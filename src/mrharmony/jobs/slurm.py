@@ -73,7 +73,8 @@ class SlurmArray:
         time = "\nHow long these scans take is not known: add --time=MINUTES where your cluster asks for it."
         return (
             f"{self.scans} scans in {self.tasks} tasks, each with {self.resources}. "
-            f"Nothing is submitted yet:{time * ('--time' not in self.resources)}\nbash {shlex.quote(str(self.submit))}"
+            f"Nothing is submitted yet:{time * ('--time' not in self.resources)}\n"
+            f"bash {shlex.quote(str(self.submit))}"
         )
 
 
