@@ -71,7 +71,7 @@ class SlurmArray:
     def __str__(self) -> str:
         """Return what there is to do and how to submit it."""
         lines = [
-            f"{self.scans} scans in {self.tasks} tasks, each with {self.resources}. Nothing is submitted yet:",
+            f"{self.scans} scans in {self.tasks} tasks, each with {self.resources}. Nothing is submitted:",
             f"bash {shlex.quote(str(self.submit))}",
         ]
         if "--time" not in self.resources:
