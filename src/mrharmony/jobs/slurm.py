@@ -70,12 +70,15 @@ class SlurmArray:
 
     def __str__(self) -> str:
         """Return what there is to do and how to submit it."""
-        time = "\nHow long these scans take is not known: add --time=MINUTES where your cluster asks for it."
-        return (
-            f"{self.scans} scans in {self.tasks} tasks, each with {self.resources}. "
-            f"Nothing is submitted yet:{time * ('--time' not in self.resources)}\n"
-            f"bash {shlex.quote(str(self.submit))}"
-        )
+        lines = [
+            f"{self.scans} scans in {self.tasks} tasks, each with {self.resources}. Nothing is submitted:",
+            f"bash {shlex.quote(str(self.submit))}",
+        ]
+        if "--time" not in self.resources:
+            lines.append(
+                "How long they take is not known: add --time=MINUTES where your cluster asks for it."
+            )
+        return "\n".join(lines)
 
 
 def write_array(
