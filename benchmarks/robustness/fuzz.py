@@ -1,6 +1,6 @@
 """Damaged input: what is refused in one sentence, what is accepted and kept to its promises, what escapes.
 
-python -m benchmarks.robustness.fuzz [--cases 400] [--seed 0] [--kind NAME ...]
+python -m benchmarks.robustness.fuzz [--cases 300] [--seed 0] [--kind NAME ...]
 
 `--cases` is their number for each kind: images, DICOM folders, model directories, tables and sidecars of data
 sets, results. A case escapes where anything but `MrharmonyError` ends it, its reason is no single sentence,
@@ -31,7 +31,7 @@ OUTCOMES = ("refused", "accepted", "escaped")
 
 
 def main() -> None:
-    asked = on_one_thread(__doc__, cases=400, seed=0, kind=[])
+    asked = on_one_thread(__doc__, cases=300, seed=0, kind=[])
     rows, escapes = [], []
     for kind in KINDS:
         if not asked.kind or kind.name in asked.kind:
