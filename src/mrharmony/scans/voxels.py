@@ -262,7 +262,7 @@ def check_finite(stored: StoredVoxels) -> Iterator[Finding]:
         share = stored.non_finite / stored.intensities.size
         yield error(
             "non-finite-voxels",
-            f"{stored.non_finite:,} voxels ({share:.2%}) are NaN or infinite.",
+            f"Not all voxels are finite: {stored.non_finite:,} ({share:.2%}) hold NaN or infinity.",
             "Find out which step made them; if they are background, set them to 0 (`fslmaths IN -nan OUT`).",
         )
     if stored.overflowing:
