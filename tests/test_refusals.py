@@ -15,8 +15,8 @@ PAGE = Path(__file__).parents[1] / "docs" / "reference" / "refusals.md"
 HEAD = """# What it refuses, and how it says so
 
 Every refusal is one sentence that names the file, the fault and the remedy. The exit status is 3 where some
-scans were refused and the others are done, and 2 where nothing was begun. Nothing is lost or half-written. The
-tests make this table: each line is a file that they write, and what the program then says.
+scans were refused and the others are done, and 2 where nothing was begun. Nothing is lost or half-written.
+The tests make this table: each line is a file that they write, and what the program then says.
 
 | what is wrong | what is said | status |
 |---|---|---|

@@ -17,7 +17,7 @@ def test_voxels_without_value_are_counted_and_refused(make, levels, dtype):
     path = make.nifti(voxels=with_values(make, np.nan, np.inf, -np.inf).astype(dtype))
     findings = check_scan(path)
     assert levels(findings) == {"non-finite-voxels": "error"}
-    assert findings[0].message.startswith("3 voxels (0.18%)")
+    assert findings[0].message.endswith("3 (0.18%) hold NaN or infinity.")
 
 
 def test_intensities_beyond_float32_are_refused(make, levels):
