@@ -2,7 +2,7 @@
 
 python -m benchmarks.robustness.odd_heads BIDS_DIR --heads 14 --others FOLDER --output OUT
 
-Heads of BIDS_DIR, of every site in turn, at 2 mm or coarser, are prepared as they are and after changes that
+Heads of BIDS_DIR (`--first 14`: those after the first 14), of every site in turn, at 2 mm or coarser, are prepared as they are and after changes that
 leave no sound T1w head under the header. FOLDER holds images of other weightings by their BIDS suffix, and
 T1w scans beside them that count as sound. Written: what preparation does not refuse, so what `harmonize`
 could write at most; passed: written without a warning, so that the verdict may be `pass`.
@@ -97,13 +97,13 @@ CHANGES: dict[str, Change] = {
 
 
 def main() -> None:
-    asked = on_one_thread(__doc__, "bids_dir", heads=14, others=Path)
-    scans = in_turn(BidsIndex.open(asked.bids_dir, "site"), asked.heads)
+    asked = on_one_thread(__doc__, "bids_dir", heads=14, first=0, others=Path)
+    scans = in_turn(BidsIndex.open(asked.bids_dir, "site"), asked.first + asked.heads)[asked.first :]
     rows = [row for scan in track(scans, "heads") for row in tried_head(scan)]
     rows += [tried("ball", name, volume) for name, volume in track(list(balls()), "balls")]
     rows += [tried(kind_of(path), path.name, coarse(path)) for path in track(images(asked.others), "others")]
     record = {"kinds": summary(rows), "rows": rows}
-    save(asked, report(record, asked.command), record)
+    save(asked, report(record, asked.command), record, "held-out" if asked.first else "")
 
 
 def in_turn(index: BidsIndex, count: int) -> list[Path]:
