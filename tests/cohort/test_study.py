@@ -21,6 +21,7 @@ from mrharmony.jobs.participants import (
     EVERYTHING,
     Processes,
     Sources,
+    finished,
     output_path,
     plan_tasks,
     run_participants,
@@ -101,6 +102,13 @@ def test_what_is_finished_is_kept_and_what_was_damaged_since_is_done_again(
     shutil.rmtree(out / LOGS / "scans")
     assert statuses(harmonize(study, out, job)) == ["kept"] * 3
     assert read_record(out, read_list(out)[0].output).status == "done"
+
+
+def test_a_result_without_the_page_that_is_wanted_is_not_finished(study: Path, job, whole: Path):
+    sources = Sources(read_card(shipped_model()))
+    (task, *_) = plan_tasks(BidsIndex.open(study), whole, EVERYTHING, job, sources)
+    assert finished(task, task.job(job)).kept
+    assert finished(task, task.job(replace(job, page=True))) is None
 
 
 def test_two_processes_give_the_same_bytes_as_one(study_once: Path, job, whole: Path, tmp_path: Path):
