@@ -24,6 +24,7 @@ from mrharmony.jobs.harmonizing import (
     discard_result,
     earlier_result,
     harmonize_scan,
+    page_path,
     uncertainty_path,
 )
 from mrharmony.methods.registry import require_protocols
@@ -125,8 +126,9 @@ def _finished(scan: Path, output: Path, job: HarmonizeJob) -> Outcome | None:
     if note is None or not output.is_file():
         return None
     has_map = note.mean_uncertainty is not None and uncertainty_path(output).is_file()
+    lacks = (job.uncertainty and not has_map) or (job.page and not page_path(output).is_file())
     refused = note.verdict == "fail" and not job.force
-    if (job.uncertainty and not has_map) or refused or not _is_of(note, scan, job):
+    if lacks or refused or not _is_of(note, scan, job):
         return None
     return Outcome(scan, output, note.verdict, None, ())
 
