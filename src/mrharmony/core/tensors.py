@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 from mrharmony.core.atomic import staged
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.records import parse_record
+from mrharmony.core.temporaries import discard, new_temporary
 
 Record = TypeVar("Record")
 
@@ -143,10 +144,15 @@ def save_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], records: Mappi
     def write(temporary: Path) -> None:
         temporary.touch()
         permissions = temporary.stat().st_mode
+        folder = new_temporary(temporary.parent)  # safetensors has temporary files of its own
+        folder.mkdir()
         try:
-            save_file(arrays, temporary, metadata=about)
+            save_file(arrays, folder / "tensors", metadata=about)
+            (folder / "tensors").replace(temporary)
         except SafetensorError as error:  # how safetensors reports a full disk
             raise OSError(str(error)) from error
+        finally:
+            discard(folder)
         temporary.chmod(permissions)  # safetensors makes the file private to its owner
 
     with staged(path) as file:
