@@ -150,7 +150,7 @@ def campaign(name: str, kills: int, seed: int, work: Path, folders: dict[str, Pa
             out.mkdir(exist_ok=True)
             by_clock = bool(random.integers(2))
             after, seen = (
-                (random.uniform(0, seconds), None) if by_clock else (None, random.integers(1, changes))
+                (random.uniform(0, seconds), None) if by_clock else (None, int(random.integers(1, changes)))
             )
             was_killed = killed(words, out, sent, after, seen)
             in_a_row += was_killed

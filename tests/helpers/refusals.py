@@ -115,6 +115,11 @@ def _annexed_table(folder: Path) -> Words:
     return ("train", "study", "--output", "model")
 
 
+def _empty_folder(folder: Path) -> Words:
+    (folder / "empty").mkdir()
+    return ("check", "empty")
+
+
 CASES: dict[str, Case] = {
     "a file that is not there": lambda _: ("harmonize", "nowhere.nii.gz", "--to", "LA", "--output", "out"),
     "an empty file": _check("scan.nii.gz", lambda file: file.touch()),
@@ -158,6 +163,6 @@ CASES: dict[str, Case] = {
         *("train", "study", "--output", "model"), table="participant_id,site\nsub-1,A\nsub-2,B\n"
     ),
     "a table that was not fetched": _annexed_table,
-    "a folder without scans": lambda folder: ((folder / "empty").mkdir(), ("check", "empty"))[1],
+    "a folder without scans": _empty_folder,
     "a model that is none": _bids("bids", "study", "out", *DATA, "--model", "study"),
 }
