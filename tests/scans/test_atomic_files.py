@@ -4,7 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 
+from mrharmony.core import tensors
 from mrharmony.core.atomic import write_arrays, write_text
 from mrharmony.core.findings import MrharmonyError
 
@@ -44,3 +46,15 @@ def test_a_folder_in_the_way_is_told_in_one_sentence(tmp_path: Path):
     with pytest.raises(MrharmonyError, match="cannot be written"):
         write_arrays(tmp_path / "brain.npz", {"voxels": np.zeros(3)})
     assert [entry.name for entry in tmp_path.iterdir()] == ["brain.npz"]
+
+
+def test_what_safetensors_leaves_of_itself_lies_in_a_temporary_folder(tmp_path: Path, monkeypatch):
+    def killed(_, path: Path, **__: object) -> None:
+        (path.parent / ".tmpabcdef").touch()
+        assert path.parent.match(".mrharmony-*.tmp")
+        raise SafetensorError("disk full")
+
+    monkeypatch.setattr(tensors, "save_file", killed)
+    with pytest.raises(MrharmonyError, match="disk full"):
+        tensors.save_tensors(tmp_path / "a.safetensors", {"a": np.zeros(1)}, {})
+    assert not list(tmp_path.iterdir())
