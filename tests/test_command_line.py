@@ -271,7 +271,7 @@ def test_a_data_set_without_a_table_comes_from_an_unknown_source(run, scan: Path
     assert note["NearestDomain"] is not None
     status, _, errors = run(*arguments, "--domain-column", "site")
     assert status == 2
-    assert "participants.tsv: not found" in errors
+    assert "participants.tsv: cannot be read (there is no such file)" in errors
 
 
 def test_simulating_into_a_full_folder_loses_nothing(run, tmp_path: Path):

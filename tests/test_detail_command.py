@@ -50,9 +50,10 @@ def test_a_data_set_is_done_again_when_detail_is_asked_for(run, cohort: Path, tm
         "--force",
     )
     assert run(*arguments)[0] == 0
-    notes = sorted(tmp_path.glob("sub-*/**/*.json"))
+    notes = sorted(tmp_path.glob("sub-*/**/*_T1w.json"))
     assert not any(json.loads(note.read_text())["DetailTransfer"] for note in notes)
-    assert run(*arguments, "--detail")[0] == 0
+    assert run(*arguments, "--detail")[0] == 2  # a folder is of one setting
+    assert run(*arguments, "--detail", "--overwrite")[0] == 0
     assert all(json.loads(note.read_text())["DetailTransfer"] for note in notes)
 
 

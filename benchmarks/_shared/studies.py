@@ -24,7 +24,9 @@ def prepared_study(folder: Path, cohort: Path, sites: Mapping[str, str]) -> Path
         path = folder / "study" / f"sub-{person}" / "anat" / f"sub-{person}_T1w.nii.gz"
         path.parent.mkdir(parents=True)
         voxels = image.get_fdata(dtype=np.float32) * np.float32(1 + number / 100)
-        nib.save(nib.Nifti1Image(voxels, image.affine, dtype=np.float32), path)
+        brighter = nib.Nifti1Image(voxels, image.affine, dtype=np.float32)
+        brighter.header.set_xyzt_units("mm", "sec")
+        nib.save(brighter, path)
         read = read_scan(path)
         field = np.ones(mask.shape, np.float32)
         prepared = PreparedScan(read.volume, mask, field, np.eye(4), 300.0, False, (), 0.9)

@@ -208,5 +208,5 @@ def test_class_images_are_generated_once_and_damage_is_told(
     assert cache.stat().st_mtime_ns == time_of
     assert torch.equal(made.clean, read.clean)
     cache.write_bytes(cache.read_bytes()[:100])
-    with pytest.raises(MrharmonyError, match="delete it"):
+    with pytest.raises(MrharmonyError, match="move it away"):
         class_images(model, newcomers, counts, 0, cache)

@@ -64,5 +64,5 @@ def test_every_slice_starts_from_the_same_noise():
 
 
 def test_an_unknown_domain_is_told_how_to_fit_it_and_then_the_known_ones(model: LatentModel):
-    with pytest.raises(MrharmonyError, match=r"^mars: .*`mrharmony train BIDS_DIR .*adapt.*bright, dark\.$"):
+    with pytest.raises(MrharmonyError, match=r"^mars: .*`mrharmony train`.*adapt.*bright, dark\.$"):
         model.card.domain("mars")

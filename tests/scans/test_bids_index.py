@@ -140,7 +140,7 @@ def test_what_is_no_file_is_not_waited_for(bids):
     os.mkfifo(bids / "T1w.json")
     with pytest.raises(MrharmonyError, match="a folder, a pipe or a device"):
         BidsIndex.open(bids)
-    assert codes(BidsIndex.open(bids, SESSION))["bids-bad-sidecar"] == "warning"
+    assert codes(BidsIndex.open(bids, None))["bids-bad-sidecar"] == "warning"
 
 
 def test_annexed_tables_and_sidecars_are_to_be_fetched(bids):
@@ -152,8 +152,8 @@ def test_annexed_tables_and_sidecars_are_to_be_fetched(bids):
     (bids / "participants.tsv").symlink_to("../.git/annex/objects/gone")
     with pytest.raises(MrharmonyError, match=r"participants\.tsv: .*datalad get"):
         BidsIndex.open(bids)
-    findings = BidsIndex.open(bids, SESSION).findings
-    assert ["datalad get" in one.message + one.fix for one in findings[:2]] == [True, True]
+    findings = BidsIndex.open(bids, None).findings
+    assert sum("datalad get" in one.message + one.fix for one in findings) == 2
 
 
 def test_a_folder_without_table_or_scans_or_that_is_none_is_told(bids, tmp_path):

@@ -18,9 +18,9 @@ def is_pointer(start: bytes) -> bool:
 def content_missing(path: Path) -> bool:
     """Whether a git-annex or Git LFS pointer, or a link to nothing, is all that is here of a file."""
     try:
+        if not path.is_file():  # a pipe would never end
+            return path.is_symlink() and not path.exists()
         with path.open("rb") as stream:
             return is_pointer(stream.read(_POINTER_BYTES))
-    except FileNotFoundError:
-        return path.is_symlink()
     except (OSError, ValueError):  # a name that no file can have
         return False

@@ -116,9 +116,9 @@ class ModelCard(Settings):
             return found
         known = ", ".join(card.name for card in self.domains)
         raise MrharmonyError(
-            f"{name}: the model does not know this domain. Fit a site of your own first, for instance with "
-            "`mrharmony train BIDS_DIR --output my-sites` (`mrharmony adapt` keeps the known ones too), "
-            f"and take it with model='my-sites'; or choose one of: {known}."
+            f"{name}: the model does not know this domain. Fit a site of your own first with `mrharmony train` "
+            "(`mrharmony adapt` keeps the known ones too) and take it with model='my-sites'; or choose one "
+            f"of: {known}."
         )
 
 
