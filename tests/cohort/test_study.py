@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -26,7 +27,7 @@ from mrharmony.jobs.participants import (
     run_participants,
 )
 from mrharmony.jobs.records import LOGS, read_list, read_record, record_path
-from mrharmony.jobs.study_plan import plan_study
+from mrharmony.jobs.study_plan import choose_workers, plan_study
 from mrharmony.networks.compact.model import read_card
 from mrharmony.scans.bids import BidsIndex
 from mrharmony.scans.selection import Selection, read_filter
@@ -200,6 +201,11 @@ def test_two_runs_at_once_do_each_scan_once(study: Path, study_once: Path, whole
     done = [record["scan"] for records in said for record in records if record["status"] == "done"]
     assert len(done) == len(set(done)) == 3
     assert results(out) == results(whole)
+
+
+def test_memory_without_end_is_no_fault(study: Path):
+    scans = sorted(study.glob("sub-*/anat/*.nii.gz"))
+    assert choose_workers(scans, 2, math.inf) == 2
 
 
 def test_a_dry_run_writes_nothing_and_counts(study: Path, job, tmp_path: Path):
