@@ -14,8 +14,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from mrharmony.core.atomic import write_json, write_text
-from mrharmony.core.findings import Finding, MrharmonyError, finding_record
+from mrharmony.core.atomic import remove, write_json, write_text
+from mrharmony.core.findings import Finding, MrharmonyError, NotWritten, finding_record
 from mrharmony.core.progress import track
 from mrharmony.core.records import read_record
 from mrharmony.core.worker_process import limit_threads
@@ -142,10 +142,11 @@ def _prepare(job: PrepareJob) -> tuple[Path, Preparation]:
     except Exception as error:  # a fault of ours in one scan leaves the others alone
         reason, findings = f"{job.scan}: unexpected {type(error).__name__}: {error}. See {job.files.log}.", ()
         fault = {"traceback": traceback.format_exc()}
-    discard_prepared(job.files)
-    job.files.page.unlink(missing_ok=True)
     result = Preparation(job.scan, "refused", reason, findings, None)
-    write_json(job.files.log, {**result.record(), **fault})
+    with suppress(NotWritten):  # the reason is that nothing can be written there, or more than that
+        discard_prepared(job.files)
+        remove(job.files.page)
+        write_json(job.files.log, {**result.record(), **fault})
     return job.scan, result
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AliasChoices, BaseModel, Field, field_validator
 
-from mrharmony.core.atomic import read_json, write_bytes, write_json
+from mrharmony.core.atomic import read_json, remove, write_bytes, write_json
 from mrharmony.core.findings import Finding, MrharmonyError, ScanRefused, finding_record
 from mrharmony.core.hashing import file_sha256
 from mrharmony.core.records import parse_record, read_text
@@ -170,14 +170,12 @@ def discard_prepared(files: PreparedFiles) -> None:
     """Remove a preparation except page and log; a mask that a person made stays.
 
     Whenever this is interrupted, what is left does not count as prepared, nor a written mask as a person's.
+    Raises `MrharmonyError` where the operating system refuses.
     """
-    files.note.unlink(missing_ok=True)
     derived = (files.canonical, files.transform, files.similarity, files.bias_field)
-    for file in (*derived, files.volume_corrected, files.volume_corrected_note):
-        file.unlink(missing_ok=True)
+    remove(files.note, *derived, files.volume_corrected, files.volume_corrected_note)
     if manual_mask(files) is None:
-        files.mask.unlink(missing_ok=True)
-        files.mask_note.unlink(missing_ok=True)
+        remove(files.mask, files.mask_note)
 
 
 def read_prepared(files: PreparedFiles, scan: Scan) -> PreparedScan:
