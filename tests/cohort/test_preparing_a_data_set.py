@@ -91,6 +91,15 @@ def test_finished_scans_are_not_done_again(prepared: Path, data_set: BidsIndex, 
     assert [result.record() for result in results] == [result.record() for result in first_run[1]]
 
 
+@pytest.mark.parametrize("name", ["bias_field", "canonical", "transform"])
+def test_a_damaged_preparation_is_made_anew(prepared: Path, data_set: BidsIndex, name: str):
+    file = getattr(PreparedFiles.of(data_set.scans[0].path, prepared), name)
+    before = file.read_bytes()
+    file.write_bytes(before[: len(before) // 2])
+    prepare_data_set(data_set, prepared, ["001"], workers=1)
+    assert file.read_bytes() == before
+
+
 def test_brains_of_the_templates_size_are_added_to_finished_scans(prepared: Path, data_set: BidsIndex):
     before = _times(prepared)
     results = prepare_data_set(data_set, prepared, ["001"], workers=1, volume_corrected=True)

@@ -27,6 +27,7 @@ from mrharmony.preparation.quality import PreparationFigures, preparation_figure
 from mrharmony.preparation.saved import (
     LOG_SUFFIX,
     PreparedFiles,
+    damaged_file,
     discard_prepared,
     manual_mask,
     read_prepared,
@@ -193,7 +194,7 @@ def finished(job: PrepareJob) -> Preparation | None:
         return None
     with suppress(MrharmonyError):  # a damaged log: it is done again
         log = _read_log(job.files.log)
-        if log.figures and not why_not_usable(job.files, job.scan):
+        if log.figures and not why_not_usable(job.files, job.scan) and not damaged_file(job.files):
             return Preparation(job.scan, log.verdict, None, log.findings, log.figures)
     return None
 
