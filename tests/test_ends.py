@@ -1,6 +1,7 @@
 """Processes that are told to end, and what they leave."""
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -130,3 +131,36 @@ def test_a_terminal_without_unicode_ends_no_command(tmp_path: Path):
     assert done.returncode == 3
     assert "Traceback" not in done.stderr
     assert "unexpected" not in done.stderr
+
+
+def _ends_with(shell_words: str, *arguments: str | Path) -> tuple[int, str]:
+    """Run a command with redirections of a shell; returns its exit status and what it says of errors."""
+    words = shlex.join([sys.executable, "-m", "mrharmony", *map(str, arguments)])
+    done = subprocess.run(
+        ["bash", "-c", f"{words} {shell_words}"], capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_under_what_is_printed_is_told_in_one_sentence():
+    status, errors = _ends_with("> /dev/full", "--version")
+    assert (status, errors.count("\n")) == (2, 1)
+    assert "standard output cannot be written (No space left on device)" in errors
+
+
+def test_a_reader_that_leaves_is_no_unexpected_end():
+    status, errors = _ends_with("| true; exit ${PIPESTATUS[0]}", "domains")
+    assert (status in (0, 141), errors) == (True, "")
+
+
+def test_closed_streams_end_no_work_and_get_into_no_file(tmp_path: Path):
+    study = tmp_path / "study" / "sub-1" / "anat"
+    study.mkdir(parents=True)
+    (study / "sub-1_T1w.nii").write_text("no scan")
+    out = tmp_path / "out"
+    arguments = ("bids", study.parents[1], out, "participant", "--to", "LA", "--method", "none")
+    assert _ends_with("<&- >&- 2>&-", *arguments)[0] == 3
+    record = read_json(out / "logs" / "scans" / "sub-1" / "anat" / "sub-1.json")
+    assert record["status"] == "refused"
+    assert not (out / "logs" / "claims.lock").read_bytes()

@@ -21,6 +21,8 @@ from mrharmony.scans.bids import BidsIndex
 from mrharmony.scans.reading import read_scan
 from mrharmony.weights import shipped_model
 
+_UNLINK = Path.unlink
+
 
 @pytest.fixture(scope="module")
 def data_set(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> BidsIndex:
@@ -89,6 +91,15 @@ def test_finished_scans_are_not_done_again(prepared: Path, data_set: BidsIndex, 
     assert [result.record() for result in results] == [result.record() for result in first_run[1]]
 
 
+@pytest.mark.parametrize("name", ["bias_field", "canonical", "transform"])
+def test_a_damaged_preparation_is_made_anew(prepared: Path, data_set: BidsIndex, name: str):
+    file = getattr(PreparedFiles.of(data_set.scans[0].path, prepared), name)
+    before = file.read_bytes()
+    file.write_bytes(before[: len(before) // 2])
+    prepare_data_set(data_set, prepared, ["001"], workers=1)
+    assert file.read_bytes() == before
+
+
 def test_brains_of_the_templates_size_are_added_to_finished_scans(prepared: Path, data_set: BidsIndex):
     before = _times(prepared)
     results = prepare_data_set(data_set, prepared, ["001"], workers=1, volume_corrected=True)
@@ -153,6 +164,24 @@ def test_a_fault_of_ours_in_one_scan_is_told_and_leaves_the_others(
     assert "unexpected ZeroDivisionError: oops" in (results[0].reason or "")
     log = read_note(PreparedFiles.of(data_set.scans[0].path, tmp_path).log)
     assert "faulty" in log["traceback"]
+
+
+def test_a_folder_that_takes_no_files_is_told_and_leaves_the_others(
+    first_run, prepared: Path, data_set: BidsIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def no_permission(self: Path, missing_ok: bool = False) -> None:
+        if self.is_relative_to(prepared / "sub-001"):
+            raise PermissionError(13, "Permission denied", str(self))
+        _UNLINK(self, missing_ok=missing_ok)
+
+    changed = Path(shutil.copytree(data_set.root, tmp_path / "study"))
+    whole = BidsIndex.open(changed, "session").scans[0].path
+    nib.save(nib.load(whole), whole)  # with another time
+    monkeypatch.setattr(Path, "unlink", no_permission)
+    results = prepare_data_set(BidsIndex.open(changed, "session"), prepared, workers=1)
+    assert [result.verdict for result in results] == ["refused"] * 2
+    assert "cannot be removed (Permission denied)" in (results[0].reason or "")
+    assert results[1].reason.endswith(first_run[1][1].reason.split(":", 1)[1])
 
 
 def test_the_folder_of_the_scans_is_not_taken_for_derivatives(data_set: BidsIndex):

@@ -1,6 +1,7 @@
 """A study as an array of a real Slurm, which the tests start themselves."""
 
 import json
+import os
 import random
 import subprocess
 from pathlib import Path
@@ -84,6 +85,24 @@ def test_parts_of_a_list_share_it_among_them(folder: Path, tmp_path: Path):
     index, selection = BidsIndex.open(folder / "study"), Selection(listed=read_scan_list(listed, "3/5"))
     assert [scan.subject for scan in selection.of(index)] == ["03", "08"]
     assert selection.gone(index) == ["sub-99/anat/sub-99_T1w.nii.gz"]
+
+
+def test_a_list_may_come_from_windows_and_hold_any_name(tmp_path: Path):
+    listed = tmp_path / "scans.txt"
+    names = [b"sub-1/anat/sub-1_acq-\xe9_T1w.nii", b"sub-1/anat/sub-1_acq-\xc2\x85\x0b_T1w.nii"]
+    listed.write_bytes(b"\xef\xbb\xbf" + b"\r\n".join(names) + b"\r\n\r\n")
+    assert sorted(map(os.fsencode, read_scan_list(listed))) == sorted(names)
+
+
+def test_a_name_that_no_list_can_hold_is_refused_and_said(run, tmp_path: Path):
+    scan = tmp_path / "study" / "sub-1" / "anat" / "sub-1_acq-a\nb_T1w.nii.gz"
+    scan.parent.mkdir(parents=True)
+    scan.write_text("no scan")
+    out = tmp_path / "out"
+    arguments = ("participant", "--to", "LA", "--method", "none", "--slurm", tmp_path / "array")
+    status, _, errors = run("bids", tmp_path / "study", out, *arguments)
+    assert (status, "no list can hold this name" in errors) == (2, True)
+    assert not list(tmp_path.glob("array/*"))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -26,8 +27,9 @@ from mrharmony.jobs.participants import (
     plan_tasks,
     run_participants,
 )
-from mrharmony.jobs.records import LOGS, read_list, read_record, record_path
-from mrharmony.jobs.study_plan import plan_study
+from mrharmony.jobs.records import LOGS, ListedScan, read_list, read_record, record_path, write_list
+from mrharmony.jobs.run_log import RunLog
+from mrharmony.jobs.study_plan import choose_workers, plan_study
 from mrharmony.networks.compact.model import read_card
 from mrharmony.scans.bids import BidsIndex
 from mrharmony.scans.selection import Selection, read_filter
@@ -208,6 +210,29 @@ def test_two_runs_at_once_do_each_scan_once(study: Path, study_once: Path, whole
     done = [record["scan"] for records in said for record in records if record["status"] == "done"]
     assert len(done) == len(set(done)) == 3
     assert results(out) == results(whole)
+
+
+def test_the_list_of_scans_gives_every_name_back(tmp_path: Path):
+    names = ["a\nb", 'a"b', "a\tb", "a\x85b", "a\r\nb", os.fsdecode(b"a\xe9b"), "é", "\\udce9", "n/a"]
+    scans = [
+        ListedScan(name, f"{name}.nii.gz", name, None, name if name != "n/a" else None) for name in names
+    ]
+    write_list(tmp_path, scans)
+    assert read_list(tmp_path) == scans
+
+
+def test_settings_keep_the_bytes_of_names_and_are_taken_again(run, study: Path, tmp_path: Path):
+    model = tmp_path / os.fsdecode(b"model-\xe9")
+    RunLog(tmp_path, ["bids"], {"to": "NSK", "model": str(model)})
+    (settings,) = (tmp_path / LOGS).glob("*.toml")
+    settings.write_bytes(b"\xef\xbb\xbf" + settings.read_bytes())
+    status, _, errors = run("bids", study, tmp_path / "out", "participant", "--config", settings)
+    assert (status, "not a model" in errors, "model-" in errors) == (2, True, True)
+
+
+def test_memory_without_end_is_no_fault(study: Path):
+    scans = sorted(study.glob("sub-*/anat/*.nii.gz"))
+    assert choose_workers(scans, 2, math.inf) == 2
 
 
 def test_a_dry_run_writes_nothing_and_counts(study: Path, job, tmp_path: Path):

@@ -46,6 +46,9 @@ def test_a_second_call_takes_up_the_prepared_brains(cohort: Path, preset: Traini
     train_on_bids(DataSet(cohort, "session", ["spgr15t"]), tmp_path / "model", preset, "cpu")
     brains = sorted((tmp_path / "model.training" / "brains").iterdir())
     times = [brain.stat().st_mtime_ns for brain in brains]
+    with pytest.raises(MrharmonyError, match="exists already"):
+        train_on_bids(DataSet(cohort, "session"), tmp_path / "model", preset, "cpu")
+    (tmp_path / "model").rename(tmp_path / "earlier")
     train_on_bids(DataSet(cohort, "session", ["spgr15t"]), tmp_path / "model", preset, "cpu")
     assert [brain.stat().st_mtime_ns for brain in brains] == times
     assert len(brains) == 1

@@ -3,11 +3,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from mrharmony.core.domain import require_distinct
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import Volume
-from mrharmony.networks.compact.model import DomainCard, LatentModel, load_model, model_hash, save_model
+from mrharmony.networks.compact.model import (
+    DomainCard,
+    LatentModel,
+    load_model,
+    model_hash,
+    save_card,
+    save_model,
+)
 from mrharmony.networks.compact.sampling import encode_brain, sample_contrast
 
 
@@ -64,22 +72,36 @@ def test_a_damaged_model_is_refused_in_one_sentence(directory: Path, damage):
         load_model(directory)
 
 
-def test_saving_never_replaces_something_that_is_not_a_model(model: LatentModel, tmp_path: Path):
-    (tmp_path / "thesis.txt").write_text("precious")
-    with pytest.raises(MrharmonyError, match="something else"):
-        save_model(model, tmp_path, _nothing_more)
-    assert (tmp_path / "thesis.txt").read_text() == "precious"
+@pytest.mark.parametrize("name", ["thesis.txt", "mrharmony.json"])
+def test_saving_never_replaces_what_stands_there(model: LatentModel, tmp_path: Path, name: str):
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    (taken / name).write_text("precious")
+    for output in (taken, taken / name):
+        with pytest.raises(MrharmonyError, match="exists already"):
+            save_model(model, output, _nothing_more)
+    assert [path.read_text() for path in taken.iterdir()] == ["precious"]
 
 
-def test_a_failed_save_leaves_the_older_model_as_it_was(model: LatentModel, directory: Path):
+def test_methods_are_added_to_methods_alone(model: LatentModel, directory: Path, tmp_path: Path):
+    thesis = tmp_path / "thesis.txt"
+    thesis.write_text("precious")
+    for output, reason in ((tmp_path, "exists already"), (thesis, "exists"), (directory, "a trained model")):
+        with pytest.raises(MrharmonyError, match=reason):
+            save_card(model.card, output)
+    save_card(model.card, tmp_path / "new" / "methods")
+    save_card(model.card, tmp_path / "new" / "methods")
+    assert thesis.read_text() == "precious"
+
+
+@pytest.mark.parametrize("failure", [OSError(28, "disk full"), SafetensorError("disk full")])
+def test_a_failed_save_leaves_nothing_and_says_why(model: LatentModel, tmp_path: Path, failure: Exception):
     def fail(_: Path) -> None:
-        raise RuntimeError("disk full")
+        raise failure
 
-    before = model_hash(directory)
-    with pytest.raises(RuntimeError):
-        save_model(model, directory, fail)
-    assert model_hash(directory) == before
-    assert [path.name for path in directory.parent.iterdir()] == ["model"]
+    with pytest.raises(MrharmonyError, match="model: cannot be written"):
+        save_model(model, tmp_path / "model", fail)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_name_means_its_own_domain_before_one_that_is_like_it(model: LatentModel):

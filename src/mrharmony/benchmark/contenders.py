@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mrharmony.core.atomic import make_folder
 from mrharmony.methods.cyclegan import train_cyclegan
 from mrharmony.methods.registry import DEFAULT_METHOD, METHODS, fit_method, method_named
 from mrharmony.networks.cyclegan.networks import CycleGanSettings
@@ -45,7 +46,7 @@ def fit_contender(
     pairs
         How these are trained.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     entry = method_named(method)
     if entry.options.pairs:
         work, trained = folder / "checkpoints", [(target, name) for name in training if name != target]

@@ -52,7 +52,6 @@ class BenchmarkFolder:
                     self._forget(method)
         elif self.root.exists() and (not self.root.is_dir() or any(self.root.iterdir())):
             raise MrharmonyError(f"{self.root}: is not empty and holds no benchmark. Choose an empty folder.")
-        self.root.mkdir(parents=True, exist_ok=True)
         write_json(path, given | {"models": dict(models)})
 
     def _forget(self, method: str) -> None:

@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from mrharmony.core.atomic import write_json, write_text
+from mrharmony.core.atomic import write_file, write_json, write_text
 
 Row = Mapping[str, Any]
 MISSING = "n/a"
@@ -148,7 +148,7 @@ def draw_figure(path: Path, title: str, rows: Sequence[Row], ours: str) -> None:
     axes[0].set_yticks(range(len(rows)), [str(row["method"]) for row in rows], fontsize=8)
     axes[0].invert_yaxis()
     figure.suptitle(title, fontsize=10)
-    FigureCanvasAgg(figure).print_png(str(path))
+    write_file(path, FigureCanvasAgg(figure).print_png)
 
 
 def _draw_panel(axis: Axes, rows: Sequence[Row], key: str, ours: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
@@ -20,7 +21,8 @@ from mrharmony.core.version import __version__
 from mrharmony.methods.registry import OLD_NAMES
 
 LABEL_OPTIONS = ("--participant-label", "--session-label")
-OK, UNEXPECTED, USAGE, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
+OK, UNEXPECTED, USAGE, REFUSED, INTERRUPTED, NO_READER = 0, 1, 2, 3, 130, 141
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 app = typer.Typer(
     name="mrharmony",
@@ -131,6 +133,16 @@ def _print_whatever_the_encoding() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def _end_without_output(failure: OSError) -> NoReturn:
+    """End where standard output cannot be written; files that cannot have a sentence of their own."""
+    sys.stdout = io.StringIO()  # what is left in the old one would fail once more
+    print(
+        f"mrharmony: standard output cannot be written ({failure.strerror}). Check free space there. {KEPT}",
+        file=sys.stderr,
+    )
+    sys.exit(USAGE)
+
+
 def main() -> None:
     """Run the command line: every failure ends in one sentence and a status that says what kind it was."""
     _print_whatever_the_encoding()
@@ -147,9 +159,13 @@ def main() -> None:
     except SystemExit as end:
         if end.code == INTERRUPTED:  # where signals cannot be blocked
             print(f"mrharmony: interrupted. {KEPT}", file=sys.stderr)
+        if end.code == UNEXPECTED:  # who read what is printed, such as `head`, has seen enough
+            sys.exit(NO_READER)
         raise
     except Exception as error:
         if verbose:
             raise
+        if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
+            _end_without_output(error)
         print(f"mrharmony: unexpected {type(error).__name__}: {error}. Use -v for details.", file=sys.stderr)
         sys.exit(UNEXPECTED)

@@ -18,7 +18,7 @@ def _take(context: typer.Context, path: Path | None) -> Path | None:
     if path is None:
         return None
     try:
-        settings = tomllib.loads(path.read_text("utf-8"))
+        settings = tomllib.loads(path.read_text("utf-8-sig", "surrogateescape"))
     except (OSError, ValueError) as failure:
         raise MrharmonyError(
             f'{path}: cannot be used ({failure}). Write TOML such as `to = "NSK"`.'

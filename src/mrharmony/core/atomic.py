@@ -27,20 +27,20 @@ class StagedFile:
 
     def fill(self, write: Callable[[BinaryIO], object]) -> None:
         """Let `write` write the content, and bring it to the disk."""
-        with _failures(self.target), self.temporary.open("xb") as stream:
+        with write_failures(self.target), self.temporary.open("xb") as stream:
             write(stream)
             stream.flush()
             os.fsync(stream.fileno())
 
     def fill_path(self, write: Callable[[Path], object]) -> None:
         """Do the same with a `write` that opens the temporary file itself, by its path."""
-        with _failures(self.target):
+        with write_failures(self.target):
             write(self.temporary)
             _sync(self.temporary)
 
     def commit(self) -> None:
         """Rename over the target, and bring the folder to the disk."""
-        with _failures(self.target):
+        with write_failures(self.target):
             self.temporary.replace(self.target)
             _sync(self.target.parent)
 
@@ -62,7 +62,7 @@ def staged(target: Path) -> Iterator[StagedFile]:
     Its folder is made where missing; `MrharmonyError` where the operating system refuses: disk full, no
     permission, a folder in the way.
     """
-    with _failures(target):
+    with write_failures(target):
         target.parent.mkdir(parents=True, exist_ok=True)
     temporary = new_temporary(target.parent)
     try:
@@ -71,12 +71,18 @@ def staged(target: Path) -> Iterator[StagedFile]:
         discard(temporary)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it; `MrharmonyError` where the operating system refuses."""
+    with write_failures(folder, "made"):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
 def require_writable(folder: Path) -> None:
     """Make an output folder and see that files can be made in it, before any work is done for it.
 
     Raises `MrharmonyError` where the operating system refuses.
     """
-    with _failures(folder, "written into"):
+    with write_failures(folder, "written into"):
         folder.mkdir(parents=True, exist_ok=True)
         temporary = new_temporary(folder)
         temporary.touch()
@@ -84,7 +90,7 @@ def require_writable(folder: Path) -> None:
 
 
 @contextmanager
-def _failures(target: Path, done: str = "written") -> Iterator[None]:
+def write_failures(target: Path, done: str = "written") -> Iterator[None]:
     """Turn a failure of the operating system into one sentence for the user."""
     try:
         yield
@@ -98,7 +104,7 @@ def _failures(target: Path, done: str = "written") -> Iterator[None]:
 def remove(*files: Path) -> None:
     """Remove those of the files that exist; `MrharmonyError` where the operating system refuses."""
     for file in files:
-        with _failures(file, "removed"):
+        with write_failures(file, "removed"):
             file.unlink(missing_ok=True)
 
 

@@ -1,4 +1,7 @@
-"""The orderly end of a process that is told to end: one sentence, and nothing half-written left behind."""
+"""The orderly end of a process that is told to end: one sentence, and nothing half-written left behind.
+
+Also its first moment, in which the standard streams are made sure of.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,18 @@ _progress = ""
 KEPT = "What is finished stays; call again to go on."
 _awaited: set[signal.Signals] = set()
 _SHOW_CURSOR = "\x1b[?25h"  # a progress bar hides it
+
+
+def open_standard_streams() -> None:
+    """Give standard streams that are closed to the null device; a file would get their numbers, and messages.
+
+    It is called before any file is opened.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            number = os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(number, True)  # by worker processes, which write there too
+            setattr(sys, name, open(number, mode, encoding="utf-8"))  # noqa: SIM115, PTH123 - until the end
 
 
 def end_in_order() -> None:

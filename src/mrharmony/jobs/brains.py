@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mrharmony.core.atomic import write_arrays
+from mrharmony.core.atomic import make_folder, write_arrays
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.hashing import file_sha256
 from mrharmony.core.progress import track
@@ -88,7 +88,7 @@ def prepare_positions(
     first scan get its alignment and brain mask, so that their brains lie voxel on voxel. The other arguments
     are those of `prepare_brains`. Returns each brain's file (see `load_brain`), and why others were refused.
     """
-    cache.mkdir(parents=True, exist_ok=True)
+    make_folder(cache)
     files = {scan: cache / f"{_key(scan, group[0], grid)}.npz" for group in positions for scan in group}
     missing = [group for group in positions if not all(files[scan].is_file() for scan in group)]
     refused: dict[Path, str] = {}

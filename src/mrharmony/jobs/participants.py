@@ -312,8 +312,9 @@ def finished(task: ScanTask, job: HarmonizeJob) -> Outcome | None:
     if note is None or not task.output.is_file():
         return None
     has_map = note.mean_uncertainty is not None and uncertainty_path(task.output).is_file()
-    no_page = job.page and not page_path(task.output).is_file()
-    if (job.uncertainty and not has_map) or no_page or (note.verdict == "fail" and not job.force):
+    lacks_map = job.uncertainty and not has_map
+    lacks_page = job.page and not page_path(task.output).is_file()
+    if lacks_map or lacks_page or (note.verdict == "fail" and not job.force):
         return None
     record = read_record(task.out_dir, task.name)
     trusted = record is not None and record.status == "done" and _unchanged(record, task)

@@ -14,8 +14,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from mrharmony.core.atomic import write_json, write_text
-from mrharmony.core.findings import Finding, MrharmonyError, finding_record
+from mrharmony.core.atomic import remove, write_json, write_text
+from mrharmony.core.findings import Finding, MrharmonyError, NotWritten, finding_record
 from mrharmony.core.progress import track
 from mrharmony.core.records import read_record
 from mrharmony.core.worker_process import limit_threads
@@ -27,6 +27,7 @@ from mrharmony.preparation.quality import PreparationFigures, preparation_figure
 from mrharmony.preparation.saved import (
     LOG_SUFFIX,
     PreparedFiles,
+    damaged_file,
     discard_prepared,
     manual_mask,
     read_prepared,
@@ -142,10 +143,11 @@ def _prepare(job: PrepareJob) -> tuple[Path, Preparation]:
     except Exception as error:  # a fault of ours in one scan leaves the others alone
         reason, findings = f"{job.scan}: unexpected {type(error).__name__}: {error}. See {job.files.log}.", ()
         fault = {"traceback": traceback.format_exc()}
-    discard_prepared(job.files)
-    job.files.page.unlink(missing_ok=True)
     result = Preparation(job.scan, "refused", reason, findings, None)
-    write_json(job.files.log, {**result.record(), **fault})
+    with suppress(NotWritten):  # the reason is that nothing can be written there, or more than that
+        discard_prepared(job.files)
+        remove(job.files.page)
+        write_json(job.files.log, {**result.record(), **fault})
     return job.scan, result
 
 
@@ -192,7 +194,7 @@ def finished(job: PrepareJob) -> Preparation | None:
         return None
     with suppress(MrharmonyError):  # a damaged log: it is done again
         log = _read_log(job.files.log)
-        if log.figures and not why_not_usable(job.files, job.scan):
+        if log.figures and not why_not_usable(job.files, job.scan) and not damaged_file(job.files):
             return Preparation(job.scan, log.verdict, None, log.findings, log.figures)
     return None
 

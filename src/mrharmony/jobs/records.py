@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mrharmony.core.atomic import read_json, write_json, write_text
+from mrharmony.core.atomic import read_json, write_bytes, write_json
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.jobs.harmonizing import SUFFIX
 
@@ -110,12 +110,12 @@ class ListedScan:
 
 
 def write_list(out_dir: Path, scans: Iterable[ListedScan]) -> None:
-    """List all scans of the data set, whether they are worked on or not."""
+    """List all scans of the data set, whether they are worked on or not; names keep their bytes."""
     text = io.StringIO()
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")
     writer.writerow(_COLUMNS)
     writer.writerows([getattr(scan, column) or _NONE for column in _COLUMNS] for scan in scans)
-    write_text(out_dir / LOGS / _LIST, text.getvalue())
+    write_bytes(out_dir / LOGS / _LIST, text.getvalue().encode("utf-8", "surrogateescape"))
 
 
 def read_list(out_dir: Path) -> Sequence[ListedScan]:
@@ -125,7 +125,8 @@ def read_list(out_dir: Path) -> Sequence[ListedScan]:
     """
     path = out_dir / LOGS / _LIST
     try:
-        header, *lines = csv.reader(path.read_text("utf-8").splitlines(), delimiter="\t")
+        text = io.StringIO(path.read_bytes().decode("utf-8", "surrogateescape"), newline="")
+        header, *lines = csv.reader(text, delimiter="\t")
         if tuple(header) != _COLUMNS:
             raise ValueError
         return [

@@ -11,7 +11,7 @@ from typing import Any
 
 import tomli_w
 
-from mrharmony.core.atomic import write_text
+from mrharmony.core.atomic import write_bytes
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.version import __version__
 from mrharmony.jobs.records import LOGS
@@ -27,6 +27,11 @@ def utc_stamp() -> str:
     return datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
+def settings_bytes(settings: Mapping[str, Any]) -> bytes:
+    """Return settings as the TOML file that `--config` takes; names of files keep their bytes."""
+    return tomli_w.dumps(settings).encode("utf-8", "surrogateescape")
+
+
 class RunLog:
     """A file of lines, each with its time, that grows as the run goes on.
 
@@ -37,7 +42,7 @@ class RunLog:
         """Begin the log of a command in `OUT/logs`; `MrharmonyError` where it cannot be written."""
         stem = f"run-{utc_stamp()}-{socket.gethostname()}-{os.getpid()}"
         self.path = out_dir / LOGS / f"{stem}.log"
-        write_text(self.path.with_suffix(".toml"), tomli_w.dumps(settings))
+        write_bytes(self.path.with_suffix(".toml"), settings_bytes(settings))
         self.line(f"mrharmony {__version__}: {' '.join(command)}")
 
     def line(self, text: str) -> None:

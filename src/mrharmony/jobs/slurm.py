@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tomli_w
-
-from mrharmony.core.atomic import require_writable, write_bytes, write_text
-from mrharmony.jobs.run_log import utc_stamp
+from mrharmony.core.atomic import require_writable, write_bytes
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.jobs.run_log import settings_bytes, utc_stamp
 from mrharmony.jobs.study_plan import StudyPlan
+from mrharmony.scans.folders import IN_A_COPY
 
 MOST_TASKS = 1000  # indices of an array end at 1000 where a cluster does not say otherwise
 AT_ONCE = 100  # tasks, as far as one file system is concerned
@@ -25,7 +25,7 @@ _START_MINUTES = 10
 _SUBMIT = """\
 #!/usr/bin/env bash
 # {scans} scans in {tasks} tasks; when all have ended, a job that writes the table of all scans.
-# Submit with `bash {submit}`, and add options of sbatch as you like, such as --partition=long.
+# Submit with `bash submit.sh`, and add options of sbatch as you like, such as --partition=long.
 set -euo pipefail
 cd {here}
 array=$(sbatch --parsable --job-name=mrharmony --array=1-{tasks}%{at_once} \\
@@ -108,15 +108,20 @@ def write_array(
     most_tasks
         Each task does several scans where there are more.
 
-    Raises `MrharmonyError` where the folder cannot be written.
+    Raises `MrharmonyError` where the folder cannot be written, or a list cannot hold the name of a scan.
     """
+    names = [scan.relative_to(study).as_posix() for scan in plan.scans]
+    if broken := next((name for name in names if "\n" in name), None):
+        raise MrharmonyError(
+            f"{broken!r}: no list can hold this name, for its line break. "
+            f"Give the scan another name {IN_A_COPY}."
+        )
     each = math.ceil(len(plan.scans) / most_tasks)
     tasks = math.ceil(len(plan.scans) / each)
     own = _new_folder(folder.absolute())
     array = SlurmArray(own / "submit.sh", len(plan.scans), tasks, _resources(plan, each, settings))
-    listed = "".join(f"{scan.relative_to(study).as_posix()}\n" for scan in plan.scans)
-    write_bytes(own / "scans.txt", os.fsencode(listed))
-    write_text(own / "settings.toml", tomli_w.dumps(settings))
+    write_bytes(own / "scans.txt", os.fsencode("".join(f"{name}\n" for name in names)))
+    write_bytes(own / "settings.toml", settings_bytes(settings))
     script = _SUBMIT.format(
         scans=array.scans,
         tasks=tasks,
@@ -128,7 +133,6 @@ def write_array(
         out=_quoted(out_dir.absolute()),
         settings=_quoted(own / "settings.toml"),
         listed=_quoted(own / "scans.txt"),
-        submit=_quoted(array.submit),
         logs=_quoted(own).replace("%", "%%"),
         folder=_quoted(own),
     )

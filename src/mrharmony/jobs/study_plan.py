@@ -121,7 +121,8 @@ def choose_workers(scans: Sequence[Path], asked: int | None, memory_gib: float |
     sample = scans[:: max(len(scans) // _SAMPLE, 1)]
     need = memory_need(max((_voxels(scan) or 0 for scan in sample), default=0))
     room = usable_memory() if memory_gib is None else memory_gib
-    return max(min(asked or usable_cores(), int(room / need), max(len(scans), 1)), 1)
+    most = min(asked or usable_cores(), max(len(scans), 1))
+    return max(int(min(room / need, most)), 1)
 
 
 def memory_need(voxels: float) -> float:

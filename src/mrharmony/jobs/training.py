@@ -33,6 +33,8 @@ from mrharmony.networks.compact.model import (
     ModelCard,
     TrainingScan,
     read_card,
+    require_nothing_at,
+    require_place_for_methods,
     save_card,
     save_model,
 )
@@ -150,8 +152,10 @@ def train_on_bids(data: DataSet, output: Path, settings: TrainingSettings, devic
     """Train a compact latent diffusion model; unfinished work is kept in `<output>.training`.
 
     `output` is the model directory to write; `device` is `auto`, `cpu` or `cuda`. Raises `MrharmonyError` if
-    there is nothing to train on, a simulated scanner is unknown, or names of domains collide.
+    something stands at `output`, there is nothing to train on, a simulated scanner is unknown, or names of
+    domains collide.
     """
+    require_nothing_at(output)
     require_extra("train", "tensorboard")
     on_cpu = choose_device(device).type == "cpu"
     index, grid, work = data.open(), Grid.working(settings.working_zoom), work_folder(output)
@@ -178,6 +182,7 @@ def fit_on_bids(data: DataSet, output: Path, method: str) -> TrainingReport:
 
     Raises `MrharmonyError` if there are no scans, the method cannot be fitted, or `output` is of others.
     """
+    require_place_for_methods(output)
     require_method(method)
     grid = Grid.working(STATISTICS_ZOOM)
     brains = training_brains(data.open(), data.only, None, grid, work_folder(output), data.prepared)
@@ -199,6 +204,7 @@ def train_pairs_on_bids(
     `train_on_bids`, and so are the errors.
     """
     require_pairs(pairs)
+    require_place_for_methods(output)
     index, place, work = data.open(), choose_device(device), work_folder(output)
     names = list(dict.fromkeys(name for pair in pairs for name in pair))
     brains = training_brains(index, names, None, Grid.working(STATISTICS_ZOOM), work, data.prepared)

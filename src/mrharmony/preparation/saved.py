@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -17,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AliasChoices, BaseModel, Field, field_validator
 
-from mrharmony.core.atomic import read_json, write_bytes, write_json
-from mrharmony.core.findings import Finding, MrharmonyError, ScanRefused, finding_record
+from mrharmony.core.atomic import read_json, remove, write_bytes, write_json
+from mrharmony.core.findings import Finding, MrharmonyError, ScanFault, ScanRefused, finding_record
 from mrharmony.core.hashing import file_sha256
 from mrharmony.core.records import parse_record, read_text
 from mrharmony.core.version import __version__
@@ -27,6 +28,7 @@ from mrharmony.preparation.pipeline import PREPARATION_FORMAT
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.scans.names import output_stem
 from mrharmony.scans.reading import Scan, read_beside
+from mrharmony.scans.stream import open_scan
 from mrharmony.scans.writing import write_gzip
 from mrharmony.space.grid import CANONICAL_GRID
 
@@ -40,6 +42,7 @@ LOG_SUFFIX = "_desc-preparation_log.json"
 
 _FARTHEST = 1e6  # mm, that an alignment moves
 _Row = tuple[float, float, float, float]
+_LAST_KEY = b"FixedParameters:"  # of a transform
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -170,14 +173,12 @@ def discard_prepared(files: PreparedFiles) -> None:
     """Remove a preparation except page and log; a mask that a person made stays.
 
     Whenever this is interrupted, what is left does not count as prepared, nor a written mask as a person's.
+    Raises `MrharmonyError` where the operating system refuses.
     """
-    files.note.unlink(missing_ok=True)
     derived = (files.canonical, files.transform, files.similarity, files.bias_field)
-    for file in (*derived, files.volume_corrected, files.volume_corrected_note):
-        file.unlink(missing_ok=True)
+    remove(files.note, *derived, files.volume_corrected, files.volume_corrected_note)
     if manual_mask(files) is None:
-        files.mask.unlink(missing_ok=True)
-        files.mask_note.unlink(missing_ok=True)
+        remove(files.mask, files.mask_note)
 
 
 def read_prepared(files: PreparedFiles, scan: Scan) -> PreparedScan:
@@ -243,6 +244,21 @@ def why_not_usable(files: PreparedFiles, scan: Path, sha256: str | None = None) 
     if note.mask != file_sha256(files.mask):
         return f"{files.mask.name} was edited since."
     return None
+
+
+def damaged_file(files: PreparedFiles) -> Path | None:
+    """Return a file of a complete preparation that does not end where it should, or None.
+
+    What a person has changed and saved is not damaged.
+    """
+    for image in filter(Path.is_file, (files.bias_field, files.canonical, files.volume_corrected)):
+        try:
+            with open_scan(image, []) as content:
+                content.drain(sys.maxsize)
+        except (ScanFault, OSError):
+            return image
+    transforms = (files.transform, files.similarity)
+    return next((file for file in transforms if _LAST_KEY not in file.read_bytes()), None)
 
 
 def manual_mask(files: PreparedFiles) -> Path | None:

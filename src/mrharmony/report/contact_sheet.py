@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from mrharmony.core.atomic import write_file
 from mrharmony.core.volume import FloatArray
 
 DIFFERENCE_LIMIT = 0.3  # canonical units at which a difference is full red or blue
@@ -37,8 +38,7 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[Panel]]], title: str, path:
             _draw(axis, panel)
         line[0].set_ylabel(label, color="white", fontsize=9)
     figure.suptitle(title, color="white", fontsize=11)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    FigureCanvasAgg(figure).print_png(str(path))
+    write_file(path, FigureCanvasAgg(figure).print_png)
 
 
 def intensity_style(*, is_difference: bool) -> dict[str, Any]:

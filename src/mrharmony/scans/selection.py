@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -153,10 +154,12 @@ def _labels(path: Path, name: str, key: str, said: object) -> tuple[str | None, 
 def read_scan_list(path: Path, part: str | None = None) -> frozenset[str]:
     """Read a list of scans, the path of each in its data set a line; `part` 2/5 takes the second of five.
 
+    Lines may end as on Windows, and the text may begin with a byte-order mark.
+
     Raises `MrharmonyError` where it cannot be read, or the part is none or empty.
     """
     try:
-        lines = os.fsdecode(path.read_bytes()).splitlines()
+        lines = path.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n")
     except OSError as failure:
         raise MrharmonyError(
             f"{path}: cannot be read ({failure.strerror}). Give a text file with the path of a scan a line."
@@ -165,7 +168,7 @@ def read_scan_list(path: Path, part: str | None = None) -> frozenset[str]:
     number, count = map(int, numbers.groups()) if numbers else (0, 0)
     if not 1 <= number <= count:
         raise MrharmonyError(f"{path}: {part!r} is no part of it. Write part='2/5' for the second of five.")
-    names = [line for line in lines if line.strip()][number - 1 :: count]
+    names = [os.fsdecode(line.removesuffix(b"\r")) for line in lines if line.strip()][number - 1 :: count]
     if not names:
         raise MrharmonyError(f"{path}: no scans in part {number} of {count}. Check the list and the number.")
     return frozenset(names)

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from mrharmony.benchmark.paper.methods import PictureFolder
 from mrharmony.benchmark.paper.slices import Direction
+from mrharmony.core.atomic import write_file
 from mrharmony.core.volume import FloatArray
 from mrharmony.evaluate.paper import SliceScores, as_picture, image_scores, tone_distance
 from mrharmony.networks.compact.translation import TranslationSettings
@@ -111,8 +112,7 @@ def draw_grid(path: Path, title: str, cells: Sequence[Cell], chosen: tuple[float
         _draw_panel(axis, cells, score, chosen)
         axis.set_title(heading, fontsize=10)
     figure.suptitle(title, fontsize=11)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    FigureCanvasAgg(figure).print_png(str(path))
+    write_file(path, FigureCanvasAgg(figure).print_png)
 
 
 def _draw_panel(axis: Axes, cells: Sequence[Cell], score: Score, chosen: tuple[float, float]) -> None:

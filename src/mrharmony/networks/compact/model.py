@@ -9,7 +9,6 @@ import copy
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +16,11 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 from pydantic import BaseModel, Field, field_validator
+from safetensors import SafetensorError
 
+from mrharmony.core.atomic import make_folder, write_failures, write_text
 from mrharmony.core.domain import Domain, same_name
-from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.findings import MrharmonyError, NotWritten
 from mrharmony.core.hashing import file_sha256
 from mrharmony.core.records import read_record
 from mrharmony.core.temporaries import discard, new_temporary
@@ -116,9 +117,9 @@ class ModelCard(Settings):
             return found
         known = ", ".join(card.name for card in self.domains)
         raise MrharmonyError(
-            f"{name}: the model does not know this domain. Fit a site of your own first with `mrharmony train` "
-            "(`mrharmony adapt` keeps the known ones too) and take it with model='my-sites'; or choose one "
-            f"of: {known}."
+            f"{name}: the model does not know this domain. Fit a site of your own first with "
+            "`mrharmony train` (`mrharmony adapt` keeps the known ones too) and take it with "
+            f"model='my-sites'; or choose one of: {known}."
         )
 
 
@@ -181,7 +182,7 @@ class LatentModel:
 
 
 def save_model(model: LatentModel, directory: Path, also: Callable[[Path], None]) -> None:
-    """Write a model's directory, complete or not at all; an older model there is replaced.
+    """Write a model's directory, complete or not at all.
 
     `also` gets the directory and writes what else belongs to the model; raises as `write_directory`.
     """
@@ -194,24 +195,36 @@ def save_model(model: LatentModel, directory: Path, also: Callable[[Path], None]
 
 
 def write_directory(directory: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a new directory, then put it in the place of an older model or of nothing.
+    """Let `write` fill a directory, complete or not at all; what stands there is never replaced.
 
-    Raises `MrharmonyError` if something that is not a model stands at `directory`.
+    Raises `MrharmonyError` as `require_nothing_at`, and where it cannot be written.
     """
-    if directory.exists() and not (directory / CARD).is_file() and any(directory.iterdir()):
-        raise MrharmonyError(
-            f"{directory}: holds something else, not a model. Choose another output directory."
-        )
-    directory.parent.mkdir(parents=True, exist_ok=True)
+    require_nothing_at(directory)
+    make_folder(directory.parent)
     staging = new_temporary(directory.parent)
     try:
-        staging.mkdir()
-        write(staging)
-        if directory.exists():
-            shutil.rmtree(directory)
-        staging.rename(directory)
+        with write_failures(directory):
+            staging.mkdir()
+            write(staging)
+            staging.replace(directory)
+    except SafetensorError as failure:  # how it reports a full disk
+        raise NotWritten(f"{directory}: cannot be written ({failure}). Check free space there.") from failure
     finally:
         discard(staging)
+
+
+def require_nothing_at(directory: Path) -> None:
+    """Raise `MrharmonyError` where a new model directory would replace something."""
+    if os.path.lexists(directory) and not (directory.is_dir() and not any(directory.iterdir())):
+        raise MrharmonyError(f"{directory}: exists already. Name a new model directory.")
+
+
+def require_place_for_methods(directory: Path) -> None:
+    """Raise `MrharmonyError` where fitted methods cannot be added: not to a file, a network, other files."""
+    if (directory / "unet").is_dir():
+        raise MrharmonyError(f"{directory}: holds a trained model. Choose another output directory.")
+    if not (directory / CARD).is_file():
+        require_nothing_at(directory)
 
 
 def as_saved(model: LatentModel) -> LatentModel:
@@ -233,12 +246,10 @@ def _write_parts(model: LatentModel, directory: Path) -> None:
 def save_card(card: ModelCard, directory: Path) -> None:
     """Describe a directory of fitted methods, so that it can be named as a model.
 
-    Raises `MrharmonyError` if a latent diffusion model stands there.
+    Raises `MrharmonyError` as `require_place_for_methods`, and where it cannot be written.
     """
-    if (directory / "unet").is_dir():
-        raise MrharmonyError(f"{directory}: holds a trained model. Choose another output directory.")
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / CARD).write_text(card.model_dump_json(indent=2) + "\n", "utf-8")
+    require_place_for_methods(directory)
+    write_text(directory / CARD, card.model_dump_json(indent=2) + "\n")
 
 
 def load_model(directory: Path) -> LatentModel:
