@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mrharmony.benchmark.contenders import OURS
-from mrharmony.benchmark.folder import BenchmarkFolder
+from mrharmony.benchmark.folder import SETTINGS, BenchmarkFolder
 from mrharmony.core.findings import MrharmonyError
 
 
@@ -30,3 +30,17 @@ def test_other_settings_are_refused(tmp_path: Path):
     folder.claim({"seed": 0}, models={OURS: "first"})
     with pytest.raises(MrharmonyError, match="another seed"):
         folder.claim({"seed": 1}, models={OURS: "first"})
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"a"'])
+def test_damaged_files_are_told_or_count_as_missing(tmp_path: Path, content: str):
+    folder = BenchmarkFolder(tmp_path / "out")
+    folder.claim({"seed": 0}, models={OURS: "first"})
+    folder.add_session({"wall": 1.0})
+    for file in (folder.figures(OURS), *folder.root.glob("work/*.json"), folder.root / SETTINGS):
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(content, encoding="utf-8")
+    assert not folder.read_figures(OURS)
+    assert folder.sessions() == []
+    with pytest.raises(MrharmonyError, match=f"{SETTINGS}: is damaged"):
+        folder.claim({"seed": 0}, models={OURS: "first"})

@@ -15,6 +15,7 @@ import pytest
 
 from mrharmony.core.claims import claimed
 from mrharmony.core.domain import Domain
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.jobs.bids_app import run_group
 from mrharmony.jobs.harmonizing import HarmonizeJob
 from mrharmony.jobs.opening import open_job
@@ -149,6 +150,49 @@ def test_a_folder_that_describes_another_data_set_is_left_alone(study: Path, job
     with pytest.raises(Exception, match="describes another data set"):
         harmonize(study, tmp_path, job)
     assert "mine" in described.read_text()
+
+
+def test_the_results_of_another_data_set_are_left_alone(study: Path, whole: Path, job, tmp_path: Path):
+    out = Path(shutil.copytree(whole, tmp_path / "out"))
+    description = out / "dataset_description.json"
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    for place, added in (("study", False), ("copy", True), ("gone", False)):
+        link = json.loads(description.read_text()) | {"DatasetLinks": {"raw": f"../{place}"}}
+        if place == "copy":
+            shutil.copytree(study, tmp_path / place)
+        if added:  # to the data set, since it was copied
+            shutil.copytree(study / "sub-1", study / "sub-4")
+            (study / "sub-4" / "anat" / "sub-1_T1w.nii.gz").rename(
+                study / "sub-4" / "anat" / "sub-4_T1w.nii.gz"
+            )
+        description.write_text(json.dumps(link))
+        assert statuses(harmonize(study, out, job, selection=Selection(["1"]))) == ["kept"]
+    link["DatasetLinks"] = {"raw": "../copy"}
+    description.write_text(json.dumps(link))
+    shutil.rmtree(study / "sub-3")
+    with pytest.raises(MrharmonyError, match="has derivatives of another data set"):
+        harmonize(study, out, job)
+    assert all(path.read_bytes() == before[path] for path in before if "desc-harmonized" in path.name)
+
+
+@pytest.mark.parametrize("name", ["participants.tsv", ".bidsignore", "group.tsv"])
+def test_files_of_a_folder_that_is_not_ours_are_left_alone(study: Path, job, tmp_path: Path, name: str):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(MrharmonyError, match="did not write it, and would replace it"):
+        harmonize(study, tmp_path, job)
+    assert (tmp_path / name).read_text() == "mine"
+    assert not (tmp_path / "dataset_description.json").exists()
+
+
+def test_a_page_of_somebody_else_is_never_replaced(whole: Path, tmp_path: Path):
+    out = Path(shutil.copytree(whole, tmp_path / "out"))
+    (out / "report.html").write_text("<title>mine</title>")
+    with pytest.raises(MrharmonyError, match="mrharmony did not write it"):
+        run_group(out)
+    assert "mine" in (out / "report.html").read_text()
+    (out / "report.html").unlink()
+    run_group(out)
+    run_group(out)
 
 
 class Fatal:

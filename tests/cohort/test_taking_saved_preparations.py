@@ -227,6 +227,19 @@ def test_what_is_not_prepared_or_stale_is_refused_although_its_brain_is_kept(
     assert reason.count(str(one)) == 1
 
 
+def test_a_kept_brain_that_was_damaged_is_made_anew_or_told(index: BidsIndex, saved: Path, tmp_path: Path):
+    scan = ScanFile(index.scans[0].path, prepared=saved)
+    (file,) = prepare_positions([[scan]], GRID, tmp_path, 1)[0].values()
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    assert prepare_positions([[scan]], GRID, tmp_path, 1) == ({scan.path: file}, {})
+    assert file.read_bytes() == whole
+    middle = len(whole) // 2
+    file.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
+    with pytest.raises(MrharmonyError, match="Move the file away"):
+        load_brain(file, GRID)
+
+
 def test_a_mended_mask_makes_another_brain_and_another_run(index: BidsIndex, saved: Path, tmp_path: Path):
     before = training_brains(index, None, None, GRID, tmp_path, saved)
     one = index.scans[0].path

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mrharmony.benchmark.plan import BenchmarkScan
-from mrharmony.core.atomic import write_arrays, write_json
+from mrharmony.core.atomic import read_json, write_arrays, write_json
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import BoolArray, FloatArray
 from mrharmony.evaluate.tissues import TissueSegmentation, TissueVolumes, segment_tissues
@@ -41,7 +41,9 @@ class BenchmarkFolder:
         path = self.root / SETTINGS
         given = json.loads(json.dumps(settings))
         if path.is_file():
-            earlier = json.loads(path.read_text("utf-8"))
+            earlier = read_json(path)
+            if earlier is None:
+                raise MrharmonyError(f"{path}: is damaged. Name a new or empty folder.")
             odd = [name for name in given if earlier.get(name) != given[name]]
             if odd:
                 raise MrharmonyError(
@@ -78,8 +80,8 @@ class BenchmarkFolder:
         return self.root / "work" / f"{method}.json"
 
     def read_figures(self, method: str) -> dict[str, Any]:
-        """Read a method's figures over the whole cohort."""
-        return dict(json.loads(self.figures(method).read_text("utf-8")))
+        """Read a method's figures over the whole cohort; nothing where they are missing or damaged."""
+        return read_json(self.figures(method)) or {}
 
     def add_session(self, taken: dict[str, Any]) -> None:
         """Record the methods and the time of a run into this folder."""
@@ -87,9 +89,7 @@ class BenchmarkFolder:
 
     def sessions(self) -> list[dict[str, Any]]:
         """Return the records of `add_session`, in their order."""
-        if not self._sessions.is_file():
-            return []
-        return list(json.loads(self._sessions.read_text("utf-8"))["sessions"])
+        return list((read_json(self._sessions) or {}).get("sessions", []))
 
     @property
     def _sessions(self) -> Path:

@@ -14,7 +14,7 @@ from typing import Any
 from mrharmony.benchmark.contenders import CEILING, as_prepared, fit_contender
 from mrharmony.benchmark.folder import BenchmarkFolder
 from mrharmony.benchmark.plan import BenchmarkPlan, BenchmarkScan, Fold
-from mrharmony.core.atomic import write_json
+from mrharmony.core.atomic import read_json, write_json
 from mrharmony.core.domain import Domain
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import FloatArray
@@ -71,7 +71,7 @@ def _fitted(contest: Contest, method: str, number: int) -> Harmonizer:
     """Return a method fitted on the training scans of fold `number`; fitted once, then reused."""
     fold, folder = contest.plan.folds[number], contest.folder.fitted(number, method)
     done = folder / FITTED
-    if not done.is_file():
+    if read_json(done) is None:
         start = time.perf_counter()
         fit_contender(method, contest.training(fold), folder, contest.plan.target)
         write_json(done, {"seconds": time.perf_counter() - start})
@@ -90,7 +90,7 @@ def _subjects(scans: Sequence[BenchmarkScan]) -> list[list[BenchmarkScan]]:
 
 def _unfinished(contest: Contest, method: str, scans: Sequence[BenchmarkScan]) -> bool:
     evaluated = (scan for scan in scans if scan in contest.plan.evaluated)
-    return any(not contest.folder.record(method, scan).is_file() for scan in evaluated)
+    return any(read_json(contest.folder.record(method, scan)) is None for scan in evaluated)
 
 
 def _run_subject(

@@ -205,7 +205,7 @@ def _run_methods(contest: Contest, methods: Sequence[str], workers: int, clock: 
 
 def _figure_cohort(contest: Contest, methods: Sequence[str], workers: int, clock: Clock) -> None:
     """Work out the cohort figures that are missing."""
-    todo = [method for method in methods if not contest.folder.figures(method).is_file()]
+    todo = [method for method in methods if not contest.folder.read_figures(method)]
     if not todo:
         return
     scans = contest.present(contest.plan.evaluated)

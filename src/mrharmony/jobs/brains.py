@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
 
@@ -90,7 +91,7 @@ def prepare_positions(
     """
     make_folder(cache)
     files = {scan: cache / f"{_key(scan, group[0], grid)}.npz" for group in positions for scan in group}
-    missing = [group for group in positions if not all(files[scan].is_file() for scan in group)]
+    missing = [group for group in positions if not all(is_zipfile(files[scan]) for scan in group)]
     refused: dict[Path, str] = {}
     jobs: list[_Job] = [(group, grid, [files[scan] for scan in group]) for group in missing]
     outcomes = side_by_side(_prepare, jobs, min(workers or usable_cores(), len(jobs)))
@@ -111,13 +112,18 @@ def by_position(scans: Iterable[tuple[str, ScanFile]]) -> list[list[ScanFile]]:
 
 
 def load_brain(file: Path, grid: Grid) -> CanonicalBrain:
-    """Read a brain that `prepare_positions` wrote."""
-    with np.load(file, allow_pickle=False) as archive:
-        bits = np.unpackbits(archive["mask"], count=math.prod(grid.shape))
-        mask = bits.reshape(grid.shape).astype(bool)
-        voxels = np.zeros(grid.shape, np.float32)
-        voxels[mask] = archive["brain"]
-        return CanonicalBrain(Volume(voxels, grid.affine), mask, float(archive["scale"]))
+    """Read a brain that `prepare_positions` wrote; raises `MrharmonyError` where it was damaged since."""
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            bits = np.unpackbits(archive["mask"], count=math.prod(grid.shape))
+            mask = bits.reshape(grid.shape).astype(bool)
+            voxels = np.zeros(grid.shape, np.float32)
+            voxels[mask] = archive["brain"]
+            return CanonicalBrain(Volume(voxels, grid.affine), mask, float(archive["scale"]))
+    except (OSError, BadZipFile, KeyError, ValueError, TypeError) as failure:
+        raise MrharmonyError(
+            f"{file}: this prepared brain was damaged since it was kept. Move the file away, and call again."
+        ) from failure
 
 
 def require_some(accepted: Sequence[object], refused: Mapping[Path, str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +15,7 @@ from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.pointers import content_missing
 from mrharmony.scans.bids import SESSION, SPLIT, BidsIndex, BidsScan
 from mrharmony.scans.dicom import convert_dicom, is_dicom_folder
-from mrharmony.scans.folders import IN_A_COPY
+from mrharmony.scans.folders import IN_A_COPY, is_kind
 from mrharmony.scans.names import way_to
 from mrharmony.scans.participants import PARTICIPANTS
 from mrharmony.scans.sidecar import GENERATED_BY, RAW
@@ -23,6 +25,11 @@ DESCRIPTION = "dataset_description.json"
 HARMONIZATION = "Harmonization"  # its key with the one setting that all results of a folder are made with
 BIDS_VERSION = "1.11.1"
 _NOT_BIDS = "*_biasfield.nii.gz\n*_xfm.txt\n*_log.json\n*.html\ngroup.tsv\nCITATION.*\nlogs/\n.mrharmony-*\n"
+# What derivatives have beside their images, and would replace in a folder that somebody else has begun.
+_WRITTEN = (
+    *(PARTICIPANTS, "participants.json", ".bidsignore", "descriptions.tsv", "descriptions.json"),
+    *("index.html", "group.tsv", "CITATION.md", "CITATION.bib"),
+)
 _README = """# Derivatives of mrharmony
 
 T1-weighted scans that mrharmony has prepared or harmonized; research use only. Each image lies on the grid
@@ -200,8 +207,8 @@ def begin_derivatives(
     """Describe a folder of derivatives for BIDS; returns the scans of the data set, each with its output.
 
     `details` are further keys of its description. The tables that name the domains are copied; a README is
-    written where there is none. Raises `MrharmonyError` if the folder is that of the scans or describes a
-    data set that mrharmony did not make, or two scans have the same output.
+    written where there is none. Raises as `earlier_description`, and `MrharmonyError` if two scans have the
+    same output.
     """
     earlier = earlier_description(index, out_dir)
     pairs = [(scan, output(scan)) for scan in index.scans]
@@ -241,7 +248,8 @@ def begin_derivatives(
 def earlier_description(index: BidsIndex, out_dir: Path) -> dict[str, Any]:
     """Return what describes a folder of derivatives; nothing where it is new.
 
-    Raises `MrharmonyError` where it is the folder of the scans, or mrharmony did not write its description.
+    Raises `MrharmonyError` where it is the folder of the scans, mrharmony did not write its description or
+    other files of these names, or it has derivatives of another data set.
     """
     if out_dir.resolve() == index.root.resolve():
         raise MrharmonyError(
@@ -250,6 +258,7 @@ def earlier_description(index: BidsIndex, out_dir: Path) -> dict[str, Any]:
     path = out_dir / DESCRIPTION
     content = read_json(path)
     if content is None and not path.exists():
+        _require_none_of_ours(out_dir)
         return {}
     programs = content.get("GeneratedBy") if content else None
     programs = programs if isinstance(programs, list) else []
@@ -259,7 +268,44 @@ def earlier_description(index: BidsIndex, out_dir: Path) -> dict[str, Any]:
             f"{path}: is damaged, or describes another data set. Name a folder for mrharmony alone, such as "
             f"{out_dir}/mrharmony."
         )
+    _require_same_data_set(index, out_dir, content)
     return content
+
+
+def _require_none_of_ours(out_dir: Path) -> None:
+    """Raise `MrharmonyError` where a folder that mrharmony has not begun has a file that it would write."""
+    taken = next((name for name in _WRITTEN if os.path.lexists(out_dir / name)), None)
+    if taken:
+        raise MrharmonyError(
+            f"{out_dir / taken}: mrharmony did not write it, and would replace it. "
+            f"Name a folder for mrharmony alone, such as {out_dir}/mrharmony."
+        )
+
+
+def _require_same_data_set(index: BidsIndex, out_dir: Path, description: Mapping[str, Any]) -> None:
+    """Raise `MrharmonyError` where a folder has derivatives of another data set, which lies elsewhere.
+
+    One that has moved, or a copy of it, to which scans may have been added, is the same.
+    """
+    links = description.get("DatasetLinks")
+    link = links.get(RAW) if isinstance(links, dict) else None
+    if not isinstance(link, str) or (out_dir / link).resolve() == index.root.resolve():
+        return
+    try:
+        other = BidsIndex.open(out_dir / link, None)
+    except MrharmonyError:  # nothing is there any more
+        return
+    if not _sizes(other).items() <= _sizes(index).items():
+        raise MrharmonyError(
+            f"{out_dir}: has derivatives of another data set, {os.path.normpath(out_dir / link)}. "
+            f"Name another folder for those of {index.root}."
+        )
+
+
+def _sizes(index: BidsIndex) -> dict[Path, int]:
+    """Return the sizes of the scans of a data set whose content is here, by their places in it."""
+    here = (scan.path for scan in index.scans if is_kind(scan.path, stat.S_ISREG))
+    return {path.relative_to(index.root): path.stat().st_size for path in here}
 
 
 def _copy_table(source: Path, copy: Path) -> None:

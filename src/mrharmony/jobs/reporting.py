@@ -36,6 +36,8 @@ from mrharmony.scans.sidecar import HarmonizedSidecar, read_harmonized
 REPORT = "report.html"
 CITATION, BIBLIOGRAPHY = "CITATION.md", "CITATION.bib"
 PAGES = {"prepared scans": "index.html", "demo's contact sheet": "contact-sheet.png", "table": "group.tsv"}
+_TITLE = "Harmonized scans"
+_HEAD_BYTES = 2000  # of a page, with its title
 UNKNOWN_SITE = "unknown site"
 NOT_CHOSEN = "Its images were not looked at for this page: a part of each site stands for all."
 
@@ -57,10 +59,12 @@ def write_report(out_dir: Path) -> WrittenReport:
     """Write `report.html` on the scans anywhere below a folder of `harmonize`, `bids` or `demo`.
 
     Sites are those that the data set named, else of `participants.tsv`, the source domains, the sessions.
-    Raises `MrharmonyError` if the folder or scans are missing, or the page cannot be written.
+    Raises `MrharmonyError` if the folder or scans are missing, the page cannot be written, or another has its
+    name.
     """
     if not out_dir.is_dir():
         raise MrharmonyError(f"{out_dir}: not a folder. Name the output folder of harmonize, bids or demo.")
+    _require_own_page(out_dir / REPORT)
     notes, faults = _sidecars(out_dir)
     participants, unread = _participants(out_dir)
     missing = _without_result(out_dir, participants)
@@ -78,12 +82,26 @@ def write_report(out_dir: Path) -> WrittenReport:
     ]
     rows = _looked_at(placed, notes)
     links = [(label, name) for label, name in PAGES.items() if (out_dir / name).is_file()]
-    title = f"Harmonized scans: {out_dir.resolve().name}"
+    title = f"{_TITLE}: {out_dir.resolve().name}"
     page = group_page(title, [*missing, *rows], judge_group(rows), links, list(faults))
     write_text(out_dir / REPORT, page)
     remarks = {row.name: row.remark for row in rows if row.remark not in ("", NOT_CHOSEN)} | faults
     verdicts = Counter(row.verdict for row in rows if row.verdict)
     return WrittenReport(out_dir / REPORT, dict(sorted(verdicts.items())), remarks)
+
+
+def _require_own_page(page: Path) -> None:
+    """Raise `MrharmonyError` where a page of this name is not one that `write_report` wrote."""
+    if os.path.lexists(page):
+        try:
+            with page.open("rb") as stream:
+                ours = f"<title>{_TITLE}: ".encode() in stream.read(_HEAD_BYTES)
+        except OSError:
+            ours = False
+        if not ours:
+            raise MrharmonyError(
+                f"{page}: mrharmony did not write it, and would replace it. Move it, then call again."
+            )
 
 
 def write_citation(out_dir: Path) -> None:
