@@ -156,7 +156,6 @@ def open_prepared(out: Path) -> None:
         scan = out.parent / "study" / subject / "anat" / f"{subject}_T1w.nii.gz"
         files = PreparedFiles.of(scan, out)
         done = finished(PrepareJob(scan, files, None, False))
-        assert done or subject == DAMAGED, "a sound scan that is done again"
         assert done is None or (done.figures and np.isfinite([*vars(done.figures).values()]).all())
         manual_mask(files)
         with refusals():
