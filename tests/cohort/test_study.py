@@ -114,6 +114,15 @@ def test_a_result_without_the_page_that_is_wanted_is_not_finished(study: Path, j
     assert finished(task, task.job(replace(job, page=True))) is None
 
 
+def test_a_page_that_is_asked_for_later_is_made(study: Path, whole: Path, job, tmp_path: Path):
+    out = Path(shutil.copytree(whole, tmp_path / "out"))
+    paged, only = replace(job, page=True), Selection(["1"])
+    assert statuses(harmonize(study, out, job, selection=only)) == ["kept"]
+    assert statuses(harmonize(study, out, paged, selection=only)) == ["done"]
+    assert len(list(out.rglob("*_desc-harmonized_T1w.html"))) == 1
+    assert statuses(harmonize(study, out, paged, selection=only)) == ["kept"]
+
+
 def test_two_processes_give_the_same_bytes_as_one(study_once: Path, job, whole: Path, tmp_path: Path):
     assert statuses(harmonize(study_once / "study", tmp_path / "out", job, 2)) == ["done"] * 3
     assert results(tmp_path / "out") == results(whole)

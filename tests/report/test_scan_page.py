@@ -13,9 +13,13 @@ from helpers.pages import assert_balanced
 from mrharmony.evidence.verdict import LIMITS
 from mrharmony.jobs.harmonizing import discard_result, harmonize_scan, page_path
 from mrharmony.jobs.opening import open_job
+from mrharmony.jobs.participants import EVERYTHING, Sources, run_participants
+from mrharmony.networks.compact.model import read_card
 from mrharmony.report.charts import gauge
 from mrharmony.report.scan_page import CITATION, MEANINGS, source_sentence, verdict_sentence
+from mrharmony.scans.bids import BidsIndex
 from mrharmony.scans.sidecar import HarmonizedSidecar, read_harmonized
+from mrharmony.weights import shipped_model
 
 NOTE = HarmonizedSidecar(
     target="NSK", method="diffusion", intensity_scale=1.0, sources=(), drift={}, verdict="pass"
@@ -57,6 +61,17 @@ def test_a_page_goes_with_its_result(output: Path, tmp_path: Path):
     assert page_path(copy).is_file()
     discard_result(copy)
     assert list(copy.parent.iterdir()) == []
+
+
+def test_a_page_that_a_killed_run_lacks_is_written_by_the_next(cohort: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("mrharmony.report.scan_page.scan_page", lambda *_: "a page")
+    index = BidsIndex.open(cohort, "session")
+    index = replace(index, scans=index.scans[:1])
+    job = replace(open_job(None, "histogram", "mprage-3t", "spgr-1.5t"), page=True)
+    for _ in range(2):
+        (outcome,) = run_participants(index, tmp_path, EVERYTHING, job, Sources(read_card(shipped_model())))
+        assert page_path(outcome.output).read_text() == "a page"
+        page_path(outcome.output).unlink()
 
 
 def test_every_limit_has_a_name_and_a_meaning():

@@ -21,21 +21,21 @@ from mrharmony.jobs.preparing import INDEX, Preparation, PrepareJob, finished, w
 from mrharmony.jobs.records import ListedScan, ScanRecord, record_path, write_list, write_record
 from mrharmony.jobs.reporting import REPORT
 from mrharmony.preparation.quality import PreparationFigures
-from mrharmony.preparation.saved import VERSION, PreparedFiles, manual_mask, read_prepared
+from mrharmony.preparation.saved import VERSION, PreparedFiles, itk_transform, manual_mask, read_prepared
 from mrharmony.scans.reading import read_scan
 from mrharmony.scans.sidecar import GENERATED_BY, SCHEMA_VERSION, HarmonizedSidecar, Software
 
 SOUND, DAMAGED = "sub-01", "sub-02"
+_SHAPE, _AFFINE = (12, 14, 10), np.diag([9.0, 9.0, 9.0, 1.0])
 _FIGURES = PreparationFigures(1400.0, 0.9, 0.95, 3.0, 4.0, 1.02, 300.0)
 
 
-def _image(random: np.random.Generator, file: Path) -> None:
-    """Write a bright ball in black, which is aligned at once."""
+def _image(random: np.random.Generator, file: Path, around: float = 0.0) -> None:
+    """Write a bright ball in black, or in another even grey."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    shape = (12, 14, 10)
-    distance = np.linalg.norm((np.indices(shape).T - np.subtract(shape, 1) / 2).T, axis=0)
-    voxels = np.where(distance < 5, 100 - 8 * distance + random.uniform(0, 1, shape), 0)
-    nib.save(nib.Nifti1Image(voxels.astype(np.float32), np.diag([9.0, 9.0, 9.0, 1.0])), file)
+    distance = np.linalg.norm((np.indices(_SHAPE).T - np.subtract(_SHAPE, 1) / 2).T, axis=0)
+    voxels = np.where(distance < 5, 100 - 8 * distance + random.uniform(0, 1, _SHAPE), around)
+    nib.save(nib.Nifti1Image(voxels.astype(np.float32), _AFFINE), file)
 
 
 def _folder(random: np.random.Generator, folder: Path) -> Path:
@@ -89,10 +89,11 @@ def _harmonized(random: np.random.Generator, output: Path, scan: Path) -> None:
 
 def _prepared(random: np.random.Generator, files: PreparedFiles, scan: Path) -> None:
     for image in (files.bias_field, files.canonical):
-        _image(random, image)
-    nib.save(nib.Nifti1Image(np.ones((12, 14, 10), np.uint8), np.eye(4)), files.mask)
-    for file in (files.transform, files.similarity, files.page):
-        file.write_text("x")
+        _image(random, image, around=1.0)
+    nib.save(nib.Nifti1Image(np.ones(_SHAPE, np.uint8), _AFFINE), files.mask)
+    for file in (files.transform, files.similarity):
+        file.write_text(itk_transform(np.eye(4)))
+    files.page.write_text("x")
     mask, field, source = (
         sha256(file.read_bytes()).hexdigest() for file in (files.mask, files.bias_field, scan)
     )
@@ -156,6 +157,7 @@ def open_prepared(out: Path) -> None:
         scan = out.parent / "study" / subject / "anat" / f"{subject}_T1w.nii.gz"
         files = PreparedFiles.of(scan, out)
         done = finished(PrepareJob(scan, files, None, False))
+        assert done or subject == DAMAGED, "a sound scan that is done again"
         assert done is None or (done.figures and np.isfinite([*vars(done.figures).values()]).all())
         manual_mask(files)
         with refusals():
