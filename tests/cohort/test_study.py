@@ -28,7 +28,15 @@ from mrharmony.jobs.participants import (
     plan_tasks,
     run_participants,
 )
-from mrharmony.jobs.records import LOGS, ListedScan, read_list, read_record, record_path, write_list
+from mrharmony.jobs.records import (
+    LOGS,
+    ListedScan,
+    claims_path,
+    read_list,
+    read_record,
+    record_path,
+    write_list,
+)
 from mrharmony.jobs.run_log import RunLog
 from mrharmony.jobs.study_plan import choose_workers, plan_study
 from mrharmony.networks.compact.model import read_card
@@ -240,7 +248,7 @@ def test_a_record_says_where_a_process_was_killed_or_is_at_work(study: Path, job
         "import sys, time, pathlib; from mrharmony.core.claims import claimed\n"
         "with claimed(pathlib.Path(sys.argv[1]), sys.argv[2]): print('held', flush=True); time.sleep(30)"
     )
-    claims = out / LOGS / "claims.lock"
+    claims = claims_path(out)
     with subprocess.Popen([sys.executable, "-c", code, claims, name], stdout=subprocess.PIPE) as holder:
         holder.stdout.readline()
         assert table(out)[0]["status"] == "running"

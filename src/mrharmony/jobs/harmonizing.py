@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -274,19 +274,26 @@ def require_same_settings(job: HarmonizeJob, output: Path) -> None:
     note = earlier_result(output)
     if note is None or job.overwrite:
         return
-    source = {
+    wanted = scan_settings(job)
+    if other := other_setting(wanted, note.model_dump(include=set(wanted))):
+        raise MrharmonyError(
+            f"{output}: holds a result with {other}. Name another output, or replace it with overwrite=True."
+        )
+
+
+def other_setting(wanted: Mapping[str, Any], made: Mapping[str, Any]) -> str | None:
+    """Return the first setting that results were made with otherwise than wanted, in words; None if alike."""
+    differing = (name for name, value in wanted.items() if made.get(name) != value)
+    name = next(differing, None)
+    return name and f"{name.replace('_', ' ')} {made.get(name)}, not {wanted[name]}"
+
+
+def scan_settings(job: HarmonizeJob) -> dict[str, Any]:
+    """Return `job_settings`, and the source that a scan comes from."""
+    return job_settings(job) | {
         "source": job.source.name if job.source else None,
         "source_protocol": protocol_record(job.source),
     }
-    wanted = job_settings(job) | source
-    made = note.model_dump(include=set(wanted))
-    differing = [name for name, value in wanted.items() if made[name] != value]
-    if differing:
-        was, now = made[differing[0]], wanted[differing[0]]
-        raise MrharmonyError(
-            f"{output}: holds a result with {differing[0].replace('_', ' ')} {was}, not {now}. Name another "
-            "output, or replace it with overwrite=True."
-        )
 
 
 def job_settings(job: HarmonizeJob) -> dict[str, Any]:

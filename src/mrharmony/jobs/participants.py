@@ -37,14 +37,16 @@ from mrharmony.jobs.harmonizing import (
     earlier_result,
     harmonize_scan,
     job_settings,
+    other_setting,
     page_path,
     refused_scan,
+    scan_settings,
     uncertainty_path,
 )
 from mrharmony.jobs.records import (
-    LOGS,
     ListedScan,
     ScanRecord,
+    claims_path,
     file_state,
     read_record,
     write_list,
@@ -58,7 +60,7 @@ from mrharmony.scans.bids import BidsIndex, BidsScan
 from mrharmony.scans.names import output_stem
 from mrharmony.scans.selection import Selection
 from mrharmony.scans.sidecar import HarmonizedSidecar
-from mrharmony.simulate.protocol import protocol_of_sidecar, protocol_record
+from mrharmony.simulate.protocol import protocol_of_sidecar
 
 EVERYTHING = Selection()
 KILLED = (
@@ -121,11 +123,6 @@ class ScanTask:
     def name(self) -> str:
         """The result's path in the folder, with `/`; it stands for the scan in claims and records."""
         return self.output.relative_to(self.out_dir).as_posix()
-
-    @property
-    def claims(self) -> Path:
-        """The file of claims on the scans of the folder."""
-        return self.out_dir / LOGS / "claims.lock"
 
     def job(self, job: HarmonizeJob) -> HarmonizeJob:
         """Return what is done with this very scan."""
@@ -235,7 +232,7 @@ def _done(
             for task in suspects:
                 yield task, _tried_alone(work, task)
     for task in taken:
-        yield task, _work(pickle.dumps(job), task, wait=True) or _of_another_run(task)
+        yield task, work(task, wait=True) or _of_another_run(task)
 
 
 def _tried_alone(work: Callable[[ScanTask], Outcome | None], task: ScanTask) -> Outcome:
@@ -259,7 +256,7 @@ def _opened(pickled: bytes) -> HarmonizeJob:
 def _work(pickled: bytes, task: ScanTask, *, wait: bool = False) -> Outcome | None:
     """Do a scan unless another run is at it, or has done it meanwhile; None where it is being done."""
     job = task.job(_opened(pickled))
-    with claimed(task.claims, task.name, wait=wait) as free:
+    with claimed(claims_path(task.out_dir), task.name, wait=wait) as free:
         return (finished(task, job) or _harmonize(task, job)) if free else None
 
 
@@ -288,10 +285,11 @@ def _harmonized(task: ScanTask, job: HarmonizeJob) -> Outcome:
 def _record(task: ScanTask, outcome: Outcome | None, **figures: object) -> ScanRecord:
     """Return the record of a scan: of its outcome, or that work on it has begun."""
     done = outcome is not None and outcome.output is not None
+    status = "begun" if outcome is None else "done" if done else outcome.status
     return ScanRecord(
         scan=task.scan.relative_to(task.data_set).as_posix(),
         output=task.name,
-        status=outcome.status if outcome and outcome.status != "kept" else "done" if outcome else "begun",
+        status=status,
         verdict=outcome.verdict if outcome else None,
         reason=outcome.reason if outcome else None,
         findings=tuple(finding_record(finding) for finding in outcome.findings) if outcome else (),
@@ -357,9 +355,7 @@ def _is_of(
     with suppress(MrharmonyError):
         sha256 = sha256 or file_sha256(task.scan)
     same = {
-        **job_settings(job),
-        "source": task.source.name if task.source else None,
-        "source_protocol": protocol_record(task.source),
+        **scan_settings(job),
         "preparation": saved_sha256(ScanFile(task.scan, prepared=job.prepared), sha256),
         "program_version": VERSION,
         "source_sha256": sha256 or note.source_sha256,
@@ -396,10 +392,8 @@ def _require_one_setting(index: BidsIndex, out_dir: Path, job: HarmonizeJob) -> 
     wanted, made = job_settings(job), earlier_description(index, out_dir).get(HARMONIZATION)
     if job.overwrite or not isinstance(made, dict):
         return
-    differing = next((name for name, value in wanted.items() if made.get(name) != value), None)
-    if differing:
-        was, now = made.get(differing), wanted[differing]
+    if other := other_setting(wanted, made):
         raise MrharmonyError(
-            f"{out_dir}: holds results with {differing.replace('_', ' ')} {was}, not {now}. Name another "
-            "folder, or replace all of them with overwrite=True."
+            f"{out_dir}: holds results with {other}. Name another folder, or replace all of them with "
+            "overwrite=True."
         )

@@ -77,6 +77,11 @@ def record_path(out_dir: Path, output: Path | str) -> Path:
     return out_dir / LOGS / "scans" / name.parent / f"{name.name.removesuffix(SUFFIX)}.json"
 
 
+def claims_path(out_dir: Path) -> Path:
+    """Return the file of the claims on the scans of a folder."""
+    return out_dir / LOGS / "claims.lock"
+
+
 def write_record(out_dir: Path, record: ScanRecord) -> None:
     """Write the record of a scan; raises `MrharmonyError` where it cannot be written."""
     write_json(record_path(out_dir, record.output), record.model_dump(mode="json"))

@@ -11,7 +11,7 @@ from mrharmony.core.claims import claimed
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.jobs.harmonizing import SIDECAR_SUFFIX, SUFFIX
 from mrharmony.jobs.participants import KILLED
-from mrharmony.jobs.records import LOGS, ListedScan, ScanRecord, read_list, read_record
+from mrharmony.jobs.records import ListedScan, ScanRecord, claims_path, read_list, read_record
 from mrharmony.scans.bids import SITE
 from mrharmony.scans.names import sidecar_path
 from mrharmony.scans.participants import NOBODY, PARTICIPANTS, read_participants
@@ -82,7 +82,7 @@ def _status(
     if record and record.status in ("refused", "failed"):
         return record.status, record.reason
     if record and record.status == "begun":
-        with claimed(out_dir / LOGS / "claims.lock", listed.output) as free:
+        with claimed(claims_path(out_dir), listed.output) as free:
             return ("begun", f"{listed.scan}: {KILLED}") if free else ("running", "Another run is at it.")
     if fault or (note is None and sidecar_path(output).exists()):
         return "damaged", fault or f"{sidecar_path(output)}: is damaged. {again}"
