@@ -8,8 +8,8 @@ from pathlib import Path
 
 from mrharmony.core.atomic import write_text
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.jobs.reporting import write_citation, write_report
-from mrharmony.jobs.statuses import ScanStatus, scan_statuses
+from mrharmony.jobs.reporting import Derivatives, write_citation, write_page
+from mrharmony.jobs.statuses import ScanStatus
 
 GROUP_TABLE = "group.tsv"
 _NONE = "n/a"
@@ -32,17 +32,17 @@ def run_group(out_dir: Path) -> Path:
     Returns the table's path. Scans that no run was asked for have a line too. Raises `MrharmonyError` if the
     folder is not one of the participant level.
     """
-    scans = scan_statuses(out_dir)
-    if not scans:
+    read = Derivatives.read(out_dir)
+    if not read.statuses:
         raise MrharmonyError(f"{out_dir}: no harmonized scans here. Run the participant level first.")
     text = io.StringIO()
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows(_cells(scan) for scan in scans)
+    writer.writerows(_cells(scan) for scan in read.statuses)
     table = out_dir / GROUP_TABLE
     write_text(table, text.getvalue())
-    write_report(out_dir)
-    write_citation(out_dir)
+    write_page(read)
+    write_citation(read)
     return table
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote
 
 from mrharmony.core.atomic import write_text
@@ -18,7 +18,7 @@ from mrharmony.evaluate.site_effect import site_effect
 from mrharmony.jobs.group_images import ImagePair, look_at_all
 from mrharmony.jobs.harmonizing import SIDECAR_SUFFIX, SUFFIX, page_path
 from mrharmony.jobs.records import LOGS, read_list
-from mrharmony.jobs.statuses import scan_statuses
+from mrharmony.jobs.statuses import ScanStatus, scan_statuses
 from mrharmony.report.group_page import (
     GroupRow,
     Judgement,
@@ -30,12 +30,12 @@ from mrharmony.report.group_page import (
 from mrharmony.report.methods_text import bibliography, methods_text
 from mrharmony.report.scan_page import provenance, reasons_in_words
 from mrharmony.scans.names import output_stem
-from mrharmony.scans.participants import read_participants
+from mrharmony.scans.participants import PARTICIPANTS, read_participants
 from mrharmony.scans.sidecar import HarmonizedSidecar, read_harmonized
 
 REPORT = "report.html"
 CITATION, BIBLIOGRAPHY = "CITATION.md", "CITATION.bib"
-PAGES = {"prepared scans": "index.html", "demo's contact sheet": "contact-sheet.png", "table": "group.tsv"}
+PAGES = {"prepared scans": "index.html", "table": "group.tsv"}
 _TITLE = "Harmonized scans"
 _HEAD_BYTES = 2000  # of a page, with its title
 UNKNOWN_SITE = "unknown site"
@@ -55,25 +55,62 @@ class WrittenReport:
         return {"report": str(self.page), "verdicts": self.verdicts, "remarks": self.remarks}
 
 
+@dataclass(frozen=True)
+class Derivatives:
+    """What a folder of results holds, read once for its table, its page and its methods text.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+    statuses
+        What became of each scan of the data set, the troubled ones first.
+    notes, faults
+        The sidecars of harmonized scans; the names of those that cannot be used, with the reason.
+    """
+
+    folder: Path
+    statuses: tuple[ScanStatus, ...]
+    notes: Mapping[Path, HarmonizedSidecar]
+    faults: Mapping[str, str]
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read a folder; raises as `scan_statuses`."""
+        return cls(folder, tuple(scan_statuses(folder)), *_sidecars(folder))
+
+    @property
+    def without_result(self) -> list[ScanStatus]:
+        """The scans that have none; a damaged sidecar is among the faults."""
+        return [scan for scan in self.statuses if scan.status not in ("done", "damaged")]
+
+
 def write_report(out_dir: Path) -> WrittenReport:
     """Write `report.html` on the scans anywhere below a folder of `harmonize`, `bids` or `demo`.
 
-    Sites are those that the data set named, else of `participants.tsv`, the source domains, the sessions.
-    Raises `MrharmonyError` if the folder or scans are missing, the page cannot be written, or another has its
-    name.
+    Raises as `write_page`, and `MrharmonyError` if the folder is missing.
     """
     if not out_dir.is_dir():
         raise MrharmonyError(f"{out_dir}: not a folder. Name the output folder of harmonize, bids or demo.")
+    return write_page(Derivatives.read(out_dir))
+
+
+def write_page(read: Derivatives) -> WrittenReport:
+    """Write the page of a folder that has been read.
+
+    Sites are those that the data set named, else of `participants.tsv`, the source domains, the sessions.
+    Raises `MrharmonyError` if scans are missing, the page cannot be written, or another has its name.
+    """
+    out_dir, notes = read.folder, read.notes
     _require_own_page(out_dir / REPORT)
-    notes, faults = _sidecars(out_dir)
     participants, unread = _participants(out_dir)
-    missing = _without_result(out_dir, participants)
-    if not notes and not faults and not missing:
+    missing = [_empty_row(scan, participants) for scan in read.without_result]
+    if not notes and not read.faults and not missing:
         raise MrharmonyError(
             f"{out_dir}: no harmonized scans with their JSON files here. "
             "Name the output folder of harmonize, bids or demo."
         )
-    faults |= unread
+    faults = {**read.faults, **unread}
     sites = {out_dir / scan.output: scan.site for scan in read_list(out_dir) if scan.site}
     found = [_row(path, note, out_dir, participants) for path, note in notes.items()]
     placed = [
@@ -104,13 +141,11 @@ def _require_own_page(page: Path) -> None:
             )
 
 
-def write_citation(out_dir: Path) -> None:
-    """Write the methods text and its references on the harmonized scans below a folder, if any."""
-    notes, _ = _sidecars(out_dir)
-    if notes:
-        missing = len(_without_result(out_dir, {}))
-        write_text(out_dir / CITATION, methods_text(list(notes.values()), missing))
-        write_text(out_dir / BIBLIOGRAPHY, bibliography(list(notes.values())))
+def write_citation(read: Derivatives) -> None:
+    """Write the methods text and its references on the harmonized scans of a folder, if any."""
+    if notes := list(read.notes.values()):
+        write_text(read.folder / CITATION, methods_text(notes, len(read.without_result)))
+        write_text(read.folder / BIBLIOGRAPHY, bibliography(notes))
 
 
 def judge_group(rows: Sequence[GroupRow]) -> Judgement:
@@ -152,7 +187,9 @@ def _kept(
 def _sidecars(out_dir: Path) -> tuple[dict[Path, HarmonizedSidecar], dict[str, str]]:
     """Return the sidecars of harmonized scans, and the names of those that cannot be used with the reason."""
     notes, faults = {}, {}
-    for path in sorted(set(out_dir.rglob("*.json")) - set((out_dir / LOGS).rglob("*.json"))):
+    for path in sorted(out_dir.rglob("*.json")):
+        if path.is_relative_to(out_dir / LOGS):
+            continue
         name = str(path.relative_to(out_dir))
         try:
             if note := read_harmonized(path):
@@ -166,7 +203,7 @@ def _sidecars(out_dir: Path) -> tuple[dict[Path, HarmonizedSidecar], dict[str, s
 
 def _participants(out_dir: Path) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
     """Return what the copied table knows of each subject, and why it cannot be used if it is there."""
-    table = out_dir / "participants.tsv"
+    table = out_dir / PARTICIPANTS
     if not table.is_file():
         return {}, {}
     try:
@@ -176,16 +213,12 @@ def _participants(out_dir: Path) -> tuple[dict[str, dict[str, str]], dict[str, s
         return {}, {table.name: str(error).removeprefix(f"{table}: ")}
 
 
-def _without_result(out_dir: Path, participants: Mapping[str, Mapping[str, str]]) -> list[GroupRow]:
-    """Return a row for each scan of a data set that has no result; the troubled ones first."""
-    rows = []
-    for scan in scan_statuses(out_dir):
-        if scan.status not in ("done", "damaged"):  # a damaged sidecar is told beside the table
-            name = output_stem(Path(scan.listed.scan))
-            site = scan.listed.site or _whose(name, participants)[1] or UNKNOWN_SITE
-            reason = scan.reason or "no run was asked for it."
-            rows.append(GroupRow(name, scan.listed.participant, site, scan.status, reason))
-    return rows
+def _empty_row(scan: ScanStatus, participants: Mapping[str, Mapping[str, str]]) -> GroupRow:
+    """Return the row of a scan that has no result."""
+    name = output_stem(Path(scan.listed.scan))
+    site = scan.listed.site or _whose(name, participants)[1] or UNKNOWN_SITE
+    reason = scan.reason or "no run was asked for it."
+    return GroupRow(name, scan.listed.participant, site, scan.status, reason)
 
 
 def _row(

@@ -12,7 +12,6 @@ from typing import Any
 
 import nibabel as nib
 
-from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.memory import usable_memory
 from mrharmony.core.workers import usable_cores
 from mrharmony.jobs.harmonizing import HarmonizeJob
@@ -171,7 +170,7 @@ def _voxels(scan: Path) -> int | None:
     """Return the number of voxels that a header claims; None where it cannot be read."""
     try:
         return int(math.prod(nib.load(scan).shape[:3]))
-    except (OSError, EOFError, ValueError, nib.filebasedimages.ImageFileError, MrharmonyError):
+    except (OSError, EOFError, ValueError, nib.filebasedimages.ImageFileError):
         return None
 
 

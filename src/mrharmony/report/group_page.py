@@ -156,13 +156,14 @@ def worth_a_look(rows: Sequence[GroupRow]) -> list[int]:
 
     Hundreds show a site effect as well as thousands do, and looking at one takes a second.
     """
+    if len(rows) <= LOOKED_AT:
+        return list(range(len(rows)))
     sites: dict[str, list[int]] = {}
     for number, row in enumerate(rows):
         sites.setdefault(row.site, []).append(number)
-    share = max(LOOKED_AT // max(len(sites), 1), 1)
-    chosen = {numbers[(k * len(numbers)) // share] for numbers in sites.values() for k in range(share)}
-    everyone = len(rows) <= LOOKED_AT
-    return list(range(len(rows))) if everyone else sorted(chosen | set(worth_a_picture(rows)))
+    share = max(LOOKED_AT // len(sites), 1)
+    chosen = {numbers[k * len(numbers) // share] for numbers in sites.values() for k in range(share)}
+    return sorted(chosen | set(worth_a_picture(rows)))
 
 
 def odd_figures(rows: Sequence[GroupRow]) -> dict[int, list[str]]:
