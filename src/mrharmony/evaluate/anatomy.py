@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_erosion, find_objects, gaussian_filter
+from scipy.ndimage import binary_erosion, gaussian_filter
 from scipy.optimize import isotonic_regression
 
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.core.volume import BoolArray, FloatArray
+from mrharmony.core.volume import BoolArray, FloatArray, bounding_box
 from mrharmony.evaluate.paired import PairedScores, paired_scores
 from mrharmony.evaluate.tissues import TISSUE_NAMES, TissueSegmentation, segment_tissues
 from mrharmony.preparation.canonical import CanonicalBrain
@@ -81,7 +81,7 @@ def compare_anatomy(
     recovered = in_contrast_of(before, after)
     first = segmentation or segment_tissues(before)
     second = segment_tissues(recovered)
-    box = find_objects(before.mask.astype(np.uint8))[0]
+    box = bounding_box(before.mask)
     inner = binary_erosion(before.mask[box], iterations=_RIM)
     images = before.volume.voxels[box], recovered.volume.voxels[box]
     return AnatomyScores(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.core.volume import BoolArray, FloatArray
+from mrharmony.core.volume import BoolArray, FloatArray, bounding_box
 from mrharmony.preparation.canonical import CanonicalBrain
 
 DATA_RANGE = 1.0  # canonical units, fixed, so that scores of different scans and methods compare
@@ -63,7 +63,7 @@ class PairedTruth:
 
     def __init__(self, truth: FloatArray, mask: BoolArray, data_range: float = DATA_RANGE) -> None:
         self._truth, self._mask, self._range = truth, mask, data_range
-        self._box = ndimage.find_objects(mask.astype(np.uint8))[0]
+        self._box = bounding_box(mask)
         self._inner = np.flatnonzero(mask[self._box])
         self._windows = [_window_parts(*sizes) for sizes in zip(mask.shape, self._box, strict=True)]
 

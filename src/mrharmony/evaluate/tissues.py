@@ -19,10 +19,10 @@ from functools import cache, lru_cache
 import numpy as np
 from nibabel.affines import from_matvec
 from numpy.typing import NDArray
-from scipy.ndimage import affine_transform, find_objects, gaussian_filter
+from scipy.ndimage import affine_transform, gaussian_filter
 
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.core.volume import BoolArray, FloatArray, Matrix
+from mrharmony.core.volume import BoolArray, FloatArray, Matrix, bounding_box
 from mrharmony.preparation.canonical import CanonicalBrain
 from mrharmony.simulate.anatomy import ventricle_region
 from mrharmony.simulate.segmentation import (
@@ -71,7 +71,7 @@ def segment_tissues(brain: CanonicalBrain) -> TissueSegmentation:
         If the mask does not hold a whole brain, or grey and white matter cannot be distinguished.
     """
     require_whole_brain(brain.mask, voxel_ml(brain))
-    box = find_objects(brain.mask.astype(np.uint8))[0]
+    box = bounding_box(brain.mask)
     voxels, mask, edge_mm = brain.volume.voxels[box], brain.mask[box], brain.volume.zooms[0]
     corner = from_matvec(np.eye(3), [span.start for span in box])
     place = match_template(brain.mask, brain.volume.affine) @ corner

@@ -8,11 +8,11 @@ from typing import Literal
 
 import numpy as np
 from nibabel.affines import apply_affine, from_matvec
-from scipy.ndimage import binary_erosion, find_objects, gaussian_filter, label
+from scipy.ndimage import binary_erosion, gaussian_filter, label
 from scipy.spatial.transform import Rotation
 
 from mrharmony.core.findings import Finding, MrharmonyError, warning
-from mrharmony.core.volume import BoolArray, FloatArray, Matrix, Volume
+from mrharmony.core.volume import BoolArray, FloatArray, Matrix, Volume, bounding_box, cropped
 from mrharmony.preparation.alignment import Alignment, inside_correlation, overturned_correlation
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.space.grid import CANONICAL_GRID, Grid
@@ -117,8 +117,7 @@ def dice(one: BoolArray, other: BoolArray) -> float:
 
 
 def _one_piece(brain_mask: BoolArray) -> float:
-    (box,) = find_objects(brain_mask.astype(np.uint8))
-    pieces, _ = label(brain_mask[box])
+    pieces, _ = label(cropped(brain_mask, bounding_box(brain_mask)))
     sizes = np.bincount(pieces.ravel())[1:]
     return float(sizes.max() / sizes.sum())
 
@@ -126,7 +125,7 @@ def _one_piece(brain_mask: BoolArray) -> float:
 def _border_contrast(volume: Volume, brain_mask: BoolArray) -> float:
     sigma = _RIM / np.array(volume.zooms)
     reach = np.ceil(_RIM_REACH / np.array(volume.zooms)).astype(int)
-    (tight,) = find_objects(brain_mask.astype(np.uint8))
+    tight = bounding_box(brain_mask)
     box = tuple(slice(max(s.start - r, 0), s.stop + r) for s, r in zip(tight, reach, strict=True))
     mask, voxels = brain_mask[box], volume.voxels[box]
     border = mask & ~binary_erosion(mask, border_value=1)  # a face of the field of view is no border

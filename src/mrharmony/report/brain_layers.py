@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from scipy.ndimage import find_objects
 
-from mrharmony.core.volume import BoolArray, FloatArray, Volume
+from mrharmony.core.volume import BoolArray, FloatArray, Volume, bounding_box
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.report.contact_sheet import BRIGHTEST, DIFFERENCE_LIMIT
 from mrharmony.space.grid import Grid
@@ -101,5 +100,5 @@ def _box(mask: BoolArray, margin: int) -> tuple[slice, ...]:
     """Return the box around a mask with so many voxels of room, inside the grid."""
     return tuple(
         slice(max(0, part.start - margin), min(size, part.stop + margin))
-        for part, size in zip(find_objects(mask.astype(np.uint8))[0], mask.shape, strict=True)
+        for part, size in zip(bounding_box(mask), mask.shape, strict=True)
     )
