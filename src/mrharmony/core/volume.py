@@ -20,8 +20,9 @@ Box = tuple[slice, slice, slice]
 
 def bounding_box(mask: BoolArray) -> Box:
     """Return the smallest box that holds a mask which is not empty."""
-    i, j, k = (np.flatnonzero(mask.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1)))
-    return slice(i[0], i[-1] + 1), slice(j[0], j[-1] + 1), slice(k[0], k[-1] + 1)
+    held = (np.flatnonzero(mask.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1)))
+    i, j, k = (slice(int(places[0]), int(places[-1]) + 1) for places in held)
+    return i, j, k
 
 
 def cropped(voxels: NDArray[Scalar], box: Box) -> NDArray[Scalar]:
