@@ -24,37 +24,13 @@ import numpy as np
 
 from benchmarks._shared.command import start
 from benchmarks._shared.reports import Report
+from benchmarks._shared.studies import prepared_study
 from mrharmony.jobs.records import LOGS
-from mrharmony.preparation.prepared import PreparedScan
-from mrharmony.preparation.saved import PreparedFiles, write_prepared
-from mrharmony.scans.bids import BidsIndex
-from mrharmony.scans.reading import read_mask, read_scan
 from mrharmony.simulate.cohort import write_cohort
-from mrharmony.simulate.cohort_files import true_brain
 
-HEADS, SCANNERS, ZOOM = 2, ("mprage-3t", "spgr-1.5t"), 5.0
+ZOOM = 5.0  # mm
 MANY = 10_000
 PARTS = 4  # of a run, whose times are compared
-
-
-def make_study(folder: Path, scans: int) -> None:
-    """Write `data`, a study of virtual heads, and `prepared`, made from the truth."""
-    write_cohort(folder / "heads", subjects=HEADS, scanners=SCANNERS, seed=1, zoom=ZOOM)
-    heads = BidsIndex.open(folder / "heads", "session").scans
-    rows = ["participant_id\tsite"]
-    for number in range(scans):
-        head = heads[number % len(heads)]
-        name = f"sub-{number:05d}"
-        path = folder / "data" / name / "anat" / f"{name}_T1w.nii.gz"
-        path.parent.mkdir(parents=True)
-        shutil.copy(head.path, path)
-        scan = read_scan(path)
-        mask = read_mask(true_brain(folder / "heads", head.subject), scan)
-        field = np.ones(mask.shape, np.float32)
-        prepared = PreparedScan(scan.volume, mask, field, np.eye(4), 300.0, False, (), 0.9)
-        write_prepared(PreparedFiles.of(path, folder / "prepared"), scan, prepared, {})
-        rows.append(f"{name}\t{head.session}")
-    (folder / "data" / "participants.tsv").write_text("\n".join([*rows, ""]), "utf-8")
 
 
 def bids(data: Path, out: Path, *more: object, level: str = "participant") -> subprocess.Popen[str]:
@@ -163,8 +139,10 @@ def main() -> None:
     asked.work.mkdir(parents=True)
     data, prepared = Path(asked.bids), Path(asked.prepared)
     if not real:
-        make_study(asked.work, asked.scans)
-        data, prepared = asked.work / "data", asked.work / "prepared"
+        write_cohort(asked.work / "heads", subjects=1, scanners=["mprage-3t"], seed=1, zoom=ZOOM)
+        sites = {f"{number:05d}": "ab"[number % 2] for number in range(asked.scans)}
+        prepared_study(asked.work, asked.work / "heads", sites)
+        data, prepared = asked.work / "study", asked.work / "prepared"
     options = ["--prepared", prepared, "--nprocs", asked.processes, "--force"]
     options += ["--to", "NSK"] if real else ["--to", "LA", "--method", "none"]
     row = judge(data, asked.work, options, asked.kills)
