@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,9 @@ import typer
 
 from helpers.commands import sentences
 from mrharmony.cli.app import app, in_options, one_of
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.methods.registry import METHOD_NAMES
+from mrharmony.scans.participants import read_participants
 
 COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands]
 
@@ -321,3 +324,29 @@ def test_settings_of_pictures_that_do_not_fit_are_refused(run, scan: Path, tmp_p
     assert status == 2
     assert message in errors
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x" * 250 + ".nii.gz"])
+def test_a_name_that_no_disk_takes_is_told_in_a_sentence(run, scan: Path, tmp_path: Path, name: str):
+    arguments = ("--to", "LA", "--method", "none", "--output", tmp_path / name)
+    status, _, errors = run("harmonize", scan, *arguments)
+    assert (status in (2, 3), "File name too long" in errors) == (True, True), errors
+    assert "unexpected" not in errors
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_pipe_in_the_place_of_a_protocol_or_a_table_is_no_endless_wait(run, scan: Path, tmp_path: Path):
+    os.mkfifo(tmp_path / "protocol.json")
+    os.mkfifo(tmp_path / "participants.tsv")
+    arguments = ("--to", tmp_path / "protocol.json", "--output", tmp_path / "out")
+    assert run("harmonize", scan, *arguments)[0] == 2
+    with pytest.raises(MrharmonyError, match="a pipe or a device"):
+        read_participants(tmp_path / "participants.tsv")
+
+
+def test_a_working_folder_that_is_gone_is_told(run, tmp_path: Path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    status, _, errors = run("domains")
+    assert (status, errors) == (2, "mrharmony: the working folder is gone. Go to another, and call again.\n")

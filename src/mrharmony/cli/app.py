@@ -16,7 +16,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from mrharmony.core.ending import KEPT
-from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.findings import MrharmonyError, of_the_system
 from mrharmony.core.version import __version__
 from mrharmony.methods.registry import OLD_NAMES
 
@@ -133,6 +133,11 @@ def _print_whatever_the_encoding() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def _end_with(error: MrharmonyError) -> NoReturn:
+    print(f"mrharmony: {in_options(str(error))}", file=sys.stderr)
+    sys.exit(USAGE)
+
+
 def _end_without_output(failure: OSError) -> NoReturn:
     """End where standard output cannot be written; files that cannot have a sentence of their own."""
     sys.stdout = io.StringIO()  # what is left in the old one would fail once more
@@ -141,6 +146,14 @@ def _end_without_output(failure: OSError) -> NoReturn:
         file=sys.stderr,
     )
     sys.exit(USAGE)
+
+
+def _require_a_folder_to_be_in() -> None:
+    """Raise `MrharmonyError` where the working folder is gone: libraries do not load then."""
+    try:
+        Path.cwd()
+    except OSError as failure:
+        raise MrharmonyError("the working folder is gone. Go to another, and call again.") from failure
 
 
 def main() -> None:
@@ -152,10 +165,10 @@ def main() -> None:
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
     try:
+        _require_a_folder_to_be_in()
         app(_spread_labels(arguments))
     except MrharmonyError as error:
-        print(f"mrharmony: {in_options(str(error))}", file=sys.stderr)
-        sys.exit(USAGE)
+        _end_with(error)
     except SystemExit as end:
         if end.code == INTERRUPTED:  # where signals cannot be blocked
             print(f"mrharmony: interrupted. {KEPT}", file=sys.stderr)
@@ -167,5 +180,7 @@ def main() -> None:
             raise
         if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
             _end_without_output(error)
+        if isinstance(error, OSError) and error.filename is not None:
+            _end_with(of_the_system(error))
         print(f"mrharmony: unexpected {type(error).__name__}: {error}. Use -v for details.", file=sys.stderr)
         sys.exit(UNEXPECTED)

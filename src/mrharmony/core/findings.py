@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,6 +39,13 @@ class MrharmonyError(Exception):
 
 class NotWritten(MrharmonyError):
     """A file that could not be written; the operating system's reason is in the sentence."""
+
+
+def of_the_system(failure: OSError) -> NotWritten:
+    """Return the sentence for a file or a name that the operating system refuses, wherever that happens."""
+    named = os.fsdecode(failure.filename) if isinstance(failure.filename, str | bytes) else "a file"
+    reason = failure.strerror or failure
+    return NotWritten(f"{named}: cannot be used ({reason}). Check the name, and permissions and free space.")
 
 
 class ScanRefused(MrharmonyError):

@@ -12,7 +12,7 @@ import numpy as np
 
 from mrharmony.core.atomic import remove, write_text
 from mrharmony.core.domain import Domain
-from mrharmony.core.findings import Finding, MrharmonyError, NotWritten, finding_record
+from mrharmony.core.findings import Finding, MrharmonyError, NotWritten, finding_record, of_the_system
 from mrharmony.core.volume import FloatArray
 from mrharmony.evidence.drift import Evidence
 from mrharmony.evidence.uncertainty import SeededHarmonizer, spread
@@ -184,6 +184,8 @@ def harmonize_scan(job: HarmonizeJob, path: Path, output: Path, mask: Path | Non
         write_harmonized(job, scan, prepared, replace(harmonized, findings=findings), output)
     except MrharmonyError as error:
         return refused_scan(path, error, findings)
+    except OSError as failure:
+        return refused_scan(path, of_the_system(failure), findings)
     except Exception as error:  # a fault of ours in one scan leaves the others alone
         logging.getLogger(__name__).warning("%s", path, exc_info=True)
         reason = f"{path}: unexpected {type(error).__name__}: {error}. Use -v for details."

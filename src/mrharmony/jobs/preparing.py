@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from mrharmony.core.atomic import remove, write_json, write_text
-from mrharmony.core.findings import Finding, MrharmonyError, NotWritten, finding_record
+from mrharmony.core.findings import Finding, MrharmonyError, NotWritten, finding_record, of_the_system
 from mrharmony.core.progress import track
 from mrharmony.core.records import read_record
 from mrharmony.core.worker_process import limit_threads
@@ -140,6 +140,8 @@ def _prepare(job: PrepareJob) -> tuple[Path, Preparation]:
         return job.scan, _completed(job) or _write(job)
     except MrharmonyError as error:
         reason, findings = reason_of(error, job.scan), getattr(error, "findings", ())
+    except OSError as failure:
+        reason, findings = reason_of(of_the_system(failure), job.scan), ()
     except Exception as error:  # a fault of ours in one scan leaves the others alone
         reason, findings = f"{job.scan}: unexpected {type(error).__name__}: {error}. See {job.files.log}.", ()
         fault = {"traceback": traceback.format_exc()}

@@ -110,7 +110,7 @@ def _same(label: str | None, wanted: str | None) -> bool:
     if label is None or wanted is None:
         return label is wanted
     numbers = label.isdecimal() and wanted.isdecimal()
-    return int(label) == int(wanted) if numbers else label == wanted
+    return label.lstrip("0") == wanted.lstrip("0") if numbers else label == wanted
 
 
 def read_filter(path: Path) -> Selection:
@@ -164,7 +164,7 @@ def read_scan_list(path: Path, part: str | None = None) -> frozenset[str]:
         raise MrharmonyError(
             f"{path}: cannot be read ({failure.strerror}). Give a text file with the path of a scan a line."
         ) from failure
-    numbers = re.fullmatch(r"(\d+)/(\d+)", part or "1/1")
+    numbers = re.fullmatch(r"(\d{1,9})/(\d{1,9})", part or "1/1")
     number, count = map(int, numbers.groups()) if numbers else (0, 0)
     if not 1 <= number <= count:
         raise MrharmonyError(f"{path}: {part!r} is no part of it. Write part='2/5' for the second of five.")
