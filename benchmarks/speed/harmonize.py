@@ -3,13 +3,17 @@
 python -m benchmarks.speed.harmonize SCAN --to NSK
 
 The scan is put on that grid and prepared; then each command runs in a process of its own. Last, one process
-of one thread, as workers are, does each step in turn, several times, beside gunzip and nibabel.
+of one thread, as workers are, does each step in turn, several times, beside gunzip and nibabel, and then as
+many such processes at once as there are cores.
 """
 
 import json
+import os
+import statistics
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -46,8 +50,11 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         head, prepared = write_head(asked.scan, Path(folder))
         rows = list(commands(head, asked.to, prepared))
-        record = run_alone(head, "--to", asked.to, "--prepared", prepared)
-    record |= {"scan": asked.scan.name, "cores": usable_cores(), "commands": rows}
+        words, cores = (head, "--to", asked.to, "--prepared", prepared), usable_cores()
+        record = run_alone(*words)
+        with ThreadPoolExecutor(cores) as pool:
+            workers = list(pool.map(lambda _: run_alone(*words)["rows"], range(cores)))
+    record |= {"scan": asked.scan.name, "cores": cores, "commands": rows, "at_once": at_once(workers)}
     save(asked, report(record, asked.command), record)
 
 
@@ -75,7 +82,8 @@ def commands(head: Path, target: str, prepared: Path) -> Iterator[Row]:
 
 def in_turn(head: Path, target: str, prepared: Path) -> Iterator[Row]:
     """Yield the least seconds of each step, and what multiple they are of those of a plain tool."""
-    output = prepared / "sub-head_desc-harmonized_T1w.nii.gz"
+    output = prepared / str(os.getpid()) / "sub-head_desc-harmonized_T1w.nii.gz"
+    output.parent.mkdir()
     jobs = {method: open_job(None, method, None, target) for method in METHODS}
     saved = {method: replace(job, prepared=prepared) for method, job in jobs.items()}
     steps: dict[str, Callable[[], object]] = {
@@ -97,6 +105,13 @@ def in_turn(head: Path, target: str, prepared: Path) -> Iterator[Row]:
         plain = "gunzip" if step in ("gunzip", "check") else "nibabel, read and write"
         own = None if step == "gunzip" else processor  # gunzip is another process
         yield {"step": step, "s": seconds, "cpu": own, "plain": plain, "multiple": seconds / least[plain][0]}
+
+
+def at_once(workers: Sequence[Sequence[Row]]) -> list[Row]:
+    """Return the seconds that a scan takes where each core has a worker: the workers' over their number."""
+    steps = [row["step"] for row in workers[0] if row["step"].startswith(METHODS)]
+    took = {step: [row["s"] for rows in workers for row in rows if row["step"] == step] for step in steps}
+    return [{"step": step, "s": statistics.mean(each) / len(workers)} for step, each in took.items()]
 
 
 def read_and_write(head: Path, output: Path) -> None:
@@ -130,6 +145,8 @@ def report(record: Row, command: str) -> Report:
         record["rows"],
         "step: {step} | s: {s:.2f} | s of processor: {cpu:.2f} | multiple: {multiple:.2f} | of: {plain}",
     )
+    shown.text(f"In {record['cores']} such processes at once, one a core; seconds on the clock a scan:")
+    shown.table(record["at_once"], "step: {step} | s a scan: {s:.2f}", "at-once")
     return shown
 
 

@@ -45,4 +45,6 @@ def open_page(browser: Browser) -> Iterator[Open]:
     yield opened
     for tab in tabs:
         tab.close()
-    assert [text for text in complaints if not text.startswith("data:")] == []
+    # Without a graphics card WebGL tells that reading a canvas is slow.
+    ours = [text for text in complaints if not text.startswith("data:") and "GL Driver Message" not in text]
+    assert ours == []

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from helpers.pages import assert_balanced
+from helpers.pages import assert_accessible, assert_balanced
 from mrharmony.core.findings import Finding
 from mrharmony.core.volume import Volume
 from mrharmony.preparation.prepared import PreparedScan
@@ -87,3 +87,19 @@ def test_the_index_begins_with_what_needs_a_look():
     assert "1 passed, 1 warned, 1 refused" in page
     assert "no brain &amp; no head" in page
     assert page.count("href=") == 2
+
+
+def test_both_pages_work_in_a_browser_and_for_everybody(
+    open_page, page: str, prepared: PreparedScan, tmp_path
+):
+    rows = [
+        IndexRow("sub-1", "warned", "cut", "page.html", thumbnail(prepared)),
+        IndexRow("sub-2", "refused", "no brain", None, None),
+    ]
+    (tmp_path / "page.html").write_text(page, "utf-8")
+    (tmp_path / "index.html").write_text(index_page("Prepared scans", rows), "utf-8")
+    for name in ("page.html", "index.html"):
+        tab = open_page(tmp_path / name)
+        assert_accessible(tab)
+        tab.set_viewport_size({"width": 400, "height": 800})
+        assert tab.evaluate("document.documentElement.scrollWidth") <= 400

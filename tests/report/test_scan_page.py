@@ -1,15 +1,22 @@
 """The page of one harmonized scan: what it tells, and that it works in a browser without a network."""
 
+import base64
+import gzip
+import json
 import re
 import shutil
+import subprocess
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
+import numpy as np
 import pytest
 import yaml
 
-from helpers.pages import assert_balanced
+from helpers.pages import assert_accessible, assert_balanced
 from mrharmony.evidence.verdict import LIMITS
 from mrharmony.jobs.harmonizing import discard_result, harmonize_scan, page_path
 from mrharmony.jobs.opening import open_job
@@ -21,6 +28,7 @@ from mrharmony.scans.bids import BidsIndex
 from mrharmony.scans.sidecar import HarmonizedSidecar, read_harmonized
 from mrharmony.weights import shipped_model
 
+NIIVUE = "@niivue/niivue@0.69.0"
 NOTE = HarmonizedSidecar(
     target="NSK", method="diffusion", intensity_scale=1.0, sources=(), drift={}, verdict="pass"
 )
@@ -188,3 +196,69 @@ def test_slider_flicker_and_difference_change_the_picture(opened: Any):
 def test_the_page_fits_a_telephone(opened: Any):
     opened.set_viewport_size({"width": 400, "height": 800})
     assert opened.evaluate("document.documentElement.scrollWidth") <= 400
+
+
+def test_nothing_hinders_people_with_disabilities(opened: Any):
+    assert_accessible(opened)
+    for mode in ("slider", "flicker", "difference", "raw"):
+        opened.locator(f"input[value='{mode}']").check()
+        assert_accessible(opened)
+
+
+@pytest.fixture(scope="module")
+def niivue(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """NiiVue's file, as its users get it."""
+    if shutil.which("npm") is None:
+        pytest.skip("needs npm to get NiiVue: apt-get install npm")
+    folder = tmp_path_factory.mktemp("niivue")
+    words = ["npm", "pack", "--silent", NIIVUE]
+    got = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+    if got.returncode:
+        pytest.skip(f"needs {NIIVUE} from the registry of npm: {got.stderr.strip()[-200:]}")
+    with tarfile.open(folder / got.stdout.split()[-1]) as archive:
+        archive.extract("package/dist/niivue.umd.js", folder, filter="data")
+    return folder / "package" / "dist" / "niivue.umd.js"
+
+
+def test_niivue_shows_before_and_after_on_the_scans_own_voxels(
+    open_page: Any, niivue: Path, scan: Path, tmp_path: Path
+):
+    output = tmp_path / "sub-1_desc-harmonized_T1w.nii.gz"
+    job = replace(open_job(None, "histogram", "mprage-3t", "spgr-1.5t"), page=True, viewer=niivue)
+    assert harmonize_scan(job, scan, output).reason is None
+    text = page_path(output).read_text("utf-8")
+    assert len(text) < 8_000_000
+    volumes = json.loads(text.split("<script type='application/json' id='niivue-volumes'>")[1].split("<")[0])
+    after = nib.Nifti1Image.from_bytes(gzip.decompress(base64.b64decode(volumes["volumes"]["after"])))
+    written = nib.load(output)
+    corner = np.linalg.inv(written.affine) @ after.affine @ [0, 0, 0, 1]
+    np.testing.assert_allclose(corner[:3], np.rint(corner[:3]), atol=1e-4)
+    box = tuple(slice(int(n), int(n) + size) for n, size in zip(np.rint(corner), after.shape, strict=False))
+    note = read_harmonized(output.with_name("sub-1_desc-harmonized_T1w.json"))
+    assert note
+    wanted = np.clip(written.get_fdata()[box] / note.intensity_scale, 0, volumes["brightest"])
+    np.testing.assert_allclose(after.get_fdata(), wanted, atol=volumes["brightest"] / 127)
+    tab = open_page(page_path(output))
+    tab.get_by_role("button", name="Open the viewer").click()
+    tab.wait_for_function("document.getElementById('niivue-state').textContent === ''", timeout=60_000)
+    canvas = tab.locator("#niivue-canvas")
+    shown = canvas.screenshot()
+    tab.locator("input[name=niivue-volume][value='0']").check()
+    tab.wait_for_timeout(300)
+    assert canvas.screenshot() != shown
+    assert_accessible(tab)
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe", b"export class Niivue {}"])
+def test_what_is_not_niivue_is_refused_before_anything_is_written(
+    run, scan: Path, tmp_path: Path, content: bytes | None
+):
+    file = tmp_path / "niivue.umd.js"
+    if content is not None:
+        file.write_bytes(content)
+    arguments = ("--to", "LA", "--method", "none", "--viewer", file, "--output", tmp_path / "out")
+    status, _, errors = run("harmonize", scan, *arguments)
+    assert (status, errors.count("\n")) == (2, 1)
+    assert errors.startswith(f"mrharmony: {file}: ")
+    assert "`npm pack @niivue/niivue`" in errors
+    assert not (tmp_path / "out").exists()

@@ -147,6 +147,14 @@ class HarmonizeOptions(NamedTuple):
             "--page", "Write a page that shows each harmonized scan (HTML, about 1 MB; takes some seconds)."
         ),
     ] = False
+    viewer: Annotated[
+        Path | None,
+        typer.Option(
+            help="NiiVue's `niivue.umd.js` (`npm pack @niivue/niivue`): write a page, and put this viewer "
+            "with both volumes into it. Up to 8 MB a page.",
+            rich_help_panel=ADVANCED,
+        ),
+    ] = None
     force: Annotated[bool, flag("--force", "Write scans too whose verdict is fail.", ADVANCED)] = False
     overwrite: Annotated[
         bool,
@@ -176,6 +184,10 @@ class HarmonizeOptions(NamedTuple):
         from mrharmony.networks.compact.translation import read_translation
 
         translation = read_translation(self.translation) if self.translation else None
+        if self.viewer:
+            from mrharmony.report.volume_viewer import niivue_script
+
+            niivue_script(self.viewer)
         settings = MethodSettings(self.seed, self.device, extent, lock, self.detail, translation)
         job = open_job(self.model, self.method, source, target, settings, assume_ras=assume_ras)
         return replace(
@@ -184,7 +196,8 @@ class HarmonizeOptions(NamedTuple):
             force=self.force,
             overwrite=self.overwrite,
             uncertainty=self.uncertainty,
-            page=self.page,
+            page=self.page or self.viewer is not None,
+            viewer=self.viewer,
         )
 
 

@@ -60,6 +60,7 @@ class HarmonizeJob:
     overwrite: bool = False  # replace files of a result's name, whoever wrote them
     uncertainty: bool = False  # write an uncertainty map beside each harmonized scan
     page: bool = False  # write a page that shows each harmonized scan
+    viewer: Path | None = None  # `niivue.umd.js`, to put NiiVue into the page
     remarks: tuple[Finding, ...] = ()  # on the source, beside what is assumed of protocols
 
     def __post_init__(self) -> None:
@@ -223,7 +224,7 @@ def write_harmonized(
     if job.page:
         from mrharmony.report.scan_page import scan_page  # noqa: PLC0415 - matplotlib takes half a second
 
-        write_text(page, scan_page(scan.path.name, note, prepared, harmonized, spreads))
+        write_text(page, scan_page(scan.path.name, note, prepared, harmonized, spreads, job.viewer))
 
 
 def refused_scan(path: Path, error: MrharmonyError, findings: tuple[Finding, ...] = ()) -> Outcome:

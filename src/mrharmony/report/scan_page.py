@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from mrharmony.preparation.quality import gate_figures, preparation_figures
 from mrharmony.report.brain_layers import GRID, Layer, layers_record, on_page
 from mrharmony.report.charts import Chart, Gauge, Plane, gauge
 from mrharmony.report.page import render
+from mrharmony.report.volume_viewer import VolumeViewer
 from mrharmony.scans.sidecar import HarmonizedSidecar
 from mrharmony.space.resampling import resample_brain
 from mrharmony.space.template import template, template_brain_mask
@@ -78,6 +80,7 @@ def scan_page(
     prepared: PreparedScan,
     harmonized: HarmonizedVolume,
     uncertainty: FloatArray | None = None,
+    niivue: Path | None = None,
 ) -> str:
     """Return the self-contained HTML page of a harmonized scan.
 
@@ -91,6 +94,10 @@ def scan_page(
         The scan and what was made of it.
     uncertainty
         Standard deviation over seeds, canonical units, native grid, shape (i, j, k); None without a map.
+    niivue
+        `niivue.umd.js`, to show both volumes with NiiVue too; None leaves that out.
+
+    Raises `MrharmonyError` if that file is not NiiVue.
     """
     voxels = _Voxels.of(prepared, harmonized)
     target = harmonized.target_statistics
@@ -117,6 +124,7 @@ def scan_page(
         facts=provenance(note),
         citation=CITATION.format(version=__version__),
         volumes=_layers(prepared, harmonized, uncertainty),
+        niivue=_viewer(niivue, prepared, harmonized) if niivue else None,
     )
 
 
@@ -220,6 +228,11 @@ def _layers(
         white = float(np.percentile(uncertainty[prepared.brain_mask], 99.5)) or 1.0
         layers["uncertainty"] = Layer("uncertainty", on_page(prepared, uncertainty), white)
     return layers_record(layers, before > 0)
+
+
+def _viewer(niivue: Path, prepared: PreparedScan, harmonized: HarmonizedVolume) -> VolumeViewer:
+    volumes = {"before": prepared.intensities(), "after": harmonized.intensities()}
+    return VolumeViewer.of(niivue, prepared, volumes)
 
 
 @dataclass(frozen=True)
