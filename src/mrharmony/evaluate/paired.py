@@ -185,18 +185,13 @@ def room_share(score: float, best_simple: float, ceiling: float) -> float | None
     return (score - best_simple) / room if 0 < room < float("inf") else None
 
 
-def leak_suspected(score: PairedScores, ceiling: PairedScores) -> bool:
-    """Return whether a method beats `ceiling`, the lock fitted to the truth, as nothing honest can."""
-    return score.mse < ceiling.mse and score.ssim > ceiling.ssim
-
-
 def leaked_noise(output: FloatArray, ceiling: FloatArray, truth: FloatArray, mask: BoolArray) -> float:
     """Return the correlation of the fine detail of output - ceiling and truth - ceiling.
 
     `ceiling` is the same scan through the lock that was fitted to the truth; shapes (i, j, k). The part of
     the truth that this lock cannot explain is the noise of the true scan, which no other scan shows. A method
     that has not seen the truth reaches 0 to 0.3 (poor methods highest), one that returns it 1. This also
-    finds leaks that are too faint for `leak_suspected`.
+    finds leaks that are too faint to lift a score above the ceiling's.
     """
     first, second = (_detail(np.where(mask, image - ceiling, 0), mask) for image in (output, truth))
     size = float(np.linalg.norm(first) * np.linalg.norm(second))
