@@ -1,4 +1,6 @@
 import numpy as np
+import pytest
+from nilearn import datasets
 
 from mrharmony.space.template import template, template_brain_mask
 
@@ -24,3 +26,13 @@ def test_white_matter_is_brighter_than_grey_matter():
     white = template().voxels[template("wm").voxels > 0.8].mean()
     grey = template().voxels[template("gm").voxels > 0.8].mean()
     assert white > grey + 0.1
+
+
+@pytest.mark.parametrize("which", ["t1", "gm", "wm"])
+def test_maps_are_those_of_nilearns_own_loaders(which):
+    name = "template" if which == "t1" else f"{which}_template"
+    theirs = getattr(datasets, f"load_mni152_{name}")(resolution=1)
+    voxels = np.asarray(theirs.dataobj, dtype=np.float32)
+    np.testing.assert_array_equal(template(which).voxels, voxels)
+    assert template(which).voxels.strides == voxels.strides  # sums depend on the order
+    np.testing.assert_array_equal(template(which).affine, theirs.affine)
