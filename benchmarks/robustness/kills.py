@@ -76,9 +76,9 @@ class Command:
 
 
 COMMANDS = {
-    "prepare": Command(20, "prepare {pair} {out} --workers 1", ("*_log.json",)),
-    "prepare, 2 workers": Command(5, "prepare {pair} {out} --workers 2", ("*_log.json",)),
-    "bids": Command(20, "bids {pair} {out} participant --to NSK --prepared {prepared} --page"),
+    "prepare": Command(40, "prepare {pair} {out} --workers 1", ("*_log.json",)),
+    "prepare, 2 workers": Command(10, "prepare {pair} {out} --workers 2", ("*_log.json",)),
+    "bids": Command(38, "bids {pair} {out} participant --to NSK --prepared {prepared} --page"),
     "train": Command(
         5,
         "train {cohort} --output {out}/model --domain-column session --method img2img --preset {preset} "
