@@ -179,6 +179,8 @@ def test_noise_without_a_brain_is_refused_in_one_sentence(run, tmp_path: Path):
         (("--to", "LA", "--extent", "leg"), "leg"),
         (("--to", "LA", "--output", "result.nii"), "result.nii"),
         (("--to", "LA", "--method", "histogram", "--uncertainty"), "histogram has no seeds"),
+        (("--to", "LA", "--prepared", ""), "mrharmony: the argument after --prepared is empty. Give one;"),
+        (("--to", "LA", "--mask="), "mrharmony: the argument after --mask is empty. Give one;"),
     ],
 )
 def test_wrong_arguments_end_with_status_2_before_any_work(
@@ -197,7 +199,36 @@ def test_results_that_would_collide_are_refused(run, scan: Path, tmp_path: Path)
     shutil.copy(scan, twin)
     status, _, errors = run("harmonize", scan, twin, "--to", "LA", "--output", tmp_path / "out")
     assert status == 2
-    assert "several scans" in errors
+    assert f"name: {scan}, {twin}. Harmonize them in calls" in errors
+
+
+def test_a_scan_named_twice_is_taken_once(run, broken: Path, tmp_path: Path):
+    arguments = ("--to", "LA", "--method", "none", "--output", tmp_path / "out", "--json")
+    status, output, errors = run("harmonize", broken, broken, *arguments)
+    assert (status, len(json.loads(output))) == (3, 1), errors
+
+
+def test_the_folder_one_is_in_is_no_scan_and_no_mask(run, scan: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = ("--to", "LA", "--method", "none", "--output", tmp_path / "out")
+    for given in (["."], [scan, "--mask", "."]):
+        status, _, errors = run("harmonize", *given, *arguments)
+        assert (status, "This is a folder" in errors) == (3, True), errors
+
+
+def test_a_file_in_the_place_of_a_folder_is_told(run, scan: Path, tmp_path: Path):
+    (tmp_path / "file").touch()
+    arguments = ("--to", "LA", "--method", "none", "--output", tmp_path / "file" / "below")
+    status, _, errors = run("harmonize", scan, *arguments)
+    assert (status, "A file is where a folder would have to be; choose" in errors) == (2, True), errors
+
+
+def test_what_is_found_is_a_line_of_its_own_however_long_the_path(run, scan: Path, tmp_path: Path):
+    path = tmp_path / "far" / ("down " * 20) / scan.name
+    path.parent.mkdir(parents=True)
+    path.symlink_to(scan)
+    _, output, _ = run("check", path)
+    assert f"{path}: fine" in output.splitlines()
 
 
 def test_a_result_never_replaces_its_scan(run, scan: Path):
@@ -223,6 +254,17 @@ def test_a_mask_on_another_grid_is_refused(run, scan: Path, tmp_path: Path):
     status, _, errors = run(*arguments)
     assert status == 3
     assert "mask.nii.gz" in errors
+
+
+def test_a_given_mask_that_holds_no_brain_is_told_as_such(run, scan: Path, tmp_path: Path):
+    image = nib.load(scan)
+    empty = nib.Nifti1Image(np.zeros(image.shape, np.uint8), image.affine)
+    nib.save(empty, tmp_path / "mask.nii.gz")
+    arguments = ("--to", "LA", "--mask", tmp_path / "mask.nii.gz", "--output", tmp_path / "out")
+    status, _, errors = run("harmonize", scan, *arguments)
+    assert (status, "mask that was given holds 0 ml" in errors, "or give" in errors) == (3, True, False), (
+        errors
+    )
 
 
 def test_a_mask_on_the_grid_decides_what_is_brain(run, scan: Path, tmp_path: Path):

@@ -112,7 +112,10 @@ def test_a_name_that_no_list_can_hold_is_refused_and_said(run, tmp_path: Path):
         (("--scans", "LIST", "--part", "3/2"), "'3/2' is no part of it. Write --part 2/5"),
         (("--scans", "LIST", "--part", "1" * 5000 + "/2"), "is no part of it. Write --part 2/5"),
         (("--scans", "LIST", "--part", "2/2"), "no scans in part 2 of 2. Check"),
-        (("--scans", "LIST"), "the filter or list leaves no scan. Check what it names."),
+        (
+            ("--scans", "LIST"),
+            "Check what it names. 'sub-77/anat/sub-77_T1w.nii.gz' is no scan here; one is sub-",
+        ),
         (("--scans", "MISSING"), "MISSING: cannot be read (No such file or directory). Give a text file"),
     ],
 )

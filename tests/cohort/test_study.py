@@ -291,6 +291,38 @@ def test_settings_keep_the_bytes_of_names_and_are_taken_again(run, study: Path, 
     assert (status, "not a model" in errors, "model-" in errors) == (2, True, True)
 
 
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ('seed = "abc"', "settings.toml: seed cannot be 'abc': "),
+        (
+            "work-dir = 2024-01-01",
+            "settings.toml: work-dir cannot be datetime.date(2024, 1, 1). Write a text",
+        ),
+        ('to = ["LA"]', "settings.toml: to cannot be ['LA']. Write a text or a number."),
+        (
+            "participant-label = {a=1}",
+            """settings.toml: participant-label cannot be {'a': 1}. Write ["01",""",
+        ),
+        ('config = "other.toml"', "settings.toml: no option 'config'. Choose from"),
+        ('participant-label = "77"', "sub-77: no T1w scan of this participant."),
+    ],
+)
+def test_settings_of_another_kind_are_told_with_their_file(run, study: Path, tmp_path: Path, setting, said):
+    settings = tmp_path / "settings.toml"
+    settings.write_text(f"{setting}\n")
+    to = () if setting.startswith("to") else ("--to", "LA")
+    status, _, errors = run("bids", study, tmp_path / "out", "participant", "--config", settings, *to)
+    assert (status, said in errors) == (2, True), errors
+
+
+def test_a_file_in_the_place_of_the_derivatives_is_told_before_any_work(run, study: Path, tmp_path: Path):
+    (tmp_path / "file").touch()
+    arguments = ("participant", "--to", "LA", "--dry-run")
+    status, _, errors = run("bids", study, tmp_path / "file", *arguments)
+    assert (status, "file: is a file. Name a folder for the derivatives." in errors) == (2, True), errors
+
+
 def test_memory_without_end_is_no_fault(study: Path):
     scans = sorted(study.glob("sub-*/anat/*.nii.gz"))
     assert choose_workers(scans, 2, math.inf) == 2

@@ -10,6 +10,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -21,6 +22,7 @@ from mrharmony.core.version import __version__
 from mrharmony.methods.registry import OLD_NAMES
 
 LABEL_OPTIONS = ("--participant-label", "--session-label")
+_MAY_BE_EMPTY = ("--slurm-prefix", "--slurm_prefix")
 OK, UNEXPECTED, USAGE, REFUSED, INTERRUPTED, NO_READER = 0, 1, 2, 3, 130, 141
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
@@ -156,6 +158,17 @@ def _require_a_folder_to_be_in() -> None:
         raise MrharmonyError("the working folder is gone. Go to another, and call again.") from failure
 
 
+def _require_values(arguments: Sequence[str]) -> None:
+    """Raise `MrharmonyError` where an argument is empty: a path would stand for the working folder."""
+    for before, argument in pairwise(["mrharmony", *arguments]):
+        attached = re.fullmatch(r"(--[\w-]+)=", argument)
+        named = attached[1] if attached else before
+        if (attached or not argument) and named not in _MAY_BE_EMPTY:
+            raise MrharmonyError(
+                f"the argument after {named} is empty. Give one; a variable of your script may not be set."
+            )
+
+
 def main() -> None:
     """Run the command line: every failure ends in one sentence and a status that says what kind it was."""
     _print_whatever_the_encoding()
@@ -166,6 +179,7 @@ def main() -> None:
         logging.disable(logging.WARNING)
     try:
         _require_a_folder_to_be_in()
+        _require_values(arguments)
         app(_spread_labels(arguments))
     except MrharmonyError as error:
         _end_with(error)

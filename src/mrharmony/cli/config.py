@@ -23,12 +23,30 @@ def _take(context: typer.Context, path: Path | None) -> Path | None:
         raise MrharmonyError(
             f'{path}: cannot be used ({failure}). Write TOML such as `to = "NSK"`.'
         ) from failure
-    options = {_name(option): option.name for option in _options(context)}
-    for key in settings:
-        if key.replace("_", "-") not in options:
+    options = {_name(option): option for option in _options(context) if _name(option) != "config"}
+    context.default_map = defaults = {}
+    for key, value in settings.items():
+        option = options.get(key.replace("_", "-"))
+        if option is None:
             raise MrharmonyError(f"{path}: no option {key!r}. Choose from {', '.join(sorted(options))}.")
-    context.default_map = {options[key.replace("_", "-")]: value for key, value in settings.items()}
+        defaults[option.name] = _value(context, path, key, value, option)
     return path
+
+
+def _value(context: typer.Context, path: Path, key: str, value: Any, option: Any) -> Any:
+    """Return the value of a setting as its option takes it; raises `MrharmonyError` where it does not."""
+    values = value if isinstance(value, list) and option.multiple else [value]
+    if not all(isinstance(one, str | bool | int | float) for one in values):
+        form = '["01", "02"]' if option.multiple else "a text or a number"
+        raise MrharmonyError(f"{path}: {key} cannot be {value!r}. Write {form}.")
+    taken = values if option.multiple else value
+    try:
+        option.process_value(context, taken)
+    except typer.BadParameter as failure:
+        raise MrharmonyError(
+            f"{path}: {key} cannot be {value!r}: {failure.message.rstrip('.')}."
+        ) from failure
+    return taken
 
 
 Config = Annotated[

@@ -142,6 +142,7 @@ def harmonize(
     from mrharmony.jobs.data_sets import convert_planned, plan_conversions
     from mrharmony.jobs.harmonizing import harmonize_scan, output_paths, refused_scan, require_same_settings
 
+    scans = list(dict.fromkeys(scans))  # the same scan is often named twice, by overlapping patterns
     if mask and len(scans) > 1:
         raise MrharmonyError(f"{mask}: one mask cannot serve {len(scans)} scans. Harmonize one at a time.")
     require_one(mask, options.prepared)
@@ -195,7 +196,7 @@ def _print_findings(findings: dict[Path, Any]) -> None:
     console = Console()
     for path, found in findings.items():
         worst = "refused" if any(f.level == "error" for f in found) else "fine"
-        console.print(f"{path}: {worst}", highlight=False, markup=False)
+        console.print(f"{path}: {worst}", highlight=False, markup=False, soft_wrap=True)
         for finding in found:
             console.print(
                 f"  [{colours[finding.level]}]{finding.level}[/] {finding.code}: ", end="", highlight=False

@@ -17,6 +17,9 @@ from mrharmony.core.findings import NotWritten
 from mrharmony.core.records import read_text
 from mrharmony.core.temporaries import discard, new_temporary
 
+_CHECK = "Check free space and permissions there."
+_FILE_IN_THE_WAY = "A file is where a folder would have to be; choose another place."
+
 
 @dataclass(frozen=True)
 class StagedFile:
@@ -96,8 +99,9 @@ def write_failures(target: Path, done: str = "written") -> Iterator[None]:
         yield
     except OSError as failure:
         reason = failure.strerror or failure
+        in_the_way = isinstance(failure, FileExistsError | NotADirectoryError)
         raise NotWritten(
-            f"{target}: cannot be {done} ({reason}). Check free space and permissions there."
+            f"{target}: cannot be {done} ({reason}). {_FILE_IN_THE_WAY if in_the_way else _CHECK}"
         ) from failure
 
 

@@ -131,8 +131,12 @@ def output_paths(scans: Sequence[Path], output: Path, mask: Path | None = None) 
     images = [*scans, *([mask] if mask else [])]
     inputs = {file.resolve() for image in images for file in (image, sidecar_path(image))}
     for result in results:
-        if results.count(result) > 1:
-            raise MrharmonyError(f"{result}: several scans have this result's name. Harmonize them apart.")
+        twins = [str(scan) for scan, own in zip(scans, results, strict=True) if own == result]
+        if len(twins) > 1:
+            raise MrharmonyError(
+                f"{result}: several scans have this result's name: {', '.join(twins)}. Harmonize them in "
+                "calls of their own, each with another output folder."
+            )
         written = (result, sidecar_path(result), uncertainty_path(result))
         taken = next((file for file in written if file.resolve() in inputs), None)
         if taken:

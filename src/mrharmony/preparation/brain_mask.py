@@ -80,10 +80,11 @@ def locate_brain(volume: Volume, given: BoolArray | None = None, seed: int = 0) 
         Where there is no brain, or the mask is not that of one.
     """
     alignment = None
+    searched = given is None
     if given is None:
         found = _search_brain(volume, seed)
         given, alignment = found.mask, found.alignment
-    brain_mask = check_brain_mask(volume, given)
+    brain_mask = check_brain_mask(volume, given, found=searched)
     foreground = _foreground(volume.voxels)
     stripped = foreground is not None and dice(foreground, brain_mask) > _SAME_BRAIN
     if alignment and foreground is not None and stripped:
@@ -92,8 +93,8 @@ def locate_brain(volume: Volume, given: BoolArray | None = None, seed: int = 0) 
     return LocatedBrain(brain_mask, stripped, alignment)
 
 
-def check_brain_mask(volume: Volume, brain_mask: BoolArray) -> BoolArray:
-    """Return a brain mask as booleans; anything that is not 0 counts as brain.
+def check_brain_mask(volume: Volume, brain_mask: BoolArray, *, found: bool = False) -> BoolArray:
+    """Return a brain mask, given or `found`, as booleans; anything that is not 0 counts as brain.
 
     Raises `MrharmonyError` where its shape is not the scan's, or its volume not a brain's (600 to 2500 ml).
     """
@@ -105,9 +106,14 @@ def check_brain_mask(volume: Volume, brain_mask: BoolArray) -> BoolArray:
     mask: BoolArray = np.asarray(brain_mask) != 0
     size = millilitres(volume, mask)
     if not _PLAUSIBLE_ML[0] <= size <= _PLAUSIBLE_ML[1]:
+        if found:
+            raise MrharmonyError(
+                f"the brain mask holds {size:.0f} ml, a brain 600 to 2500 ml: check that the scan is a "
+                "T1w image of a whole head with the right voxel sizes, or give a brain mask."
+            )
         raise MrharmonyError(
-            f"the brain mask holds {size:.0f} ml, a brain 600 to 2500 ml: check that the scan is a "
-            "T1w image of a whole head with the right voxel sizes, or give a brain mask."
+            f"the brain mask that was given holds {size:.0f} ml, a brain 600 to 2500 ml: check that it is 1 "
+            "in the whole brain and 0 elsewhere, and the voxel sizes of the scan."
         )
     return mask
 

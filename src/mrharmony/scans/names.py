@@ -39,7 +39,7 @@ def scan_stem(path: Path | str) -> str:
 
 def sidecar_path(image: Path) -> Path:
     """Return the path of an image's JSON sidecar: beside it, under the same stem."""
-    return image.with_name(f"{scan_stem(image)}.json")
+    return image.parent / f"{scan_stem(image)}.json"
 
 
 def output_stem(path: Path | str) -> str:

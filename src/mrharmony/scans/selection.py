@@ -62,7 +62,11 @@ class Selection:
         scans = _labelled(scans, "session", self.sessions)
         chosen = [scan for scan in scans if self._takes(scan) and self._lists(index, scan)]
         if not chosen and not self.closed(index):
-            raise MrharmonyError(f"{index.root}: the filter or list leaves no scan. Check what it names.")
+            named = next(iter(self.gone(index)), "")
+            example = f" {named!r} is no scan here; one is {_way(index, index.scans[0])}." if named else ""
+            raise MrharmonyError(
+                f"{index.root}: the filter or list leaves no scan. Check what it names.{example}"
+            )
         return chosen
 
     def closed(self, index: BidsIndex) -> tuple[ScanRefused, ...]:
