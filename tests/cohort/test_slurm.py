@@ -102,6 +102,9 @@ def test_a_name_that_no_list_can_hold_is_refused_and_said(run, tmp_path: Path):
     arguments = ("participant", "--to", "LA", "--method", "none", "--slurm", tmp_path / "array")
     status, _, errors = run("bids", tmp_path / "study", out, *arguments)
     assert (status, "no list can hold this name" in errors) == (2, True)
+    scan.rename(scan.with_name("sub-1_T1w.nii.gz"))
+    status, _, errors = run("bids", tmp_path / "study", out, *arguments, "--slurm-prefix", "srun\ntouch")
+    assert (status, "'srun\\ntouch': has a line break." in errors) == (2, True), errors
     assert not list(tmp_path.glob("array/*"))
 
 

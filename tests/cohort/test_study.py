@@ -321,6 +321,8 @@ def test_a_file_in_the_place_of_the_derivatives_is_told_before_any_work(run, stu
     arguments = ("participant", "--to", "LA", "--dry-run")
     status, _, errors = run("bids", study, tmp_path / "file", *arguments)
     assert (status, "file: is a file. Name a folder for the derivatives." in errors) == (2, True), errors
+    status, _, errors = run("bids", study, study / "sub-1" / "out", *arguments)
+    assert (status, "lies in the folder of sub-1. Name another, such as" in errors) == (2, True), errors
 
 
 def test_memory_without_end_is_no_fault(study: Path):

@@ -248,12 +248,18 @@ def begin_derivatives(
 def earlier_description(index: BidsIndex, out_dir: Path) -> dict[str, Any]:
     """Return what describes a folder of derivatives; nothing where it is new.
 
-    Raises `MrharmonyError` where it is the folder of the scans or a file, mrharmony did not write its
-    description or other files of these names, or it has derivatives of another data set.
+    Raises `MrharmonyError` where it is the folder of the scans, lies in a subject's or is a file, mrharmony
+    did not write its description or other files of these names, or it has derivatives of another data set.
     """
     if out_dir.resolve() == index.root.resolve():
         raise MrharmonyError(
             f"{out_dir}: holds the scans. Name another, such as {out_dir}/derivatives/mrharmony."
+        )
+    inside = Path(os.path.relpath(out_dir.resolve(), index.root.resolve())).parts
+    if inside[0].startswith("sub-"):
+        raise MrharmonyError(
+            f"{out_dir}: lies in the folder of {inside[0]}. Name another, such as "
+            f"{index.root}/derivatives/mrharmony."
         )
     if out_dir.exists() and not out_dir.is_dir():
         raise MrharmonyError(f"{out_dir}: is a file. Name a folder for the derivatives.")

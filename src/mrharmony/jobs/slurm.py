@@ -108,8 +108,11 @@ def write_array(
     most_tasks
         Each task does several scans where there are more.
 
-    Raises `MrharmonyError` where the folder cannot be written, or a list cannot hold the name of a scan.
+    Raises `MrharmonyError` where the folder cannot be written, or a list cannot hold the name of a scan or a
+    line of the script the prefix.
     """
+    if "\n" in prefix:
+        raise MrharmonyError(f"{prefix!r}: has a line break. Give the words before `mrharmony` on one line.")
     names = [scan.relative_to(study).as_posix() for scan in plan.scans]
     if broken := next((name for name in names if "\n" in name), None):
         raise MrharmonyError(
