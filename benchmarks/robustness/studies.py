@@ -155,7 +155,7 @@ def main() -> None:
     report.table(
         [row],
         "scans: {scans} | done: {done} | neither done nor refused: {missing} | runs killed: {killed} | "
-        "differing: {differing} | left: {left} | s a scan: {seconds:.2f} | slowing: {slowing:.2f} | "
+        "differing: {differing} | left: {left} | s a scan, done or refused: {seconds:.2f} | slowing: {slowing:.2f} | "
         "growth, GiB: {growth:+.2f} | group, s: {group:.0f}",
     )
     if not real:
