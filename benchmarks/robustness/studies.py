@@ -155,8 +155,8 @@ def main() -> None:
     report.table(
         [row],
         "scans: {scans} | done: {done} | neither done nor refused: {missing} | runs killed: {killed} | "
-        "differing: {differing} | left: {left} | s a scan, done or refused: {seconds:.2f} | slowing: {slowing:.2f} | "
-        "growth, GiB: {growth:+.2f} | group, s: {group:.0f}",
+        "differing: {differing} | left: {left} | s a scan, done or refused: {seconds:.2f} | "
+        "slowing: {slowing:.2f} | growth, GiB: {growth:+.2f} | group, s: {group:.0f}",
     )
     if not real:
         cost = many(asked.work / "many")

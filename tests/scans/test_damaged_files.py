@@ -26,7 +26,7 @@ def test_nothing_escapes(kind: Kind):
 
 
 def _refuse_in_a_page(_: Path) -> None:
-    raise MrharmonyError("one\nand another")
+    raise MrharmonyError("one and another, " * 50)
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
 Subject = TypeVar("Subject")
+_BREAKS = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,20 @@ class Finding:
     message: str
     fix: str
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", on_one_line(self.message))
+
 
 class MrharmonyError(Exception):
-    """An expected failure; its sentence says which file or value, what is wrong, and what to do."""
+    """An expected failure; its sentence, on one line, says which file or value, what is wrong, what to do."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(on_one_line(sentence))
+
+
+def on_one_line(text: str) -> str:
+    """Return a text with its control characters spelled, since names and values of files may hold any."""
+    return _BREAKS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 class NotWritten(MrharmonyError):
