@@ -16,7 +16,6 @@ import statistics
 import subprocess
 import sys
 import time
-from datetime import datetime
 from pathlib import Path
 
 import nibabel as nib
@@ -72,12 +71,10 @@ def results(out: Path) -> dict[str, bytes]:
 
 def slowing(out: Path) -> float:
     """Return the time of the last quarter of a run as a multiple of that of its second."""
-    log = max((out / LOGS).glob("run-*.log"))
-    lines = [line for line in log.read_text("utf-8").splitlines() if ": done, " in line]
-    moments = [datetime.fromisoformat(line.split()[0]).timestamp() for line in lines]
+    moments = sorted(path.stat().st_mtime for path in out.rglob("*desc-harmonized_T1w.nii.gz"))
     part = len(moments) // PARTS
     quarters = [moments[(k + 1) * part - 1] - moments[k * part] for k in range(PARTS)]
-    return quarters[-1] / max(quarters[1], 1.0)
+    return quarters[-1] / quarters[1]
 
 
 def growth(out: Path) -> float:
