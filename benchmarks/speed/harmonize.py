@@ -89,7 +89,7 @@ def in_turn(head: Path, target: str, prepared: Path) -> Iterator[Row]:
     steps: dict[str, Callable[[], object]] = {
         "gunzip": lambda: subprocess.run(["gunzip", "-c", head], check=True, stdout=subprocess.DEVNULL),
         "check": lambda: check_scan(head),
-        "nibabel, read and write": lambda: read_and_write(head, output),
+        "nibabel, read and write": lambda: read_and_write(head, output.with_name("plain.nii.gz")),
         **{f"{name}, prepared": partial(harmonized, job, head, output) for name, job in saved.items()},
         **{f"{name}, raw": partial(harmonized, job, head, output) for name, job in jobs.items()},
     }
