@@ -21,7 +21,9 @@ INSTALL = "container/install.sh"
 
 SCRIPT = """
 import sys
+from importlib import metadata
 from importlib.abc import MetaPathFinder
+from pathlib import Path
 
 class Missing(MetaPathFinder):
     "What the core does not bring is not there."
@@ -31,6 +33,12 @@ class Missing(MetaPathFinder):
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 
 sys.meta_path.insert(0, Missing())
+of_name = metadata.Distribution.from_name
+def from_name(name):
+    if name in {unknown!r}:
+        raise metadata.PackageNotFoundError(name)
+    return of_name(name)
+metadata.Distribution.from_name = from_name
 import mrharmony
 assert "site-packages" in mrharmony.__file__ and {root!r} not in mrharmony.__file__, mrharmony.__file__
 image = mrharmony.virtual_scan("flash-1.5t-thick", zoom=4.0)
@@ -38,6 +46,11 @@ harmonizer = mrharmony.Harmonizer.from_pretrained()
 result = harmonizer.harmonize(image, target="mprage-3t")
 assert result.image.shape == image.shape and (result.image.affine == image.affine).all()
 print(mrharmony.__version__, result.save("out.nii.gz"))
+Path("study/sub-1/anat").mkdir(parents=True)
+image.to_filename("study/sub-1/anat/sub-1_T1w.nii.gz")
+from mrharmony.cli.app import main
+sys.argv = ["mrharmony", "prepare", "study", "prepared"]
+main()
 """
 
 
@@ -110,9 +123,13 @@ def test_the_python_example_runs_on_the_core_dependencies_alone(environment):
         if not {canonicalize_name(name) for name in names} & core and module != "mrharmony"
     )
     assert {"transformers", "peft", "ants", "dcm2niix", "pytest"} <= set(missing)
-    printed = run(environment, "-c", SCRIPT.format(missing=missing, root=str(ROOT / "src")))
+    installed = {name for names in owners.values() for name in names} - {"mrharmony"}
+    unknown = sorted(name for name in installed if canonicalize_name(name) not in core)
+    script = SCRIPT.format(missing=missing, unknown=unknown, root=str(ROOT / "src"))
+    printed = run(environment, "-c", script)
     assert printed.split()[1] == "out.nii.gz"
     assert (environment / "out.json").is_file()
+    assert (environment / "prepared" / "sub-1" / "anat" / "sub-1_desc-brain_mask.nii.gz").is_file()
 
 
 def test_the_command_and_the_module_agree_on_the_version(environment):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from mrharmony.core.domain import Domain
+from mrharmony.core.version import installed_versions
 from mrharmony.jobs.harmonizing import HarmonizeJob
 from mrharmony.methods.detail import detail_of
 from mrharmony.methods.diffusion import DiffusionHarmonizer
@@ -107,7 +106,7 @@ def method_provenance(
         sampling=_translation_record(settings),
         detail_transfer=settings.detail,
         generated_by=GENERATED_BY,
-        versions=_versions(),
+        versions=installed_versions(LIBRARIES),
     )
 
 
@@ -116,12 +115,3 @@ def _translation_record(settings: MethodSettings) -> dict[str, Any] | None:
     if settings.translation is None:
         return None
     return {"lock": settings.lock, **settings.translation.model_dump(exclude={"seed"})}
-
-
-def _versions() -> dict[str, str]:
-    """Return the versions of the libraries that decide results, of those that are installed."""
-    found = {}
-    for library in LIBRARIES:
-        with suppress(PackageNotFoundError):
-            found[library] = version(library)
-    return found

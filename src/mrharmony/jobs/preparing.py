@@ -8,7 +8,6 @@ import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from mrharmony.core.atomic import remove, write_json, write_text
 from mrharmony.core.findings import Finding, MrharmonyError, NotWritten, finding_record, of_the_system
 from mrharmony.core.progress import track
 from mrharmony.core.records import read_record
+from mrharmony.core.version import installed_versions
 from mrharmony.core.worker_process import limit_threads
 from mrharmony.core.workers import side_by_side, usable_cores
 from mrharmony.jobs.data_sets import begin_derivatives
@@ -42,7 +42,7 @@ from mrharmony.scans.selection import Selection
 from mrharmony.scans.sidecar import GENERATED_BY
 
 INDEX = "index.html"
-LIBRARIES = ("nibabel", "antspyx", "deepbet", "numpy", "scipy", "torch")
+LIBRARIES = ("nibabel", "deepbet", "numpy", "scipy", "torch")
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def _write(job: PrepareJob) -> Preparation:
         "Verdict": verdict,
         "Figures": asdict(figures),
         "GeneratedBy": [program.record() for program in GENERATED_BY],
-        "Versions": {library: version(library) for library in LIBRARIES},
+        "Versions": installed_versions(LIBRARIES),
     }
     write_prepared(files, scan, prepared, details)
     if job.volume_corrected:
