@@ -63,6 +63,7 @@ def test_a_pair_is_trained_and_a_scan_keeps_its_grid(run, cohort: Path, scan: Pa
     [
         (("--method", "cyclegan"), "name one: --pair A B"),
         (("--method", "nyul", "--pair", "mprage3t", "spgr15t"), "Leave --pair out"),
+        (("--method", "nyul", "--preset", "quick"), "Leave --preset out"),
         (("--method", "cyclegan", "--pair", "mprage3t", "mars"), "mars: no such domain"),
         (("--method", "cyclegan", "--pair", "mprage3t", "mprage3t"), "two different domains"),
         (("--method", "cyclegan", "--pair", "mprage3t", "spgr15t", "--domain", "mprage3t"), "--domain out"),

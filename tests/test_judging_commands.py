@@ -184,6 +184,7 @@ def test_ventricles_grow_with_their_factor(run, study: Path):
         (("--factor", "shoe_size"), "no column shoe_size"),
         (("--factor", "empty"), "no column empty, or nothing in it"),
         (("--factor", "word"), "word must hold numbers, not 'old'"),
+        (("--factor", "huge"), "huge must hold numbers, not '1e300'"),
         (("--factor", "few"), "three heads or more"),
         (("--factor", "ventricle_scale", "--group", "trio"), "must hold two groups, not 3 (a, b, c)"),
         (("--factor", "ventricle_scale", "--to", "elsewhere"), "no scans of elsewhere"),
@@ -197,8 +198,8 @@ def test_biology_checks_its_columns_before_it_prepares(
         copy.parent.mkdir(parents=True)
         copy.write_bytes(b"never read")
     head, *rows = (study / "participants.tsv").read_text().splitlines()
-    more = ["n/a\told\t1\ta", "n/a\t3\t2\tb", "n/a\t4\tn/a\tc"]
-    lines = [f"{head}\tempty\tword\tfew\ttrio", *map("\t".join, zip(rows, more, strict=True))]
+    more = ["n/a\told\t1\ta\t1e300", "n/a\t3\t2\tb\t1", "n/a\t4\tn/a\tc\t2"]
+    lines = [f"{head}\tempty\tword\tfew\ttrio\thuge", *map("\t".join, zip(rows, more, strict=True))]
     (tmp_path / "participants.tsv").write_text("\n".join(lines) + "\n")
     arguments = ("--to", "mprage3t", "--domain-column", "session", *options)
     status, _, errors = run("evaluate", "biology", tmp_path, *arguments)

@@ -82,6 +82,7 @@ def test_the_record_is_complete_and_finite_and_a_second_call_is_not_prepared_aga
         (("--factor", "lesions_ml", "--log"), "no logarithm"),
         (("--domain", "mprage3t"), "one site"),
         (("--domain", "elsewhere"), "no scans of elsewhere"),
+        (("--factor", "mixed"), "mixed must hold numbers, not 'inf'"),
         (("--factor", "few"), "known for 2 training subjects, 6 are needed"),
     ],
 )
@@ -92,7 +93,8 @@ def test_table_and_splits_are_checked_before_scans_are_prepared(
     head, *rows = table.read_text().splitlines()
     if "few" not in head:
         values = ["1", "2", *["n/a"] * (len(rows) - 2)]
-        lines = [f"{head}\tfew", *("\t".join(pair) for pair in zip(rows, values, strict=True))]
+        mixed = ["inf", *map(str, range(1, len(rows)))]
+        lines = [f"{head}\tfew\tmixed", *map("\t".join, zip(rows, values, mixed, strict=True))]
         table.write_text("\n".join(lines) + "\n")
     status, _, errors = run("evaluate", "unlearning", untouched, *BY_SESSION, *options)
     assert status == 2

@@ -161,9 +161,12 @@ def test_a_file_of_somebody_else_is_never_replaced_in_silence(study: Path, job, 
     assert statuses(harmonize(study, out, replace(job, overwrite=True))) == ["done", "kept", "kept"]
 
 
-def test_a_folder_that_describes_another_data_set_is_left_alone(study: Path, job, tmp_path: Path):
+@pytest.mark.parametrize("program", ["another", "mrharmony"])  # which also writes virtual cohorts
+def test_a_folder_that_describes_another_data_set_is_left_alone(
+    program: str, study: Path, job, tmp_path: Path
+):
     described = tmp_path / "dataset_description.json"
-    described.write_text('{"Name": "mine", "GeneratedBy": [{"Name": "another"}]}')
+    described.write_text(json.dumps({"Name": "mine", "GeneratedBy": [{"Name": program}]}))
     with pytest.raises(Exception, match="describes another data set"):
         harmonize(study, tmp_path, job)
     assert "mine" in described.read_text()

@@ -91,6 +91,8 @@ def train(
     entry = method_named(method)
     if pair and not entry.options.pairs:
         raise MrharmonyError(f"{method}: knows all domains. Leave --pair out, or say --method cyclegan.")
+    if preset and entry.needs.training == "scans":
+        raise MrharmonyError(f"{method}: has no presets. Leave --preset out, or say --method img2img.")
     if data.only and method == "cyclegan":
         raise MrharmonyError("cyclegan takes its domains from --pair. Leave --domain out.")
     scans = data.of(bids_dir)

@@ -151,9 +151,14 @@ def require_cohort(factor: ArrayLike, sites: Sequence[str], groups: Sequence[str
     if len({len(cause), len(sites), len(sites if groups is None else groups)}) != 1:
         raise MrharmonyError("a cohort needs factor, site and group of the same heads")
     if len(cause) < _LEAST_HEADS:
-        raise MrharmonyError(f"biology needs three heads or more whose factor is known; got {len(cause)}")
+        raise MrharmonyError(
+            f"biology needs three heads or more whose factor is known; got {len(cause)}. "
+            "Choose another factor, or add heads."
+        )
     if np.ptp(without_site_means(cause, sites)) < 1e-9:
-        raise MrharmonyError("the factor varies in no site, so it cannot be separated from the site effect")
+        raise MrharmonyError(
+            "the factor varies in no site, so it cannot be separated from the site effect. Choose another."
+        )
     names = sorted(set(groups or ()))
     if len(names) > 2:
         raise MrharmonyError(f"two groups can be compared, not {len(names)}: {', '.join(names)}")

@@ -217,7 +217,9 @@ def site_labels(sites: Sequence[str], subjects: Sequence[str], scans: int) -> tu
         )
     names, labels = np.unique(sites, return_inverse=True)
     if len(names) < 2:
-        raise MrharmonyError("All scans come from one site; a site effect needs at least two sites.")
+        raise MrharmonyError(
+            "All scans come from one site; a site effect needs at least two sites. Take scans of another too."
+        )
     return [str(name) for name in names], labels
 
 

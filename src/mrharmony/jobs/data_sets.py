@@ -271,12 +271,14 @@ def earlier_description(index: BidsIndex, out_dir: Path) -> dict[str, Any]:
     programs = content.get("GeneratedBy") if content else None
     programs = programs if isinstance(programs, list) else []
     named = [program.get("Name") for program in programs if isinstance(program, dict)]
-    if content is None or GENERATED_BY[0].name not in named:
+    links = content.get("DatasetLinks") if content else None
+    link = links.get(RAW) if isinstance(links, dict) else None  # a virtual cohort of mrharmony has none
+    if content is None or GENERATED_BY[0].name not in named or not isinstance(link, str):
         raise MrharmonyError(
             f"{path}: is damaged, or describes another data set. Name a folder for mrharmony alone, such as "
             f"{out_dir}/mrharmony."
         )
-    _require_same_data_set(index, out_dir, content)
+    _require_same_data_set(index, out_dir, link)
     return content
 
 
@@ -290,14 +292,12 @@ def _require_none_of_ours(out_dir: Path) -> None:
         )
 
 
-def _require_same_data_set(index: BidsIndex, out_dir: Path, description: Mapping[str, Any]) -> None:
+def _require_same_data_set(index: BidsIndex, out_dir: Path, link: str) -> None:
     """Raise `MrharmonyError` where a folder has derivatives of another data set, which lies elsewhere.
 
     One that has moved, or a copy of it, to which scans may have been added, is the same.
     """
-    links = description.get("DatasetLinks")
-    link = links.get(RAW) if isinstance(links, dict) else None
-    if not isinstance(link, str) or (out_dir / link).resolve() == index.root.resolve():
+    if (out_dir / link).resolve() == index.root.resolve():
         return
     try:
         other = BidsIndex.open(out_dir / link, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -46,6 +47,7 @@ from mrharmony.space.grid import Grid
 
 ZOOM = 2.0  # mm, of the template grid that brains are compared on
 _NAMED_AT_MOST = 5
+_LARGEST = 1e18  # of a factor: squares of larger ones overflow single precision
 
 Record = dict[str, Any]
 
@@ -291,6 +293,9 @@ def evaluate_biology(
     studied = [(scan, brain) for scan, brain in pairs if scan.path in known]
     volumes = [volumetry.measure(brain).ventricle_ml for _, brain in studied]
     effects = cohort_biology(volumes, *_columns([scan for scan, _ in studied], factors, groups))
+    if groups and effects.group_difference is None:
+        why = "no site has two heads or more of each"
+        print(f"{index.root}: the groups of {group} cannot be compared: {why}.", file=sys.stderr)
     return {"factor": factor, "heads": len(studied), **asdict(effects), "refused": found.refused}
 
 
@@ -308,7 +313,7 @@ def column_number(text: str, column: str) -> float:
         number = float(text)
     except ValueError:
         number = math.nan
-    if not math.isfinite(number):
+    if not abs(number) < _LARGEST:
         raise MrharmonyError(
             f"participants.tsv: {column} must hold numbers, not {text!r:.60}. "
             f"Choose another column, or write n/a there {IN_A_COPY}."

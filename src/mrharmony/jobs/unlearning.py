@@ -97,7 +97,8 @@ def _data(scans: Sequence[BidsScan], request: UnlearningRequest, pooled: FloatAr
 def _task(scans: Sequence[BidsScan], request: UnlearningRequest) -> tuple[FloatArray, tuple[str, str] | None]:
     """Return what the main task is to predict of each scan, and the names of the groups if they are two."""
     entries, names = column_entries(scans, request.factor), None
-    if all(_is_number(text) for text in entries.values()):
+    numbers = {text for text in entries.values() if _is_number(text)}
+    if len(numbers) > 2 or numbers.issuperset(entries.values()):  # more than two are no groups
         known = {path: column_number(text, request.factor) for path, text in entries.items()}
         if request.logarithm and min(known.values()) <= 0:
             raise MrharmonyError(
