@@ -74,6 +74,18 @@ def test_the_record_is_complete_and_finite_and_a_second_call_is_not_prepared_aga
     assert {brain: brain.stat().st_mtime_ns for brain in work.glob("*.npz")} == times
 
 
+@pytest.mark.parametrize("content", ["participant_id\tsite\n", '{"factor": "age"}'])
+def test_a_file_of_somebody_else_is_not_replaced(run, study: Path, tmp_path: Path, content: str):
+    output = tmp_path / "participants.tsv"
+    output.write_text(content)
+    status, _, errors = run("evaluate", "unlearning", study, *BY_SESSION, "--output", output)
+    assert (status, errors) == (
+        2,
+        f"mrharmony: {output}: is no earlier result of this command. Name another file.\n",
+    )
+    assert output.read_text() == content
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -187,9 +187,16 @@ def unlearning(
     Scans without the factor (n/a) take part in the unlearning alone.
     """
     from mrharmony.core.atomic import write_json
-    from mrharmony.jobs.unlearning import UnlearningRequest, evaluate_unlearning, unlearning_table
+    from mrharmony.jobs.unlearning import (
+        UnlearningRequest,
+        evaluate_unlearning,
+        require_own_record,
+        unlearning_table,
+    )
     from mrharmony.weights import shipped_model
 
+    if output:
+        require_own_record(output)
     encoder = model or shipped_model()
     request = UnlearningRequest(data.of(bids_dir), factor, logarithm, encoder, work, workers)
     record = evaluate_unlearning(request)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from mrharmony.core.atomic import read_json, require_writable
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
 from mrharmony.core.version import __version__
@@ -35,6 +37,17 @@ MISLEADING = (
     "The frozen site head misleads: it was trained against and fooled on purpose. "
     "Judge by the retrained classifiers."
 )
+
+
+def require_own_record(output: Path) -> None:
+    """See that a record can be written, and that no file of somebody else is replaced, before any work."""
+    require_writable(output.parent)
+    if os.path.lexists(output) and (not output.is_file() or not _is_own_record(output)):
+        raise MrharmonyError(f"{output}: is no earlier result of this command. Name another file.")
+
+
+def _is_own_record(output: Path) -> bool:
+    return (read_json(output) or {}).get("returns") == FEATURES_ONLY
 
 
 @dataclass(frozen=True)
