@@ -87,7 +87,11 @@ def _bids(*words: str, table: str | None = None) -> Case:
 
 def _other_target(folder: Path) -> Words:
     _study(folder)
-    description = {"GeneratedBy": [{"Name": "mrharmony"}], "Harmonization": {"target": "NSK"}}
+    description = {
+        "GeneratedBy": [{"Name": "mrharmony"}],
+        "DatasetLinks": {"raw": "../study"},
+        "Harmonization": {"target": "NSK"},
+    }
     (folder / "out").mkdir()
     (folder / "out" / "dataset_description.json").write_text(json.dumps(description))
     return ("bids", "study", "out", *DATA)
