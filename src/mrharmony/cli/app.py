@@ -22,7 +22,7 @@ from mrharmony.core.version import __version__
 from mrharmony.methods.registry import OLD_NAMES
 
 LABEL_OPTIONS = ("--participant-label", "--session-label")
-_MAY_BE_EMPTY = ("--slurm-prefix", "--slurm_prefix")
+_MAY_BE_EMPTY = "--slurm-prefix"
 OK, UNEXPECTED, USAGE, REFUSED, INTERRUPTED, NO_READER = 0, 1, 2, 3, 130, 141
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
@@ -163,7 +163,7 @@ def _require_values(arguments: Sequence[str]) -> None:
     for before, argument in pairwise(["mrharmony", *arguments]):
         attached = re.fullmatch(r"(--[\w-]+)=", argument)
         named = attached[1] if attached else before
-        if (attached or not argument) and named not in _MAY_BE_EMPTY:
+        if (attached or not argument) and named.replace("_", "-") != _MAY_BE_EMPTY:
             raise MrharmonyError(
                 f"the argument after {named} is empty. Give one; a variable of your script may not be set."
             )

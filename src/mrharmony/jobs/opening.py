@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mrharmony.core.domain import Domain
-from mrharmony.core.version import installed_versions
+from mrharmony.core.libraries import installed_versions
 from mrharmony.jobs.harmonizing import HarmonizeJob
 from mrharmony.methods.detail import detail_of
 from mrharmony.methods.diffusion import DiffusionHarmonizer

@@ -15,9 +15,9 @@ from pydantic import BaseModel
 
 from mrharmony.core.atomic import remove, write_json, write_text
 from mrharmony.core.findings import Finding, MrharmonyError, NotWritten, finding_record, of_the_system
+from mrharmony.core.libraries import installed_versions
 from mrharmony.core.progress import track
 from mrharmony.core.records import read_record
-from mrharmony.core.version import installed_versions
 from mrharmony.core.worker_process import limit_threads
 from mrharmony.core.workers import side_by_side, usable_cores
 from mrharmony.jobs.data_sets import begin_derivatives

@@ -85,7 +85,7 @@ def _brain(scan: PreparedScan, voxels: FloatArray) -> Volume:
     box = bounding_box(scan.brain_mask)
     affine = scan.native.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ [part.start for part in box]
-    return Volume(np.where(scan.brain_mask, voxels, 0)[box], affine)
+    return Volume(np.where(scan.brain_mask[box], voxels[box], 0), affine)
 
 
 def _at_a_millimetre(scan: PreparedScan, voxels: FloatArray) -> Volume:
