@@ -10,12 +10,15 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from mrharmony.core.claims import claimed
 from mrharmony.core.domain import Domain
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.workers import WorkerEnded
+from mrharmony.jobs import participants
 from mrharmony.jobs.bids_app import run_group
 from mrharmony.jobs.harmonizing import HarmonizeJob
 from mrharmony.jobs.opening import open_job
@@ -237,6 +240,20 @@ def test_a_scan_that_kills_its_process_fails_and_the_others_are_done(study: Path
     row = table(out)[0]
     assert (row["participant"], row["status"]) == ("2", "failed")
     assert "ended from outside" in row["reason"]
+
+
+def test_a_scan_whose_process_was_ended_after_its_result_is_done(
+    study: Path, job, tmp_path: Path, monkeypatch
+):
+    out = tmp_path / "out"
+    harmonize(study, out, job, selection=Selection(["1"]))
+    path = record_path(out, read_list(out)[0].output)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"status": "begun"}))
+    monkeypatch.setattr(participants, "finished", lambda task, job: None)  # as it was when the run began
+    monkeypatch.setattr(participants, "side_by_side", Mock(side_effect=WorkerEnded))
+    found = harmonize(study, out, job, selection=Selection(["1"]))
+    assert statuses(found) == ["done"]
+    assert [row["status"] for row in table(out) if row["participant"] == "1"] == ["done"]
 
 
 def test_a_record_says_where_a_process_was_killed_or_is_at_work(study: Path, job, tmp_path: Path):

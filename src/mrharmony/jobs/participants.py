@@ -229,8 +229,8 @@ def _done(
             if not suspects:
                 raise
             left = tuple(task for task in left if task not in suspects)
-            for task in suspects:
-                yield task, _tried_alone(work, task)
+            for task in suspects:  # one may have been ended between its result and its record
+                yield task, replace(_tried_alone(work, task), kept=False)
     for task in taken:
         yield task, work(task, wait=True) or _of_another_run(task)
 
@@ -257,7 +257,12 @@ def _work(pickled: bytes, task: ScanTask, *, wait: bool = False) -> Outcome | No
     """Do a scan unless another run is at it, or has done it meanwhile; None where it is being done."""
     job = task.job(_opened(pickled))
     with claimed(claims_path(task.out_dir), task.name, wait=wait) as free:
-        return (finished(task, job) or _harmonize(task, job)) if free else None
+        if not free:
+            return None
+        if outcome := finished(task, job):
+            _remember(task, outcome)
+            return outcome
+        return _harmonize(task, job)
 
 
 def _harmonize(task: ScanTask, job: HarmonizeJob) -> Outcome:
