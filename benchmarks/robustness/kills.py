@@ -88,7 +88,7 @@ COMMANDS = {
     "adapt": Command(
         5,
         "adapt {cohort} --output {out}/model --domain-column session --domain " + OTHER + " --base {base} "
-        "--steps 4 --prepared {prepared}",
+        "--method img2img --steps 4 --prepared {prepared}",
         ("*.training/*/*.safetensors",),
     ),
     "benchmark": Command(

@@ -3,7 +3,8 @@
 python -m benchmarks.speed.adapt BIDS_DIR --domain HH [--scans 10]
 
 Copies a site's first scans to a data set of their own and adapts the shipped model, which must not know the
-site, in a process of its own. Steps end where their files were last written.
+site, in processes of their own: for the default method, and for img2img, whose steps end where their files
+were last written.
 """
 
 import json
@@ -44,23 +45,33 @@ def main() -> None:
 
 
 def adapted(folder: Path) -> dict[str, Any]:
-    """Adapt the shipped model; returns the seconds of each step, and the drift."""
-    model, begin = folder / "model", time.time()
-    command = [sys.executable, "-m", "mrharmony", "adapt", str(folder / "site"), "--output", str(model)]
-    done = subprocess.run([*command, "--json"], check=True, stdout=subprocess.PIPE, text=True)
-    end, seconds, last = time.time(), {}, begin
+    """Adapt the shipped model for both methods; returns the seconds of each step, and the drift."""
+    quick, _, whole = timed(folder, "diffusion")
+    begin, drift, end = timed(folder, "img2img")
+    seconds, last = {"default method, all": whole - quick}, begin
     for step, pattern in STEPS.items():
-        written = max(file.stat().st_mtime for file in (folder / "model.training").glob(pattern))
-        seconds[step], last = written - last, written
-    seconds |= {"drift, contrast models, model": end - last, "all": end - begin}
-    before, after = (load_contrast_models(folder / CONTRAST_MODELS) for folder in (shipped_model(), model))
+        written = max(file.stat().st_mtime for file in (folder / "img2img.training").glob(pattern))
+        seconds[f"img2img, {step}"], last = written - last, written
+    seconds |= {"img2img, drift, contrast models, model": end - last, "img2img, all": end - begin}
+    before, after = (
+        load_contrast_models(model / CONTRAST_MODELS) for model in (shipped_model(), folder / "diffusion")
+    )
     same = [
         np.array_equal(contrast_model.mixture, after[name].mixture)
         and np.array_equal(contrast_model.curves.offsets, after[name].curves.offsets)
         for name, contrast_model in before.items()
     ]
-    about = {"cores": usable_cores(), "seconds": seconds, "drift": json.loads(done.stdout)["drift"]}
-    return about | {"accents": len(same), "accents_unchanged": sum(same)}
+    about = {"cores": usable_cores(), "seconds": seconds, "drift": drift}
+    return about | {"known": len(same), "unchanged": sum(same)}
+
+
+def timed(folder: Path, method: str) -> tuple[float, dict[str, float], float]:
+    """Adapt the shipped model for a method; returns when it began, the drift if any, and when it ended."""
+    model, begin = folder / method, time.time()
+    command = [sys.executable, "-m", "mrharmony", "adapt", str(folder / "site"), "--output", str(model)]
+    words = [*command, "--method", method, "--json"]
+    done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True)
+    return begin, json.loads(done.stdout).get("drift", {}), time.time()
 
 
 def report(record: dict[str, Any], command: str) -> Report:
@@ -70,9 +81,8 @@ def report(record: dict[str, Any], command: str) -> Report:
         f"Command: `{command}`",
         f"{record['scans']} raw scans of {record['domain']}, the first {record['first']}; "
         f"{record['cores']} cores",
-        f"Contrast models of known domains the same to the bit: {record['accents_unchanged']} of "
-        f"{record['accents']}",
-        f"Drift of the diffusion model's contrasts of {len(drift)} known domains, canonical units: "
+        f"Contrast models of known domains the same to the bit: {record['unchanged']} of {record['known']}",
+        f"Drift of the compact model's contrasts of {len(drift)} known domains, canonical units: "
         f"mean {np.mean(drift):.4f}, greatest {max(drift):.4f}",
     )
     shown.table([record["seconds"]], " | ".join(f"{name}: {{{name}:.0f}} s" for name in record["seconds"]))

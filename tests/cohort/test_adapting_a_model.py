@@ -7,14 +7,16 @@ import numpy as np
 import pytest
 
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.domains.contrast import CONTRAST_MODELS
 from mrharmony.domains.statistics import load_statistics
-from mrharmony.jobs.adapting import AdaptationReport, adapt_on_bids, new_domains
+from mrharmony.jobs.adapting import AdaptationReport, adapt_on_bids, extend_on_bids, new_domains
 from mrharmony.jobs.data_sets import DataSet
 from mrharmony.jobs.harmonizing import harmonize_scan
 from mrharmony.jobs.opening import open_job
 from mrharmony.jobs.training import train_on_bids
 from mrharmony.methods.detail import load_details
-from mrharmony.networks.compact.model import model_hash, read_card
+from mrharmony.methods.diffusion import load_diffusion
+from mrharmony.networks.compact.model import load_model, model_hash, read_card
 from mrharmony.networks.settings import AdaptationSettings, TrainingSettings
 from mrharmony.scans.bids import BidsIndex
 from mrharmony.weights import shipped_model
@@ -45,11 +47,11 @@ def report(cohort: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -
     return adapt_on_bids(DataSet(cohort, "session"), base, output, QUICK, "cpu")
 
 
-def test_a_single_scan_of_a_new_site_makes_it_known(report: AdaptationReport, scan: Path, tmp_path: Path):
+def test_a_single_scan_of_a_new_site_makes_it_known(report: AdaptationReport):
     assert report.domains == {"spgr15t": 1}
     assert report.nearest == {"spgr15t": "mprage3t"}
-    job = open_job(report.model, "diffusion", "mprage3t", "spgr15t")
-    assert harmonize_scan(job, scan, tmp_path / "out.nii.gz").reason is None
+    for method in ("diffusion", "img2img"):
+        assert open_job(report.model, method, "mprage3t", "spgr15t").target.name == "spgr15t"
 
 
 def test_the_card_says_where_the_model_comes_from(report: AdaptationReport, base: Path, cohort: Path):
@@ -96,6 +98,51 @@ def test_a_base_that_is_no_model_is_told(cohort: Path, tmp_path: Path):
     (tmp_path / "model_index.json").write_text("{}")
     with pytest.raises(MrharmonyError, match="pipeline"):
         adapt_on_bids(DataSet(cohort, "session"), tmp_path, tmp_path / "model", QUICK, "cpu")
+
+
+@pytest.fixture(scope="module")
+def extended(cohort: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The base and the other of the cohort's two scanners, for the default method."""
+    output = tmp_path_factory.mktemp("extended") / "model"
+    report = extend_on_bids(DataSet(cohort, "session"), base, output)
+    assert (report.domains, report.refused) == ({"spgr15t": 1}, {})
+    return output
+
+
+def test_the_default_method_adds_a_contrast_model_and_keeps_the_others(
+    extended: Path, base: Path, scan: Path, tmp_path: Path
+):
+    before, after = load_diffusion(base), load_diffusion(extended)
+    assert sorted(after.contrast_models) == sorted(after.details) == ["mprage3t", "spgr15t"]
+    known, kept = (method.contrast_models["mprage3t"] for method in (before, after))
+    assert np.array_equal(known.mixture, kept.mixture)
+    assert np.array_equal(known.curves.offsets, kept.curves.offsets)
+    job = open_job(extended, "diffusion", "mprage3t", "spgr15t")
+    assert harmonize_scan(job, scan, tmp_path / "out.nii.gz").reason is None
+
+
+def test_a_model_of_contrast_models_says_so(extended: Path, cohort: Path):
+    card = read_card(extended)
+    assert card.base
+    assert (card.base.domains, card.base.adaptation, card.training) == (("spgr15t",), None, None)
+    assert [scan.data_set for scan in card.training_scans][-1] == cohort.name
+    with pytest.raises(MrharmonyError, match=r"no networks for img2img\. Choose the default method"):
+        load_model(extended)
+
+
+def test_what_belongs_to_networks_is_not_taken_by_the_default_method(run, cohort: Path, tmp_path: Path):
+    words = ("adapt", cohort, "--output", tmp_path / "model", "--domain-column", "session")
+    for option in (("--steps", 1), ("--all-weights",)):
+        status, _, errors = run(*words, *option)
+        assert (status, "belong to --method img2img" in errors) == (2, True)
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "mrharmony.json").write_text((shipped_model() / "mrharmony.json").read_text())
+    status, _, errors = run(*words, "--base", tmp_path / "base")
+    assert (status, "has no contrast models" in errors, CONTRAST_MODELS in errors) == (2, True, False)
+    (tmp_path / "base" / "model_index.json").write_text("{}")
+    status, _, errors = run(*words, "--base", tmp_path / "base", "--method", "diffusion")
+    assert (status, "Stable Diffusion serves --method img2img" in errors) == (2, True)
+    assert not (tmp_path / "model").exists()
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mrharmony.jobs.training import TrainingReport
 
 _TRAINED = [method.name for method in METHODS if method.needs.training]
+_ADAPTED = [DEFAULT_METHOD, "img2img"]
 BidsDir = Annotated[Path, typer.Argument(help="BIDS data set with participants.tsv.")]
 
 
@@ -115,6 +116,16 @@ def adapt(
     bids_dir: BidsDir,
     output: Annotated[Path, typer.Option(help="New model directory to write.")],
     data: DataOptions,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            parser=one_of(_ADAPTED),
+            metavar="METHOD",
+            help="diffusion (if not given), which harmonize uses by default, fits a contrast model to each "
+            "new domain, in seconds a scan; img2img also teaches the paper's latent diffusion model, in "
+            "minutes, and is what a Stable Diffusion --base learns.",
+        ),
+    ] = None,
     base: Annotated[
         str | None,
         typer.Option(
@@ -123,9 +134,12 @@ def adapt(
         ),
     ] = None,
     all_weights: Annotated[
-        bool, flag("--all-weights", "Fine-tune the whole denoiser instead of LoRA on its attention.")
+        bool,
+        flag("--all-weights", "Of img2img: fine-tune the whole denoiser, not LoRA on its attention."),
     ] = False,
-    steps: Annotated[int | None, typer.Option(min=1, help="Training steps, 300 if not given.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Of img2img: training steps, 300 if not given.")
+    ] = None,
     preset: Annotated[
         str | None,
         typer.Option(help="Of Stable Diffusion: paper (if not given), lora, structure, or a YAML file."),
@@ -141,10 +155,10 @@ def adapt(
 
     Takes the domains of the data set that the base does not know, at most 20 scans of each; where
     participants.tsv has a column `split`, only of its half `train`. Fits the contrast models of these domains
-    (seconds a scan) and copies those of known ones: the default method, `diffusion`, uses these alone. Also
-    teaches the compact latent diffusion model (DreamBooth, minutes): tokens and LoRA, `--steps`,
-    `--all-weights` and the drift that is reported at the end, how far the contrasts of known domains moved,
-    concern `--method img2img` only. A model from a Stable Diffusion `--base` has no contrast models; it
+    and copies those of known ones, which is all that the default method, `diffusion`, uses.
+
+    `--method img2img` teaches the compact latent diffusion model too (DreamBooth), and reports how far the
+    contrasts of known domains moved. A model from a Stable Diffusion `--base` has no contrast models; it
     learns all domains that the data set has. `mrharmony paper` does the paper's whole experiment.
 
     The new model knows the old and the new domains, and is used like any other. If it was
@@ -153,21 +167,28 @@ def adapt(
     Example: `mrharmony adapt BIDS_DIR --output my-model`, then
     `mrharmony harmonize SCAN --to MY-SITE --model my-model --output harmonized/`
     """
-    from mrharmony.jobs.adapting import adapt_on_bids, is_pipeline
+    from mrharmony.jobs.adapting import adapt_on_bids, extend_on_bids, is_pipeline
     from mrharmony.networks.settings import AdaptationSettings, DreamBoothSettings
     from mrharmony.weights import shipped_model
 
-    settings: AdaptationSettings | DreamBoothSettings
+    report: TrainingReport | AdaptationReport
+    scans, model = data.of(bids_dir), base or shipped_model()
     if base and is_pipeline(base):
+        if method == DEFAULT_METHOD:
+            raise MrharmonyError(f"{base}: Stable Diffusion serves --method img2img. Leave --method out.")
         if steps or all_weights or seed:
             raise MrharmonyError(f"{base}: steps, weights and seed are set by --preset; name a YAML file.")
-        settings = DreamBoothSettings.preset(preset or "paper")
+        recipe = DreamBoothSettings.preset(preset or "paper")
+        report = adapt_on_bids(scans, base, output, recipe, device, download=download)
     elif preset or download:
         raise MrharmonyError("--preset and --download belong to a Stable Diffusion --base.")
-    else:
+    elif method == "img2img":
         settings = AdaptationSettings(steps=steps or 300, all_weights=all_weights, seed=seed)
-    model = base or shipped_model()
-    report = adapt_on_bids(data.of(bids_dir), model, output, settings, device, download=download)
+        report = adapt_on_bids(scans, model, output, settings, device)
+    elif steps or all_weights:
+        raise MrharmonyError("--steps and --all-weights belong to --method img2img. Leave them out.")
+    else:
+        report = extend_on_bids(scans, Path(model), output)
     _finish(report, as_json)
 
 

@@ -1,4 +1,8 @@
-"""`mrharmony adapt`: from a model and the scans of new sites to a model that knows them too."""
+"""`mrharmony adapt`: from a model and the scans of new sites to a model that knows them too.
+
+The default method needs contrast models alone, which are fitted in seconds. The compact latent diffusion
+model and Stable Diffusion learn by DreamBooth.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mrharmony.core.atomic import write_text
 from mrharmony.core.domain import Domain, require_distinct
 from mrharmony.core.extras import require_extra
 from mrharmony.core.findings import MrharmonyError
@@ -24,7 +29,7 @@ from mrharmony.jobs.training import (
     work_folder,
 )
 from mrharmony.methods.detail import load_details
-from mrharmony.methods.diffusion import fit_diffusion
+from mrharmony.methods.diffusion import DiffusionHarmonizer, fit_diffusion
 from mrharmony.networks.compact.adaptation import contrast_drift
 from mrharmony.networks.compact.data import RealSlices
 from mrharmony.networks.compact.model import (
@@ -38,10 +43,14 @@ from mrharmony.networks.compact.model import (
     load_model,
     model_hash,
     read_card,
+    require_nothing_at,
     save_model,
+    write_directory,
 )
 from mrharmony.networks.settings import AdaptationSettings, DreamBoothSettings, choose_device
+from mrharmony.preparation.canonical import STATISTICS_ZOOM
 from mrharmony.scans.bids import BidsIndex
+from mrharmony.space.grid import Grid
 
 MOST_SCANS = 20  # of a domain; more do not help a few hundred steps
 DRIFT_SCANS = 2  # new scans on which the drift of known domains is measured
@@ -52,7 +61,7 @@ _WEIGHTS = (".safetensors", ".ckpt", ".bin")
 
 @dataclass(frozen=True)
 class AdaptationReport:
-    """What an adaptation ends with."""
+    """What the adaptation of a compact model ends with."""
 
     model: Path  # the new directory
     base: Path  # the directory that it comes from
@@ -88,6 +97,43 @@ class AdaptationReport:
         )
 
 
+def extend_on_bids(data: DataSet, base: Path, output: Path) -> TrainingReport:
+    """Fit contrast models to new domains and write them beside those that a model has; it gets no networks.
+
+    Parameters
+    ----------
+    data
+        The scans of the new domains; those that the base does not know are taken.
+    base
+        Model directory with contrast models: the shipped one, or one of `train` or `adapt`.
+    output
+        Model directory to write. Prepared brains are kept in `<output>.training`.
+
+    Raises
+    ------
+    MrharmonyError
+        If the base has no contrast models, no domain is new, a domain has no usable scan, or something stands
+        at `output`.
+    """
+    require_nothing_at(output)
+    card = read_card(base)
+    if not (base / CONTRAST_MODELS).is_file():
+        raise MrharmonyError(
+            f"{base}: has no contrast models, which the method diffusion adds to. Name another base, or "
+            "method='img2img'."
+        )
+    brains = _new_brains(data, card, Grid.working(STATISTICS_ZOOM), work_folder(output))
+    fitted = _fitted_beside(brains, base)
+    text = _adapted_card(card, brains, base, data.root).model_copy(update={"training": None})
+
+    def write(staging: Path) -> None:
+        write_text(staging / CARD, text.model_dump_json(indent=2) + "\n")
+        fitted.save(staging)
+
+    write_directory(output, write)
+    return TrainingReport(output, brains.counts(), brains.refused)
+
+
 def adapt_on_bids(
     data: DataSet,
     base: Path | str,
@@ -97,7 +143,7 @@ def adapt_on_bids(
     *,
     download: bool = False,
 ) -> AdaptationReport | TrainingReport:
-    """Teach a model new domains; killed and called again, it resumes. Unfinished work: `<output>.training`.
+    """Teach networks new domains; killed and called again, it resumes. Unfinished work: `<output>.training`.
 
     Parameters
     ----------
@@ -169,24 +215,12 @@ def _adapt_compact(
 ) -> AdaptationReport:
     from mrharmony.networks.compact.adaptation import adapt_networks  # noqa: PLC0415 - peft takes seconds to import
 
-    index = data.open()
-    chosen = new_domains(index, read_card(base_dir), data.only)
     base, work = load_model(base_dir), work_folder(output)
-    brains = training_brains(index, chosen, MOST_SCANS, base.grid, work, data.prepared)
-    counts = brains.counts()
-    if lost := next((domain for domain in chosen if domain not in counts), None):
-        raise MrharmonyError(
-            f"{lost}: every scan was refused, and a new domain takes one at least. "
-            "Run `mrharmony check` on them, or choose other domains."
-        )
-    sha256 = model_hash(base_dir)
-    run = run_folder(work, brains, f"{sha256} {settings.model_dump_json()}")
+    brains = _new_brains(data, base.card, base.grid, work)
+    run = run_folder(work, brains, f"{model_hash(base_dir)} {settings.model_dump_json()}")
     slices = RealSlices(brains.stack(), brains.domains())
     adapted = adapt_networks(base, slices, settings, run, device.type == "cpu")
-    origin = BaseCard(
-        model=base_dir.resolve().name, sha256=sha256, domains=tuple(counts), adaptation=settings
-    )
-    card = _adapted_card(base.card, brains, origin, index.root)
+    card = _adapted_card(base.card, brains, base_dir, data.root, settings)
     networks = adapted.networks
     model = as_saved(
         LatentModel(networks.autoencoder, networks.denoiser, networks.prompts, base.scheduler, card)
@@ -197,24 +231,56 @@ def _adapt_compact(
     ]
     known = [Domain(domain.name, domain.prompt) for domain in base.card.domains]
     drift = contrast_drift(base, model, measured, known)
-    statistics = load_statistics(base_dir / STATISTICS) | fit_statistics(brains.by_domain())
-    new = fit_diffusion(brains.by_domain(), statistics)
-    details = load_details(base_dir) | dict(new.details)
-    models = base_dir / CONTRAST_MODELS
-    old = load_contrast_models(models) if models.is_file() else {}
-    fitted = replace(new, contrast_models={**old, **new.contrast_models}, details=details)
-    save_model(model, output, fitted.save)
+    save_model(model, output, _fitted_beside(brains, base_dir).save)
     names = {domain.prompt: domain.name for domain in base.card.domains}
     nearest = {name: names[prompt] for name, prompt in adapted.nearest.items()}
-    return AdaptationReport(output, base_dir, counts, nearest, drift, brains.refused)
+    return AdaptationReport(output, base_dir, brains.counts(), nearest, drift, brains.refused)
 
 
-def _adapted_card(base: ModelCard, brains: TrainingBrains, origin: BaseCard, bids_dir: Path) -> ModelCard:
-    """Return the card of an adapted model, with how many scans of each new domain were used."""
+def _new_brains(data: DataSet, card: ModelCard, grid: Grid, work: Path) -> TrainingBrains:
+    """Prepare the scans of domains that a model does not know; one that loses all its scans is refused."""
+    index = data.open()
+    chosen = new_domains(index, card, data.only)
+    brains = training_brains(index, chosen, MOST_SCANS, grid, work, data.prepared)
     counts = brains.counts()
+    if lost := next((domain for domain in chosen if domain not in counts), None):
+        raise MrharmonyError(
+            f"{lost}: every scan was refused, and a new domain takes one at least. "
+            "Run `mrharmony check` on them, or choose other domains."
+        )
+    return brains
+
+
+def _fitted_beside(brains: TrainingBrains, base: Path) -> DiffusionHarmonizer:
+    """Return the default method fitted on new domains, with what a model has of those that it knows."""
+    statistics = load_statistics(base / STATISTICS) | fit_statistics(brains.by_domain())
+    new, models = fit_diffusion(brains.by_domain(), statistics), base / CONTRAST_MODELS
+    known = load_contrast_models(models) if models.is_file() else {}
+    details = load_details(base) | dict(new.details)
+    return replace(new, contrast_models={**known, **new.contrast_models}, details=details)
+
+
+def _adapted_card(
+    base: ModelCard,
+    brains: TrainingBrains,
+    base_dir: Path,
+    bids_dir: Path,
+    settings: AdaptationSettings | None = None,
+) -> ModelCard:
+    """Return the card of an adapted model, with how many scans of each new domain were used.
+
+    `settings` are those of DreamBooth, None where no network learned.
+    """
+    counts = brains.counts()
+    origin = BaseCard(
+        model=base_dir.resolve().name,
+        sha256=model_hash(base_dir),
+        domains=tuple(counts),
+        adaptation=settings,
+    )
     names = ", ".join(f"{name} ({count})" for name, count in counts.items())
     domains = (DomainCard(name=name, prompt=name, scans=count) for name, count in counts.items())
-    scans = f"adapted (DreamBooth) to scans of {bids_dir.resolve().name}: {names}"
+    scans = f"adapted{' (DreamBooth)' if settings else ''} to scans of {bids_dir.resolve().name}: {names}"
     learned = f"what was learned of {', '.join(counts)}: unknown, that of their scans"
     update = {
         "domains": (*base.domains, *domains),

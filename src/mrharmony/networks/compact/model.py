@@ -61,7 +61,7 @@ class BaseCard(Settings):
     model: str
     sha256: str
     domains: tuple[str, ...]  # that were new
-    adaptation: AdaptationSettings
+    adaptation: AdaptationSettings | None = None  # None where no network learned
 
 
 class TrainingScan(Settings):
@@ -262,7 +262,8 @@ def load_model(directory: Path) -> LatentModel:
         raise MrharmonyError(f"{directory}: holds a Stable Diffusion model. Use the method img2img.")
     if card.training is None:
         raise MrharmonyError(
-            f"{directory}: holds fitted methods, no diffusion model. Choose one of these methods, or a model."
+            f"{directory}: holds no networks for img2img. Choose the default method, or name a model that "
+            "was trained or adapted with method='img2img'."
         )
     model = _read_parts(directory, card, card.training)
     for network in (model.autoencoder, model.denoiser, model.prompts):
