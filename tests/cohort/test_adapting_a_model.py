@@ -106,6 +106,8 @@ def extended(cohort: Path, base: Path, tmp_path_factory: pytest.TempPathFactory)
     output = tmp_path_factory.mktemp("extended") / "model"
     report = extend_on_bids(DataSet(cohort, "session"), base, output)
     assert (report.domains, report.refused) == ({"spgr15t": 1}, {})
+    assert "Known domains: the same as in the base." in report.text()
+    assert json.loads(json.dumps(report.record()))["mean_drift"] == 0
     return output
 
 
@@ -133,8 +135,8 @@ def test_a_model_of_contrast_models_says_so(extended: Path, cohort: Path):
 def test_what_belongs_to_networks_is_not_taken_by_the_default_method(run, cohort: Path, tmp_path: Path):
     words = ("adapt", cohort, "--output", tmp_path / "model", "--domain-column", "session")
     for option in (("--steps", 1), ("--all-weights",)):
-        status, _, errors = run(*words, *option)
-        assert (status, "belong to --method img2img" in errors) == (2, True)
+        status, _, errors = run(*words, *option, "--method", "diffusion")
+        assert (status, "are of img2img. Leave --method diffusion out." in errors) == (2, True)
     (tmp_path / "base").mkdir()
     (tmp_path / "base" / "mrharmony.json").write_text((shipped_model() / "mrharmony.json").read_text())
     status, _, errors = run(*words, "--base", tmp_path / "base")

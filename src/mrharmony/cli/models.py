@@ -122,8 +122,8 @@ def adapt(
             parser=one_of(_ADAPTED),
             metavar="METHOD",
             help="diffusion (if not given), which harmonize uses by default, fits a contrast model to each "
-            "new domain, in seconds a scan; img2img also teaches the paper's latent diffusion model, in "
-            "minutes, and is what a Stable Diffusion --base learns.",
+            "new domain, in seconds a scan; img2img (if its options are given) also teaches the paper's "
+            "latent diffusion model, in minutes, and is what a Stable Diffusion --base learns.",
         ),
     ] = None,
     base: Annotated[
@@ -182,11 +182,11 @@ def adapt(
         report = adapt_on_bids(scans, base, output, recipe, device, download=download)
     elif preset or download:
         raise MrharmonyError("--preset and --download belong to a Stable Diffusion --base.")
-    elif method == "img2img":
+    elif method == "img2img" or (method is None and (steps or all_weights)):
         settings = AdaptationSettings(steps=steps or 300, all_weights=all_weights, seed=seed)
         report = adapt_on_bids(scans, model, output, settings, device)
     elif steps or all_weights:
-        raise MrharmonyError("--steps and --all-weights belong to --method img2img. Leave them out.")
+        raise MrharmonyError(f"--steps and --all-weights are of img2img. Leave --method {method} out.")
     else:
         report = extend_on_bids(scans, Path(model), output)
     _finish(report, as_json)

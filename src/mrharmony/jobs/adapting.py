@@ -61,20 +61,20 @@ _WEIGHTS = (".safetensors", ".ckpt", ".bin")
 
 @dataclass(frozen=True)
 class AdaptationReport:
-    """What the adaptation of a compact model ends with."""
+    """What an adaptation ends with."""
 
     model: Path  # the new directory
     base: Path  # the directory that it comes from
     domains: dict[str, int]  # the new domains, and how many scans of each were used
-    nearest: dict[str, str]  # the known domain that each new one started from
-    # mean absolute change of each known domain's contrasts on the new scans' structure, canonical units
-    drift: dict[str, float]
-    refused: dict[Path, str] = field(default_factory=dict)  # scans that could not be prepared, and why
+    refused: dict[Path, str]  # scans that could not be prepared, and why
+    nearest: dict[str, str] = field(default_factory=dict)  # of networks: what each new domain started from
+    # of networks: mean absolute change of each known domain's contrasts on the new scans, canonical units
+    drift: dict[str, float] = field(default_factory=dict)
 
     @property
     def mean_drift(self) -> float:
-        """Mean of `drift` over the known domains."""
-        return float(np.mean(list(self.drift.values())))
+        """Mean of `drift` over the known domains; 0 where no network learned."""
+        return float(np.mean(list(self.drift.values()))) if self.drift else 0.0
 
     def record(self) -> dict[str, Any]:
         """Return the report for `--json`."""
@@ -83,21 +83,24 @@ class AdaptationReport:
 
     def text(self) -> str:
         """Return the report for people."""
-        news = [
-            f"{name}: new, learned from {count} scan{'s' * (count > 1)}, starting as {self.nearest[name]}"
+        lines = [
+            f"{name}: new, learned from {count} scan{'s' * (count > 1)}"
+            + (f", starting as {self.nearest[name]}" if self.nearest else "")
             for name, count in self.domains.items()
         ]
-        worst = max(self.drift, key=lambda name: self.drift[name])
-        known = (
-            f"Known domains: contrasts moved by {self.mean_drift:.4f} canonical units on average, "
-            f"at most by {self.drift[worst]:.4f} ({worst}); 1 is about white matter."
-        )
-        return "\n".join(
-            [*news, known, f"Model: {self.model}", *(f"refused: {r}" for r in self.refused.values())]
-        )
+        if self.drift:
+            worst = max(self.drift, key=lambda name: self.drift[name])
+            lines.append(
+                f"Known domains: contrasts moved by {self.mean_drift:.4f} canonical units on average, "
+                f"at most by {self.drift[worst]:.4f} ({worst}); 1 is about white matter."
+            )
+        else:
+            lines.append("Known domains: the same as in the base.")
+        refused = (f"refused: {reason}" for reason in self.refused.values())
+        return "\n".join([*lines, f"Model: {self.model}", *refused])
 
 
-def extend_on_bids(data: DataSet, base: Path, output: Path) -> TrainingReport:
+def extend_on_bids(data: DataSet, base: Path, output: Path) -> AdaptationReport:
     """Fit contrast models to new domains and write them beside those that a model has; it gets no networks.
 
     Parameters
@@ -131,7 +134,7 @@ def extend_on_bids(data: DataSet, base: Path, output: Path) -> TrainingReport:
         fitted.save(staging)
 
     write_directory(output, write)
-    return TrainingReport(output, brains.counts(), brains.refused)
+    return AdaptationReport(output, base, brains.counts(), brains.refused)
 
 
 def adapt_on_bids(
@@ -234,7 +237,7 @@ def _adapt_compact(
     save_model(model, output, _fitted_beside(brains, base_dir).save)
     names = {domain.prompt: domain.name for domain in base.card.domains}
     nearest = {name: names[prompt] for name, prompt in adapted.nearest.items()}
-    return AdaptationReport(output, base_dir, brains.counts(), nearest, drift, brains.refused)
+    return AdaptationReport(output, base_dir, brains.counts(), brains.refused, nearest, drift)
 
 
 def _new_brains(data: DataSet, card: ModelCard, grid: Grid, work: Path) -> TrainingBrains:
