@@ -25,7 +25,7 @@ class Panel:
 
     title: str
     image: FloatArray  # a slice as it is stored (first axis to the right, second axis up), canonical units
-    is_difference: bool = False  # shown in blue and red around 0 instead of grey
+    is_difference: bool = False  # shown in blue and red around a black 0 instead of grey
 
 
 def contact_sheet(rows: Sequence[tuple[str, Sequence[Panel]]], title: str, path: Path) -> None:
@@ -44,7 +44,7 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[Panel]]], title: str, path:
 def intensity_style(*, is_difference: bool) -> dict[str, Any]:
     """Return colours and range of `imshow` for canonical intensities or their difference."""
     if is_difference:
-        return {"cmap": "RdBu_r", "vmin": -DIFFERENCE_LIMIT, "vmax": DIFFERENCE_LIMIT}
+        return {"cmap": "berlin", "vmin": -DIFFERENCE_LIMIT, "vmax": DIFFERENCE_LIMIT}
     return {"cmap": "gray", "vmin": 0.0, "vmax": BRIGHTEST}
 
 
