@@ -9,12 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from mrharmony.core.version import __version__
-
 pytest.importorskip("myst_nb", reason="needs the extra docs")
 
 ROOT = Path(__file__).parents[1]
-LOADED = re.compile(r"""<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)=["'](?:https?:)?//[^"']*""")
+ELSEWHERE = re.compile(r"""\b(?:src|href)=["'](?:https?:)?//[^"']*""")
 
 
 @pytest.fixture(scope="module")
@@ -29,3 +27,23 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert done.returncode == 0, done.stderr
     return folder / "html"
+
+
+def test_no_page_needs_anything_from_elsewhere(site: Path):
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > 40
+    assert {str(page): found for page in pages if (found := ELSEWHERE.findall(page.read_text("utf-8")))} == {}
+
+
+def test_the_lesson_shows_what_its_cells_give_and_nothing_of_the_machine(site: Path):
+    page = (site / "docs" / "tutorials" / "notebook.html").read_text("utf-8")
+    assert "unknown source to mprage-3t, pass" in page
+    assert re.search(r"mrharmony, domain</p></td>\s*<td[^>]*><p>0\.\d{3}<", page)
+    outputs = page.split("<article")[1].split("</article>")[0]
+    pictures = re.findall(r"<img\b[^>]*>", outputs)
+    assert len(pictures) == 4
+    assert all(re.search(r"\balt=[\"'][^\"']{40}", picture) for picture in pictures)
+    downloads = [path.read_text("utf-8") for path in site.rglob("*.ipynb")]
+    assert len(downloads) == 1
+    for text in (page, *downloads):
+        assert not [place for place in (str(ROOT), "site-packages", str(site)) if place in text]

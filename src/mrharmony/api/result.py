@@ -116,7 +116,7 @@ class HarmonizedScan:
                 style = intensity_style(is_difference=voxels is columns["after − before"])
                 draw_slice(panel, voxels, zooms, axis, place, style)
         for panel, title in zip(axes[0], columns, strict=True):
-            panel.set_title(title, color="white", fontsize=18)
+            panel.set_title(title, color="white", fontsize=22)
         return figure
 
     def _brains(self) -> tuple[FloatArray, FloatArray]:
