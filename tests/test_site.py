@@ -1,4 +1,4 @@
-"""The documentation site is built without a warning or a network; the lesson's cells run and show themselves."""
+"""The documentation site is built without a warning; the cells of its lesson run and are shown."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from sphinx.application import Sphinx
 
 
 def offer_kernel(app: Sphinx) -> None:
-    """Make this Python the first kernel that is found, without the settings and the start-up files of a user."""
+    """Make this Python the first kernel that is found, without a user's settings and start-up files."""
     folder = Path(app.doctreedir) / "jupyter"
     kernel = folder / "kernels" / "python3" / "kernel.json"
     kernel.parent.mkdir(parents=True, exist_ok=True)

@@ -103,10 +103,12 @@ def test_it_plots_before_after_and_difference_and_shows_itself_in_a_notebook(res
 
 
 def test_a_notebook_shows_what_was_found_and_every_drift_figure_with_its_limits(result):
-    assert "<li>" not in result._repr_html_()
-    assert result._repr_html_().count("<th scope='row'") == 10
-    finding = Finding("warning", "odd", "The values are < 0.", "Look at it.")
-    page = replace(result, harmonized=replace(result.harmonized, findings=(finding,)))._repr_html_()
+    def page_with(*findings: Finding) -> str:
+        return replace(result, harmonized=replace(result.harmonized, findings=findings))._repr_html_()
+
+    page = page_with(Finding("warning", "odd", "The values are < 0.", "Look at it."))
+    assert "<ul>" not in page_with()
+    assert page.count("<th scope='row'") == 10
     assert "<li><strong>warning</strong>: The values are &lt; 0. Look at it.</li>" in page
 
 
