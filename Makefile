@@ -17,7 +17,7 @@ lint: $(VENV)/installed
 	$(VENV)/bin/lint-imports --no-cache
 
 docs: $(VENV)/documents  ## build the documentation site, without a network: build/site/docs/index.html
-	$(VENV)/bin/python -m sphinx -q -E -W --keep-going -c docs -b html -d build/doctrees . build/site
+	$(VENV)/bin/python -m sphinx -q -E -T -W --keep-going -c docs -b html -d build/doctrees . build/site
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mrharmony needs Python 3.11 or newer: make PYTHON=python3.11 ...")'

@@ -30,14 +30,22 @@ include_patterns = [
 exclude_patterns = [".git", ".venv", "build", "dist", "tests", "benchmarks/work", "demo-output"]
 
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "command_line",
+    "own_kernel",
     "sidecar_fields",
 ]
 myst_heading_anchors = 4
 suppress_warnings = ["myst.header"]  # committed tables begin where their script begins
+
+nb_execution_mode = "force"  # what a page shows is what the code of today gives
+nb_execution_in_temp = True  # what a lesson saves stays out of the repository
+nb_execution_raise_on_error = True
+nb_execution_timeout = 240  # seconds, for a cell; the slowest takes a few
+nb_render_markdown_format = "myst"  # a lesson's tables are Markdown
+nb_ipywidgets_js = {}  # would be loaded from the network
 
 napoleon_google_docstring = False
 napoleon_use_rtype = False

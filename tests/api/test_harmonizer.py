@@ -14,7 +14,8 @@ from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline
 
 import mrharmony
-from mrharmony import Harmonizer, MrharmonyError, ScanRefused, Volume
+from helpers.pages import assert_balanced
+from mrharmony import Finding, Harmonizer, MrharmonyError, ScanRefused, Volume
 
 TARGET = "mprage-3t"
 
@@ -98,6 +99,23 @@ def test_it_plots_before_after_and_difference_and_shows_itself_in_a_notebook(res
     page = result._repr_html_()
     assert result.evidence.verdict in page and "data:image/png;base64," in page
     assert "<script" not in page
+    assert_balanced(page)
+
+
+def test_a_notebook_shows_what_was_found_and_every_drift_figure_with_its_limits(result):
+    def page_with(*findings: Finding) -> str:
+        return replace(result, harmonized=replace(result.harmonized, findings=findings))._repr_html_()
+
+    page = page_with(Finding("warning", "odd", "The values are < 0.", "Look at it."))
+    assert "<ul>" not in page_with()
+    assert page.count("<th scope='row'") == 10
+    assert "<li><strong>warning</strong>: The values are &lt; 0. Look at it.</li>" in page
+
+
+def test_images_in_memory_and_prepared_scans_say_what_they_are_in_a_line(result):
+    assert repr(result).startswith("HarmonizedScan('(image in memory): unknown source to mprage-3t, ")
+    assert repr(result.prepared).startswith(f"PreparedScan({result.scan.volume!r}, brain ")
+    assert len(repr(result.prepared).splitlines()) == 1
 
 
 def test_a_result_that_fails_is_returned_but_saved_only_by_force(result, tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from html import escape
 from pathlib import Path
 
 import nibabel as nib
@@ -17,7 +16,8 @@ from mrharmony.jobs.harmonizing import HarmonizeJob, forced_finding, write_harmo
 from mrharmony.methods.protocol import HarmonizedVolume
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.report.contact_sheet import intensity_style
-from mrharmony.report.page import PLANES, draw_slice, picture_data, slice_places
+from mrharmony.report.page import PLANES, draw_slice, picture_data, render, slice_places
+from mrharmony.report.scan_page import drift_gauges
 from mrharmony.scans.reading import Scan
 from mrharmony.scans.writing import output_image
 from mrharmony.space.resampling import array_to_ras, to_ras
@@ -100,6 +100,11 @@ class HarmonizedScan:
 
         Both are bias-corrected brains in canonical units: the difference is of contrast alone. Left is left.
         """
+        figure = self._picture()
+        figure.suptitle(self._title(), color="white", fontsize=13, wrap=True)
+        return figure
+
+    def _picture(self) -> Figure:
         before, after = self._brains()
         columns = {"before": before, "after": after, "after − before": after - before}
         zooms, inside = to_ras(self.scan.volume).zooms, before != 0
@@ -107,11 +112,11 @@ class HarmonizedScan:
         axes = figure.subplots(len(PLANES), len(columns))
         for line, axis in zip(axes, PLANES.values(), strict=True):
             place = slice_places(inside, axis, 1)[0]
-            for panel, (title, voxels) in zip(line, columns.items(), strict=True):
+            for panel, voxels in zip(line, columns.values(), strict=True):
                 style = intensity_style(is_difference=voxels is columns["after − before"])
                 draw_slice(panel, voxels, zooms, axis, place, style)
-                panel.set_title(title, color="white", fontsize=9)
-        figure.suptitle(self._title(), color="white", fontsize=11)
+        for panel, title in zip(axes[0], columns, strict=True):
+            panel.set_title(title, color="white", fontsize=22)
         return figure
 
     def _brains(self) -> tuple[FloatArray, FloatArray]:
@@ -122,15 +127,21 @@ class HarmonizedScan:
         return before, after
 
     def _title(self) -> str:
+        path = self.scan.path
+        name = path.name if self.scan.sha256 else path.stem  # an image in memory has no type of file
         source = self.job.source.name if self.job.source else "unknown source"
         reasons = f" ({', '.join(self.evidence.reasons)})" if self.evidence.reasons else ""
-        return f"{self.scan.path.name}: {source} to {self.job.target.name}, {self.evidence.verdict}{reasons}"
+        return f"{name}: {source} to {self.job.target.name}, {self.evidence.verdict}{reasons}"
 
     def _repr_html_(self) -> str:
-        """Return picture, verdict and findings, for notebooks."""
-        notes = "".join(f"<li>{escape(finding.message)}</li>" for finding in self.findings)
-        picture = f'<img alt="before, after and difference" src="{picture_data(self.plot())}">'
-        return f"<p><b>{escape(self._title())}</b></p><ul>{notes}</ul>{picture}"
+        """Return verdict, findings, picture and drift figures, for notebooks."""
+        return render(
+            "result",
+            title=self._title(),
+            findings=self.findings,
+            picture=picture_data(self._picture()),
+            gauges=drift_gauges(self.evidence.model_dump(exclude={"verdict", "reasons"})),
+        )
 
     def __repr__(self) -> str:
         return f"HarmonizedScan({self._title()!r}, {self.scan.volume!r})"

@@ -18,7 +18,7 @@ from mrharmony.space.resampling import resample_brain
 _Result = TypeVar("_Result")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PreparedScan:
     """A scan with its brain, bias field, alignment and intensity scale; the voxels stay as they were read.
 
@@ -61,6 +61,11 @@ class PreparedScan:
             array = getattr(self, name).view()
             array.flags.writeable = False
             object.__setattr__(self, name, array)
+
+    def __repr__(self) -> str:
+        brain_ml = np.count_nonzero(self.brain_mask) * np.prod(self.native.zooms) / 1000
+        notes = "".join(f", {finding.code}" for finding in self.findings)
+        return f"PreparedScan({self.native!r}, brain {brain_ml:.0f} ml{notes})"
 
     def once(self, function: Callable[..., _Result], *arguments: Hashable) -> _Result:
         """Return `function(scan, *arguments)`, computed at the first call and kept as long as the scan.

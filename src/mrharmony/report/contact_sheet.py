@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from mrharmony.core.atomic import write_file
 from mrharmony.core.volume import FloatArray
 
-DIFFERENCE_LIMIT = 0.3  # canonical units at which a difference is full red or blue
+DIFFERENCE_LIMIT = 0.3  # canonical units at which a difference is full blue or orange
 BRIGHTEST = 1.3  # canonical units shown white
+_DARKER_BRIGHTER = LinearSegmentedColormap.from_list("difference", ["#50a0ff", "black", "#ff9020"])
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Panel:
 
     title: str
     image: FloatArray  # a slice as it is stored (first axis to the right, second axis up), canonical units
-    is_difference: bool = False  # shown in blue and red around 0 instead of grey
+    is_difference: bool = False  # blue where it is darker, orange where brighter, black at 0
 
 
 def contact_sheet(rows: Sequence[tuple[str, Sequence[Panel]]], title: str, path: Path) -> None:
@@ -44,7 +46,7 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[Panel]]], title: str, path:
 def intensity_style(*, is_difference: bool) -> dict[str, Any]:
     """Return colours and range of `imshow` for canonical intensities or their difference."""
     if is_difference:
-        return {"cmap": "RdBu_r", "vmin": -DIFFERENCE_LIMIT, "vmax": DIFFERENCE_LIMIT}
+        return {"cmap": _DARKER_BRIGHTER, "vmin": -DIFFERENCE_LIMIT, "vmax": DIFFERENCE_LIMIT}
     return {"cmap": "gray", "vmin": 0.0, "vmax": BRIGHTEST}
 
 
