@@ -41,10 +41,12 @@ def _one_core() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _scans_are_prepared_once() -> Iterator[None]:
-    """What several tests need of the same scan is worked out by the first of them."""
+def _scans_are_prepared_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What several tests need of the same scan is worked out by the first of them, also for other workers."""
+    folder = tmp_path_factory.getbasetemp()
+    shared = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "prepare_with_quality", once_each(_PREPARE))
+        patch.setattr(pipeline, "prepare_with_quality", once_each(_PREPARE, shared / "preparations"))
         yield
 
 
