@@ -99,6 +99,18 @@ def test_a_base_that_is_no_model_is_told(cohort: Path, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
+    ("base", "options"),
+    [("scan.nii.gz", ("--steps", 1)), ("nowhere", ("--preset", "paper")), ("no/where", ("--seed", 3))],
+)
+def test_a_base_that_is_none_is_told_before_all_else(run, tmp_path: Path, monkeypatch, base: str, options):
+    monkeypatch.chdir(tmp_path)
+    Path("scan.nii.gz").touch()
+    status, _, errors = run("adapt", tmp_path, "--output", "model", "--base", base, *options)
+    assert status == 2
+    assert f"mrharmony: {base}: is a file, not a model" in errors or f"mrharmony: {base}: n" in errors
+
+
+@pytest.mark.parametrize(
     ("only", "reason"), [((), "no domain"), (("mprage3t",), "knows"), (("mars",), "mars")]
 )
 def test_a_data_set_without_new_domains_is_a_usage_error(run, cohort: Path, tmp_path: Path, only, reason):

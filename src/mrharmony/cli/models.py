@@ -153,11 +153,13 @@ def adapt(
     Example: `mrharmony adapt BIDS_DIR --output my-model`, then
     `mrharmony harmonize SCAN --to MY-SITE --model my-model --output harmonized/`
     """
-    from mrharmony.jobs.adapting import adapt_on_bids, is_pipeline
+    from mrharmony.jobs.adapting import adapt_on_bids, is_pipeline, require_base
     from mrharmony.networks.settings import AdaptationSettings, DreamBoothSettings
     from mrharmony.weights import shipped_model
 
     settings: AdaptationSettings | DreamBoothSettings
+    if base:
+        require_base(base, download=download)
     if base and is_pipeline(base):
         if steps or all_weights or seed:
             raise MrharmonyError(f"{base}: steps, weights and seed are set by --preset; name a YAML file.")

@@ -64,8 +64,21 @@ class DataSet:
     subjects: Sequence[str] = ()  # labels without `sub-` of those to use; all if empty
 
     def open(self) -> BidsIndex:
-        """Index the scans without contrast agent; raises as `BidsIndex.open`."""
-        return open_plain_scans(self.root, self.domain_column).of_subjects(self.subjects)
+        """Index the scans without contrast agent.
+
+        Raises as `BidsIndex.open`, and `MrharmonyError` where a domain has no scan only because labels of the
+        table lack the zeros of the folders' or the other way round.
+        """
+        index = open_plain_scans(self.root, self.domain_column)
+        lost = next((name for name in index.unmatched if not self.only or name in self.only), None)
+        if lost is not None:
+            listed, folder = index.unmatched[lost]
+            raise MrharmonyError(
+                f"{self.root / PARTICIPANTS}: no scan of {lost:.60} is found, because the label {listed:.60} "
+                f"differs from the folder sub-{folder:.60} by zeros. Write {folder:.60} {IN_A_COPY}, or "
+                "choose other domains."
+            )
+        return index.of_subjects(self.subjects)
 
 
 def open_data_set(root: Path, domain_column: str | None) -> BidsIndex:
