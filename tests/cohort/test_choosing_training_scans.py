@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from mrharmony.benchmark.plan import make_plan
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.jobs.data_sets import DataSet, begin_derivatives, open_data_set, training_scans
 
@@ -64,6 +65,8 @@ def test_a_domain_that_is_lost_by_zeros_alone_is_told_and_can_be_left_out(tmp_pa
     reason = r"participants.tsv: no scan of c is found, because the label 005 differs from the folder sub-5"
     with pytest.raises(MrharmonyError, match=reason):
         DataSet(data, only=only).open()
+    with pytest.raises(MrharmonyError, match=reason):
+        make_plan(data, "site", None, only)
     assert subjects(DataSet(data, only=("a", "b"))) == ["1", "2", "3"]
 
 
