@@ -145,7 +145,7 @@ def test_a_scan_and_itself_are_no_scan_and_rescan(
     copy.symlink_to(pair[0]) if as_link else shutil.copy(pair[0], copy)
     status, _, errors = run("evaluate", "repeat", pair[0], copy)
     assert (status, f"{copy}: is the same scan as {pair[0]}" in errors) == (2, True), errors
-    status, _, errors = run("evaluate", "repeat", pair[0], tmp_path)
+    status, _, errors = run("evaluate", "repeat", tmp_path, tmp_path)
     assert (status, "This is a folder" in errors) == (2, True), errors
 
 
