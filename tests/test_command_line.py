@@ -323,7 +323,7 @@ def test_simulating_into_a_full_folder_loses_nothing(run, tmp_path: Path):
     (tmp_path / "thesis.txt").write_text("precious")
     status, _, errors = run("simulate", tmp_path, "--subjects", 1)
     assert status == 2
-    assert "not empty" in errors
+    assert "holds something else" in errors
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 

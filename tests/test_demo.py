@@ -113,6 +113,16 @@ def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path):
     assert (tmp_path / "scans" / "thesis.txt").read_text() == "precious"
 
 
+@pytest.mark.parametrize("given", ["scan.nii.gz", "study"])
+def test_somebodys_scans_are_not_taken_for_a_place(given: str, tmp_path: Path, run: Run):
+    (tmp_path / "scan.nii.gz").touch()
+    (tmp_path / "study" / "sub-01").mkdir(parents=True)
+    status, output, errors = run("demo", tmp_path / given)
+    assert (status, output) == (2, "")
+    assert errors.startswith(f"mrharmony: {tmp_path / given}: the demo makes scans of its own")
+    assert len(list(tmp_path.rglob("*"))) == 3
+
+
 def test_a_command_that_refuses_a_scan_ends_it_with_its_status(
     tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ):

@@ -137,6 +137,29 @@ def test_scans_on_different_grids_are_refused_in_one_sentence(
     assert len(sentences(errors)) == 1
 
 
+@pytest.mark.parametrize("as_link", [True, False])
+def test_a_scan_and_itself_are_no_scan_and_rescan(
+    run, pair: tuple[Path, Path], tmp_path: Path, as_link: bool
+):
+    copy = tmp_path / "copy.nii.gz"
+    copy.symlink_to(pair[0]) if as_link else shutil.copy(pair[0], copy)
+    status, _, errors = run("evaluate", "repeat", pair[0], copy)
+    assert (status, f"{copy}: is the same scan as {pair[0]}" in errors) == (2, True), errors
+    status, _, errors = run("evaluate", "repeat", tmp_path, tmp_path)
+    assert (status, "This is a folder" in errors) == (2, True), errors
+
+
+def test_a_file_that_is_given_twice_counts_once(run, pair: tuple[Path, Path], tmp_path: Path):
+    link = tmp_path / "link.nii.gz"
+    link.symlink_to(pair[0])
+    arguments = ("--domain", "mprage-3t", "--method", "none", "--json")
+    status, output, errors = run("evaluate", "identity", pair[0], link, pair[0], *arguments)
+    assert (status, json.loads(output)["scans"]) == (0, 1)
+    assert [line for line in sentences(errors) if "counts once" in line] == [
+        f"{path}: this file is given already, and counts once." for path in (link, pair[0])
+    ]
+
+
 def test_identity_is_exact_for_population_curves_and_not_for_histogram_matching(run, pair: tuple[Path, Path]):
     arguments = ("evaluate", "identity", pair[0], "--domain", "mprage-3t", "--json", "--method")
     histogram = json.loads(run(*arguments, "histogram")[1])
@@ -205,6 +228,7 @@ def test_biology_checks_its_columns_before_it_prepares(
     status, _, errors = run("evaluate", "biology", tmp_path, *arguments)
     assert status == 2
     assert message in errors
+    assert errors.count("participants.tsv: ") == errors.count(f"{tmp_path}/participants.tsv: ")
     assert len(sentences(errors)) == 1
 
 

@@ -7,12 +7,14 @@ import re
 import shutil
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
 
 from helpers.pages import assert_balanced
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.jobs.group_images import OTHER_IMAGE
 from mrharmony.jobs.harmonizing import SUFFIX, harmonize_scan
 from mrharmony.jobs.opening import open_job
 from mrharmony.jobs.records import ListedScan, ScanRecord, write_list, write_record
@@ -113,6 +115,26 @@ def test_a_damaged_sidecar_is_named_and_others_are_shown(study: Path):
     assert "sub-3_desc-harmonized_T1w.json" in page
     assert "IntensityScale: " in written.remarks[str(odd.relative_to(study / "out"))]
     assert len(_pictures(page)) == 1
+
+
+def test_a_result_without_its_sidecar_is_named(run, study: Path):
+    lone = _note(study).with_name("sub-2_desc-harmonized_T1w.nii.gz")
+    lone.symlink_to("nowhere")
+    remarks = json.loads(run("report", study / "out", "--json")[1])["remarks"]
+    assert "has no JSON file beside it" in remarks[str(lone.relative_to(study / "out"))]
+    _note(study).unlink()
+    status, _, errors = run("report", study / "out")
+    assert (status, "no harmonized scans with their JSON files here" in errors) == (2, True)
+
+
+def test_an_image_that_its_sidecar_was_not_written_with_is_told(study: Path):
+    assert not write_report(study / "out").remarks
+    output = _note(study).with_name("sub-1_desc-harmonized_T1w.nii.gz")
+    image = nib.load(output)
+    nib.save(nib.Nifti1Image(image.get_fdata(dtype=np.float32) * 0.5, image.affine), output)
+    written = write_report(study / "out")
+    assert written.remarks == {"sub-1": OTHER_IMAGE}
+    assert len(_pictures(written.page.read_text("utf-8"))) == 1
 
 
 def test_names_are_escaped(study: Path):

@@ -32,6 +32,12 @@ def test_other_settings_are_refused(tmp_path: Path):
         folder.claim({"seed": 1}, models={OURS: "first"})
 
 
+def test_a_file_is_no_folder(tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(MrharmonyError, match="file: is a file"):
+        BenchmarkFolder(tmp_path / "file").claim({}, {})
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"a"'])
 def test_damaged_files_are_told_or_count_as_missing(tmp_path: Path, content: str):
     folder = BenchmarkFolder(tmp_path / "out")

@@ -141,10 +141,21 @@ def test_what_belongs_to_networks_is_not_taken_by_the_default_method(run, cohort
     (tmp_path / "base" / "mrharmony.json").write_text((shipped_model() / "mrharmony.json").read_text())
     status, _, errors = run(*words, "--base", tmp_path / "base")
     assert (status, "has no contrast models" in errors, CONTRAST_MODELS in errors) == (2, True, False)
-    (tmp_path / "base" / "model_index.json").write_text("{}")
-    status, _, errors = run(*words, "--base", tmp_path / "base", "--method", "diffusion")
+    status, _, errors = run(*words, "--base", "some/one", "--download", "--method", "diffusion")
     assert (status, "Stable Diffusion serves --method img2img" in errors) == (2, True)
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("base", "options"),
+    [("scan.nii.gz", ("--steps", 1)), ("nowhere", ("--preset", "paper")), ("no/where", ("--seed", 3))],
+)
+def test_a_base_that_is_none_is_told_before_all_else(run, tmp_path: Path, monkeypatch, base: str, options):
+    monkeypatch.chdir(tmp_path)
+    Path("scan.nii.gz").touch()
+    status, _, errors = run("adapt", tmp_path, "--output", "model", "--base", base, *options)
+    assert status == 2
+    assert f"mrharmony: {base}: is a file, not a model" in errors or f"mrharmony: {base}: n" in errors
 
 
 @pytest.mark.parametrize(

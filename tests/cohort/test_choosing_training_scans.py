@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from mrharmony.benchmark.plan import make_plan
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.jobs.data_sets import DataSet, begin_derivatives, open_data_set, training_scans
 
@@ -54,6 +55,19 @@ def test_a_domain_that_was_asked_for_must_have_somebody(tmp_path: Path):
     table.write_text(table.read_text().replace("train", "test"))
     with pytest.raises(MrharmonyError, match="nobody of a is in the split"):
         subjects(DataSet(data))
+
+
+@pytest.mark.parametrize("only", [(), ("c",)])
+def test_a_domain_that_is_lost_by_zeros_alone_is_told_and_can_be_left_out(tmp_path: Path, only):
+    data = study(tmp_path, split=False)
+    table = data / "participants.tsv"
+    table.write_text(table.read_text().replace("sub-5", "sub-005").replace("sub-4", "sub-04"))
+    reason = r"participants.tsv: no scan of c is found, because the label 005 differs from the folder sub-5"
+    with pytest.raises(MrharmonyError, match=reason):
+        DataSet(data, only=only).open()
+    with pytest.raises(MrharmonyError, match=reason):
+        make_plan(data, "site", None, only)
+    assert subjects(DataSet(data, only=("a", "b"))) == ["1", "2", "3"]
 
 
 def test_scans_with_contrast_agent_are_prepared_but_never_learned_from(tmp_path: Path, capsys):

@@ -120,6 +120,8 @@ def test_a_name_that_no_list_can_hold_is_refused_and_said(run, tmp_path: Path):
             "Check what it names. 'sub-77/anat/sub-77_T1w.nii.gz' is no scan here; one is sub-",
         ),
         (("--scans", "MISSING"), "MISSING: cannot be read (No such file or directory). Give a text file"),
+        (("--scans", "utf-16"), "utf-16: cannot be read (not text in UTF-8). Give a text file in UTF-8"),
+        (("--scans", "utf-16-be"), "utf-16-be: cannot be read (not text in UTF-8). Give a text file in"),
     ],
 )
 def test_a_list_that_names_no_scans_is_refused(
@@ -127,6 +129,8 @@ def test_a_list_that_names_no_scans_is_refused(
 ):
     monkeypatch.chdir(tmp_path)
     Path("LIST").write_text("sub-77/anat/sub-77_T1w.nii.gz\n")
+    for encoding in ("utf-16", "utf-16-be"):
+        Path(encoding).write_text("sub-01/anat/sub-01_T1w.nii.gz\n", encoding)
     status, _, errors = freeze(run, folder, tmp_path / "out", *options)
     assert (status, said in errors) == (2, True), errors
 

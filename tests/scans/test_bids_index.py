@@ -89,6 +89,16 @@ def test_subjects_that_the_table_does_not_list_have_no_domain_and_are_told(bids)
     assert "sub-02" in index.findings[0].message
 
 
+def test_participants_without_a_folder_are_told_once(bids):
+    write_table(bids, "participant_id\tsite\nsub-01\tA\nsub-02\tA\nsub-03\tB\n1\tB\n")
+    (finding,) = BidsIndex.open(bids).findings
+    assert (finding.code, finding.level) == ("bids-absent", "info")
+    assert "lists sub-03, sub-1, of whom there is no folder" in finding.message
+    (bids / "sub-01").rename(bids / "sub-1")
+    found = BidsIndex.open(bids)
+    assert codes(found) == {"bids-absent": "info", "bids-misnamed": "warning"}
+
+
 def test_a_domain_that_is_not_available_is_none_and_told(bids):
     write_table(bids, "participant_id\tsite\nsub-01\tn/a\nsub-02\n")
     index = BidsIndex.open(bids)
@@ -124,6 +134,7 @@ def test_many_subjects_without_domain_are_one_finding(bids):
         (b'participant_id\tsite\nsub-01\t"A\nsub-02\tB\n', "quotation mark"),
         ("participant_id\tsite\nsub-01\tÄ\n".encode("latin-1"), "UTF-8"),
         ("participant_id\tsite\nsub-01\tA\n".encode("utf-16"), "UTF-8"),
+        ("participant_id\tsite\nsub-01\tA\n".encode("utf-16-le"), "not text in UTF-8"),
         (b"participant_id\tsite\nsub-01\t" + b"A" * 200_000 + b"\n", "not a table"),
     ],
 )

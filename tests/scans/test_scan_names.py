@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mrharmony.scans.names import LONGEST_NAME, file_name, output_stem, scan_suffix
+from mrharmony.scans.names import LONGEST_NAME, file_name, find_scans, output_stem, scan_suffix
 
 NAMES = st.text(st.characters() | st.sampled_from("/\\.-_ %\0\n:*aA\u0301"), max_size=300)
 
@@ -95,3 +95,20 @@ def test_a_safe_name_is_one_part_of_a_path_on_every_file_system(name):
 @example(["y" * 400, "y" * 401, "y" * 120])
 def test_different_names_stay_different(names):
     assert len({file_name(name) for name in names}) == len(names)
+
+
+def test_images_in_two_files_are_found_by_their_voxels(tmp_path):
+    for name in (
+        "a.nii.gz",
+        "b.img",
+        "b.hdr",
+        "c.IMG",
+        "c.HDR",
+        "disk.img",
+        "photo.hdr",
+        "d.img.gz",
+        "d.hdr.gz",
+    ):
+        (tmp_path / name).touch()
+    found = [path.name for path in find_scans([tmp_path])]
+    assert found == ["a.nii.gz", "b.img", "c.IMG", "d.img.gz"]

@@ -87,7 +87,7 @@ def test_an_older_cohort_of_brains_is_not_taken_for_one_of_whole_heads(
         "simulate", cohort, "--subjects", 1, "--scanners", "mprage-3t,mp2rage-3t", "--zoom", 4
     )
     assert status == 2
-    assert "is not this cohort unfinished" in errors
+    assert "holds something else, or a cohort of other settings" in errors
     assert (cohort / "dataset_description.json").read_bytes() == kept
 
 

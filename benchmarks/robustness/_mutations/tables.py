@@ -21,6 +21,7 @@ from mrharmony.jobs.data_sets import begin_derivatives, training_scans
 from mrharmony.jobs.evaluating import column_entries, column_groups, column_number
 from mrharmony.scans.acquisition import acquisition_findings
 from mrharmony.scans.bids import BidsIndex
+from mrharmony.scans.participants import PARTICIPANTS
 from mrharmony.simulate.protocol import protocol_of_sidecar
 
 TABLE = (
@@ -122,7 +123,7 @@ def _sidecars(random: np.random.Generator, folder: Path) -> Path:
 
 def open_data(root: Path) -> None:
     """Index a data set, and take of it what the commands take; what one of them refuses, others may do."""
-    index = BidsIndex.open(root, None)
+    index, table = BidsIndex.open(root, None), root / PARTICIPANTS
     assert len(index.scans) == 4, "lost scans"
     for scan in index.scans:
         said = [*index.findings, *acquisition_findings(scan.path)]
@@ -132,12 +133,12 @@ def open_data(root: Path) -> None:
     with refusals():
         training_scans(index, None, None)
     with refusals():
-        ages = column_entries(index.scans, "age")
-        assert np.isfinite([column_number(text, "age") for text in ages.values()]).all(), (
+        ages = column_entries(table, index.scans, "age")
+        assert np.isfinite([column_number(table, text, "age") for text in ages.values()]).all(), (
             "an age without value"
         )
     with refusals():
-        column_groups(index.scans, "sex")
+        column_groups(table, index.scans, "sex")
     with refusals():
         make_plan(root, "site", None)
     begin_derivatives(index, root.parent / "out", "fuzz", lambda scan: scan.path)

@@ -29,6 +29,7 @@ from mrharmony.evaluate.site_probe import CrossFittedProbe, cross_fit_probe, pro
 from mrharmony.evaluate.tissues import TargetVolumetry, TissueSegmentation
 from mrharmony.jobs.evaluating import column_number
 from mrharmony.preparation.canonical import CanonicalBrain
+from mrharmony.scans.participants import PARTICIPANTS
 
 Vector = NDArray[np.float64]
 # Columns of participants.tsv, in order of preference, and what log volume is linear in.
@@ -117,11 +118,13 @@ class Cohort:
 
     def _biology(self, brains: Brains) -> dict[str, Any]:
         """Return what a study of ventricles on the target's scanner would find in the home scans."""
+        table = self._contest.plan.root / PARTICIPANTS
         factor = next((name for name in FACTORS if any(name in s.participant for s in self._homes)), None)
         scans = [scan for scan in self._homes if factor in scan.participant]
         if factor is None or len(scans) < LEAST_HEADS:
-            raise MrharmonyError(f"no {' or '.join(FACTORS)} of {LEAST_HEADS} subjects in participants.tsv")
-        cause = FACTORS[factor](np.array([column_number(scan.participant[factor], factor) for scan in scans]))
+            raise MrharmonyError(f"{table}: no {' or '.join(FACTORS)} of {LEAST_HEADS} subjects")
+        numbers = [column_number(table, scan.participant[factor], factor) for scan in scans]
+        cause = FACTORS[factor](np.array(numbers))
         measured = [self._volumetry.measure(brains[scan.key]).ventricle_ml for scan in scans]
         sites, groups = [scan.domain for scan in scans], _two_groups(scans)
         found: Any

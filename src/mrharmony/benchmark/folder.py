@@ -52,7 +52,9 @@ class BenchmarkFolder:
             for method, model in models.items():
                 if earlier.get("models", {}).get(method) != model:
                     self._forget(method)
-        elif self.root.exists() and (not self.root.is_dir() or any(self.root.iterdir())):
+        elif self.root.exists() and not self.root.is_dir():
+            raise MrharmonyError(f"{self.root}: is a file. Name a new or empty folder.")
+        elif self.root.exists() and any(self.root.iterdir()):
             raise MrharmonyError(f"{self.root}: is not empty and holds no benchmark. Choose an empty folder.")
         write_json(path, given | {"models": dict(models)})
 

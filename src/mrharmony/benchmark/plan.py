@@ -10,7 +10,7 @@ from pathlib import Path
 from mrharmony.core.domain import same_name
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.jobs.brains import ScanFile, by_position
-from mrharmony.jobs.data_sets import open_plain_scans
+from mrharmony.jobs.data_sets import open_domains
 from mrharmony.scans.bids import SPLIT, BidsIndex, shuffle_key
 from mrharmony.scans.folders import IN_A_COPY
 from mrharmony.scans.names import file_name
@@ -154,7 +154,7 @@ def make_plan(root: Path, domain_column: str, target: str | None, only: Sequence
     only
         Domains to use; all if empty.
     """
-    index = open_plain_scans(root, domain_column)
+    index = open_domains(root, domain_column, only)
     scans = _scans(index, only)
     splits = {scan.participant.get(SPLIT) for scan in scans}
     folds = (_given_split(root, scans),) if splits & {"train", "test"} else _cross_validation(root, scans)

@@ -167,11 +167,13 @@ def adapt(
     Example: `mrharmony adapt BIDS_DIR --output my-model`, then
     `mrharmony harmonize SCAN --to MY-SITE --model my-model --output harmonized/`
     """
-    from mrharmony.jobs.adapting import adapt_on_bids, extend_on_bids, is_pipeline
+    from mrharmony.jobs.adapting import adapt_on_bids, extend_on_bids, is_pipeline, require_base
     from mrharmony.networks.settings import AdaptationSettings, DreamBoothSettings
     from mrharmony.weights import shipped_model
 
     report: TrainingReport | AdaptationReport
+    if base:
+        require_base(base, download=download)
     scans, model = data.of(bids_dir), base or shipped_model()
     if base and is_pipeline(base):
         if method == DEFAULT_METHOD:

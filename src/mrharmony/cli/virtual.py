@@ -47,6 +47,7 @@ def run_demo(demo: Demo, as_json: bool) -> None:
 
     Leaves with the status of a command that fails.
     """
+    demo.require_place()
     with redirect_stdout(sys.stderr) if as_json else nullcontext():
         Console().print(demo.about(), highlight=False, markup=False)
         for arguments in demo.commands():

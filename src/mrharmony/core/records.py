@@ -16,6 +16,7 @@ from mrharmony.core.pointers import is_pointer
 
 Record = TypeVar("Record")
 
+NOT_UTF8 = "not text in UTF-8"
 _LARGEST = 64 * 2**20  # bytes of a record; the largest that this package writes have a few hundred thousand
 
 
@@ -75,11 +76,13 @@ def read_text(path: Path, encoding: str = "utf-8") -> str:
         if path.stat().st_size > _LARGEST:
             raise ValueError(f"it has more than {_LARGEST >> 20} MiB")
         text = path.read_text(encoding)
+        if "\0" in text:  # every other byte of UTF-16
+            raise ValueError(NOT_UTF8)
         if is_pointer(text.encode()):
             raise ValueError("its content is not here: `datalad get` or `git lfs pull` fetches it")
         return text
     except UnicodeDecodeError as error:
-        raise ValueError("not text in UTF-8") from error
+        raise ValueError(NOT_UTF8) from error
     except OSError as error:
         raise ValueError(error.strerror or str(error)) from error
 

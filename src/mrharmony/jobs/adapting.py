@@ -177,10 +177,7 @@ def adapt_on_bids(
     if is_pipeline(str(base)):
         raise MrharmonyError(f"{base}: is a pipeline of diffusers. Give DreamBoothSettings for it.")
     require_extra("train", "peft", "tensorboard")
-    base = Path(base)
-    if not (base / CARD).is_file():
-        raise MrharmonyError(f"{base}: not a model, there is no {CARD}. Name a model directory as the base.")
-    return _adapt_compact(data, base, output, settings, choose_device(device))
+    return _adapt_compact(data, Path(base), output, settings, choose_device(device))
 
 
 def is_pipeline(base: str) -> bool:
@@ -193,6 +190,17 @@ def is_pipeline(base: str) -> bool:
         return path.is_file() or base.count("/") == 1
     foreign = not (path / CARD).is_file() and any(file.suffix in _WEIGHTS for file in path.rglob("*"))
     return foreign or (path / PIPELINE).is_file()
+
+
+def require_base(base: str, *, download: bool) -> None:
+    """Raise `MrharmonyError` where a base is no model; one that may be downloaded is not looked for."""
+    if not is_pipeline(base):
+        read_card(Path(base))
+    elif Path(base).exists() or not download:
+        require_extra("stable-diffusion", *STABLE_DIFFUSION)
+        from mrharmony.networks.stable.source import resolve_source  # noqa: PLC0415 - brought by an extra
+
+        resolve_source(base)
 
 
 def new_domains(index: BidsIndex, card: ModelCard, only: Sequence[str] | None) -> list[str]:

@@ -64,8 +64,8 @@ class DataSet:
     subjects: Sequence[str] = ()  # labels without `sub-` of those to use; all if empty
 
     def open(self) -> BidsIndex:
-        """Index the scans without contrast agent; raises as `BidsIndex.open`."""
-        return open_plain_scans(self.root, self.domain_column).of_subjects(self.subjects)
+        """Index the scans without contrast agent; raises as `open_domains`."""
+        return open_domains(self.root, self.domain_column, self.only).of_subjects(self.subjects)
 
 
 def open_data_set(root: Path, domain_column: str | None) -> BidsIndex:
@@ -86,6 +86,24 @@ def open_plain_scans(root: Path, domain_column: str | None) -> BidsIndex:
     if left_out := len(index.scans) - len(plain):
         print(f"{root}: {left_out} scans with contrast agent (ce-) are left out.", file=sys.stderr)
     return replace(index, scans=plain)
+
+
+def open_domains(root: Path, domain_column: str, only: Sequence[str]) -> BidsIndex:
+    """Index the scans without contrast agent to take some domains of, or all if `only` is empty.
+
+    Raises as `BidsIndex.open`, and `MrharmonyError` where such a domain has no scan only because a label in
+    the table differs from the folder's by zeros.
+    """
+    index = open_plain_scans(root, domain_column)
+    lost = next((name for name in index.unmatched if not only or name in only), None)
+    if lost is not None:
+        listed, folder = index.unmatched[lost]
+        raise MrharmonyError(
+            f"{root / PARTICIPANTS}: no scan of {lost:.60} is found, because the label {listed:.60} differs "
+            f"from the folder sub-{folder:.60} by zeros. Write {folder:.60} {IN_A_COPY}, or choose other "
+            "domains."
+        )
+    return index
 
 
 def open_source(

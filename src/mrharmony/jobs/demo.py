@@ -11,6 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
 from mrharmony.core.volume import FloatArray
 from mrharmony.evaluate.paired import peak_ratio
@@ -64,6 +65,14 @@ class Demo:
     def harmonized(self) -> Path:
         """What `mrharmony bids` makes of it."""
         return self.folder / "harmonized"
+
+    def require_place(self) -> None:
+        """Raise `MrharmonyError` where the folder is a file or a data set of somebody."""
+        if (self.folder.exists() and not self.folder.is_dir()) or any(self.folder.glob("sub-*")):
+            raise MrharmonyError(
+                f"{self.folder}: the demo makes scans of its own and takes none. Name a new or empty folder; "
+                "`mrharmony harmonize` and `mrharmony bids` are for your scans."
+            )
 
     def about(self) -> str:
         """Return what will be done, how long that takes, and what will be written where."""

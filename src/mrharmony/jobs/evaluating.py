@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import stat
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.hashing import file_sha256
 from mrharmony.core.progress import track
 from mrharmony.evaluate.anatomy import compare_anatomy, repeat_floor
 from mrharmony.evaluate.biology import cohort_biology, require_cohort
@@ -39,8 +41,9 @@ from mrharmony.methods.rendering import truth_fitted
 from mrharmony.preparation.canonical import CanonicalBrain
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.scans.bids import BidsIndex, BidsScan
-from mrharmony.scans.folders import IN_A_COPY
+from mrharmony.scans.folders import IN_A_COPY, is_kind
 from mrharmony.scans.names import output_stem, sidecar_path
+from mrharmony.scans.participants import PARTICIPANTS
 from mrharmony.scans.sidecar import read_harmonized, source_file
 from mrharmony.simulate.cohort_files import true_brain
 from mrharmony.space.grid import Grid
@@ -213,14 +216,22 @@ def evaluate_anatomy(before: Path, after: Path, mask: Path | None, prepared: Pat
 
 
 def evaluate_repeat(first: Path, second: Path, mask: Path | None, prepared: Path | None = None) -> Record:
-    """Return the noise floor: two scans of one head on one scanner."""
+    """Return the noise floor: two scans of one head on one scanner; refuses a scan and its own copy."""
+    files = all(is_kind(path, stat.S_ISREG) for path in (first, second))
+    if files and file_sha256(first) == file_sha256(second):
+        raise MrharmonyError(
+            f"{second}: is the same scan as {first}, and has no noise of its own. Name the rescan."
+        )
     return asdict(repeat_floor([_canonical_pair(first, second, mask, prepared)]))
 
 
 def evaluate_identity(job: HarmonizeJob, scans: Sequence[Path]) -> Record:
-    """Harmonize scans to their own domain, and say how much they have changed; refused ones are left out."""
+    """Harmonize scans to their own domain, and say how much they have changed; refused ones are left out.
+
+    A file that is named several times, also by links, counts once.
+    """
     scores, refused = [], {}
-    for path in track(scans, "identity"):
+    for path in track(_each_once(scans), "identity"):
         try:
             prepared = prepared_alone(ScanFile(path, prepared=job.prepared))
         except MrharmonyError as error:
@@ -231,6 +242,15 @@ def evaluate_identity(job: HarmonizeJob, scans: Sequence[Path]) -> Record:
         scores.append(identity_scores(brain, brain._replace(volume=prepared.native.with_voxels(voxels))))
     require_some(scores, refused)
     return {**asdict(summarize_identity(scores)), "refused": reasons_by_name(refused)}
+
+
+def _each_once(scans: Sequence[Path]) -> list[Path]:
+    """Return the paths of different files; the others are told on standard error."""
+    known: dict[Path, Path] = {}
+    for path in scans:
+        if known.setdefault(path.resolve(), path) is not path:
+            print(f"{path}: this file is given already, and counts once.", file=sys.stderr)
+    return list(known.values())
 
 
 def _canonical_pair(
@@ -282,8 +302,10 @@ def evaluate_biology(
     chosen = scans_of_domains(index, data.only)
     if target not in {scan.domain for scan in chosen}:
         raise MrharmonyError(f"{index.root}: no scans of {target}, which the volumetry is made on.")
-    factors = {path: column_number(text, factor) for path, text in column_entries(chosen, factor).items()}
-    groups = column_groups(chosen, group) if group else None
+    table = index.root / PARTICIPANTS
+    entries = column_entries(table, chosen, factor)
+    factors = {path: column_number(table, text, factor) for path, text in entries.items()}
+    groups = column_groups(table, chosen, group) if group else None
     known = {path for path in factors if groups is None or path in groups}
     require_cohort(*_columns([scan for scan in chosen if scan.path in known], factors, groups))
     needed = [scan for scan in chosen if scan.path in known or scan.domain == target]
@@ -307,42 +329,42 @@ def _columns(
     return [factors[scan.path] for scan in scans], [str(scan.domain) for scan in scans], known
 
 
-def column_number(text: str, column: str) -> float:
-    """Return an entry as a number, or raise `MrharmonyError`."""
+def column_number(table: Path, text: str, column: str) -> float:
+    """Return an entry of a table as a number, or raise `MrharmonyError`."""
     try:
         number = float(text)
     except ValueError:
         number = math.nan
     if not abs(number) < _LARGEST:
         raise MrharmonyError(
-            f"participants.tsv: {column} must hold numbers, not {text!r:.60}. "
+            f"{table}: {column} must hold numbers, not {text!r:.60}. "
             f"Choose another column, or write n/a there {IN_A_COPY}."
         )
     return number
 
 
-def column_groups(scans: Sequence[BidsScan], column: str) -> dict[Path, str]:
+def column_groups(table: Path, scans: Sequence[BidsScan], column: str) -> dict[Path, str]:
     """Return the group of each scan that has one; raises `MrharmonyError` unless there are two."""
-    groups = column_entries(scans, column)
+    groups = column_entries(table, scans, column)
     names = sorted(set(groups.values()))
     if len(names) != 2:
         listed = ", ".join(f"{name:.60}" for name in names[:_NAMED_AT_MOST]) + (
             ", …" if len(names) > _NAMED_AT_MOST else ""
         )
         raise MrharmonyError(
-            f"participants.tsv: {column} must hold two groups, not {len(names)} ({listed}). "
+            f"{table}: {column} must hold two groups, not {len(names)} ({listed}). "
             f"Choose another column, or write n/a for the others {IN_A_COPY}."
         )
     return groups
 
 
-def column_entries(scans: Sequence[BidsScan], column: str) -> dict[Path, str]:
+def column_entries(table: Path, scans: Sequence[BidsScan], column: str) -> dict[Path, str]:
     """Return what a column says of the scans that it says something of."""
     entries = {scan.path: scan.participant[column] for scan in scans if column in scan.participant}
     if not entries:
         known = sorted({name for scan in scans for name in scan.participant})
         raise MrharmonyError(
-            f"participants.tsv: no column {column}, or nothing in it for these scans. "
+            f"{table}: no column {column}, or nothing in it for these scans. "
             f"Choose from: {', '.join(f'{name:.60}' for name in known) or 'none'}."
         )
     return entries

@@ -20,6 +20,10 @@ from mrharmony.scans.sidecar import HarmonizedSidecar, source_file
 from mrharmony.space.intensity import intensity_scale
 from mrharmony.space.resampling import to_ras
 
+OTHER_IMAGE = (
+    "The image is not the one that its JSON file was written with, so that figures and verdict may be of "
+    "another. Harmonize the scan again."
+)
 _WORTH_A_WORKER = 8  # scans; a process takes as long to begin
 
 
@@ -49,9 +53,10 @@ def look_at_all(pairs: Sequence[ImagePair]) -> list[Look]:
 
 def _look(pair: ImagePair) -> Look:
     try:
-        output = to_ras(read_scan(pair.sidecar.with_suffix(".nii.gz"), assume_ras=True).volume)
+        scan = read_scan(pair.sidecar.with_suffix(".nii.gz"), assume_ras=True)
     except MrharmonyError as error:
         return Look(remark=f"No picture: {error}")
+    output = to_ras(scan.volume)
     after = output.with_voxels(output.voxels / np.float32(pair.note.intensity_scale))
     if not (after.voxels > 0).any():
         return Look(remark="No picture: the output is empty.")
@@ -59,7 +64,8 @@ def _look(pair: ImagePair) -> Look:
         source, remark = _source(pair, output), ""
     except MrharmonyError as error:
         source, remark = None, f"The output alone: {error}"
-    return _seen(pair, source, after, remark)
+    told = pair.note.image_sha256 in (None, scan.sha256)
+    return _seen(pair, source, after, remark if told else OTHER_IMAGE)
 
 
 def _seen(pair: ImagePair, source: Volume | None, after: Volume, remark: str) -> Look:

@@ -29,7 +29,7 @@ from mrharmony.report.group_page import (
 )
 from mrharmony.report.methods_text import bibliography, methods_text
 from mrharmony.report.scan_page import provenance, reasons_in_words
-from mrharmony.scans.names import output_stem
+from mrharmony.scans.names import output_stem, sidecar_path
 from mrharmony.scans.participants import PARTICIPANTS, read_participants
 from mrharmony.scans.sidecar import HarmonizedSidecar, read_harmonized
 
@@ -37,6 +37,7 @@ REPORT = "report.html"
 CITATION, BIBLIOGRAPHY = "CITATION.md", "CITATION.bib"
 PAGES = {"prepared scans": "index.html", "table": "group.tsv"}
 _TITLE = "Harmonized scans"
+_LONE = "has no JSON file beside it, and is left out. Harmonize the scan again."
 _HEAD_BYTES = 2000  # of a page, with its title
 UNKNOWN_SITE = "unknown site"
 NOT_CHOSEN = "Its images were not looked at for this page: a part of each site stands for all."
@@ -185,7 +186,10 @@ def _kept(
 
 
 def _sidecars(out_dir: Path) -> tuple[dict[Path, HarmonizedSidecar], dict[str, str]]:
-    """Return the sidecars of harmonized scans, and the names of those that cannot be used with the reason."""
+    """Return the sidecars of harmonized scans, and the names of those that cannot be used with the reason.
+
+    So are results without a sidecar, unless there are no others.
+    """
     notes, faults = {}, {}
     for path in sorted(out_dir.rglob("*.json")):
         if path.is_relative_to(out_dir / LOGS):
@@ -198,6 +202,11 @@ def _sidecars(out_dir: Path) -> tuple[dict[Path, HarmonizedSidecar], dict[str, s
                 faults[name] = "cannot be read. Harmonize the scan again."
         except MrharmonyError as error:
             faults[name] = str(error).removeprefix(f"{path}: ")
+    if notes or faults:
+        lone = (
+            path for path in sorted(out_dir.rglob(f"*{SUFFIX}")) if not os.path.lexists(sidecar_path(path))
+        )
+        faults |= {str(path.relative_to(out_dir)): _LONE for path in lone}
     return notes, faults
 
 

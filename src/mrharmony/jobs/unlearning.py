@@ -30,6 +30,7 @@ from mrharmony.jobs.data_sets import DataSet, scans_of_domains
 from mrharmony.jobs.evaluating import ZOOM, column_entries, column_groups, column_number, scan_files
 from mrharmony.networks.compact.model import LatentModel, load_model, model_hash
 from mrharmony.scans.bids import SPLIT, BidsIndex, BidsScan
+from mrharmony.scans.participants import PARTICIPANTS
 from mrharmony.space.grid import Grid
 
 FEATURES_ONLY = "Unlearning returns features, not images: no scan is harmonized by it."
@@ -60,6 +61,11 @@ class UnlearningRequest:
     model: Path  # directory of the latent diffusion model whose encoder is used
     work: Path | None = None  # folder that keeps the prepared brains; none are kept if None
     workers: int | None = None  # processes that prepare scans; one a usable core if None
+
+    @property
+    def table(self) -> Path:
+        """The table with the factor and the split."""
+        return self.data.root / PARTICIPANTS
 
 
 def _learnable(request: UnlearningRequest) -> tuple[UnlearningData, dict[str, str]]:
@@ -104,44 +110,42 @@ def _pooled(
 def _data(scans: Sequence[BidsScan], request: UnlearningRequest, pooled: FloatArray) -> UnlearningData:
     task, groups = _task(scans, request)
     sites, subjects = [str(scan.domain) for scan in scans], [scan.subject for scan in scans]
-    return UnlearningData(pooled, task, groups, sites, subjects, _training(scans))
+    return UnlearningData(pooled, task, groups, sites, subjects, _training(request.table, scans))
 
 
 def _task(scans: Sequence[BidsScan], request: UnlearningRequest) -> tuple[FloatArray, tuple[str, str] | None]:
     """Return what the main task is to predict of each scan, and the names of the groups if they are two."""
-    entries, names = column_entries(scans, request.factor), None
+    entries, names = column_entries(request.table, scans, request.factor), None
     numbers = {text for text in entries.values() if _is_number(text)}
     if len(numbers) > 2 or numbers.issuperset(entries.values()):  # more than two are no groups
-        known = {path: column_number(text, request.factor) for path, text in entries.items()}
+        known = {path: column_number(request.table, text, request.factor) for path, text in entries.items()}
         if request.logarithm and min(known.values()) <= 0:
             raise MrharmonyError(
-                f"participants.tsv: {request.factor} has no logarithm where it is 0 or less. "
+                f"{request.table}: {request.factor} has no logarithm where it is 0 or less. "
                 "Leave the logarithm out."
             )
         if request.logarithm:
             known = {path: math.log(number) for path, number in known.items()}
     elif request.logarithm:
-        raise MrharmonyError(f"participants.tsv: {request.factor} holds words. Leave the logarithm out.")
+        raise MrharmonyError(f"{request.table}: {request.factor} holds words. Leave the logarithm out.")
     else:
-        groups = column_groups(scans, request.factor)
+        groups = column_groups(request.table, scans, request.factor)
         first, second = sorted(set(groups.values()))
         names = (first, second)
         known = {path: float(name == second) for path, name in groups.items()}
     return np.array([known.get(scan.path, math.nan) for scan in scans], dtype=np.float32), names
 
 
-def _training(scans: Sequence[BidsScan]) -> BoolArray | None:
+def _training(table: Path, scans: Sequence[BidsScan]) -> BoolArray | None:
     """Return which scans the table gives to the training; None where it has no split."""
     splits = [scan.participant.get(SPLIT) for scan in scans]
     if not {"train", "test"} & set(splits):
         return None
     for scan, split in zip(scans, splits, strict=True):
         if split not in ("train", "test"):
-            raise MrharmonyError(
-                f"participants.tsv: sub-{scan.subject} is neither train nor test. Fill in {SPLIT}."
-            )
+            raise MrharmonyError(f"{table}: sub-{scan.subject} is neither train nor test. Fill in {SPLIT}.")
     if "test" not in splits or "train" not in splits:
-        raise MrharmonyError(f"participants.tsv: {SPLIT} must give scans to train and to test. Fill it in.")
+        raise MrharmonyError(f"{table}: {SPLIT} must give scans to train and to test. Fill it in.")
     return np.array([split == "train" for split in splits])
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -63,6 +63,8 @@ class BidsIndex:
     scans: tuple[BidsScan, ...]
     findings: tuple[Finding, ...]  # oddities of the folder; an error concerns a scan or a closed folder
     closed: tuple[ScanRefused, ...] = ()  # folders that cannot be listed, so that their scans are missing
+    # of each domain without scans: a label in the table, and a folder's from which it differs by zeros alone
+    unmatched: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     @classmethod
     def open(cls, root: Path | str, domain_column: str | None = SITE) -> Self:
@@ -93,8 +95,16 @@ class BidsIndex:
             raise _missing_column(root / PARTICIPANTS, domain_column, participants.columns)
         reader = SidecarReader(root)
         scans = tuple(_scan(path, domain_column, participants, reader) for path in images.found)
-        findings += [*reader.findings, *_check_scans(root, scans), *_check_domains(scans, participants)]
-        return cls(root, domain_column, scans, tuple(findings), tuple(images.closed))
+        alike = _but_for_zeros({scan.subject for scan in scans}, participants.rows)
+        findings += [
+            *reader.findings,
+            *_check_scans(root, scans),
+            *_check_domains(scans, participants, alike),
+        ]
+        present = {_label(folder.name) for folder in images.subjects}
+        findings += _absent(participants.rows, present, {listed for listed, _ in alike})
+        unmatched = _unmatched(scans, participants, domain_column, alike)
+        return cls(root, domain_column, scans, tuple(findings), tuple(images.closed), unmatched)
 
     @property
     def domains(self) -> tuple[str, ...]:
@@ -274,8 +284,10 @@ def _check_scans(root: Path, scans: Iterable[BidsScan]) -> Iterator[Finding]:
             )
 
 
-def _check_domains(scans: tuple[BidsScan, ...], participants: Participants) -> Iterator[Finding]:
-    """Find scans of unknown domain, in a folder where that of others is known."""
+def _check_domains(
+    scans: tuple[BidsScan, ...], participants: Participants, alike: Sequence[tuple[str, str]]
+) -> Iterator[Finding]:
+    """Find scans of unknown domain, where that of others is known; `alike` is of `_but_for_zeros`."""
     lost = [scan for scan in scans if scan.domain is None]
     known = bool(participants.rows)
     unlisted = [scan for scan in lost if known and participants.row(scan.subject, scan.session) is None]
@@ -285,11 +297,11 @@ def _check_domains(scans: tuple[BidsScan, ...], participants: Participants) -> I
     if len(unnamed) == len({scan.subject for scan in scans}):
         return  # a table that names no domain at all
     if strangers:
+        zeros = f", with their zeros: {alike[0][1]} and not {alike[0][0]}" if alike else ""
         yield warning(
             "bids-unlisted",
             f"{PARTICIPANTS} does not list {_some(strangers)}: their domain is not known.",
-            "Add them to the table; labels there are those of the folders"
-            f"{_but_for_zeros(strangers, participants.rows)}.",
+            f"Add them to the table; labels there are those of the folders{zeros}.",
         )
     if elsewhere:
         yield warning(
@@ -309,13 +321,33 @@ def _place(scan: BidsScan) -> str:
     return f"sub-{scan.subject}_ses-{scan.session}" if scan.session else f"sub-{scan.subject}"
 
 
-def _but_for_zeros(subjects: Iterable[str], participants: Iterable[str]) -> str:
-    """Name a label of the table that differs from a folder's by leading zeros alone."""
-    listed = {label.lstrip("0"): label for label in participants}
-    labels = (_label(subject) for subject in subjects)
-    alike = ((label, listed[label.lstrip("0")]) for label in labels if label.lstrip("0") in listed)
-    pair = next(alike, None)
-    return f", with their zeros: {pair[0]} and not {pair[1]}" if pair else ""
+def _but_for_zeros(subjects: Collection[str], listed: Collection[str]) -> list[tuple[str, str]]:
+    """Return the labels of the table that differ from a folder's by leading zeros alone, each with that."""
+    folders = {label.lstrip("0"): label for label in sorted(subjects) if label not in listed}
+    strangers = (label for label in listed if label not in subjects)
+    return [(label, folders[label.lstrip("0")]) for label in strangers if label.lstrip("0") in folders]
+
+
+def _absent(listed: Iterable[str], present: Collection[str], told: Collection[str]) -> Iterator[Finding]:
+    """Find participants of the table without a folder, but for those of whom something is told already."""
+    if absent := sorted(f"sub-{label}" for label in listed if label not in present and label not in told):
+        yield info(
+            "bids-absent",
+            f"{PARTICIPANTS} lists {_some(absent)}, of whom there is no folder here.",
+            "Check the labels if their scans are meant.",
+        )
+
+
+def _unmatched(
+    scans: Iterable[BidsScan],
+    participants: Participants,
+    domain_column: str,
+    alike: Iterable[tuple[str, str]],
+) -> dict[str, tuple[str, str]]:
+    """Return the domains whose every scan is lost because labels differ by zeros, each with such a pair."""
+    known = {scan.domain for scan in scans}
+    lost = ((row.get(domain_column), pair) for pair in alike for row in participants.rows[pair[0]].values())
+    return {domain: pair for domain, pair in lost if domain and domain not in known}
 
 
 def _some(names: list[str]) -> str:

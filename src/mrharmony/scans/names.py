@@ -8,7 +8,7 @@ import re
 import stat
 import string
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from mrharmony.core.findings import MrharmonyError
@@ -94,7 +94,8 @@ def _shortened(parts: Iterable[str], name: str) -> str:
 def find_scans(paths: Iterable[Path]) -> list[Path]:
     """Return the files, and each folder's scans, sorted; raises `MrharmonyError` where a folder has none.
 
-    Folders in there that cannot be listed are among them, to be refused as such.
+    Folders in there that cannot be listed are among them, to be refused as such, and so are the voxels of
+    images in two files.
     """
     scans: list[Path] = []
     for path in paths:
@@ -116,12 +117,18 @@ def way_to(path: Path, folder: Path) -> str:
     return Path(os.path.relpath(real, os.path.realpath(folder))).as_posix()
 
 
+def _is_split(name: str, files: Collection[str]) -> bool:
+    """Whether a file holds the voxels of an image whose header lies beside it, as Analyze has them."""
+    voxels = re.fullmatch(r"(.+)\.img(\.gz)?", name, re.IGNORECASE)
+    return voxels is not None and any(voxels[1] + ending in files for ending in (".hdr", ".HDR", ".hdr.gz"))
+
+
 def _scans_below(top: Path) -> list[Path]:
     closed: list[OSError] = []
     found = [
         Path(folder, name)
         for folder, folders, files in os.walk(top, onerror=closed.append)
         for name in (*folders, *files)
-        if scan_suffix(name)
+        if scan_suffix(name) or _is_split(name, files)
     ]
     return [*found, *(Path(failure.filename) for failure in closed)]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mrharmony.core.atomic import read_json
 from mrharmony.core.findings import MrharmonyError, ScanRefused
+from mrharmony.core.records import NOT_UTF8
 from mrharmony.scans.bids import BidsIndex, BidsScan
 from mrharmony.scans.names import scan_stem
 
@@ -158,15 +159,18 @@ def _labels(path: Path, name: str, key: str, said: object) -> tuple[str | None, 
 def read_scan_list(path: Path, part: str | None = None) -> frozenset[str]:
     """Read a list of scans, the path of each in its data set a line; `part` 2/5 takes the second of five.
 
-    Lines may end as on Windows, and the text may begin with a byte-order mark.
+    Lines may end as on Windows, and the text may begin with a byte-order mark. Names may hold any byte but 0.
 
     Raises `MrharmonyError` where it cannot be read, or the part is none or empty.
     """
     try:
         lines = path.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n")
-    except OSError as failure:
+        if any(b"\0" in line for line in lines):
+            raise ValueError(NOT_UTF8)
+    except (OSError, ValueError) as failure:
+        reason = getattr(failure, "strerror", None) or failure
         raise MrharmonyError(
-            f"{path}: cannot be read ({failure.strerror}). Give a text file with the path of a scan a line."
+            f"{path}: cannot be read ({reason}). Give a text file in UTF-8 with the path of a scan a line."
         ) from failure
     numbers = re.fullmatch(r"(\d{1,9})/(\d{1,9})", part or "1/1")
     number, count = map(int, numbers.groups()) if numbers else (0, 0)

@@ -210,7 +210,8 @@ def claim(root: Path, simulation: dict[str, Any]) -> None:
     if root.exists() and any(not entry.name.startswith(".") for entry in root.iterdir()):
         if read_json(path) != json.loads(json.dumps(record)):
             raise MrharmonyError(
-                f"{root}: is not empty and is not this cohort unfinished; name a new or empty folder"
+                f"{root}: holds something else, or a cohort of other settings, such as another seed; "
+                "name a new or empty folder"
             )
         return
     write_json(path, record)

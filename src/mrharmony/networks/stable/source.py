@@ -151,7 +151,7 @@ def _single_file(file: Path) -> MrharmonyError:
             f"{file}: is a pickled checkpoint, which can run code when it is opened. "
             "Fetch the model as safetensors, best in diffusers' layout, and name its directory."
         )
-    return MrharmonyError(f"{file}: is a file, not a model. Name a directory in diffusers' layout.")
+    return MrharmonyError(f"{file}: is a file, not a model. Name a model directory.")
 
 
 def _from_hub(source: str, network: bool) -> Path:
