@@ -54,6 +54,11 @@ def test_a_mask_without_a_part_of_one_hemisphere_is_lopsided(head):
     assert "lopsided-mask" in codes(figures(volume, half))
 
 
+def test_a_figure_just_below_its_limit_reads_as_less(good):
+    (finding,) = quality_findings(replace(good, symmetry=0.9299))
+    assert "is 0.92 only (usual: at least 0.93)" in finding.message
+
+
 def test_a_mask_with_far_pieces_is_scattered(head):
     volume, mask = head
     scattered = mask.copy()

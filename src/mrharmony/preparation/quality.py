@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -204,12 +205,17 @@ def quality_findings(quality: MaskQuality) -> tuple[Finding, ...]:
     return tuple(
         warning(
             code,
-            f"the {what} is {value:.2f} only (usual: at least {usual:.2f}).",
+            f"the {what} is {_rounded_down(value):.2f} only (usual: at least {usual:.2f}).",
             "Look at the brain mask and at the canonical brain.",
         )
         for figure, usual, code, what in _USUAL
         if (value := getattr(quality, figure)) < usual
     )
+
+
+def _rounded_down(value: float) -> float:
+    """Return a figure in hundredths, so that it reads as less than a limit that it is less than."""
+    return math.floor(100 * value) / 100
 
 
 @dataclass(frozen=True)
