@@ -89,8 +89,10 @@ def test_the_summary_says_what_to_look_at_and_what_came_of_sites_and_age(page: s
     assert "1 scan without a result: why." in summary
     assert "2 scans before you use them: sub-04 (warn), sub-05 (fail)." in summary
     assert "apart from the other scans of its site: sub-06 (volume of grey matter)." in summary
-    assert "Site effect: It went down." in summary
-    assert "Age was kept: " in summary
+    assert "It went down, and a classifier does not clearly find it in the grey values." in summary
+    assert "take the site into account" not in summary
+    assert "Age shows as before, as far as can be seen: " in summary
+    assert "(persons: Alpha 8, Beta 8, Gamma 8)" in summary
     assert "Sex cannot be judged" in summary
 
 
@@ -108,6 +110,28 @@ def test_a_site_effect_that_stays_is_not_said_to_be_gone(rows: list[GroupRow]):
     summary = _summary(group_page("Same", same, judge_group(same)))
     assert "Site effect: It did not clearly change." in summary
     assert "100 % (95 % interval" in summary
+    assert "So an analysis of these scans has to take the site into account." in summary
+
+
+def test_a_site_effect_that_is_half_gone_is_told_as_such(rows: list[GroupRow]):
+    half = [
+        replace(row, measured=row.measured and replace(row.measured, after=row.measured.before))
+        if row.site == "Beta"
+        else row
+        for row in rows
+        if row.measured
+    ]
+    summary = _summary(group_page("Half", half, judge_group(half)))
+    assert "Site effect: It went down, but it is not gone." in summary
+    assert "take the site into account" in summary
+
+
+def test_biology_is_not_judged_by_scans_that_stay_as_they_are(rows: list[GroupRow]):
+    done = [replace(row, source="Alpha" if row.site == "Alpha" else None) for row in rows if row.measured]
+    assert "(persons: Beta 8, Gamma 8)" in _summary(group_page("Few", done, judge_group(done)))
+    same = [replace(row, source="Alpha") for row in done]
+    sentence = "Age: nothing can be said; of those whose scans were changed, it is known of none"
+    assert sentence in _summary(group_page("None", same, judge_group(same)))
 
 
 def test_age_that_goes_is_not_said_to_be_kept(rows: list[GroupRow]):
@@ -117,7 +141,7 @@ def test_age_that_goes_is_not_said_to_be_kept(rows: list[GroupRow]):
         return replace(row, measured=replace(row.measured, after=flat))
 
     done = [aged(row) for row in rows if row.measured]
-    assert "Age was not kept as it was" in _summary(group_page("Lost", done, judge_group(done)))
+    assert "Age does not show as before" in _summary(group_page("Lost", done, judge_group(done)))
 
 
 @pytest.mark.parametrize(
@@ -157,8 +181,10 @@ def test_scans_that_are_all_alike_have_none_apart():
 def test_columns_that_tell_too_little_are_named(rows: list[GroupRow]):
     done = [replace(row, participant={"age": "n/k", "group": "patient"}) for row in rows if row.measured]
     summary = _summary(group_page("Few", done, judge_group(done)))
-    assert "Age: nothing can be said; it is known of 0 of these persons, and 12 are needed." in summary
-    assert "Group: nothing can be said; two values can be compared, and the table has: patient." in summary
+    assert "it is known of none; 12 are needed." in summary
+    assert (
+        "Group: nothing can be said; two values can be compared, and these persons have: patient." in summary
+    )
 
 
 def test_pictures_are_of_doubtful_scans_first_and_bounded():

@@ -6,6 +6,7 @@ itself. It grows with age, and needs no segmentation.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ class Factor:
     name
         Of the column.
     people
-        Persons whose value is known and whose scan was measured before and after.
+        Persons of each site whose value is known and whose scan was changed, and measured before and after.
     levels
         The two values that were compared; empty for a number.
     correlation
@@ -40,7 +41,7 @@ class Factor:
     """
 
     name: str
-    people: int
+    people: Mapping[str, int]
     levels: tuple[str, ...] = ()
     correlation: Change | None = None
     reason: str = ""
@@ -65,8 +66,11 @@ def factors(
     after_ml: Sequence[float],
     participants: Sequence[Mapping[str, str]],
     sites: Sequence[str],
+    changed: Sequence[bool],
 ) -> list[Factor]:
     """Return what age, sex and group explain, of those columns that the table has.
+
+    Persons whose scans stay as they are, because they come from the target, show nothing and do not count.
 
     Parameters
     ----------
@@ -74,11 +78,14 @@ def factors(
         Fluid of each person.
     participants
         Known values of each person by column.
-    sites
-        Of each person.
+    sites, changed
+        Of each person; whether harmonization has changed the scan.
     """
     known = [name for name in FACTORS if any(name in person for person in participants)]
-    return [_factor(name, before_ml, after_ml, participants, sites) for name in known]
+    counted = [number for number, is_changed in enumerate(changed) if is_changed]
+    before, after = ([ml[number] for number in counted] for ml in (before_ml, after_ml))
+    persons, places = [participants[n] for n in counted], [sites[n] for n in counted]
+    return [_factor(name, before, after, persons, places) for name in known]
 
 
 def _factor(
@@ -90,12 +97,14 @@ def _factor(
 ) -> Factor:
     values, levels = _numbers(name, [person.get(name) for person in participants])
     people = [number for number, value in enumerate(values) if np.isfinite(value)]
+    counts = dict(sorted(Counter(sites[number] for number in people).items()))
+    if len(people) < LEAST_PEOPLE:
+        known = f"{len(people)} person{'s' * (len(people) != 1)}" if people else "none"
+        reason = f"of those whose scans were changed, it is known of {known}; {LEAST_PEOPLE} are needed."
+        return Factor(name, counts, reason=reason)
     if name != "age" and len(levels) != 2:
         found = f"{', '.join(levels[:5])}{' and more' if len(levels) > 5 else ''}"
-        return Factor(name, len(people), reason=f"two values can be compared, and the table has: {found}.")
-    if len(people) < LEAST_PEOPLE:
-        reason = f"it is known of {len(people)} of these persons, and {LEAST_PEOPLE} are needed."
-        return Factor(name, len(people), reason=reason)
+        return Factor(name, counts, reason=f"two values can be compared, and these persons have: {found}.")
     cause, own = [values[number] for number in people], [sites[number] for number in people]
     try:
         before, after = (
@@ -103,9 +112,9 @@ def _factor(
             for ml in (before_ml, after_ml)
         )
     except MrharmonyError as error:
-        return Factor(name, len(people), reason=f"{error}.")
+        return Factor(name, counts, reason=f"{error}.")
     change = Change(before.partial_correlation, after.partial_correlation)
-    return Factor(name, len(people), levels, change)
+    return Factor(name, counts, levels, change)
 
 
 def _numbers(name: str, said: Sequence[str | None]) -> tuple[list[float], tuple[str, ...]]:

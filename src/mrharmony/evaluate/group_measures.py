@@ -5,7 +5,7 @@ Everything comes from the two images themselves. Brain voxels are those where th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
 
@@ -59,15 +59,17 @@ class Measured:
 
 @dataclass(frozen=True)
 class Shading:
-    """The smooth factor between a source and its output: exp of a polynomial of the position."""
+    """The smooth factor between a source and its output: level times exp of a polynomial of the position."""
 
     corner: Matrix  # voxel indices where a coordinate is -1, shape (3,)
     extent: Matrix  # from there to +1
     coefficients: NDArray[np.float64]
+    level: float = 1.0  # brings the source without its shading to canonical units
 
     def at(self, indices: Matrix) -> NDArray[np.float64]:
         """Return the factor at voxel indices, shape (n, 3)."""
-        return np.asarray(np.exp(_terms(indices, self.corner, self.extent) @ self.coefficients))
+        terms = _terms(indices, self.corner, self.extent)
+        return np.asarray(self.level * np.exp(terms @ self.coefficients))
 
 
 @dataclass(frozen=True)
@@ -121,8 +123,8 @@ def measure_pair(source: FloatArray | None, output: Volume) -> MeasuredPair:
         return MeasuredPair(None, done)
     before = source.ravel()[some] / np.float32(intensity_scale(source.ravel()[some]))
     shading = _shading(indices, before, after)
+    shading = replace(shading, level=intensity_scale(np.asarray(before / shading.at(indices), np.float32)))
     before = np.asarray(before / shading.at(indices), np.float32)
-    before /= np.float32(intensity_scale(before))
     flat = _Blocks.of(output.with_voxels(source), mask).divided(shading)
     features = flat.features(to_template)
     return MeasuredPair(Measured(_histogram(before), features, _fluid_ml(before, volume_ml)), done, shading)

@@ -181,6 +181,7 @@ def _kept(
             [after[number].fluid_ml for number in some],
             [rows[number].participant for number in some],
             [rows[number].site for number in some],
+            [rows[number].source != rows[number].target for number in some],
         )
     )
 

@@ -30,11 +30,11 @@ def site_sentence(effect: SiteEffect) -> str:
     first, second = effect.histograms
     sites = " and ".join(filter(None, [", ".join(list(effect.people)[:-1]), list(effect.people)[-1]]))
     near = second < _NEARER * first
-    grey = effect.grey.before.value - effect.grey.after.value
-    if near and grey > _CLEAR:
-        verdict = "It went down"
-    elif near and effect.grey.after.value < effect.chance + 2 * _CLEAR:
-        verdict = "It went down in the histograms, and a classifier sees little of it"
+    gone = effect.grey.after.low < effect.chance + _CLEAR
+    if near and gone:
+        verdict = "It went down, and a classifier does not clearly find it in the grey values"
+    elif near and effect.grey.before.value - effect.grey.after.value > _CLEAR:
+        verdict = "It went down, but it is not gone"
     elif near:
         verdict = "It went down in the histograms, but a classifier finds the site as before"
     elif second > first / _NEARER:
@@ -42,11 +42,14 @@ def site_sentence(effect: SiteEffect) -> str:
     else:
         verdict = "It did not clearly change"
     change = f" ({percent(second / first - 1, '+.0f').replace('-', '−')})" if first > 0 else ""
+    advice = "" if gone else " So an analysis of these scans has to take the site into account."
+    grey, everything = effect.grey, effect.everything
     return (
-        f"{verdict}. The distance between the histograms of {sites} went from {first:.3f} to {second:.3f}"
-        f"{change}. Classifiers that look for the site in the grey values of persons unknown to them found "
-        f"it in {_share(effect.grey.before)} of the scans before and in {_share(effect.grey.after)} after; "
-        f"by chance it is {percent(effect.chance)}.{left_out(effect)}"
+        f"{verdict}. The distance between the mean histograms of {sites} went from {first:.3f} to "
+        f"{second:.3f}{change}. Classifiers that look for the site in the grey values of persons unknown to "
+        f"them found it in {_share(grey.before)} of the scans before and in {_share(grey.after)} after, and "
+        f"with contrast and sharpness too in {_share(everything.before)} and {_share(everything.after)}; by "
+        f"chance it is {percent(effect.chance)}.{advice}{left_out(effect)}"
     )
 
 
@@ -79,15 +82,16 @@ def factor_sentence(factor: Factor) -> str:
     if factor.correlation is None:
         return f"{name}: nothing can be said; {factor.reason}"
     before, after = factor.correlation.before, factor.correlation.after
+    people = ", ".join(f"{site} {count}" for site, count in factor.people.items())
     figures = (
         f"its correlation with the volume of fluid, given the site, is {_correlation(before)} before and "
-        f"{_correlation(after)} after ({count_of(factor.people, 'person')})"
+        f"{_correlation(after)} after (persons: {people})"
     )
     if not factor.is_seen:
         return f"{name} cannot be judged, as it does not clearly show before harmonization either: {figures}."
     if factor.is_kept:
-        return f"{name} was kept: {figures}."
-    return f"{name} was not kept as it was: {figures}."
+        return f"{name} shows as before, as far as can be seen: {figures}."
+    return f"{name} does not show as before: {figures}."
 
 
 def _correlation(r: Estimate) -> str:
