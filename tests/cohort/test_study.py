@@ -440,6 +440,18 @@ def test_the_command_takes_what_bids_apps_take(run, study: Path, study_once: Pat
     assert "1 to do, 2 kept" in output
 
 
+def test_sites_that_the_model_does_not_know_are_named_with_what_teaches_them(
+    run, study: Path, tmp_path: Path
+):
+    words = ("bids", study, tmp_path / "out", "participant", "--to", "LA", "--dry-run")
+    _, _, errors = run(*words)
+    assert "the model does not know north, south." in errors
+    assert "`mrharmony adapt`" in errors
+    assert "--model my-model" in errors
+    for options in (("--method", "none"), ("--source-unknown",)):
+        assert "does not know" not in run(*words, *options)[2]
+
+
 def test_the_run_ends_in_order_and_tells_how_far_it_came(study: Path, study_once: Path, tmp_path: Path):
     out = tmp_path / "out"
     command = [sys.executable, "-m", "mrharmony", "bids", study, out, "participant", "--to", "LA", "--force"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
-from mrharmony.cli.app import app, echo_json
+from mrharmony.cli.app import app, echo_json, in_options
 from mrharmony.cli.config import Config, settings_of
 from mrharmony.cli.options import (
     ADVANCED,
@@ -239,7 +239,7 @@ def bids(
     """
     from mrharmony.jobs.bids_app import run_group
     from mrharmony.jobs.data_sets import open_data_set
-    from mrharmony.jobs.participants import plan_tasks
+    from mrharmony.jobs.participants import plan_tasks, strange_sites
     from mrharmony.jobs.reporting import REPORT
     from mrharmony.jobs.run_log import RunLog
 
@@ -255,6 +255,8 @@ def bids(
     job = options.open_job(to, extent=extent)
     print_assumptions(job)
     tasks = plan_tasks(index, out_dir, selection, job, sources)
+    if strange := strange_sites(index, selection, job, sources):
+        print(in_options(strange), file=sys.stderr)
     for name in selection.gone(index):
         print(f"{bids_dir / name}: is in the list, but no scan of the data set any more.", file=sys.stderr)
     if dry_run or array.slurm:

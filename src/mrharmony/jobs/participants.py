@@ -53,7 +53,7 @@ from mrharmony.jobs.records import (
     write_record,
 )
 from mrharmony.jobs.run_log import utc_now
-from mrharmony.methods.registry import require_protocols
+from mrharmony.methods.registry import DEFAULT_METHOD, require_protocols
 from mrharmony.networks.compact.model import ModelCard
 from mrharmony.preparation.saved import VERSION
 from mrharmony.scans.bids import BidsIndex, BidsScan
@@ -63,6 +63,7 @@ from mrharmony.scans.sidecar import HarmonizedSidecar
 from mrharmony.simulate.protocol import protocol_of_sidecar
 
 EVERYTHING = Selection()
+_NAMED = 5  # sites, in a sentence
 KILLED = (
     "its process was ended from outside, usually for lack of memory or time. Run again with more of them, "
     "or with fewer scans side by side (nprocs=1)."
@@ -95,6 +96,25 @@ class Sources(NamedTuple):
             return protocol_of_sidecar(scan.sidecar, f"sidecars of {scan.path.name}").domain, ()
         except MrharmonyError as error:
             return None, (info("no-source-protocol", str(error)),)
+
+
+def strange_sites(index: BidsIndex, selection: Selection, job: HarmonizeJob, sources: Sources) -> str:
+    """Return what is to be said of sites that the model does not know; empty where all is well.
+
+    The default method recognises the source of each of their scans by itself. Two scans of one site may then
+    be taken for those of two domains, which adds a difference within the site.
+    """
+    if job.harmonizer.name != DEFAULT_METHOD or not sources.by_name:
+        return ""
+    strange = {scan.domain: None for scan in selection.of(index) if scan.domain and not sources.of(scan)[0]}
+    if not strange:
+        return ""
+    names = [*sorted(map(str, strange))[:_NAMED], *(["and others"] if len(strange) > _NAMED else [])]
+    return (
+        f"{index.root}: the model does not know {', '.join(names)}. Where their scans come from is "
+        "recognised scan by scan, and may differ within a site. `mrharmony adapt` teaches a model these sites "
+        "in seconds a scan; take it with model='my-model'."
+    )
 
 
 @dataclass(frozen=True)
