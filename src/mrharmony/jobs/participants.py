@@ -112,8 +112,8 @@ def strange_sites(index: BidsIndex, selection: Selection, job: HarmonizeJob, sou
     names = [*sorted(map(str, strange))[:_NAMED], *(["and others"] if len(strange) > _NAMED else [])]
     return (
         f"{index.root}: the model does not know {', '.join(names)}. Where their scans come from is "
-        "recognised scan by scan, and may differ within a site. `mrharmony adapt` teaches a model these sites "
-        "in seconds a scan; take it with model='my-model'."
+        "recognised scan by scan, and may differ within a site. `mrharmony adapt` teaches a model these "
+        "sites in seconds a scan; take it with model='my-model'."
     )
 
 
