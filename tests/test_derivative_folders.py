@@ -202,8 +202,8 @@ def test_training_where_no_label_fits_says_so(run, study: Path, tmp_path: Path):
     (study / "participants.tsv").write_text("participant_id\tsite\n007\tHere\n")
     status, _, errors = run("train", study, "--method", "diffusion", "--output", tmp_path / "model")
     assert status == 2
-    assert "no scan has a domain in the column site" in errors
-    assert "does not list" in errors or "labels" in errors
+    assert "no scan of Here is found, because the label 007 differs from the folder sub-7 by zeros" in errors
+    assert "does not list sub-7" in errors
     assert not (tmp_path / "model").exists()
 
 

@@ -288,7 +288,7 @@ COMMANDS = {
     "evaluate identity": ("evaluate", "identity", "SCAN", "--domain", "mprage-3t", "--method", "histogram"),
     "evaluate paired": ("evaluate", "paired", "SCAN", "SCAN"),
     "evaluate anatomy": ("evaluate", "anatomy", "SCAN", "SCAN"),
-    "evaluate repeat": ("evaluate", "repeat", "SCAN", "SCAN"),
+    "evaluate repeat": ("evaluate", "repeat", "SCAN", "OTHER"),
     "simulate": ("simulate", "OUT", "--anatomy", "STUDY"),
     "harmonize": ("harmonize", "SCAN", "--to", "LA", "--method", "none", "--output", "OUT"),
     "bids": ("bids", "STUDY", "OUT", "participant", "--to", "LA", "--method", "none"),
@@ -317,7 +317,8 @@ def test_every_command_looks_for_its_scans_in_the_folder(
     command: str, run, study: Path, scan: Path, tmp_path
 ):
     """In an empty folder nothing is found, and nothing is prepared instead."""
-    places = {"STUDY": study, "SCAN": scan, "OUT": tmp_path / "out"}
+    other = next(scan.parents[2].rglob("ses-spgr15t/anat/*_T1w.nii.gz"))
+    places = {"STUDY": study, "SCAN": scan, "OTHER": other, "OUT": tmp_path / "out"}
     arguments = [places.get(argument, argument) for argument in COMMANDS[command]]
     if "STUDY" in COMMANDS[command] and command not in ("simulate", "adapt"):
         arguments += ["--domain-column", "session"]

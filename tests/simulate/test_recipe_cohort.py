@@ -104,7 +104,7 @@ def test_an_interrupted_run_ends_in_the_same_bytes(small: Path, tmp_path: Path) 
 
 def test_another_seed_is_another_cohort(small: Path) -> None:
     before = digests(small)
-    with pytest.raises(MrharmonyError, match="not empty"):
+    with pytest.raises(MrharmonyError, match="holds something else"):
         write_recipe_cohort(small, RECIPE, seed=4)
     assert digests(small) == before
 

@@ -123,7 +123,7 @@ def test_a_folder_with_something_else_is_refused_and_left_alone(cohort: Path, tm
     (tmp_path / "thesis.txt").write_text("all of it")
     for folder in (tmp_path, cohort):
         before = digests(folder)
-        with pytest.raises(MrharmonyError, match="not empty"):
+        with pytest.raises(MrharmonyError, match="holds something else"):
             write_cohort(folder, subjects=2, scanners=NAMES, seed=8, zoom=4)
         assert digests(folder) == before
 

@@ -171,7 +171,7 @@ def test_damaged_weights_are_told_in_one_sentence(copy: Path):
         ("v1-5.safetensors", "Convert it once with diffusers"),
         ("v1-5.ckpt", "pickled checkpoint, which can run code"),
         ("unet.bin", "pickled checkpoint, which can run code"),
-        ("notes.txt", "Name a directory"),
+        ("notes.txt", "Name a model directory"),
     ],
 )
 def test_a_single_file_comes_with_the_advice_for_its_kind(tmp_path: Path, name: str, advice: str):
