@@ -123,8 +123,9 @@ def measure_pair(source: FloatArray | None, output: Volume) -> MeasuredPair:
         return MeasuredPair(None, done)
     before = source.ravel()[some] / np.float32(intensity_scale(source.ravel()[some]))
     shading = _shading(indices, before, after)
-    shading = replace(shading, level=intensity_scale(np.asarray(before / shading.at(indices), np.float32)))
     before = np.asarray(before / shading.at(indices), np.float32)
+    shading = replace(shading, level=intensity_scale(before))
+    before /= np.float32(shading.level)
     flat = _Blocks.of(output.with_voxels(source), mask).divided(shading)
     features = flat.features(to_template)
     return MeasuredPair(Measured(_histogram(before), features, _fluid_ml(before, volume_ml)), done, shading)
@@ -191,7 +192,8 @@ def _shading(indices: Matrix, before: FloatArray, after: FloatArray) -> Shading:
 
 def _terms(indices: Matrix, corner: Matrix, extent: Matrix) -> Matrix:
     places = 2 * (indices - corner) / extent - 1
-    return np.stack([np.prod(places**powers, axis=1) for powers in _POWERS], axis=1)
+    x, y, z = (np.vander(axis, _DEGREE + 1, increasing=True).T for axis in places.T)
+    return np.stack([x[i] * y[j] * z[k] for i, j, k in _POWERS], axis=1)
 
 
 def _histogram(values: FloatArray) -> Histogram:
