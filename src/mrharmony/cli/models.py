@@ -10,6 +10,7 @@ import typer
 from mrharmony.cli.app import app, echo_json, leave, one_of
 from mrharmony.cli.options import DataOptions, Device, Json, Model, Seed, flag, with_groups
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.wording import count_of
 from mrharmony.methods.registry import DEFAULT_METHOD, METHODS
 
 if TYPE_CHECKING:
@@ -39,7 +40,9 @@ def domains(model: Model = None, as_json: Json = False) -> None:
         echo_json([domain.model_dump() for domain in card.domains])
         return
     for domain in card.domains:
-        typer.echo(f"{domain.name:16s} {f'{domain.scans} scans' if domain.scans else 'simulated scanner'}")
+        typer.echo(
+            f"{domain.name:16s} {count_of(domain.scans, 'scan') if domain.scans else 'simulated scanner'}"
+        )
     typer.echo(f"or a T1w protocol, of which no scans are needed: protocol.json, '{EXAMPLE}'")
 
 

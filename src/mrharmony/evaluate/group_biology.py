@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.wording import count_of
 from mrharmony.evaluate.biology import cohort_biology
 from mrharmony.evaluate.site_effect import Change
 
@@ -99,7 +100,7 @@ def _factor(
     people = [number for number, value in enumerate(values) if np.isfinite(value)]
     counts = dict(sorted(Counter(sites[number] for number in people).items()))
     if len(people) < LEAST_PEOPLE:
-        known = f"{len(people)} person{'s' * (len(people) != 1)}" if people else "none"
+        known = count_of(len(people), "person") if people else "none"
         reason = f"of those whose scans were changed, it is known of {known}; {LEAST_PEOPLE} are needed."
         return Factor(name, counts, reason=reason)
     if name != "age" and len(levels) != 2:

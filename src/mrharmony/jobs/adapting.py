@@ -18,6 +18,7 @@ from mrharmony.core.atomic import write_text
 from mrharmony.core.domain import Domain, require_distinct
 from mrharmony.core.extras import require_extra
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.wording import count_of
 from mrharmony.domains.contrast import CONTRAST_MODELS, load_contrast_models
 from mrharmony.domains.statistics import fit_statistics, load_statistics
 from mrharmony.jobs.data_sets import DataSet
@@ -84,7 +85,7 @@ class AdaptationReport:
     def text(self) -> str:
         """Return the report for people."""
         lines = [
-            f"{name}: new, learned from {count} scan{'s' * (count > 1)}"
+            f"{name}: new, learned from {count_of(count, 'scan')}"
             + (f", starting as {self.nearest[name]}" if self.nearest else "")
             for name, count in self.domains.items()
         ]

@@ -18,6 +18,7 @@ from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.hashing import file_sha256
 from mrharmony.core.progress import track
 from mrharmony.core.volume import Volume
+from mrharmony.core.wording import count_of
 from mrharmony.core.workers import side_by_side, usable_cores
 from mrharmony.domains.statistics import fit_statistics
 from mrharmony.jobs.brains import prepare_brains, require_some
@@ -74,7 +75,7 @@ class TrainingReport:
 
     def text(self) -> str:
         """Return the report for people."""
-        domains = ", ".join(f"{name} ({count} scans)" for name, count in self.domains.items())
+        domains = ", ".join(f"{name} ({count_of(count, 'scan')})" for name, count in self.domains.items())
         return "\n".join([f"{self.model}: {domains}", *(f"refused: {r}" for r in self.refused.values())])
 
 
@@ -255,7 +256,7 @@ def model_card(
         domains=tuple(domains),
         working_zoom=settings.working_zoom if settings else STATISTICS_ZOOM,
         intensity_convention=INTENSITY_CONVENTION,
-        training_data=f"{sum(counts.values())} scans{origin}{virtual}",
+        training_data=f"{count_of(sum(counts.values()), 'scan')}{origin}{virtual}",
         licence="that of the training data",
         training=settings,
     ).with_scans(seen)

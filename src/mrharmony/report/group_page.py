@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from mrharmony.core.wording import count_of
 from mrharmony.evaluate.group_biology import Factor
 from mrharmony.evaluate.group_measures import BINS, BRIGHTEST, MeasuredPair
 from mrharmony.evaluate.site_effect import SiteEffect
@@ -15,7 +16,6 @@ from mrharmony.evidence.verdict import LIMITS
 from mrharmony.report.charts import Chart, Plane
 from mrharmony.report.group_summary import (
     caution,
-    count_of,
     factor_sentence,
     site_sentence,
     verdict_counts,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from mrharmony.core.wording import count_of
 from mrharmony.evaluate.bootstrap import Estimate
 from mrharmony.evaluate.group_biology import Factor
 from mrharmony.evaluate.site_effect import SiteEffect
@@ -12,11 +13,6 @@ from mrharmony.evaluate.site_effect import SiteEffect
 _CLEAR = 0.05  # of an accuracy: less is no difference worth telling
 _MANY = 15  # persons of a site; fewer give wide intervals
 _NEARER = 0.8  # the distance after over the one before, below which sites came nearer
-
-
-def count_of(number: int, thing: str) -> str:
-    """Return a number with its noun, such as `1 scan` and `2 scans`."""
-    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def verdict_counts(verdicts: Sequence[str | None]) -> str:

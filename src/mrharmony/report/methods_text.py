@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from mrharmony.core.wording import count_of
 from mrharmony.methods.registry import METHOD_NAMES, method_named
-from mrharmony.report.group_summary import count_of, verdict_counts
+from mrharmony.report.group_summary import verdict_counts
 from mrharmony.report.references import DEEPBET, ICBM152, IKEGAMI, MRHARMONY, OF_METHODS, SYNTHSR, Reference
 from mrharmony.scans.sidecar import HarmonizedSidecar
 
