@@ -98,11 +98,15 @@ def test_without_its_source_the_output_is_shown_alone_and_told(run, study: Path)
     assert "not there any more" in page
 
 
-def test_a_lost_output_keeps_its_line_without_a_picture(study: Path):
-    _note(study).with_name("sub-1_desc-harmonized_T1w.nii.gz").unlink()
+def test_a_lost_output_is_named_and_has_no_picture(study: Path):
+    lost = _note(study).with_name("sub-1_desc-harmonized_T1w.nii.gz")
+    lost.unlink()
     written = write_report(study / "out")
-    assert "No picture" in written.remarks["sub-1"]
-    assert not _pictures(written.page.read_text("utf-8"))
+    (remark,) = written.remarks.values()
+    assert f"{lost}: the image or its JSON file is gone." in remark
+    page = written.page.read_text("utf-8")
+    assert "1 scan without a result" in page
+    assert not _pictures(page)
 
 
 def test_a_damaged_sidecar_is_named_and_others_are_shown(study: Path):

@@ -440,6 +440,24 @@ def test_the_command_takes_what_bids_apps_take(run, study: Path, study_once: Pat
     assert "1 to do, 2 kept" in output
 
 
+def test_results_that_are_gone_or_cut_are_counted_once_and_have_no_verdict(
+    run, study: Path, job, tmp_path: Path
+):
+    out = tmp_path / "out"
+    harmonize(study, out, job)
+    first, second, _ = (out / scan.output for scan in read_list(out))
+    first.unlink()
+    second.write_bytes(second.read_bytes()[:3000])
+    assert run("bids", study, out, "group")[0] == 0
+    rows = {row["participant"]: row for row in table(out)}
+    assert [rows[who]["status"] for who in PEOPLE] == ["missing", "damaged", "done"]
+    assert [rows[who]["verdict"] for who in PEOPLE[:2]] == ["n/a", "n/a"]
+    assert "has not the size that it was written with" in rows["2"]["reason"]
+    page = (out / "report.html").read_text()
+    assert "1 scan of 1 site harmonized" in page
+    assert "2 scans without a result" in page
+
+
 def test_sites_that_the_model_does_not_know_are_named_with_what_teaches_them(
     run, study: Path, tmp_path: Path
 ):

@@ -90,7 +90,13 @@ def check(
     from mrharmony.scans.names import find_scans
     from mrharmony.scans.reading import check_scan
 
-    findings = {path: check_scan(path, assume_ras=assume_ras) for path in find_scans(paths)}
+    findings = {
+        path: [
+            replace(found, message=in_options(found.message), fix=in_options(found.fix))
+            for found in check_scan(path, assume_ras=assume_ras)
+        ]
+        for path in find_scans(paths)
+    }
     if as_json:
         records = {path: [finding_record(f) for f in found] for path, found in findings.items()}
         echo_json([{"scan": str(path), "findings": found} for path, found in records.items()])

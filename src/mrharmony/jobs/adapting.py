@@ -96,7 +96,7 @@ class AdaptationReport:
                 f"at most by {self.drift[worst]:.4f} ({worst}); 1 is about white matter."
             )
         else:
-            lines.append("Known domains: the same as in the base.")
+            lines.append("Known domains: the same as in the base, for the default method alone.")
         refused = (f"refused: {reason}" for reason in self.refused.values())
         return "\n".join([*lines, f"Model: {self.model}", *refused])
 

@@ -48,7 +48,7 @@ def run_group(out_dir: Path) -> Path:
 
 def _cells(scan: ScanStatus) -> list[object]:
     """Return a row of the table, as `COLUMNS` names its cells."""
-    listed, note = scan.listed, scan.note
+    listed, note = scan.listed, scan.note if scan.status == "done" else None
     known: dict[str, object] = {**(note.drift if note else {}), "status": scan.status}
     known |= {column: getattr(note, column) for column in TEXT_COLUMNS} if note else {}
     known |= {"scan": listed.scan, "participant": listed.participant, "session": listed.session}

@@ -67,7 +67,7 @@ class Derivatives:
     statuses
         What became of each scan of the data set, the troubled ones first.
     notes, faults
-        The sidecars of harmonized scans; the names of those that cannot be used, with the reason.
+        The sidecars of whole results; the names of those that cannot be used, with the reason.
     """
 
     folder: Path
@@ -78,12 +78,16 @@ class Derivatives:
     @classmethod
     def read(cls, folder: Path) -> Self:
         """Read a folder; raises as `scan_statuses`."""
-        return cls(folder, tuple(scan_statuses(folder)), *_sidecars(folder))
+        statuses, (notes, faults) = tuple(scan_statuses(folder)), _sidecars(folder)
+        gone = {sidecar_path(folder / scan.listed.output) for scan in statuses if scan.status != "done"}
+        whole = {path: note for path, note in notes.items() if path not in gone}
+        return cls(folder, statuses, whole, faults)
 
     @property
     def without_result(self) -> list[ScanStatus]:
         """The scans that have none; a damaged sidecar is among the faults."""
-        return [scan for scan in self.statuses if scan.status not in ("done", "damaged")]
+        named = [scan for scan in self.statuses if scan.status == "damaged" and scan.note is None]
+        return [scan for scan in self.statuses if scan.status != "done" and scan not in named]
 
 
 def write_report(out_dir: Path) -> WrittenReport:
@@ -123,7 +127,8 @@ def write_page(read: Derivatives) -> WrittenReport:
     title = f"{_TITLE}: {out_dir.resolve().name}"
     page = group_page(title, [*missing, *rows], judge_group(rows), links, list(faults))
     write_text(out_dir / REPORT, page)
-    remarks = {row.name: row.remark for row in rows if row.remark not in ("", NOT_CHOSEN)} | faults
+    remarks = {row.name: row.remark for row in rows if row.remark not in ("", NOT_CHOSEN)}
+    remarks |= {row.name: row.reason for row in missing if row.status in ("missing", "damaged")} | faults
     verdicts = Counter(row.verdict for row in rows if row.verdict)
     return WrittenReport(out_dir / REPORT, dict(sorted(verdicts.items())), remarks)
 

@@ -17,6 +17,7 @@ from mrharmony.scans.names import sidecar_path
 from mrharmony.scans.participants import NOBODY, PARTICIPANTS, read_participants
 from mrharmony.scans.sidecar import HarmonizedSidecar, read_harmonized
 
+_AGAIN = "Run the participant level again."
 # What is looked at first comes first.
 ORDER = ("failed", "refused", "damaged", "begun", "running", "missing", "left out", "done")
 
@@ -25,8 +26,9 @@ ORDER = ("failed", "refused", "damaged", "begun", "running", "missing", "left ou
 class ScanStatus:
     """A scan of the data set, what became of it, and why there is no result.
 
-    `status` is one of `ORDER`: `damaged` for a result whose sidecar cannot be used, `begun` for a scan whose
-    process was killed, `missing` for a result that is gone, `left out` for a scan that no run was asked for.
+    `status` is one of `ORDER`: `damaged` for a result whose sidecar cannot be used or whose size has changed,
+    `begun` for a scan whose process was killed, `missing` for a result that is gone, `left out` for a scan
+    that no run was asked for.
     """
 
     listed: ListedScan
@@ -78,16 +80,26 @@ def _status(
     note: HarmonizedSidecar | None,
     fault: str | None,
 ) -> tuple[str, str | None]:
-    output, again = out_dir / listed.output, "Run the participant level again."
+    output = out_dir / listed.output
     if record and record.status in ("refused", "failed"):
         return record.status, record.reason
     if record and record.status == "begun":
         with claimed(claims_path(out_dir), listed.output) as free:
             return ("begun", f"{listed.scan}: {KILLED}") if free else ("running", "Another run is at it.")
-    if fault or (note is None and sidecar_path(output).exists()):
-        return "damaged", fault or f"{sidecar_path(output)}: is damaged. {again}"
+    if spoilt := fault or _spoilt(output, record, note):
+        return "damaged", spoilt
     if note and output.is_file():
         return "done", None
     if record or note or output.exists():
-        return "missing", f"{output}: the image or its JSON file is gone. {again}"
+        return "missing", f"{output}: the image or its JSON file is gone. {_AGAIN}"
     return "left out", None
+
+
+def _spoilt(output: Path, record: ScanRecord | None, note: HarmonizedSidecar | None) -> str | None:
+    """Return what shows at a glance that a result was changed since it was written."""
+    if note is None and sidecar_path(output).exists():
+        return f"{sidecar_path(output)}: is damaged. {_AGAIN}"
+    written = record.output_state if record else None
+    if written and output.is_file() and written[0] != output.stat().st_size:
+        return f"{output}: has not the size that it was written with. {_AGAIN}"
+    return None

@@ -103,7 +103,8 @@ def find_scans(paths: Iterable[Path]) -> list[Path]:
             inside = sorted(_scans_below(path))
             if not inside:
                 raise MrharmonyError(
-                    f"{path}: no scans in this folder. Name a folder with .nii.gz or .mgz files."
+                    f"{path}: no scans in this folder. Name a folder with .nii.gz or .mgz files; one of "
+                    "DICOM files is for `mrharmony prepare`."
                 )
             scans += inside
         else:
