@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from mrharmony.core.atomic import write_text
 from mrharmony.core.domain import Domain, require_distinct
 from mrharmony.core.extras import require_extra
 from mrharmony.core.findings import MrharmonyError
@@ -45,6 +44,7 @@ from mrharmony.networks.compact.model import (
     model_hash,
     read_card,
     require_nothing_at,
+    save_card,
     save_model,
     write_directory,
 )
@@ -126,12 +126,14 @@ def extend_on_bids(data: DataSet, base: Path, output: Path) -> AdaptationReport:
             f"{base}: has no contrast models, which the method diffusion adds to. Name another base, or "
             "method='img2img'."
         )
+    sha256 = model_hash(base)
     brains = _new_brains(data, card, Grid.working(STATISTICS_ZOOM), work_folder(output))
     fitted = _fitted_beside(brains, base)
-    text = _adapted_card(card, brains, base, data.root).model_copy(update={"training": None})
+    origin = BaseCard(model=base.resolve().name, sha256=sha256, domains=tuple(brains.counts()))
+    extended = _adapted_card(card, brains, origin, data.root).model_copy(update={"training": None})
 
     def write(staging: Path) -> None:
-        write_text(staging / CARD, text.model_dump_json(indent=2) + "\n")
+        save_card(extended, staging)
         fitted.save(staging)
 
     write_directory(output, write)
@@ -227,12 +229,15 @@ def _adapt_compact(
 ) -> AdaptationReport:
     from mrharmony.networks.compact.adaptation import adapt_networks  # noqa: PLC0415 - peft takes seconds to import
 
-    base, work = load_model(base_dir), work_folder(output)
+    base, sha256, work = load_model(base_dir), model_hash(base_dir), work_folder(output)
     brains = _new_brains(data, base.card, base.grid, work)
-    run = run_folder(work, brains, f"{model_hash(base_dir)} {settings.model_dump_json()}")
+    run = run_folder(work, brains, f"{sha256} {settings.model_dump_json()}")
     slices = RealSlices(brains.stack(), brains.domains())
     adapted = adapt_networks(base, slices, settings, run, device.type == "cpu")
-    card = _adapted_card(base.card, brains, base_dir, data.root, settings)
+    origin = BaseCard(
+        model=base_dir.resolve().name, sha256=sha256, domains=tuple(brains.counts()), adaptation=settings
+    )
+    card = _adapted_card(base.card, brains, origin, data.root)
     networks = adapted.networks
     model = as_saved(
         LatentModel(networks.autoencoder, networks.denoiser, networks.prompts, base.scheduler, card)
@@ -272,27 +277,13 @@ def _fitted_beside(brains: TrainingBrains, base: Path) -> DiffusionHarmonizer:
     return replace(new, contrast_models={**known, **new.contrast_models}, details=details)
 
 
-def _adapted_card(
-    base: ModelCard,
-    brains: TrainingBrains,
-    base_dir: Path,
-    bids_dir: Path,
-    settings: AdaptationSettings | None = None,
-) -> ModelCard:
-    """Return the card of an adapted model, with how many scans of each new domain were used.
-
-    `settings` are those of DreamBooth, None where no network learned.
-    """
+def _adapted_card(base: ModelCard, brains: TrainingBrains, origin: BaseCard, bids_dir: Path) -> ModelCard:
+    """Return the card of an adapted model, with how many scans of each new domain were used."""
     counts = brains.counts()
-    origin = BaseCard(
-        model=base_dir.resolve().name,
-        sha256=model_hash(base_dir),
-        domains=tuple(counts),
-        adaptation=settings,
-    )
     names = ", ".join(f"{name} ({count})" for name, count in counts.items())
     domains = (DomainCard(name=name, prompt=name, scans=count) for name, count in counts.items())
-    scans = f"adapted{' (DreamBooth)' if settings else ''} to scans of {bids_dir.resolve().name}: {names}"
+    way = " (DreamBooth)" if origin.adaptation else ""
+    scans = f"adapted{way} to scans of {bids_dir.resolve().name}: {names}"
     learned = f"what was learned of {', '.join(counts)}: unknown, that of their scans"
     update = {
         "domains": (*base.domains, *domains),

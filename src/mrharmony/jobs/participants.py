@@ -106,10 +106,10 @@ def strange_sites(index: BidsIndex, selection: Selection, job: HarmonizeJob, sou
     """
     if job.harmonizer.name != DEFAULT_METHOD or not sources.by_name:
         return ""
-    strange = {scan.domain: None for scan in selection.of(index) if scan.domain and not sources.of(scan)[0]}
+    strange = sorted({s.domain for s in selection.of(index) if s.domain and not sources.of(s)[0]})
     if not strange:
         return ""
-    names = [*sorted(map(str, strange))[:_NAMED], *(["and others"] if len(strange) > _NAMED else [])]
+    names = strange[:_NAMED] + ["and others"] * (len(strange) > _NAMED)
     return (
         f"{index.root}: the model does not know {', '.join(names)}. Where their scans come from is "
         "recognised scan by scan, and may differ within a site. `mrharmony adapt` teaches a model these "

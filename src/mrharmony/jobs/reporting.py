@@ -86,8 +86,11 @@ class Derivatives:
     @property
     def without_result(self) -> list[ScanStatus]:
         """The scans that have none; a damaged sidecar is among the faults."""
-        named = [scan for scan in self.statuses if scan.status == "damaged" and scan.note is None]
-        return [scan for scan in self.statuses if scan.status != "done" and scan not in named]
+        return [
+            scan
+            for scan in self.statuses
+            if scan.status != "done" and not (scan.status == "damaged" and scan.note is None)
+        ]
 
 
 def write_report(out_dir: Path) -> WrittenReport:
