@@ -25,6 +25,7 @@ from mrharmony.core.findings import (
 from mrharmony.core.hashing import file_sha256
 from mrharmony.core.memory import forget_peak, peak_memory
 from mrharmony.core.progress import track
+from mrharmony.core.wording import some_of
 from mrharmony.core.worker_process import limit_threads
 from mrharmony.core.workers import WorkerEnded, alone, side_by_side, usable_cores
 from mrharmony.jobs.brains import ScanFile, saved_sha256
@@ -63,7 +64,6 @@ from mrharmony.scans.sidecar import HarmonizedSidecar
 from mrharmony.simulate.protocol import protocol_of_sidecar
 
 EVERYTHING = Selection()
-_NAMED = 5  # sites, in a sentence
 KILLED = (
     "its process was ended from outside, usually for lack of memory or time. Run again with more of them, "
     "or with fewer scans side by side (nprocs=1)."
@@ -109,9 +109,8 @@ def strange_sites(index: BidsIndex, selection: Selection, job: HarmonizeJob, sou
     strange = sorted({s.domain for s in selection.of(index) if s.domain and not sources.of(s)[0]})
     if not strange:
         return ""
-    names = strange[:_NAMED] + ["and others"] * (len(strange) > _NAMED)
     return (
-        f"{index.root}: the model does not know {', '.join(names)}. Where their scans come from is "
+        f"{index.root}: the model does not know {some_of(strange)}. Where their scans come from is "
         "recognised scan by scan, and may differ within a site. `mrharmony adapt` teaches a model these "
         "sites in seconds a scan; take it with model='my-model'."
     )

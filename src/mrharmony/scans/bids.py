@@ -14,6 +14,7 @@ from mrharmony.core.domain import same_name
 from mrharmony.core.findings import Finding, MrharmonyError, ScanRefused, error, info, warning
 from mrharmony.core.pointers import FETCH, content_missing
 from mrharmony.core.records import read_text
+from mrharmony.core.wording import some_of
 from mrharmony.scans.folders import IN_A_COPY, closed_folder, entries_of
 from mrharmony.scans.names import T1W_SUFFIXES, scan_stem
 from mrharmony.scans.participants import (
@@ -33,8 +34,6 @@ SPLIT = "split"  # column with `train` and `test`
 # Entities of images that mrharmony writes: their names end in `_T1w`, but they are no scans.
 OWN_MAPS = frozenset({"desc-uncertainty", "desc-canonical", "desc-volumecorrected"})
 NO_MAGNITUDE = frozenset({"part-phase", "part-real", "part-imag"})
-
-_NAMED_AT_MOST = 5
 
 
 @dataclass(frozen=True)
@@ -177,7 +176,8 @@ class _Images:
             subjects = sorted({path.relative_to(self.root).parts[0] for path in self.beside})
             yield info(
                 "bids-unit1",
-                f"{len(self.beside)} UNIT1 images of {_some(subjects)} lie beside T1w scans, which are read.",
+                f"{len(self.beside)} UNIT1 images of {some_of(subjects)} lie beside T1w scans, "
+                "which are read.",
                 "If they are meant, harmonize them singly into a folder of their own.",
             )
 
@@ -300,19 +300,19 @@ def _check_domains(
         zeros = f", with their zeros: {alike[0][1]} and not {alike[0][0]}" if alike else ""
         yield warning(
             "bids-unlisted",
-            f"{PARTICIPANTS} does not list {_some(strangers)}: their domain is not known.",
+            f"{PARTICIPANTS} does not list {some_of(strangers)}: their domain is not known.",
             f"Add them to the table; labels there are those of the folders{zeros}.",
         )
     if elsewhere:
         yield warning(
             "bids-unlisted",
-            f"The tables do not list {_some(elsewhere)}: their domain is not known.",
+            f"The tables do not list {some_of(elsewhere)}: their domain is not known.",
             "Add them; the labels in session_id are those of the folders.",
         )
     if unnamed:
         yield warning(
             "bids-no-domain",
-            f"No domain is given for {_some(unnamed)}.",
+            f"No domain is given for {some_of(unnamed)}.",
             "Fill in the domain column, or give the session a ses- folder.",
         )
 
@@ -333,7 +333,7 @@ def _absent(listed: Iterable[str], present: Collection[str], told: Collection[st
     if absent := sorted(f"sub-{label}" for label in listed if label not in present and label not in told):
         yield info(
             "bids-absent",
-            f"{PARTICIPANTS} lists {_some(absent)}, of whom there is no folder here.",
+            f"{PARTICIPANTS} lists {some_of(absent)}, of whom there is no folder here.",
             "Check the labels if their scans are meant.",
         )
 
@@ -348,12 +348,6 @@ def _unmatched(
     known = {scan.domain for scan in scans}
     lost = ((row.get(domain_column), pair) for pair in alike for row in participants.rows[pair[0]].values())
     return {domain: pair for domain, pair in lost if domain and domain not in known}
-
-
-def _some(names: list[str]) -> str:
-    more = len(names) - _NAMED_AT_MOST
-    named = ", ".join(names[:_NAMED_AT_MOST])
-    return f"{named} and {more} more" if more > 0 else named
 
 
 def shuffle_key(subject: str) -> str:
