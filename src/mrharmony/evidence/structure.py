@@ -96,7 +96,9 @@ def _toned(before: FloatArray, after: FloatArray) -> FloatArray:
 
 def _block_means(voxels: FloatArray, factors: tuple[int, ...]) -> FloatArray:
     """Return means over blocks of so many voxels; at the upper ends the last voxels may be left out."""
-    kept = tuple(size // factor for size, factor in zip(voxels.shape, factors, strict=True))
-    whole = voxels[tuple(slice(size * factor) for size, factor in zip(kept, factors, strict=True))]
-    parts = [length for pair in zip(kept, factors, strict=True) for length in pair]
-    return np.asarray(whole.reshape(parts).mean(axis=(1, 3, 5)))
+    for axis, factor in enumerate(factors):  # one after the other: each leaves less for the next
+        planes = np.moveaxis(voxels, axis, 0)
+        whole = len(planes) // factor * factor
+        total = sum(planes[first:whole:factor] for first in range(factor))
+        voxels = np.moveaxis(np.asarray(total / np.float32(factor)), 0, axis)
+    return voxels
