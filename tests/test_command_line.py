@@ -120,7 +120,7 @@ def test_harmonizing_keeps_the_grid_and_leaves_the_evidence(run, scan: Path, tmp
     assert (result.parent / note["Sources"][0]).samefile(scan)
     assert note["Verdict"] in ("pass", "warn", "fail")
     assert {"SpatialReference", "Seed", "Versions", "Drift"} <= set(note)
-    uncertainty = nib.load(tmp_path / scan.name.replace("_T1w", "_desc-uncertainty_T1w"))
+    uncertainty = nib.load(tmp_path / scan.name.replace("_T1w", "_desc-uncertainty_stdmap"))
     voxels, brain = uncertainty.get_fdata(), after.get_fdata() != 0
     assert np.array_equal(uncertainty.affine, before.affine)
     assert uncertainty.get_data_dtype() == np.float32

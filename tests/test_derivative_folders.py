@@ -75,7 +75,7 @@ def test_derivatives_can_be_judged_and_maps_are_no_scans(out: Path):
 def test_a_scan_that_changed_is_done_again_and_its_old_map_goes(run, study: Path, out: Path):
     arguments = ("bids", study, out, "participant", *QUICK)
     result = next(out.rglob("*desc-harmonized_T1w.nii.gz"))
-    uncertainty = result.with_name(result.name.replace("harmonized", "uncertainty"))
+    uncertainty = result.with_name(result.name.replace("harmonized_T1w", "uncertainty_stdmap"))
     note = uncertainty.with_name(uncertainty.name.replace(".nii.gz", ".json"))
     uncertainty.write_bytes(b"of an earlier result")
     note.write_text('{"MeanUncertainty": 1.0}')

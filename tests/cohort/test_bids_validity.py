@@ -1,6 +1,7 @@
 """What is written is BIDS: by the validator of the standard, and as PyBIDS reads it."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -10,12 +11,13 @@ import pytest
 from bids import BIDSLayout
 
 from mrharmony.jobs.bids_app import run_group
-from mrharmony.jobs.harmonizing import HarmonizeJob
+from mrharmony.jobs.harmonizing import HarmonizeJob, uncertainty_path
 from mrharmony.jobs.participants import EVERYTHING, Processes, Sources, run_participants
 from mrharmony.jobs.preparing import prepare_data_set
 from mrharmony.jobs.reporting import write_report
 from mrharmony.networks.compact.model import read_card
 from mrharmony.scans.bids import BidsIndex
+from mrharmony.scans.names import sidecar_path
 from mrharmony.weights import shipped_model
 
 DESCRIPTION = {
@@ -52,6 +54,9 @@ def test_harmonized_scans_are_valid_before_and_after_the_group_level(
     out = tmp_path / "out"
     sources = Sources(read_card(shipped_model()))
     run_participants(BidsIndex.open(described), out, EVERYTHING, job, sources, Processes(1))
+    result = next(out.rglob("*_desc-harmonized_T1w.nii.gz"))
+    shutil.copy(result, uncertainty_path(result))
+    shutil.copy(sidecar_path(result), sidecar_path(uncertainty_path(result)))
     assert problems(out) == Counter()
     run_group(out)
     write_report(out)

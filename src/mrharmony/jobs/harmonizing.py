@@ -37,7 +37,7 @@ from mrharmony.simulate.protocol import protocol_findings, protocol_record
 
 SUFFIX = "_desc-harmonized_T1w.nii.gz"
 SIDECAR_SUFFIX = "_desc-harmonized_T1w.json"
-UNCERTAINTY_SUFFIX = "_desc-uncertainty_T1w.nii.gz"
+UNCERTAINTY_SUFFIX = "_desc-uncertainty_stdmap.nii.gz"
 PAGE_SUFFIX = "_desc-harmonized_T1w.html"
 
 
