@@ -24,7 +24,10 @@ SOURCE_FOLDER = "sourcedata"
 DESCRIPTION = "dataset_description.json"
 HARMONIZATION = "Harmonization"  # its key with the one setting that all results of a folder are made with
 BIDS_VERSION = "1.11.1"
-_NOT_BIDS = "*_biasfield.nii.gz\n*_stdmap.*\n*_xfm.txt\n*_log.json\n*.html\ngroup.tsv\nCITATION.*\nlogs/\n.mrharmony-*\n"
+_NOT_BIDS = (
+    "*_biasfield.nii.gz\n*_stdmap.*\n*_xfm.txt\n*_log.json\n"
+    "*.html\ngroup.tsv\nCITATION.*\nlogs/\n.mrharmony-*\n"
+)
 # What derivatives have beside their images, and would replace in a folder that somebody else has begun.
 _WRITTEN = (
     *(PARTICIPANTS, "participants.json", ".bidsignore", "descriptions.tsv", "descriptions.json"),
