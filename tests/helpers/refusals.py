@@ -149,6 +149,7 @@ CASES: dict[str, Case] = {
     "a protocol that lacks a figure": _bids(
         "bids", "study", "out", "participant", "--to", "mprage 3T TR=2300"
     ),
+    "an option of one value given twice": _bids("bids", "study", "out", *DATA, "--to", "NSK"),
     "no target": _bids("bids", "study", "out", "participant"),
     "a participant without scans": _bids("bids", "study", "out", *DATA, "--participant-label", "9"),
     "a data set as its own output": _bids("bids", "study", "study", *DATA),
