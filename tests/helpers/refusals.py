@@ -119,6 +119,12 @@ def _annexed_table(folder: Path) -> Words:
     return ("train", "study", "--output", "model")
 
 
+def _head_as_mask(folder: Path) -> Words:
+    _nifti(folder / "scan.nii.gz")
+    _nifti(folder / "mask.nii.gz")
+    return ("harmonize", "scan.nii.gz", "--to", "LA", "--mask", "mask.nii.gz", "--output", "out")
+
+
 def _empty_folder(folder: Path) -> Words:
     (folder / "empty").mkdir()
     return ("check", "empty")
@@ -145,6 +151,7 @@ CASES: dict[str, Case] = {
     "voxels too large for a head": _check(
         "scan.nii.gz", lambda file: _nifti(file, affine=np.diag([30.0, 30.0, 30.0, 1.0]))
     ),
+    "a whole head as its own brain mask": _head_as_mask,
     "a target that nobody knows": _bids("bids", "study", "out", "participant", "--to", "Mars"),
     "a protocol that lacks a figure": _bids(
         "bids", "study", "out", "participant", "--to", "mprage 3T TR=2300"
