@@ -1,5 +1,6 @@
 """The commands that judge, on real files: a table for people, JSON for programs, a sentence for mistakes."""
 
+import gzip
 import json
 import shutil
 from dataclasses import replace
@@ -137,14 +138,18 @@ def test_scans_on_different_grids_are_refused_in_one_sentence(
     assert len(sentences(errors)) == 1
 
 
-@pytest.mark.parametrize("as_link", [True, False])
-def test_a_scan_and_itself_are_no_scan_and_rescan(
-    run, pair: tuple[Path, Path], tmp_path: Path, as_link: bool
-):
+@pytest.mark.parametrize("kind", ["link", "copy", "stored otherwise"])
+def test_a_scan_and_itself_are_no_scan_and_rescan(run, pair: tuple[Path, Path], tmp_path: Path, kind: str):
     copy = tmp_path / "copy.nii.gz"
-    copy.symlink_to(pair[0]) if as_link else shutil.copy(pair[0], copy)
+    if kind == "link":
+        copy.symlink_to(pair[0])
+    elif kind == "copy":
+        shutil.copy(pair[0], copy)
+    else:
+        nib.save(nib.load(pair[0]), copy.with_name("copy.nii"))
+        copy.write_bytes(gzip.compress(copy.with_name("copy.nii").read_bytes(), 1))
     status, _, errors = run("evaluate", "repeat", pair[0], copy)
-    assert (status, f"{copy}: is the same scan as {pair[0]}" in errors) == (2, True), errors
+    assert (status, f"{copy}: has the same voxels as {pair[0]}" in errors) == (2, True), errors
     status, _, errors = run("evaluate", "repeat", tmp_path, tmp_path)
     assert (status, "This is a folder" in errors) == (2, True), errors
 
