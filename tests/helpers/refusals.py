@@ -148,18 +148,8 @@ def _known_site(folder: Path) -> Words:
 def _without_networks(folder: Path) -> Words:
     (folder / "model").mkdir()
     shutil.copy(shipped_model() / "mrharmony.json", folder / "model")
-    return (
-        "harmonize",
-        "scan.nii.gz",
-        "--to",
-        "LA",
-        "--method",
-        "img2img",
-        "--model",
-        "model",
-        "--output",
-        "out",
-    )
+    method = ("--method", "img2img", "--model", "model")
+    return ("harmonize", "scan.nii.gz", "--to", "LA", *method, "--output", "out")
 
 
 def _head_as_mask(folder: Path) -> Words:

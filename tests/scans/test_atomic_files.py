@@ -43,7 +43,7 @@ def test_a_failure_while_writing_leaves_the_old_file_and_nothing_else(tmp_path: 
 
 def test_a_folder_in_the_way_is_told_in_one_sentence(tmp_path: Path):
     (tmp_path / "brain.npz").mkdir()
-    with pytest.raises(MrharmonyError, match="cannot be written .* A folder has this name; choose another"):
+    with pytest.raises(MrharmonyError, match=r"cannot be written .* A folder has this name; choose another"):
         write_arrays(tmp_path / "brain.npz", {"voxels": np.zeros(3)})
     assert [entry.name for entry in tmp_path.iterdir()] == ["brain.npz"]
 

@@ -221,7 +221,7 @@ def evaluate_repeat(first: Path, second: Path, mask: Path | None, prepared: Path
 
     A copy has the same voxels, however it is stored.
     """
-    if np.array_equal(*(read_scan(path).volume.voxels for path in (first, second))):
+    if np.array_equal(read_scan(first).volume.voxels, read_scan(second).volume.voxels):
         raise MrharmonyError(
             f"{second}: has the same voxels as {first}, and no noise of its own. Name the rescan."
         )
