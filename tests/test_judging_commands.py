@@ -120,9 +120,14 @@ def test_an_output_of_ours_is_scored_with_its_own_brightness(
     assert psnr() > right - 2
 
 
-def test_anatomy_of_a_scan_and_itself_does_not_drift(run, cohort: Path, pair: tuple[Path, Path]):
-    scan = pair[0]
-    output = run("evaluate", "anatomy", scan, scan, "--mask", cohort / TRUE_BRAIN, "--json")[1]
+def test_anatomy_of_a_scan_and_itself_does_not_drift_and_an_image_as_mask_is_told(
+    run, cohort: Path, pair: tuple[Path, Path], tmp_path: Path
+):
+    scan, truth, mask = pair[0], nib.load(cohort / TRUE_BRAIN), tmp_path / "probability.nii.gz"
+    values = np.linspace(0.5, 1, truth.shape[0], dtype=np.float32)[:, None, None]
+    nib.save(nib.Nifti1Image((truth.get_fdata() > 0) * values, truth.affine), mask)
+    _, output, errors = run("evaluate", "anatomy", scan, scan, "--mask", mask, "--json")
+    assert errors.count("The brain mask probability.nii.gz holds many different values") == 1
     record = json.loads(output)
     assert set(record["volume_drift_percent"].values()) == {0.0}
     assert record["edge_correspondence"] == pytest.approx(1)

@@ -6,6 +6,7 @@ model and Stable Diffusion learn by DreamBooth.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -172,7 +173,7 @@ def adapt_on_bids(
     MrharmonyError
         If the base does not allow it, no domain is new, a domain has no usable scan, or `output` exists.
     """
-    if output.exists():
+    if os.path.lexists(output):
         raise MrharmonyError(f"{output}: exists already. Name a new model directory.")
     if isinstance(settings, DreamBoothSettings):
         require_extra("stable-diffusion", *STABLE_DIFFUSION)

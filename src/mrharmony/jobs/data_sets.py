@@ -16,7 +16,7 @@ from mrharmony.core.pointers import content_missing
 from mrharmony.scans.bids import SESSION, SPLIT, BidsIndex, BidsScan
 from mrharmony.scans.dicom import convert_dicom, is_dicom_folder
 from mrharmony.scans.folders import IN_A_COPY, is_kind
-from mrharmony.scans.names import scan_suffix, way_to
+from mrharmony.scans.names import way_to
 from mrharmony.scans.participants import PARTICIPANTS
 from mrharmony.scans.sidecar import GENERATED_BY, RAW
 
@@ -139,7 +139,7 @@ def plan_conversions(paths: Sequence[Path], output: Path) -> tuple[list[Path], d
     They go to the folder of the output as `sub-01_T1w.nii.gz`, `sub-02_…`: the names of DICOM folders often
     name the patient. Nothing is done yet.
     """
-    folder = output.parent if scan_suffix(output) == ".nii.gz" else output
+    folder = output.parent if output.name.endswith(".nii.gz") else output
     examinations = [path for path in paths if is_dicom_folder(path)]
     names = {
         path: folder / f"sub-{number:02d}_T1w.nii.gz" for number, path in enumerate(examinations, start=1)

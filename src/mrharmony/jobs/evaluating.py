@@ -46,6 +46,7 @@ from mrharmony.scans.names import output_stem, sidecar_path
 from mrharmony.scans.participants import PARTICIPANTS
 from mrharmony.scans.reading import read_scan
 from mrharmony.scans.sidecar import read_harmonized, source_file
+from mrharmony.scans.voxels import MANY_VALUED_CODE
 from mrharmony.simulate.cohort_files import true_brain
 from mrharmony.space.grid import Grid
 
@@ -147,6 +148,8 @@ def prepared_on_one_grid(
     Raises `MrharmonyError` if a scan is refused or lies on another grid.
     """
     first, *others = _prepared([scan_file(path, mask, prepared) for path in paths])
+    for finding in (found for found in first.findings if found.code == MANY_VALUED_CODE):
+        print(f"{finding.message} {finding.fix}", file=sys.stderr)
     for path, other in zip(paths[1:], others, strict=True):
         if not on_one_grid(first.native, other.native):
             raise MrharmonyError(f"{path}: lies on another grid than {paths[0]}. Register and resample one.")

@@ -21,7 +21,7 @@ from mrharmony.methods.protocol import HarmonizedVolume, Harmonizer
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.preparation.saved import VERSION
 from mrharmony.scans.acquisition import NOT_PLAIN_T1W
-from mrharmony.scans.names import output_stem, scan_stem, sidecar_path, way_to
+from mrharmony.scans.names import SCAN_SUFFIXES, output_stem, sidecar_path, way_to
 from mrharmony.scans.reading import Scan, read_scan
 from mrharmony.scans.sidecar import (
     RAW,
@@ -118,10 +118,10 @@ def output_paths(scans: Sequence[Path], output: Path, mask: Path | None = None) 
     Raises `MrharmonyError` if several scans share one result, the file is not `.nii.gz`, or a result or its
     sidecar would replace a scan, the mask or a sidecar of one of them.
     """
-    name = output.name.lower()
-    if name.endswith((".nii", ".mgz", ".mgh", ".img", ".hdr")):
+    one_file = output.name.endswith(".nii.gz")
+    if not one_file and output.name.lower().endswith((*SCAN_SUFFIXES, ".img", ".hdr")):
         raise MrharmonyError(f"{output}: harmonized scans are written as .nii.gz. Name the output so.")
-    if name.endswith(".nii.gz"):
+    if one_file:
         if output.is_dir():
             raise MrharmonyError(f"{output}: cannot be written. {FOLDER_IN_THE_WAY}")
         if len(scans) > 1:
@@ -251,7 +251,7 @@ def page_path(output: Path) -> Path:
 
 
 def _stem(output: Path) -> str:
-    return scan_stem(output).removesuffix(SUFFIX.removesuffix(".nii.gz"))
+    return output.name.removesuffix(".nii.gz").removesuffix(SUFFIX.removesuffix(".nii.gz"))
 
 
 def earlier_result(output: Path) -> HarmonizedSidecar | None:
