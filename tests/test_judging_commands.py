@@ -234,7 +234,8 @@ def test_biology_checks_its_columns_before_it_prepares(
     more = ["n/a\told\t1\ta\t1e300", "n/a\t3\t2\tb\t1", "n/a\t4\tn/a\tc\t2"]
     lines = [f"{head}\tempty\tword\tfew\ttrio\thuge", *map("\t".join, zip(rows, more, strict=True))]
     (tmp_path / "participants.tsv").write_text("\n".join(lines) + "\n")
-    arguments = ("--to", "mprage3t", "--domain-column", "session", *options)
+    to = () if "--to" in options else ("--to", "mprage3t")
+    arguments = (*to, "--domain-column", "session", *options)
     status, _, errors = run("evaluate", "biology", tmp_path, *arguments)
     assert status == 2
     assert message in errors
