@@ -15,8 +15,10 @@ from benchmarks._shared.dicom_files import write_series
 
 from helpers.commands import sentences
 from mrharmony.cli.app import main
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import Volume
 from mrharmony.jobs import harmonizing
+from mrharmony.jobs.harmonizing import output_paths
 from mrharmony.scans.bids import BidsIndex
 
 QUICK = ("--to", "LA", "--method", "none")
@@ -164,6 +166,12 @@ def test_sidecars_and_masks_of_inputs_are_never_replaced(run, study: Path, optio
     assert note.read_text() == '{"EchoTime": 0.003}'
     assert mask.read_bytes() == before
     assert not scan.exists()
+
+
+@pytest.mark.parametrize("name", ["x.NII.GZ", "x.nii", "x.NII", "x.MGZ", "x.hdr"])
+def test_an_output_file_is_never_taken_for_a_folder(name: str):
+    with pytest.raises(MrharmonyError, match=r"written as \.nii\.gz\. Name the output so"):
+        output_paths([Path("a.nii.gz")], Path(name))
 
 
 def test_a_fault_of_ours_in_one_scan_leaves_the_others_alone(run, scan: Path, tmp_path: Path, monkeypatch):

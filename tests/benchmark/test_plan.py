@@ -137,7 +137,7 @@ def test_both_folds_of_a_fold_are_told_by_their_domains():
     ("rows", "columns", "options", "sentence"),
     [
         ([(f"sub-{n}", "a") for n in range(6)], "site", {}, "training scans of two domains"),
-        ([("sub-1", "a"), ("sub-2", "b"), ("sub-3", "b")], "site", {}, "too few to fit and to test"),
+        ([("sub-1", "a"), ("sub-2", "b")], "site", {"only": ("a", "b")}, "to test. Choose domains of 3"),
         ([(f"sub-{n}", "ab"[n % 2]) for n in range(8)], "site", {"target": "z"}, "z: no training scans"),
         ([(f"sub-{n}", "ab"[n % 2]) for n in range(8)], "site", {"only": ("z",)}, "z: no such domain"),
         ([("sub-1", "a", "train"), ("sub-2", "b", "n/a")], "site split", {}, "neither train nor test"),

@@ -140,7 +140,7 @@ def test_what_belongs_to_networks_is_not_taken_by_the_default_method(run, cohort
     (tmp_path / "base").mkdir()
     (tmp_path / "base" / "mrharmony.json").write_text((shipped_model() / "mrharmony.json").read_text())
     status, _, errors = run(*words, "--base", tmp_path / "base")
-    assert (status, "has no contrast models" in errors, CONTRAST_MODELS in errors) == (2, True, False)
+    assert (status, f"{tmp_path / 'base' / CONTRAST_MODELS}: is missing" in errors) == (2, True)
     status, _, errors = run(*words, "--base", "some/one", "--download", "--method", "diffusion")
     assert (status, "Stable Diffusion serves --method img2img" in errors) == (2, True)
     assert not (tmp_path / "model").exists()
@@ -159,7 +159,8 @@ def test_a_base_that_is_none_is_told_before_all_else(run, tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize(
-    ("only", "reason"), [((), "no domain"), (("mprage3t",), "knows"), (("mars",), "mars")]
+    ("only", "reason"),
+    [((), "has mprage3t, spgr15t already"), (("mprage3t",), "call it otherwise"), (("mars",), "mars")],
 )
 def test_a_data_set_without_new_domains_is_a_usage_error(run, cohort: Path, tmp_path: Path, only, reason):
     chosen = [argument for name in only for argument in ("--domain", name)]
@@ -168,6 +169,15 @@ def test_a_data_set_without_new_domains_is_a_usage_error(run, cohort: Path, tmp_
     assert status == 2
     assert reason in errors
     assert not list(tmp_path.iterdir())
+
+
+def test_a_site_called_like_a_known_one_is_not_left_out_in_silence(cohort: Path, capsys):
+    index, card = BidsIndex.open(cohort, "session"), read_card(shipped_model())
+    known = card.model_copy(update={"domains": [one for one in card.domains if one.name == "mprage-3t"]})
+    assert new_domains(index, known, None) == ["spgr15t"]
+    told = capsys.readouterr().err
+    assert "the base has mprage3t already" in told
+    assert "If yours is another site, call it otherwise, such as mprage3t-2, in a copy" in told
 
 
 def test_new_domains_that_differ_by_punctuation_alone_are_refused(cohort: Path):

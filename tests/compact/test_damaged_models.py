@@ -1,6 +1,7 @@
 """Model directories that are damaged in one way or another, each with its own sentence."""
 
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from benchmarks.robustness._mutations.models import copied, open_whole
 from safetensors.numpy import load_file, save_file
 
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.domains.contrast import load_contrast_models, save_contrast_models
 from mrharmony.domains.statistics import load_statistics, save_statistics
 from mrharmony.networks.compact.model import load_model, model_hash
 from mrharmony.preparation import brain_mask
@@ -66,3 +68,37 @@ def test_only_the_known_networks_of_deepbet_are_opened(tmp_path: Path):
     for name in ("model.pt", "bbox_model.pt"):
         with pytest.raises(MrharmonyError, match=r"--force-reinstall --no-deps deepbet==1\.0\.2"):
             brain_mask._pinned(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("file", "load", "save"),
+    [
+        ("statistics.safetensors", load_statistics, save_statistics),
+        ("diffusion.safetensors", load_contrast_models, save_contrast_models),
+    ],
+)
+def test_a_file_of_another_model_is_told_before_any_scan(run, file: str, load, save, tmp_path: Path):
+    directory = copied(tmp_path)
+    others = load(directory / file)
+    del others["LA"]
+    save(directory / file, others)
+    words = ("--to", "LA", "--model", directory, "--output", tmp_path / "out")
+    status, _, errors = run("harmonize", "scan.nii.gz", *words)
+    assert (status, f"{directory / file}: does not know LA" in errors) == (2, True), errors
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("part", "method"),
+    [
+        *((part, "img2img") for part in ("unet", "vae", "prompts", "scheduler")),
+        *((f"{part}.safetensors", "diffusion") for part in ("statistics", "diffusion")),
+    ],
+)
+def test_a_part_that_is_gone_is_named(run, part: str, method: str, tmp_path: Path):
+    directory = copied(tmp_path)
+    (directory / part).rename(tmp_path / "gone")
+    words = ("--to", "LA", "--method", method, "--model", directory, "--output", tmp_path / "out")
+    status, _, errors = run("harmonize", "scan.nii.gz", *words)
+    assert status == 2
+    assert re.search(rf"{re.escape(str(directory / part))}.*(is missing|no such file)", errors)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+
+from mrharmony.weights import shipped_model
 
 Words = tuple[str, ...]
 Case = Callable[[Path], Words]
@@ -119,6 +122,42 @@ def _annexed_table(folder: Path) -> Words:
     return ("train", "study", "--output", "model")
 
 
+def _folder_as_result(folder: Path) -> Words:
+    _nifti(folder / "scan.nii.gz")
+    (folder / "out" / "scan_desc-harmonized_T1w.nii.gz").mkdir(parents=True)
+    return ("harmonize", "scan.nii.gz", "--to", "LA", "--output", "out")
+
+
+def _folder_as_file(folder: Path) -> Words:
+    _nifti(folder / "scan.nii.gz")
+    (folder / "out.nii.gz").mkdir()
+    return ("harmonize", "scan.nii.gz", "--to", "LA", "--output", "out.nii.gz")
+
+
+def _output_to_nothing(folder: Path) -> Words:
+    _nifti(folder / "scan.nii.gz")
+    (folder / "out").symlink_to("nowhere")
+    return ("harmonize", "scan.nii.gz", "--to", "LA", "--output", "out")
+
+
+def _known_site(folder: Path) -> Words:
+    _study(folder, "participant_id\tsite\nsub-1\tLA\nsub-2\tNSK\n")
+    return ("adapt", "study", "--output", "model")
+
+
+def _without_networks(folder: Path) -> Words:
+    (folder / "model").mkdir()
+    shutil.copy(shipped_model() / "mrharmony.json", folder / "model")
+    method = ("--method", "img2img", "--model", "model")
+    return ("harmonize", "scan.nii.gz", "--to", "LA", *method, "--output", "out")
+
+
+def _head_as_mask(folder: Path) -> Words:
+    _nifti(folder / "scan.nii.gz")
+    _nifti(folder / "mask.nii.gz")
+    return ("harmonize", "scan.nii.gz", "--to", "LA", "--mask", "mask.nii.gz", "--output", "out")
+
+
 def _empty_folder(folder: Path) -> Words:
     (folder / "empty").mkdir()
     return ("check", "empty")
@@ -145,16 +184,21 @@ CASES: dict[str, Case] = {
     "voxels too large for a head": _check(
         "scan.nii.gz", lambda file: _nifti(file, affine=np.diag([30.0, 30.0, 30.0, 1.0]))
     ),
+    "a whole head as its own brain mask": _head_as_mask,
     "a target that nobody knows": _bids("bids", "study", "out", "participant", "--to", "Mars"),
     "a protocol that lacks a figure": _bids(
         "bids", "study", "out", "participant", "--to", "mprage 3T TR=2300"
     ),
+    "an option of one value given twice": _bids("bids", "study", "out", *DATA, "--to", "NSK"),
     "no target": _bids("bids", "study", "out", "participant"),
     "a participant without scans": _bids("bids", "study", "out", *DATA, "--participant-label", "9"),
     "a data set as its own output": _bids("bids", "study", "study", *DATA),
     "a folder with results of another target": _other_target,
     "a folder of another program": _other_program,
     "a file of somebody else in a result's place": _foreign_result,
+    "a folder in a result's place": _folder_as_result,
+    "a folder where a file is to be written": _folder_as_file,
+    "an output that is a link to nothing": _output_to_nothing,
     "no results yet": _bids("bids", "study", "out", "group"),
     "a column that is not there": _bids("train", "study", "--output", "model", "--domain-column", "scanner"),
     "a column written otherwise": _bids(
@@ -168,5 +212,7 @@ CASES: dict[str, Case] = {
     ),
     "a table that was not fetched": _annexed_table,
     "a folder without scans": _empty_folder,
+    "sites called like those that the base knows": _known_site,
+    "a model whose networks are gone": _without_networks,
     "a model that is none": _bids("bids", "study", "out", *DATA, "--model", "study"),
 }

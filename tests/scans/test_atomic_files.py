@@ -7,7 +7,7 @@ import pytest
 from safetensors import SafetensorError
 
 from mrharmony.core import tensors
-from mrharmony.core.atomic import write_arrays, write_text
+from mrharmony.core.atomic import require_writable, write_arrays, write_text
 from mrharmony.core.findings import MrharmonyError
 
 
@@ -43,9 +43,16 @@ def test_a_failure_while_writing_leaves_the_old_file_and_nothing_else(tmp_path: 
 
 def test_a_folder_in_the_way_is_told_in_one_sentence(tmp_path: Path):
     (tmp_path / "brain.npz").mkdir()
-    with pytest.raises(MrharmonyError, match="cannot be written"):
+    with pytest.raises(MrharmonyError, match=r"cannot be written .* A folder has this name; choose another"):
         write_arrays(tmp_path / "brain.npz", {"voxels": np.zeros(3)})
     assert [entry.name for entry in tmp_path.iterdir()] == ["brain.npz"]
+
+
+def test_a_link_to_nothing_in_the_way_is_told_as_such(tmp_path: Path):
+    (tmp_path / "out").symlink_to("nowhere")
+    for fail in (lambda: require_writable(tmp_path / "out"), lambda: write_text(tmp_path / "out" / "a", "")):
+        with pytest.raises(MrharmonyError, match="out is a link to nothing; make the folder that it names"):
+            fail()
 
 
 def test_what_safetensors_leaves_of_itself_lies_in_a_temporary_folder(tmp_path: Path, monkeypatch):

@@ -273,15 +273,17 @@ def test_real_scans_all_have_a_domain():
     assert all(scan.domain for scan in index.scans)
 
 
-def test_labels_that_differ_by_zeros_are_offered_and_none_vanishes_in_silence(tmp_path):
+@pytest.mark.parametrize("saved", ["1", "1.0", "1,00"])
+def test_labels_that_differ_by_zeros_are_offered_and_none_vanishes_in_silence(tmp_path, saved: str):
     for label in ("01", "02"):
         folder = tmp_path / f"sub-{label}" / "anat"
         folder.mkdir(parents=True)
         (folder / f"sub-{label}_T1w.nii.gz").write_bytes(b"")
         (folder / f"sub-{label}_part-phase_T1w.nii.gz").write_bytes(b"")
-    (tmp_path / "participants.tsv").write_text("participant_id\tsite\n1\tA\n2\tNA\n")
+    rows = f"{saved}\tA\n{saved.replace('1', '2')}\tNA\n"
+    (tmp_path / "participants.tsv").write_text(f"participant_id\tsite\n{rows}")
     index = BidsIndex.open(tmp_path)
     assert [scan.path.name for scan in index.scans] == ["sub-01_T1w.nii.gz", "sub-02_T1w.nii.gz"]
     (finding,) = [finding for finding in index.findings if finding.code == "bids-unlisted"]
     assert "sub-01, sub-02" in finding.message
-    assert "01 and not 1" in finding.fix
+    assert f"01 and not {saved}" in finding.fix

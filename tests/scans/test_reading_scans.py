@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mrharmony.core.findings import finding_record
+from mrharmony.core.findings import ScanRefused, finding_record
 from mrharmony.scans.bids import BidsIndex
-from mrharmony.scans.reading import check_scan, read_scan
+from mrharmony.scans.reading import check_scan, read_brain_mask, read_scan
 
 STORED = [np.uint8, np.int8, np.int16, np.uint16, np.int32, np.uint32, np.float32, np.float64]
 
@@ -127,3 +127,38 @@ def test_real_scans_are_read_without_warnings():
     scans = BidsIndex.open(os.environ["MRHARMONY_DATA"]).scans
     for scan in scans:
         assert [finding for finding in check_scan(scan.path) if finding.level != "info"] == []
+
+
+_BALL = np.linalg.norm(np.indices((32, 32, 32)) - 15.5, axis=0) < 13  # 1.15 l in voxels of 5 mm
+_NOISE = np.random.default_rng(0).uniform(0.1, 1, _BALL.shape).astype(np.float32)
+
+
+def _mask_beside_a_scan(voxels: np.ndarray):
+    affine = np.diag([5.0, 5, 5, 1])
+    return read_brain_mask(nib.Nifti1Image(voxels, affine), read_scan(nib.Nifti1Image(_NOISE, affine)))
+
+
+@pytest.mark.parametrize(
+    ("voxels", "codes"),
+    [
+        (_BALL.astype(np.uint8), []),
+        (255 * _BALL.astype(np.uint8), []),
+        (0.7 * _BALL.astype(np.float32), []),
+        (_BALL * (1 + np.arange(32, dtype=np.int16) % 7), []),  # tissues
+        (_BALL * _NOISE, ["many-valued-mask"]),
+    ],
+)
+def test_voxels_above_0_of_a_mask_are_brain_and_an_image_as_mask_is_told(voxels, codes):
+    mask, findings = _mask_beside_a_scan(voxels)
+    np.testing.assert_array_equal(mask, _BALL)
+    assert [finding.code for finding in findings] == codes
+
+
+@pytest.mark.parametrize(
+    "voxels", [_NOISE, np.zeros_like(_NOISE), _BALL * _NOISE - 0.9, 1 - _BALL.astype(np.uint8)]
+)
+def test_a_mask_that_cannot_be_a_brain_is_refused(voxels):
+    with pytest.raises(
+        ScanRefused, match=r"Its voxels above 0 hold \d+ ml and \d+% of the scan's grid; .* Give a"
+    ):
+        _mask_beside_a_scan(voxels)

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from mrharmony.core import progress
+from mrharmony.scans import names
 from mrharmony.scans.names import LONGEST_NAME, file_name, find_scans, output_stem, scan_suffix
 
 NAMES = st.text(st.characters() | st.sampled_from("/\\.-_ %\0\n:*aA\u0301"), max_size=300)
@@ -112,3 +114,15 @@ def test_images_in_two_files_are_found_by_their_voxels(tmp_path):
         (tmp_path / name).touch()
     found = [path.name for path in find_scans([tmp_path])]
     assert found == ["a.nii.gz", "b.img", "c.IMG", "d.img.gz"]
+
+
+def test_the_search_of_a_disk_says_that_it_goes_on_and_leaves_out_what_is_no_disk(
+    tmp_path, monkeypatch, capsys
+):
+    for folder in ("study", "proc"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.nii.gz").touch()
+    monkeypatch.setattr(names, "_NO_DISK", {str(tmp_path / "proc")})
+    monkeypatch.setattr(progress, "QUIET_SECONDS", 0.0)
+    assert find_scans([tmp_path]) == [tmp_path / "study" / "a.nii.gz"]
+    assert capsys.readouterr().err.splitlines()[-1] == f"searching folders of {tmp_path}: 2 of ?"

@@ -10,9 +10,9 @@ import numpy as np
 
 from mrharmony.core.findings import Finding, MrharmonyError
 from mrharmony.core.volume import BoolArray, Volume
-from mrharmony.preparation.pipeline import prepare_scan
+from mrharmony.preparation.pipeline import prepare_beside, prepare_scan
 from mrharmony.preparation.prepared import PreparedScan
-from mrharmony.scans.reading import Scan, ScanSource, check_scan, read_mask, read_scan
+from mrharmony.scans.reading import Scan, ScanSource, check_scan, read_scan
 from mrharmony.simulate.cohort import crop_to_head, field_of_view
 from mrharmony.simulate.heads import virtual_head
 from mrharmony.simulate.scanner import load_scanners
@@ -152,17 +152,14 @@ def virtual_scan(scanner: str = "mprage-3t", *, person: int = 0, zoom: float = 2
 
 def prepare_loaded(scan: Scan, brain_mask: Image | BoolArray | None, seed: int) -> PreparedScan:
     """Return a scan prepared, with its own brain or the one given."""
-    mask: BoolArray | None = None
     if isinstance(brain_mask, np.ndarray):
         if brain_mask.shape != scan.volume.shape:
             raise MrharmonyError(
                 f"brain_mask: has the shape {brain_mask.shape}, the scan {scan.volume.shape}. Give a mask on "
                 "the scan's grid."
             )
-        mask = np.asarray(brain_mask > 0)
-    elif brain_mask is not None:
-        mask = read_mask(as_source(brain_mask), scan)
-    return prepare_scan(scan.volume, brain_mask=mask, seed=seed)
+        return prepare_scan(scan.volume, brain_mask=np.asarray(brain_mask > 0), seed=seed)
+    return prepare_beside(scan, None if brain_mask is None else as_source(brain_mask), seed=seed)
 
 
 def as_source(image: Image) -> ScanSource:

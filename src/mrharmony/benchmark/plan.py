@@ -219,7 +219,8 @@ def _cross_validation(root: Path, scans: Sequence[BenchmarkScan]) -> tuple[Fold,
     if len(members[fewest]) - -(-len(members[fewest]) // folds) < TRAINING_LEAST:
         raise MrharmonyError(
             f"{root}: {fewest!s:.60} has {len(members[fewest])} subjects, too few to fit and to test. "
-            f"Leave this domain out, or add a column `{SPLIT}` to participants.tsv."
+            f"Choose domains of {TRAINING_LEAST + 1} subjects or more, or add a column `{SPLIT}` to "
+            f"participants.tsv {IN_A_COPY}."
         )
     places: dict[str, int] = {}
     for subjects in members.values():

@@ -9,12 +9,15 @@ import logging
 import re
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn, TypeVar, get_args, get_type_hints
 
 import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.models import OptionInfo
 
 from mrharmony.core.ending import KEPT
 from mrharmony.core.findings import MrharmonyError, of_the_system
@@ -25,8 +28,73 @@ LABEL_OPTIONS = ("--participant-label", "--session-label")
 _MAY_BE_EMPTY = "--slurm-prefix"
 OK, UNEXPECTED, USAGE, REFUSED, INTERRUPTED, NO_READER = 0, 1, 2, 3, 130, 141
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+_WORDS = {Path: "PATH", str: "TEXT", int: "NUMBER", float: "NUMBER"}  # for values, in the help
 
-app = typer.Typer(
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class _Quiet:
+    """A command whose help names no type beside `--help`."""
+
+    def get_help_option(self, context: Any) -> Any:
+        """Return the option `--help`."""
+        option = super().get_help_option(context)  # type: ignore[misc]
+        option.metavar = ""
+        return option
+
+
+class _Command(_Quiet, TyperCommand):
+    """A command that takes no option of one value twice: which value counts would not be clear."""
+
+    def parse_args(self, context: Any, args: list[str]) -> list[str]:
+        """Read the arguments; raises `MrharmonyError` where such an option is repeated."""
+        *_, given = self.make_parser(context).parse_args(args=list(args))
+        for option, times in Counter(given).items():
+            if times > 1 and option.param_type_name == "option" and _has_one_value(option):
+                names = [max(names, key=len) for names in (option.opts, option.secondary_opts) if names]
+                raise MrharmonyError(
+                    f"{'/'.join(names)}: is given {times} times, but takes one value. Give it once."
+                )
+        return super().parse_args(context, args)
+
+
+def _has_one_value(option: Any) -> bool:
+    """Whether only the last of several values would count; a switch that is only on may stand twice."""
+    return not option.multiple and (not option.is_flag or bool(option.secondary_opts))
+
+
+class _Group(_Quiet, TyperGroup):
+    """Several commands."""
+
+
+class Commands(typer.Typer):
+    """Commands that read their arguments alike, and whose help has words for what their options take."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(cls=_Group, **settings)
+
+    def command(self, name: str | None = None, **settings: Any) -> Callable[[Function], Function]:
+        """Return the decorator of a command."""
+        register = super().command(name, cls=_Command, **settings)
+
+        def decorate(function: Function) -> Function:
+            hints = function.__annotations__ = get_type_hints(function, include_extras=True)
+            for hint in hints.values():
+                for option in getattr(hint, "__metadata__", ()):
+                    if isinstance(option, OptionInfo) and option.metavar is None:
+                        option.metavar = _word(hint)
+            return register(function)
+
+        return decorate
+
+
+def _word(hint: object) -> str | None:
+    """Return the word for what an option of a type takes; None where it is a choice."""
+    parts = get_args(hint)
+    return next(filter(None, map(_word, parts)), None) if parts else _WORDS.get(hint)  # type: ignore[call-overload]
+
+
+app = Commands(
     name="mrharmony",
     no_args_is_help=True,
     add_completion=False,

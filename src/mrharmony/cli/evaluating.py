@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.table import Table
 
-from mrharmony.cli.app import app, echo_json, leave
+from mrharmony.cli.app import Commands, app, echo_json, leave
 from mrharmony.cli.options import (
     DataOptions,
     Device,
@@ -38,7 +38,7 @@ from mrharmony.methods.registry import DEFAULT_METHOD
 if TYPE_CHECKING:
     from mrharmony.benchmark.paper.slices import PaperRequest
 
-evaluate = typer.Typer(
+evaluate = Commands(
     no_args_is_help=True,
     rich_markup_mode="markdown",
     help=(

@@ -71,7 +71,9 @@ def train(
     ] = DEFAULT_METHOD,
     pair: Annotated[
         tuple[str, str] | None,
-        typer.Option(help="Of cyclegan: two domains. Each call adds a pair to the output."),
+        typer.Option(
+            metavar="DOMAIN DOMAIN", help="Of cyclegan: two domains. Each call adds a pair to the output."
+        ),
     ] = None,
     seed: Annotated[
         int | None,

@@ -87,6 +87,7 @@ def check(
     Exit status 3 if any scan has an error.
     """
     from mrharmony.core.findings import finding_record, has_error
+    from mrharmony.core.progress import track
     from mrharmony.scans.names import find_scans
     from mrharmony.scans.reading import check_scan
 
@@ -95,7 +96,7 @@ def check(
             replace(found, message=in_options(found.message), fix=in_options(found.fix))
             for found in check_scan(path, assume_ras=assume_ras)
         ]
-        for path in find_scans(paths)
+        for path in track(find_scans(paths), "checking")
     }
     if as_json:
         records = {path: [finding_record(f) for f in found] for path, found in findings.items()}

@@ -18,6 +18,7 @@ from mrharmony.core.records import read_text
 from mrharmony.core.temporaries import discard, new_temporary
 
 _CHECK = "Check free space and permissions there."
+FOLDER_IN_THE_WAY = "A folder has this name; choose another."
 _FILE_IN_THE_WAY = "A file is where a folder would have to be; choose another place."
 
 
@@ -99,10 +100,18 @@ def write_failures(target: Path, done: str = "written") -> Iterator[None]:
         yield
     except OSError as failure:
         reason = failure.strerror or failure
-        in_the_way = isinstance(failure, FileExistsError | NotADirectoryError)
-        raise NotWritten(
-            f"{target}: cannot be {done} ({reason}). {_FILE_IN_THE_WAY if in_the_way else _CHECK}"
-        ) from failure
+        raise NotWritten(f"{target}: cannot be {done} ({reason}). {_remedy(failure)}") from failure
+
+
+def _remedy(failure: OSError) -> str:
+    if isinstance(failure, IsADirectoryError):
+        return FOLDER_IN_THE_WAY
+    if not isinstance(failure, FileExistsError | NotADirectoryError):
+        return _CHECK
+    place = failure.filename or ""
+    if os.path.islink(place) and not os.path.exists(place):  # noqa: PTH110, PTH114 - also of bytes
+        return f"{os.fsdecode(place)} is a link to nothing; make the folder that it names, or choose another."
+    return _FILE_IN_THE_WAY
 
 
 def remove(*files: Path) -> None:

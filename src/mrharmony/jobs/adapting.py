@@ -6,6 +6,8 @@ model and Stable Diffusion learn by DreamBooth.
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -17,7 +19,7 @@ import torch
 from mrharmony.core.domain import Domain, require_distinct
 from mrharmony.core.extras import require_extra
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.core.wording import count_of
+from mrharmony.core.wording import count_of, some_of
 from mrharmony.domains.contrast import CONTRAST_MODELS, load_contrast_models
 from mrharmony.domains.statistics import fit_statistics, load_statistics
 from mrharmony.jobs.data_sets import DataSet
@@ -51,6 +53,7 @@ from mrharmony.networks.compact.model import (
 from mrharmony.networks.settings import AdaptationSettings, DreamBoothSettings, choose_device
 from mrharmony.preparation.canonical import STATISTICS_ZOOM
 from mrharmony.scans.bids import BidsIndex
+from mrharmony.scans.folders import IN_A_COPY
 from mrharmony.space.grid import Grid
 
 MOST_SCANS = 20  # of a domain; more do not help a few hundred steps
@@ -123,8 +126,8 @@ def extend_on_bids(data: DataSet, base: Path, output: Path) -> AdaptationReport:
     card = read_card(base)
     if not (base / CONTRAST_MODELS).is_file():
         raise MrharmonyError(
-            f"{base}: has no contrast models, which the method diffusion adds to. Name another base, or "
-            "method='img2img'."
+            f"{base / CONTRAST_MODELS}: is missing, the contrast models that the method diffusion adds to. "
+            "Restore it, name another base, or say method='img2img'."
         )
     sha256 = model_hash(base)
     brains = _new_brains(data, card, Grid.working(STATISTICS_ZOOM), work_folder(output))
@@ -170,7 +173,7 @@ def adapt_on_bids(
     MrharmonyError
         If the base does not allow it, no domain is new, a domain has no usable scan, or `output` exists.
     """
-    if output.exists():
+    if os.path.lexists(output):
         raise MrharmonyError(f"{output}: exists already. Name a new model directory.")
     if isinstance(settings, DreamBoothSettings):
         require_extra("stable-diffusion", *STABLE_DIFFUSION)
@@ -209,16 +212,21 @@ def require_base(base: str, *, download: bool) -> None:
 def new_domains(index: BidsIndex, card: ModelCard, only: Sequence[str] | None) -> list[str]:
     """Return the domains of a data set that a model does not know, or those chosen by name.
 
-    Raises `MrharmonyError` if none is new, one is known or missing, or two differ by punctuation alone.
+    Those that it knows by name are told on standard error. Raises `MrharmonyError` if none is new, one that
+    was chosen is known or missing, or two differ by punctuation alone.
     """
-    known = [name for name in only or () if card.find(name)]
+    known = [name for name in only or index.domains if card.find(name)]
+    chosen = [name for name in dict.fromkeys(only or index.domains) if name not in known]
     if known:
-        raise MrharmonyError(f"{known[0]}: the base knows this domain already. Leave it out.")
-    chosen = list(dict.fromkeys(only or (name for name in index.domains if not card.find(name))))
+        same = f"the base has {some_of(known)} already, and learns nothing new of that name"
+        rename = f"If yours is another site, call it otherwise, such as {known[0]}-2, {IN_A_COPY}"
+        if only or not chosen:
+            raise MrharmonyError(f"{index.root}: {same}. {rename}; else choose other domains.")
+        print(f"{index.root}: {same}. {rename}.", file=sys.stderr)
     if not chosen:
         raise MrharmonyError(
-            f"{index.root}: no domain that is new to the base (here: {', '.join(index.domains) or 'none'}). "
-            "Choose the domain column of participants.tsv that names the new sites."
+            f"{index.root}: no scan has a domain. Choose the domain column of participants.tsv that names "
+            "the new sites."
         )
     require_distinct(chosen)
     return chosen

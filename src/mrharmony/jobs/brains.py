@@ -19,10 +19,10 @@ from mrharmony.core.progress import track
 from mrharmony.core.volume import Matrix, Volume
 from mrharmony.core.workers import side_by_side, usable_cores
 from mrharmony.preparation.canonical import CanonicalBrain
-from mrharmony.preparation.pipeline import PREPARATION_FORMAT, prepare_scan
+from mrharmony.preparation.pipeline import PREPARATION_FORMAT, prepare_beside
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.preparation.saved import VERSION, PreparedFiles, read_prepared, why_not_usable
-from mrharmony.scans.reading import Scan, read_mask, read_scan
+from mrharmony.scans.reading import Scan, read_scan
 from mrharmony.space.grid import Grid
 
 _FILE_FORMAT = 2  # of the cache: the voxels of the brain alone
@@ -167,8 +167,7 @@ def prepared_scan(file: ScanFile, scan: Scan, rigid_to_template: Matrix | None =
     changed since.
     """
     if file.saved is None:
-        mask = read_mask(file.mask, scan) if file.mask else None
-        return prepare_scan(scan.volume, brain_mask=mask, rigid_to_template=rigid_to_template)
+        return prepare_beside(scan, file.mask, rigid_to_template=rigid_to_template)
     if file.origin is None:
         return read_prepared(file.saved, scan)
     saved = read_prepared(file.saved, read_scan(file.origin))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import stat
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -11,8 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.core.hashing import file_sha256
 from mrharmony.core.progress import track
 from mrharmony.evaluate.anatomy import compare_anatomy, repeat_floor
 from mrharmony.evaluate.biology import cohort_biology, require_cohort
@@ -41,10 +41,12 @@ from mrharmony.methods.rendering import truth_fitted
 from mrharmony.preparation.canonical import CanonicalBrain
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.scans.bids import BidsIndex, BidsScan
-from mrharmony.scans.folders import IN_A_COPY, is_kind
+from mrharmony.scans.folders import IN_A_COPY
 from mrharmony.scans.names import output_stem, sidecar_path
 from mrharmony.scans.participants import PARTICIPANTS
+from mrharmony.scans.reading import read_scan
 from mrharmony.scans.sidecar import read_harmonized, source_file
+from mrharmony.scans.voxels import MANY_VALUED_CODE
 from mrharmony.simulate.cohort_files import true_brain
 from mrharmony.space.grid import Grid
 
@@ -146,6 +148,8 @@ def prepared_on_one_grid(
     Raises `MrharmonyError` if a scan is refused or lies on another grid.
     """
     first, *others = _prepared([scan_file(path, mask, prepared) for path in paths])
+    for finding in (found for found in first.findings if found.code == MANY_VALUED_CODE):
+        print(f"{finding.message} {finding.fix}", file=sys.stderr)
     for path, other in zip(paths[1:], others, strict=True):
         if not on_one_grid(first.native, other.native):
             raise MrharmonyError(f"{path}: lies on another grid than {paths[0]}. Register and resample one.")
@@ -216,11 +220,13 @@ def evaluate_anatomy(before: Path, after: Path, mask: Path | None, prepared: Pat
 
 
 def evaluate_repeat(first: Path, second: Path, mask: Path | None, prepared: Path | None = None) -> Record:
-    """Return the noise floor: two scans of one head on one scanner; refuses a scan and its own copy."""
-    files = all(is_kind(path, stat.S_ISREG) for path in (first, second))
-    if files and file_sha256(first) == file_sha256(second):
+    """Return the noise floor: two scans of one head on one scanner; refuses a scan and its own copy.
+
+    A copy has the same voxels, however it is stored.
+    """
+    if np.array_equal(read_scan(first).volume.voxels, read_scan(second).volume.voxels):
         raise MrharmonyError(
-            f"{second}: is the same scan as {first}, and has no noise of its own. Name the rescan."
+            f"{second}: has the same voxels as {first}, and no noise of its own. Name the rescan."
         )
     return asdict(repeat_floor([_canonical_pair(first, second, mask, prepared)]))
 

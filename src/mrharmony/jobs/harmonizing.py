@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mrharmony.core.atomic import remove, write_text
+from mrharmony.core.atomic import FOLDER_IN_THE_WAY, remove, write_text
 from mrharmony.core.domain import Domain
 from mrharmony.core.findings import Finding, MrharmonyError, NotWritten, finding_record, of_the_system
 from mrharmony.core.volume import FloatArray
@@ -21,7 +21,7 @@ from mrharmony.methods.protocol import HarmonizedVolume, Harmonizer
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.preparation.saved import VERSION
 from mrharmony.scans.acquisition import NOT_PLAIN_T1W
-from mrharmony.scans.names import output_stem, sidecar_path, way_to
+from mrharmony.scans.names import SCAN_SUFFIXES, output_stem, sidecar_path, way_to
 from mrharmony.scans.reading import Scan, read_scan
 from mrharmony.scans.sidecar import (
     RAW,
@@ -118,9 +118,12 @@ def output_paths(scans: Sequence[Path], output: Path, mask: Path | None = None) 
     Raises `MrharmonyError` if several scans share one result, the file is not `.nii.gz`, or a result or its
     sidecar would replace a scan, the mask or a sidecar of one of them.
     """
-    if output.name.endswith((".nii", ".mgz", ".mgh", ".img", ".hdr")):
+    one_file = output.name.endswith(".nii.gz")
+    if not one_file and output.name.lower().endswith((*SCAN_SUFFIXES, ".img", ".hdr")):
         raise MrharmonyError(f"{output}: harmonized scans are written as .nii.gz. Name the output so.")
-    if output.name.endswith(".nii.gz"):
+    if one_file:
+        if output.is_dir():
+            raise MrharmonyError(f"{output}: cannot be written. {FOLDER_IN_THE_WAY}")
         if len(scans) > 1:
             raise MrharmonyError(f"{output}: {len(scans)} scans cannot go into one file. Name a directory.")
         results = [output]
@@ -269,6 +272,8 @@ def require_ours(output: Path) -> None:
             known = True
         if known or not (note.exists() or image.exists()):
             continue
+        if folder := next((path for path in (note, image) if path.is_dir()), None):
+            raise MrharmonyError(f"{folder}: cannot be written. {FOLDER_IN_THE_WAY}")
         if note.exists() or not is_ours(image):  # a killed run leaves an image of ours without its sidecar
             raise MrharmonyError(
                 f"{note if note.exists() else image}: is damaged, or mrharmony did not write it. "

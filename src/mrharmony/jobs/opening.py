@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from mrharmony.core.domain import Domain
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.libraries import installed_versions
+from mrharmony.core.tensors import open_tensors
+from mrharmony.core.wording import some_of
 from mrharmony.jobs.harmonizing import HarmonizeJob
 from mrharmony.methods.detail import detail_of
 from mrharmony.methods.diffusion import DiffusionHarmonizer
 from mrharmony.methods.protocol import DEFAULTS, Harmonizer, MethodSettings
 from mrharmony.methods.registry import load_method, method_named, require_protocols
-from mrharmony.networks.compact.model import ModelCard, model_hash, read_card
+from mrharmony.networks.compact.model import CARD, STATISTICS, ModelCard, model_hash, read_card
 from mrharmony.scans.sidecar import GENERATED_BY, Provenance
 from mrharmony.simulate.protocol import Protocol, is_protocol, read_protocol
 from mrharmony.weights import shipped_model
@@ -55,9 +58,26 @@ def open_job(
     origin = named_domain(card, source, method) if source else None
     domains = origin, named_domain(card, target, method)
     harmonizer, provenance = open_method(directory, method, settings)
+    if domains[1].protocol is None:
+        _require_in_files(directory, method, domains[1])
     if settings.detail and isinstance(harmonizer, DiffusionHarmonizer):
         detail_of(harmonizer.details, domains[1])
     return HarmonizeJob(harmonizer, *domains, provenance, assume_ras, extent=settings.extent)
+
+
+def _require_in_files(directory: Path, method: str, target: Domain) -> None:
+    """Raise `MrharmonyError` where a file of a method, taken from another model, does not know a domain."""
+    entry = method_named(method)
+    own = () if entry.options.pairs else entry.needs.files
+    for path in (directory / name for name in (STATISTICS, *own) if name.endswith(".safetensors")):
+        with open_tensors(path, "a file of this model", "restore it") as file:
+            known = file.record("domains", dict[str, Any] | list[str])  # type: ignore[arg-type]
+        if target.name not in known:
+            raise MrharmonyError(
+                f"{path}: does not know {target.name}, which {CARD} beside it lists, but "
+                f"{some_of(list(known))}; it seems to be of another model. Restore the file "
+                "of this one, or name another model."
+            )
 
 
 def named_domain(card: ModelCard, said: str | Protocol, method: str) -> Domain:

@@ -22,7 +22,7 @@ from mrharmony.core.worker_process import limit_threads
 from mrharmony.core.workers import side_by_side, usable_cores
 from mrharmony.jobs.data_sets import begin_derivatives
 from mrharmony.jobs.harmonizing import reason_of
-from mrharmony.preparation.pipeline import prepare_scan
+from mrharmony.preparation.pipeline import prepare_beside
 from mrharmony.preparation.quality import PreparationFigures, preparation_figures
 from mrharmony.preparation.saved import (
     LOG_SUFFIX,
@@ -37,7 +37,7 @@ from mrharmony.preparation.saved import (
 )
 from mrharmony.report.preparation_page import IndexRow, Verdict, index_page, preparation_page, thumbnail
 from mrharmony.scans.bids import BidsIndex
-from mrharmony.scans.reading import read_mask, read_scan
+from mrharmony.scans.reading import read_scan
 from mrharmony.scans.selection import Selection
 from mrharmony.scans.sidecar import GENERATED_BY
 
@@ -167,8 +167,7 @@ def _write(job: PrepareJob) -> Preparation:
     files, start = job.files, time.monotonic()
     discard_prepared(files)
     scan = read_scan(job.scan)
-    manual = manual_mask(files)
-    prepared = prepare_scan(scan.volume, brain_mask=read_mask(manual, scan) if manual else None)
+    prepared = prepare_beside(scan, manual_mask(files))
     figures = preparation_figures(prepared)
     findings = scan.findings + prepared.findings
     verdict: Verdict = "warned" if any(finding.level == "warning" for finding in findings) else "passed"

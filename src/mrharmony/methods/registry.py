@@ -106,9 +106,13 @@ class Method:
             require_extra(self.needs.extra, self.needs.package)
         return self.code(self.name)
 
+    def lacks(self, directory: Path) -> str | None:
+        """Return the name of a file of its own that a model directory does not have, if any."""
+        return next((file for file in self.needs.files if not (directory / file).exists()), None)
+
     def is_in(self, directory: Path) -> bool:
         """Whether a model directory has the method's own files."""
-        return all((directory / file).exists() for file in self.needs.files)
+        return self.lacks(directory) is None
 
     def settled(self, settings: MethodSettings) -> MethodSettings:
         """Return the settings with the method's own defaults for None; refuses those it does not take."""
@@ -189,11 +193,12 @@ def load_method(name: str, directory: Path, settings: MethodSettings = DEFAULTS)
     """
     method = method_named(name)
     settings = method.settled(settings)
-    if not method.is_in(directory):
+    if lost := method.lacks(directory):
         pair = " --pair A B" if method.options.pairs else ""
         raise MrharmonyError(
-            f"{directory}: {name} is not fitted here. Fit it on your data: "
-            f"mrharmony train BIDS_DIR --method {name}{pair} --output DIR, then choose model='DIR'."
+            f"{directory / lost}: is missing, so that {name} is not fitted here. Fit it on your data: "
+            f"mrharmony train BIDS_DIR --method {name}{pair} --output DIR, then choose model='DIR'; or, if "
+            f"{lost} was here, restore it."
         )
     return method.implementation().load(directory, settings)
 

@@ -22,6 +22,7 @@ from mrharmony.core.findings import Finding, MrharmonyError, warning
 from mrharmony.core.volume import BoolArray, FloatArray, Matrix, Volume
 from mrharmony.preparation.alignment import Alignment, align_to_template
 from mrharmony.preparation.quality import MaskQuality, dice, mask_quality, millilitres
+from mrharmony.scans.voxels import PLAUSIBLE_ML
 from mrharmony.space.resampling import FWHM_PER_SIGMA
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ _DEEPBET_FILES = {  # SHA-256 of its networks
     "model.pt": "de8ee7c69654d0dd3935dc4a5d84571d8ecf4637a6bfc01df399c4c2bc86e0fd",
     "bbox_model.pt": "39a7b2b5f799faa1391ea97bfcdc0b9299f20d84f2316a4ff8918dc4685e40aa",
 }
-_PLAUSIBLE_ML = (600.0, 2500.0)
 _SMALLEST_FIELD_OF_VIEW = 90.0  # mm
 # A head turned farther is searched again. Measured on two heads turned by 38° to 45°, six ways each: the
 # first mask overlaps that of the head as it lay by a Dice of 0.953 to 0.988, the second by 0.985 to 0.992.
@@ -105,7 +105,7 @@ def check_brain_mask(volume: Volume, brain_mask: BoolArray, *, found: bool = Fal
         )
     mask: BoolArray = np.asarray(brain_mask) != 0
     size = millilitres(volume, mask)
-    if not _PLAUSIBLE_ML[0] <= size <= _PLAUSIBLE_ML[1]:
+    if not PLAUSIBLE_ML[0] <= size <= PLAUSIBLE_ML[1]:
         if found:
             raise MrharmonyError(
                 f"the brain mask holds {size:.0f} ml, a brain 600 to 2500 ml: check that the scan is a "

@@ -13,6 +13,7 @@ from mrharmony.preparation.brain_mask import LocatedBrain, check_brain_mask, loc
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.preparation.quality import MaskQuality, mask_quality, quality_findings
 from mrharmony.preparation.receive_field import receive_field
+from mrharmony.scans.reading import Scan, ScanSource, read_brain_mask
 from mrharmony.space.intensity import intensity_scale
 from mrharmony.space.resampling import array_from_ras, array_to_ras, to_ras
 
@@ -54,6 +55,20 @@ def prepare_scan(
         volume, brain_mask=brain_mask, rigid_to_template=rigid_to_template, seed=seed
     )
     return replace(prepared, findings=prepared.findings + quality_findings(quality))
+
+
+def prepare_beside(
+    scan: Scan, mask: ScanSource | None, *, rigid_to_template: Matrix | None = None, seed: int = 0
+) -> PreparedScan:
+    """Prepare a scan as `prepare_scan` does, with the brain mask in a file or image on its grid, if any.
+
+    Raises as `prepare_scan`, and `ScanRefused` where the mask is broken or cannot be the brain.
+    """
+    brain_mask, odd = read_brain_mask(mask, scan) if mask is not None else (None, ())
+    prepared = prepare_scan(
+        scan.volume, brain_mask=brain_mask, rigid_to_template=rigid_to_template, seed=seed
+    )
+    return replace(prepared, findings=odd + prepared.findings)
 
 
 def prepare_with_quality(

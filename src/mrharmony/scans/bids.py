@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -322,10 +323,17 @@ def _place(scan: BidsScan) -> str:
 
 
 def _but_for_zeros(subjects: Collection[str], listed: Collection[str]) -> list[tuple[str, str]]:
-    """Return the labels of the table that differ from a folder's by leading zeros alone, each with that."""
-    folders = {label.lstrip("0"): label for label in sorted(subjects) if label not in listed}
+    """Return the labels of the table that differ from a folder's by zeros alone, each with that.
+
+    Spreadsheets make numbers of labels: 1 or 1.0 of 01.
+    """
+    folders = {_number(label): label for label in sorted(subjects) if label not in listed}
     strangers = (label for label in listed if label not in subjects)
-    return [(label, folders[label.lstrip("0")]) for label in strangers if label.lstrip("0") in folders]
+    return [(label, folders[_number(label)]) for label in strangers if _number(label) in folders]
+
+
+def _number(label: str) -> str:
+    return re.sub(r"[.,]0+$", "", label).lstrip("0")
 
 
 def _absent(listed: Iterable[str], present: Collection[str], told: Collection[str]) -> Iterator[Finding]:

@@ -12,12 +12,15 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.progress import track
 from mrharmony.scans.folders import is_kind
 
 T1W_SUFFIXES = ("T1w", "UNIT1")  # of BIDS: UNIT1 is the T1w image of MP2RAGE
 MGH_SUFFIXES = (".mgh", ".mgz")
 COMPRESSED_SUFFIXES = (".nii.gz", ".mgz")
 SCAN_SUFFIXES = (".nii", ".nii.gz", *MGH_SUFFIXES)
+
+_NO_DISK = frozenset({"/dev", "/proc", "/sys"})  # what the operating system tells of itself
 
 LONGEST_NAME = 180  # bytes of a safe name: with an ending it keeps within the 255 of file systems
 _KEPT_BYTES = 120  # of a longer one, before its hash
@@ -126,10 +129,10 @@ def _is_split(name: str, files: Collection[str]) -> bool:
 
 def _scans_below(top: Path) -> list[Path]:
     closed: list[OSError] = []
-    found = [
-        Path(folder, name)
-        for folder, folders, files in os.walk(top, onerror=closed.append)
-        for name in (*folders, *files)
-        if scan_suffix(name) or _is_split(name, files)
-    ]
+    found = []
+    for folder, folders, files in track(os.walk(top, onerror=closed.append), f"searching folders of {top}"):
+        folders[:] = [name for name in folders if os.path.join(folder, name) not in _NO_DISK]  # noqa: PTH118
+        found += [
+            Path(folder, name) for name in (*folders, *files) if scan_suffix(name) or _is_split(name, files)
+        ]
     return [*found, *(Path(failure.filename) for failure in closed)]

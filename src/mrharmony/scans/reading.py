@@ -30,9 +30,11 @@ from mrharmony.scans.stream import ByteSource, Storage, check_file, open_scan, s
 from mrharmony.scans.voxels import (
     CLAIM_CHECKS,
     LAYOUT_CHECKS,
+    MANY_VALUED_CODE,
     VOXEL_CHECKS,
     Layout,
     StoredVoxels,
+    check_brain_mask,
     check_finite,
     check_grid,
     intensities_of,
@@ -42,6 +44,8 @@ from mrharmony.scans.voxels import (
 
 ScanSource: TypeAlias = Path | str | nib.spatialimages.SpatialImage
 """A scan: the path of a file, or a nibabel image, read as the file that nibabel would write of it."""
+
+VoxelCheck: TypeAlias = Callable[[StoredVoxels], Iterable[Finding]]
 
 SAME_GRID_MM = 0.01  # how far the affines of a scan and of its mask may differ in any entry
 IN_MEMORY = "(image in memory)"  # takes the place of a file's name
@@ -64,7 +68,7 @@ class _Checks(NamedTuple):
     """What is checked of an image: before its voxels are read, and after."""
 
     layout: tuple[Callable[[Layout], Iterable[Finding]], ...]
-    voxels: tuple[Callable[[StoredVoxels], Iterable[Finding]], ...]
+    voxels: tuple[VoxelCheck, ...]
 
 
 _SCAN = _Checks(LAYOUT_CHECKS, VOXEL_CHECKS)
@@ -97,19 +101,30 @@ def read_scan(source: ScanSource, *, assume_ras: bool = False) -> Scan:
 
 
 def read_mask(source: ScanSource, like: Scan) -> BoolArray:
-    """Read a brain mask on the grid of the scan `like`: voxels above 0 are brain; raises as `read_beside`."""
+    """Read a mask on the grid of the scan `like`: voxels above 0 are in it; raises as `read_beside`."""
     return np.asarray(read_beside(source, like).volume.voxels > 0)
 
 
-def read_beside(source: ScanSource, like: Scan) -> Scan:
-    """Read a mask or a map on the grid of the scan `like`.
+def read_brain_mask(source: ScanSource, like: Scan) -> tuple[BoolArray, tuple[Finding, ...]]:
+    """Read a brain mask that was given for the scan `like`, and what is odd about it.
+
+    Voxels above 0 are brain. Raises as `read_beside`, and where they cannot be the brain.
+    """
+    voxel_ml = abs(float(np.linalg.det(like.volume.affine[:3, :3]))) / 1000
+    mask = read_beside(source, like, partial(check_brain_mask, _named(source)[0].name, voxel_ml))
+    odd = tuple(finding for finding in mask.findings if finding.code == MANY_VALUED_CODE)
+    return np.asarray(mask.volume.voxels > 0), odd
+
+
+def read_beside(source: ScanSource, like: Scan, *checks: VoxelCheck) -> Scan:
+    """Read a mask or a map on the grid of the scan `like`; `checks` are made of its voxels.
 
     Raises `ScanRefused` where the file is broken or its image lies on another grid.
     """
     unoriented = any(finding.code == "missing-affine" for finding in like.findings)
     shape, name = like.volume.shape, like.path.name
     grid = partial(check_grid, shape, name)  # a foreign image takes no memory
-    image = _accepted(source, unoriented, _Checks((*CLAIM_CHECKS, grid), (check_finite,)))
+    image = _accepted(source, unoriented, _Checks((*CLAIM_CHECKS, grid), (check_finite, *checks)))
     if np.abs(image.volume.affine - like.volume.affine).max() > SAME_GRID_MM:
         raise ScanRefused(image.path, (other_grid(name),))
     return image

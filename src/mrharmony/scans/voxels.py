@@ -30,8 +30,11 @@ LEVEL_SAMPLE = 1 << 20
 LEAST_INTENSITY, MOST_INTENSITY = 1e-15, 1e15
 CENTRED = 0.5  # an MP2RAGE's uniform image lies between plus and minus that (Marques et al. 2010, equation 3)
 
+PLAUSIBLE_ML = (600.0, 2500.0)  # of a brain
+MOST_OF_GRID = 0.9  # that a brain fills: an ellipsoid fills half of the box around it
+
 HOT = 100  # times the 99.9th percentile: a voxel of that size in a brain still moves no mask and no alignment
-CENTRED_CODE, HOT_CODE = "centred-mp2rage", "hot-voxels"
+CENTRED_CODE, HOT_CODE, MANY_VALUED_CODE = "centred-mp2rage", "hot-voxels", "many-valued-mask"
 
 _CONVERT = "Convert the scan again from its source, for instance with `dcm2niix`."
 _GIVE_T1W = "Give the three-dimensional T1w scan."
@@ -328,6 +331,27 @@ def check_contrast(stored: StoredVoxels) -> Iterator[Finding]:
             "few-grey-levels",
             f"The image has only {levels} different intensities; fine contrast was lost.",
             "Convert the scan again without reducing its bit depth, if you can.",
+        )
+
+
+def check_brain_mask(name: str, voxel_ml: float, stored: StoredVoxels) -> Iterator[Finding]:
+    """Find masks that are no brain's, and images that stand in for one: every voxel above 0 is brain."""
+    if not stored.all_finite:
+        return
+    inside = np.count_nonzero(stored.intensities > 0)
+    size, share = inside * voxel_ml, inside / stored.intensities.size
+    if not (PLAUSIBLE_ML[0] <= size <= PLAUSIBLE_ML[1] and share <= MOST_OF_GRID):
+        yield error(
+            "no-brain-mask",
+            f"Its voxels above 0 hold {size:.0f} ml and {share:.0%} of the scan's grid; a brain holds 600 to "
+            f"2500 ml and at most {MOST_OF_GRID:.0%}.",
+            "Give a mask that is above 0 in the whole brain and nowhere else, and check the voxel sizes.",
+        )
+    elif _grey_levels(stored.intensities) >= FEWEST_LEVELS:
+        yield warning(
+            MANY_VALUED_CODE,
+            f"The brain mask {name} holds many different values; all voxels above 0 are taken for brain.",
+            "If more than the brain is above 0, as in a probability map, give a mask of 0 and 1.",
         )
 
 
