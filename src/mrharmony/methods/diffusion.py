@@ -34,6 +34,7 @@ from mrharmony.domains.statistics import DomainStatistics, load_statistics, save
 from mrharmony.lock.bilateral_grid import BilateralGrid
 from mrharmony.lock.bounds import LockSettings
 from mrharmony.lock.gain_prior import fit_lock
+from mrharmony.methods.agreement import leaning
 from mrharmony.methods.detail import (
     Detail,
     detail_of,
@@ -45,6 +46,7 @@ from mrharmony.methods.detail import (
 )
 from mrharmony.methods.protocol import DEFAULTS, Extent, HarmonizedVolume, MethodSettings
 from mrharmony.methods.rendering import lock_of, render, through_lock
+from mrharmony.methods.tone_curves import regional_curves
 from mrharmony.networks.compact.model import STATISTICS
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.simulate.protocol import Protocol
@@ -99,7 +101,8 @@ class DiffusionHarmonizer:
 
         With a source it is fitted twice. The network errs in another way on every contrast that it has not
         learned, and a contrast model corrects what it errs on its own domain's scans. So the second fit is
-        mostly to the target's contrast as read from the first result, which looks like the target's scans.
+        mostly to the target's contrast as read from the first result, which looks like the target's scans. It
+        leans on the regional curves between the domains as far as these agree with it (`leaning`).
         """
         return self._fitted(scan, source, target)[0]
 
@@ -123,7 +126,12 @@ class DiffusionHarmonizer:
             return [fit_lock(*start, model.contrast(one), self.lock) for one in read]
         first = model.contrast(contrasts)
         read = contrasts_after(scan, self._blended(scan, origin, first), seeds)
-        second = (SECOND_SHARE * model.contrast(one) + (1 - SECOND_SHARE) * first for one in read)
+        second = [SECOND_SHARE * model.contrast(one) + (1 - SECOND_SHARE) * first for one in read]
+        if source is not None and {source.name, target.name} <= self.statistics.keys():
+            domains = self.statistics[source.name], self.statistics[target.name]
+            own, in_source = scan.once(own_contrast), origin.contrast(contrasts)
+            by_curves = regional_curves(*domains).apply(contrasts.positions, in_source)
+            second = [leaning(expected, by_curves, own, in_source) for expected in second]
         return [self._blended(scan, origin, expected) for expected in second]
 
     def _blended(self, scan: PreparedScan, origin: ContrastModel, expected: FloatArray) -> BilateralGrid:
