@@ -223,3 +223,37 @@ def test_interrupting_says_that_what_is_finished_stays(run, scan: Path, monkeypa
     status, _, errors = run("check", scan)
     assert status == 130
     assert "What is finished stays" in errors
+
+
+def test_a_result_of_another_scan_is_replaced_only_when_asked(run, scan: Path, tmp_path: Path):
+    one, other, moved = (tmp_path / name / "T1w.nii.gz" for name in ("one", "other", "moved"))
+    for file in (one, other, moved):
+        file.parent.mkdir()
+    shutil.copy(scan, one)
+    other.write_bytes(b"of another person")
+    to = (*QUICK, "--output", tmp_path / "out")
+    assert run("harmonize", one, *to)[0] == 0
+    before = {file: file.read_bytes() for file in (tmp_path / "out").iterdir()}
+    status, _, errors = run("harmonize", other, *to)
+    said = f"holds the result of another scan, {one}. Name another output, or replace it with --overwrite."
+    assert (status, said in errors) == (2, True), errors
+    assert {file: file.read_bytes() for file in (tmp_path / "out").iterdir()} == before
+    assert run("harmonize", other, *to, "--overwrite")[0] == 3  # it is no scan
+    shutil.move(one, moved)
+    assert run("harmonize", moved, *to)[0] == 0
+    moved.write_bytes(b"changed")
+    assert run("harmonize", moved, *to)[0] == 3
+
+
+def test_a_page_of_somebody_else_beside_a_result_stays(run, scan: Path, tmp_path: Path):
+    to = (*QUICK, "--output", tmp_path / "T1w.nii.gz")
+    page = tmp_path / "T1w_desc-harmonized_T1w.html"
+    assert run("harmonize", scan, *to)[0] == 0
+    page.write_text("<title>mine</title>")
+    assert run("harmonize", scan, *to)[0] == 0
+    status, _, errors = run("harmonize", scan, *to, "--page")
+    assert (status, "is no page of an earlier result. Name another output, or" in errors) == (3, True)
+    assert page.read_text() == "<title>mine</title>"
+    page.write_text(f"<title>{scan.name}</title>")
+    assert run("harmonize", scan, *to)[0] == 0
+    assert not page.exists()

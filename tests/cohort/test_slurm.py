@@ -90,7 +90,7 @@ def test_parts_of_a_list_share_it_among_them(folder: Path, tmp_path: Path):
 def test_a_list_may_come_from_windows_and_hold_any_name(tmp_path: Path):
     listed = tmp_path / "scans.txt"
     names = [b"sub-1/anat/sub-1_acq-\xe9_T1w.nii", b"sub-1/anat/sub-1_acq-\xc2\x85\x0b_T1w.nii"]
-    listed.write_bytes(b"\xef\xbb\xbf" + b"\r\n".join(names) + b"\r\n\r\n")
+    listed.write_bytes(b"\xef\xbb\xbf./" + b" \r\n".join(names) + b"\r\n\r\n")
     assert sorted(map(os.fsencode, read_scan_list(listed))) == sorted(names)
 
 
@@ -135,10 +135,22 @@ def test_a_list_that_names_no_scans_is_refused(
     assert (status, said in errors) == (2, True), errors
 
 
+def test_a_listed_scan_that_is_gone_makes_status_3_and_the_others_are_done(run, folder: Path, tmp_path: Path):
+    (tmp_path / "scans.txt").write_text("./sub-04/anat/sub-04_T1w.nii.gz \nsub-99/anat/sub-99_T1w.nii.gz\n")
+    listed, out = ("--scans", tmp_path / "scans.txt"), tmp_path / "out"
+    said = f"{folder / 'study/sub-99/anat/sub-99_T1w.nii.gz'}: is in the list, but no scan of the data set"
+    status, output, errors = freeze(run, folder, out, *listed, "--dry-run")
+    assert (status, "1 to do" in output, said in errors) == (0, True, True), errors
+    status, output, errors = freeze(run, folder, out, *listed, "--json")
+    assert (status, f"refused: {said}" in errors) == (3, True), errors
+    assert [record["status"] for record in json.loads(output)] == ["done", "refused"]
+
+
 def test_a_task_prepares_its_own_scans_alone(run, folder: Path, tmp_path: Path, monkeypatch):
     (tmp_path / "scans.txt").write_text("sub-04/anat/sub-04_T1w.nii.gz\nsub-09/anat/sub-09_T1w.nii.gz\n")
     prepared = []
     monkeypatch.setattr(preparing, "prepare_data_set", lambda index, *_, **__: prepared.extend(index.scans))
-    more = ("--scans", tmp_path / "scans.txt", "--part", "2/2", "--work-dir", folder / "prepared")
-    assert freeze(run, folder, tmp_path / "out", *more)[0] == 0
+    out, more = tmp_path / "out", ("--scans", tmp_path / "scans.txt", "--part", "2/2")
+    command = ("bids", folder / "study", out, "participant", "--to", "LA", "--method", "none", "--force")
+    assert run(*command, "--work-dir", folder / "prepared", *more)[0] == 0
     assert [scan.subject for scan in prepared] == ["09"]

@@ -145,8 +145,19 @@ def test_another_target_asks_for_another_folder_or_for_overwriting(study: Path, 
     before = results(out)
     with pytest.raises(Exception, match=r"holds results with target LA, not NSK\. .*overwrite=True"):
         harmonize(study, out, other)
+    anew = replace(other, overwrite=True)
+    with pytest.raises(
+        MrharmonyError, match=r"sub-1_desc.* has target LA, not NSK, and its scan is not chosen"
+    ):
+        harmonize(study, out, anew, selection=Selection(["2"]))
     assert results(out) == before
-    assert statuses(harmonize(study, out, replace(other, overwrite=True))) == ["done"] * 3
+    (path,) = (path.relative_to(study).as_posix() for path in study.glob("sub-1/anat/*.nii.gz"))
+    part = Selection(listed=frozenset({path.replace("sub-1", "sub-2")}), elsewhere=frozenset({path}))
+    assert statuses(harmonize(study, out, anew, selection=part)) == ["done"]
+    rows = {row["participant"]: row for row in table(out)}
+    assert [rows[who]["status"] for who in PEOPLE] == ["left out", "done", "left out"]
+    assert "was made with target LA, not NSK. Run the participant level again." in rows["1"]["reason"]
+    assert statuses(harmonize(study, out, anew)) == ["done", "kept", "done"]
     assert all(b'"Target": "NSK"' in note for name, note in results(out).items() if name.endswith("json"))
 
 
@@ -406,6 +417,7 @@ def test_a_filter_chooses_by_entities(tmp_path: Path, said, chosen):
         ('{"t1w": {"size": 3}}', "no entity 'size'"),
         ('{"t1w": {"suffix": "T2w"}}', "no T1w scan"),
         ('{"t1w": {"run": [{}]}}', "no label"),
+        ('{"t1w": {"acquisition": []}}', "acquisition is an empty list. Name labels, or"),
     ],
 )
 def test_a_file_that_is_no_filter_is_refused(tmp_path: Path, content: str, said: str):
@@ -414,8 +426,11 @@ def test_a_file_that_is_no_filter_is_refused(tmp_path: Path, content: str, said:
         read_filter(tmp_path / "filter.json")
 
 
-def test_the_command_takes_what_bids_apps_take(run, study: Path, study_once: Path, tmp_path: Path):
+def test_the_command_takes_what_bids_apps_take(
+    run, study: Path, study_once: Path, tmp_path: Path, monkeypatch
+):
     out = tmp_path / "out"
+    monkeypatch.chdir(study)  # where a label with sub- is the name of a folder
     common = ("--method", "none", "--prepared", study_once / "prepared", "--force")
     status, output, _ = run(
         *("bids", study, out, "participant", "--participant_label", "1", "sub-3", "--to", "LA"),
@@ -438,6 +453,16 @@ def test_the_command_takes_what_bids_apps_take(run, study: Path, study_once: Pat
     status, output, _ = run("bids", study, out, "participant", "--to", "LA", "--dry-run", *common)
     assert status == 0
     assert "1 to do, 2 kept" in output
+    kept_at = ("--work-dir", study_once / "prepared", "--method", "none", "--force", "--dry-run")
+    status, output, _ = run("bids", ".", out, "participant", "--to", "LA", *kept_at)
+    assert (status, "1 to do, 2 kept" in output) == (0, True)
+    status, _, errors = run("bids", ".", out, "participant", "--to", "LA", "--work-dir", "w", *common)
+    assert (status, "Give --work-dir or --prepared, not both." in errors) == (2, True), errors
+    for option in (["--dry-run"], ["--slurm", "."], ["--overwrite"]):
+        status, _, errors = run("bids", ".", out, "group", *option)
+        said = f"mrharmony: group: {option[0]} is of the participant level. Leave it out.\n"
+        assert (status, errors) == (2, said)
+    assert not (out / "group.tsv").exists()
 
 
 def test_results_that_are_gone_or_cut_are_counted_once_and_have_no_verdict(

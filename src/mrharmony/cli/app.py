@@ -175,7 +175,8 @@ def _option(argument: re.Match[str]) -> str:
 def _spread_labels(arguments: Sequence[str]) -> list[str]:
     """Let an option of labels take several: `--participant-label 01 02` as BIDS-Apps have it.
 
-    The labels end where another option, an existing path or a level of `bids` begins.
+    The labels end where another option, a level of `bids` or an existing path begins; `sub-01` is a label all
+    the same, since a BIDS folder that one is in has a folder of that name.
     """
     spread: list[str] = []
     option, first = None, False
@@ -193,7 +194,9 @@ def _spread_labels(arguments: Sequence[str]) -> list[str]:
 
 def _is_label(argument: str) -> bool:
     looks = re.fullmatch(r"(sub-|ses-)?[A-Za-z0-9]+", argument)
-    return bool(looks) and argument not in ("participant", "group") and not Path(argument).exists()
+    if not looks or argument in ("participant", "group"):
+        return False
+    return bool(looks[1]) or not Path(argument).exists()
 
 
 def _print_whatever_the_encoding() -> None:

@@ -22,6 +22,7 @@ from mrharmony.cli.options import (
     Participants,
     UsualColumn,
     flag,
+    require_one,
     target_option,
     with_groups,
 )
@@ -85,9 +86,10 @@ class StudyOptions(NamedTuple):
         if self.part and not self.scans:
             raise MrharmonyError(f"part {self.part}: of no list. Name the list of scans with scans='FILE'.")
         listed = read_scan_list(self.scans, self.part) if self.scans else None
+        elsewhere = read_scan_list(self.scans) if self.scans and self.part else frozenset()
         chosen = read_filter(self.bids_filter_file) if self.bids_filter_file else Selection()
         people, sessions = self.participant_label or (), self.session_label or ()
-        return replace(chosen, participants=people, sessions=sessions, listed=listed)
+        return replace(chosen, participants=people, sessions=sessions, listed=listed, elsewhere=elsewhere)
 
     def sources(self, model: Path | None) -> Sources:
         """Return how a scan's domain is found; raises `MrharmonyError` where the model cannot be opened."""
@@ -239,12 +241,15 @@ def bids(
     """
     from mrharmony.jobs.bids_app import run_group
     from mrharmony.jobs.data_sets import open_data_set
-    from mrharmony.jobs.participants import plan_tasks, strange_sites
+    from mrharmony.jobs.participants import gone_scans, plan_tasks, strange_sites
     from mrharmony.jobs.reporting import REPORT
     from mrharmony.jobs.run_log import RunLog
 
     del config, skip_bids_validation  # one has been read by now, the other has nothing to skip
     if level == "group":
+        _require_none_at_group(
+            ("--dry-run", dry_run), ("--slurm", array.slurm), ("--overwrite", options.overwrite)
+        )
         files = {"table": str(run_group(out_dir)), "report": str(out_dir / REPORT)}
         typer.echo(json.dumps(files) if as_json else "\n".join(files.values()))
         return
@@ -252,14 +257,16 @@ def bids(
         raise MrharmonyError("participant: needs a target. Name a domain or protocol with target='NSK'.")
     index = open_data_set(bids_dir, study.domain_column)
     selection, sources = study.selection(), study.sources(options.model)
+    require_one(resources.work_dir, options.prepared, "--work-dir")
     job = options.open_job(to, extent=extent)
+    job = replace(job, prepared=resources.work_dir or job.prepared)
     print_assumptions(job)
     tasks = plan_tasks(index, out_dir, selection, job, sources)
     if strange := strange_sites(index, selection, job, sources):
         print(in_options(strange), file=sys.stderr)
-    for name in selection.gone(index):
-        print(f"{bids_dir / name}: is in the list, but no scan of the data set any more.", file=sys.stderr)
     if dry_run or array.slurm:
+        for gone in gone_scans(index, selection):
+            print(gone.reason, file=sys.stderr)
         plan = resources.plan(tasks, job, in_array=array.slurm is not None)
         write = plan.scans and not dry_run
         told = array.write(context, index, out_dir, plan) if write else plan
@@ -270,6 +277,12 @@ def bids(
     counts = Counter(outcome.status for outcome in outcomes)
     print(", ".join(f"{count} {status}" for status, count in counts.items()) + ".", file=sys.stderr)
     report_outcomes([outcome for outcome in outcomes if as_json or not outcome.kept], as_json)
+
+
+def _require_none_at_group(*given: tuple[str, object]) -> None:
+    """Raise `MrharmonyError` where an option was given that the group level would have to ignore."""
+    if option := next((name for name, value in given if value), None):
+        raise MrharmonyError(f"group: {option} is of the participant level. Leave it out.")
 
 
 def _run(
@@ -289,7 +302,6 @@ def _run(
     workers = choose_workers([scan.path for scan in chosen.scans], resources.nprocs, resources.memory_gib)
     if resources.work_dir:
         prepare_data_set(chosen, resources.work_dir, workers=workers)
-        job = replace(job, prepared=resources.work_dir)
     processes = Processes(workers, resources.omp_nthreads)
     outcomes = run_participants(index, out_dir, selection, job, sources, processes, log.line)
     log.line(f"ended: {len(outcomes)} scans")

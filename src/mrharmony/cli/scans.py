@@ -147,22 +147,29 @@ def harmonize(
     from mrharmony.core.atomic import require_writable
     from mrharmony.core.progress import track
     from mrharmony.jobs.data_sets import convert_planned, plan_conversions
-    from mrharmony.jobs.harmonizing import harmonize_scan, output_paths, refused_scan, require_same_settings
+    from mrharmony.jobs.harmonizing import (
+        harmonize_scan,
+        output_paths,
+        refused_scan,
+        require_same_scan,
+        require_same_settings,
+    )
 
     scans = list(dict.fromkeys(scans))  # the same scan is often named twice, by overlapping patterns
     if mask and len(scans) > 1:
         raise MrharmonyError(f"{mask}: one mask cannot serve {len(scans)} scans. Harmonize one at a time.")
-    require_one(mask, options.prepared)
+    require_one(mask, options.prepared, "--mask")
     scans, conversions = plan_conversions(scans, output)
     results = output_paths(scans, output, mask)
     job = options.open_job(to, from_, extent=extent, assume_ras=assume_ras, lock=lock)
     print_assumptions(job)
-    for result in results:
+    pairs = list(zip(scans, results, strict=True))
+    for scan, result in pairs:
         require_same_settings(job, result)
+        require_same_scan(job, scan, result)
     failed = convert_planned(conversions, series)
     for folder in dict.fromkeys(result.parent for result in results):
         require_writable(folder)
-    pairs = list(zip(scans, results, strict=True))
     outcomes = [
         refused_scan(conversions[scan], failed[scan])
         if scan in failed

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from markupsafe import escape
 
 from mrharmony.core.atomic import FOLDER_IN_THE_WAY, remove, write_text
 from mrharmony.core.domain import Domain
 from mrharmony.core.findings import Finding, MrharmonyError, NotWritten, finding_record, of_the_system
+from mrharmony.core.hashing import file_sha256
 from mrharmony.core.volume import FloatArray
 from mrharmony.evidence.drift import Evidence
 from mrharmony.evidence.uncertainty import SeededHarmonizer, spread
@@ -31,6 +34,7 @@ from mrharmony.scans.sidecar import (
     UncertaintySidecar,
     read_harmonized,
     read_uncertainty,
+    source_file,
 )
 from mrharmony.scans.writing import is_ours, write_scan
 from mrharmony.simulate.protocol import protocol_findings, protocol_record
@@ -39,6 +43,7 @@ SUFFIX = "_desc-harmonized_T1w.nii.gz"
 SIDECAR_SUFFIX = "_desc-harmonized_T1w.json"
 UNCERTAINTY_SUFFIX = "_desc-uncertainty_stdmap.nii.gz"
 PAGE_SUFFIX = "_desc-harmonized_T1w.html"
+_HEAD_BYTES = 2000  # of a page, with its title
 
 
 @dataclass(frozen=True)
@@ -216,9 +221,12 @@ def write_harmonized(
     """
     page = page_path(output)
     if earlier_result(output):
-        remove(page)
-    elif job.page and page.exists():
-        raise MrharmonyError(f"{page}: is no page of an earlier result. Name another output.")
+        _discard_page(output)
+    if job.page and page.exists() and not job.overwrite:
+        raise MrharmonyError(
+            f"{page}: is no page of an earlier result. Name another output, or replace it with "
+            "overwrite=True."
+        )
     note = harmonized_sidecar(job, scan, prepared, harmonized, output)
     spreads: FloatArray | None = None
     if job.uncertainty:
@@ -293,6 +301,20 @@ def require_same_settings(job: HarmonizeJob, output: Path) -> None:
         )
 
 
+def require_same_scan(job: HarmonizeJob, scan: Path, output: Path) -> None:
+    """Raise `MrharmonyError` where an earlier result is of a scan in another place and of another content."""
+    note = earlier_result(output)
+    source = note and source_file(output, note)
+    if job.overwrite or not note or not source:
+        return
+    in_place = way_to(source, output.parent) == way_to(scan, output.parent)
+    if not in_place and not (scan.is_file() and file_sha256(scan) == note.source_sha256):
+        raise MrharmonyError(
+            f"{output}: holds the result of another scan, {os.path.normpath(source)}. Name another output, "
+            "or replace it with overwrite=True."
+        )
+
+
 def other_setting(wanted: Mapping[str, Any], made: Mapping[str, Any]) -> str | None:
     """Return the first setting that results were made with otherwise than wanted, in words; None if alike."""
     differing = (name for name, value in wanted.items() if made.get(name) != value)
@@ -327,7 +349,25 @@ def discard_result(output: Path) -> None:
         ours = True
     if ours:
         _discard_uncertainty(output)
-        remove(page_path(output), sidecar_path(output), output)
+        _discard_page(output)
+        remove(sidecar_path(output), output)
+
+
+def _discard_page(output: Path) -> None:
+    """Remove the page of an earlier result, which has the scan's name for a title; others stay."""
+    note = earlier_result(output)
+    title = Path(note.sources[0]).name if note and note.sources else _stem(output)
+    if is_own_page(page_path(output), title):
+        remove(page_path(output))
+
+
+def is_own_page(page: Path, title: str) -> bool:
+    """Whether a page has a title that begins as that of one of ours; False where it cannot be read."""
+    try:
+        with page.open("rb") as stream:
+            return f"<title>{escape(title)}".encode("utf-8", "backslashreplace") in stream.read(_HEAD_BYTES)
+    except OSError:
+        return False
 
 
 def _discard_uncertainty(output: Path) -> None:

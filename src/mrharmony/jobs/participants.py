@@ -161,11 +161,11 @@ def plan_tasks(
     """Return the chosen scans as tasks, writing nothing.
 
     Raises as `Selection.of` and `require_protocols`, and `MrharmonyError` where the folder holds results of
-    another target or other settings, unless the job overwrites them.
+    another target or other settings, unless the job overwrites all of them.
     """
     if sources.by_protocol:
         require_protocols(job.harmonizer.name)
-    _require_one_setting(index, out_dir, job)
+    _require_one_setting(index, out_dir, selection, job)
     tasks = []
     for scan in selection.of(index):
         source, remarks = sources.of(scan)
@@ -221,7 +221,13 @@ def run_participants(
         found[task] = outcome
         log(f"{task.scan}: {outcome.status}, {outcome.reason or outcome.verdict}")
     refused = (refused_scan(folder.path, folder) for folder in selection.closed(index))
-    return [*(outcome for outcome in found.values() if outcome), *refused]
+    return [*(outcome for outcome in found.values() if outcome), *refused, *gone_scans(index, selection)]
+
+
+def gone_scans(index: BidsIndex, selection: Selection) -> list[Outcome]:
+    """Return the outcomes of listed scans that the data set no longer has."""
+    fault = MrharmonyError("is in the list, but no scan of the data set any more. Check the list.")
+    return [refused_scan(index.root / name, fault) for name in selection.gone(index)]
 
 
 def _done(
@@ -411,13 +417,20 @@ def _closed(folder: ScanRefused, index: BidsIndex, out_dir: Path) -> ListedScan:
     return ListedScan(way, way, index.subject_of(folder.path), None, None)
 
 
-def _require_one_setting(index: BidsIndex, out_dir: Path, job: HarmonizeJob) -> None:
-    """Raise `MrharmonyError` where a folder's results have another target or other settings than a job."""
+def _require_one_setting(index: BidsIndex, out_dir: Path, selection: Selection, job: HarmonizeJob) -> None:
+    """Raise `MrharmonyError` where results with another target or settings would be among those of a job."""
     wanted, made = job_settings(job), earlier_description(index, out_dir).get(HARMONIZATION)
-    if job.overwrite or not isinstance(made, dict):
-        return
-    if other := other_setting(wanted, made):
+    other = other_setting(wanted, made) if isinstance(made, dict) else None
+    if other and not job.overwrite:
         raise MrharmonyError(
             f"{out_dir}: holds results with {other}. Name another folder, or replace all of them with "
             "overwrite=True."
         )
+    staying = selection.left_out(index) if other else ()
+    for output in (output_path(scan, out_dir) for scan in staying):
+        note = earlier_result(output)
+        if note and (other := other_setting(wanted, note.model_dump(include=set(wanted)))):
+            raise MrharmonyError(
+                f"{output}: has {other}, and its scan is not chosen, but all results of a folder are of one kind. "
+                "Choose all scans, or name another folder."
+            )

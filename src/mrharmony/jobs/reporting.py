@@ -16,7 +16,7 @@ from mrharmony.evaluate.group_biology import Factor, factors
 from mrharmony.evaluate.group_measures import Measured
 from mrharmony.evaluate.site_effect import site_effect
 from mrharmony.jobs.group_images import ImagePair, look_at_all
-from mrharmony.jobs.harmonizing import SIDECAR_SUFFIX, SUFFIX, page_path
+from mrharmony.jobs.harmonizing import SIDECAR_SUFFIX, SUFFIX, is_own_page, page_path
 from mrharmony.jobs.records import LOGS, read_list
 from mrharmony.jobs.statuses import ScanStatus, scan_statuses
 from mrharmony.report.group_page import (
@@ -38,7 +38,6 @@ CITATION, BIBLIOGRAPHY = "CITATION.md", "CITATION.bib"
 PAGES = {"prepared scans": "index.html", "table": "group.tsv"}
 _TITLE = "Harmonized scans"
 _LONE = "has no JSON file beside it, and is left out. Harmonize the scan again."
-_HEAD_BYTES = 2000  # of a page, with its title
 UNKNOWN_SITE = "unknown site"
 NOT_CHOSEN = "Its images were not looked at for this page: a part of each site stands for all."
 
@@ -138,16 +137,10 @@ def write_page(read: Derivatives) -> WrittenReport:
 
 def _require_own_page(page: Path) -> None:
     """Raise `MrharmonyError` where a page of this name is not one that `write_report` wrote."""
-    if os.path.lexists(page):
-        try:
-            with page.open("rb") as stream:
-                ours = f"<title>{_TITLE}: ".encode() in stream.read(_HEAD_BYTES)
-        except OSError:
-            ours = False
-        if not ours:
-            raise MrharmonyError(
-                f"{page}: mrharmony did not write it, and would replace it. Move it, then call again."
-            )
+    if os.path.lexists(page) and not is_own_page(page, f"{_TITLE}: "):
+        raise MrharmonyError(
+            f"{page}: mrharmony did not write it, and would replace it. Move it, then call again."
+        )
 
 
 def write_citation(read: Derivatives) -> None:

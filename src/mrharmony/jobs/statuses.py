@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from mrharmony.core.atomic import read_json
 from mrharmony.core.claims import claimed
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.jobs.harmonizing import SIDECAR_SUFFIX, SUFFIX
+from mrharmony.jobs.data_sets import DESCRIPTION, HARMONIZATION
+from mrharmony.jobs.harmonizing import SIDECAR_SUFFIX, SUFFIX, other_setting
 from mrharmony.jobs.participants import KILLED
 from mrharmony.jobs.records import ListedScan, ScanRecord, claims_path, read_list, read_record
 from mrharmony.scans.bids import SITE
@@ -28,7 +31,7 @@ class ScanStatus:
 
     `status` is one of `ORDER`: `damaged` for a result whose sidecar cannot be used or whose size has changed,
     `begun` for a scan whose process was killed, `missing` for a result that is gone, `left out` for a scan
-    that no run was asked for.
+    that no run was asked for, or none with the settings that the folder has now.
     """
 
     listed: ListedScan
@@ -41,7 +44,10 @@ class ScanStatus:
 def scan_statuses(out_dir: Path) -> list[ScanStatus]:
     """Return what became of every scan of the data set, from the derivatives alone, troubled ones first."""
     listed = read_list(out_dir) or list(_found(out_dir))
-    rows = [_status_of(out_dir, scan) for scan in listed]
+    setting = (read_json(out_dir / DESCRIPTION) or {}).get(HARMONIZATION)
+    setting = setting if isinstance(setting, dict) else {}
+    known = {name: value for name, value in setting.items() if name in HarmonizedSidecar.model_fields}
+    rows = [_status_of(out_dir, scan, known) for scan in listed]
     return sorted(rows, key=lambda row: ORDER.index(row.status))
 
 
@@ -61,7 +67,7 @@ def _found(out_dir: Path) -> Iterator[ListedScan]:
         yield ListedScan(way.as_posix(), way.as_posix(), subject, session, site)
 
 
-def _status_of(out_dir: Path, listed: ListedScan) -> ScanStatus:
+def _status_of(out_dir: Path, listed: ListedScan, setting: Mapping[str, Any]) -> ScanStatus:
     output = out_dir / listed.output
     record = read_record(out_dir, listed.output)
     note, fault = None, None
@@ -70,6 +76,8 @@ def _status_of(out_dir: Path, listed: ListedScan) -> ScanStatus:
     except MrharmonyError as error:
         fault = str(error)
     status, reason = _status(out_dir, listed, record, note, fault)
+    if note and status == "done" and (other := other_setting(setting, note.model_dump())):
+        status, reason = "left out", f"{output}: was made with {other}. {_AGAIN}"
     return ScanStatus(listed, status, reason, record, note)
 
 

@@ -18,6 +18,7 @@ from mrharmony.jobs.harmonizing import HarmonizeJob
 from mrharmony.jobs.participants import ScanTask, finished
 from mrharmony.jobs.records import read_record
 from mrharmony.methods.registry import DEFAULT_METHOD
+from mrharmony.preparation.saved import PreparedFiles
 
 _MILLION = 1e6
 # Of one process on one core, by benchmarks/results/speed/harmonize.md: a head of 11.5 million voxels (1 mm)
@@ -136,7 +137,8 @@ def plan_study(
     todo = [task for task in tasks if finished(task, task.job(job)) is None]
     sizes = {task: _voxels(task.scan) for task in todo}
     voxels = [size for size in sizes.values() if size is not None]
-    seconds, here = _seconds(tasks, job, voxels)
+    raw = job.prepared is None or not all(_is_prepared(task.scan, job.prepared) for task in todo)
+    seconds, here = _seconds(tasks, job, voxels, RAW_SECONDS if raw else PREPARED_SECONDS)
     unusable = [task.scan for task in todo if not sizes[task]]
     return StudyPlan(
         kept=len(tasks) - len(todo),
@@ -152,9 +154,12 @@ def plan_study(
 
 
 def _seconds(
-    tasks: Sequence[ScanTask], job: HarmonizeJob, voxels: Sequence[int]
+    tasks: Sequence[ScanTask], job: HarmonizeJob, voxels: Sequence[int], head_seconds: float
 ) -> tuple[float | None, bool]:
-    """Return the seconds of a scan, and whether they come from the records of this folder."""
+    """Return the seconds of a scan, and whether they come from the records of this folder.
+
+    Without records they are those of a head of `HEAD_MILLIONS`, scaled.
+    """
     records = (read_record(task.out_dir, task.name) for task in tasks)
     took = [record.seconds for record in records if record and record.status == "done" and record.seconds]
     if len(took) >= _ENOUGH:
@@ -162,8 +167,11 @@ def _seconds(
     if job.harmonizer.name != DEFAULT_METHOD or not voxels:
         return None, False
     heads = statistics.mean(voxels) / _MILLION / HEAD_MILLIONS
-    fixed = PREPARED_SECONDS if job.prepared else RAW_SECONDS
-    return fixed * (0.5 + 0.5 * heads), False
+    return head_seconds * (0.5 + 0.5 * heads), False
+
+
+def _is_prepared(scan: Path, folder: Path) -> bool:
+    return PreparedFiles.of(scan, folder).note.is_file()
 
 
 def _voxels(scan: Path) -> int | None:

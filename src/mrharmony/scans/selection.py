@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import posixpath
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -46,12 +47,15 @@ class Selection:
         and an empty tuple any name with it.
     listed
         Paths in the data set, with `/`, of the only scans that are taken; all if None.
+    elsewhere
+        Listed paths that other parts of the list take.
     """
 
     participants: Sequence[str] = ()
     sessions: Sequence[str] = ()
     entities: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)
     listed: frozenset[str] | None = None
+    elsewhere: frozenset[str] = frozenset()
 
     def of(self, index: BidsIndex) -> list[BidsScan]:
         """Return the chosen scans, in the order of the index.
@@ -79,6 +83,12 @@ class Selection:
     def gone(self, index: BidsIndex) -> list[str]:
         """Return the listed scans that the data set no longer has."""
         return sorted((self.listed or frozenset()) - {_way(index, scan) for scan in index.scans})
+
+    def left_out(self, index: BidsIndex) -> list[BidsScan]:
+        """Return the scans of the data set that are not chosen, nor in another part of the list."""
+        chosen = {scan.path for scan in self.of(index)}
+        others = (scan for scan in index.scans if scan.path not in chosen)
+        return [scan for scan in others if _way(index, scan) not in self.elsewhere]
 
     def _lists(self, index: BidsIndex, scan: BidsScan) -> bool:
         return self.listed is None or _way(index, scan) in self.listed
@@ -144,6 +154,8 @@ def read_filter(path: Path) -> Selection:
 
 def _labels(path: Path, name: str, key: str, said: object) -> tuple[str | None, ...]:
     labels: list[str | None] = []
+    if said == []:
+        raise MrharmonyError(f'{path}: {name} is an empty list. Name labels, or write "*" for any.')
     for one in said if isinstance(said, list) else [said]:
         if one in (None, _ABSENT):
             labels.append(None)
@@ -159,7 +171,8 @@ def _labels(path: Path, name: str, key: str, said: object) -> tuple[str | None, 
 def read_scan_list(path: Path, part: str | None = None) -> frozenset[str]:
     """Read a list of scans, the path of each in its data set a line; `part` 2/5 takes the second of five.
 
-    Lines may end as on Windows, and the text may begin with a byte-order mark. Names may hold any byte but 0.
+    Lines may begin with `./` and have blanks around them, or end as on Windows, and the text may begin with a
+    byte-order mark. Names may hold any byte but 0.
 
     Raises `MrharmonyError` where it cannot be read, or the part is none or empty.
     """
@@ -176,7 +189,8 @@ def read_scan_list(path: Path, part: str | None = None) -> frozenset[str]:
     number, count = map(int, numbers.groups()) if numbers else (0, 0)
     if not 1 <= number <= count:
         raise MrharmonyError(f"{path}: {part!r} is no part of it. Write part='2/5' for the second of five.")
-    names = [os.fsdecode(line.removesuffix(b"\r")) for line in lines if line.strip()][number - 1 :: count]
+    names = [os.fsdecode(posixpath.normpath(line.strip())) for line in lines if line.strip()]
+    names = names[number - 1 :: count]
     if not names:
         raise MrharmonyError(f"{path}: no scans in part {number} of {count}. Check the list and the number.")
     return frozenset(names)
