@@ -176,6 +176,7 @@ def test_noise_without_a_brain_is_refused_in_one_sentence(run, tmp_path: Path):
     [
         (("--to", "mars"), "mars"),
         (("--to", "LA", "--from", "mars"), "mars"),
+        (("--to", "sub-1_T1w.nii.gz"), "is a scan, no domain. Give its sidecar, sub-1_T1w.json, for its"),
         (("--to", "LA", "--model", "nowhere"), "nowhere"),
         (("--to", "LA", "--method", "magic"), "magic"),
         (("--to", "LA", "--extent", "leg"), "leg"),

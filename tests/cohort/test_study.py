@@ -336,6 +336,8 @@ def test_settings_keep_the_bytes_of_names_and_are_taken_again(run, study: Path, 
             """settings.toml: participant-label cannot be {'a': 1}. Write ["01",""",
         ),
         ('config = "other.toml"', "settings.toml: no option 'config'. Choose from"),
+        ("n-cpus = 0", "settings.toml: n-cpus cannot be 0: "),
+        ('participant-label = "1,2"', "sub-1,2: no T1w scan of this participant. Separate labels by blanks,"),
         ('participant-label = "77"', "sub-77: no T1w scan of this participant."),
     ],
 )
@@ -394,7 +396,7 @@ def test_domains_of_the_same_name_are_the_models_unless_denied(study: Path, job,
         ({"run": "Query.NONE"}, ["rec-b"]),
         ({"run": ["0" * 5000 + "2"]}, ["ses-x_run-02"]),
         ({"acquisition": "*"}, ["acq-a_run-1"]),
-        ({"suffix": "T1w", "datatype": "anat", "reconstruction": "b"}, ["rec-b"]),
+        ({"suffix": ["T1w"], "datatype": "anat", "reconstruction": "b"}, ["rec-b"]),
     ],
 )
 def test_a_filter_chooses_by_entities(tmp_path: Path, said, chosen):

@@ -76,6 +76,11 @@ def test_where_no_domain_is_needed_the_site_is_taken_if_it_is_there(bids):
     assert BidsIndex.open(bids, None).domain_column == "site"
     write_table(bids, "participant_id\tage\nsub-01\t30\n")
     assert BidsIndex.open(bids, None).domain_column == SESSION
+    assert "bids-column" not in codes(BidsIndex.open(bids, None))
+    write_table(bids, "participant_id\tscanner\nsub-01\tA\n")
+    (finding,) = (found for found in BidsIndex.open(bids, None).findings if found.code == "bids-column")
+    assert "column 'scanner', which is not taken for 'site'" in finding.message
+    assert "--domain-column" in finding.fix
     (bids / "participants.tsv").unlink()
     assert BidsIndex.open(bids, None).domain_column == SESSION
     assert [scan.domain for scan in BidsIndex.open(bids, SESSION).scans] == [None, "x"]

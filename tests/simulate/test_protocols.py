@@ -241,6 +241,7 @@ def test_sidecars_that_tell_no_contrast_are_refused_in_a_sentence(change: dict[s
         ("3T TR=2300 FA=9", "sequence and inversion time are missing"),
         ("mprage 7T TR=2300 TI=900 FA=9", "7 T is not known"),
         ("mprage 3T TR=2.3 TI=0.9 FA=9", "TR 2.3 ms is not between 3 and 10000.* or like 2.3s"),
+        ("mprage 3T TR=2,3s TI=900 FA=9", "'2,3s' has a decimal comma. Write a decimal point."),
         ("mprage 3T TR=2300s TI=900 FA=9", "TR 2300 s is not between"),
         ("mprage 3T TR=2300 TI=900 FA=9ms", "FA is not measured in ms"),
         ("mprage 3T TR=2300 TR=2400 TI=900 FA=9", "TR is given twice"),

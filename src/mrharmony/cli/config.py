@@ -23,7 +23,12 @@ def _take(context: typer.Context, path: Path | None) -> Path | None:
         raise MrharmonyError(
             f'{path}: cannot be used ({failure}). Write TOML such as `to = "NSK"`.'
         ) from failure
-    options = {_name(option): option for option in _options(context) if _name(option) != "config"}
+    options = {
+        name.removeprefix("--"): option
+        for option in _options(context)
+        for name in option.opts
+        if name.startswith("--") and name != "--config"
+    }
     context.default_map = defaults = {}
     for key, value in settings.items():
         option = options.get(key.replace("_", "-"))

@@ -16,6 +16,7 @@ from mrharmony.methods.diffusion import DiffusionHarmonizer
 from mrharmony.methods.protocol import DEFAULTS, Harmonizer, MethodSettings
 from mrharmony.methods.registry import load_method, method_named, require_protocols
 from mrharmony.networks.compact.model import CARD, STATISTICS, ModelCard, model_hash, read_card
+from mrharmony.scans.names import scan_suffix, sidecar_path
 from mrharmony.scans.sidecar import GENERATED_BY, Provenance
 from mrharmony.simulate.protocol import Protocol, is_protocol, read_protocol
 from mrharmony.weights import shipped_model
@@ -97,6 +98,10 @@ def named_domain(card: ModelCard, said: str | Protocol, method: str) -> Domain:
     MrharmonyError
         If it is neither, or a protocol that cannot be read or the method cannot serve.
     """
+    if isinstance(said, str) and not card.find(said) and scan_suffix(said):
+        raise MrharmonyError(
+            f"{said}: is a scan, no domain. Give its sidecar, {sidecar_path(Path(said)).name}, for its protocol."
+        )
     if isinstance(said, str) and (card.find(said) or not is_protocol(said)):
         return card.domain(said)
     require_protocols(method)

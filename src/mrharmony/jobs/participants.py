@@ -431,6 +431,6 @@ def _require_one_setting(index: BidsIndex, out_dir: Path, selection: Selection, 
         note = earlier_result(output)
         if note and (other := other_setting(wanted, note.model_dump(include=set(wanted)))):
             raise MrharmonyError(
-                f"{output}: has {other}, and its scan is not chosen, but all results of a folder are of one kind. "
-                "Choose all scans, or name another folder."
+                f"{output}: has {other}, and its scan is not chosen, but all results of a folder are of one "
+                "kind. Choose all scans, or name another folder."
             )

@@ -30,6 +30,11 @@ from mrharmony.scans.participants import (
 Sidecar = dict[str, Any]
 
 SITE = "site"  # the usual domain column
+_ALSO_SITES = (
+    "scanner",
+    "center",
+    "centre",
+)  # columns that may name the domains where there is none of sites
 SESSION = "session"  # the domain column that stands for the label of the scan's `ses-` folder
 SPLIT = "split"  # column with `train` and `test`
 # Entities of images that mrharmony writes: their names end in `_T1w`, but they are no scans.
@@ -243,7 +248,7 @@ def _missing_column(table: Path, wanted: str, columns: Sequence[str]) -> Mrharmo
         )
     known = listed(columns) or "none beside participant_id"
     return MrharmonyError(
-        f"{table}: no column {wanted!r}. Choose the domain column from: {known}; or {SESSION}."
+        f"{table}: no column {wanted!r}. Choose domain_column=... from: {known}; or {SESSION}."
     )
 
 
@@ -251,9 +256,11 @@ def _alike(columns: Sequence[str], domain_column: str | None) -> Iterator[Findin
     """Find columns that are taken for no domain or split only because they are written otherwise."""
     remedies = {SPLIT: f"If it is meant, write it {SPLIT!r} {IN_A_COPY}."}
     if domain_column is None:
-        remedies[SITE] = "If it names the domains, give it as the domain column."
+        remedies[SITE] = "If it names the domains, give it as the domain column (`--domain-column`)."
     for wanted, remedy in remedies.items():
-        for alike in (name for name in columns if wanted not in columns and same_name(name, wanted)):
+        names = (wanted, *_ALSO_SITES) if wanted == SITE else (wanted,)
+        missed = () if wanted in columns else columns
+        for alike in (column for column in missed if any(same_name(column, name) for name in names)):
             message = f"{PARTICIPANTS} has a column {alike!r}, which is not taken for {wanted!r}."
             yield warning("bids-column", message, remedy)
 

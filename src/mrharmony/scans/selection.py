@@ -112,7 +112,9 @@ def _labelled(
     wanted = {label.removeprefix(prefix) for label in labels}
     if missing := wanted - {getattr(scan, kind) for scan in scans} - set(unknown):
         who = "participant" if kind == "subject" else "session"
-        raise MrharmonyError(f"{prefix}{min(missing)}: no T1w scan of this {who}. Check the label.")
+        first = min(missing)
+        remedy = "Separate labels by blanks, not by commas." if "," in first else "Check the label."
+        raise MrharmonyError(f"{prefix}{first}: no T1w scan of this {who}. {remedy}")
     return [scan for scan in scans if not wanted or getattr(scan, kind) in wanted]
 
 
@@ -142,7 +144,7 @@ def read_filter(path: Path) -> Selection:
     entities = {}
     for name, said in content["t1w"].items():
         if name in _WITHOUT_CHOICE:
-            if said != _WITHOUT_CHOICE[name]:
+            if _WITHOUT_CHOICE[name] not in (said if isinstance(said, list) else [said]):
                 raise MrharmonyError(f"{path}: {name} {said!r} is no T1w scan. Leave {name} out.")
         elif name not in ENTITIES:
             raise MrharmonyError(f"{path}: no entity {name!r}. Choose from {', '.join(ENTITIES)}.")

@@ -240,6 +240,9 @@ def _read_sentence(text: str) -> _Said:
         found = _VALUE.match(text, at) or _FIELD.match(text, at) or _WORD.match(text, at)
         if found is None or (found.re is _WORD and text[found.end() : found.end() + 1].isalpha()):
             unread = re.split(r"[\s,;]", text[at:])[0]
+            comma = re.search(r"\d+,$", text[:at])
+            if comma and unread[:1].isdigit():
+                raise said.refusal(f"'{comma[0]}{unread}' has a decimal comma", "Write a decimal point.")
             remedy = f"Write it like `{EXAMPLE}`, or name a domain that the model knows."
             raise said.refusal(f"'{unread}' cannot be read as part of a protocol", remedy)
         at = found.end()
