@@ -100,7 +100,8 @@ def named_domain(card: ModelCard, said: str | Protocol, method: str) -> Domain:
     """
     if isinstance(said, str) and not card.find(said) and scan_suffix(said):
         raise MrharmonyError(
-            f"{said}: is a scan, no domain. Give its sidecar, {sidecar_path(Path(said)).name}, for its protocol."
+            f"{said}: is a scan, no domain. Give its sidecar, {sidecar_path(Path(said)).name}, "
+            "for its protocol."
         )
     if isinstance(said, str) and (card.find(said) or not is_protocol(said)):
         return card.domain(said)

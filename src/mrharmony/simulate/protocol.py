@@ -172,6 +172,7 @@ _FIELD = re.compile(rf"(?<![\w.])({_NUMBER})\s*T(?:esla)?(?![a-z0-9])", re.IGNOR
 _VALUE = re.compile(
     rf"(TR|TI|TE|FA|ES|EFF|N|B0)\s*[=:]?\s*({_NUMBER})\s*(ms|s|deg|°|T)?(?![\w.])", re.IGNORECASE
 )
+_COMMA = re.compile(r"(?:(?:B0|[a-z]+)[\s=:]*)?\d+,(?=\d)", re.IGNORECASE)
 _SEPARATORS = re.compile(r"[\s,;-]*")
 _INVERTED = r"mp-?rage|bravo|ir-?f?spgr|turbo-?flash|tfl"
 _SPOILED = r"f?spgr|flash|(?:t1-?)?ffe|(?:t1-?)?tfe|gre|fl3d"
@@ -238,11 +239,13 @@ def _read_sentence(text: str) -> _Said:
     while at < len(text := text.rstrip(" \t\n,;-")):
         at = _SEPARATORS.match(text, at).end()  # type: ignore[union-attr]  # it matches everywhere
         found = _VALUE.match(text, at) or _FIELD.match(text, at) or _WORD.match(text, at)
+        comma = _COMMA.match(text, at)
+        if comma and not (found and (_FIELD.match(text, comma.end()) or _WORD.match(text, comma.end()))):
+            raise said.refusal(
+                f"'{comma[0]}{text[comma.end()]}' has a decimal comma", "Write a decimal point."
+            )
         if found is None or (found.re is _WORD and text[found.end() : found.end() + 1].isalpha()):
             unread = re.split(r"[\s,;]", text[at:])[0]
-            comma = re.search(r"\d+,$", text[:at])
-            if comma and unread[:1].isdigit():
-                raise said.refusal(f"'{comma[0]}{unread}' has a decimal comma", "Write a decimal point.")
             remedy = f"Write it like `{EXAMPLE}`, or name a domain that the model knows."
             raise said.refusal(f"'{unread}' cannot be read as part of a protocol", remedy)
         at = found.end()
