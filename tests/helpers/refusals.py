@@ -114,6 +114,12 @@ def _foreign_result(folder: Path) -> Words:
     return ("harmonize", "sub-1_T1w.nii.gz", "--to", "LA", "--output", "out")
 
 
+def _empty_choice(folder: Path) -> Words:
+    _study(folder)
+    (folder / "filter.json").write_text('{"t1w": {"acquisition": []}}')
+    return ("bids", "study", "out", *DATA, "--bids-filter-file", "filter.json")
+
+
 def _annexed_table(folder: Path) -> Words:
     _study(folder)
     table = folder / "study" / "participants.tsv"
@@ -189,9 +195,16 @@ CASES: dict[str, Case] = {
     "a protocol that lacks a figure": _bids(
         "bids", "study", "out", "participant", "--to", "mprage 3T TR=2300"
     ),
+    "a decimal comma": _bids("bids", "study", "out", "participant", "--to", "spgr 1,5T TR=20 FA=20"),
+    "a scan as the target": _bids("bids", "study", "out", "participant", "--to", "sub-1_T1w.nii.gz"),
     "an option of one value given twice": _bids("bids", "study", "out", *DATA, "--to", "NSK"),
     "no target": _bids("bids", "study", "out", "participant"),
     "a participant without scans": _bids("bids", "study", "out", *DATA, "--participant-label", "9"),
+    "a filter that chooses nothing": _empty_choice,
+    "a folder of preparations beside another": _bids(
+        "bids", "study", "out", *DATA, "--prepared", "study", "--work-dir", "work"
+    ),
+    "an option that the group level would ignore": _bids("bids", "study", "out", "group", "--dry-run"),
     "a data set as its own output": _bids("bids", "study", "study", *DATA),
     "a folder with results of another target": _other_target,
     "a folder of another program": _other_program,

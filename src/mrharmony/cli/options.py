@@ -228,7 +228,7 @@ def with_groups(command: Callable[..., None]) -> Callable[..., None]:
     return flat
 
 
-def require_one(own: Path | None, prepared: Path | None, option: str) -> None:
+def require_one(own: Path | None, prepared: Path | None, option: str = "--mask") -> None:
     """Raise `MrharmonyError` where masks are given by an option beside a folder that has the masks."""
     if own and prepared:
         raise MrharmonyError(f"{own}: masks are those of {prepared}. Give {option} or --prepared, not both.")

@@ -158,7 +158,7 @@ def harmonize(
     scans = list(dict.fromkeys(scans))  # the same scan is often named twice, by overlapping patterns
     if mask and len(scans) > 1:
         raise MrharmonyError(f"{mask}: one mask cannot serve {len(scans)} scans. Harmonize one at a time.")
-    require_one(mask, options.prepared, "--mask")
+    require_one(mask, options.prepared)
     scans, conversions = plan_conversions(scans, output)
     results = output_paths(scans, output, mask)
     job = options.open_job(to, from_, extent=extent, assume_ras=assume_ras, lock=lock)
