@@ -9,7 +9,6 @@ from pathlib import Path
 import matplotlib.figure
 import nibabel as nib
 import numpy as np
-import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -168,10 +167,11 @@ def test_an_error_notes_which_image_it_is_about(shipped, image):
 
 
 def test_parameters_are_those_of_the_constructor_and_a_clone_is_not_fitted(prepared_sites):
-    own = Harmonizer(method="histogram", target="A", seed=3).fit(*prepared_sites)
+    own = Harmonizer(method="histogram", target="A", seed=np.int64(3)).fit(*prepared_sites)
     assert own.get_params() == {
         "method": "histogram", "target": "A", "seed": 3, "extent": "brain", "device": "auto",
     }  # fmt: skip
+    assert type(own.provenance_.seed) is int
     fresh = clone(own).set_params(seed=4)
     assert fresh.get_params()["seed"] == 4
     with pytest.raises(NotFittedError, match=r"fit.*from_pretrained"):
@@ -245,11 +245,7 @@ def test_impossible_parameters_are_refused_by_name(name, value, prepared_sites):
         Harmonizer("histogram", **{name: value}).fit(*prepared_sites)
 
 
-def test_seeds_of_numpy_are_seeds(image):
-    assert Harmonizer.from_pretrained(seed=np.int64(3)).harmonize(image, "NSK").sidecar["Seed"] == 3
-
-
-@pytest.mark.parametrize("missing", [None, float("nan"), pd.NA, pd.NaT, "", " "])
+@pytest.mark.parametrize("missing", [None, float("nan"), np.datetime64("NaT"), "", " "])
 def test_a_missing_domain_is_no_domain(missing, prepared_sites):
     with pytest.raises(MrharmonyError, match=r"^domains\[1\]: .* names no domain"):
         Harmonizer("histogram").fit(prepared_sites[0], ["A", missing])
@@ -258,8 +254,7 @@ def test_a_missing_domain_is_no_domain(missing, prepared_sites):
 def test_domains_are_told_apart_and_may_be_numbers(prepared_sites):
     with pytest.raises(MrharmonyError, match="a1: cannot be told from A-1"):
         Harmonizer("histogram").fit(prepared_sites[0], ["A-1", "a1"])
-    numbered = pd.Series([1, 2], index=["x", "y"])
-    assert Harmonizer("histogram").fit(prepared_sites[0], numbered).domains_ == ("1", "2")
+    assert Harmonizer("histogram").fit(prepared_sites[0], np.array([1, 2])).domains_ == ("1", "2")
 
 
 @pytest.mark.parametrize("wrong", [np.zeros((9, 9, 9)), [1], b"scan.nii", None, 3, ("a.nii",)], ids=repr)
@@ -277,7 +272,7 @@ def test_what_is_no_image_is_refused_in_a_sentence(wrong, shipped, image):
             mrharmony.prepare(image, brain_mask=wrong)
 
 
-@pytest.mark.parametrize("wrong", [["NSK"], 3, float("nan"), pd.NA, "", np.array(["NSK", "LA"])], ids=repr)
+@pytest.mark.parametrize("wrong", [["NSK"], 3, float("nan"), "", np.array(["NSK", "LA"])], ids=repr)
 def test_what_is_no_domain_is_refused_in_a_sentence(wrong, shipped, image):
     with pytest.raises(MrharmonyError, match=r"^target: .* is neither .*NSK"):
         shipped.harmonize(image, wrong)

@@ -42,7 +42,8 @@ class Harmonizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     Load the shipped model or one of your own with `from_pretrained`, or fit a method to scans of your sites
     with `fit`. `harmonize` takes one scan and returns the image with its evidence; `transform` takes many.
     It is a scikit-learn estimator: `get_params`, `clone` and `Pipeline` work. As there, a parameter that is
-    set later holds from the next `fit` or `from_pretrained`; until then `harmonize` refuses, but for `target`.
+    set later holds from the next `fit` or `from_pretrained`; until then `harmonize` refuses. `target` holds
+    at once.
 
     Parameters
     ----------

@@ -184,6 +184,6 @@ def as_source(image: Image, argument: str = "image") -> ScanSource:
     if isinstance(image, str | os.PathLike):
         return Path(image)
     raise MrharmonyError(
-        f"{argument}: a value of type {type(image).__name__} is no image. Give one path, one nibabel image, or "
-        "mrharmony.Volume(array, affine)."
+        f"{argument}: a value of type {type(image).__name__} is no image. Give one path, one nibabel image, "
+        "or mrharmony.Volume(array, affine)."
     )
