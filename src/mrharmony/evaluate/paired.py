@@ -44,7 +44,7 @@ class IdentitySummary:
 
     scans: int
     exact: int  # how many came back without any difference but that of rounding to single precision
-    worst: PairedScores  # greatest MSE, least PSNR (infinite if all are exact) and least SSIM
+    worst: PairedScores  # greatest MSE, least PSNR (infinite if all are equal) and least SSIM
     mean_ssim: float
     mean_mse: float
 
@@ -171,13 +171,9 @@ def summarize_identity(scores: Sequence[PairedScores]) -> IdentitySummary:
     errors = [score.mse for score in scores]
     similarities = [score.ssim for score in scores]
     worst = PairedScores(max(errors), min(score.psnr for score in scores), min(similarities))
-    return IdentitySummary(
-        len(scores),
-        sum(error <= ROUNDING for error in errors),
-        worst,
-        float(np.mean(similarities)),
-        float(np.mean(errors)),
-    )
+    exact = sum(error <= ROUNDING for error in errors)
+    mean_ssim, mean_mse = float(np.mean(similarities)), float(np.mean(errors))
+    return IdentitySummary(len(scores), exact, worst, mean_ssim, mean_mse)
 
 
 def room_share(score: float, best_simple: float, ceiling: float) -> float | None:
