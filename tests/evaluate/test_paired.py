@@ -70,7 +70,7 @@ def test_equal_images_are_perfect():
 def test_images_that_differ_by_rounding_are_exact_and_at_most_perfect(seed):
     truth = np.random.default_rng(seed).random((16, 16, 16), dtype=np.float32)
     scores = paired_scores(truth * np.float32(1 + 1e-7), truth, np.ones(truth.shape, bool))
-    assert 0 < scores.mse and scores.ssim <= 1
+    assert scores.mse > 0 and scores.ssim <= 1
     assert summarize_identity([scores]).exact == 1
 
 
