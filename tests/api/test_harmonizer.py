@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import matplotlib.figure
 import nibabel as nib
@@ -166,10 +167,11 @@ def test_an_error_notes_which_image_it_is_about(shipped, image):
 
 
 def test_parameters_are_those_of_the_constructor_and_a_clone_is_not_fitted(prepared_sites):
-    own = Harmonizer(method="histogram", target="A", seed=3).fit(*prepared_sites)
+    own = Harmonizer(method="histogram", target="A", seed=np.int64(3)).fit(*prepared_sites)
     assert own.get_params() == {
         "method": "histogram", "target": "A", "seed": 3, "extent": "brain", "device": "auto",
     }  # fmt: skip
+    assert type(own.provenance_.seed) is int
     fresh = clone(own).set_params(seed=4)
     assert fresh.get_params()["seed"] == 4
     with pytest.raises(NotFittedError, match=r"fit.*from_pretrained"):
@@ -218,6 +220,92 @@ def test_bad_arguments_end_in_a_sentence_about_arguments(shipped, image, sites):
         with pytest.raises(MrharmonyError) as caught:
             error()
         assert "--" not in str(caught.value)
+
+
+def test_what_is_set_after_opening_is_never_ignored(shipped, prepared_sites, image):
+    own = clone(shipped).set_params(method="histogram").fit(*prepared_sites)
+    own.set_params(target="A").harmonize(prepared_sites[0][0])
+    for changed in ({"extent": "head"}, {"seed": 7}, {"method": "none"}, {"device": "cpu"}):
+        before = {name: own.get_params()[name] for name in changed}
+        with pytest.raises(MrharmonyError, match=f"^{next(iter(changed))}: set after"):
+            own.set_params(**changed).harmonize(image)
+        own.set_params(**before)
+    head = own.set_params(extent="head").fit(*prepared_sites).harmonize(prepared_sites[0][1])
+    assert head.harmonized.provenance["extent"] == "head"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("extent", "skull"), ("device", "gpu"), ("seed", -1), ("seed", 1.5), ("seed", None), ("seed", 2**64)],
+)
+def test_impossible_parameters_are_refused_by_name(name, value, prepared_sites):
+    with pytest.raises(MrharmonyError, match=f"^{name}: {value!r} "):
+        Harmonizer.from_pretrained(**{name: value})
+    with pytest.raises(MrharmonyError, match=f"^{name}: {value!r} "):
+        Harmonizer("histogram", **{name: value}).fit(*prepared_sites)
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), np.datetime64("NaT"), "", " "])
+def test_a_missing_domain_is_no_domain(missing, prepared_sites):
+    with pytest.raises(MrharmonyError, match=r"^domains\[1\]: .* names no domain"):
+        Harmonizer("histogram").fit(prepared_sites[0], ["A", missing])
+
+
+def test_domains_are_told_apart_and_may_be_numbers(prepared_sites):
+    with pytest.raises(MrharmonyError, match="a1: cannot be told from A-1"):
+        Harmonizer("histogram").fit(prepared_sites[0], ["A-1", "a1"])
+    assert Harmonizer("histogram").fit(prepared_sites[0], np.array([1, 2])).domains_ == ("1", "2")
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((9, 9, 9)), [1], b"scan.nii", None, 3, ("a.nii",)], ids=repr)
+def test_what_is_no_image_is_refused_in_a_sentence(wrong, shipped, image):
+    for call in (
+        mrharmony.load,
+        mrharmony.check,
+        mrharmony.prepare,
+        lambda one: shipped.harmonize(one, "LA"),
+    ):
+        with pytest.raises(MrharmonyError, match=rf"^image: .* {type(wrong).__name__} is no image"):
+            call(wrong)
+    if not isinstance(wrong, np.ndarray | None):
+        with pytest.raises(MrharmonyError, match=r"^brain_mask: .* is no image"):
+            mrharmony.prepare(image, brain_mask=wrong)
+
+
+@pytest.mark.parametrize("wrong", [["NSK"], 3, float("nan"), "", np.array(["NSK", "LA"])], ids=repr)
+def test_what_is_no_domain_is_refused_in_a_sentence(wrong, shipped, image):
+    with pytest.raises(MrharmonyError, match=r"^target: .* is neither .*NSK"):
+        shipped.harmonize(image, wrong)
+    with pytest.raises(MrharmonyError, match=r"^source: .* is neither .*NSK"):
+        shipped.harmonize(image, "NSK", source=wrong)
+
+
+def test_one_image_is_no_list_of_images(shipped, prepared_sites, image):
+    one = prepared_sites[0][0]
+    for single in (
+        image,
+        "scan.nii.gz",
+        Path("scan.nii.gz"),
+        one,
+        Volume(np.ones((9, 9, 9)), np.eye(4)),
+        None,
+    ):
+        with pytest.raises(MrharmonyError, match=r"^images: a single .* Give a list"):
+            shipped.transform(single, "NSK")
+        with pytest.raises(MrharmonyError, match=r"^images: a single .* Give a list"):
+            Harmonizer("histogram").fit(single, ["A"])
+    with pytest.raises(MrharmonyError, match=r"^domains: a single str"):
+        Harmonizer("histogram").fit([one, one], "AB")
+    with pytest.raises(MrharmonyError, match=r"^sources: a single str"):
+        shipped.transform([one, one], "NSK", "LA")
+
+
+def test_a_sidecar_is_a_target_as_path_too(shipped, image, tmp_path):
+    said = {"PulseSequenceType": "mprage", "MagneticFieldStrength": 3, "RepetitionTime": 2.3, "FlipAngle": 9}
+    file = tmp_path / "protocol.json"
+    file.write_text(json.dumps(said | {"InversionTime": 0.9, "EchoTime": 0.003}))
+    names = [shipped._job(target, None).target.name for target in (file, str(file))]
+    assert names[0] == names[1]
 
 
 def test_the_public_names_are_those_that_are_documented():

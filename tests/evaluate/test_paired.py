@@ -11,7 +11,13 @@ from skimage.metrics import mean_squared_error as reference_mse
 from skimage.metrics import peak_signal_noise_ratio as reference_psnr
 from skimage.metrics import structural_similarity as reference_ssim
 
-from mrharmony.evaluate.paired import mean_squared_error, paired_scores, peak_ratio, room_share
+from mrharmony.evaluate.paired import (
+    mean_squared_error,
+    paired_scores,
+    peak_ratio,
+    room_share,
+    summarize_identity,
+)
 
 SHAPE = (30, 26, 28)
 WINDOW_RADIUS = 5  # voxels, of the Gaussian window
@@ -58,6 +64,14 @@ def test_equal_images_are_perfect():
     scores = paired_scores(truth, truth, mask)
     assert (scores.mse, scores.psnr) == (0.0, float("inf"))
     assert scores.ssim == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_images_that_differ_by_rounding_are_exact_and_at_most_perfect(seed):
+    truth = np.random.default_rng(seed).random((16, 16, 16), dtype=np.float32)
+    scores = paired_scores(truth * np.float32(1 + 1e-7), truth, np.ones(truth.shape, bool))
+    assert scores.mse > 0 and scores.ssim <= 1
+    assert summarize_identity([scores]).exact == 1
 
 
 def test_what_lies_outside_the_mask_does_not_count():

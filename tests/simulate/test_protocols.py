@@ -332,6 +332,7 @@ def test_any_sidecar_is_read_or_refused(change: dict[str, object]):
 def test_a_protocol_is_a_domain_that_says_what_was_assumed():
     domain = read_protocol(EXAMPLE).domain
     findings = protocol_findings(None, domain)
+    assert findings == protocol_findings(domain, read_protocol(EXAMPLE).domain)  # the same is told once
     assert domain.name == "mprage-3T-TR2300-TI900-TE3-FA9"
     assert {finding.level for finding in findings} == {"info"}
     assert [finding.message for finding in findings] == [

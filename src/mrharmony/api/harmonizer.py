@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal, Self
+from typing import Any, Self
 
 import nibabel as nib
 from sklearn.base import BaseEstimator, TransformerMixin
@@ -17,13 +17,15 @@ from sklearn.exceptions import NotFittedError
 
 from mrharmony.api.images import Image, load, prepare, prepare_loaded
 from mrharmony.api.result import HarmonizedScan
+from mrharmony.core.arguments import as_list, require_names
+from mrharmony.core.domain import Domain, require_distinct
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import BoolArray
 from mrharmony.jobs.harmonizing import HarmonizeJob, harmonize_prepared
 from mrharmony.jobs.opening import method_provenance, named_domain, open_method
 from mrharmony.jobs.training import model_card
+from mrharmony.methods.protocol import Device, Extent, MethodSettings
 from mrharmony.methods.protocol import Harmonizer as FittedMethod
-from mrharmony.methods.protocol import MethodSettings
 from mrharmony.methods.registry import DEFAULT_METHOD, fit_method, load_method, method_named
 from mrharmony.networks.compact.model import ModelCard, read_card, save_card, write_directory
 from mrharmony.preparation.canonical import STATISTICS_ZOOM, CanonicalBrain
@@ -39,7 +41,9 @@ class Harmonizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     Load the shipped model or one of your own with `from_pretrained`, or fit a method to scans of your sites
     with `fit`. `harmonize` takes one scan and returns the image with its evidence; `transform` takes many.
-    It is a scikit-learn estimator: `get_params`, `clone` and `Pipeline` work.
+    It is a scikit-learn estimator: `get_params`, `clone` and `Pipeline` work. As there, a parameter that is
+    set later holds from the next `fit` or `from_pretrained`; until then `harmonize` refuses. `target` holds
+    at once.
 
     Parameters
     ----------
@@ -77,6 +81,7 @@ class Harmonizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     fitted_: FittedMethod
     provenance_: Provenance
     model_: Path | None
+    _opened_with: dict[str, Any]
 
     def __init__(
         self,
@@ -84,8 +89,8 @@ class Harmonizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         *,
         target: str | Protocol | None = None,
         seed: int = 0,
-        extent: Literal["brain", "head"] = "brain",
-        device: Literal["auto", "cpu", "cuda"] = "auto",
+        extent: Extent = "brain",
+        device: Device = "auto",
     ) -> None:
         self.method = method
         self.target = target
@@ -109,7 +114,8 @@ class Harmonizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         MrharmonyError
-            If the directory is no model, is damaged, or does not hold what the method needs.
+            If the directory is no model, is damaged, or does not hold what the method needs; or a parameter
+            is impossible or not one that the method takes.
 
         Examples
         --------
@@ -124,6 +130,7 @@ class Harmonizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         harmonizer.model_ = directory
         opened = open_method(directory, harmonizer.method, harmonizer._settings())
         harmonizer.fitted_, harmonizer.provenance_ = opened
+        harmonizer._opened_with = harmonizer._opening()
         return harmonizer
 
     def fit(self, images: Sequence[Image | PreparedScan], domains: Sequence[str]) -> Self:
@@ -134,15 +141,16 @@ class Harmonizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         images
             T1-weighted scans, as `mrharmony.load` or `mrharmony.prepare` have them.
         domains
-            Site, scanner or protocol of each scan.
+            Site, scanner or protocol of each scan: text, or whole numbers.
 
         Raises
         ------
         ScanRefused
             If a scan is broken.
         MrharmonyError
-            If images and domains differ in number, a scan holds no plausible brain, or the method cannot be
-            fitted to these scans or trains networks (`mrharmony train`).
+            If images and domains are no lists or differ in number, a domain is missing (None, NaN, empty) or
+            cannot be told from another, a scan holds no plausible brain, a parameter is impossible, or the
+            method cannot be fitted to these scans or trains networks (`mrharmony train`).
 
         Examples
         --------
@@ -152,8 +160,10 @@ class Harmonizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         >>> own.domains_
         ('A', 'B')
         """
-        if len(images) != len(domains):
-            raise MrharmonyError(f"domains: {len(domains)} names for {len(images)} images. Give one each.")
+        given, names = as_list("images", images), require_names("domains", as_list("domains", domains))
+        if len(given) != len(names):
+            raise MrharmonyError(f"domains: {len(names)} names for {len(given)} images. Give one each.")
+        require_distinct(dict.fromkeys(names))
         method = method_named(self.method)
         if method.needs.training != "scans":
             raise MrharmonyError(
@@ -163,16 +173,17 @@ class Harmonizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         settings = method.settled(self._settings())
         grid = Grid.working(STATISTICS_ZOOM)
         brains: dict[str, list[CanonicalBrain]] = {}
-        for number, (image, domain) in enumerate(zip(images, domains, strict=True)):
+        for number, (image, domain) in enumerate(zip(given, names, strict=True)):
             with _numbered(number):
                 scan = image if isinstance(image, PreparedScan) else prepare(image)
-            brains.setdefault(str(domain), []).append(CanonicalBrain(*scan.canonical(grid), scan.scale))
+            brains.setdefault(domain, []).append(CanonicalBrain(*scan.canonical(grid), scan.scale))
         with TemporaryDirectory() as folder:  # as from_pretrained opens it, so that all settings hold
             fit_method(self.method, brains).save(Path(folder))
             self.fitted_ = load_method(self.method, Path(folder), settings)
         self.card_ = model_card({name: len(found) for name, found in brains.items()})
         self.provenance_ = method_provenance(settings)
         self.model_ = None
+        self._opened_with = self._opening()
         return self
 
     @property
@@ -212,8 +223,9 @@ class Harmonizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         ScanRefused
             If the scan is broken.
         MrharmonyError
-            If a domain is unknown, a protocol cannot be read or the method does not take it, the scan holds
-            no plausible brain, or the mask does not fit it.
+            If the scan or the mask is no image, a domain is unknown, a protocol cannot be read or the method
+            does not take it, the scan holds no plausible brain, the mask does not fit it, or a parameter but
+            `target` was set after the harmonizer was fitted or loaded.
         sklearn.exceptions.NotFittedError
             If the harmonizer has not been fitted or loaded.
 
@@ -258,13 +270,15 @@ class Harmonizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         MrharmonyError
-            As `harmonize`, with a note of the image's number; or if images and sources differ in number.
+            As `harmonize`, with a note of the image's number; or if images and sources are no lists or
+            differ in number.
         """
-        known = [None] * len(images) if sources is None else list(sources)
-        if len(known) != len(images):
-            raise MrharmonyError(f"sources: {len(known)} for {len(images)} images. Give one each.")
+        given = as_list("images", images)
+        known = [None] * len(given) if sources is None else as_list("sources", sources)
+        if len(known) != len(given):
+            raise MrharmonyError(f"sources: {len(known)} for {len(given)} images. Give one each.")
         harmonized = []
-        for number, (image, source) in enumerate(zip(images, known, strict=True)):
+        for number, (image, source) in enumerate(zip(given, known, strict=True)):
             with _numbered(number):
                 result = self.harmonize(image, target, source)
             if result.evidence.verdict == "fail":
@@ -302,12 +316,35 @@ class Harmonizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def _job(self, target: str | Protocol | None, source: str | Protocol | None) -> HarmonizeJob:
         self._require_fit()
-        target = target or self.target
+        self._require_unchanged()
+        target = self.target if target is None else target
         if target is None:
             raise MrharmonyError(f"target: name the domain to harmonize to: {', '.join(self.domains_)}.")
-        origin = named_domain(self.card_, source, self.method) if source else None
-        domain = named_domain(self.card_, target, self.method)
+        origin = None if source is None else self._domain("source", source)
+        domain = self._domain("target", target)
         return HarmonizeJob(self.fitted_, origin, domain, self.provenance_, extent=self.extent)
+
+    def _domain(self, argument: str, said: object) -> Domain:
+        """Return the domain or protocol that a caller means, `MrharmonyError` where it can be neither."""
+        said = str(said) if isinstance(said, Path) else said
+        if not isinstance(said, Protocol) and not (isinstance(said, str) and said.strip()):
+            raise MrharmonyError(
+                f"{argument}: {said!r:.60} is neither a domain nor a protocol. Give one of: "
+                f"{', '.join(self.domains_)}; or a protocol as a sentence, a sidecar's path or a Protocol."
+            )
+        return named_domain(self.card_, said, self.method)
+
+    def _opening(self) -> dict[str, Any]:
+        """Return the parameters that hold from fitting or loading on."""
+        return {name: value for name, value in self.get_params().items() if name != "target"}
+
+    def _require_unchanged(self) -> None:
+        changed = [name for name, value in self._opening().items() if value != self._opened_with[name]]
+        if changed:
+            raise MrharmonyError(
+                f"{', '.join(changed)}: set after fit() or from_pretrained(), where that takes effect. Call "
+                "fit() again, or from_pretrained() with the new value."
+            )
 
     def _require_fit(self) -> None:
         if not hasattr(self, "fitted_"):

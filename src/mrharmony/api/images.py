@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TypeAlias
 
 import nibabel as nib
 import numpy as np
 
+from mrharmony.core.arguments import require_count
 from mrharmony.core.findings import Finding, MrharmonyError
 from mrharmony.core.volume import BoolArray, Volume
 from mrharmony.preparation.pipeline import prepare_beside, prepare_scan
@@ -43,6 +45,8 @@ def load(image: Image, *, assume_ras: bool = False) -> Scan:
     ------
     ScanRefused
         If the scan is broken or is not one volume; the exception holds all findings.
+    MrharmonyError
+        If it is neither path nor image, such as an array without its affine.
 
     Examples
     --------
@@ -66,6 +70,11 @@ def check(image: Image, *, assume_ras: bool = False) -> tuple[Finding, ...]:
     tuple of Finding
         Each with `level` (`info`, `warning`, or `error` where the scan would be refused), `code`, `message`
         and `fix`. Empty if there is nothing to say.
+
+    Raises
+    ------
+    MrharmonyError
+        If it is neither path nor image.
 
     Examples
     --------
@@ -103,7 +112,7 @@ def prepare(image: Image, *, brain_mask: Image | BoolArray | None = None, seed: 
     ScanRefused
         If the scan is broken.
     MrharmonyError
-        If it holds no plausible brain, or the mask does not fit it.
+        If it holds no plausible brain, the mask does not fit it, or an argument cannot be taken.
 
     Examples
     --------
@@ -111,6 +120,7 @@ def prepare(image: Image, *, brain_mask: Image | BoolArray | None = None, seed: 
     >>> mrharmony.prepare(mrharmony.virtual_scan("spgr-1.5t", zoom=4.0)).skull_stripped
     True
     """
+    require_count("seed", seed)
     return prepare_loaded(load(image), brain_mask, seed)
 
 
@@ -134,7 +144,7 @@ def virtual_scan(scanner: str = "mprage-3t", *, person: int = 0, zoom: float = 2
     Raises
     ------
     MrharmonyError
-        If there is no such scanner.
+        If there is no such scanner or person.
 
     Examples
     --------
@@ -142,6 +152,7 @@ def virtual_scan(scanner: str = "mprage-3t", *, person: int = 0, zoom: float = 2
     >>> mrharmony.virtual_scan("spgr-1.5t", zoom=4.0).ndim
     3
     """
+    require_count("person", person)
     scanners = load_scanners()
     if scanner not in scanners:
         raise MrharmonyError(f"{scanner}: no such simulated scanner. Choose from: {', '.join(scanners)}.")
@@ -159,11 +170,20 @@ def prepare_loaded(scan: Scan, brain_mask: Image | BoolArray | None, seed: int) 
                 "the scan's grid."
             )
         return prepare_scan(scan.volume, brain_mask=np.asarray(brain_mask > 0), seed=seed)
-    return prepare_beside(scan, None if brain_mask is None else as_source(brain_mask), seed=seed)
+    return prepare_beside(
+        scan, None if brain_mask is None else as_source(brain_mask, "brain_mask"), seed=seed
+    )
 
 
-def as_source(image: Image) -> ScanSource:
-    """Return an image as `read_scan` takes it."""
+def as_source(image: Image, argument: str = "image") -> ScanSource:
+    """Return an image as `read_scan` takes it; raises `MrharmonyError` for what is none."""
     if isinstance(image, Volume):
         return nib.Nifti1Image(np.asarray(image.voxels), image.affine)
-    return image
+    if isinstance(image, nib.spatialimages.SpatialImage):
+        return image
+    if isinstance(image, str | os.PathLike):
+        return Path(image)
+    raise MrharmonyError(
+        f"{argument}: a value of type {type(image).__name__} is no image. Give one path, one nibabel image, "
+        "or mrharmony.Volume(array, affine)."
+    )

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
-from rich.console import Console
 from rich.markdown import Markdown
 from rich.table import Table
 
@@ -33,6 +32,7 @@ from mrharmony.cli.options import (
     with_groups,
 )
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.terminal import terminal
 from mrharmony.methods.registry import DEFAULT_METHOD
 
 if TYPE_CHECKING:
@@ -387,7 +387,7 @@ def benchmark(
     if as_json:
         echo_json({"output": str(output), "rows": result.rows, "refused": result.refused})
     else:
-        Console().print(terminal_table(result.rows))
+        terminal().print(terminal_table(result.rows))
         typer.echo(f"All figures, explained: {output / 'benchmark.md'} (.csv, .json, .png).")
     for name, reason in result.refused.items():
         print(f"refused: {name}: {reason}", file=sys.stderr)
@@ -418,7 +418,7 @@ def _print(record: dict[str, Any], as_json: bool, table: Table | Markdown) -> No
     if as_json:
         echo_json(_without_infinities(record))
     else:
-        Console().print(table)
+        terminal().print(table)
     refused = record.get("refused", {})
     for name, reason in refused.items():
         typer.echo(f"{name}: refused and left out. {reason}", err=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from mrharmony.cli.app import app, echo_json, in_options, leave
 from mrharmony.cli.options import (
@@ -29,6 +29,7 @@ from mrharmony.cli.options import (
     with_groups,
 )
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.terminal import terminal
 
 if TYPE_CHECKING:
     from mrharmony.jobs.harmonizing import HarmonizeJob
@@ -207,15 +208,14 @@ def report(
 
 def _print_findings(findings: dict[Path, Any]) -> None:
     colours = {"error": "red", "warning": "yellow", "info": "cyan"}
-    console = Console()
+    console = terminal()
     for path, found in findings.items():
         worst = "refused" if any(f.level == "error" for f in found) else "fine"
-        console.print(f"{path}: {worst}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"{path}: {worst}", soft_wrap=True)
         for finding in found:
-            console.print(
-                f"  [{colours[finding.level]}]{finding.level}[/] {finding.code}: ", end="", highlight=False
-            )
-            console.print(f"{finding.message} {finding.fix}", highlight=False, markup=False, soft_wrap=True)
+            level = (finding.level, colours[finding.level])
+            said = Text.assemble("  ", level, f" {finding.code}: {finding.message} {finding.fix}")
+            console.print(said, soft_wrap=True)
 
 
 def print_assumptions(job: HarmonizeJob) -> None:
@@ -245,7 +245,7 @@ def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*row)
     if rows:
-        Console().print(table)
+        terminal().print(table)
 
 
 def _exit_with_reasons(reasons: Sequence[str | None]) -> NoReturn:

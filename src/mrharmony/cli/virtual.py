@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
 
 from mrharmony.cli.app import app, echo_json, leave
 from mrharmony.cli.options import Device, Json, Prepared, Seed
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.terminal import terminal
 
 if TYPE_CHECKING:
     from mrharmony.jobs.demo import Demo
@@ -49,7 +49,7 @@ def run_demo(demo: Demo, as_json: bool) -> None:
     """
     demo.require_place()
     with redirect_stdout(sys.stderr) if as_json else nullcontext():
-        Console().print(demo.about(), highlight=False, markup=False)
+        terminal().print(demo.about())
         for arguments in demo.commands():
             typer.echo(f"\n$ mrharmony {shlex.join(arguments)}")
             sys.stdout.flush()
@@ -59,7 +59,7 @@ def run_demo(demo: Demo, as_json: bool) -> None:
     if as_json:
         echo_json(result.record())
     else:
-        result.print(Console())
+        result.print(terminal())
 
 
 @app.command()

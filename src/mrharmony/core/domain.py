@@ -36,5 +36,5 @@ def require_distinct(names: Iterable[str]) -> None:
         if same_name(one, other):
             raise MrharmonyError(
                 f"{other}: cannot be told from {one}. "
-                "Leave one out, or call one otherwise in a copy of the table."
+                "Leave one out, or call one otherwise; if a table names them, in a copy of it."
             )

@@ -7,10 +7,10 @@ import time
 from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mrharmony.core.ending import note_progress
+from mrharmony.core.terminal import terminal
 
 Item = TypeVar("Item")
 
@@ -36,8 +36,9 @@ def track(items: Iterable[Item], description: str, total: int | None = None, don
 
 
 def _bar(items: Iterable[Item], description: str, total: int | None, done: int) -> Iterator[Item]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    words = TextColumn("{task.description}", markup=False)
+    columns = (words, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=terminal(stderr=True), transient=True) as progress:
         task = progress.add_task(description, total=total, completed=done)
         for item in items:
             yield item

@@ -20,6 +20,7 @@ from mrharmony.core.volume import BoolArray, FloatArray, bounding_box
 from mrharmony.preparation.canonical import CanonicalBrain
 
 DATA_RANGE = 1.0  # canonical units, fixed, so that scores of different scans and methods compare
+ROUNDING = float(np.finfo(np.float32).eps) ** 2  # MSE of images that differ by rounding alone
 _SIGMA, _CUT = 1.5, 3.5  # of the Gaussian window: voxels, and where it ends in σ
 _PART = 16  # voxels whose windows are worked on at once: few, so that the matrices hold few zeros
 _DETAIL_SIGMA = 1.5  # voxels: what a blur by this removes is detail and noise
@@ -42,8 +43,8 @@ class IdentitySummary:
     """
 
     scans: int
-    exact: int  # how many came back without any difference
-    worst: PairedScores  # greatest MSE, least PSNR (infinite if all are exact) and least SSIM
+    exact: int  # how many came back without any difference but that of rounding to single precision
+    worst: PairedScores  # greatest MSE, least PSNR (infinite if all are equal) and least SSIM
     mean_ssim: float
     mean_mse: float
 
@@ -87,7 +88,7 @@ class PairedTruth:
         c1, c2 = (0.01 * self._range) ** 2, (0.03 * self._range) ** 2
         luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
         similarity = luminance * (2 * covariance + c2) / (variance_a + variance_b + c2)
-        return float(similarity.mean(dtype=np.float64))
+        return min(float(similarity.mean(dtype=np.float64)), 1.0)  # rounding can exceed it
 
     @cached_property
     def _own_moments(self) -> tuple[FloatArray, ...]:
@@ -170,9 +171,9 @@ def summarize_identity(scores: Sequence[PairedScores]) -> IdentitySummary:
     errors = [score.mse for score in scores]
     similarities = [score.ssim for score in scores]
     worst = PairedScores(max(errors), min(score.psnr for score in scores), min(similarities))
-    return IdentitySummary(
-        len(scores), errors.count(0.0), worst, float(np.mean(similarities)), float(np.mean(errors))
-    )
+    exact = sum(error <= ROUNDING for error in errors)
+    mean_ssim, mean_mse = float(np.mean(similarities)), float(np.mean(errors))
+    return IdentitySummary(len(scores), exact, worst, mean_ssim, mean_mse)
 
 
 def room_share(score: float, best_simple: float, ceiling: float) -> float | None:

@@ -171,9 +171,7 @@ class DemoResult:
 
     def print(self, console: Console) -> None:
         """Print the page's path, the table, and the conclusion."""
-        console.print(
-            f"\nThe scans before and after, on one page: {self.page}\n", highlight=False, soft_wrap=True
-        )
+        console.print(f"\nThe scans before and after, on one page: {self.page}\n", soft_wrap=True)
         table = Table(title=f"How near to the true scans of {self.target}", caption=f"{SCALE}.")
         for column in (
             "from",
@@ -188,7 +186,7 @@ class DemoResult:
         table.add_section()
         table.add_row("mean", *(f"{value:.1f}" for value in self.means.values()))
         console.print(table)
-        console.print(self.conclusion(), highlight=False, soft_wrap=True)
+        console.print(self.conclusion(), soft_wrap=True)
 
 
 def _compared(difference: float) -> str:

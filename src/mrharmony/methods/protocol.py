@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, get_args
 
+from mrharmony.core.arguments import require_choice, require_count
 from mrharmony.core.domain import Domain
 from mrharmony.core.findings import Finding
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:  # the registry, and so the command line's help, imports this 
     from mrharmony.preparation.prepared import PreparedScan
 
 Extent = Literal["brain", "head"]
+Device = Literal["auto", "cpu", "cuda"]
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,11 @@ class MethodSettings:
         Whether sharpness and noise follow the target's after the lock.
     translation
         Strength, steps and weights of image-to-image.
+
+    Raises
+    ------
+    MrharmonyError
+        If the seed, the device or the extent is impossible.
     """
 
     seed: int = 0
@@ -100,6 +107,11 @@ class MethodSettings:
     lock: bool | None = None
     detail: bool = False
     translation: TranslationSettings | None = None
+
+    def __post_init__(self) -> None:
+        require_count("seed", self.seed)
+        require_choice("device", self.device, get_args(Device))
+        require_choice("extent", self.extent, get_args(Extent))
 
 
 DEFAULTS = MethodSettings()

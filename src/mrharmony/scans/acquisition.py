@@ -108,8 +108,9 @@ def contrast_agent(sidecar: Mapping[str, Any]) -> bool:
     """
     if _WITHOUT_AGENT.search(_words(sidecar, "SeriesDescription")):
         return named_with_agent(sidecar, "SeriesDescription")
-    entered = (sidecar.get("ContrastBolusIngredient"), sidecar.get("ContrastBolusAgent"))
-    given = any(str(agent or "").strip().lower() not in _NO_AGENT for agent in entered)
+    entered = (sidecar.get(key) for key in ("ContrastBolusIngredient", "ContrastBolusAgent"))
+    agents = (agent for value in entered for agent in (value if isinstance(value, list) else [value]))
+    given = any(str(agent or "").strip().lower() not in _NO_AGENT for agent in agents)
     return given or named_with_agent(sidecar, "SeriesDescription", "ProtocolName")
 
 

@@ -130,10 +130,10 @@ def protocol_of_sidecar(sidecar: Mapping[str, Any], origin: str) -> Protocol:
 
 
 def protocol_findings(*domains: Domain | None) -> tuple[Finding, ...]:
-    """Return what was assumed of domains that are protocols."""
+    """Return what was assumed of domains that are protocols, once of each."""
     return tuple(
         info("assumed-protocol", f"{domain.name}: {sentence}", "Give it in the protocol if it is known.")
-        for domain in domains
+        for domain in dict.fromkeys(domains)
         if domain is not None and isinstance(domain.protocol, Protocol)
         for sentence in domain.protocol.assumed
     )
