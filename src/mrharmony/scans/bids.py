@@ -30,11 +30,7 @@ from mrharmony.scans.participants import (
 Sidecar = dict[str, Any]
 
 SITE = "site"  # the usual domain column
-_ALSO_SITES = (
-    "scanner",
-    "center",
-    "centre",
-)  # columns that may name the domains where there is none of sites
+_ALSO_SITES = ("scanner", "center", "centre")  # columns that may name the domains too
 SESSION = "session"  # the domain column that stands for the label of the scan's `ses-` folder
 SPLIT = "split"  # column with `train` and `test`
 # Entities of images that mrharmony writes: their names end in `_T1w`, but they are no scans.
