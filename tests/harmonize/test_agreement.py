@@ -1,4 +1,4 @@
-"""How far an expected contrast leans on the curves between two domains."""
+"""How far an expected contrast leans on the curve between two domains."""
 
 import numpy as np
 import pytest
@@ -12,8 +12,8 @@ CONTRASTS = arrays(np.float32, 30, elements=st.floats(0, 1.5, width=32))
 
 
 @given(CONTRASTS, CONTRASTS, CONTRASTS, CONTRASTS)
-def test_it_goes_at_most_half_of_the_way_and_never_away(expected, by_curves, own, in_source):
-    moved, way = leaning(expected, by_curves, own, in_source) - expected, by_curves - expected
+def test_it_goes_at_most_half_of_the_way_and_never_away(expected, by_curve, own, in_source):
+    moved, way = leaning(expected, by_curve, own, in_source) - expected, by_curve - expected
     assert np.all(np.abs(moved) <= np.abs(way) / 2 + 1e-6)
     assert np.all(moved * way >= 0)
 

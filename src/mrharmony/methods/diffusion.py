@@ -46,7 +46,7 @@ from mrharmony.methods.detail import (
 )
 from mrharmony.methods.protocol import DEFAULTS, Extent, HarmonizedVolume, MethodSettings
 from mrharmony.methods.rendering import lock_of, render, through_lock
-from mrharmony.methods.tone_curves import regional_curves
+from mrharmony.methods.tone_curves import global_curve
 from mrharmony.networks.compact.model import STATISTICS
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.simulate.protocol import Protocol
@@ -102,7 +102,7 @@ class DiffusionHarmonizer:
         With a source it is fitted twice. The network errs in another way on every contrast that it has not
         learned, and a contrast model corrects what it errs on its own domain's scans. So the second fit is
         mostly to the target's contrast as read from the first result, which looks like the target's scans. It
-        leans on the regional curves between the domains as far as these agree with it (`leaning`).
+        leans on the average curve between the domains as far as that agrees with it (`leaning`).
         """
         return self._fitted(scan, source, target)[0]
 
@@ -130,8 +130,8 @@ class DiffusionHarmonizer:
         if source is not None and {source.name, target.name} <= self.statistics.keys():
             domains = self.statistics[source.name], self.statistics[target.name]
             own, in_source = scan.once(own_contrast), origin.contrast(contrasts)
-            by_curves = regional_curves(*domains).apply(contrasts.positions, in_source)
-            second = [leaning(expected, by_curves, own, in_source) for expected in second]
+            by_curve = global_curve(*domains).apply(contrasts.positions, in_source)
+            second = [leaning(expected, by_curve, own, in_source) for expected in second]
         return [self._blended(scan, origin, expected) for expected in second]
 
     def _blended(self, scan: PreparedScan, origin: ContrastModel, expected: FloatArray) -> BilateralGrid:
