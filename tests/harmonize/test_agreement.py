@@ -24,7 +24,7 @@ def test_what_is_read_without_error_stays():
 
 
 @pytest.mark.parametrize(
-    ("misread", "apart", "share"), [(0.01, 0.1, 0.01), (0.03, 0.06, 0.25), (0.1, 0.1, 0.5)]
+    ("misread", "apart", "share"), [(0.01, 0.1, 0.005), (0.03, 0.06, 0.125), (0.2, 0.1, 0.5)]
 )
 def test_the_share_is_that_of_weights_inverse_to_the_squared_errors(misread, apart, share):
     expected, own = np.linspace(0, 1, 30, dtype=np.float32), np.linspace(0.2, 0.9, 30, dtype=np.float32)
