@@ -7,10 +7,11 @@ do with each other
 
     mean (expected - by the curve)² ≈ e² + p².
 
-e shows in the source, where the scan itself tells the contrast that was to be read; a part of what shows there
-is the session's. Weights inverse to the squared errors make the least error, so the share of the curve is
-e² / (e² + p²). Where people differ much, or a domain has a single scan, p is large and little is taken. One curve for the whole brain moves all borders of
-tissue alike, so it adds no drift of volumes, which regional curves do.
+e shows in the source, where the scan itself tells the contrast that was to be read; a part of what shows
+there is the session's. Weights inverse to the squared errors make the least error, so the share of the curve
+is e² / (e² + p²). Where people differ much, or a domain has a single scan, p is large and little is taken.
+One curve for the whole brain moves all borders of tissue alike, so it adds no drift of volumes, which
+regional curves do.
 """
 
 from __future__ import annotations
