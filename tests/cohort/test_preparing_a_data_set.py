@@ -158,7 +158,7 @@ def test_a_fault_of_ours_in_one_scan_is_told_and_leaves_the_others(
     def faulty(*arguments: object, **options: object) -> None:
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr(derivatives, "prepare_scan", faulty)
+    monkeypatch.setattr(derivatives, "prepare_beside", faulty)
     results = prepare_data_set(data_set, tmp_path, workers=1)
     assert [result.verdict for result in results] == ["refused"] * 2
     assert "unexpected ZeroDivisionError: oops" in (results[0].reason or "")

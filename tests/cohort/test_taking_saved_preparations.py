@@ -63,10 +63,10 @@ def saved(saved_once: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _no_scan_is_prepared(monkeypatch: pytest.MonkeyPatch):
-    def prepare_scan(*arguments: object, **options: object) -> None:
+    def prepare_beside(*arguments: object, **options: object) -> None:
         raise AssertionError("a scan was prepared again")
 
-    monkeypatch.setattr(preparing, "prepare_scan", prepare_scan)
+    monkeypatch.setattr(preparing, "prepare_beside", prepare_beside)
 
 
 def canonical(scan: Path, saved: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -1,5 +1,7 @@
 """Sources: found where they are known, told where a scan looks like none of them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -33,12 +35,13 @@ def scan(brain):
     return prepared(brain)
 
 
-def test_a_scan_of_a_known_scanner_is_recognised_and_served_as_if_told(fitted, scan):
+def test_a_scan_of_a_known_scanner_is_recognised_and_served_as_if_told_but_for_the_curve(fitted, scan):
     found = recognise(fitted.contrast_models, scan_contrasts(scan))
     assert found.name == "A"
     assert found.distance < STRANGE
-    told = fitted.transform(scan, A, B)
+    told = replace(fitted, statistics={}).transform(scan, A, B)  # without statistics there is no curve
     assert np.array_equal(fitted.transform(scan, None, B).offsets, told.offsets)
+    assert not np.array_equal(fitted.transform(scan, A, B).offsets, told.offsets)
 
 
 def test_a_recognised_scan_is_not_warned_of(fitted, scan):
