@@ -124,26 +124,26 @@ class DiffusionHarmonizer:
             read = [contrasts] if seeds is None else sampled_scan_contrasts(scan, seeds)
             start = contrasts.positions, contrasts.intensities
             return [fit_lock(*start, model.contrast(one), self.lock) for one in read]
-        first = model.contrast(contrasts)
-        read = contrasts_after(scan, self._blended(scan, origin, first), seeds)
+        first, in_source = model.contrast(contrasts), origin.contrast(contrasts)
+        read = contrasts_after(scan, self._blended(scan, in_source, first), seeds)
         second = [SECOND_SHARE * model.contrast(one) + (1 - SECOND_SHARE) * first for one in read]
         if source is not None and {source.name, target.name} <= self.statistics.keys():
             domains = self.statistics[source.name], self.statistics[target.name]
-            own, in_source = scan.once(own_contrast), origin.contrast(contrasts)
             by_curve = global_curve(*domains).apply(contrasts.positions, in_source)
+            own = scan.once(own_contrast)
             second = [leaning(expected, by_curve, own, in_source) for expected in second]
-        return [self._blended(scan, origin, expected) for expected in second]
+        return [self._blended(scan, in_source, expected) for expected in second]
 
-    def _blended(self, scan: PreparedScan, origin: ContrastModel, expected: FloatArray) -> BilateralGrid:
-        """Return the blend of two locks to the contrast expected in the target, shape (n,).
+    def _blended(self, scan: PreparedScan, in_source: FloatArray, expected: FloatArray) -> BilateralGrid:
+        """Return the blend of two locks to the contrast expected in the target; contrasts have shape (n,).
 
         Absolute: from the scan, as its own contrasts explain it without its noise, which would flatten the
         fit. Relative: from its contrast in the source, so that what is particular to the person, and errors
         that are in both contrasts, cancel.
         """
-        contrasts = scan_contrasts(scan)
-        absolute = fit_lock(contrasts.positions, scan.once(own_contrast), expected, self.lock)
-        relative = fit_lock(contrasts.positions, origin.contrast(contrasts), expected, self.lock)
+        positions = scan_contrasts(scan).positions
+        absolute = fit_lock(positions, scan.once(own_contrast), expected, self.lock)
+        relative = fit_lock(positions, in_source, expected, self.lock)
         return absolute.blend(relative, RELATIVE_SHARE)
 
     def nearest(self, scan: PreparedScan) -> Recognition:
