@@ -22,15 +22,7 @@ from mrharmony.jobs import participants
 from mrharmony.jobs.bids_app import run_group
 from mrharmony.jobs.harmonizing import HarmonizeJob
 from mrharmony.jobs.opening import open_job
-from mrharmony.jobs.participants import (
-    EVERYTHING,
-    Processes,
-    Sources,
-    finished,
-    output_path,
-    plan_tasks,
-    run_participants,
-)
+from mrharmony.jobs.participants import EVERYTHING, Processes, Sources, finished, plan_tasks, run_participants
 from mrharmony.jobs.records import (
     LOGS,
     ListedScan,
@@ -40,6 +32,7 @@ from mrharmony.jobs.records import (
     record_path,
     write_list,
 )
+from mrharmony.jobs.result_names import output_path
 from mrharmony.jobs.run_log import RunLog
 from mrharmony.jobs.study_plan import choose_workers, plan_study
 from mrharmony.networks.compact.model import read_card

@@ -16,10 +16,11 @@ import numpy as np
 from benchmarks.robustness._mutations import Kind, refusals
 from benchmarks.robustness._mutations.files import DAMAGED_JSON, Change, any_of, cut, flip, no_file, replace
 from mrharmony.jobs.bids_app import run_group
-from mrharmony.jobs.harmonizing import SUFFIX, discard_result, earlier_result
+from mrharmony.jobs.harmonizing import discard_result, earlier_result
 from mrharmony.jobs.preparing import INDEX, Preparation, PrepareJob, finished, write_index
 from mrharmony.jobs.records import ListedScan, ScanRecord, record_path, write_list, write_record
 from mrharmony.jobs.reporting import REPORT
+from mrharmony.jobs.result_names import SUFFIX
 from mrharmony.preparation.quality import PreparationFigures
 from mrharmony.preparation.saved import VERSION, PreparedFiles, itk_transform, manual_mask, read_prepared
 from mrharmony.scans.reading import read_scan

@@ -16,9 +16,10 @@ from mrharmony.core.progress import track
 from mrharmony.core.volume import FloatArray
 from mrharmony.evaluate.paired import peak_ratio
 from mrharmony.jobs.evaluating import prepared_on_one_grid
-from mrharmony.jobs.harmonizing import SUFFIX, HarmonizeJob, harmonize_prepared
+from mrharmony.jobs.harmonizing import HarmonizeJob, harmonize_prepared
 from mrharmony.jobs.opening import open_job
 from mrharmony.jobs.reporting import REPORT
+from mrharmony.jobs.result_names import SUFFIX
 from mrharmony.methods.rendering import truth_fitted
 from mrharmony.scans.bids import SESSION, BidsIndex, BidsScan
 from mrharmony.scans.names import output_stem

@@ -20,6 +20,7 @@ from mrharmony.core.volume import FloatArray
 from mrharmony.evidence.drift import Evidence
 from mrharmony.evidence.uncertainty import SeededHarmonizer, spread
 from mrharmony.jobs.brains import ScanFile, prepared_scan
+from mrharmony.jobs.result_names import SUFFIX, page_path, result_stem, uncertainty_path
 from mrharmony.methods.protocol import HarmonizedVolume, Harmonizer
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.preparation.saved import VERSION
@@ -39,10 +40,6 @@ from mrharmony.scans.sidecar import (
 from mrharmony.scans.writing import is_ours, write_scan
 from mrharmony.simulate.protocol import protocol_findings, protocol_record
 
-SUFFIX = "_desc-harmonized_T1w.nii.gz"
-SIDECAR_SUFFIX = "_desc-harmonized_T1w.json"
-UNCERTAINTY_SUFFIX = "_desc-uncertainty_stdmap.nii.gz"
-PAGE_SUFFIX = "_desc-harmonized_T1w.html"
 _HEAD_BYTES = 2000  # of a page, with its title
 
 
@@ -248,20 +245,6 @@ def refused_scan(path: Path, error: MrharmonyError, findings: tuple[Finding, ...
     return Outcome(path, None, None, reason, findings, failed=isinstance(error, NotWritten))
 
 
-def uncertainty_path(output: Path) -> Path:
-    """Return where the uncertainty map of a harmonized scan goes."""
-    return output.with_name(_stem(output) + UNCERTAINTY_SUFFIX)
-
-
-def page_path(output: Path) -> Path:
-    """Return where the page of a harmonized scan goes."""
-    return output.with_name(_stem(output) + PAGE_SUFFIX)
-
-
-def _stem(output: Path) -> str:
-    return output.name.removesuffix(".nii.gz").removesuffix(SUFFIX.removesuffix(".nii.gz"))
-
-
 def earlier_result(output: Path) -> HarmonizedSidecar | None:
     """Return the sidecar of an earlier result; None where there is none, or it is damaged."""
     try:
@@ -356,7 +339,7 @@ def discard_result(output: Path) -> None:
 def _discard_page(output: Path) -> None:
     """Remove the page of an earlier result, which has the scan's name for a title; others stay."""
     note = earlier_result(output)
-    title = Path(note.sources[0]).name if note and note.sources else _stem(output)
+    title = Path(note.sources[0]).name if note and note.sources else result_stem(output)
     if is_own_page(page_path(output), title):
         remove(page_path(output))
 

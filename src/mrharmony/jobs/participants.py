@@ -31,7 +31,6 @@ from mrharmony.core.workers import WorkerEnded, alone, side_by_side, usable_core
 from mrharmony.jobs.brains import ScanFile, saved_sha256
 from mrharmony.jobs.data_sets import HARMONIZATION, begin_derivatives, earlier_description
 from mrharmony.jobs.harmonizing import (
-    SUFFIX,
     HarmonizeJob,
     Outcome,
     discard_result,
@@ -39,10 +38,8 @@ from mrharmony.jobs.harmonizing import (
     harmonize_scan,
     job_settings,
     other_setting,
-    page_path,
     refused_scan,
     scan_settings,
-    uncertainty_path,
 )
 from mrharmony.jobs.records import (
     ListedScan,
@@ -53,12 +50,12 @@ from mrharmony.jobs.records import (
     write_list,
     write_record,
 )
+from mrharmony.jobs.result_names import output_path, page_path, uncertainty_path
 from mrharmony.jobs.run_log import utc_now
 from mrharmony.methods.registry import DEFAULT_METHOD, require_protocols
 from mrharmony.networks.compact.model import ModelCard
 from mrharmony.preparation.saved import VERSION
 from mrharmony.scans.bids import BidsIndex, BidsScan
-from mrharmony.scans.names import output_stem
 from mrharmony.scans.selection import Selection
 from mrharmony.scans.sidecar import HarmonizedSidecar
 from mrharmony.simulate.protocol import protocol_of_sidecar
@@ -147,12 +144,6 @@ class ScanTask:
         """Return what is done with this very scan."""
         remarks = (*job.remarks, *self.remarks)
         return replace(job, source=self.source, remarks=remarks, data_set=self.data_set)
-
-
-def output_path(scan: BidsScan, out_dir: Path) -> Path:
-    """Return where the result of a scan goes."""
-    folders = [f"sub-{scan.subject}", *([f"ses-{scan.session}"] if scan.session else []), "anat"]
-    return out_dir.joinpath(*folders, output_stem(scan.path) + SUFFIX)
 
 
 def plan_tasks(

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mrharmony.core.atomic import read_json, write_bytes, write_json
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.jobs.harmonizing import SUFFIX
+from mrharmony.jobs.result_names import SUFFIX
 
 LOGS = "logs"
 _LIST = "data_set.tsv"

@@ -16,8 +16,9 @@ from mrharmony.evaluate.group_biology import Factor, factors
 from mrharmony.evaluate.group_measures import Measured
 from mrharmony.evaluate.site_effect import site_effect
 from mrharmony.jobs.group_images import ImagePair, look_at_all
-from mrharmony.jobs.harmonizing import SIDECAR_SUFFIX, SUFFIX, is_own_page, page_path
+from mrharmony.jobs.harmonizing import is_own_page
 from mrharmony.jobs.records import LOGS, read_list
+from mrharmony.jobs.result_names import SIDECAR_SUFFIX, SUFFIX, page_path
 from mrharmony.jobs.statuses import ScanStatus, scan_statuses
 from mrharmony.report.group_page import (
     GroupRow,

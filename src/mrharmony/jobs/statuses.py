@@ -12,9 +12,10 @@ from mrharmony.core.atomic import read_json
 from mrharmony.core.claims import claimed
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.jobs.data_sets import DESCRIPTION, HARMONIZATION
-from mrharmony.jobs.harmonizing import SIDECAR_SUFFIX, SUFFIX, other_setting
+from mrharmony.jobs.harmonizing import other_setting
 from mrharmony.jobs.participants import KILLED
 from mrharmony.jobs.records import ListedScan, ScanRecord, claims_path, read_list, read_record
+from mrharmony.jobs.result_names import SIDECAR_SUFFIX, SUFFIX
 from mrharmony.scans.bids import SITE
 from mrharmony.scans.names import sidecar_path
 from mrharmony.scans.participants import NOBODY, PARTICIPANTS, read_participants
