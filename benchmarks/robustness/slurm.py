@@ -27,11 +27,11 @@ from benchmarks._shared.command import on_one_thread
 from benchmarks._shared.reports import Report, save
 from benchmarks._shared.slurm import one_node
 from benchmarks._shared.studies import prepared_study
-from mrharmony.jobs.bids_app import GROUP_TABLE
 from mrharmony.jobs.harmonizing import HarmonizeJob
 from mrharmony.jobs.opening import open_job
 from mrharmony.jobs.participants import EVERYTHING, Processes, Sources, plan_tasks, run_participants
 from mrharmony.jobs.records import LOGS, read_record
+from mrharmony.jobs.reporting import GROUP_TABLE
 from mrharmony.jobs.slurm import ANY_MEMORY, SlurmArray, write_array
 from mrharmony.jobs.study_plan import plan_study
 from mrharmony.networks.compact.model import read_card

@@ -59,7 +59,8 @@ def results(out: Path) -> dict[str, bytes]:
 
 
 def table(out: Path) -> list[dict[str, str]]:
-    with run_group(out).open(encoding="utf-8") as stream:
+    (files,) = run_group(out)
+    with files.table.open(encoding="utf-8") as stream:
         return list(csv.DictReader(stream, delimiter="\t"))
 
 

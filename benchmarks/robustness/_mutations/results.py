@@ -136,7 +136,8 @@ def _recorded(random: np.random.Generator, folder: Path) -> Path:
 
 def open_harmonized(out: Path) -> None:
     """Write the table and the page of a folder; then discard what is damaged."""
-    rows = [row.split("\t") for row in run_group(out).read_text("utf-8").splitlines()]
+    (files,) = run_group(out)
+    rows = [row.split("\t") for row in files.table.read_text("utf-8").splitlines()]
     sound = next(row for row in rows if row[0].startswith(SOUND))
     assert "0.97" in sound, "a sound scan without its figures"
     assert any(row[0].startswith(DAMAGED) for row in rows), "a scan without a row"

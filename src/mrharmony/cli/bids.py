@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -215,6 +214,15 @@ def bids(
     resources: ResourceOptions,
     array: ArrayOptions,
     extent: Extent = "brain",
+    name_target: Annotated[
+        bool,
+        flag(
+            "--name-target",
+            "Put the target into the names of the results (`desc-harmonizedToNSK`), so that several targets "
+            "may share OUT_DIR.",
+            ADVANCED,
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, flag("--dry-run", "Say what would be done, and what it takes of time, memory and disk.")
     ] = False,
@@ -233,16 +241,16 @@ def bids(
 
     `participant` harmonizes every scan, several side by side; the domain of each is taken from
     participants.tsv where that has it and the model knows it. Elsewhere the source is unknown. Finished scans
-    are not done again; a scan whose verdict is fail is not written. A folder is of one target, and
-    `OUT_DIR/logs` tells what became of each scan. `group` then writes, from OUT_DIR alone,
-    `group.tsv`, a line a scan, the page `report.html`, and the methods text, `CITATION.md` and `.bib`.
+    are not done again; a scan whose verdict is fail is not written. A folder is of one target, unless
+    `--name-target` puts it into the names. `OUT_DIR/logs` tells what became of each scan. `group` then
+    writes, from OUT_DIR alone, `group.tsv`, a line a scan, the page `report.html`, and the methods text,
+    `CITATION.md` and `.bib`; where targets are in the names, it does so for each.
 
     Example: `mrharmony bids study/ study/derivatives/mrharmony participant --to NSK`
     """
     from mrharmony.jobs.bids_app import run_group
     from mrharmony.jobs.data_sets import open_data_set
     from mrharmony.jobs.participants import gone_scans, plan_tasks, strange_sites
-    from mrharmony.jobs.reporting import REPORT
     from mrharmony.jobs.run_log import RunLog
 
     del config, skip_bids_validation  # one has been read by now, the other has nothing to skip
@@ -250,8 +258,9 @@ def bids(
         _require_none_at_group(
             ("--dry-run", dry_run), ("--slurm", array.slurm), ("--overwrite", options.overwrite)
         )
-        files = {"table": str(run_group(out_dir)), "report": str(out_dir / REPORT)}
-        typer.echo(json.dumps(files) if as_json else "\n".join(files.values()))
+        files = [{"table": str(table), "report": str(report)} for table, report in run_group(out_dir)]
+        lines = [path for own in files for path in own.values()]
+        echo_json(files if len(files) > 1 else files[0]) if as_json else typer.echo("\n".join(lines))
         return
     if to is None:
         raise MrharmonyError("participant: needs a target. Name a domain or protocol with target='NSK'.")
@@ -259,7 +268,7 @@ def bids(
     selection, sources = study.selection(), study.sources(options.model)
     require_one(resources.work_dir, options.prepared, "--work-dir")
     job = options.open_job(to, extent=extent)
-    job = replace(job, prepared=resources.work_dir or job.prepared)
+    job = replace(job, prepared=resources.work_dir or job.prepared, name_target=name_target)
     print_assumptions(job)
     tasks = plan_tasks(index, out_dir, selection, job, sources)
     if strange := strange_sites(index, selection, job, sources):

@@ -5,13 +5,19 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
+from typing import NamedTuple
 
 from mrharmony.core.atomic import write_text
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.jobs.reporting import Derivatives, write_citation, write_page
+from mrharmony.jobs.reporting import (
+    GROUP_TABLE,
+    Derivatives,
+    target_labels,
+    write_citation,
+    write_page,
+)
 from mrharmony.jobs.statuses import ScanStatus
 
-GROUP_TABLE = "group.tsv"
 _NONE = "n/a"
 TEXT_COLUMNS = ("source", "target", "method")
 DRIFT_COLUMNS = (
@@ -26,24 +32,35 @@ COLUMNS = (
 )
 
 
-def run_group(out_dir: Path) -> Path:
+class GroupFiles(NamedTuple):
+    """The table and the page on all results of a target."""
+
+    table: Path
+    report: Path
+
+
+def run_group(out_dir: Path) -> list[GroupFiles]:
     """Write a table with a line for each scan of the data set, refused ones first, the page and methods text.
 
-    Returns the table's path. Scans that no run was asked for have a line too. Raises `MrharmonyError` if the
-    folder is not one of the participant level.
+    Where several targets share the folder, each has files of its own. Scans that no run was asked for have a
+    line too. Raises `MrharmonyError` if the folder is not one of the participant level.
     """
-    read = Derivatives.read(out_dir)
-    if not read.statuses:
+    every = [Derivatives.read(out_dir, label) for label in target_labels(out_dir)]
+    if not any(read.statuses for read in every):
         raise MrharmonyError(f"{out_dir}: no harmonized scans here. Run the participant level first.")
+    return [_write_files(read) for read in every]
+
+
+def _write_files(read: Derivatives) -> GroupFiles:
     text = io.StringIO()
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")
     writer.writerow(COLUMNS)
     writer.writerows(_cells(scan) for scan in read.statuses)
-    table = out_dir / GROUP_TABLE
+    table = read.file(GROUP_TABLE)
     write_text(table, text.getvalue())
-    write_page(read)
+    report = write_page(read).page
     write_citation(read)
-    return table
+    return GroupFiles(table, report)
 
 
 def _cells(scan: ScanStatus) -> list[object]:

@@ -22,11 +22,12 @@ from mrharmony.scans.sidecar import GENERATED_BY, RAW
 
 SOURCE_FOLDER = "sourcedata"
 DESCRIPTION = "dataset_description.json"
-HARMONIZATION = "Harmonization"  # its key with the one setting that all results of a folder are made with
+HARMONIZATION = "Harmonization"  # its key with the setting that results are made with
+NAMED = "HarmonizationTo"  # and with those of results that are named by their targets, by their labels
 BIDS_VERSION = "1.11.1"
 _NOT_BIDS = (
     "*_biasfield.nii.gz\n*_stdmap.*\n*_xfm.txt\n*_log.json\n"
-    "*.html\ngroup.tsv\nCITATION.*\nlogs/\n.mrharmony-*\n"
+    "*.html\ngroup*.tsv\nCITATION*\nlogs/\n.mrharmony-*\n"
 )
 # What derivatives have beside their images, and would replace in a folder that somebody else has begun.
 _WRITTEN = (
@@ -47,6 +48,10 @@ desc-canonical\tbrain without receive field, in canonical units, rigidly aligned
 desc-volumecorrected\tthe canonical brain grown to the template's size
 desc-receive\tmultiplicative receive field
 desc-preparation\thow preparing the scan went
+"""
+_NAMED_DESCRIPTIONS = """\
+desc-harmonizedTo{label}	as desc-harmonized, with the target in the name
+desc-uncertaintyTo{label}	as desc-uncertainty, with the target in the name
 """
 _COLUMNS: dict[str, object] = {
     "Description": "What the labels `desc-` in the names of the files stand for.",
@@ -241,7 +246,7 @@ def begin_derivatives(
                 f"{scan.path}: has the name of {other}, and so would their results. "
                 f"Give each its own name {IN_A_COPY}."
             )
-    kept = {key: earlier[key] for key in (HARMONIZATION,) if key in earlier}
+    kept = {key: earlier[key] for key in (HARMONIZATION, NAMED) if key in earlier}
     description = {
         "Name": name,
         "BIDSVersion": BIDS_VERSION,
@@ -254,9 +259,11 @@ def begin_derivatives(
     authors = (read_json(index.root / DESCRIPTION) or {}).get("Authors")
     if isinstance(authors, list):
         description["Authors"] = authors
-    write_json(out_dir / DESCRIPTION, description | kept | dict(details or {}))
+    description |= kept | dict(details or {})
+    write_json(out_dir / DESCRIPTION, description)
     write_text(out_dir / ".bidsignore", _NOT_BIDS)
-    write_text(out_dir / "descriptions.tsv", _DESCRIPTIONS)
+    named = "".join(_NAMED_DESCRIPTIONS.format(label=label) for label in labels_in(description) if label)
+    write_text(out_dir / "descriptions.tsv", _DESCRIPTIONS + named)
     write_json(out_dir / "descriptions.json", _COLUMNS)
     if not (out_dir / "README.md").exists():
         write_text(out_dir / "README.md", _README)
@@ -264,6 +271,31 @@ def begin_derivatives(
     for table in (PARTICIPANTS, "participants.json", *sessions):
         _copy_table(index.root / table, out_dir / table)
     return pairs
+
+
+def setting_of(description: Mapping[str, Any], label: str) -> dict[str, Any]:
+    """Return the setting of a folder's results whose names have this label of a target; empty if none."""
+    made = _named(description).get(label) if label else description.get(HARMONIZATION)
+    return made if isinstance(made, dict) else {}
+
+
+def with_setting(description: Mapping[str, Any], label: str, setting: dict[str, Any]) -> dict[str, Any]:
+    """Return what a folder's description says of results when those of this label and setting are added."""
+    return {NAMED: _named(description) | {label: setting}} if label else {HARMONIZATION: setting}
+
+
+def labels_in(description: Mapping[str, Any]) -> list[str]:
+    """Return the labels of a folder's targets; the empty one stands for results without a label.
+
+    It is among them where the folder has such results, and where it has no others.
+    """
+    named = sorted(_named(description))
+    return [*([""] if HARMONIZATION in description or not named else []), *named]
+
+
+def _named(description: Mapping[str, Any]) -> dict[str, Any]:
+    named = description.get(NAMED)
+    return named if isinstance(named, dict) else {}
 
 
 def earlier_description(index: BidsIndex, out_dir: Path) -> dict[str, Any]:

@@ -20,7 +20,13 @@ from mrharmony.core.volume import FloatArray
 from mrharmony.evidence.drift import Evidence
 from mrharmony.evidence.uncertainty import SeededHarmonizer, spread
 from mrharmony.jobs.brains import ScanFile, prepared_scan
-from mrharmony.jobs.result_names import SUFFIX, page_path, result_stem, uncertainty_path
+from mrharmony.jobs.result_names import (
+    SUFFIX,
+    page_path,
+    result_stem,
+    target_label,
+    uncertainty_path,
+)
 from mrharmony.methods.protocol import HarmonizedVolume, Harmonizer
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.preparation.saved import VERSION
@@ -58,6 +64,7 @@ class HarmonizeJob:
     data_set: Path | None = None  # BIDS folder of the scans, where they are a data set
     prepared: Path | None = None  # folder of `mrharmony prepare` with all the scans; None prepares them here
     extent: str = "brain"  # `brain` or `head`, what is harmonized
+    name_target: bool = False  # the target is in the names of the results of a data set
     force: bool = False  # write scans too whose verdict is `fail`
     overwrite: bool = False  # replace files of a result's name, whoever wrote them
     uncertainty: bool = False  # write an uncertainty map beside each harmonized scan
@@ -71,6 +78,11 @@ class HarmonizeJob:
                 f"{self.harmonizer.name} has no seeds to estimate an uncertainty from. "
                 "Leave uncertainty=True out, or choose method='diffusion'."
             )
+
+    @property
+    def label(self) -> str:
+        """What stands for the target in the names of results; empty where it is not in them."""
+        return target_label(self.target) if self.name_target else ""
 
     @property
     def findings(self) -> tuple[Finding, ...]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pickle
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from mrharmony.core.atomic import require_writable
 from mrharmony.core.claims import claimed
 from mrharmony.core.domain import Domain
 from mrharmony.core.findings import (
@@ -29,7 +30,13 @@ from mrharmony.core.wording import some_of
 from mrharmony.core.worker_process import limit_threads
 from mrharmony.core.workers import WorkerEnded, alone, side_by_side, usable_cores
 from mrharmony.jobs.brains import ScanFile, saved_sha256
-from mrharmony.jobs.data_sets import HARMONIZATION, begin_derivatives, earlier_description
+from mrharmony.jobs.data_sets import (
+    DESCRIPTION,
+    begin_derivatives,
+    earlier_description,
+    setting_of,
+    with_setting,
+)
 from mrharmony.jobs.harmonizing import (
     HarmonizeJob,
     Outcome,
@@ -42,6 +49,7 @@ from mrharmony.jobs.harmonizing import (
     scan_settings,
 )
 from mrharmony.jobs.records import (
+    LOGS,
     ListedScan,
     ScanRecord,
     claims_path,
@@ -160,7 +168,7 @@ def plan_tasks(
     tasks = []
     for scan in selection.of(index):
         source, remarks = sources.of(scan)
-        output = output_path(scan, out_dir)
+        output = output_path(scan, out_dir, job.label)
         tasks.append(ScanTask(scan.path, out_dir, output, source, remarks, index.root))
     return tasks
 
@@ -197,10 +205,10 @@ def run_participants(
     Raises as `plan_tasks` and `begin_derivatives`.
     """
     tasks = plan_tasks(index, out_dir, selection, job, sources)
-    settings = {HARMONIZATION: job_settings(job)}
-    pairs = begin_derivatives(index, out_dir, "mrharmony", lambda scan: output_path(scan, out_dir), settings)
+    pairs = _begin(index, out_dir, job)
     listed = [_listed(scan, output, index.root, out_dir) for scan, output in pairs]
-    write_list(out_dir, [*listed, *(_closed(folder, index, out_dir) for folder in selection.closed(index))])
+    closed = [_closed(folder, index, out_dir) for folder in selection.closed(index)]
+    write_list(out_dir, [*listed, *closed], job.label)
     found = {task: finished(task, task.job(job)) for task in tasks}
     for task, outcome in found.items():
         if outcome:
@@ -213,6 +221,16 @@ def run_participants(
         log(f"{task.scan}: {outcome.status}, {outcome.reason or outcome.verdict}")
     refused = (refused_scan(folder.path, folder) for folder in selection.closed(index))
     return [*(outcome for outcome in found.values() if outcome), *refused, *gone_scans(index, selection)]
+
+
+def _begin(index: BidsIndex, out_dir: Path, job: HarmonizeJob) -> list[tuple[BidsScan, Path]]:
+    """Describe the folder of results, which runs with other targets may be describing at the same time."""
+    require_writable(out_dir / LOGS)
+    with claimed(claims_path(out_dir), DESCRIPTION, wait=True):
+        settings = with_setting(earlier_description(index, out_dir), job.label, job_settings(job))
+        return begin_derivatives(
+            index, out_dir, "mrharmony", lambda scan: output_path(scan, out_dir, job.label), settings
+        )
 
 
 def gone_scans(index: BidsIndex, selection: Selection) -> list[Outcome]:
@@ -410,18 +428,25 @@ def _closed(folder: ScanRefused, index: BidsIndex, out_dir: Path) -> ListedScan:
 
 def _require_one_setting(index: BidsIndex, out_dir: Path, selection: Selection, job: HarmonizeJob) -> None:
     """Raise `MrharmonyError` where results with another target or settings would be among those of a job."""
-    wanted, made = job_settings(job), earlier_description(index, out_dir).get(HARMONIZATION)
-    other = other_setting(wanted, made) if isinstance(made, dict) else None
+    wanted, made = job_settings(job), setting_of(earlier_description(index, out_dir), job.label)
+    other = other_setting(wanted, made) if made else None
     if other and not job.overwrite:
         raise MrharmonyError(
-            f"{out_dir}: holds results with {other}. Name another folder, or replace all of them with "
-            "overwrite=True."
+            f"{out_dir}: holds results with {other}. Name another folder{_beside(made, wanted, job)}, or "
+            "replace all of them with overwrite=True."
         )
     staying = selection.left_out(index) if other else ()
-    for output in (output_path(scan, out_dir) for scan in staying):
+    for output in (output_path(scan, out_dir, job.label) for scan in staying):
         note = earlier_result(output)
         if note and (other := other_setting(wanted, note.model_dump(include=set(wanted)))):
             raise MrharmonyError(
                 f"{output}: has {other}, and its scan is not chosen, but all results of a folder are of one "
                 "kind. Choose all scans, or name another folder."
             )
+
+
+def _beside(made: Mapping[str, Any], wanted: Mapping[str, Any], job: HarmonizeJob) -> str:
+    """Return the advice to keep results of two targets in one folder, where it is targets that differ."""
+    if job.name_target or made.get("target") == wanted["target"]:
+        return ""
+    return ", keep both in this one with name_target=True"

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mrharmony.core.atomic import read_json, write_bytes, write_json
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.jobs.result_names import SUFFIX
+from mrharmony.jobs.result_names import SUFFIX, group_file
 
 LOGS = "logs"
 _LIST = "data_set.tsv"
@@ -74,7 +74,8 @@ def file_state(path: Path) -> FileState | None:
 def record_path(out_dir: Path, output: Path | str) -> Path:
     """Return where the record of the scan lies whose result is `output`, relative to the folder."""
     name = Path(output)
-    return out_dir / LOGS / "scans" / name.parent / f"{name.name.removesuffix(SUFFIX)}.json"
+    stem = name.name.removesuffix(SUFFIX).removesuffix(".nii.gz")
+    return out_dir / LOGS / "scans" / name.parent / f"{stem}.json"
 
 
 def claims_path(out_dir: Path) -> Path:
@@ -114,21 +115,24 @@ class ListedScan:
     site: str | None
 
 
-def write_list(out_dir: Path, scans: Iterable[ListedScan]) -> None:
-    """List all scans of the data set, whether they are worked on or not; names keep their bytes."""
+def write_list(out_dir: Path, scans: Iterable[ListedScan], label: str = "") -> None:
+    """List all scans of the data set, whether they are worked on or not; names keep their bytes.
+
+    There is a list for each target that has its label in the names of its results.
+    """
     text = io.StringIO()
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")
     writer.writerow(_COLUMNS)
     writer.writerows([getattr(scan, column) or _NONE for column in _COLUMNS] for scan in scans)
-    write_bytes(out_dir / LOGS / _LIST, text.getvalue().encode("utf-8", "surrogateescape"))
+    write_bytes(group_file(out_dir / LOGS, _LIST, label), text.getvalue().encode("utf-8", "surrogateescape"))
 
 
-def read_list(out_dir: Path) -> Sequence[ListedScan]:
+def read_list(out_dir: Path, label: str = "") -> Sequence[ListedScan]:
     """Return the listed scans; none where no run has listed any.
 
     Raises `MrharmonyError` where the list is damaged.
     """
-    path = out_dir / LOGS / _LIST
+    path = group_file(out_dir / LOGS, _LIST, label)
     try:
         text = io.StringIO(path.read_bytes().decode("utf-8", "surrogateescape"), newline="")
         header, *lines = csv.reader(text, delimiter="\t")

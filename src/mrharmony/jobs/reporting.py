@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
-from mrharmony.core.atomic import write_text
+from mrharmony.core.atomic import read_json, write_text
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.evaluate.group_biology import Factor, factors
 from mrharmony.evaluate.group_measures import Measured
 from mrharmony.evaluate.site_effect import site_effect
+from mrharmony.jobs.data_sets import DESCRIPTION, labels_in
 from mrharmony.jobs.group_images import ImagePair, look_at_all
 from mrharmony.jobs.harmonizing import is_own_page
 from mrharmony.jobs.records import LOGS, read_list
-from mrharmony.jobs.result_names import SIDECAR_SUFFIX, SUFFIX, page_path
+from mrharmony.jobs.result_names import group_file, label_in, page_path, result_stem
 from mrharmony.jobs.statuses import ScanStatus, scan_statuses
 from mrharmony.report.group_page import (
     GroupRow,
@@ -36,7 +37,7 @@ from mrharmony.scans.sidecar import HarmonizedSidecar, read_harmonized
 
 REPORT = "report.html"
 CITATION, BIBLIOGRAPHY = "CITATION.md", "CITATION.bib"
-PAGES = {"prepared scans": "index.html", "table": "group.tsv"}
+GROUP_TABLE, PREPARED = "group.tsv", "index.html"
 _TITLE = "Harmonized scans"
 _LONE = "has no JSON file beside it, and is left out. Harmonize the scan again."
 UNKNOWN_SITE = "unknown site"
@@ -68,20 +69,34 @@ class Derivatives:
         What became of each scan of the data set, the troubled ones first.
     notes, faults
         The sidecars of whole results; the names of those that cannot be used, with the reason.
+    label
+        Of the target, where it is in the names of the results.
     """
 
     folder: Path
     statuses: tuple[ScanStatus, ...]
     notes: Mapping[Path, HarmonizedSidecar]
     faults: Mapping[str, str]
+    label: str = ""
 
     @classmethod
-    def read(cls, folder: Path) -> Self:
-        """Read a folder; raises as `scan_statuses`."""
-        statuses, (notes, faults) = tuple(scan_statuses(folder)), _sidecars(folder)
+    def read(cls, folder: Path, label: str = "") -> Self:
+        """Read a folder, without the results that have labels of its other targets; as `scan_statuses`."""
+        others = {*target_labels(folder)} - {label}
+        statuses, (notes, faults) = tuple(scan_statuses(folder, label)), _sidecars(folder)
         gone = {sidecar_path(folder / scan.listed.output) for scan in statuses if scan.status != "done"}
-        whole = {path: note for path, note in notes.items() if path not in gone}
-        return cls(folder, statuses, whole, faults)
+        left_out = gone | {path for path in notes if label_in(path) in others}
+        return cls(
+            folder,
+            statuses,
+            {path: note for path, note in notes.items() if path not in left_out},
+            {name: fault for name, fault in faults.items() if label_in(Path(name)) not in others},
+            label,
+        )
+
+    def file(self, name: str) -> Path:
+        """Return where a file on these results goes."""
+        return group_file(self.folder, name, self.label)
 
     @property
     def without_result(self) -> list[ScanStatus]:
@@ -93,14 +108,25 @@ class Derivatives:
         ]
 
 
+def target_labels(out_dir: Path) -> list[str]:
+    """Return the labels of the targets that a folder has results of, as `labels_in`."""
+    return labels_in(read_json(out_dir / DESCRIPTION) or {})
+
+
 def write_report(out_dir: Path) -> WrittenReport:
     """Write `report.html` on the scans anywhere below a folder of `harmonize`, `bids` or `demo`.
 
-    Raises as `write_page`, and `MrharmonyError` if the folder is missing.
+    Raises as `write_page`, and `MrharmonyError` if the folder is missing or has results of several targets.
     """
     if not out_dir.is_dir():
         raise MrharmonyError(f"{out_dir}: not a folder. Name the output folder of harmonize, bids or demo.")
-    return write_page(Derivatives.read(out_dir))
+    label, *others = target_labels(out_dir)
+    if others:
+        raise MrharmonyError(
+            f"{out_dir}: holds results of several targets, each with a page of its own. "
+            "Write them with `mrharmony bids BIDS_DIR OUT_DIR group`."
+        )
+    return write_page(Derivatives.read(out_dir, label))
 
 
 def write_page(read: Derivatives) -> WrittenReport:
@@ -110,7 +136,7 @@ def write_page(read: Derivatives) -> WrittenReport:
     Raises `MrharmonyError` if scans are missing, the page cannot be written, or another has its name.
     """
     out_dir, notes = read.folder, read.notes
-    _require_own_page(out_dir / REPORT)
+    _require_own_page(read.file(REPORT))
     participants, unread = _participants(out_dir)
     missing = [_empty_row(scan, participants) for scan in read.without_result]
     if not notes and not read.faults and not missing:
@@ -119,21 +145,22 @@ def write_page(read: Derivatives) -> WrittenReport:
             "Name the output folder of harmonize, bids or demo."
         )
     faults = {**read.faults, **unread}
-    sites = {out_dir / scan.output: scan.site for scan in read_list(out_dir) if scan.site}
+    sites = {out_dir / scan.output: scan.site for scan in read_list(out_dir, read.label) if scan.site}
     found = [_row(path, note, out_dir, participants) for path, note in notes.items()]
     placed = [
         replace(row, site=sites.get(path.with_suffix(".nii.gz"), row.site))
         for path, row in zip(notes, found, strict=True)
     ]
     rows = _looked_at(placed, notes)
-    links = [(label, name) for label, name in PAGES.items() if (out_dir / name).is_file()]
-    title = f"{_TITLE}: {out_dir.resolve().name}"
+    files = {"prepared scans": out_dir / PREPARED, "table": read.file(GROUP_TABLE)}
+    links = [(words, file.name) for words, file in files.items() if file.is_file()]
+    title = f"{_TITLE}: {out_dir.resolve().name}{f' to {read.label}' if read.label else ''}"
     page = group_page(title, [*missing, *rows], judge_group(rows), links, list(faults))
-    write_text(out_dir / REPORT, page)
+    write_text(read.file(REPORT), page)
     remarks = {row.name: row.remark for row in rows if row.remark not in ("", NOT_CHOSEN)}
     remarks |= {row.name: row.reason for row in missing if row.status in ("missing", "damaged")} | faults
     verdicts = Counter(row.verdict for row in rows if row.verdict)
-    return WrittenReport(out_dir / REPORT, dict(sorted(verdicts.items())), remarks)
+    return WrittenReport(read.file(REPORT), dict(sorted(verdicts.items())), remarks)
 
 
 def _require_own_page(page: Path) -> None:
@@ -147,8 +174,8 @@ def _require_own_page(page: Path) -> None:
 def write_citation(read: Derivatives) -> None:
     """Write the methods text and its references on the harmonized scans of a folder, if any."""
     if notes := list(read.notes.values()):
-        write_text(read.folder / CITATION, methods_text(notes, len(read.without_result)))
-        write_text(read.folder / BIBLIOGRAPHY, bibliography(notes))
+        write_text(read.file(CITATION), methods_text(notes, len(read.without_result)))
+        write_text(read.file(BIBLIOGRAPHY), bibliography(notes))
 
 
 def judge_group(rows: Sequence[GroupRow]) -> Judgement:
@@ -201,14 +228,13 @@ def _sidecars(out_dir: Path) -> tuple[dict[Path, HarmonizedSidecar], dict[str, s
         try:
             if note := read_harmonized(path):
                 notes[path] = note
-            elif path.name.endswith(SIDECAR_SUFFIX):
+            elif label_in(path) is not None:
                 faults[name] = "cannot be read. Harmonize the scan again."
         except MrharmonyError as error:
             faults[name] = str(error).removeprefix(f"{path}: ")
     if notes or faults:
-        lone = (
-            path for path in sorted(out_dir.rglob(f"*{SUFFIX}")) if not os.path.lexists(sidecar_path(path))
-        )
+        images = (path for path in sorted(out_dir.rglob("*_T1w.nii.gz")) if label_in(path) is not None)
+        lone = (path for path in images if not os.path.lexists(sidecar_path(path)))
         faults |= {str(path.relative_to(out_dir)): _LONE for path in lone}
     return notes, faults
 
@@ -237,10 +263,11 @@ def _row(
     path: Path, note: HarmonizedSidecar, out_dir: Path, participants: Mapping[str, Mapping[str, str]]
 ) -> GroupRow:
     """Return what a sidecar says of its scan."""
-    stem = path.name.removesuffix(".json").removesuffix(SUFFIX.removesuffix(".nii.gz"))
+    stem = result_stem(path)
     subject, site = _whose(stem, participants)
     own = page_path(path.with_suffix(".nii.gz"))
-    others = [page for page in sorted(path.parent.glob("*.html")) if page.name.startswith(f"{stem}_")]
+    pages = [page for page in sorted(path.parent.glob("*.html")) if page.name.startswith(f"{stem}_")]
+    others = [page for page in pages if page == own or label_in(page) is None]
     return GroupRow(
         name=stem,
         subject=subject,

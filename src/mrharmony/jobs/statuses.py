@@ -11,11 +11,11 @@ from typing import Any
 from mrharmony.core.atomic import read_json
 from mrharmony.core.claims import claimed
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.jobs.data_sets import DESCRIPTION, HARMONIZATION
+from mrharmony.jobs.data_sets import DESCRIPTION, setting_of
 from mrharmony.jobs.harmonizing import other_setting
 from mrharmony.jobs.participants import KILLED
 from mrharmony.jobs.records import ListedScan, ScanRecord, claims_path, read_list, read_record
-from mrharmony.jobs.result_names import SIDECAR_SUFFIX, SUFFIX
+from mrharmony.jobs.result_names import result_suffix
 from mrharmony.scans.bids import SITE
 from mrharmony.scans.names import sidecar_path
 from mrharmony.scans.participants import NOBODY, PARTICIPANTS, read_participants
@@ -42,23 +42,26 @@ class ScanStatus:
     note: HarmonizedSidecar | None
 
 
-def scan_statuses(out_dir: Path) -> list[ScanStatus]:
-    """Return what became of every scan of the data set, from the derivatives alone, troubled ones first."""
-    listed = read_list(out_dir) or list(_found(out_dir))
-    setting = (read_json(out_dir / DESCRIPTION) or {}).get(HARMONIZATION)
-    setting = setting if isinstance(setting, dict) else {}
+def scan_statuses(out_dir: Path, label: str = "") -> list[ScanStatus]:
+    """Return what became of every scan of the data set, from the derivatives alone, troubled ones first.
+
+    `label` is of the target that is asked for, where results have it in their names.
+    """
+    listed = read_list(out_dir, label) or list(_found(out_dir, label))
+    setting = setting_of(read_json(out_dir / DESCRIPTION) or {}, label)
     known = {name: value for name, value in setting.items() if name in HarmonizedSidecar.model_fields}
     rows = [_status_of(out_dir, scan, known) for scan in listed]
     return sorted(rows, key=lambda row: ORDER.index(row.status))
 
 
-def _found(out_dir: Path) -> Iterator[ListedScan]:
+def _found(out_dir: Path, label: str) -> Iterator[ListedScan]:
     """List the results of earlier releases, which listed no scans."""
     participants = NOBODY
     with suppress(MrharmonyError):
         participants = read_participants(out_dir / PARTICIPANTS)
-    for sidecar in sorted(out_dir.glob("sub-*/**/*" + SIDECAR_SUFFIX)):
-        output = sidecar.with_name(sidecar.name.removesuffix(SIDECAR_SUFFIX) + SUFFIX)
+    ending = result_suffix(label).removesuffix(".nii.gz")
+    for sidecar in sorted(out_dir.glob(f"sub-*/**/*{ending}.json")):
+        output = sidecar.with_name(f"{sidecar.stem}.nii.gz")
         way = output.relative_to(out_dir)
         subject = way.parts[0].removeprefix("sub-")
         session = next(

@@ -28,7 +28,7 @@ def methods_text(notes: Sequence[HarmonizedSidecar], missing: int = 0) -> str:
     return (
         "# Methods text\n\n"
         "You may paste this paragraph into your methods section; it was written from the settings that ran. "
-        "`CITATION.bib` has the references for BibTeX.\n\n"
+        "The file beside it that ends in `.bib` has the references for BibTeX.\n\n"
         f"{_preparation(notes)} {_methods(notes)} {_results(notes, missing)} {_software(notes)}\n\n"
         f"## References\n\n{references}\n"
     )
