@@ -89,13 +89,14 @@ def check(
     """
     from mrharmony.core.findings import finding_record, has_error
     from mrharmony.core.progress import track
+    from mrharmony.preparation.foreseen import foreseen_faults
     from mrharmony.scans.names import find_scans
     from mrharmony.scans.reading import check_scan
 
     findings = {
         path: [
             replace(found, message=in_options(found.message), fix=in_options(found.fix))
-            for found in check_scan(path, assume_ras=assume_ras)
+            for found in check_scan(path, foreseen_faults, assume_ras=assume_ras)
         ]
         for path in track(find_scans(paths), "checking")
     }
