@@ -8,10 +8,9 @@ from pathlib import Path
 
 from mrharmony.core.atomic import write_text
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.jobs.reporting import Derivatives, write_citation, write_page
+from mrharmony.jobs.reporting import TABLE, Derivatives, write_citation, write_page
 from mrharmony.jobs.statuses import ScanStatus
 
-GROUP_TABLE = "group.tsv"
 _NONE = "n/a"
 TEXT_COLUMNS = ("source", "target", "method")
 DRIFT_COLUMNS = (
@@ -39,7 +38,7 @@ def run_group(out_dir: Path) -> Path:
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")
     writer.writerow(COLUMNS)
     writer.writerows(_cells(scan) for scan in read.statuses)
-    table = out_dir / GROUP_TABLE
+    table = out_dir / TABLE
     write_text(table, text.getvalue())
     write_page(read)
     write_citation(read)

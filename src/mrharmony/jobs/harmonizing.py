@@ -354,11 +354,14 @@ def discard_result(output: Path) -> None:
 
 
 def _discard_page(output: Path) -> None:
-    """Remove the page of an earlier result, which has the scan's name for a title; others stay."""
-    note = earlier_result(output)
-    title = Path(note.sources[0]).name if note and note.sources else _stem(output)
-    if is_own_page(page_path(output), title):
+    """Remove the page of an earlier result; others stay."""
+    if is_own_page(page_path(output), scan_name(output, earlier_result(output))):
         remove(page_path(output))
+
+
+def scan_name(output: Path, note: HarmonizedSidecar | None) -> str:
+    """Return the name of the scan that a result was made of, which its pages have for a title."""
+    return Path(note.sources[0]).name if note and note.sources else _stem(output)
 
 
 def is_own_page(page: Path, title: str) -> bool:
