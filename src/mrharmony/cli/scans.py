@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -156,6 +157,7 @@ def harmonize(
         require_same_scan,
         require_same_settings,
     )
+    from mrharmony.scans.folders import is_kind
 
     scans = list(dict.fromkeys(scans))  # the same scan is often named twice, by overlapping patterns
     if mask and len(scans) > 1:
@@ -167,8 +169,9 @@ def harmonize(
     print_assumptions(job)
     pairs = list(zip(scans, results, strict=True))
     for scan, result in pairs:
-        require_same_settings(job, result)
-        require_same_scan(job, scan, result)
+        if scan in conversions or is_kind(scan, stat.S_ISREG):  # else its absence is what matters
+            require_same_settings(job, result)
+            require_same_scan(job, scan, result)
     failed = convert_planned(conversions, series)
     for folder in dict.fromkeys(result.parent for result in results):
         require_writable(folder)

@@ -302,16 +302,20 @@ def require_same_settings(job: HarmonizeJob, output: Path) -> None:
 
 
 def require_same_scan(job: HarmonizeJob, scan: Path, output: Path) -> None:
-    """Raise `MrharmonyError` where an earlier result is of a scan in another place and of another content."""
+    """Raise `MrharmonyError` where an earlier result is of a scan in another place and of another content.
+
+    One of an image in memory has no place, and is that of another scan.
+    """
     note = earlier_result(output)
-    source = note and source_file(output, note)
-    if job.overwrite or not note or not source:
+    if job.overwrite or not note:
         return
-    in_place = way_to(source, output.parent) == way_to(scan, output.parent)
+    source = source_file(output, note)
+    in_place = source is not None and way_to(source, output.parent) == way_to(scan, output.parent)
     if not in_place and not (scan.is_file() and file_sha256(scan) == note.source_sha256):
+        named = os.path.normpath(source) if source else next(iter(note.sources), "an image in memory")
         raise MrharmonyError(
-            f"{output}: holds the result of another scan, {os.path.normpath(source)}. Name another output, "
-            "or replace it with overwrite=True."
+            f"{output}: holds the result of another scan, {named}. Name another output, or replace it with "
+            "overwrite=True."
         )
 
 
