@@ -260,6 +260,14 @@ def test_a_scan_that_is_not_there_is_told_as_such(run, scan: Path, tmp_path: Pat
     assert {file: file.read_bytes() for file in result.parent.iterdir()} == before
 
 
+def test_a_folder_with_a_line_break_in_its_name_is_named_once_on_one_line(run, tmp_path: Path):
+    volume = Volume(np.ones((8, 8, 8), np.float32), np.eye(4))
+    write_series(tmp_path / "a\nb", volume, 1)
+    status, _, errors = run("harmonize", tmp_path / "a\nb", *QUICK, "--output", tmp_path / "out")
+    (said,) = sentences(errors)
+    assert (status, said.count("a\\nb: ")) == (3, 1), said
+
+
 def test_a_result_of_an_image_in_memory_is_replaced_only_when_asked(run, scan: Path, tmp_path: Path):
     output, image = tmp_path / "out.nii.gz", nib.load(scan)
     in_memory = nib.Nifti1Image(np.asarray(image.dataobj), image.affine)

@@ -14,7 +14,14 @@ from markupsafe import escape
 
 from mrharmony.core.atomic import FOLDER_IN_THE_WAY, remove, write_text
 from mrharmony.core.domain import Domain
-from mrharmony.core.findings import Finding, MrharmonyError, NotWritten, finding_record, of_the_system
+from mrharmony.core.findings import (
+    Finding,
+    MrharmonyError,
+    NotWritten,
+    finding_record,
+    of_the_system,
+    on_one_line,
+)
 from mrharmony.core.hashing import file_sha256
 from mrharmony.core.volume import FloatArray
 from mrharmony.evidence.drift import Evidence
@@ -409,7 +416,7 @@ def _sources(job: HarmonizeJob, scan: Path, output: Path) -> tuple[str, ...]:
 def reason_of(error: MrharmonyError, path: Path) -> str:
     """Return an error's sentence, with the scan's path in front where the sentence does not name it."""
     text = str(error)
-    return text if path.name in text else f"{path}: {text}"
+    return text if on_one_line(path.name) in text else on_one_line(f"{path}: {text}")
 
 
 def harmonized_sidecar(
