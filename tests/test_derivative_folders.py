@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from benchmarks._shared.dicom_files import write_series
 
+import mrharmony
 from helpers.commands import sentences
 from mrharmony.cli.app import main
 from mrharmony.core.findings import MrharmonyError
@@ -243,6 +244,40 @@ def test_a_result_of_another_scan_is_replaced_only_when_asked(run, scan: Path, t
     assert run("harmonize", moved, *to)[0] == 0
     moved.write_bytes(b"changed")
     assert run("harmonize", moved, *to)[0] == 3
+
+
+@pytest.mark.parametrize("target", ["LA", "NSK"])
+def test_a_scan_that_is_not_there_is_told_as_such(run, scan: Path, tmp_path: Path, target: str):
+    result = tmp_path / "out" / "T1w_desc-harmonized_T1w.nii.gz"
+    assert run("harmonize", scan, *QUICK, "--output", result)[0] == 0
+    before = {file: file.read_bytes() for file in result.parent.iterdir()}
+    missing = tmp_path / "T1w.nii.gz"
+    status, _, errors = run("harmonize", missing, "--to", target, *QUICK[2:], "--output", result)
+    assert status == 3
+    assert sentences(errors) == [
+        f"refused: {missing}: There is no such file. Check the path for a typing mistake."
+    ]
+    assert {file: file.read_bytes() for file in result.parent.iterdir()} == before
+
+
+def test_a_folder_with_a_line_break_in_its_name_is_named_once_on_one_line(run, tmp_path: Path):
+    volume = Volume(np.ones((8, 8, 8), np.float32), np.eye(4))
+    write_series(tmp_path / "a\nb", volume, 1)
+    status, _, errors = run("harmonize", tmp_path / "a\nb", *QUICK, "--output", tmp_path / "out")
+    (said,) = sentences(errors)
+    assert (status, said.count("a\\nb: ")) == (3, 1), said
+
+
+def test_a_result_of_an_image_in_memory_is_replaced_only_when_asked(run, scan: Path, tmp_path: Path):
+    output, image = tmp_path / "out.nii.gz", nib.load(scan)
+    in_memory = nib.Nifti1Image(np.asarray(image.dataobj), image.affine)
+    mrharmony.Harmonizer.from_pretrained(method="none").harmonize(in_memory, "LA").save(output)
+    before = output.read_bytes(), (tmp_path / "out.json").read_bytes()
+    status, _, errors = run("harmonize", scan, *QUICK, "--output", output)
+    assert status == 2
+    assert f"{output}: holds the result of another scan, an image in memory. Name another output" in errors
+    assert (output.read_bytes(), (tmp_path / "out.json").read_bytes()) == before
+    assert run("harmonize", scan, *QUICK, "--output", output, "--overwrite")[0] == 0
 
 
 def test_a_page_of_somebody_else_beside_a_result_stays(run, scan: Path, tmp_path: Path):

@@ -209,6 +209,7 @@ def test_ventricles_grow_with_their_factor(run, study: Path):
     assert record["heads"] == 3
     assert record["refused"] == {}
     assert record["slope"]["value"] > 0
+    assert record["remark"].startswith("3 persons: too few. What fewer than 12 show is mostly chance")
 
 
 @pytest.mark.parametrize(

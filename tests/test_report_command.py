@@ -51,7 +51,7 @@ def _pictures(page: str) -> list[np.ndarray]:
 
 def test_the_page_tells_verdict_drift_and_model_of_every_scan(run, study: Path):
     page = study / "out" / "sub-1" / "anat" / "sub-1_desc-preparation_T1w.html"
-    page.write_text("prepared")
+    page.write_text(f"<title>{Path(json.loads(_note(study).read_text())['Sources'][0]).name}</title>")
     status, output, _ = run("report", study / "out", "--json")
     note = json.loads(_note(study).read_text())
     assert status == 0
@@ -65,6 +65,17 @@ def test_the_page_tells_verdict_drift_and_model_of_every_scan(run, study: Path):
     ):
         assert wanted in text
     assert "href='sub-1/anat/sub-1_desc-preparation_T1w.html'" in text
+
+
+@pytest.mark.parametrize("name", ["sub-1_desc-preparation_T1w", "sub-1_desc-harmonized_T1w", "sub-1_notes"])
+def test_only_pages_that_mrharmony_wrote_are_linked(run, study: Path, name: str):
+    foreign = study / "out" / "sub-1" / "anat" / f"{name}.html"
+    foreign.write_text("<title>Quality control of sub-1_T1w.nii.gz</title>")
+    (study / "out" / "index.html").write_text("<title>My study</title>")
+    assert run("report", study / "out")[0] == 0
+    text = (study / "out" / "report.html").read_text("utf-8")
+    assert foreign.name not in text
+    assert "index.html" not in text
 
 
 def test_the_page_is_sound_and_loads_nothing(study: Path):

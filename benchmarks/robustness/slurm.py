@@ -31,7 +31,7 @@ from mrharmony.jobs.harmonizing import HarmonizeJob
 from mrharmony.jobs.opening import open_job
 from mrharmony.jobs.participants import EVERYTHING, Processes, Sources, plan_tasks, run_participants
 from mrharmony.jobs.records import LOGS, read_record
-from mrharmony.jobs.reporting import GROUP_TABLE
+from mrharmony.jobs.reporting import TABLE
 from mrharmony.jobs.slurm import ANY_MEMORY, SlurmArray, write_array
 from mrharmony.jobs.study_plan import plan_study
 from mrharmony.networks.compact.model import read_card
@@ -77,7 +77,7 @@ class Campaign:
             for line in log.read_text().splitlines()
             if ": done, " in line
         )
-        with (self.folder / "out" / GROUP_TABLE).open() as stream:
+        with (self.folder / "out" / TABLE).open() as stream:
             statuses = Counter(row["status"] for row in csv.DictReader(stream, delimiter="\t"))
         return {
             "rounds": self.rounds,

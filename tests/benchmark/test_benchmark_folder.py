@@ -2,11 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mrharmony.benchmark.contenders import OURS
 from mrharmony.benchmark.folder import SETTINGS, BenchmarkFolder
+from mrharmony.benchmark.plan import BenchmarkScan
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.volume import Volume
+from mrharmony.preparation.canonical import CanonicalBrain
 
 
 def test_another_model_forgets_its_own_results_and_nothing_else(tmp_path: Path):
@@ -50,3 +54,22 @@ def test_damaged_files_are_told_or_count_as_missing(tmp_path: Path, content: str
     assert folder.sessions() == []
     with pytest.raises(MrharmonyError, match=f"{SETTINGS}: is damaged"):
         folder.claim({"seed": 0}, models={OURS: "first"})
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04cut"])
+def test_arrays_that_were_damaged_are_told_with_their_file(tmp_path: Path, content: bytes):
+    folder = BenchmarkFolder(tmp_path / "out")
+    scan = BenchmarkScan(tmp_path / "sub-1_T1w.nii.gz", "1", "A", {})
+    mask = np.ones((4, 4, 4), bool)
+    brain = CanonicalBrain(Volume(np.ones(mask.shape, np.float32), np.eye(4)), mask, 1.0)
+    folder.save_brain(OURS, scan, brain.volume.voxels, mask)
+    assert folder.load_brain(OURS, scan, brain).volume.voxels.all()
+    (kept,) = (tmp_path / "out" / "work" / OURS).glob("*.npz")
+    tissues = tmp_path / "out" / "work" / "tissues" / f"{scan.key}.npz"
+    tissues.parent.mkdir()
+    for file in (kept, tissues):
+        file.write_bytes(content)
+    with pytest.raises(MrharmonyError, match=f"{kept.name}: was damaged since it was kept"):
+        folder.load_brain(OURS, scan, brain)
+    with pytest.raises(MrharmonyError, match=f"tissues/{tissues.name}: was damaged since it was kept"):
+        folder.segmentation(scan, brain)

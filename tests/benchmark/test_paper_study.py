@@ -198,6 +198,16 @@ def test_mistakes_end_in_one_sentence(run, study: Path, tmp_path: Path, argument
     assert len(sentences(errors)) == 1
 
 
+def test_a_file_of_somebody_else_is_not_replaced(run, study: Path, tmp_path: Path):
+    mine = tmp_path / "out" / "paper.md"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    to = ("--from", "spgr-1.5t", "--output", mine.parent)
+    status, _, errors = run("evaluate", "paper", study, *ARGUMENTS, *to)
+    assert (status, f"{mine}: mrharmony did not write it, and would replace it" in errors) == (2, True)
+    assert [file.name for file in mine.parent.iterdir()] == ["paper.md"]
+
+
 def test_parts_made_apart_are_the_images_made_together(
     model: LatentModel, brains: list[CanonicalBrain], tmp_path: Path
 ):

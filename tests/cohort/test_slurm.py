@@ -4,6 +4,7 @@ import json
 import os
 import random
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from benchmarks.robustness.slurm import KILL, SCANCEL, Campaign
 from mrharmony.jobs import preparing
 from mrharmony.scans.bids import BidsIndex
 from mrharmony.scans.selection import Selection, read_scan_list
+from mrharmony.weights import shipped_model
 
 PEOPLE = {f"{number:02}": "north" for number in range(1, 13)}
 
@@ -74,6 +76,37 @@ def test_each_call_writes_its_own_folder_and_a_task_of_it_does_its_part(run, fol
     status, output, _ = freeze(run, folder, out, "--slurm", slurm, "--participant-label", "01", "02")
     assert (status, output) == (0, "nothing to do: 2 scans are finished\n")
     assert len(list(slurm.iterdir())) == 2
+
+
+PROTOCOL = {"MagneticFieldStrength": 3, "RepetitionTime": 2.3, "InversionTime": 0.9, "EchoTime": 0.003}
+
+
+@pytest.mark.parametrize("target", ["LA", "target.json"])
+def test_settings_name_files_so_that_they_are_found_from_any_folder(
+    run, folder: Path, tmp_path: Path, monkeypatch, target: str
+):
+    (tmp_path / "model").symlink_to(shipped_model())
+    (tmp_path / "prepared").symlink_to(folder / "prepared")
+    (tmp_path / "target.json").write_text(
+        json.dumps({**PROTOCOL, "FlipAngle": 9, "SeriesDescription": "mprage"})
+    )
+    monkeypatch.chdir(tmp_path)
+    settings = ("--model", "model", "--prepared", "prepared", "--to", target)
+    status, output, errors = run(
+        *("bids", folder / "study", "out", "participant", *settings, "--slurm", "array", "--json")
+    )
+    assert status == 0, errors
+    written = Path(json.loads(output)["submit"]).with_name("settings.toml")
+    assert tomllib.loads(written.read_text()) == {
+        "to": target if target == "LA" else str(tmp_path / target),
+        "model": str(tmp_path / "model"),
+        "prepared": str(tmp_path / "prepared"),
+    }
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    again = ("--config", written, "--dry-run")
+    status, output, errors = run("bids", folder / "study", tmp_path / "out", "participant", *again)
+    assert (status, "12 to do" in output) == (0, True), errors
 
 
 def test_parts_of_a_list_share_it_among_them(folder: Path, tmp_path: Path):

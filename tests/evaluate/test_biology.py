@@ -8,7 +8,13 @@ from scipy.stats import spearmanr
 
 from helpers.virtual_study import Study
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.evaluate.biology import biology_scores, cohens_d, cohort_biology, without_site_means
+from mrharmony.evaluate.biology import (
+    biology_scores,
+    cohens_d,
+    cohort_biology,
+    few_people,
+    without_site_means,
+)
 from mrharmony.evaluate.tissues import TargetVolumetry
 
 FACTOR = np.linspace(-1, 1, 12)
@@ -146,3 +152,10 @@ def test_volumetry_of_the_target_ranks_true_target_scans(study: Study):
 def test_volumetry_needs_training_scans():
     with pytest.raises(MrharmonyError, match="training scans"):
         TargetVolumetry.fit([])
+
+
+def test_figures_of_too_few_people_are_told():
+    assert few_people(["A"] * 11).startswith("11 persons: too few. What fewer than 12 show is mostly chance")
+    assert few_people(["A"] * 12) == ""
+    told = few_people(["A"] * 12 + ["B"] * 11 + ["C"] * 2)
+    assert told == "Too few for a slope of their own: B, each below 12 people."

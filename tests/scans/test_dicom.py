@@ -72,6 +72,21 @@ def test_converting_again_keeps_the_scan_and_never_replaces_another(examination:
     assert path.read_bytes() == b"precious"
 
 
+@pytest.mark.skipif(os.name != "posix", reason="named pipes are of POSIX")
+def test_a_pipe_among_the_files_is_not_waited_for(volume: Volume, tmp_path: Path):
+    write_series(tmp_path / "examination", volume, 4)
+    os.mkfifo(tmp_path / "examination" / "pipe.dcm")
+    scan = read_scan(convert_dicom(tmp_path / "examination", tmp_path / "sub-01_T1w.nii.gz"))
+    assert sorted(scan.volume.shape) == sorted(volume.shape)
+
+
+def test_a_series_is_listed_by_the_beginning_of_a_long_name(volume: Volume, tmp_path: Path):
+    write_series(tmp_path / "examination", volume, 4, **{**T2, "SeriesDescription": "T2 " + "a" * 4000})
+    with pytest.raises(MrharmonyError, match="no series may be the T1w scan") as refusal:
+        convert_dicom(tmp_path / "examination", tmp_path / "sub-01_T1w.nii.gz")
+    assert len(str(refusal.value)) < 600
+
+
 def test_several_t1w_series_are_listed_and_one_is_chosen_by_its_number(volume: Volume, tmp_path: Path):
     write_series(tmp_path / "exam", volume, 4)
     write_series(tmp_path / "exam", volume, 7, SeriesDescription="t1_mprage_repeat")

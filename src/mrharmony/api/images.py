@@ -12,6 +12,7 @@ import numpy as np
 from mrharmony.core.arguments import require_count
 from mrharmony.core.findings import Finding, MrharmonyError
 from mrharmony.core.volume import BoolArray, Volume
+from mrharmony.preparation.foreseen import foreseen_faults
 from mrharmony.preparation.pipeline import prepare_beside, prepare_scan
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.scans.reading import Scan, ScanSource, check_scan, read_scan
@@ -83,7 +84,7 @@ def check(image: Image, *, assume_ras: bool = False) -> tuple[Finding, ...]:
     >>> [finding.code for finding in mrharmony.check(flat) if finding.level == "error"]
     ['constant-image']
     """
-    return check_scan(as_source(image), assume_ras=assume_ras)
+    return check_scan(as_source(image), foreseen_faults, assume_ras=assume_ras)
 
 
 def prepare(image: Image, *, brain_mask: Image | BoolArray | None = None, seed: int = 0) -> PreparedScan:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 
 from mrharmony.benchmark.plan import BenchmarkScan
 from mrharmony.core.atomic import read_json, write_arrays, write_json
@@ -107,7 +111,7 @@ class BenchmarkFolder:
 
     def load_brain(self, method: str, scan: BenchmarkScan, like: CanonicalBrain) -> CanonicalBrain:
         """Read what `save_brain` kept, with the mask and the grid of the prepared brain."""
-        with np.load(self._brain(method, scan), allow_pickle=False) as archive:
+        with _kept(self._brain(method, scan)) as archive:
             voxels = np.zeros(like.mask.shape, np.float32)
             voxels[like.mask] = archive["brain"]
             return like._replace(volume=like.volume.with_voxels(voxels))
@@ -119,10 +123,22 @@ class BenchmarkFolder:
             found = segment_tissues(brain)
             inside = found.labels[brain.mask]
             write_arrays(path, {"inside": inside, "volumes": astuple(found.volumes)})
-        with np.load(path, allow_pickle=False) as archive:
+        with _kept(path) as archive:
             labels = np.zeros(brain.mask.shape, np.uint8)
             labels[brain.mask] = archive["inside"]
             return TissueSegmentation(labels, TissueVolumes(*archive["volumes"].tolist()))
 
     def _brain(self, method: str, scan: BenchmarkScan) -> Path:
         return self.root / "work" / method / f"{scan.key}.npz"
+
+
+@contextmanager
+def _kept(path: Path) -> Iterator[NpzFile]:
+    """Open arrays that an earlier run kept; raises `MrharmonyError` where they were damaged since."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            yield archive
+    except (OSError, BadZipFile, KeyError, ValueError, TypeError, EOFError, zlib.error) as failure:
+        raise MrharmonyError(
+            f"{path}: was damaged since it was kept. Move its folder away, and call again."
+        ) from failure

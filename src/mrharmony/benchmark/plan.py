@@ -10,7 +10,7 @@ from pathlib import Path
 from mrharmony.core.domain import same_name
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.jobs.brains import ScanFile, by_position
-from mrharmony.jobs.data_sets import open_domains
+from mrharmony.jobs.data_sets import open_domains, tell_harmonized
 from mrharmony.scans.bids import SPLIT, BidsIndex, shuffle_key
 from mrharmony.scans.folders import IN_A_COPY
 from mrharmony.scans.names import file_name
@@ -178,6 +178,7 @@ def _scans(index: BidsIndex, only: Sequence[str]) -> tuple[BenchmarkScan, ...]:
     )
     if not scans:
         raise MrharmonyError(f"{index.root}: the domain of no scan is known. Check the column of domains.")
+    tell_harmonized(index.root, [scan.path for scan in scans])
     named: dict[str, BenchmarkScan] = {}
     for scan in scans:
         other = named.setdefault(scan.key.casefold(), scan)

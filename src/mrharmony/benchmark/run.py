@@ -33,6 +33,7 @@ from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
 from mrharmony.core.version import __version__
 from mrharmony.core.workers import usable_cores, worker_pool
+from mrharmony.evaluate.biology import few_people
 from mrharmony.jobs.brains import ScanFile, prepare_positions, reasons_by_name, require_some, saved_sha256
 from mrharmony.methods.cyclegan import CYCLEGAN
 from mrharmony.networks.cyclegan.networks import CycleGanSettings
@@ -136,7 +137,7 @@ def run_benchmark(request: BenchmarkRequest) -> BenchmarkResult:
     scores = _Scores.read(contest, methods)
     reasons = reasons_by_name(refused | plan.closed)
     rows = _rows(contest, scores, request.command)
-    record = {"about": _about(contest, request), **_details(scores), "refused": reasons}
+    record = {"about": _about(contest, request) | _few_people(scores), **_details(scores), "refused": reasons}
     title = f"Benchmark: {request.bids_dir.resolve().name}"
     write_tables(request.output, title, rows, record)
     draw_figure(request.output / "benchmark.png", title, rows, OURS)
@@ -282,6 +283,14 @@ def _about(contest: Contest, request: BenchmarkRequest) -> dict[str, str]:
         + ("those saved by `mrharmony prepare`" if request.prepared else "prepared here"),
         "Time": "; ".join(_session(taken) for taken in contest.folder.sessions()),
     }
+
+
+def _few_people(scores: _Scores) -> dict[str, str]:
+    """Return what is to be said of the ventricles' figures where too few have the factor, and no truth."""
+    found = [figures["biology"] for figures in scores.cohort.values() if "biology" in figures]
+    heads = [one["heads"] for one in found if "partial_correlation" in one]
+    remark = few_people([""] * min(heads)) if heads else ""
+    return {"Ventricle figures": remark} if remark else {}
 
 
 def _session(taken: Mapping[str, Any]) -> str:

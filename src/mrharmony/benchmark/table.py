@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from mrharmony.core.atomic import write_file, write_json, write_text
+from mrharmony.core.markdown import escaped, markdown_table
 
 Row = Mapping[str, Any]
 MISSING = "n/a"
@@ -78,13 +79,11 @@ TERMINAL = ("method", "psnr", "ssim", "probe_linear", "drift", "edges", "slope",
 def markdown(rows: Sequence[Row]) -> str:
     """Return the table in Markdown, with the meaning of each column below it; empty columns are left out."""
     shown = _filled(rows)
-    lines = [
-        "| " + " | ".join(column.heading for column in shown) + " |",
-        "|" + "|".join("---" if column.key == "method" else "---:" for column in shown) + "|",
-        *("| " + " | ".join(_cell(row, column) for column in shown) + " |" for row in rows),
-    ]
-    legend = [f"- {column.heading}: {column.meaning}." for column in shown]
-    return "\n".join([*lines, "", *legend]) + "\n"
+    figures = [number for number, column in enumerate(shown) if column.key != "method"]
+    cells = ([_cell(row, column) for column in shown] for row in rows)
+    table = markdown_table([column.heading for column in shown], cells, figures)
+    legend = "".join(f"- {column.heading}: {column.meaning}.\n" for column in shown)
+    return f"{table}\n{legend}"
 
 
 def terminal_table(rows: Sequence[Row]) -> Table:
@@ -110,8 +109,9 @@ def csv_text(rows: Sequence[Row]) -> str:
 
 def write_tables(folder: Path, title: str, rows: Sequence[Row], record: Mapping[str, Any]) -> None:
     """Write `benchmark.md`, `benchmark.csv` and `benchmark.json` into a folder."""
-    notes = "\n".join(f"- {name}: {value}" for name, value in record["about"].items())
-    write_text(folder / "benchmark.md", f"# {title}\n\n{notes}\n\n{markdown(rows)}")
+    about = record["about"].items()  # the command is code already
+    notes = "\n".join(f"- {name}: {value if name == 'Command' else escaped(value)}" for name, value in about)
+    write_text(folder / "benchmark.md", f"# {escaped(title)}\n\n{notes}\n\n{markdown(rows)}")
     write_text(folder / "benchmark.csv", csv_text(rows))
     write_json(folder / "benchmark.json", {**record, "rows": list(rows)})
 

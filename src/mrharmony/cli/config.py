@@ -11,6 +11,7 @@ import typer
 from mrharmony.core.findings import MrharmonyError
 
 _NOT_KEPT = frozenset({"config", "json", "dry-run", "help"})  # of a run, not of what it does
+_OR_A_FILE = frozenset({".json", ".yaml", ".yml"})  # of texts that may be names: protocols, presets
 
 
 def _take(context: typer.Context, path: Path | None) -> Path | None:
@@ -65,7 +66,10 @@ Config = Annotated[
 
 
 def settings_of(context: typer.Context) -> dict[str, Any]:
-    """Return the options of a command that are not at their defaults, as its file of settings has them."""
+    """Return the options of a command that are not at their defaults, as its file of settings has them.
+
+    Names of files are absolute, since the settings may be taken again from another folder.
+    """
     given = {}
     for option in _options(context):
         value, name = context.params.get(option.name or ""), _name(option)
@@ -86,4 +90,8 @@ def _name(option: Any) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
+    if isinstance(value, Path):
+        return str(value.absolute())
+    if isinstance(value, str) and Path(value).suffix.lower() in _OR_A_FILE and Path(value).is_file():
+        return str(Path(value).absolute())
     return value if isinstance(value, bool | int | float) else str(value)

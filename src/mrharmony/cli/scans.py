@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -89,13 +90,14 @@ def check(
     """
     from mrharmony.core.findings import finding_record, has_error
     from mrharmony.core.progress import track
+    from mrharmony.preparation.foreseen import foreseen_faults
     from mrharmony.scans.names import find_scans
     from mrharmony.scans.reading import check_scan
 
     findings = {
         path: [
             replace(found, message=in_options(found.message), fix=in_options(found.fix))
-            for found in check_scan(path, assume_ras=assume_ras)
+            for found in check_scan(path, foreseen_faults, assume_ras=assume_ras)
         ]
         for path in track(find_scans(paths), "checking")
     }
@@ -155,6 +157,7 @@ def harmonize(
         require_same_scan,
         require_same_settings,
     )
+    from mrharmony.scans.folders import is_kind
 
     scans = list(dict.fromkeys(scans))  # the same scan is often named twice, by overlapping patterns
     if mask and len(scans) > 1:
@@ -166,8 +169,9 @@ def harmonize(
     print_assumptions(job)
     pairs = list(zip(scans, results, strict=True))
     for scan, result in pairs:
-        require_same_settings(job, result)
-        require_same_scan(job, scan, result)
+        if scan in conversions or is_kind(scan, stat.S_ISREG):  # else its absence is what matters
+            require_same_settings(job, result)
+            require_same_scan(job, scan, result)
     failed = convert_planned(conversions, series)
     for folder in dict.fromkeys(result.parent for result in results):
         require_writable(folder)

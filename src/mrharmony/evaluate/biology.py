@@ -6,6 +6,7 @@ a cohort of real scans, with the site as a covariate.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,10 +16,12 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import spearmanr
 
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.wording import count_of, some_of
 from mrharmony.evaluate.bootstrap import RESAMPLES, Estimate, bootstrap_estimate
 
 _LEAST_ML = 0.1  # a few voxels: an empty volume has no logarithm
 _LEAST_HEADS = 3  # for a slope, of a cohort or of a site
+LEAST_PEOPLE = 12  # fewer show no correlation that deserves a sentence
 _TINY = 1e-12
 Numbers = NDArray[np.float64]
 Names = NDArray[np.str_]
@@ -162,6 +165,22 @@ def require_cohort(factor: ArrayLike, sites: Sequence[str], groups: Sequence[str
     names = sorted(set(groups or ()))
     if len(names) > 2:
         raise MrharmonyError(f"two groups can be compared, not {len(names)}: {', '.join(names)}")
+
+
+def few_people(sites: Sequence[str]) -> str:
+    """Return what is to be said of figures of too few people; empty where all figures mean something.
+
+    `sites` has one entry a person.
+    """
+    if len(sites) < LEAST_PEOPLE:
+        return (
+            f"{count_of(len(sites), 'person')}: too few. What fewer than {LEAST_PEOPLE} show is mostly chance"
+            ", whatever the figures and their intervals say."
+        )
+    few = [site for site, people in sorted(Counter(sites).items()) if _LEAST_HEADS <= people < LEAST_PEOPLE]
+    return (
+        f"Too few for a slope of their own: {some_of(few)}, each below {LEAST_PEOPLE} people." if few else ""
+    )
 
 
 def log_volumes(volumes_ml: ArrayLike) -> Numbers:

@@ -15,11 +15,10 @@ import numpy as np
 
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.wording import count_of
-from mrharmony.evaluate.biology import cohort_biology
+from mrharmony.evaluate.biology import LEAST_PEOPLE, cohort_biology
 from mrharmony.evaluate.site_effect import Change
 
 FACTORS = ("age", "sex", "group")
-LEAST_PEOPLE = 12  # fewer show no correlation that deserves a sentence
 _RESAMPLES = 500
 
 

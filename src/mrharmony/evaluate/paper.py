@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.markdown import markdown_table
 from mrharmony.core.volume import BoolArray, FloatArray
 from mrharmony.evaluate.paired import mean_squared_error
 
@@ -142,8 +143,7 @@ def paper_table(rows: Iterable[PaperRow]) -> str:
     scored = ("SSIM, mean (± SD)", "SSIM, best", "MSE, mean (± SD)", "MSE, best")
     to_truth = ("SSIM to the truth", "MSE to the truth") if true else ()
     head = ("direction", "method", "images", *scored, *to_truth, "W₂ to the target's tone")
-    lines = [head, ["---"] * len(head), *(_cells(row, true) for row in [*given, *reported])]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+    return markdown_table(head, [_cells(row, true) for row in [*given, *reported]])
 
 
 def _cells(row: PaperRow, true: bool) -> list[str]:

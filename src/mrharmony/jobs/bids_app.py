@@ -9,13 +9,7 @@ from typing import NamedTuple
 
 from mrharmony.core.atomic import write_text
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.jobs.reporting import (
-    GROUP_TABLE,
-    Derivatives,
-    target_labels,
-    write_citation,
-    write_page,
-)
+from mrharmony.jobs.reporting import TABLE, Derivatives, target_labels, write_citation, write_page
 from mrharmony.jobs.statuses import ScanStatus
 
 _NONE = "n/a"
@@ -56,7 +50,7 @@ def _write_files(read: Derivatives) -> GroupFiles:
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")
     writer.writerow(COLUMNS)
     writer.writerows(_cells(scan) for scan in read.statuses)
-    table = read.file(GROUP_TABLE)
+    table = read.file(TABLE)
     write_text(table, text.getvalue())
     report = write_page(read).page
     write_citation(read)

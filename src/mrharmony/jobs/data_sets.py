@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from mrharmony.core.atomic import read_json, write_bytes, write_json, write_text
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.pointers import content_missing
+from mrharmony.scans.acquisition import harmonized_findings
 from mrharmony.scans.bids import SESSION, SPLIT, BidsIndex, BidsScan
 from mrharmony.scans.dicom import convert_dicom, is_dicom_folder
 from mrharmony.scans.folders import IN_A_COPY, is_kind
@@ -189,8 +190,8 @@ def training_scans(index: BidsIndex, only: Sequence[str] | None, most: int | Non
 
     The domains are in the order of `only`, or sorted where it names none; each has at most `most` scans, its
     first ones, or all if None. Where the table has a column `split`, only scans of its half `train` are
-    taken, and the others are counted on standard error. Raises `MrharmonyError` if a domain of `only` is
-    unknown or has nobody to train on, or no domain has anybody.
+    taken, and the others are counted on standard error; so are scans that mrharmony has harmonized. Raises
+    `MrharmonyError` if a domain of `only` is unknown or has nobody to train on, or no domain has anybody.
     """
     chosen = list(only or index.domains)
     unknown = [name for name in chosen if name not in index.domains]
@@ -209,7 +210,20 @@ def training_scans(index: BidsIndex, only: Sequence[str] | None, most: int | Non
             f"{index.root / 'participants.tsv'}: nobody of {lost[0]} is in the split `train`. "
             f"Fill in {SPLIT}, or leave this domain out."
         )
-    return [scan for domain in scans.values() for scan in domain]
+    taken = [scan for domain in scans.values() for scan in domain]
+    tell_harmonized(index.root, [scan.path for scan in taken])
+    return taken
+
+
+def tell_harmonized(root: Path, scans: Sequence[Path]) -> None:
+    """Say on standard error how many scans to learn from show no scanner's contrast, but mrharmony's."""
+    told = [scan.name for scan in scans if any(harmonized_findings(scan))]
+    if told:
+        print(
+            f"{root}: {len(told)} of {len(scans)} scans to learn from are results of mrharmony, such as "
+            f"{told[0]}. Learn from the original scans: results show the contrast that they were made for.",
+            file=sys.stderr,
+        )
 
 
 def _training_half(index: BidsIndex, domains: Sequence[str]) -> list[BidsScan]:

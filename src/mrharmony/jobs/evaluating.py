@@ -15,7 +15,7 @@ import numpy as np
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
 from mrharmony.evaluate.anatomy import compare_anatomy, repeat_floor
-from mrharmony.evaluate.biology import cohort_biology, require_cohort
+from mrharmony.evaluate.biology import cohort_biology, few_people, require_cohort
 from mrharmony.evaluate.paired import (
     identity_scores,
     leaked_noise,
@@ -302,7 +302,7 @@ def evaluate_biology(
     `factor` is a column of participants.tsv with numbers, `group` one with two groups if any. Scans whose
     factor or group is not known are left out, and those that are refused. Raises `MrharmonyError` before
     anything is prepared if the columns do not hold what is needed for three scans or the target has no scan;
-    afterwards, if too few scans are left.
+    afterwards, if too few scans are left. Figures of too few people have a `remark` beside them.
     """
     index = data.open()
     chosen = scans_of_domains(index, data.only)
@@ -324,7 +324,15 @@ def evaluate_biology(
     if groups and effects.group_difference is None:
         why = "no site has two heads or more of each"
         print(f"{index.root}: the groups of {group} cannot be compared: {why}.", file=sys.stderr)
-    return {"factor": factor, "heads": len(studied), **asdict(effects), "refused": found.refused}
+    people = {scan.subject: str(scan.domain) for scan, _ in studied}
+    remark = few_people(list(people.values()))
+    return {
+        "factor": factor,
+        "heads": len(studied),
+        **({"remark": remark} if remark else {}),
+        **asdict(effects),
+        "refused": found.refused,
+    }
 
 
 def _columns(

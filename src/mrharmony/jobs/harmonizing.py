@@ -14,7 +14,14 @@ from markupsafe import escape
 
 from mrharmony.core.atomic import FOLDER_IN_THE_WAY, remove, write_text
 from mrharmony.core.domain import Domain
-from mrharmony.core.findings import Finding, MrharmonyError, NotWritten, finding_record, of_the_system
+from mrharmony.core.findings import (
+    Finding,
+    MrharmonyError,
+    NotWritten,
+    finding_record,
+    of_the_system,
+    on_one_line,
+)
 from mrharmony.core.hashing import file_sha256
 from mrharmony.core.volume import FloatArray
 from mrharmony.evidence.drift import Evidence
@@ -297,16 +304,20 @@ def require_same_settings(job: HarmonizeJob, output: Path) -> None:
 
 
 def require_same_scan(job: HarmonizeJob, scan: Path, output: Path) -> None:
-    """Raise `MrharmonyError` where an earlier result is of a scan in another place and of another content."""
+    """Raise `MrharmonyError` where an earlier result is of a scan in another place and of another content.
+
+    One of an image in memory has no place, and is that of another scan.
+    """
     note = earlier_result(output)
-    source = note and source_file(output, note)
-    if job.overwrite or not note or not source:
+    if job.overwrite or not note:
         return
-    in_place = way_to(source, output.parent) == way_to(scan, output.parent)
+    source = source_file(output, note)
+    in_place = source is not None and way_to(source, output.parent) == way_to(scan, output.parent)
     if not in_place and not (scan.is_file() and file_sha256(scan) == note.source_sha256):
+        named = os.path.normpath(source) if source else next(iter(note.sources), "an image in memory")
         raise MrharmonyError(
-            f"{output}: holds the result of another scan, {os.path.normpath(source)}. Name another output, "
-            "or replace it with overwrite=True."
+            f"{output}: holds the result of another scan, {named}. Name another output, or replace it with "
+            "overwrite=True."
         )
 
 
@@ -349,11 +360,14 @@ def discard_result(output: Path) -> None:
 
 
 def _discard_page(output: Path) -> None:
-    """Remove the page of an earlier result, which has the scan's name for a title; others stay."""
-    note = earlier_result(output)
-    title = Path(note.sources[0]).name if note and note.sources else result_stem(output)
-    if is_own_page(page_path(output), title):
+    """Remove the page of an earlier result; others stay."""
+    if is_own_page(page_path(output), scan_name(output, earlier_result(output))):
         remove(page_path(output))
+
+
+def scan_name(output: Path, note: HarmonizedSidecar | None) -> str:
+    """Return the name of the scan that a result was made of, which its pages have for a title."""
+    return Path(note.sources[0]).name if note and note.sources else result_stem(output)
 
 
 def is_own_page(page: Path, title: str) -> bool:
@@ -397,7 +411,7 @@ def _sources(job: HarmonizeJob, scan: Path, output: Path) -> tuple[str, ...]:
 def reason_of(error: MrharmonyError, path: Path) -> str:
     """Return an error's sentence, with the scan's path in front where the sentence does not name it."""
     text = str(error)
-    return text if path.name in text else f"{path}: {text}"
+    return text if on_one_line(path.name) in text else on_one_line(f"{path}: {text}")
 
 
 def harmonized_sidecar(

@@ -41,7 +41,7 @@ from mrharmony.scans.reading import read_scan
 from mrharmony.scans.selection import Selection
 from mrharmony.scans.sidecar import GENERATED_BY
 
-INDEX = "index.html"
+INDEX, INDEX_TITLE = "index.html", "Prepared scans"
 LIBRARIES = ("nibabel", "deepbet", "numpy", "scipy", "torch")
 
 
@@ -204,7 +204,7 @@ def write_index(out_dir: Path) -> None:
     """List every scan that any run has prepared or refused in a folder."""
     logs = sorted(out_dir.glob(f"sub-*/**/*{LOG_SUFFIX}"))
     rows = [row for log in logs if (row := _row(log, out_dir))]
-    write_text(out_dir / INDEX, index_page("Prepared scans", rows))
+    write_text(out_dir / INDEX, index_page(INDEX_TITLE, rows))
 
 
 def _row(path: Path, out_dir: Path) -> IndexRow | None:

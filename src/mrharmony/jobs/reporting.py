@@ -17,10 +17,12 @@ from mrharmony.evaluate.group_measures import Measured
 from mrharmony.evaluate.site_effect import site_effect
 from mrharmony.jobs.data_sets import DESCRIPTION, labels_in
 from mrharmony.jobs.group_images import ImagePair, look_at_all
-from mrharmony.jobs.harmonizing import is_own_page
+from mrharmony.jobs.harmonizing import is_own_page, scan_name
+from mrharmony.jobs.preparing import INDEX, INDEX_TITLE
 from mrharmony.jobs.records import LOGS, read_list
 from mrharmony.jobs.result_names import group_file, label_in, page_path, result_stem
 from mrharmony.jobs.statuses import ScanStatus, scan_statuses
+from mrharmony.preparation.saved import PreparedFiles
 from mrharmony.report.group_page import (
     GroupRow,
     Judgement,
@@ -35,9 +37,8 @@ from mrharmony.scans.names import output_stem, sidecar_path
 from mrharmony.scans.participants import PARTICIPANTS, read_participants
 from mrharmony.scans.sidecar import HarmonizedSidecar, read_harmonized
 
-REPORT = "report.html"
+REPORT, TABLE = "report.html", "group.tsv"
 CITATION, BIBLIOGRAPHY = "CITATION.md", "CITATION.bib"
-GROUP_TABLE, PREPARED = "group.tsv", "index.html"
 _TITLE = "Harmonized scans"
 _LONE = "has no JSON file beside it, and is left out. Harmonize the scan again."
 UNKNOWN_SITE = "unknown site"
@@ -152,8 +153,8 @@ def write_page(read: Derivatives) -> WrittenReport:
         for path, row in zip(notes, found, strict=True)
     ]
     rows = _looked_at(placed, notes)
-    files = {"prepared scans": out_dir / PREPARED, "table": read.file(GROUP_TABLE)}
-    links = [(words, file.name) for words, file in files.items() if file.is_file()]
+    links = [("prepared scans", INDEX)] if is_own_page(out_dir / INDEX, INDEX_TITLE) else []
+    links += [("table", read.file(TABLE).name)] if read.file(TABLE).is_file() else []
     title = f"{_TITLE}: {out_dir.resolve().name}{f' to {read.label}' if read.label else ''}"
     page = group_page(title, [*missing, *rows], judge_group(rows), links, list(faults))
     write_text(read.file(REPORT), page)
@@ -265,9 +266,9 @@ def _row(
     """Return what a sidecar says of its scan."""
     stem = result_stem(path)
     subject, site = _whose(stem, participants)
-    own = page_path(path.with_suffix(".nii.gz"))
-    pages = [page for page in sorted(path.parent.glob("*.html")) if page.name.startswith(f"{stem}_")]
-    others = [page for page in pages if page == own or label_in(page) is None]
+    image = path.with_suffix(".nii.gz")
+    title, own, preparation = scan_name(image, note), page_path(image), PreparedFiles(path.parent, stem).page
+    links = [("preparation", _address(preparation, out_dir))] if is_own_page(preparation, title) else []
     return GroupRow(
         name=stem,
         subject=subject,
@@ -280,8 +281,8 @@ def _row(
         distance=note.source_distance,
         figures={name: figure for name, figure in note.drift.items() if figure is not None},
         provenance=provenance(note),
-        page=_address(own, out_dir) if own in others else None,
-        links=tuple(("preparation", _address(page, out_dir)) for page in others if page != own),
+        page=_address(own, out_dir) if is_own_page(own, title) else None,
+        links=tuple(links),
         participant=participants.get(subject, {}),
     )
 

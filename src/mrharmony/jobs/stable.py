@@ -9,6 +9,7 @@ import numpy as np
 from accelerate import PartialState
 
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.markdown import escaped, markdown_table
 from mrharmony.domains.statistics import fit_statistics, load_statistics, save_statistics
 from mrharmony.jobs.brains import ScanFile, load_brain, prepare_positions, require_some
 from mrharmony.jobs.data_sets import DataSet, training_scans
@@ -120,15 +121,15 @@ def _slice_set(kept: Kept, grid: Grid, settings: DreamBoothSettings) -> SliceSet
 
 def _card_text(card: ModelCard) -> str:
     grown = ", volume-corrected" if card.dreambooth and card.dreambooth.volume_corrected else ""
-    rows = "\n".join(f"| {d.name} | `{d.prompt}` | {d.scans} |" for d in card.domains)
+    rows = [(domain.name, domain.prompt, str(domain.scans)) for domain in card.domains]
     return (
         f"# Stable Diffusion of T1-weighted brain MR, adapted from {card.pipeline}\n\n"
         "DreamBooth by mrharmony, in diffusers' layout. Research use only.\n\n"
-        f"| domain | prompt | training scans |\n|---|---|---|\n{rows}\n\n"
+        f"{markdown_table(('domain', 'prompt', 'training scans'), rows)}\n"
         f"- Pictures: slices of {card.working_zoom:g} mm of aligned, skull-stripped{grown} brains; "
         "superior up; -1 is 0 and 1 is 1.25 canonical units.\n"
         f"- Intensities: {card.intensity_convention}\n"
-        f"- Training data: {card.training_data}\n"
-        f"- Licence: {card.licence}\n"
+        f"- Training data: {escaped(card.training_data)}\n"
+        f"- Licence: {escaped(card.licence)}\n"
         "- Limits: pictures are generated; without the anatomy lock nothing keeps a person's anatomy.\n"
     )

@@ -14,6 +14,7 @@ import numpy as np
 
 from mrharmony.core.atomic import read_json, require_writable
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.markdown import escaped, markdown_table
 from mrharmony.core.progress import track
 from mrharmony.core.version import __version__
 from mrharmony.core.volume import BoolArray, FloatArray
@@ -188,13 +189,13 @@ def evaluate_unlearning(request: UnlearningRequest) -> dict[str, Any]:
 def unlearning_table(record: dict[str, Any]) -> str:
     """Return a record's figures before and after as a Markdown table, with what they are of."""
     before, after = (record[phase]["mean"] for phase in ("before", "after"))
-    rows = "\n".join(f"| {name} | {value:.3f} | {after[name]:.3f} |" for name, value in before.items())
+    rows = [(name, f"{value:.3f}", f"{after[name]:.3f}") for name, value in before.items()]
+    head = ("figure, held-out subjects", "before", "after unlearning")
     return (
-        f"Main task: {record['factor']}. {record['held_out_scans']} held-out scans, "
+        f"Main task: {escaped(record['factor'])}. {record['held_out_scans']} held-out scans, "
         f"{record['held_out_scans_with_factor']} with a known factor; split: {record['split']}. "
         f"Site by chance: {record['chance']:.3f}.\n\n"
-        "| figure, held-out subjects | before | after unlearning |\n|---|---|---|\n"
-        f"{rows}\n\n{record['frozen']}\n\n{record['returns']}"
+        f"{markdown_table(head, rows)}\n{record['frozen']}\n\n{record['returns']}"
     )
 
 

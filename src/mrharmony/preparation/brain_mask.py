@@ -33,7 +33,6 @@ _DEEPBET_FILES = {  # SHA-256 of its networks
     "model.pt": "de8ee7c69654d0dd3935dc4a5d84571d8ecf4637a6bfc01df399c4c2bc86e0fd",
     "bbox_model.pt": "39a7b2b5f799faa1391ea97bfcdc0b9299f20d84f2316a4ff8918dc4685e40aa",
 }
-_SMALLEST_FIELD_OF_VIEW = 90.0  # mm
 # A head turned farther is searched again. Measured on two heads turned by 38° to 45°, six ways each: the
 # first mask overlaps that of the head as it lay by a Dice of 0.953 to 0.988, the second by 0.985 to 0.992.
 _LYING_STRAIGHT = 25.0  # degrees
@@ -158,8 +157,8 @@ class _FoundBrain:
 def _search_brain(volume: Volume, seed: int) -> _FoundBrain:
     """Find the brain; search again on an upright copy where the head is turned far or the mask implausible.
 
-    Of two masks the one with the higher score is returned. Raises `MrharmonyError` where the field of view is
-    too small for a brain, or the network finds none.
+    Of two masks the one with the higher score is returned. Raises `MrharmonyError` where the network finds
+    none.
     """
     first = _FoundBrain.of(volume, _network_mask(volume), seed)
     if first.plausible:
@@ -177,12 +176,6 @@ def _search_brain(volume: Volume, seed: int) -> _FoundBrain:
 
 def _network_mask(volume: Volume) -> BoolArray:
     """Find the brain with deepbet's network (Fisch et al. 2024, Comput Biol Med 179:108845)."""
-    extent = (np.array(volume.shape) * volume.zooms).min()
-    if extent < _SMALLEST_FIELD_OF_VIEW:
-        raise MrharmonyError(
-            f"the field of view is {extent:.0f} mm at its narrowest, too small for a brain: "
-            "give a scan of the whole head."
-        )
     network = _network()
     try:
         mask = network.postprocess(network.run_model(volume.voxels.copy()) > 0.5)

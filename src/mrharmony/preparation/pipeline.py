@@ -10,6 +10,7 @@ from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import BoolArray, Matrix, Volume
 from mrharmony.preparation.alignment import align_to_template
 from mrharmony.preparation.brain_mask import LocatedBrain, check_brain_mask, locate_brain, mask_findings
+from mrharmony.preparation.foreseen import foreseen_faults
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.preparation.quality import MaskQuality, mask_quality, quality_findings
 from mrharmony.preparation.receive_field import receive_field
@@ -79,7 +80,7 @@ def prepare_with_quality(
     seed: int = 0,
 ) -> tuple[PreparedScan, MaskQuality]:
     """Prepare a scan as `prepare_scan` does, but return the figures of its brain instead of checking them."""
-    _refuse_unusable(volume)
+    _refuse_unusable(volume, searched=brain_mask is None)
     ras = to_ras(volume)
     given = None if brain_mask is None else array_to_ras(check_brain_mask(volume, brain_mask), volume)
     brain = locate_brain(ras, given, seed)
@@ -108,8 +109,11 @@ def _rigid_motion(volume: Volume, brain: LocatedBrain, seed: int) -> Matrix:
     return align_to_template(even, brain.mask, seed, start).rigid_to_template
 
 
-def _refuse_unusable(volume: Volume) -> None:
+def _refuse_unusable(volume: Volume, *, searched: bool) -> None:
+    """Raise `MrharmonyError` for what is seen without the brain; more where that is to be `searched`."""
     if not np.isfinite(volume.voxels).all():
         raise MrharmonyError("the scan has NaN or infinite voxels: export or convert it again.")
     if np.ptp(volume.voxels) == 0:
         raise MrharmonyError("all voxels of the scan have the same value: export it again.")
+    if fault := next(foreseen_faults(volume), None) if searched else None:
+        raise MrharmonyError(f"{fault.message} {fault.fix}")

@@ -1,4 +1,4 @@
-"""How a scan was taken, as its sidecar and its file name tell it: weighting, contrast agent, conversion."""
+"""How a scan was made, as its sidecar and its file name tell it: its weighting, agent, earlier processing."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, ValidationError
 
 from mrharmony.core.atomic import read_json
-from mrharmony.core.findings import Finding, finding_record, warning
+from mrharmony.core.findings import Finding, MrharmonyError, finding_record, warning
 from mrharmony.core.pointers import FETCH, content_missing
 from mrharmony.scans.names import scan_stem, sidecar_path
+from mrharmony.scans.sidecar import read_harmonized
 
 NOT_PLAIN_T1W = frozenset({"not-t1w", "contrast-agent"})  # codes of findings that lower a verdict
 REMARKS = "ConversionFindings"  # key of a converted scan's sidecar: what was noticed of its DICOM files
@@ -57,7 +58,7 @@ class _Remark(BaseModel, frozen=True):
 
 
 def acquisition_findings(path: Path) -> Iterator[Finding]:
-    """Say what a scan's file name and the JSON beside it tell of its weighting, agent and conversion."""
+    """Say what a scan's file name and the JSON beside it tell of how it was made."""
     stem = scan_stem(path)
     sidecar = read_json(sidecar_path(path)) or {}
     if content_missing(sidecar_path(path)):
@@ -72,6 +73,24 @@ def acquisition_findings(path: Path) -> Iterator[Finding]:
     if agent and not any(finding.code == "contrast-agent" for finding in remarks):
         yield from agent_findings()
     yield from remarks
+    yield from harmonized_findings(path)
+
+
+def harmonized_findings(path: Path) -> Iterator[Finding]:
+    """Say that a scan is a result of mrharmony, by the JSON beside it or else by its name."""
+    named = any(part.startswith("desc-harmonized") for part in scan_stem(path).split("_"))
+    try:
+        note = read_harmonized(sidecar_path(path))
+    except MrharmonyError:  # damaged, but one of ours
+        named, note = True, None
+    if note or named:
+        origin = Path(note.sources[0]).name if note and note.sources else "another scan"
+        target = f"to {note.target}" if note else "before"
+        yield warning(
+            "harmonized-before",
+            f"The scan is a result of mrharmony: {origin:.80}, harmonized {target:.80}.",
+            "Give the original scan instead: what is made of a result has the errors of both steps.",
+        )
 
 
 def remark_records(findings: Iterable[Finding]) -> list[dict[str, str]]:

@@ -86,7 +86,7 @@ class DicomSeries:
         """Return label, name and size of the series, for a person to choose by."""
         name = self.sidecar.get("SeriesDescription") or self.sidecar.get("ProtocolName") or "no name"
         size = "×".join(map(str, self.shape))
-        return f"{self.label}: {name} ({size}, {'×'.join(f'{zoom:.2g}' for zoom in self.zooms[:3])} mm)"
+        return f"{self.label}: {name:.60} ({size}, {'×'.join(f'{zoom:.2g}' for zoom in self.zooms[:3])} mm)"
 
 
 def is_dicom_folder(path: Path) -> bool:

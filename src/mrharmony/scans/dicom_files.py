@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,7 @@ import numpy as np
 
 from mrharmony.core.findings import Finding, MrharmonyError, error, warning
 from mrharmony.core.volume import Matrix
+from mrharmony.scans.folders import is_kind
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -177,6 +179,8 @@ def _read(path: Path) -> DicomFile | DamagedFile:
     from pydicom import config, dcmread  # noqa: PLC0415 - comes with an extra
 
     config.settings.reading_validation_mode = config.IGNORE
+    if not is_kind(path, stat.S_ISREG):  # a pipe would be waited for without end
+        return DamagedFile(path, None, None)
     try:
         with warnings.catch_warnings(), path.open("rb") as stream:
             warnings.simplefilter("ignore")

@@ -135,12 +135,17 @@ def read_labels(source: ScanSource) -> Volume:
     return _accepted(source, False, _LABELS).volume
 
 
-def check_scan(source: ScanSource, *, assume_ras: bool = False) -> tuple[Finding, ...]:
+def check_scan(
+    source: ScanSource, *checks: Callable[[Volume], Iterable[Finding]], assume_ras: bool = False
+) -> tuple[Finding, ...]:
     """Return everything that is worth knowing about a scan; a broken file is a finding, never an exception.
 
-    Takes any path, or an image in memory; `assume_ras` as in `read_scan`.
+    Takes any path, or an image in memory; `assume_ras` as in `read_scan`. `checks` are made of a scan that
+    `read_scan` would take.
     """
-    return (*_inspect(*_named(source), assume_ras, _SCAN)[1], *_acquisition(source))
+    scan, findings = _inspect(*_named(source), assume_ras, _SCAN)
+    more = run_checks(checks, scan.volume) if scan else ()
+    return (*findings, *more, *_acquisition(source))
 
 
 def _acquisition(source: ScanSource) -> Iterable[Finding]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mrharmony.benchmark.contenders import fit_contender
 from mrharmony.benchmark.paper.slices import PaperRequest, StudyPlan
-from mrharmony.benchmark.paper.study import Record, evaluate_paper
+from mrharmony.benchmark.paper.study import Record, evaluate_paper, require_own_folder
 from mrharmony.core.atomic import read_json, write_json
 from mrharmony.core.extras import require_extra
 from mrharmony.core.findings import MrharmonyError
@@ -75,6 +75,7 @@ def plan_recipe(recipe: PaperRecipe) -> tuple[StudyPlan, Record]:
     request = recipe.request
     plan = StudyPlan.make(request)
     _require_same(recipe, plan)
+    require_own_folder(recipe.request)
     if (request.model / CARD).is_file():
         return plan, {"text": f"The model is trained already: {request.model}"}
     from mrharmony.benchmark.paper.cost import measure_cost  # noqa: PLC0415 - takes seconds to import

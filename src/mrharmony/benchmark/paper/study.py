@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -40,6 +41,7 @@ from mrharmony.networks.compact.translation import TranslationSettings
 from mrharmony.report.contact_sheet import Panel, contact_sheet
 
 Record = dict[str, Any]
+WRITTEN = ("paper.md", "paper.json", "figure-1.png", "figure-2.png", "search.png")
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Study:
 
 def evaluate_paper(request: PaperRequest) -> Record:
     """Repeat the paper's evaluation: write `paper.md`, `paper.json` and three figures; return the record."""
+    require_own_folder(request)
     card, plan = read_card(request.model), StudyPlan.make(request)
     for directory in (request.model, *request.fitted.values()):
         plan.require_unseen(directory)
@@ -87,6 +90,15 @@ def evaluate_paper(request: PaperRequest) -> Record:
     write_text(request.output / "paper.md", table)
     write_json(request.output / "paper.json", record)
     return record
+
+
+def require_own_folder(request: PaperRequest) -> None:
+    """Raise `MrharmonyError` where a folder that no evaluation has begun has a file that one would write."""
+    taken = next((name for name in WRITTEN if os.path.lexists(request.output / name)), None)
+    if taken and not request.work.is_dir():
+        raise MrharmonyError(
+            f"{request.output / taken}: mrharmony did not write it, and would replace it. Name another."
+        )
 
 
 def _remark(card: ModelCard, plan: StudyPlan) -> str:

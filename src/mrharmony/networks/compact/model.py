@@ -22,6 +22,7 @@ from mrharmony.core.atomic import make_folder, write_failures, write_text
 from mrharmony.core.domain import Domain, same_name
 from mrharmony.core.findings import MrharmonyError, NotWritten
 from mrharmony.core.hashing import file_sha256
+from mrharmony.core.markdown import escaped, markdown_table
 from mrharmony.core.records import read_record
 from mrharmony.core.temporaries import discard, new_temporary
 from mrharmony.core.tensors import open_tensors
@@ -359,16 +360,16 @@ def _files(directory: Path) -> Iterator[Path]:
 
 def model_card_text(card: ModelCard) -> str:
     """Return the model card beside the weights, in Markdown."""
-    rows = "\n".join(f"| {d.name} | {d.scans or 'simulated'} |" for d in card.domains)
-    base = f"- Adapted from: {card.base.model}, SHA-256 {card.base.sha256}.\n" if card.base else ""
+    rows = [(domain.name, str(domain.scans or "simulated")) for domain in card.domains]
+    base = f"- Adapted from: {escaped(card.base.model)}, SHA-256 {card.base.sha256}.\n" if card.base else ""
     return (
         "# mrharmony compact model\n\n"
         "Structure-conditioned latent diffusion model for T1-weighted brain MR. Research use only.\n\n"
-        f"| domain | training scans |\n|---|---|\n{rows}\n\n"
+        f"{markdown_table(('domain', 'training scans'), rows)}\n"
         f"- Working grid: {card.working_zoom:g} mm, coronal slices of aligned, skull-stripped brains.\n"
         f"- Intensities: {card.intensity_convention}\n"
-        f"- Training data: {card.training_data}\n"
-        f"- Licence: {card.licence}\n"
+        f"- Training data: {escaped(card.training_data)}\n"
+        f"- Licence: {escaped(card.licence)}\n"
         f"{base}"
         "- Limits: adult T1-weighted scans; not for children, contrast agents, other sequences, diagnosis.\n"
     )
