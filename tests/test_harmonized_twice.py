@@ -46,8 +46,11 @@ def test_the_scan_itself_is_not_told_so(run, scan: Path):
 
 
 @pytest.mark.parametrize("sidecar", [None, '{"Target": "LA", "Method": 3}'])
-def test_the_name_tells_it_without_a_whole_sidecar(run, result: Path, tmp_path: Path, sidecar: str | None):
-    copy = tmp_path / result.name
+@pytest.mark.parametrize("name", ["a_desc-harmonized_T1w.nii.gz", "a_desc-harmonizedToLA_T1w.nii.gz"])
+def test_the_name_tells_it_without_a_whole_sidecar(
+    run, result: Path, tmp_path: Path, name: str, sidecar: str | None
+):
+    copy = tmp_path / name
     shutil.copy(result, copy)
     if sidecar:
         copy.with_name(copy.name.replace(".nii.gz", ".json")).write_text(sidecar)
