@@ -13,7 +13,7 @@ from skimage.filters import threshold_multiotsu
 
 from mrharmony.core.volume import BoolArray, FloatArray, Volume, bounding_box, cropped
 from mrharmony.domains.statistics import LANDMARKS, DomainStatistics
-from mrharmony.evidence.intensities import BrainIntensities, histogram, quantiles
+from mrharmony.evidence.intensities import BrainIntensities, histogram, quantiles, stable_order
 from mrharmony.evidence.structure import structure_change
 from mrharmony.evidence.verdict import LIMITS, Verdict, judge
 from mrharmony.preparation.prepared import PreparedScan
@@ -183,8 +183,13 @@ def _rank_correlation(first: FloatArray, second: FloatArray) -> float:
 
 def _ranks(values: FloatArray) -> NDArray[np.float64]:
     """Return the rank of each value; equal values share the mean of theirs."""
-    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[places])
+    order = stable_order(values)
+    rising = values[order]
+    firsts = np.flatnonzero(np.append(True, rising[1:] != rising[:-1]))
+    counts = np.diff(np.append(firsts, len(values)))
+    ranks = np.empty(len(values))
+    ranks[order] = np.repeat(firsts + (counts + 1) / 2, counts)
+    return ranks
 
 
 def _eroded(mask: BoolArray, steps: int) -> BoolArray:

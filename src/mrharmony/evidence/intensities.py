@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from mrharmony.core.volume import BoolArray, FloatArray
 
@@ -51,12 +51,12 @@ def stable_order(values: FloatArray) -> NDArray[np.intp]:
     rising = bits ^ np.where(bits & _SIGN, ~np.uint32(0), _SIGN)  # of two negative numbers, the bits fall
     keys = rising.astype(np.uint64) << np.uint64(32) | np.arange(len(values), dtype=np.uint64)
     keys.sort()
-    return (keys & np.uint64(0xFFFFFFFF)).astype(np.intp)
+    return np.asarray(keys & np.uint64(0xFFFFFFFF), dtype=np.intp)
 
 
-def quantiles(rising: FloatArray, probabilities: NDArray[np.floating]) -> NDArray[np.floating]:
+def quantiles(rising: FloatArray, probabilities: ArrayLike) -> NDArray[np.floating]:
     """Return `np.quantile(rising, probabilities)` of values that are sorted already, without a copy."""
-    places = (len(rising) - 1) * probabilities
+    places = (len(rising) - 1) * np.asarray(probabilities)
     lower = np.floor(places).astype(np.intp)
     share = places - lower.astype(places.dtype)
     low, high = rising[lower], rising[np.minimum(lower + 1, len(rising) - 1)]
