@@ -17,6 +17,7 @@ from scipy import ndimage
 
 from mrharmony.core.volume import BoolArray, FloatArray
 from mrharmony.evidence.intensities import BrainIntensities, quantiles, stable_order
+from mrharmony.space.blocks import block_means
 
 _CELL_MM = 2.0  # means over cells of about this size are compared, so that noise counts little
 _REACH_MM = 4.0  # standard deviation of the neighbourhood
@@ -47,12 +48,12 @@ def structure_change(
     if unit <= 0:
         return 0.0, 0.0
     factors = tuple(max(1, round(_CELL_MM / zoom)) for zoom in zooms)
-    share = _block_means(mask.astype(np.float32), factors)
+    share = block_means(mask.astype(np.float32), factors)
     inside = np.zeros(mask.shape, np.float32)
     means = []
     for values in (_toned(brain), brain.after):
         inside[mask] = values / np.float32(unit)
-        means.append(_block_means(inside, factors) / np.maximum(share, 0.5))
+        means.append(block_means(inside, factors) / np.maximum(share, 0.5))
     sigmas = [_REACH_MM / (zoom * factor) for zoom, factor in zip(zooms, factors, strict=True)]
     expected, found = means
     return _unexplained(expected, found, share > 0.5, sigmas)
@@ -97,13 +98,3 @@ def _toned(brain: BrainIntensities) -> FloatArray:
     toned = np.empty_like(before)
     toned[order] = np.interp(rising, levels, np.maximum.accumulate(became))  # each next to the last one
     return toned
-
-
-def _block_means(voxels: FloatArray, factors: tuple[int, ...]) -> FloatArray:
-    """Return means over blocks of so many voxels; at the upper ends the last voxels may be left out."""
-    for axis, factor in enumerate(factors):  # one after the other: each leaves less for the next
-        planes = np.moveaxis(voxels, axis, 0)
-        whole = len(planes) // factor * factor
-        total = sum(planes[first:whole:factor] for first in range(factor))
-        voxels = np.moveaxis(np.asarray(total / np.float32(factor)), 0, axis)
-    return voxels

@@ -15,8 +15,9 @@ from mrharmony.core.findings import MrharmonyError
 from mrharmony.evaluate.group_biology import Factor, factors
 from mrharmony.evaluate.group_measures import Measured
 from mrharmony.evaluate.site_effect import site_effect
-from mrharmony.jobs.group_images import ImagePair, look_at_all
+from mrharmony.jobs.group_images import ImagePair
 from mrharmony.jobs.harmonizing import SIDECAR_SUFFIX, SUFFIX, is_own_page, page_path
+from mrharmony.jobs.kept_looks import look_once
 from mrharmony.jobs.records import LOGS, read_list
 from mrharmony.jobs.statuses import ScanStatus, scan_statuses
 from mrharmony.report.group_page import (
@@ -124,7 +125,7 @@ def write_page(read: Derivatives) -> WrittenReport:
         replace(row, site=sites.get(path.with_suffix(".nii.gz"), row.site))
         for path, row in zip(notes, found, strict=True)
     ]
-    rows = _looked_at(placed, notes)
+    rows = _looked_at(placed, notes, out_dir)
     links = [(label, name) for label, name in PAGES.items() if (out_dir / name).is_file()]
     title = f"{_TITLE}: {out_dir.resolve().name}"
     page = group_page(title, [*missing, *rows], judge_group(rows), links, list(faults))
@@ -269,11 +270,13 @@ def _whose(name: str, participants: Mapping[str, Mapping[str, str]]) -> tuple[st
     return subject, participants.get(subject, {}).get("site") or labels.get("ses")
 
 
-def _looked_at(rows: Sequence[GroupRow], notes: Mapping[Path, HarmonizedSidecar]) -> list[GroupRow]:
+def _looked_at(
+    rows: Sequence[GroupRow], notes: Mapping[Path, HarmonizedSidecar], out_dir: Path
+) -> list[GroupRow]:
     """Return the rows, which are in the order of the sidecars, with what the images of some show."""
     pictured, files = set(worth_a_picture(rows)), list(notes.items())
     chosen = worth_a_look(rows)
-    looks = look_at_all([ImagePair(*files[number], number in pictured) for number in chosen])
+    looks = look_once([ImagePair(*files[number], number in pictured) for number in chosen], out_dir)
     seen = dict(zip(chosen, looks, strict=True))
     return [
         replace(row, measured=look.measured, picture=look.picture, remark=look.remark)
