@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -14,12 +15,14 @@ from PIL import Image
 
 from helpers.pages import assert_balanced
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.jobs import group_images
 from mrharmony.jobs.group_images import OTHER_IMAGE
 from mrharmony.jobs.harmonizing import harmonize_scan
 from mrharmony.jobs.opening import open_job
 from mrharmony.jobs.records import ListedScan, ScanRecord, write_list, write_record
 from mrharmony.jobs.reporting import write_report
 from mrharmony.jobs.result_names import SUFFIX
+from mrharmony.scans.reading import Scan, read_scan
 
 PICTURE = re.compile(r"data:image/webp;base64,([A-Za-z0-9+/=]+)")
 
@@ -210,3 +213,82 @@ def test_the_group_level_writes_table_page_and_methods_text(run, study: Path):
     assert (study / "out" / "report.html").is_file()
     assert "The method histogram" in (study / "out" / "CITATION.md").read_text("utf-8")
     assert (study / "out" / "CITATION.bib").read_text("utf-8").startswith("@misc{mrharmony,")
+
+
+def _counted_reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Return a list of the images that pages open from now on."""
+    opened: list[Path] = []
+
+    def read(path: Path, **options: bool) -> Scan:
+        opened.append(path)
+        return read_scan(path, **options)
+
+    monkeypatch.setattr(group_images, "read_scan", read)
+    return opened
+
+
+def test_images_that_a_page_has_shown_stay_closed_for_the_next(study: Path, monkeypatch):
+    (study / "out" / "logs").mkdir()
+    first = write_report(study / "out").page.read_bytes()
+    opened = _counted_reads(monkeypatch)
+    assert write_report(study / "out").page.read_bytes() == first
+    assert opened == []
+
+
+@pytest.mark.parametrize("changed", ["result", "source", "sidecar", "kept looks"])
+def test_what_has_changed_since_is_looked_at_again(study: Path, monkeypatch, changed: str):
+    kept = study / "out" / "logs" / "looks.json"
+    kept.parent.mkdir()
+    write_report(study / "out")
+    raw = next((study / "raw").iterdir())
+    if changed == "sidecar":
+        note = json.loads(_note(study).read_text())
+        _note(study).write_text(json.dumps(note | {"IntensityScale": 2 * note["IntensityScale"]}))
+    elif changed == "kept looks":
+        kept.write_text(kept.read_text()[:-100])
+    else:
+        file = raw if changed == "source" else _note(study).with_suffix(".nii.gz")
+        content = file.read_bytes()
+        file.unlink()
+        file.write_bytes(content)  # a new file of the same size, which may hold other voxels
+    opened = _counted_reads(monkeypatch)
+    write_report(study / "out")
+    assert len(opened) == 2
+    write_report(study / "out")
+    assert len(opened) == 2
+
+
+def test_a_look_at_which_something_was_amiss_is_not_kept(study: Path, monkeypatch):
+    (study / "out" / "logs").mkdir()
+    source = next((study / "raw").iterdir())
+    hidden = source.rename(study / "hidden.nii.gz")
+    assert "The output alone" in str(write_report(study / "out").remarks)
+    hidden.rename(source)
+    assert write_report(study / "out").remarks == {}
+
+
+def test_without_a_folder_of_records_nothing_is_left_beside_the_page(study: Path):
+    before = set((study / "out").iterdir())
+    page = write_report(study / "out").page
+    assert set((study / "out").iterdir()) - before == {page}
+
+
+def test_a_whole_head_is_looked_at_once(study: Path, monkeypatch):
+    note = json.loads(_note(study).read_text())
+    _note(study).write_text(json.dumps(note | {"Extent": "head"}))
+    (study / "out" / "logs").mkdir()
+    first = write_report(study / "out")
+    opened = _counted_reads(monkeypatch)
+    assert write_report(study / "out").remarks == first.remarks != {}
+    assert opened == []
+
+
+def test_looks_are_kept_of_names_that_are_not_utf_8(study: Path, monkeypatch):
+    (study / "out" / "logs").mkdir()
+    strange = os.fsdecode(b"sub-\xff_desc-harmonized_T1w")
+    for suffix in (".json", ".nii.gz"):
+        _note(study).with_suffix(suffix).rename(_note(study).with_name(strange + suffix))
+    write_report(study / "out")
+    opened = _counted_reads(monkeypatch)
+    write_report(study / "out")
+    assert opened == []

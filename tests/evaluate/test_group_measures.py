@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import FloatArray, Volume
 from mrharmony.evaluate.group_measures import MeasuredPair, measure_pair
+from mrharmony.space.blocks import block_means
 from mrharmony.space.template import template, template_brain_mask
 
 
@@ -80,3 +81,13 @@ def test_an_empty_source_is_refused():
         measure_pair(np.zeros_like(brain.voxels), brain)
     with pytest.raises(MrharmonyError, match="empty"):
         measure_pair(None, Volume(np.zeros((9, 9, 9), np.float32), np.eye(4)))
+
+
+@pytest.mark.parametrize("factors", [(1, 1, 1), (2, 3, 4), (5, 1, 2)])
+def test_means_of_blocks_leave_out_what_fills_none(factors: tuple[int, int, int]):
+    voxels = np.random.default_rng(0).random((11, 9, 10), np.float32)
+    means = block_means(voxels, factors)
+    assert means.shape == tuple(size // n for size, n in zip(voxels.shape, factors, strict=True))
+    for place in np.ndindex(means.shape):
+        block = voxels[tuple(slice(i * n, (i + 1) * n) for i, n in zip(place, factors, strict=True))]
+        assert means[place] == pytest.approx(block.mean(), rel=1e-5)

@@ -86,6 +86,13 @@ def test_what_is_read_back_is_what_was_written_to_the_bit(prepared_brain, files:
     assert np.array_equal(again.native.voxels, scan.volume.voxels)
 
 
+def test_the_bias_field_is_stored_so_that_reading_it_takes_no_unpacking(prepared_brain, files: PreparedFiles):
+    _, prepared = prepared_brain
+    content = files.bias_field.read_bytes()
+    assert prepared.bias_field.ravel(order="F")[:1000].tobytes() in content
+    assert nib.load(files.bias_field).get_fdata(dtype=np.float32).tobytes() == prepared.bias_field.tobytes()
+
+
 def test_a_preparation_of_version_0_1_0_with_the_former_key_is_read(prepared_brain, files: PreparedFiles):
     scan, prepared = prepared_brain
     note = read_note(files.note)

@@ -15,16 +15,18 @@ from numpy.typing import NDArray
 from skimage.filters import threshold_multiotsu
 
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.core.volume import BoolArray, FloatArray, Matrix, Volume
+from mrharmony.core.volume import BoolArray, FloatArray, Matrix, Volume, bounding_box
 from mrharmony.evaluate.site_features import site_features
 from mrharmony.preparation.alignment import align_to_template
 from mrharmony.preparation.canonical import CanonicalBrain
+from mrharmony.space.blocks import block_means
 from mrharmony.space.grid import Grid
 from mrharmony.space.intensity import intensity_scale
 from mrharmony.space.resampling import resample_brain
 from mrharmony.space.template import template, template_brain_mask
 
 BINS, BRIGHTEST = 70, 1.4  # of histograms, canonical units
+FEATURES = 241  # of `site_features`
 GRID = Grid.working(4.0)  # of features: coarse, so that sites of different resolution can be compared
 _VOXELS = 20_000  # brain voxels of a scan that histogram, fluid and shading come from, at most twice as many
 _BLOCK_MM = 3.0  # blocks of native voxels are averaged up to this edge
@@ -142,11 +144,14 @@ class _Blocks:
     @classmethod
     def of(cls, volume: Volume, mask: BoolArray) -> _Blocks:
         steps = tuple(max(1, int(_BLOCK_MM / zoom)) for zoom in volume.zooms)
-        counts = [size // step for size, step in zip(mask.shape, steps, strict=True)]
-        box = tuple(slice(count * step) for count, step in zip(counts, steps, strict=True))
-        split = [size for pair in zip(counts, steps, strict=True) for size in pair]
-        weights = mask[box].astype(np.float32).reshape(split).mean((1, 3, 5))
-        sums = np.where(mask[box], volume.voxels[box], 0).astype(np.float32).reshape(split).mean((1, 3, 5))
+        weights = np.zeros([size // step for size, step in zip(mask.shape, steps, strict=True)], np.float32)
+        sums = np.zeros_like(weights)
+        # Only around the brain are they not 0: a quarter of a head scan.
+        parts = [slice(s.start // n, -(-s.stop // n)) for s, n in zip(bounding_box(mask), steps, strict=True)]
+        here = tuple(slice(p.start * n, p.stop * n) for p, n in zip(parts, steps, strict=True))
+        inside, voxels = mask[here], volume.voxels[here]
+        weights[tuple(parts)] = block_means(np.asarray(inside, np.float32), steps)
+        sums[tuple(parts)] = block_means(np.where(inside, voxels, np.float32(0)), steps)
         onto = from_matvec(np.diag(steps), (np.array(steps) - 1) / 2)
         means = sums / np.maximum(weights, 1e-6)
         return cls(Volume(means, volume.affine @ onto), weights >= 0.5, (steps[0], steps[1], steps[2]))

@@ -13,6 +13,7 @@ from skimage.filters import threshold_multiotsu
 
 from mrharmony.core.volume import BoolArray, FloatArray, Volume, bounding_box, cropped
 from mrharmony.domains.statistics import LANDMARKS, DomainStatistics
+from mrharmony.evidence.intensities import BrainIntensities, histogram, quantiles, stable_order
 from mrharmony.evidence.structure import structure_change
 from mrharmony.evidence.verdict import LIMITS, Verdict, judge
 from mrharmony.preparation.prepared import PreparedScan
@@ -109,24 +110,25 @@ def evidence(
     """
     box = bounding_box(mask)
     source, output, mask = cropped(source, box), cropped(output, box), cropped(mask, box)
-    before, after = source[mask], output[mask]
+    brain = BrainIntensities.of(source, output, mask)
     edges, new_edges = _edge_figures(source, output, mask)
-    new_structure, lost_structure = structure_change(source, output, mask, zooms)
-    drifts = _volume_drifts(before, after)
+    new_structure, lost_structure = structure_change(brain, mask, zooms)
+    drifts = _volume_drifts(brain)
+    tied_before, tied_after = map(_tied_at_the_ends, (brain.rising_before, brain.rising_after))
     figures = {
         "edge_correlation": edges,
         "new_edge_share": new_edges,
-        "rank_correlation": _rank_correlation(before, after),
+        "rank_correlation": _rank_correlation(brain.before, brain.after),
         "csf_drift": float(drifts[0]),
         "grey_drift": float(drifts[1]),
         "white_drift": float(drifts[2]),
-        "clipped_share": max(0.0, _tied_at_the_ends(after) - _tied_at_the_ends(before)),
+        "clipped_share": max(0.0, tied_after - tied_before),
         "new_structure": new_structure,
         "lost_structure": lost_structure,
-        "mean_change": float(np.abs(after - before).mean()),
+        "mean_change": float(np.abs(brain.after - brain.before).mean()),
     }
     if target is not None:
-        distance = np.abs(np.quantile(after, LANDMARKS) - target.quantiles).mean()
+        distance = np.abs(quantiles(brain.rising_after, LANDMARKS) - target.quantiles).mean()
         figures["target_distance"] = float(distance)
     verdict, reasons = judge(figures)
     return Evidence.model_validate(
@@ -139,7 +141,7 @@ def _edge_figures(source: FloatArray, output: FloatArray, mask: BoolArray) -> tu
 
     A fine grid has more voxels than these figures need, so they are taken in evenly spaced planes.
     """
-    inner = ndimage.binary_erosion(mask, iterations=3)
+    inner = _eroded(mask, 3)
     inner = inner if inner.any() else mask
     planes = np.arange(0, len(inner), _stride(int(np.count_nonzero(inner))))
     seen = inner[planes]
@@ -181,38 +183,52 @@ def _rank_correlation(first: FloatArray, second: FloatArray) -> float:
 
 def _ranks(values: FloatArray) -> NDArray[np.float64]:
     """Return the rank of each value; equal values share the mean of theirs."""
-    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[places])
+    order = stable_order(values)
+    rising = values[order]
+    firsts = np.flatnonzero(np.append(True, rising[1:] != rising[:-1]))
+    counts = np.diff(np.append(firsts, len(values)))
+    ranks = np.empty(len(values))
+    ranks[order] = np.repeat(firsts + (counts + 1) / 2, counts)
+    return ranks
 
 
-def _tied_at_the_ends(intensities: FloatArray) -> float:
-    ends = (intensities == intensities.min()) | (intensities == intensities.max())
-    return float(ends.mean()) if np.ptp(intensities) > 0 else 1.0
+def _eroded(mask: BoolArray, steps: int) -> BoolArray:
+    """Return `scipy.ndimage.binary_erosion(mask, iterations=steps)`, in a third of the time."""
+    for _ in range(steps):
+        left = mask.copy()
+        for axis in range(3):
+            here, around = np.moveaxis(left, axis, 0), np.moveaxis(mask, axis, 0)
+            here[1:] &= around[:-1]
+            here[:-1] &= around[1:]
+            here[[0, -1]] = False
+        mask = left
+    return mask
 
 
-def _volume_drifts(before: FloatArray, after: FloatArray) -> NDArray[np.float64]:
+def _tied_at_the_ends(rising: FloatArray) -> float:
+    """Return the share of sorted values that are equal to the least or the greatest; 1 where all are."""
+    if rising[0] == rising[-1]:
+        return 1.0
+    least = int(np.searchsorted(rising, rising[0], side="right"))
+    return (least + len(rising) - int(np.searchsorted(rising, rising[-1]))) / len(rising)
+
+
+def _volume_drifts(brain: BrainIntensities) -> NDArray[np.float64]:
     """Return the relative change of the dark, middle and bright class's volume, shape (3,).
 
     The source's classes are parted by Otsu's two thresholds. A threshold of the output is the median
     output of the 2 % of source intensities around it, so a new contrast alone moves no volume.
     """
-    levels = np.histogram(before, bins=_BINS)
+    rising, count = brain.rising_before, len(brain.before)
+    levels = histogram(rising, _BINS)
     if np.count_nonzero(levels[0]) < 3:
         return np.zeros(3)
-    rising = np.sort(before)
-    reach = max(1, len(before) // 100)
+    reach = max(1, count // 100)
     dark_shares = [np.array([0.0, 0.0])]
     for threshold in threshold_multiotsu(hist=(levels[0], (levels[1][1:] + levels[1][:-1]) / 2)):
         rank = int(np.searchsorted(rising, threshold))
-        became = np.median(after[_ranked(before, rising, max(rank - reach, 0), rank + reach)])
-        dark_shares.append(np.array([rank / len(before), float(np.mean(after < became))]))
+        became = np.median(brain.after[brain.order[max(rank - reach, 0) : rank + reach]])
+        darker = int(np.searchsorted(brain.rising_after, became))
+        dark_shares.append(np.array([rank, darker]) / count)
     shares = np.diff([*dark_shares, np.array([1.0, 1.0])], axis=0)
     return np.asarray(shares[:, 1] / np.maximum(shares[:, 0], 1e-6) - 1)
-
-
-def _ranked(values: FloatArray, rising: FloatArray, first: int, end: int) -> NDArray[np.intp]:
-    """Return `argsort(values, kind="stable")[first:end]`, given the sorted values, without sorting all."""
-    ends = rising[first], rising[min(end, len(rising)) - 1]
-    some = np.flatnonzero((values >= ends[0]) & (values <= ends[1]))
-    order = some[np.argsort(values[some], kind="stable")]
-    return order[first - int(np.searchsorted(rising, ends[0])) :][: end - first]

@@ -16,17 +16,20 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from mrharmony.core.volume import BoolArray, FloatArray
+from mrharmony.evidence.intensities import BrainIntensities, quantiles, stable_order
+from mrharmony.space.blocks import block_means
 
 _CELL_MM = 2.0  # means over cells of about this size are compared, so that noise counts little
 _REACH_MM = 4.0  # standard deviation of the neighbourhood
 _WORST = 99.9  # per cent: the thousandth of the brain that fits least, one or two millilitres
 _NOISE = 1e-4  # variance that is taken for noise, of outputs whose 90th percentile is 1
 _TONES = 100  # groups of equal size, by source intensity, whose medians make the tone curve
+_UNIT = np.float32(0.9)  # the 90th percentile of the output
 _SAMPLED = 200_000  # voxels that the tone curve is taken from
 
 
 def structure_change(
-    source: FloatArray, output: FloatArray, mask: BoolArray, zooms: tuple[float, float, float]
+    brain: BrainIntensities, mask: BoolArray, zooms: tuple[float, float, float]
 ) -> tuple[float, float]:
     """Return new and lost structure, in shares of the output's 90th percentile.
 
@@ -34,24 +37,23 @@ def structure_change(
 
     Parameters
     ----------
-    source, output
-        Intensities, shape (i, j, k).
+    brain
+        Intensities before and after.
     mask
-        Brain mask, shape (i, j, k), not empty.
+        Where these lie, shape (i, j, k).
     zooms
         Voxel size, mm.
     """
-    before, after = source[mask], output[mask]
-    unit = float(np.percentile(after, 90))
+    unit = float(quantiles(brain.rising_after, _UNIT))
     if unit <= 0:
         return 0.0, 0.0
     factors = tuple(max(1, round(_CELL_MM / zoom)) for zoom in zooms)
-    share = _block_means(mask.astype(np.float32), factors)
-    inside = np.zeros_like(output)
+    share = block_means(mask.astype(np.float32), factors)
+    inside = np.zeros(mask.shape, np.float32)
     means = []
-    for values in (_toned(before, after), after):
+    for values in (_toned(brain), brain.after):
         inside[mask] = values / np.float32(unit)
-        means.append(_block_means(inside, factors) / np.maximum(share, 0.5))
+        means.append(block_means(inside, factors) / np.maximum(share, 0.5))
     sigmas = [_REACH_MM / (zoom * factor) for zoom, factor in zip(zooms, factors, strict=True)]
     expected, found = means
     return _unexplained(expected, found, share > 0.5, sigmas)
@@ -82,23 +84,17 @@ def _worst(variances: NDArray[np.floating]) -> float:
     return float(np.sqrt(max(float(np.percentile(variances, _WORST)), 0.0)))
 
 
-def _toned(before: FloatArray, after: FloatArray) -> FloatArray:
+def _toned(brain: BrainIntensities) -> FloatArray:
     """Return the source through the rising tone curve that brings it nearest to the output, shape (n,)."""
+    before, after, order, rising = brain.before, brain.after, brain.order, brain.rising_before
     sampled = slice(None, None, max(1, len(before) // _SAMPLED))
-    groups = np.array_split(np.argsort(before[sampled], kind="stable"), min(_TONES, len(before[sampled])))
-    ends = [int(before.argmin())], [int(before.argmax())]  # so that vessels keep their brightness
+    groups = np.array_split(stable_order(before[sampled]), min(_TONES, len(before[sampled])))
+    # The first darkest and the first brightest voxel, so that vessels keep their brightness.
+    ends = order[:1], order[np.searchsorted(rising, rising[-1:])]
     levels, became = (
         [float(np.median(part)) for part in (v[ends[0]], *(v[sampled][g] for g in groups), v[ends[1]])]
         for v in (before, after)
     )
-    return np.asarray(np.interp(before, levels, np.maximum.accumulate(became)), dtype=np.float32)
-
-
-def _block_means(voxels: FloatArray, factors: tuple[int, ...]) -> FloatArray:
-    """Return means over blocks of so many voxels; at the upper ends the last voxels may be left out."""
-    for axis, factor in enumerate(factors):  # one after the other: each leaves less for the next
-        planes = np.moveaxis(voxels, axis, 0)
-        whole = len(planes) // factor * factor
-        total = sum(planes[first:whole:factor] for first in range(factor))
-        voxels = np.moveaxis(np.asarray(total / np.float32(factor)), 0, axis)
-    return voxels
+    toned = np.empty_like(before)
+    toned[order] = np.interp(rising, levels, np.maximum.accumulate(became))  # each next to the last one
+    return toned

@@ -24,6 +24,7 @@ OTHER_IMAGE = (
     "The image is not the one that its JSON file was written with, so that figures and verdict may be of "
     "another. Harmonize the scan again."
 )
+WHOLE_HEAD = "No figures: the output shows the whole head, and does not say where the brain is."
 _WORTH_A_WORKER = 8  # scans; a process takes as long to begin
 
 
@@ -71,7 +72,7 @@ def _look(pair: ImagePair) -> Look:
 def _seen(pair: ImagePair, source: Volume | None, after: Volume, remark: str) -> Look:
     mask, measured, before, shading = after.voxels > 0, None, None, None
     if pair.note.extent == "head":
-        remark = remark or "No figures: the output shows the whole head, and does not say where the brain is."
+        remark = remark or WHOLE_HEAD
     else:
         try:
             measured = measure_pair(source.voxels if source else None, after)

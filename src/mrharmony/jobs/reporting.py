@@ -16,8 +16,9 @@ from mrharmony.evaluate.group_biology import Factor, factors
 from mrharmony.evaluate.group_measures import Measured
 from mrharmony.evaluate.site_effect import site_effect
 from mrharmony.jobs.data_sets import DESCRIPTION, labels_in
-from mrharmony.jobs.group_images import ImagePair, look_at_all
+from mrharmony.jobs.group_images import ImagePair
 from mrharmony.jobs.harmonizing import is_own_page, scan_name
+from mrharmony.jobs.kept_looks import look_once
 from mrharmony.jobs.preparing import INDEX, INDEX_TITLE
 from mrharmony.jobs.records import LOGS, read_list
 from mrharmony.jobs.result_names import group_file, label_in, page_path, result_stem
@@ -152,7 +153,7 @@ def write_page(read: Derivatives) -> WrittenReport:
         replace(row, site=sites.get(path.with_suffix(".nii.gz"), row.site))
         for path, row in zip(notes, found, strict=True)
     ]
-    rows = _looked_at(placed, notes)
+    rows = _looked_at(placed, read)
     links = [("prepared scans", INDEX)] if is_own_page(out_dir / INDEX, INDEX_TITLE) else []
     links += [("table", read.file(TABLE).name)] if read.file(TABLE).is_file() else []
     title = f"{_TITLE}: {out_dir.resolve().name}{f' to {read.label}' if read.label else ''}"
@@ -298,11 +299,12 @@ def _whose(name: str, participants: Mapping[str, Mapping[str, str]]) -> tuple[st
     return subject, participants.get(subject, {}).get("site") or labels.get("ses")
 
 
-def _looked_at(rows: Sequence[GroupRow], notes: Mapping[Path, HarmonizedSidecar]) -> list[GroupRow]:
+def _looked_at(rows: Sequence[GroupRow], read: Derivatives) -> list[GroupRow]:
     """Return the rows, which are in the order of the sidecars, with what the images of some show."""
-    pictured, files = set(worth_a_picture(rows)), list(notes.items())
+    pictured, files = set(worth_a_picture(rows)), list(read.notes.items())
     chosen = worth_a_look(rows)
-    looks = look_at_all([ImagePair(*files[number], number in pictured) for number in chosen])
+    pairs = [ImagePair(*files[number], number in pictured) for number in chosen]
+    looks = look_once(pairs, read.folder, read.label)
     seen = dict(zip(chosen, looks, strict=True))
     return [
         replace(row, measured=look.measured, picture=look.picture, remark=look.remark)

@@ -93,6 +93,11 @@ class BilateralGrid:
         steps = [np.abs(np.diff(self.offsets, axis=axis)) / self.spacing[axis] for axis in range(3)]
         return max(float(step.max(initial=0.0)) for step in steps)
 
+    @property
+    def is_identity(self) -> bool:
+        """Whether T(x, s) = s everywhere."""
+        return not self.offsets.any()
+
     def apply(self, positions: FloatArray, intensities: FloatArray) -> FloatArray:
         """Return T(x, s), shape (n,), float32.
 
@@ -110,7 +115,7 @@ class BilateralGrid:
         """
         require_finite("intensities to transform", intensities)
         require_finite("positions of the voxels", positions)
-        if not self.offsets.any():
+        if self.is_identity:
             return np.array(intensities, dtype=np.float32)
         transformed = np.empty(len(intensities), dtype=np.float32)
         for start in range(0, len(intensities), _CHUNK):

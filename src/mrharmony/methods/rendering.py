@@ -16,7 +16,7 @@ from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import BoolArray, FloatArray, Volume
 from mrharmony.domains.statistics import DomainStatistics, target_statistics
 from mrharmony.evidence.drift import scan_evidence
-from mrharmony.lock.bilateral_grid import BilateralGrid
+from mrharmony.lock.bilateral_grid import BilateralGrid, require_finite
 from mrharmony.lock.bounds import LockSettings
 from mrharmony.lock.fit import fit_bilateral_grid
 from mrharmony.methods.protocol import Extent, HarmonizedVolume
@@ -63,7 +63,7 @@ def in_target_units(
     scan
         The prepared scan.
     intensities
-        Canonical units, shape (i, j, k).
+        Canonical units, shape (i, j, k); 0 outside the brain unless the extent is `head`.
     source, target
         The domains, `source` is None where it is unknown.
     statistics
@@ -74,11 +74,20 @@ def in_target_units(
         What was transformed.
     """
     scale = output_scale(scan, source, target, statistics)
-    volume = scan.native.with_voxels(intensities * np.float32(scale))
+    volume = scan.native.with_voxels(_times(scan, intensities, scale, extent))
     wanted = target_statistics(statistics, target)
     evidence = scan_evidence(scan, volume, scale, wanted)
     made = {**provenance, "extent": extent}
     return HarmonizedVolume(volume, scale, evidence, made, target_statistics=wanted)
+
+
+def _times(scan: PreparedScan, intensities: FloatArray, scale: float, extent: Extent) -> FloatArray:
+    """Return intensities times a scale, computed where they are not 0."""
+    if extent == "head":
+        return intensities * np.float32(scale)
+    voxels = np.zeros(scan.native.shape, dtype=np.float32, order="F")  # as files have them
+    voxels[scan.box] = intensities[scan.box] * np.float32(scale)
+    return voxels
 
 
 def output_scale(
@@ -114,12 +123,22 @@ def render(scan: PreparedScan, transform: BilateralGrid, extent: Extent = "brain
     -------
     Canonical intensities, shape (i, j, k).
     """
+    if transform.is_identity:  # where the voxels lie makes no difference
+        return _unchanged(scan, extent)
     if extent == "brain":
         changed = transform.apply(brain_positions(scan), scan.intensities_in_box[scan.mask_in_box])
         return on_brain(scan, changed)
     everywhere = np.ones(scan.native.shape, dtype=bool)
     changed = transform.apply(scan.positions(everywhere), scan.intensities().ravel())
     return changed.reshape(scan.native.shape)
+
+
+def _unchanged(scan: PreparedScan, extent: Extent) -> FloatArray:
+    """Return a scan's own canonical intensities as `render` returns them; raises as `BilateralGrid.apply`."""
+    whole = extent == "head"
+    intensities = scan.intensities() if whole else scan.intensities_in_box[scan.mask_in_box]
+    require_finite("intensities to transform", intensities)
+    return intensities if whole else on_brain(scan, intensities)
 
 
 def truth_fitted(scan: PreparedScan, truth: FloatArray) -> FloatArray:

@@ -140,7 +140,7 @@ def write_prepared(files: PreparedFiles, scan: Scan, prepared: PreparedScan, det
     write_json(files.mask_note, mask_note)
     if manual is None:
         write_bytes(files.mask, mask)
-    bias_field = _gzipped(scan.header, prepared.bias_field)
+    bias_field = _gzipped(scan.header, prepared.bias_field, compressible=False)
     write_bytes(files.bias_field, bias_field)
     write_bytes(files.transform, itk_transform(prepared.rigid_to_template).encode())
     write_bytes(files.similarity, itk_transform(prepared.volume_corrected).encode())
@@ -316,14 +316,20 @@ def _canonical_image(prepared: PreparedScan, *, corrected_volume: bool = False) 
     return _gzipped(header, canonical.voxels)
 
 
-def _gzipped(header: nib.Nifti1Header, voxels: FloatArray | NDArray[np.uint8]) -> bytes:
-    """Return an image file with the geometry of a header; equal voxels give equal bytes."""
+def _gzipped(
+    header: nib.Nifti1Header, voxels: FloatArray | NDArray[np.uint8], *, compressible: bool = True
+) -> bytes:
+    """Return an image file with the geometry of a header; equal voxels give equal bytes.
+
+    The digits of a smooth field look like noise: compression takes a sixth off them, and to undo it takes ten
+    times as long as to read them. They are stored as they are.
+    """
     header = header.copy()
     header.set_data_dtype(voxels.dtype)
     kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
     image = kind(voxels, header.get_best_affine(), header)
     content = io.BytesIO()
-    write_gzip(content, image)
+    write_gzip(content, image, compressible=compressible)
     return content.getvalue()
 
 

@@ -26,6 +26,7 @@ EXACT_INTEGERS = 2**24  # every whole number up to this one is a float32
 FEWEST_LEVELS = 20  # with fewer grey levels it is a mask or a label map, not a T1w scan
 FEW_LEVELS = 64
 LEVEL_SAMPLE = 1 << 20
+_OF_SAMPLE = 64  # one in so many of the sample is looked at first
 # Squares of intensities beyond these leave float32, in which scans are prepared and harmonized.
 LEAST_INTENSITY, MOST_INTENSITY = 1e-15, 1e15
 CENTRED = 0.5  # an MP2RAGE's uniform image lies between plus and minus that (Marques et al. 2010, equation 3)
@@ -211,9 +212,20 @@ class StoredVoxels:
         return self.non_finite == 0 and self.overflowing == 0
 
     @cached_property
+    def ends(self) -> tuple[np.float32, np.float32]:
+        """The least and the greatest intensity; NaN where any is."""
+        return self.intensities.min(), self.intensities.max()
+
+    @cached_property
+    def sample(self) -> FloatArray:
+        """Evenly spaced intensities, about `LEVEL_SAMPLE` where there are more."""
+        step = max(1, self.intensities.size // LEVEL_SAMPLE)
+        return np.ascontiguousarray(self.intensities[::step])
+
+    @cached_property
     def bright(self) -> float:
         """The 99.9th percentile of the sizes of intensities other than 0; 0 where there are none."""
-        sample = _sampled(self.intensities)
+        sample = self.sample
         sizes = np.abs(sample[sample != 0])
         if not sizes.size:
             sizes = np.abs(self.intensities[self.intensities != 0])
@@ -242,17 +254,23 @@ def read_voxels(source: ByteSource, layout: Layout) -> StoredVoxels:
         slope, inter = layout.scaling
         scaled = stored if (slope, inter) == (1.0, 0.0) else stored.astype(np.float64) * slope + inter
         piece[:] = scaled
-        counts += _oddities(stored, piece)
+        if scaled is not stored or not _is_short_integer(layout.dtype):
+            counts += _oddities(stored, piece)
     non_finite, overflowing, inexact = map(int, counts)
     wide_integers = layout.dtype.kind in "iu" and layout.dtype.itemsize == 8
     return StoredVoxels(intensities, non_finite, overflowing, inexact, wide_integers)
+
+
+def _is_short_integer(dtype: np.dtype[Any]) -> bool:
+    """Whether every value of a type makes a finite float32, and none belongs to an integer of 64 bits."""
+    return dtype.kind in "iu" and dtype.itemsize < 8
 
 
 def _oddities(stored: NDArray[np.number], intensities: FloatArray) -> tuple[int, int, int]:
     """Count non-finite stored values, finite ones that overflow, and 64-bit integers that are inexact."""
     unusable = int(np.count_nonzero(~np.isfinite(intensities)))
     if np.issubdtype(stored.dtype, np.floating):
-        non_finite = int(np.count_nonzero(~np.isfinite(stored)))
+        non_finite = int(np.count_nonzero(~np.isfinite(stored))) if unusable else 0
         return non_finite, unusable - non_finite, 0
     if stored.dtype.itemsize < 8:
         return 0, unusable, 0
@@ -292,13 +310,11 @@ def check_wide_integers(stored: StoredVoxels) -> Iterator[Finding]:
         )
 
 
-def _sampled(intensities: FloatArray) -> FloatArray:
-    return intensities[:: max(1, intensities.size // LEVEL_SAMPLE)]
-
-
-def _grey_levels(intensities: FloatArray) -> int:
+def _grey_levels(stored: StoredVoxels) -> int:
     """Count different intensities: exactly below `FEW_LEVELS`, otherwise at least that many."""
-    levels = np.unique(_sampled(intensities))
+    sample, intensities = stored.sample, stored.intensities
+    levels = np.unique(sample[::_OF_SAMPLE])  # most scans show that many here already
+    levels = levels if levels.size >= FEW_LEVELS else np.unique(sample)
     for start in range(0, intensities.size, VOXELS_AT_ONCE):
         if levels.size >= FEW_LEVELS:
             break
@@ -312,14 +328,14 @@ def check_contrast(stored: StoredVoxels) -> Iterator[Finding]:
     intensities = stored.intensities
     if not stored.all_finite:
         return
-    if intensities.min() == intensities.max():
+    if stored.ends[0] == stored.ends[1]:
         yield error(
             "constant-image",
             f"Every voxel is {intensities[0]:g}: the image is empty.",
             "Convert or export the scan again.",
         )
         return
-    levels = _grey_levels(stored.intensities)
+    levels = _grey_levels(stored)
     if levels < FEWEST_LEVELS:
         yield error(
             "few-grey-levels",
@@ -347,7 +363,7 @@ def check_brain_mask(name: str, voxel_ml: float, stored: StoredVoxels) -> Iterat
             f"2500 ml and at most {MOST_OF_GRID:.0%}.",
             "Give a mask that is above 0 in the whole brain and nowhere else, and check the voxel sizes.",
         )
-    elif _grey_levels(stored.intensities) >= FEWEST_LEVELS:
+    elif _grey_levels(stored) >= FEWEST_LEVELS:
         yield warning(
             MANY_VALUED_CODE,
             f"The brain mask {name} holds many different values; all voxels above 0 are taken for brain.",
@@ -358,10 +374,10 @@ def check_brain_mask(name: str, voxel_ml: float, stored: StoredVoxels) -> Iterat
 def check_sign(stored: StoredVoxels) -> Iterator[Finding]:
     """Find negative intensities, which a magnitude image does not have."""
     intensities = stored.intensities
-    if not stored.all_finite:
+    if not stored.all_finite or stored.ends[0] >= 0:
         return
     negative = int(np.count_nonzero(intensities < 0))
-    if negative and is_centred_mp2rage(intensities):
+    if is_centred_mp2rage(*stored.ends):
         yield warning(
             CENTRED_CODE,
             f"The voxels lie between -{CENTRED:g} and {CENTRED:g}, as in an MP2RAGE's uniform image (UNI): "
@@ -374,17 +390,17 @@ def check_sign(stored: StoredVoxels) -> Iterator[Finding]:
             f"{negative:,} voxels, most of those that are not 0, are negative.",
             "Give the magnitude image as the scanner made it, not a z-scored, phase or CT image.",
         )
-    elif negative:
+    else:
         yield warning(
             "negative-intensities",
-            f"{negative:,} voxels are negative, down to {intensities.min():g}.",
+            f"{negative:,} voxels are negative, down to {stored.ends[0]:g}.",
             "Resampling can do that; give the scan as the scanner made it, if you can.",
         )
 
 
-def is_centred_mp2rage(intensities: FloatArray) -> bool:
+def is_centred_mp2rage(least: np.float32, greatest: np.float32) -> bool:
     """Say whether intensities fill the range of an MP2RAGE's uniform image, -0.5 to 0.5, and not more."""
-    low, high = float(intensities.min()), float(intensities.max())
+    low, high = float(least), float(greatest)
     return min(-low, high) >= CENTRED - 0.05 and max(-low, high) <= CENTRED + 0.001
 
 
@@ -406,7 +422,7 @@ def check_hot_voxels(stored: StoredVoxels) -> Iterator[Finding]:
     if not stored.all_finite:
         return
     limit = HOT * stored.bright
-    if stored.intensities.max() > limit or stored.intensities.min() < -limit:
+    if stored.ends[1] > limit or stored.ends[0] < -limit:
         hot = int(np.count_nonzero(stored.hot))
         yield warning(
             HOT_CODE,

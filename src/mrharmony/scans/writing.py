@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import zlib
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -92,7 +93,11 @@ def output_image(voxels: FloatArray, like: Scan) -> nib.Nifti1Image:
     return image
 
 
-def write_gzip(stream: BinaryIO, image: nib.Nifti1Image) -> None:
-    """Compress without name and time, which would make equal scans differ."""
-    with igzip.IGzipFile("", "wb", _LEVEL, stream, mtime=0) as compressed:  # type: ignore[no-untyped-call]
-        image.to_stream(compressed)
+def write_gzip(stream: BinaryIO, image: nib.Nifti1Image, *, compressible: bool = True) -> None:
+    """Compress without name and time, which would make equal scans differ; or store in the same format."""
+    if compressible:
+        packed: gzip.GzipFile = igzip.IGzipFile("", "wb", _LEVEL, stream, mtime=0)  # type: ignore[no-untyped-call]
+    else:
+        packed = gzip.GzipFile("", "wb", 0, stream, mtime=0)  # isal has no level that only stores
+    with packed:
+        image.to_stream(packed)
