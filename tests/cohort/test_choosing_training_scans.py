@@ -87,7 +87,7 @@ def test_tables_of_sessions_go_with_the_derivatives_and_absent_content_does_not(
     data = study(tmp_path / "in", split=False)
     (data / "sub-1/sub-1_sessions.tsv").write_text("session_id\tsite\nses-1\tz\n")
     (data / "participants.json").write_text("/annex/objects/MD5E-s1--a.json\n")
-    begin_derivatives(open_data_set(data, "site"), tmp_path / "out", "name", lambda scan: scan.path)
+    begin_derivatives(open_data_set(data, "site"), tmp_path / "out", "name")
     tables = sorted(
         path.relative_to(tmp_path / "out").as_posix()
         for path in (tmp_path / "out").rglob("*.*")

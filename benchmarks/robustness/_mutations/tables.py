@@ -141,7 +141,7 @@ def open_data(root: Path) -> None:
         column_groups(table, index.scans, "sex")
     with refusals():
         make_plan(root, "site", None)
-    begin_derivatives(index, root.parent / "out", "fuzz", lambda scan: scan.path)
+    begin_derivatives(index, root.parent / "out", "fuzz")
 
 
 KINDS = (Kind("participants.tsv", _table, open_data), Kind("sidecars of scans", _sidecars, open_data))

@@ -238,28 +238,14 @@ def _training_half(index: BidsIndex, domains: Sequence[str]) -> list[BidsScan]:
 
 
 def begin_derivatives(
-    index: BidsIndex,
-    out_dir: Path,
-    name: str,
-    output: Callable[[BidsScan], Output],
-    details: Mapping[str, object] | None = None,
-) -> list[tuple[BidsScan, Output]]:
-    """Describe a folder of derivatives for BIDS; returns the scans of the data set, each with its output.
+    index: BidsIndex, out_dir: Path, name: str, details: Mapping[str, object] | None = None
+) -> None:
+    """Describe a folder of derivatives for BIDS.
 
     `details` are further keys of its description. The tables that name the domains are copied; a README is
-    written where there is none. Raises as `earlier_description`, and `MrharmonyError` if two scans have the
-    same output.
+    written where there is none. Raises as `earlier_description`.
     """
     earlier = earlier_description(index, out_dir)
-    pairs = [(scan, output(scan)) for scan in index.scans]
-    owners: dict[Output, Path] = {}
-    for scan, result in pairs:
-        other = owners.setdefault(result, scan.path)
-        if other != scan.path:
-            raise MrharmonyError(
-                f"{scan.path}: has the name of {other}, and so would their results. "
-                f"Give each its own name {IN_A_COPY}."
-            )
     kept = {key: earlier[key] for key in (HARMONIZATION, NAMED) if key in earlier}
     description = {
         "Name": name,
@@ -281,9 +267,22 @@ def begin_derivatives(
     write_json(out_dir / "descriptions.json", _COLUMNS)
     if not (out_dir / "README.md").exists():
         write_text(out_dir / "README.md", _README)
-    sessions = {f"sub-{scan.subject}/sub-{scan.subject}_sessions.tsv" for scan, _ in pairs}
+    sessions = {f"sub-{scan.subject}/sub-{scan.subject}_sessions.tsv" for scan in index.scans}
     for table in (PARTICIPANTS, "participants.json", *sessions):
         _copy_table(index.root / table, out_dir / table)
+
+
+def with_outputs(index: BidsIndex, output: Callable[[BidsScan], Output]) -> list[tuple[BidsScan, Output]]:
+    """Return the scans of a data set, each with its output; raises `MrharmonyError` if two have the same."""
+    pairs = [(scan, output(scan)) for scan in index.scans]
+    owners: dict[Output, Path] = {}
+    for scan, result in pairs:
+        other = owners.setdefault(result, scan.path)
+        if other != scan.path:
+            raise MrharmonyError(
+                f"{scan.path}: has the name of {other}, and so would their results. "
+                f"Give each its own name {IN_A_COPY}."
+            )
     return pairs
 
 

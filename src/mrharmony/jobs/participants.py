@@ -35,6 +35,7 @@ from mrharmony.jobs.data_sets import (
     begin_derivatives,
     earlier_description,
     setting_of,
+    with_outputs,
     with_setting,
 )
 from mrharmony.jobs.harmonizing import (
@@ -159,16 +160,17 @@ def plan_tasks(
 ) -> list[ScanTask]:
     """Return the chosen scans as tasks, writing nothing.
 
-    Raises as `Selection.of` and `require_protocols`, and `MrharmonyError` where the folder holds results of
-    another target or other settings, unless the job overwrites all of them.
+    Raises as `Selection.of`, `with_outputs` and `require_protocols`, and `MrharmonyError` where the folder
+    holds results of another target or other settings, unless the job overwrites all of them.
     """
     if sources.by_protocol:
         require_protocols(job.harmonizer.name)
     _require_one_setting(index, out_dir, selection, job)
+    outputs = {scan.path: output for scan, output in _outputs(index, out_dir, job)}
     tasks = []
     for scan in selection.of(index):
         source, remarks = sources.of(scan)
-        output = output_path(scan, out_dir, job.label)
+        output = outputs[scan.path]
         tasks.append(ScanTask(scan.path, out_dir, output, source, remarks, index.root))
     return tasks
 
@@ -205,8 +207,8 @@ def run_participants(
     Raises as `plan_tasks` and `begin_derivatives`.
     """
     tasks = plan_tasks(index, out_dir, selection, job, sources)
-    pairs = _begin(index, out_dir, job)
-    listed = [_listed(scan, output, index.root, out_dir) for scan, output in pairs]
+    _begin(index, out_dir, job)
+    listed = [_listed(scan, output, index.root, out_dir) for scan, output in _outputs(index, out_dir, job)]
     closed = [_closed(folder, index, out_dir) for folder in selection.closed(index)]
     write_list(out_dir, [*listed, *closed], job.label)
     found = {task: finished(task, task.job(job)) for task in tasks}
@@ -223,14 +225,16 @@ def run_participants(
     return [*(outcome for outcome in found.values() if outcome), *refused, *gone_scans(index, selection)]
 
 
-def _begin(index: BidsIndex, out_dir: Path, job: HarmonizeJob) -> list[tuple[BidsScan, Path]]:
+def _begin(index: BidsIndex, out_dir: Path, job: HarmonizeJob) -> None:
     """Describe the folder of results, which runs with other targets may be describing at the same time."""
     require_writable(out_dir / LOGS)
     with claimed(claims_path(out_dir), DESCRIPTION, wait=True):
         settings = with_setting(earlier_description(index, out_dir), job.label, job_settings(job))
-        return begin_derivatives(
-            index, out_dir, "mrharmony", lambda scan: output_path(scan, out_dir, job.label), settings
-        )
+        begin_derivatives(index, out_dir, "mrharmony", settings)
+
+
+def _outputs(index: BidsIndex, out_dir: Path, job: HarmonizeJob) -> list[tuple[BidsScan, Path]]:
+    return with_outputs(index, lambda scan: output_path(scan, out_dir, job.label))
 
 
 def gone_scans(index: BidsIndex, selection: Selection) -> list[Outcome]:

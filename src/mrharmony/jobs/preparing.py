@@ -20,7 +20,7 @@ from mrharmony.core.progress import track
 from mrharmony.core.records import read_record
 from mrharmony.core.worker_process import limit_threads
 from mrharmony.core.workers import side_by_side, usable_cores
-from mrharmony.jobs.data_sets import begin_derivatives
+from mrharmony.jobs.data_sets import begin_derivatives, with_outputs
 from mrharmony.jobs.harmonizing import reason_of
 from mrharmony.preparation.pipeline import prepare_beside
 from mrharmony.preparation.quality import PreparationFigures, preparation_figures
@@ -107,12 +107,14 @@ def prepare_data_set(
     processes of one thread each, one a usable core if None. `volume_corrected` also writes brains grown to
     the template's size; what is finished gets them added.
 
-    Raises as `begin_derivatives`, and `MrharmonyError` if a worker process was ended from outside.
+    Raises as `with_outputs` and `begin_derivatives`, and `MrharmonyError` if a worker process was ended from
+    outside.
     """
     name = "mrharmony: prepared T1w scans"
     selection = Selection(labels or ())
     chosen = selection.of(index)
-    pairs = begin_derivatives(index, out_dir, name, lambda scan: PreparedFiles.of(scan.path, out_dir))
+    pairs = with_outputs(index, lambda scan: PreparedFiles.of(scan.path, out_dir))
+    begin_derivatives(index, out_dir, name)
     jobs = [
         PrepareJob(scan.path, files, scan.domain, volume_corrected) for scan, files in pairs if scan in chosen
     ]
