@@ -16,7 +16,7 @@ from mrharmony.core.findings import MrharmonyError
 from mrharmony.jobs.bids_app import run_group
 from mrharmony.jobs.harmonizing import HarmonizeJob
 from mrharmony.jobs.opening import open_job
-from mrharmony.jobs.records import LOGS, read_list
+from mrharmony.jobs.records import read_list
 from mrharmony.jobs.reporting import write_report
 from mrharmony.jobs.result_names import label_in, page_path, result_stem, target_label, uncertainty_path
 from mrharmony.scans.names import sidecar_path
@@ -71,9 +71,6 @@ def test_each_target_has_a_table_a_page_and_a_methods_text(study: Path, study_on
         page = files.report.read_text()
         assert f"{states.count('done')} scans of 2 sites harmonized to {target}" in page
         assert files.table.name in page
-    assert sorted(path.name for path in (both / LOGS).glob("looks*")) == [
-        f"looks_desc-harmonizedTo{target}.json" for target in ("LA", "NSK")
-    ]
     with pytest.raises(MrharmonyError, match="holds results of several targets, each with a page of its own"):
         write_report(both)
     assert not (both / "report.html").exists()

@@ -18,7 +18,7 @@ from mrharmony.core.claims import claimed
 from mrharmony.core.domain import Domain
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.workers import WorkerEnded
-from mrharmony.jobs import participants
+from mrharmony.jobs import group_images, participants
 from mrharmony.jobs.bids_app import run_group
 from mrharmony.jobs.harmonizing import HarmonizeJob
 from mrharmony.jobs.opening import open_job
@@ -37,6 +37,7 @@ from mrharmony.jobs.run_log import RunLog
 from mrharmony.jobs.study_plan import choose_workers, plan_study
 from mrharmony.networks.compact.model import read_card
 from mrharmony.scans.bids import BidsIndex
+from mrharmony.scans.names import sidecar_path
 from mrharmony.scans.selection import Selection, read_filter
 from mrharmony.weights import shipped_model
 
@@ -91,6 +92,37 @@ def test_every_scan_has_a_record_and_a_row_the_refused_ones_first(study: Path, j
     assert record.status == "done"
     assert record.seconds > 0
     assert record.peak_memory_gib > 0.05
+
+
+def test_the_page_of_the_group_opens_no_image_that_the_run_has_looked_at(
+    study: Path, job, tmp_path: Path, monkeypatch
+):
+    out = tmp_path / "out"
+    harmonize(study, out, job)
+    pages = []
+    for _ in range(2):
+        read = Mock(wraps=group_images.read_scan)
+        monkeypatch.setattr(group_images, "read_scan", read)
+        run_group(out)
+        pages.append((out / "report.html").read_bytes())
+        assert read.call_count == 6 * (len(pages) - 1)
+        shutil.rmtree(out / LOGS / "looks")
+    assert pages[0] == pages[1]
+
+
+def test_of_many_scans_some_are_looked_at_and_those_with_a_warning(
+    study: Path, job, tmp_path: Path, monkeypatch
+):
+    monkeypatch.setattr(participants, "ENOUGH", 2)
+    tasks = plan_tasks(
+        BidsIndex.open(study), tmp_path / "out", EVERYTHING, job, Sources(read_card(shipped_model()))
+    )
+    chosen = {task.name for task in tasks if task.looked_at}
+    assert len(chosen) == 2
+    outcomes = harmonize(study, tmp_path / "out", job)
+    warned = {task.name for task, outcome in zip(tasks, outcomes, strict=True) if outcome.verdict == "warn"}
+    looks = (tmp_path / "out" / LOGS / "looks").rglob("*.json")
+    assert {path.name for path in looks} == {sidecar_path(Path(name)).name for name in chosen | warned}
 
 
 def test_what_is_finished_is_kept_and_what_was_damaged_since_is_done_again(

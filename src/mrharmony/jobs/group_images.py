@@ -49,10 +49,11 @@ class Look:
 def look_at_all(pairs: Sequence[ImagePair]) -> list[Look]:
     """Look at scans, side by side where there are many; no fault of one ends the others."""
     workers = max(1, min(usable_cores(), len(pairs) // _WORTH_A_WORKER))
-    return list(track(side_by_side(_look, pairs, workers), "looking", len(pairs)))
+    return list(track(side_by_side(look_at, pairs, workers), "looking", len(pairs)))
 
 
-def _look(pair: ImagePair) -> Look:
+def look_at(pair: ImagePair) -> Look:
+    """Look at a scan; a fault of it is the look's remark."""
     try:
         scan = read_scan(pair.sidecar.with_suffix(".nii.gz"), assume_ras=True)
     except MrharmonyError as error:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import quote
 
 import numpy as np
 from pydantic import BaseModel, Field, ValidationError
@@ -17,12 +15,11 @@ from mrharmony.core.atomic import read_json, write_json
 from mrharmony.core.findings import NotWritten
 from mrharmony.core.version import __version__
 from mrharmony.evaluate.group_measures import BINS, FEATURES, Measured, MeasuredPair
-from mrharmony.jobs.group_images import WHOLE_HEAD, ImagePair, Look, look_at_all
+from mrharmony.jobs.group_images import WHOLE_HEAD, ImagePair, Look, look_at, look_at_all
 from mrharmony.jobs.records import LOGS, file_state
-from mrharmony.jobs.result_names import group_file
 from mrharmony.scans.sidecar import source_file
 
-FILE = "looks.json"
+LOOKS = "looks"
 _FORMAT = 1  # changes with what is measured and shown
 
 
@@ -67,44 +64,28 @@ class _Kept(BaseModel, frozen=True):
         return Look(MeasuredPair(before, self.after.measured()), picture)
 
 
-class _File(BaseModel, frozen=True):
-    looks: dict[str, _Kept]
-
-
-def look_once(pairs: Sequence[ImagePair], out_dir: Path, label: str = "") -> list[Look]:
+def look_once(pairs: Sequence[ImagePair], out_dir: Path) -> list[Look]:
     """Return what is to be seen of scans, as `look_at_all`; only what is new or changed is looked at.
 
-    Source and result count as unchanged while size and times are the same. The looks are kept for the next
-    call where `out_dir` has a folder of records, for each label of a target in a file of its own. Looks at
-    which something was amiss are not kept.
+    Source and result count as unchanged while size and times are the same. Looks are kept for the next call
+    where `out_dir` has a folder of records. Those at which something was amiss are not.
     """
-    file, names = group_file(out_dir / LOGS, FILE, label), [_name(pair, out_dir) for pair in pairs]
-    states, known = [_state(pair) for pair in pairs], _read(file)
-    kept = {
-        name: entry
-        for name, pair, state in zip(names, pairs, states, strict=True)
-        if (entry := known.get(name)) and entry.state == state and (entry.picture or not pair.pictured)
-    }
-    new = [number for number, name in enumerate(names) if name not in kept]
+    states = [_state(pair) for pair in pairs]
+    kept = [_read(pair, state, out_dir) for pair, state in zip(pairs, states, strict=True)]
+    new = [number for number, look in enumerate(kept) if look is None]
     fresh = dict(zip(new, look_at_all([pairs[number] for number in new]), strict=True))
-    looks = [
-        fresh[number] if number in fresh else kept[name].look(pictured=pair.pictured)
-        for number, (name, pair) in enumerate(zip(names, pairs, strict=True))
-    ]
-    kept |= {
-        names[number]: _Kept.of(states[number], look)
-        for number, look in fresh.items()
-        if (look.measured and not look.remark) or look.remark == WHOLE_HEAD
-    }
-    if fresh and file.parent.is_dir():
-        with suppress(NotWritten):  # the next call looks again
-            write_json(file, _File(looks=kept).model_dump(mode="json"))
-    return looks
+    for number, look in fresh.items():
+        _keep(pairs[number], states[number], look, out_dir)
+    return [look or fresh[number] for number, look in enumerate(kept)]
 
 
-def _name(pair: ImagePair, out_dir: Path) -> str:
-    """Return a name for a scan in the file, also of paths that are not UTF-8."""
-    return quote(os.fsencode(pair.sidecar.relative_to(out_dir)))
+def look_ahead(pair: ImagePair, out_dir: Path) -> None:
+    """Look at a scan that has just been made, for the page that will be asked for, and keep what is seen."""
+    _keep(pair, _state(pair), look_at(pair), out_dir)
+
+
+def _path(pair: ImagePair, out_dir: Path) -> Path:
+    return out_dir / LOGS / LOOKS / pair.sidecar.relative_to(out_dir)
 
 
 def _state(pair: ImagePair) -> str:
@@ -115,9 +96,21 @@ def _state(pair: ImagePair) -> str:
     return hashlib.sha256(repr(decisive).encode()).hexdigest()
 
 
-def _read(file: Path) -> dict[str, _Kept]:
-    """Return the looks that an earlier call kept; none where the file is missing or damaged."""
-    try:
-        return _File.model_validate(read_json(file)).looks
-    except ValidationError:
-        return {}
+def _read(pair: ImagePair, state: str, out_dir: Path) -> Look | None:
+    """Return the kept look, if it is whole, of these very files, and has the picture that is wanted."""
+    content = read_json(_path(pair, out_dir))
+    if content is None:
+        return None
+    with suppress(ValidationError):
+        kept = _Kept.model_validate(content)
+        if kept.state == state and (kept.picture or not pair.pictured):
+            return kept.look(pictured=pair.pictured)
+    return None
+
+
+def _keep(pair: ImagePair, state: str, look: Look, out_dir: Path) -> None:
+    """Write a look, where there is a folder of records and nothing was amiss."""
+    whole = (look.measured and not look.remark) or look.remark == WHOLE_HEAD
+    if whole and (out_dir / LOGS).is_dir():
+        with suppress(NotWritten):  # the next call looks again
+            write_json(_path(pair, out_dir), _Kept.of(state, look).model_dump(mode="json"))

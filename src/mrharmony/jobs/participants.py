@@ -26,6 +26,7 @@ from mrharmony.core.findings import (
 from mrharmony.core.hashing import file_sha256
 from mrharmony.core.memory import forget_peak, peak_memory
 from mrharmony.core.progress import track
+from mrharmony.core.sampling import ENOUGH, some_of_each
 from mrharmony.core.wording import some_of
 from mrharmony.core.worker_process import limit_threads
 from mrharmony.core.workers import WorkerEnded, alone, side_by_side, usable_cores
@@ -59,12 +60,13 @@ from mrharmony.jobs.records import (
     write_list,
     write_record,
 )
-from mrharmony.jobs.result_names import output_path, page_path, uncertainty_path
+from mrharmony.jobs.result_names import output_path, page_path, result_stem, uncertainty_path
 from mrharmony.jobs.run_log import utc_now
 from mrharmony.methods.registry import DEFAULT_METHOD, require_protocols
 from mrharmony.networks.compact.model import ModelCard
 from mrharmony.preparation.saved import VERSION
 from mrharmony.scans.bids import BidsIndex, BidsScan
+from mrharmony.scans.names import sidecar_path
 from mrharmony.scans.selection import Selection
 from mrharmony.scans.sidecar import HarmonizedSidecar
 from mrharmony.simulate.protocol import protocol_of_sidecar
@@ -143,6 +145,7 @@ class ScanTask:
     source: Domain | None
     remarks: tuple[Finding, ...]
     data_set: Path
+    looked_at: bool = False  # among those whose images the page of the group will show or compare
 
     @property
     def name(self) -> str:
@@ -166,12 +169,15 @@ def plan_tasks(
     if sources.by_protocol:
         require_protocols(job.harmonizer.name)
     _require_one_setting(index, out_dir, selection, job)
-    outputs = {scan.path: output for scan, output in _outputs(index, out_dir, job)}
+    outputs = _outputs(index, out_dir, job)
+    named = [(scan.domain or "", result_stem(output)) for scan, output in outputs]
+    looked_at = {outputs[number][1] for number in some_of_each(named, ENOUGH)}
     tasks = []
     for scan in selection.of(index):
         source, remarks = sources.of(scan)
-        output = outputs[scan.path]
-        tasks.append(ScanTask(scan.path, out_dir, output, source, remarks, index.root))
+        output = output_path(scan, out_dir, job.label)
+        task = ScanTask(scan.path, out_dir, output, source, remarks, index.root, output in looked_at)
+        tasks.append(task)
     return tasks
 
 
@@ -314,7 +320,18 @@ def _harmonize(task: ScanTask, job: HarmonizeJob) -> Outcome:
         write_record(task.out_dir, record)
     except NotWritten as error:
         return refused_scan(task.scan, error)
+    if task.looked_at or outcome.verdict == "warn":
+        _look_ahead(task)
     return outcome
+
+
+def _look_ahead(task: ScanTask) -> None:
+    """Look at a new result for the page of the group, which else would have to open it."""
+    from mrharmony.jobs.group_images import ImagePair  # noqa: PLC0415 - for one command of many, half a second
+    from mrharmony.jobs.kept_looks import look_ahead  # noqa: PLC0415
+
+    if (note := earlier_result(task.output)) and task.output.is_file():
+        look_ahead(ImagePair(sidecar_path(task.output), note, pictured=True), task.out_dir)
 
 
 def _harmonized(task: ScanTask, job: HarmonizeJob) -> Outcome:

@@ -304,7 +304,7 @@ def _looked_at(rows: Sequence[GroupRow], read: Derivatives) -> list[GroupRow]:
     pictured, files = set(worth_a_picture(rows)), list(read.notes.items())
     chosen = worth_a_look(rows)
     pairs = [ImagePair(*files[number], number in pictured) for number in chosen]
-    looks = look_once(pairs, read.folder, read.label)
+    looks = look_once(pairs, read.folder)
     seen = dict(zip(chosen, looks, strict=True))
     return [
         replace(row, measured=look.measured, picture=look.picture, remark=look.remark)

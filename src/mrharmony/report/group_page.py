@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from mrharmony.core.sampling import ENOUGH, some_of_each
 from mrharmony.core.wording import count_of
 from mrharmony.evaluate.group_biology import Factor
 from mrharmony.evaluate.group_measures import BINS, BRIGHTEST, MeasuredPair
@@ -25,7 +26,6 @@ from mrharmony.report.points import STYLES, Dot, PointChart, embedding, odd_rows
 from mrharmony.report.scan_page import MEANINGS
 
 PICTURES = 100  # at most, so that the page stays below 5 MB
-LOOKED_AT = 300  # images, beside those that are pictured
 _FIRST = 2  # scans of each site that have a picture though nothing is odd about them
 _NAMED = 8  # scans that a sentence names
 _MORE_MEANINGS = {"mean_change": ("mean change", "how much changed at all; no good or bad")}
@@ -152,18 +152,12 @@ def worth_a_picture(rows: Sequence[GroupRow]) -> list[int]:
 
 
 def worth_a_look(rows: Sequence[GroupRow]) -> list[int]:
-    """Return which rows' images are looked at: all, or as many of each site, evenly spaced, and the pictured.
+    """Return which rows' images are looked at: all, or as many of each site, and the pictured.
 
-    Hundreds show a site effect as well as thousands do, and looking at one takes a second.
+    Looking at one takes a second.
     """
-    if len(rows) <= LOOKED_AT:
-        return list(range(len(rows)))
-    sites: dict[str, list[int]] = {}
-    for number, row in enumerate(rows):
-        sites.setdefault(row.site, []).append(number)
-    share = max(LOOKED_AT // len(sites), 1)
-    chosen = {numbers[k * len(numbers) // share] for numbers in sites.values() for k in range(share)}
-    return sorted(chosen | set(worth_a_picture(rows)))
+    chosen = some_of_each([(row.site, row.name) for row in rows], ENOUGH)
+    return sorted({*chosen, *worth_a_picture(rows)})
 
 
 def odd_figures(rows: Sequence[GroupRow]) -> dict[int, list[str]]:
