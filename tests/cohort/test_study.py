@@ -479,6 +479,25 @@ def test_results_that_are_gone_or_cut_are_counted_once_and_have_no_verdict(
     assert "2 scans without a result" in page
 
 
+def test_an_image_that_shows_its_damage_when_it_is_opened_has_no_verdict(
+    run, study: Path, whole: Path, tmp_path: Path
+):
+    out = Path(shutil.copytree(whole, tmp_path / "out"))
+    image = out / read_list(out)[1].output
+    content = bytearray(image.read_bytes())
+    content[len(content) // 2] ^= 1
+    image.write_bytes(content)
+    assert run("bids", study, out, "group")[0] == 0
+    first, *others = table(out)
+    assert (first["participant"], first["status"], first["verdict"]) == ("2", "damaged", "n/a")
+    assert f"{image}: The compressed data are damaged" in first["reason"]
+    assert [row["status"] for row in others] == ["done", "done"]
+    page = (out / "report.html").read_text()
+    assert "2 scans of 2 sites harmonized" in page
+    assert "1 scan without a result" in page
+    assert "1 further scan had no result." in (out / "CITATION.md").read_text()
+
+
 def test_sites_that_the_model_does_not_know_are_named_with_what_teaches_them(
     run, study: Path, tmp_path: Path
 ):

@@ -39,11 +39,12 @@ class ImagePair:
 
 @dataclass(frozen=True)
 class Look:
-    """What was seen; a `remark` says what is missing and why."""
+    """What was seen; `remark` says what is missing and why, `damage` why the output is no result any more."""
 
     measured: MeasuredPair | None = None
     picture: str | None = None  # data URI
     remark: str = ""
+    damage: str = ""
 
 
 def look_at_all(pairs: Sequence[ImagePair]) -> list[Look]:
@@ -56,7 +57,9 @@ def _look(pair: ImagePair) -> Look:
     try:
         scan = read_scan(pair.sidecar.with_suffix(".nii.gz"), assume_ras=True)
     except MrharmonyError as error:
-        return Look(remark=f"No picture: {error}")
+        return Look(damage=f"{error} Or harmonize the scan again.")
+    if pair.note.image_sha256 not in (None, scan.sha256):
+        return Look(damage=OTHER_IMAGE)
     output = to_ras(scan.volume)
     after = output.with_voxels(output.voxels / np.float32(pair.note.intensity_scale))
     if not (after.voxels > 0).any():
@@ -65,8 +68,7 @@ def _look(pair: ImagePair) -> Look:
         source, remark = _source(pair, output), ""
     except MrharmonyError as error:
         source, remark = None, f"The output alone: {error}"
-    told = pair.note.image_sha256 in (None, scan.sha256)
-    return _seen(pair, source, after, remark if told else OTHER_IMAGE)
+    return _seen(pair, source, after, remark)
 
 
 def _seen(pair: ImagePair, source: Volume | None, after: Volume, remark: str) -> Look:

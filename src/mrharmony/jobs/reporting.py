@@ -16,13 +16,13 @@ from mrharmony.evaluate.group_biology import Factor, factors
 from mrharmony.evaluate.group_measures import Measured
 from mrharmony.evaluate.site_effect import site_effect
 from mrharmony.jobs.data_sets import DESCRIPTION, labels_in
-from mrharmony.jobs.group_images import ImagePair
+from mrharmony.jobs.group_images import ImagePair, Look
 from mrharmony.jobs.harmonizing import is_own_page, scan_name
 from mrharmony.jobs.kept_looks import look_once
 from mrharmony.jobs.preparing import INDEX, INDEX_TITLE
 from mrharmony.jobs.records import LOGS, read_list
 from mrharmony.jobs.result_names import group_file, label_in, page_path, result_stem
-from mrharmony.jobs.statuses import ScanStatus, scan_statuses
+from mrharmony.jobs.statuses import ScanStatus, scan_statuses, troubled_first
 from mrharmony.preparation.saved import PreparedFiles
 from mrharmony.report.group_page import (
     GroupRow,
@@ -96,6 +96,16 @@ class Derivatives:
             label,
         )
 
+    def with_damaged(self, found: Mapping[Path, str]) -> Self:
+        """Return it with some results, by their sidecars, told as damaged for the reasons that a look found."""
+        sidecars = [sidecar_path(self.folder / scan.listed.output) for scan in self.statuses]
+        statuses = [
+            replace(scan, status="damaged", reason=found[path]) if path in found else scan
+            for path, scan in zip(sidecars, self.statuses, strict=True)
+        ]
+        notes = {path: note for path, note in self.notes.items() if path not in found}
+        return replace(self, statuses=tuple(troubled_first(statuses)), notes=notes)
+
     def file(self, name: str) -> Path:
         """Return where a file on these results goes."""
         return group_file(self.folder, name, self.label)
@@ -110,6 +120,25 @@ class Derivatives:
         ]
 
 
+@dataclass(frozen=True)
+class LookedAt:
+    """The results of a folder after their images were looked at.
+
+    Parameters
+    ----------
+    read
+        What the folder holds; results that turned out to be damaged are told as such.
+    rows
+        A row of the page for each scan, those that had no result before the look first.
+    faults
+        The files that cannot be used, with the reason.
+    """
+
+    read: Derivatives
+    rows: tuple[GroupRow, ...]
+    faults: Mapping[str, str]
+
+
 def target_labels(out_dir: Path) -> list[str]:
     """Return the labels of the targets that a folder has results of, as `labels_in`."""
     return labels_in(read_json(out_dir / DESCRIPTION) or {})
@@ -118,7 +147,7 @@ def target_labels(out_dir: Path) -> list[str]:
 def write_report(out_dir: Path) -> WrittenReport:
     """Write `report.html` on the scans anywhere below a folder of `harmonize`, `bids` or `demo`.
 
-    Raises as `write_page`, and `MrharmonyError` if the folder is missing or has results of several targets.
+    Raises as `look_at`, and `MrharmonyError` if the folder is missing or has results of several targets.
     """
     if not out_dir.is_dir():
         raise MrharmonyError(f"{out_dir}: not a folder. Name the output folder of harmonize, bids or demo.")
@@ -128,14 +157,14 @@ def write_report(out_dir: Path) -> WrittenReport:
             f"{out_dir}: holds results of several targets, each with a page of its own. "
             "Write them with `mrharmony bids BIDS_DIR OUT_DIR group`."
         )
-    return write_page(Derivatives.read(out_dir, label))
+    return write_page(look_at(Derivatives.read(out_dir, label)))
 
 
-def write_page(read: Derivatives) -> WrittenReport:
-    """Write the page of a folder that has been read.
+def look_at(read: Derivatives) -> LookedAt:
+    """Look at the images of a folder that has been read.
 
     Sites are those that the data set named, else of `participants.tsv`, the source domains, the sessions.
-    Raises `MrharmonyError` if scans are missing, the page cannot be written, or another has its name.
+    Raises `MrharmonyError` if scans are missing, or another page has the name of the one on them.
     """
     out_dir, notes = read.folder, read.notes
     _require_own_page(read.file(REPORT))
@@ -146,7 +175,6 @@ def write_page(read: Derivatives) -> WrittenReport:
             f"{out_dir}: no harmonized scans with their JSON files here. "
             "Name the output folder of harmonize, bids or demo."
         )
-    faults = {**read.faults, **unread}
     sites = {out_dir / scan.output: scan.site for scan in read_list(out_dir, read.label) if scan.site}
     found = [_row(path, note, out_dir, participants) for path, note in notes.items()]
     placed = [
@@ -154,15 +182,21 @@ def write_page(read: Derivatives) -> WrittenReport:
         for path, row in zip(notes, found, strict=True)
     ]
     rows = _looked_at(placed, read)
-    links = [("prepared scans", INDEX)] if is_own_page(out_dir / INDEX, INDEX_TITLE) else []
+    damaged = {path: row.reason for path, row in zip(notes, rows, strict=True) if row.status == "damaged"}
+    return LookedAt(read.with_damaged(damaged), (*missing, *rows), {**read.faults, **unread})
+
+
+def write_page(seen: LookedAt) -> WrittenReport:
+    """Write the page of a folder; raises `MrharmonyError` if it cannot be written."""
+    read, done = seen.read, [row for row in seen.rows if row.status == "done"]
+    links = [("prepared scans", INDEX)] if is_own_page(read.folder / INDEX, INDEX_TITLE) else []
     links += [("table", read.file(TABLE).name)] if read.file(TABLE).is_file() else []
-    title = f"{_TITLE}: {out_dir.resolve().name}{f' to {read.label}' if read.label else ''}"
-    page = group_page(title, [*missing, *rows], judge_group(rows), links, list(faults))
-    write_text(read.file(REPORT), page)
-    remarks = {row.name: row.remark for row in rows if row.remark not in ("", NOT_CHOSEN)}
-    remarks |= {row.name: row.reason for row in missing if row.status in ("missing", "damaged")} | faults
-    verdicts = Counter(row.verdict for row in rows if row.verdict)
-    return WrittenReport(read.file(REPORT), dict(sorted(verdicts.items())), remarks)
+    title = f"{_TITLE}: {read.folder.resolve().name}{f' to {read.label}' if read.label else ''}"
+    write_text(read.file(REPORT), group_page(title, seen.rows, judge_group(done), links, list(seen.faults)))
+    remarks = {row.name: row.remark for row in done if row.remark not in ("", NOT_CHOSEN)}
+    remarks |= {row.name: row.reason for row in seen.rows if row.status in ("missing", "damaged")}
+    verdicts = Counter(row.verdict for row in done if row.verdict)
+    return WrittenReport(read.file(REPORT), dict(sorted(verdicts.items())), {**remarks, **seen.faults})
 
 
 def _require_own_page(page: Path) -> None:
@@ -307,8 +341,13 @@ def _looked_at(rows: Sequence[GroupRow], read: Derivatives) -> list[GroupRow]:
     looks = look_once(pairs, read.folder, read.label)
     seen = dict(zip(chosen, looks, strict=True))
     return [
-        replace(row, measured=look.measured, picture=look.picture, remark=look.remark)
-        if (look := seen.get(number))
-        else replace(row, remark=NOT_CHOSEN)
+        _as_seen(row, look) if (look := seen.get(number)) else replace(row, remark=NOT_CHOSEN)
         for number, row in enumerate(rows)
     ]
+
+
+def _as_seen(row: GroupRow, look: Look) -> GroupRow:
+    """Return a row with what a look has shown; a damaged result has no verdict."""
+    if look.damage:
+        return replace(row, status="damaged", reason=look.damage, verdict=None)
+    return replace(row, measured=look.measured, picture=look.picture, remark=look.remark)

@@ -41,7 +41,7 @@ class GroupRow:
     name, subject, site
         Of the scan.
     status
-        `done`, or `refused` or `failed` where there is no result.
+        `done`; any other, such as `refused` or `damaged`, where there is no result.
     reason
         Why there is no result, in a sentence.
     verdict, reasons
