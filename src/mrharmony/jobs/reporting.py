@@ -97,7 +97,7 @@ class Derivatives:
         )
 
     def with_damaged(self, found: Mapping[Path, str]) -> Self:
-        """Return it with some results, by their sidecars, told as damaged for the reasons that a look found."""
+        """Return it with some results, by their sidecars, as damaged, for the reasons that a look found."""
         sidecars = [sidecar_path(self.folder / scan.listed.output) for scan in self.statuses]
         statuses = [
             replace(scan, status="damaged", reason=found[path]) if path in found else scan
@@ -112,12 +112,13 @@ class Derivatives:
 
     @property
     def without_result(self) -> list[ScanStatus]:
-        """The scans that have none; a damaged sidecar is among the faults."""
-        return [
-            scan
-            for scan in self.statuses
-            if scan.status != "done" and not (scan.status == "damaged" and scan.note is None)
-        ]
+        """The scans that have none."""
+        return [scan for scan in self.statuses if scan.status != "done"]
+
+    def faults_of(self, scan: ScanStatus) -> set[str]:
+        """Return the names of a scan's files that are among the faults."""
+        output = Path(scan.listed.output)
+        return {str(path) for path in (output, sidecar_path(output))} & self.faults.keys()
 
 
 @dataclass(frozen=True)
@@ -132,11 +133,14 @@ class LookedAt:
         A row of the page for each scan, those that had no result before the look first.
     faults
         The files that cannot be used, with the reason.
+    lost
+        Those of them that are no scan's of which a row tells.
     """
 
     read: Derivatives
     rows: tuple[GroupRow, ...]
     faults: Mapping[str, str]
+    lost: tuple[str, ...]
 
 
 def target_labels(out_dir: Path) -> list[str]:
@@ -169,7 +173,7 @@ def look_at(read: Derivatives) -> LookedAt:
     out_dir, notes = read.folder, read.notes
     _require_own_page(read.file(REPORT))
     participants, unread = _participants(out_dir)
-    missing = [_empty_row(scan, participants) for scan in read.without_result]
+    missing = [_empty_row(scan, participants, read) for scan in read.without_result]
     if not notes and not read.faults and not missing:
         raise MrharmonyError(
             f"{out_dir}: no harmonized scans with their JSON files here. "
@@ -183,20 +187,22 @@ def look_at(read: Derivatives) -> LookedAt:
     ]
     rows = _looked_at(placed, read)
     damaged = {path: row.reason for path, row in zip(notes, rows, strict=True) if row.status == "damaged"}
-    return LookedAt(read.with_damaged(damaged), (*missing, *rows), {**read.faults, **unread})
+    faults = {**read.faults, **unread}
+    told = {name for scan in read.without_result for name in read.faults_of(scan)}
+    lost = tuple(name for name in faults if name not in told)
+    return LookedAt(read.with_damaged(damaged), (*missing, *rows), faults, lost)
 
 
 def write_page(seen: LookedAt) -> WrittenReport:
     """Write the page of a folder; raises `MrharmonyError` if it cannot be written."""
-    read, done = seen.read, [row for row in seen.rows if row.status == "done"]
+    read, page = seen.read, seen.read.file(REPORT)
     links = [("prepared scans", INDEX)] if is_own_page(read.folder / INDEX, INDEX_TITLE) else []
     links += [("table", read.file(TABLE).name)] if read.file(TABLE).is_file() else []
     title = f"{_TITLE}: {read.folder.resolve().name}{f' to {read.label}' if read.label else ''}"
-    write_text(read.file(REPORT), group_page(title, seen.rows, judge_group(done), links, list(seen.faults)))
-    remarks = {row.name: row.remark for row in done if row.remark not in ("", NOT_CHOSEN)}
-    remarks |= {row.name: row.reason for row in seen.rows if row.status in ("missing", "damaged")}
-    verdicts = Counter(row.verdict for row in done if row.verdict)
-    return WrittenReport(read.file(REPORT), dict(sorted(verdicts.items())), {**remarks, **seen.faults})
+    write_text(page, group_page(title, seen.rows, judge_group(seen.rows), links, seen.lost))
+    remarks = {row.name: row.remark for row in seen.rows if row.remark not in ("", NOT_CHOSEN)}
+    verdicts = Counter(row.verdict for row in seen.rows if row.verdict)
+    return WrittenReport(page, dict(sorted(verdicts.items())), {**remarks, **seen.faults})
 
 
 def _require_own_page(page: Path) -> None:
@@ -215,20 +221,27 @@ def write_citation(read: Derivatives) -> None:
 
 
 def judge_group(rows: Sequence[GroupRow]) -> Judgement:
-    """Return whether sites came nearer and what was kept, from the rows measured before and after."""
+    """Return whether sites came nearer and what was kept, from the rows measured before and after.
+
+    The numbers in the judgement are those of the rows that have a result. A site of which none was measured
+    counts as one without persons.
+    """
+    done = [row for row in rows if row.status == "done"]
     pairs = [
         (number, row, row.measured.before, row.measured.after)
-        for number, row in enumerate(rows)
+        for number, row in enumerate(done)
         if row.measured and row.measured.before and row.site != UNKNOWN_SITE
     ]
     if not pairs:
-        known = any(row.site != UNKNOWN_SITE for row in rows)
-        lack = "has both its source and its output here" if known or not rows else "has a known site"
+        known = any(row.site != UNKNOWN_SITE for row in done)
+        lack = "has both its source and its output here" if known or not done else "has a known site"
         return Judgement(None, f"Nothing can be said: no scan {lack}.", ())
     numbers, measured, before, after = map(list, zip(*pairs, strict=True))
     kept = _kept(measured, before, after)
+    sites, subjects = [row.site for row in measured], [row.subject for row in measured]
+    every_site = {row.site for row in rows} - {UNKNOWN_SITE}
     try:
-        effect = site_effect(before, after, [row.site for row in measured], [row.subject for row in measured])
+        effect = site_effect(before, after, sites, subjects, every_site)
     except MrharmonyError as error:
         return Judgement(None, str(error), kept)
     return Judgement(renumbered(effect, numbers), "", kept)
@@ -287,12 +300,15 @@ def _participants(out_dir: Path) -> tuple[dict[str, dict[str, str]], dict[str, s
         return {}, {table.name: str(error).removeprefix(f"{table}: ")}
 
 
-def _empty_row(scan: ScanStatus, participants: Mapping[str, Mapping[str, str]]) -> GroupRow:
-    """Return the row of a scan that has no result."""
+def _empty_row(
+    scan: ScanStatus, participants: Mapping[str, Mapping[str, str]], read: Derivatives
+) -> GroupRow:
+    """Return the row of a scan that has no result; a remark tells of one that is spoilt or gone."""
     name = output_stem(Path(scan.listed.scan))
     site = scan.listed.site or _whose(name, participants)[1] or UNKNOWN_SITE
     reason = scan.reason or "no run was asked for it."
-    return GroupRow(name, scan.listed.participant, site, scan.status, reason)
+    spoilt = scan.status in ("missing", "damaged") and not read.faults_of(scan)
+    return GroupRow(name, scan.listed.participant, site, scan.status, reason, remark=reason if spoilt else "")
 
 
 def _row(
@@ -349,5 +365,5 @@ def _looked_at(rows: Sequence[GroupRow], read: Derivatives) -> list[GroupRow]:
 def _as_seen(row: GroupRow, look: Look) -> GroupRow:
     """Return a row with what a look has shown; a damaged result has no verdict."""
     if look.damage:
-        return replace(row, status="damaged", reason=look.damage, verdict=None)
+        return replace(row, status="damaged", reason=look.damage, remark=look.damage, verdict=None)
     return replace(row, measured=look.measured, picture=look.picture, remark=look.remark)
