@@ -510,6 +510,22 @@ def test_sites_that_the_model_does_not_know_are_named_with_what_teaches_them(
         assert "does not know" not in run(*words, *options)[2]
 
 
+def test_sessions_that_stand_for_domains_of_the_model_are_told_unless_that_was_asked_for(
+    run, study: Path, tmp_path: Path
+):
+    shutil.rmtree(study / "sub-3")
+    (study / "sub-2" / "ses-la").mkdir()
+    (study / "sub-2" / "anat").rename(study / "sub-2" / "ses-la" / "anat")
+    (study / "participants.tsv").write_text("participant_id\tage\nsub-1\t30\nsub-2\t40\n")
+    words = ("bids", study, tmp_path / "out", "participant", "--to", "NSK", "--dry-run")
+    _, output, errors = run(*words)
+    assert "from    1 unknown, 1 LA" in output
+    assert "no table has a column site, so scans of ses-la are said to come from the model's" in errors
+    assert "say --source-unknown" in errors
+    for options in (("--domain-column", "session"), ("--source-unknown",)):
+        assert "are said to come from" not in run(*words, *options)[2]
+
+
 def test_the_run_ends_in_order_and_tells_how_far_it_came(study: Path, study_once: Path, tmp_path: Path):
     out = tmp_path / "out"
     command = [sys.executable, "-m", "mrharmony", "bids", study, out, "participant", "--to", "LA", "--force"]
