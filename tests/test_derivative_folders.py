@@ -149,7 +149,7 @@ def test_a_broken_sidecar_is_a_row_that_says_so(run, study: Path, out: Path, con
     assert row["verdict"] == row["grey_drift"] == "n/a"
     page = (out / "report.html").read_text("utf-8")
     assert "1 scan without a result" in page
-    assert "Could not be read" not in page
+    assert "Could not be used" not in page
     counts = re.findall("<td>(.*?)</td>", page[page.index("<table class='numbers'>") :])
     assert counts[:5] == ["–", "–", "–", "1", "1"]
 

@@ -479,6 +479,23 @@ def test_results_that_are_gone_or_cut_are_counted_once_and_have_no_verdict(
     assert "2 scans without a result" in page
 
 
+def test_results_of_no_scan_of_the_data_set_are_left_out_and_told(
+    run, study: Path, whole: Path, tmp_path: Path
+):
+    out = Path(shutil.copytree(whole, tmp_path / "out"))
+    shutil.copytree(out / "sub-2", out / "sub-77")
+    (out / "sub-1").rename(out / "sub-99")
+    assert run("bids", study, out, "group")[0] == 0
+    assert [row["status"] for row in table(out)] == ["missing", "done", "done"]
+    page = (out / "report.html").read_text()
+    assert "2 scans of 1 site harmonized" in page
+    for stranger in ("sub-77/anat/sub-2", "sub-99/anat/sub-1"):
+        assert f"<strong>{stranger}_desc-harmonized_T1w.json</strong>: is the result of no scan" in page
+    text = (out / "CITATION.md").read_text()
+    assert "the brain of 2 scans" in text
+    assert "1 further scan had no result." in text
+
+
 def test_an_image_that_shows_its_damage_when_it_is_opened_has_no_verdict(
     run, study: Path, whole: Path, tmp_path: Path
 ):

@@ -42,6 +42,10 @@ REPORT, TABLE = "report.html", "group.tsv"
 CITATION, BIBLIOGRAPHY = "CITATION.md", "CITATION.bib"
 _TITLE = "Harmonized scans"
 _LONE = "has no JSON file beside it, and is left out. Harmonize the scan again."
+_STRANGE = (
+    "is the result of no scan of the data set, and is left out. Run the participant level again if the scan "
+    "is there now; else move it elsewhere."
+)
 UNKNOWN_SITE = "unknown site"
 NOT_CHOSEN = "Its images were not looked at for this page: a part of each site stands for all."
 
@@ -70,7 +74,8 @@ class Derivatives:
     statuses
         What became of each scan of the data set, the troubled ones first.
     notes, faults
-        The sidecars of whole results; the names of those that cannot be used, with the reason.
+        The sidecars of whole results; the names of those that cannot be used, with the reason. A result of no
+        listed scan is one of these.
     label
         Of the target, where it is in the names of the results.
     """
@@ -88,6 +93,10 @@ class Derivatives:
         statuses, (notes, faults) = tuple(scan_statuses(folder, label)), _sidecars(folder)
         gone = {sidecar_path(folder / scan.listed.output) for scan in statuses if scan.status != "done"}
         left_out = gone | {path for path in notes if label_in(path) in others}
+        listed = {sidecar_path(folder / scan.output) for scan in read_list(folder, label)}
+        strange = [path for path in notes if listed and path not in listed | left_out]
+        left_out.update(strange)
+        faults |= {str(path.relative_to(folder)): _STRANGE for path in strange}
         return cls(
             folder,
             statuses,
@@ -134,13 +143,13 @@ class LookedAt:
     faults
         The files that cannot be used, with the reason.
     lost
-        Those of them that are no scan's of which a row tells.
+        Those of them that are not of a scan of which a row tells.
     """
 
     read: Derivatives
     rows: tuple[GroupRow, ...]
     faults: Mapping[str, str]
-    lost: tuple[str, ...]
+    lost: Mapping[str, str]
 
 
 def target_labels(out_dir: Path) -> list[str]:
@@ -189,7 +198,7 @@ def look_at(read: Derivatives) -> LookedAt:
     damaged = {path: row.reason for path, row in zip(notes, rows, strict=True) if row.status == "damaged"}
     faults = {**read.faults, **unread}
     told = {name for scan in read.without_result for name in read.faults_of(scan)}
-    lost = tuple(name for name in faults if name not in told)
+    lost = {name: fault for name, fault in faults.items() if name not in told}
     return LookedAt(read.with_damaged(damaged), (*missing, *rows), faults, lost)
 
 
