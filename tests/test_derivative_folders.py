@@ -5,6 +5,7 @@ import gzip
 import json
 import logging
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -146,6 +147,11 @@ def test_a_broken_sidecar_is_a_row_that_says_so(run, study: Path, out: Path, con
     assert str(sidecar) in row["reason"]
     assert key in row["reason"]
     assert row["verdict"] == row["grey_drift"] == "n/a"
+    page = (out / "report.html").read_text("utf-8")
+    assert "1 scan without a result" in page
+    assert "Could not be used" not in page
+    counts = re.findall("<td>(.*?)</td>", page[page.index("<table class='numbers'>") :])
+    assert counts[:5] == ["–", "–", "–", "1", "1"]
 
 
 @pytest.mark.parametrize("option", ["--output", "--mask"])

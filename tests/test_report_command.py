@@ -146,14 +146,17 @@ def test_a_result_without_its_sidecar_is_named(run, study: Path):
     assert (status, "no harmonized scans with their JSON files here" in errors) == (2, True)
 
 
-def test_an_image_that_its_sidecar_was_not_written_with_is_told(study: Path):
-    assert not write_report(study / "out").remarks
+def test_an_image_that_its_sidecar_was_not_written_with_counts_as_damaged(study: Path):
+    assert write_report(study / "out").verdicts != {}
     output = _note(study).with_name("sub-1_desc-harmonized_T1w.nii.gz")
     image = nib.load(output)
     nib.save(nib.Nifti1Image(image.get_fdata(dtype=np.float32) * 0.5, image.affine), output)
     written = write_report(study / "out")
     assert written.remarks == {"sub-1": OTHER_IMAGE}
-    assert len(_pictures(written.page.read_text("utf-8"))) == 1
+    assert written.verdicts == {}
+    page = written.page.read_text("utf-8")
+    assert "1 scan without a result" in page
+    assert f"damaged: {OTHER_IMAGE}" in page
 
 
 def test_names_are_escaped(study: Path):

@@ -511,6 +511,42 @@ def test_results_that_are_gone_or_cut_are_counted_once_and_have_no_verdict(
     assert "2 scans without a result" in page
 
 
+def test_results_of_no_scan_of_the_data_set_are_left_out_and_told(
+    run, study: Path, whole: Path, tmp_path: Path
+):
+    out = Path(shutil.copytree(whole, tmp_path / "out"))
+    shutil.copytree(out / "sub-2", out / "sub-77")
+    (out / "sub-1").rename(out / "sub-99")
+    assert run("bids", study, out, "group")[0] == 0
+    assert [row["status"] for row in table(out)] == ["missing", "done", "done"]
+    page = (out / "report.html").read_text()
+    assert "2 scans of 1 site harmonized" in page
+    for stranger in ("sub-77/anat/sub-2", "sub-99/anat/sub-1"):
+        assert f"<strong>{stranger}_desc-harmonized_T1w.json</strong>: is the result of no scan" in page
+    text = (out / "CITATION.md").read_text()
+    assert "the brain of 2 scans" in text
+    assert "1 further scan had no result." in text
+
+
+def test_an_image_that_shows_its_damage_when_it_is_opened_has_no_verdict(
+    run, study: Path, whole: Path, tmp_path: Path
+):
+    out = Path(shutil.copytree(whole, tmp_path / "out"))
+    image = out / read_list(out)[1].output
+    content = bytearray(image.read_bytes())
+    content[len(content) // 2] ^= 1
+    image.write_bytes(content)
+    assert run("bids", study, out, "group")[0] == 0
+    first, *others = table(out)
+    assert (first["participant"], first["status"], first["verdict"]) == ("2", "damaged", "n/a")
+    assert f"{image}: The compressed data are damaged" in first["reason"]
+    assert [row["status"] for row in others] == ["done", "done"]
+    page = (out / "report.html").read_text()
+    assert "2 scans of 2 sites harmonized" in page
+    assert "1 scan without a result" in page
+    assert "1 further scan had no result." in (out / "CITATION.md").read_text()
+
+
 def test_sites_that_the_model_does_not_know_are_named_with_what_teaches_them(
     run, study: Path, tmp_path: Path
 ):
@@ -521,6 +557,22 @@ def test_sites_that_the_model_does_not_know_are_named_with_what_teaches_them(
     assert "--model my-model" in errors
     for options in (("--method", "none"), ("--source-unknown",)):
         assert "does not know" not in run(*words, *options)[2]
+
+
+def test_sessions_that_stand_for_domains_of_the_model_are_told_unless_that_was_asked_for(
+    run, study: Path, tmp_path: Path
+):
+    shutil.rmtree(study / "sub-3")
+    (study / "sub-2" / "ses-la").mkdir()
+    (study / "sub-2" / "anat").rename(study / "sub-2" / "ses-la" / "anat")
+    (study / "participants.tsv").write_text("participant_id\tage\nsub-1\t30\nsub-2\t40\n")
+    words = ("bids", study, tmp_path / "out", "participant", "--to", "NSK", "--dry-run")
+    _, output, errors = run(*words)
+    assert "from    1 unknown, 1 LA" in output
+    assert "no table has a column site, so scans of ses-la are said to come from the model's" in errors
+    assert "say --source-unknown" in errors
+    for options in (("--domain-column", "session"), ("--source-unknown",)):
+        assert "are said to come from" not in run(*words, *options)[2]
 
 
 def test_the_run_ends_in_order_and_tells_how_far_it_came(study: Path, study_once: Path, tmp_path: Path):

@@ -168,6 +168,15 @@ def test_masks_that_cannot_be_a_brain_are_refused(brain):
             prepare_scan(volume, brain_mask=brain_mask)
 
 
+def test_a_mask_of_half_a_brain_is_named_in_the_refusal_and_no_other_is_asked_for(head):
+    volume, mask = head
+    half = mask.copy()
+    half[: mask.shape[0] // 2] = False
+    with pytest.raises(MrharmonyError, match="what the brain mask that was given holds is unlike") as refusal:
+        prepare_scan(volume, brain_mask=half)
+    assert "give a brain mask" not in str(refusal.value)
+
+
 @pytest.mark.skipif("MRHARMONY_DATA" not in os.environ, reason="needs real scans")
 def test_real_scans_of_every_site_are_prepared():
     root = Path(os.environ.get("MRHARMONY_DATA", ""))

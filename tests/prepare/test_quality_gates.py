@@ -107,6 +107,11 @@ def test_an_unusual_brain_gets_a_warning_with_its_figure_and_what_is_usual(good)
     assert "0.92" in finding.message
 
 
+def test_what_was_found_and_is_unlike_a_brain_asks_for_a_mask(good):
+    with pytest.raises(MrharmonyError, match=r"what was found is unlike a brain.*or give a brain mask"):
+        quality_findings(replace(good, similarity=0.87))
+
+
 def test_a_face_of_the_field_of_view_is_no_border(head):
     volume, mask = head
     middle = mask.shape[2] // 2

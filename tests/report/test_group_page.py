@@ -149,7 +149,7 @@ def test_age_that_goes_is_not_said_to_be_kept(rows: list[GroupRow]):
     [
         (
             slice(0, 6),
-            "Too few scans: two sites with 4 persons each are needed, and there are "
+            "Too few scans can be compared: two sites with 4 persons each are needed, and there are "
             "Alpha 2, Beta 2, Gamma 2.",
         ),
         (slice(0, None, 3), "All scans come from one site (Alpha): nothing to compare."),
@@ -159,6 +159,16 @@ def test_age_that_goes_is_not_said_to_be_kept(rows: list[GroupRow]):
 def test_too_few_scans_are_told_in_a_sentence(chosen: slice, sentence: str):
     some = _rows()[chosen]
     assert sentence in _summary(group_page("Few", some, judge_group(some)))
+
+
+def test_a_site_of_which_no_scan_was_measured_is_told():
+    alpha, beta = _rows()[::3], _rows()[1::3]
+    lost = [replace(row, status="damaged", verdict=None, measured=None) for row in beta]
+    few = [*lost, *alpha]
+    assert "needed, and there are Alpha 8, Beta 0." in _summary(group_page("Few", few, judge_group(few)))
+    sourceless = [*(replace(row, measured=None) for row in beta), *alpha, *_rows()[2::3]]
+    summary = _summary(group_page("Three", sourceless, judge_group(sourceless)))
+    assert "Not compared, with too few persons: Beta." in summary
 
 
 def test_scans_of_unknown_sites_are_not_compared():

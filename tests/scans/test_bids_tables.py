@@ -107,6 +107,20 @@ def test_a_column_written_otherwise_is_offered_and_never_taken(bids):
     assert domains(BidsIndex.open(bids, "SITE")) == ["A", "A", "B", None]
 
 
+def test_a_column_that_tables_of_sessions_alone_have_is_told_with_their_name(bids):
+    write_rows(bids / "participants.tsv", "participant_id age", "sub-01 30", "sub-02 40")
+    for subject in ("01", "02"):
+        table = bids / f"sub-{subject}" / f"sub-{subject}_sessions.tsv"
+        write_rows(table, "session_id scanner age", "ses-a A 30", "ses-b B 31")
+    (told,) = (found.message for found in BidsIndex.open(bids, None).findings if found.code == "bids-column")
+    assert told == "sub-*_sessions.tsv has a column 'scanner', which is not taken for 'site'."
+    with pytest.raises(MrharmonyError, match=r"sub-\*_sessions.tsv: no column 'Scanner', but 'scanner'"):
+        BidsIndex.open(bids, "Scanner")
+    write_rows(bids / "participants.tsv", "participant_id scanner", "sub-01 A", "sub-02 B")
+    (told,) = (found.message for found in BidsIndex.open(bids, None).findings if found.code == "bids-column")
+    assert told.startswith("participants.tsv has a column 'scanner'")
+
+
 @pytest.mark.parametrize("how", ANNEXED)
 def test_a_table_whose_content_is_not_here_is_fetched_by_who_needs_it(bids, how):
     annexed(bids / "participants.tsv", how)

@@ -239,18 +239,19 @@ def bids(
 ) -> None:
     """Harmonize a whole BIDS data set into BIDS derivatives (BIDS-App interface).
 
-    `participant` harmonizes every scan, several side by side; the domain of each is taken from
-    participants.tsv where that has it and the model knows it. Elsewhere the source is unknown. Finished scans
-    are not done again; a scan whose verdict is fail is not written. A folder is of one target, unless
-    `--name-target` puts it into the names. `OUT_DIR/logs` tells what became of each scan. `group` then
-    writes, from OUT_DIR alone, `group.tsv`, a line a scan, the page `report.html`, and the methods text,
-    `CITATION.md` and `.bib`; where targets are in the names, it does so for each.
+    `participant` harmonizes every scan, several side by side; the domain of each is taken from the column
+    `site` of participants.tsv, or without one from the session's label, where the model knows that name.
+    Elsewhere the source is unknown. Finished scans are not done again; a scan whose verdict is fail is not
+    written. A folder is of one target, unless `--name-target` puts it into the names. `OUT_DIR/logs` tells
+    what became of each scan. `group` then writes, from OUT_DIR alone, `group.tsv`, a line a scan, the page
+    `report.html`, and the methods text, `CITATION.md` and `.bib`; where targets are in the names, it does so
+    for each.
 
     Example: `mrharmony bids study/ study/derivatives/mrharmony participant --to NSK`
     """
     from mrharmony.jobs.bids_app import run_group
     from mrharmony.jobs.data_sets import open_data_set
-    from mrharmony.jobs.participants import gone_scans, plan_tasks, strange_sites
+    from mrharmony.jobs.participants import gone_scans, plan_tasks, sessions_as_domains, strange_sites
     from mrharmony.jobs.run_log import RunLog
 
     del config, skip_bids_validation  # one has been read by now, the other has nothing to skip
@@ -273,6 +274,8 @@ def bids(
     tasks = plan_tasks(index, out_dir, selection, job, sources)
     if strange := strange_sites(index, selection, job, sources):
         print(in_options(strange), file=sys.stderr)
+    if study.domain_column is None and (named := sessions_as_domains(index, selection, sources)):
+        print(in_options(named), file=sys.stderr)
     if dry_run or array.slurm:
         for gone in gone_scans(index, selection):
             print(gone.reason, file=sys.stderr)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -74,7 +74,11 @@ class SiteEffect:
 
 
 def site_effect(
-    before: Sequence[Measured], after: Sequence[Measured], sites: Sequence[str], subjects: Sequence[str]
+    before: Sequence[Measured],
+    after: Sequence[Measured],
+    sites: Sequence[str],
+    subjects: Sequence[str],
+    every_site: Iterable[str] = (),
 ) -> SiteEffect:
     """Compare the sites of scans before and after harmonization.
 
@@ -87,13 +91,15 @@ def site_effect(
         Measured scans, in one order.
     sites, subjects
         Of each scan.
+    every_site
+        Those that were scanned at, also where no scan was measured.
 
     Raises
     ------
     MrharmonyError
         If fewer than two sites have persons enough, in a sentence for a reader of the page.
     """
-    who: dict[str, set[str]] = {}
+    who: dict[str, set[str]] = {site: set() for site in every_site}
     for site, subject in zip(sites, subjects, strict=True):
         who.setdefault(site, set()).add(subject)
     kept = {site: len(people) for site, people in sorted(who.items()) if len(people) >= LEAST_PEOPLE}
@@ -122,7 +128,8 @@ def _require_two(kept: dict[str, int], who: dict[str, set[str]]) -> None:
     if len(kept) < 2:
         counts = ", ".join(f"{site} {len(people)}" for site, people in sorted(who.items()))
         raise MrharmonyError(
-            f"Too few scans: two sites with {LEAST_PEOPLE} persons each are needed, and there are {counts}."
+            f"Too few scans can be compared: two sites with {LEAST_PEOPLE} persons each are needed, "
+            f"and there are {counts}."
         )
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from mrharmony.core.atomic import write_text
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.jobs.reporting import TABLE, Derivatives, target_labels, write_citation, write_page
+from mrharmony.jobs.reporting import TABLE, Derivatives, look_at, target_labels, write_citation, write_page
 from mrharmony.jobs.statuses import ScanStatus
 
 _NONE = "n/a"
@@ -46,14 +46,15 @@ def run_group(out_dir: Path) -> list[GroupFiles]:
 
 
 def _write_files(read: Derivatives) -> GroupFiles:
+    seen = look_at(read)  # first, as some results turn out to be damaged
     text = io.StringIO()
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows(_cells(scan) for scan in read.statuses)
+    writer.writerows(_cells(scan) for scan in seen.read.statuses)
     table = read.file(TABLE)
     write_text(table, text.getvalue())
-    report = write_page(read).page
-    write_citation(read)
+    report = write_page(seen).page
+    write_citation(seen.read)
     return GroupFiles(table, report)
 
 

@@ -39,25 +39,28 @@ class ImagePair:
 
 @dataclass(frozen=True)
 class Look:
-    """What was seen; a `remark` says what is missing and why."""
+    """What was seen; `remark` says what is missing and why, `damage` why the output is no result any more."""
 
     measured: MeasuredPair | None = None
     picture: str | None = None  # data URI
     remark: str = ""
+    damage: str = ""
 
 
 def look_at_all(pairs: Sequence[ImagePair]) -> list[Look]:
     """Look at scans, side by side where there are many; no fault of one ends the others."""
     workers = max(1, min(usable_cores(), len(pairs) // _WORTH_A_WORKER))
-    return list(track(side_by_side(look_at, pairs, workers), "looking", len(pairs)))
+    return list(track(side_by_side(look_at_pair, pairs, workers), "looking", len(pairs)))
 
 
-def look_at(pair: ImagePair) -> Look:
+def look_at_pair(pair: ImagePair) -> Look:
     """Look at a scan; a fault of it is the look's remark."""
     try:
         scan = read_scan(pair.sidecar.with_suffix(".nii.gz"), assume_ras=True)
     except MrharmonyError as error:
-        return Look(remark=f"No picture: {error}")
+        return Look(damage=f"{error} Or harmonize the scan again.")
+    if pair.note.image_sha256 not in (None, scan.sha256):
+        return Look(damage=OTHER_IMAGE)
     output = to_ras(scan.volume)
     after = output.with_voxels(output.voxels / np.float32(pair.note.intensity_scale))
     if not (after.voxels > 0).any():
@@ -66,8 +69,7 @@ def look_at(pair: ImagePair) -> Look:
         source, remark = _source(pair, output), ""
     except MrharmonyError as error:
         source, remark = None, f"The output alone: {error}"
-    told = pair.note.image_sha256 in (None, scan.sha256)
-    return _seen(pair, source, after, remark if told else OTHER_IMAGE)
+    return _seen(pair, source, after, remark)
 
 
 def _seen(pair: ImagePair, source: Volume | None, after: Volume, remark: str) -> Look:

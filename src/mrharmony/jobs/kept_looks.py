@@ -15,7 +15,7 @@ from mrharmony.core.atomic import read_json, write_json
 from mrharmony.core.findings import NotWritten
 from mrharmony.core.version import __version__
 from mrharmony.evaluate.group_measures import BINS, FEATURES, Measured, MeasuredPair
-from mrharmony.jobs.group_images import WHOLE_HEAD, ImagePair, Look, look_at, look_at_all
+from mrharmony.jobs.group_images import WHOLE_HEAD, ImagePair, Look, look_at_all, look_at_pair
 from mrharmony.jobs.records import LOGS, file_state
 from mrharmony.scans.sidecar import source_file
 
@@ -81,7 +81,7 @@ def look_once(pairs: Sequence[ImagePair], out_dir: Path) -> list[Look]:
 
 def look_ahead(pair: ImagePair, out_dir: Path) -> None:
     """Look at a scan that has just been made, for the page that will be asked for, and keep what is seen."""
-    _keep(pair, _state(pair), look_at(pair), out_dir)
+    _keep(pair, _state(pair), look_at_pair(pair), out_dir)
 
 
 def _path(pair: ImagePair, out_dir: Path) -> Path:

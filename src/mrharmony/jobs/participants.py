@@ -65,7 +65,7 @@ from mrharmony.jobs.run_log import utc_now
 from mrharmony.methods.registry import DEFAULT_METHOD, require_protocols
 from mrharmony.networks.compact.model import ModelCard
 from mrharmony.preparation.saved import VERSION
-from mrharmony.scans.bids import BidsIndex, BidsScan
+from mrharmony.scans.bids import SESSION, SITE, BidsIndex, BidsScan
 from mrharmony.scans.names import sidecar_path
 from mrharmony.scans.selection import Selection
 from mrharmony.scans.sidecar import HarmonizedSidecar
@@ -121,6 +121,20 @@ def strange_sites(index: BidsIndex, selection: Selection, job: HarmonizeJob, sou
         f"{index.root}: the model does not know {some_of(strange)}. Where their scans come from is "
         "recognised scan by scan, and may differ within a site. `mrharmony adapt` teaches a model these "
         "sites in seconds a scan; take it with model='my-model'."
+    )
+
+
+def sessions_as_domains(index: BidsIndex, selection: Selection, sources: Sources) -> str:
+    """Return what is to be said of sessions that are called like domains of the model; empty if none is."""
+    if index.domain_column != SESSION or not sources.by_name:
+        return ""
+    known = {s.session for s in selection.of(index) if s.session and sources.card.find(s.session)}
+    if not known:
+        return ""
+    sessions = some_of(sorted(f"ses-{name}" for name in known))
+    return (
+        f"{index.root}: no table has a column {SITE}, so scans of {sessions} are said to come from the "
+        "model's domains of these names. If they do not, say source_unknown=True."
     )
 
 

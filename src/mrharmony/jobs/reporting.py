@@ -16,13 +16,13 @@ from mrharmony.evaluate.group_biology import Factor, factors
 from mrharmony.evaluate.group_measures import Measured
 from mrharmony.evaluate.site_effect import site_effect
 from mrharmony.jobs.data_sets import DESCRIPTION, labels_in
-from mrharmony.jobs.group_images import ImagePair
+from mrharmony.jobs.group_images import ImagePair, Look
 from mrharmony.jobs.harmonizing import is_own_page, scan_name
 from mrharmony.jobs.kept_looks import look_once
 from mrharmony.jobs.preparing import INDEX, INDEX_TITLE
 from mrharmony.jobs.records import LOGS, read_list
 from mrharmony.jobs.result_names import group_file, label_in, page_path, result_stem
-from mrharmony.jobs.statuses import ScanStatus, scan_statuses
+from mrharmony.jobs.statuses import ScanStatus, scan_statuses, troubled_first
 from mrharmony.preparation.saved import PreparedFiles
 from mrharmony.report.group_page import (
     GroupRow,
@@ -42,6 +42,10 @@ REPORT, TABLE = "report.html", "group.tsv"
 CITATION, BIBLIOGRAPHY = "CITATION.md", "CITATION.bib"
 _TITLE = "Harmonized scans"
 _LONE = "has no JSON file beside it, and is left out. Harmonize the scan again."
+_STRANGE = (
+    "is the result of no scan of the data set, and is left out. Run the participant level again if the scan "
+    "is there now; else move it elsewhere."
+)
 UNKNOWN_SITE = "unknown site"
 NOT_CHOSEN = "Its images were not looked at for this page: a part of each site stands for all."
 
@@ -70,7 +74,8 @@ class Derivatives:
     statuses
         What became of each scan of the data set, the troubled ones first.
     notes, faults
-        The sidecars of whole results; the names of those that cannot be used, with the reason.
+        The sidecars of whole results; the names of those that cannot be used, with the reason. A result of no
+        listed scan is one of these.
     label
         Of the target, where it is in the names of the results.
     """
@@ -88,6 +93,10 @@ class Derivatives:
         statuses, (notes, faults) = tuple(scan_statuses(folder, label)), _sidecars(folder)
         gone = {sidecar_path(folder / scan.listed.output) for scan in statuses if scan.status != "done"}
         left_out = gone | {path for path in notes if label_in(path) in others}
+        listed = {sidecar_path(folder / scan.output) for scan in read_list(folder, label)}
+        strange = [path for path in notes if listed and path not in listed | left_out]
+        left_out.update(strange)
+        faults |= {str(path.relative_to(folder)): _STRANGE for path in strange}
         return cls(
             folder,
             statuses,
@@ -96,18 +105,51 @@ class Derivatives:
             label,
         )
 
+    def with_damaged(self, found: Mapping[Path, str]) -> Self:
+        """Return it with some results, by their sidecars, as damaged, for the reasons that a look found."""
+        sidecars = [sidecar_path(self.folder / scan.listed.output) for scan in self.statuses]
+        statuses = [
+            replace(scan, status="damaged", reason=found[path]) if path in found else scan
+            for path, scan in zip(sidecars, self.statuses, strict=True)
+        ]
+        notes = {path: note for path, note in self.notes.items() if path not in found}
+        return replace(self, statuses=tuple(troubled_first(statuses)), notes=notes)
+
     def file(self, name: str) -> Path:
         """Return where a file on these results goes."""
         return group_file(self.folder, name, self.label)
 
     @property
     def without_result(self) -> list[ScanStatus]:
-        """The scans that have none; a damaged sidecar is among the faults."""
-        return [
-            scan
-            for scan in self.statuses
-            if scan.status != "done" and not (scan.status == "damaged" and scan.note is None)
-        ]
+        """The scans that have none."""
+        return [scan for scan in self.statuses if scan.status != "done"]
+
+    def faults_of(self, scan: ScanStatus) -> set[str]:
+        """Return the names of a scan's files that are among the faults."""
+        output = Path(scan.listed.output)
+        return {str(path) for path in (output, sidecar_path(output))} & self.faults.keys()
+
+
+@dataclass(frozen=True)
+class LookedAt:
+    """The results of a folder after their images were looked at.
+
+    Parameters
+    ----------
+    read
+        What the folder holds; results that turned out to be damaged are told as such.
+    rows
+        A row of the page for each scan, those that had no result before the look first.
+    faults
+        The files that cannot be used, with the reason.
+    lost
+        Those of them that are not of a scan of which a row tells.
+    """
+
+    read: Derivatives
+    rows: tuple[GroupRow, ...]
+    faults: Mapping[str, str]
+    lost: Mapping[str, str]
 
 
 def target_labels(out_dir: Path) -> list[str]:
@@ -118,7 +160,7 @@ def target_labels(out_dir: Path) -> list[str]:
 def write_report(out_dir: Path) -> WrittenReport:
     """Write `report.html` on the scans anywhere below a folder of `harmonize`, `bids` or `demo`.
 
-    Raises as `write_page`, and `MrharmonyError` if the folder is missing or has results of several targets.
+    Raises as `look_at`, and `MrharmonyError` if the folder is missing or has results of several targets.
     """
     if not out_dir.is_dir():
         raise MrharmonyError(f"{out_dir}: not a folder. Name the output folder of harmonize, bids or demo.")
@@ -128,25 +170,24 @@ def write_report(out_dir: Path) -> WrittenReport:
             f"{out_dir}: holds results of several targets, each with a page of its own. "
             "Write them with `mrharmony bids BIDS_DIR OUT_DIR group`."
         )
-    return write_page(Derivatives.read(out_dir, label))
+    return write_page(look_at(Derivatives.read(out_dir, label)))
 
 
-def write_page(read: Derivatives) -> WrittenReport:
-    """Write the page of a folder that has been read.
+def look_at(read: Derivatives) -> LookedAt:
+    """Look at the images of a folder that has been read.
 
     Sites are those that the data set named, else of `participants.tsv`, the source domains, the sessions.
-    Raises `MrharmonyError` if scans are missing, the page cannot be written, or another has its name.
+    Raises `MrharmonyError` if scans are missing, or another page has the name of the one on them.
     """
     out_dir, notes = read.folder, read.notes
     _require_own_page(read.file(REPORT))
     participants, unread = _participants(out_dir)
-    missing = [_empty_row(scan, participants) for scan in read.without_result]
+    missing = [_empty_row(scan, participants, read) for scan in read.without_result]
     if not notes and not read.faults and not missing:
         raise MrharmonyError(
             f"{out_dir}: no harmonized scans with their JSON files here. "
             "Name the output folder of harmonize, bids or demo."
         )
-    faults = {**read.faults, **unread}
     sites = {out_dir / scan.output: scan.site for scan in read_list(out_dir, read.label) if scan.site}
     found = [_row(path, note, out_dir, participants) for path, note in notes.items()]
     placed = [
@@ -154,15 +195,23 @@ def write_page(read: Derivatives) -> WrittenReport:
         for path, row in zip(notes, found, strict=True)
     ]
     rows = _looked_at(placed, read)
-    links = [("prepared scans", INDEX)] if is_own_page(out_dir / INDEX, INDEX_TITLE) else []
+    damaged = {path: row.reason for path, row in zip(notes, rows, strict=True) if row.status == "damaged"}
+    faults = {**read.faults, **unread}
+    told = {name for scan in read.without_result for name in read.faults_of(scan)}
+    lost = {name: fault for name, fault in faults.items() if name not in told}
+    return LookedAt(read.with_damaged(damaged), (*missing, *rows), faults, lost)
+
+
+def write_page(seen: LookedAt) -> WrittenReport:
+    """Write the page of a folder; raises `MrharmonyError` if it cannot be written."""
+    read, page = seen.read, seen.read.file(REPORT)
+    links = [("prepared scans", INDEX)] if is_own_page(read.folder / INDEX, INDEX_TITLE) else []
     links += [("table", read.file(TABLE).name)] if read.file(TABLE).is_file() else []
-    title = f"{_TITLE}: {out_dir.resolve().name}{f' to {read.label}' if read.label else ''}"
-    page = group_page(title, [*missing, *rows], judge_group(rows), links, list(faults))
-    write_text(read.file(REPORT), page)
-    remarks = {row.name: row.remark for row in rows if row.remark not in ("", NOT_CHOSEN)}
-    remarks |= {row.name: row.reason for row in missing if row.status in ("missing", "damaged")} | faults
-    verdicts = Counter(row.verdict for row in rows if row.verdict)
-    return WrittenReport(read.file(REPORT), dict(sorted(verdicts.items())), remarks)
+    title = f"{_TITLE}: {read.folder.resolve().name}{f' to {read.label}' if read.label else ''}"
+    write_text(page, group_page(title, seen.rows, judge_group(seen.rows), links, seen.lost))
+    remarks = {row.name: row.remark for row in seen.rows if row.remark not in ("", NOT_CHOSEN)}
+    verdicts = Counter(row.verdict for row in seen.rows if row.verdict)
+    return WrittenReport(page, dict(sorted(verdicts.items())), {**remarks, **seen.faults})
 
 
 def _require_own_page(page: Path) -> None:
@@ -181,20 +230,27 @@ def write_citation(read: Derivatives) -> None:
 
 
 def judge_group(rows: Sequence[GroupRow]) -> Judgement:
-    """Return whether sites came nearer and what was kept, from the rows measured before and after."""
+    """Return whether sites came nearer and what was kept, from the rows measured before and after.
+
+    The numbers in the judgement are those of the rows that have a result. A site of which none was measured
+    counts as one without persons.
+    """
+    done = [row for row in rows if row.status == "done"]
     pairs = [
         (number, row, row.measured.before, row.measured.after)
-        for number, row in enumerate(rows)
+        for number, row in enumerate(done)
         if row.measured and row.measured.before and row.site != UNKNOWN_SITE
     ]
     if not pairs:
-        known = any(row.site != UNKNOWN_SITE for row in rows)
-        lack = "has both its source and its output here" if known or not rows else "has a known site"
+        known = any(row.site != UNKNOWN_SITE for row in done)
+        lack = "has both its source and its output here" if known or not done else "has a known site"
         return Judgement(None, f"Nothing can be said: no scan {lack}.", ())
     numbers, measured, before, after = map(list, zip(*pairs, strict=True))
     kept = _kept(measured, before, after)
+    sites, subjects = [row.site for row in measured], [row.subject for row in measured]
+    every_site = {row.site for row in rows} - {UNKNOWN_SITE}
     try:
-        effect = site_effect(before, after, [row.site for row in measured], [row.subject for row in measured])
+        effect = site_effect(before, after, sites, subjects, every_site)
     except MrharmonyError as error:
         return Judgement(None, str(error), kept)
     return Judgement(renumbered(effect, numbers), "", kept)
@@ -253,12 +309,15 @@ def _participants(out_dir: Path) -> tuple[dict[str, dict[str, str]], dict[str, s
         return {}, {table.name: str(error).removeprefix(f"{table}: ")}
 
 
-def _empty_row(scan: ScanStatus, participants: Mapping[str, Mapping[str, str]]) -> GroupRow:
-    """Return the row of a scan that has no result."""
+def _empty_row(
+    scan: ScanStatus, participants: Mapping[str, Mapping[str, str]], read: Derivatives
+) -> GroupRow:
+    """Return the row of a scan that has no result; a remark tells of one that is spoilt or gone."""
     name = output_stem(Path(scan.listed.scan))
     site = scan.listed.site or _whose(name, participants)[1] or UNKNOWN_SITE
     reason = scan.reason or "no run was asked for it."
-    return GroupRow(name, scan.listed.participant, site, scan.status, reason)
+    spoilt = scan.status in ("missing", "damaged") and not read.faults_of(scan)
+    return GroupRow(name, scan.listed.participant, site, scan.status, reason, remark=reason if spoilt else "")
 
 
 def _row(
@@ -307,8 +366,13 @@ def _looked_at(rows: Sequence[GroupRow], read: Derivatives) -> list[GroupRow]:
     looks = look_once(pairs, read.folder)
     seen = dict(zip(chosen, looks, strict=True))
     return [
-        replace(row, measured=look.measured, picture=look.picture, remark=look.remark)
-        if (look := seen.get(number))
-        else replace(row, remark=NOT_CHOSEN)
+        _as_seen(row, look) if (look := seen.get(number)) else replace(row, remark=NOT_CHOSEN)
         for number, row in enumerate(rows)
     ]
+
+
+def _as_seen(row: GroupRow, look: Look) -> GroupRow:
+    """Return a row with what a look has shown; a damaged result has no verdict."""
+    if look.damage:
+        return replace(row, status="damaged", reason=look.damage, remark=look.damage, verdict=None)
+    return replace(row, measured=look.measured, picture=look.picture, remark=look.remark)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ ORDER = ("failed", "refused", "damaged", "begun", "running", "missing", "left ou
 class ScanStatus:
     """A scan of the data set, what became of it, and why there is no result.
 
-    `status` is one of `ORDER`: `damaged` for a result whose sidecar cannot be used or whose size has changed,
+    `status` is one of `ORDER`: `damaged` for a result whose sidecar or image cannot be used or has changed,
     `begun` for a scan whose process was killed, `missing` for a result that is gone, `left out` for a scan
     that no run was asked for, or none with the settings that the folder has now.
     """
@@ -50,8 +50,12 @@ def scan_statuses(out_dir: Path, label: str = "") -> list[ScanStatus]:
     listed = read_list(out_dir, label) or list(_found(out_dir, label))
     setting = setting_of(read_json(out_dir / DESCRIPTION) or {}, label)
     known = {name: value for name, value in setting.items() if name in HarmonizedSidecar.model_fields}
-    rows = [_status_of(out_dir, scan, known) for scan in listed]
-    return sorted(rows, key=lambda row: ORDER.index(row.status))
+    return troubled_first(_status_of(out_dir, scan, known) for scan in listed)
+
+
+def troubled_first(scans: Iterable[ScanStatus]) -> list[ScanStatus]:
+    """Return scans in the order in which they are to be looked at."""
+    return sorted(scans, key=lambda scan: ORDER.index(scan.status))
 
 
 def _found(out_dir: Path, label: str) -> Iterator[ListedScan]:

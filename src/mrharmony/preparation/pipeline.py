@@ -55,7 +55,8 @@ def prepare_scan(
     prepared, quality = prepare_with_quality(
         volume, brain_mask=brain_mask, rigid_to_template=rigid_to_template, seed=seed
     )
-    return replace(prepared, findings=prepared.findings + quality_findings(quality))
+    judged = quality_findings(quality, given=brain_mask is not None)
+    return replace(prepared, findings=prepared.findings + judged)
 
 
 def prepare_beside(

@@ -174,8 +174,8 @@ def _tissues() -> tuple[BoolArray, BoolArray]:
     return white > _SURELY_WHITE, grey > _SURELY_GREY
 
 
-def quality_findings(quality: MaskQuality) -> tuple[Finding, ...]:
-    """Return warnings for a mask whose figures are unusual for a brain.
+def quality_findings(quality: MaskQuality, *, given: bool = False) -> tuple[Finding, ...]:
+    """Return warnings for a mask, found or `given`, whose figures are unusual for a brain.
 
     Raises `MrharmonyError` where what was found is no brain, is overturned, or is not in T1w contrast.
     """
@@ -186,9 +186,11 @@ def quality_findings(quality: MaskQuality) -> tuple[Finding, ...]:
             "it lies): give a copy with the right orientation in its header."
         )
     if quality.similarity < _LOWEST_SIMILARITY:
+        what = "what the brain mask that was given holds" if given else "what was found"
+        also = "and that the mask covers the whole brain" if given else "or give a brain mask"
         raise MrharmonyError(
-            f"what was found is unlike a brain (correlation {quality.similarity:.2f} with the template): "
-            "check that the scan is a T1w image of a whole head the right way up, or give a brain mask."
+            f"{what} is unlike a brain (correlation {quality.similarity:.2f} with the template): "
+            f"check that the scan is a T1w image of a whole head the right way up, {also}."
         )
     if quality.white_to_grey < _LOWEST_WHITE_TO_GREY:
         raise MrharmonyError(

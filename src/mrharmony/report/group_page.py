@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -41,7 +42,7 @@ class GroupRow:
     name, subject, site
         Of the scan.
     status
-        `done`, or `refused` or `failed` where there is no result.
+        `done`; any other, such as `refused` or `damaged`, where there is no result.
     reason
         Why there is no result, in a sentence.
     verdict, reasons
@@ -99,12 +100,12 @@ def group_page(
     rows: Sequence[GroupRow],
     judgement: Judgement,
     links: Sequence[tuple[str, str]] = (),
-    lost: Sequence[str] = (),
+    lost: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     """Return the self-contained HTML page of a group.
 
     `links` are other pages of the folder, label and address relative to this one; `lost` are files that
-    should describe a scan and could not be read.
+    could not be used, with the reason.
     """
     done = [row for row in rows if row.status == "done"]
     missing = [row for row in rows if row.status != "done"]

@@ -89,11 +89,11 @@ class BidsIndex:
         root = Path(root)
         images = _Images.below(root)
         participants, findings = _tables(root, images, domain_column)
-        findings += [*images.findings(), *_alike(participants.columns, domain_column)]
+        findings += [*images.findings(), *_alike(participants, domain_column)]
         if domain_column is None:
             domain_column = SITE if SITE in participants.columns else SESSION
         elif domain_column not in (SESSION, *participants.columns):
-            raise _missing_column(root / PARTICIPANTS, domain_column, participants.columns)
+            raise _missing_column(root, domain_column, participants)
         reader = SidecarReader(root)
         scans = tuple(_scan(path, domain_column, participants, reader) for path in images.found)
         alike = _but_for_zeros({scan.subject for scan in scans}, participants.rows)
@@ -235,29 +235,29 @@ def _unused(root: Path, fault: MrharmonyError) -> Finding:
     return warning("bids-bad-table", sentence, "Until then nothing is taken from it.")
 
 
-def _missing_column(table: Path, wanted: str, columns: Sequence[str]) -> MrharmonyError:
-    alike = next((name for name in columns if same_name(name, wanted)), None)
+def _missing_column(root: Path, wanted: str, tables: Participants) -> MrharmonyError:
+    alike = next((name for name in tables.columns if same_name(name, wanted)), None)
     if alike:
         return MrharmonyError(
-            f"{table}: no column {wanted!r}, but {alike!r}. If that names the domain, say "
-            f"domain_column={alike!r}."
+            f"{root / tables.table_of(alike)}: no column {wanted!r}, but {alike!r}. If that names the "
+            f"domain, say domain_column={alike!r}."
         )
-    known = listed(columns) or "none beside participant_id"
+    known = listed(tables.columns) or "none beside participant_id"
     return MrharmonyError(
-        f"{table}: no column {wanted!r}. Choose domain_column=... from: {known}; or {SESSION}."
+        f"{root / PARTICIPANTS}: no column {wanted!r}. Choose domain_column=... from: {known}; or {SESSION}."
     )
 
 
-def _alike(columns: Sequence[str], domain_column: str | None) -> Iterator[Finding]:
+def _alike(tables: Participants, domain_column: str | None) -> Iterator[Finding]:
     """Find columns that are taken for no domain or split only because they are written otherwise."""
     remedies = {SPLIT: f"If it is meant, write it {SPLIT!r} {IN_A_COPY}."}
     if domain_column is None:
         remedies[SITE] = "If it names the domains, give it as the domain column (`--domain-column`)."
     for wanted, remedy in remedies.items():
         names = (wanted, *_ALSO_SITES) if wanted == SITE else (wanted,)
-        missed = () if wanted in columns else columns
+        missed = () if wanted in tables.columns else tables.columns
         for alike in (column for column in missed if any(same_name(column, name) for name in names)):
-            message = f"{PARTICIPANTS} has a column {alike!r}, which is not taken for {wanted!r}."
+            message = f"{tables.table_of(alike)} has a column {alike!r}, which is not taken for {wanted!r}."
             yield warning("bids-column", message, remedy)
 
 

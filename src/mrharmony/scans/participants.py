@@ -14,6 +14,7 @@ from mrharmony.core.records import read_text
 from mrharmony.scans.folders import IN_A_COPY
 
 PARTICIPANTS = "participants.tsv"
+SESSIONS = "sub-*_sessions.tsv"
 ID_COLUMN = "participant_id"
 SESSION_COLUMN = "session_id"
 NOT_AVAILABLE = frozenset({"", "n/a", "na", "nan", "none", "null"})
@@ -27,6 +28,7 @@ class Participants:
 
     columns: tuple[str, ...]  # beside participant_id and session_id
     rows: Mapping[str, Mapping[str | None, Row]]  # by subject and session, None for all of its sessions
+    of_sessions: frozenset[str] = frozenset()  # columns that tables of single subjects' sessions alone have
 
     def row(self, subject: str, session: str | None) -> Row | None:
         """Return what is known of a subject in a session, None where no row is about that.
@@ -46,7 +48,12 @@ class Participants:
         for subject, sessions in more.rows.items():
             own = rows.get(subject, {})
             rows[subject] = {**own, **{name: {**own.get(name, {}), **row} for name, row in sessions.items()}}
-        return Participants(tuple(dict.fromkeys((*self.columns, *more.columns))), rows)
+        added = self.of_sessions.union(more.columns) - (set(self.columns) - self.of_sessions)
+        return Participants(tuple(dict.fromkeys((*self.columns, *more.columns))), rows, added)
+
+    def table_of(self, column: str) -> str:
+        """Return the name of the table that has a column."""
+        return SESSIONS if column in self.of_sessions else PARTICIPANTS
 
 
 NOBODY = Participants((), {})
