@@ -142,14 +142,16 @@ class ResourceOptions(NamedTuple):
         """The memory in GiB."""
         return None if self.mem_gb is None else self.mem_gb * 1e9 / 2**30
 
-    def plan(self, tasks: Sequence[ScanTask], job: HarmonizeJob, *, in_array: bool) -> StudyPlan:
-        """Return what a run or an array would do; an array is not bound to this machine."""
-        from mrharmony.jobs.slurm import ANY_MEMORY, AT_ONCE
+    def plan(self, tasks: Sequence[ScanTask], job: HarmonizeJob, most_tasks: int | None) -> StudyPlan:
+        """Return what a run would do, or an array of so many tasks, which is not bound to this machine."""
+        from mrharmony.jobs.slurm import ANY_MEMORY, AT_ONCE, shares
         from mrharmony.jobs.study_plan import plan_study
 
-        if not in_array:
+        if most_tasks is None:
             return plan_study(tasks, job, self.nprocs, self.memory_gib)
-        return plan_study(tasks, job, self.nprocs or AT_ONCE, self.memory_gib or ANY_MEMORY)
+        plan = plan_study(tasks, job, self.nprocs or AT_ONCE, self.memory_gib or ANY_MEMORY)
+        _, parts = shares(len(plan.scans), most_tasks)
+        return replace(plan, workers=min(plan.workers, parts))
 
 
 class ArrayOptions(NamedTuple):
@@ -279,7 +281,7 @@ def bids(
     if dry_run or array.slurm:
         for gone in gone_scans(index, selection):
             print(gone.reason, file=sys.stderr)
-        plan = resources.plan(tasks, job, in_array=array.slurm is not None)
+        plan = resources.plan(tasks, job, array.slurm_tasks if array.slurm else None)
         write = plan.scans and not dry_run
         told = array.write(context, index, out_dir, plan) if write else plan
         echo_json(told.record()) if as_json else typer.echo(told)
