@@ -210,12 +210,20 @@ def test_a_whole_head_has_a_picture_and_is_not_measured(study: Path):
 
 
 def test_the_group_level_writes_table_page_and_methods_text(run, study: Path):
-    status, output, _ = run("bids", study / "raw", study / "out", "group", "--to", "LA")
-    assert status == 0
+    options = ("--to", "LA", "--participant-label", "9", "--skip-bids-validation")
+    status, output, errors = run("bids", study / "raw", study / "out", "group", *options)
+    assert (status, errors.splitlines()[0]) == (
+        0,
+        "group: --to, --participant-label are of the participant level, and not used.",
+    )
     assert output.split() == [str(study / "out" / name) for name in ("group.tsv", "report.html")]
     assert (study / "out" / "report.html").is_file()
     assert "The method histogram" in (study / "out" / "CITATION.md").read_text("utf-8")
     assert (study / "out" / "CITATION.bib").read_text("utf-8").startswith("@misc{mrharmony,")
+    (study / "run.toml").write_text('to = "LA"\n')
+    assert (
+        run("bids", study / "raw", study / "out", "group", "--config", study / "run.toml", "--json")[2] == ""
+    )
 
 
 def _counted_reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:

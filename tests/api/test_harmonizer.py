@@ -130,6 +130,33 @@ def test_a_result_that_fails_is_returned_but_saved_only_by_force(result, tmp_pat
     assert findings[-1]["code"] == "forced"
 
 
+@pytest.mark.parametrize("name", ["x.nii.gz", "x.json"])
+def test_a_file_of_somebody_else_is_replaced_by_a_result_only_when_asked(result, image, tmp_path, name):
+    foreign = tmp_path / name
+    if name == "x.json":
+        foreign.write_text("{}")
+    else:
+        nib.save(image, foreign)
+    before = foreign.read_bytes()
+    with pytest.raises(MrharmonyError, match=r"mrharmony did not write it.*overwrite=True"):
+        result.save(tmp_path / "x.nii.gz")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [before]
+    result.save(tmp_path / "x.nii.gz", overwrite=True)
+    assert foreign.read_bytes() != before
+    result.save(tmp_path / "x.nii.gz")  # an earlier result
+
+
+def test_the_scan_itself_is_never_replaced(shipped, image, tmp_path):
+    scan = tmp_path / "scan_T1w.nii.gz"
+    nib.save(image, scan)
+    before = scan.read_bytes()
+    done = shipped.harmonize(scan, target=TARGET)
+    for overwrite in (False, True):
+        with pytest.raises(MrharmonyError, match="would overwrite the scan itself"):
+            done.save(scan, overwrite=overwrite)
+    assert scan.read_bytes() == before
+
+
 @pytest.fixture(scope="module")
 def sites() -> tuple[list[nib.Nifti1Image], list[str]]:
     images = [mrharmony.virtual_scan(scanner, person=1, zoom=4.0) for scanner in ("mprage-3t", "spgr-1.5t")]

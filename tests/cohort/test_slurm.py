@@ -48,6 +48,14 @@ def freeze(run, folder: Path, out: Path, *more: object) -> tuple[int, str, str]:
     return run(*command, "--prepared", folder / "prepared", *more)
 
 
+def test_a_dry_run_counts_the_tasks_that_the_array_then_has(run, folder: Path, tmp_path: Path):
+    more = ("--slurm", tmp_path / "arrays", "--slurm-tasks", 5, "--json")
+    plan = json.loads(freeze(run, folder, tmp_path / "out", *more, "--dry-run")[1])
+    written = json.loads(freeze(run, folder, tmp_path / "out", *more)[1])
+    assert plan["workers"] == written["tasks"] == 4  # of three scans each
+    assert "--array=1-4%4 " in Path(written["submit"]).read_text()
+
+
 def test_each_call_writes_its_own_folder_and_a_task_of_it_does_its_part(run, folder: Path, tmp_path: Path):
     out, slurm = tmp_path / "out", tmp_path / "an array's 100%"
     more = ("--slurm", slurm, "--slurm-tasks", 5, "--slurm-prefix", "apptainer exec 'my image.sif'")

@@ -12,14 +12,14 @@ from matplotlib.figure import Figure
 from mrharmony.core.findings import Finding, MrharmonyError
 from mrharmony.core.volume import FloatArray, Matrix
 from mrharmony.evidence.drift import Evidence
-from mrharmony.jobs.harmonizing import HarmonizeJob, forced_finding, write_harmonized
+from mrharmony.jobs.harmonizing import HarmonizeJob, forced_finding, require_ours, write_harmonized
 from mrharmony.methods.protocol import HarmonizedVolume
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.report.contact_sheet import intensity_style
 from mrharmony.report.page import PLANES, draw_slice, picture_data, render, slice_places
 from mrharmony.report.scan_page import drift_gauges
 from mrharmony.scans.reading import Scan
-from mrharmony.scans.writing import output_image
+from mrharmony.scans.writing import output_image, require_output_path
 from mrharmony.space.resampling import array_to_ras, to_ras
 
 
@@ -63,8 +63,8 @@ class HarmonizedScan:
         """What was noticed while the scan was read, prepared and harmonized."""
         return self.harmonized.findings
 
-    def save(self, path: Path | str, *, force: bool = False) -> Path:
-        """Write the image and its JSON sidecar; both replace existing files at once or not at all.
+    def save(self, path: Path | str, *, force: bool = False, overwrite: bool = False) -> Path:
+        """Write the image and its JSON sidecar; both replace an earlier result at once or not at all.
 
         Parameters
         ----------
@@ -72,6 +72,8 @@ class HarmonizedScan:
             A file that ends in `.nii.gz`.
         force
             Write a result whose verdict is `fail` too.
+        overwrite
+            Replace files that mrharmony did not write; never the scan itself.
 
         Returns
         -------
@@ -81,8 +83,9 @@ class HarmonizedScan:
         Raises
         ------
         MrharmonyError
-            If the verdict is `fail` and `force` is not set, the path is that of the scan itself or does not
-            end in `.nii.gz`, or the files cannot be written.
+            If the verdict is `fail` and `force` is not set, files are there that mrharmony did not write and
+            `overwrite` is not set, the path is that of the scan itself or does not end in `.nii.gz`, or the
+            files cannot be written.
         """
         if self.evidence.verdict == "fail" and not force:
             raise MrharmonyError(
@@ -92,6 +95,9 @@ class HarmonizedScan:
         harmonized = self.harmonized
         if self.evidence.verdict == "fail":
             harmonized = replace(harmonized, findings=(*self.findings, forced_finding(self.evidence)))
+        require_output_path(Path(path), self.scan.path)
+        if not overwrite:
+            require_ours(Path(path))
         write_harmonized(self.job, self.scan, self.prepared, harmonized, Path(path))
         return Path(path)
 

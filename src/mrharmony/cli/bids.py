@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 import typer
 
 from mrharmony.cli.app import app, echo_json, in_options
-from mrharmony.cli.config import Config, settings_of
+from mrharmony.cli.config import Config, settings_of, typed_options
 from mrharmony.cli.options import (
     ADVANCED,
     Extent,
@@ -142,14 +142,16 @@ class ResourceOptions(NamedTuple):
         """The memory in GiB."""
         return None if self.mem_gb is None else self.mem_gb * 1e9 / 2**30
 
-    def plan(self, tasks: Sequence[ScanTask], job: HarmonizeJob, *, in_array: bool) -> StudyPlan:
-        """Return what a run or an array would do; an array is not bound to this machine."""
-        from mrharmony.jobs.slurm import ANY_MEMORY, AT_ONCE
+    def plan(self, tasks: Sequence[ScanTask], job: HarmonizeJob, most_tasks: int | None) -> StudyPlan:
+        """Return what a run would do, or an array of so many tasks, which is not bound to this machine."""
+        from mrharmony.jobs.slurm import ANY_MEMORY, AT_ONCE, shares
         from mrharmony.jobs.study_plan import plan_study
 
-        if not in_array:
+        if most_tasks is None:
             return plan_study(tasks, job, self.nprocs, self.memory_gib)
-        return plan_study(tasks, job, self.nprocs or AT_ONCE, self.memory_gib or ANY_MEMORY)
+        plan = plan_study(tasks, job, self.nprocs or AT_ONCE, self.memory_gib or ANY_MEMORY)
+        _, parts = shares(len(plan.scans), most_tasks)
+        return replace(plan, workers=min(plan.workers, parts))
 
 
 class ArrayOptions(NamedTuple):
@@ -198,6 +200,8 @@ _OF_THE_ARRAY = frozenset(
         *("participant-label", "session-label", "bids-filter-file"),
     }
 )
+# Options that the group level takes, or takes for granted as every BIDS-App does.
+_AT_GROUP = frozenset({"--json", "--config", "--skip-bids-validation"})
 
 
 @app.command()
@@ -245,7 +249,7 @@ def bids(
     written. A folder is of one target, unless `--name-target` puts it into the names. `OUT_DIR/logs` tells
     what became of each scan. `group` then writes, from OUT_DIR alone, `group.tsv`, a line a scan, the page
     `report.html`, and the methods text, `CITATION.md` and `.bib`; where targets are in the names, it does so
-    for each.
+    for each. It uses no other option than `--json`.
 
     Example: `mrharmony bids study/ study/derivatives/mrharmony participant --to NSK`
     """
@@ -259,6 +263,7 @@ def bids(
         _require_none_at_group(
             ("--dry-run", dry_run), ("--slurm", array.slurm), ("--overwrite", options.overwrite)
         )
+        _tell_unused(context)
         files = [{"table": str(table), "report": str(report)} for table, report in run_group(out_dir)]
         lines = [path for own in files for path in own.values()]
         echo_json(files if len(files) > 1 else files[0]) if as_json else typer.echo("\n".join(lines))
@@ -279,7 +284,7 @@ def bids(
     if dry_run or array.slurm:
         for gone in gone_scans(index, selection):
             print(gone.reason, file=sys.stderr)
-        plan = resources.plan(tasks, job, in_array=array.slurm is not None)
+        plan = resources.plan(tasks, job, array.slurm_tasks if array.slurm else None)
         write = plan.scans and not dry_run
         told = array.write(context, index, out_dir, plan) if write else plan
         echo_json(told.record()) if as_json else typer.echo(told)
@@ -295,6 +300,13 @@ def _require_none_at_group(*given: tuple[str, object]) -> None:
     """Raise `MrharmonyError` where an option was given that the group level would have to ignore."""
     if option := next((name for name, value in given if value), None):
         raise MrharmonyError(f"group: {option} is of the participant level. Leave it out.")
+
+
+def _tell_unused(context: typer.Context) -> None:
+    """Tell which options have no part in the group level; a file of settings may hold any."""
+    if unused := [option for option in typed_options(context) if option not in _AT_GROUP]:
+        are = "is" if len(unused) == 1 else "are"
+        print(f"group: {', '.join(unused)} {are} of the participant level, and not used.", file=sys.stderr)
 
 
 def _run(

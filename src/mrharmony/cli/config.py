@@ -79,6 +79,14 @@ def settings_of(context: typer.Context) -> dict[str, Any]:
     return given
 
 
+def typed_options(context: typer.Context) -> list[str]:
+    """Return the names of the options on the command line itself, such as `--to`."""
+    sources = {option: context.get_parameter_source(option.name or "") for option in _options(context)}
+    return [
+        f"--{_name(option)}" for option, source in sources.items() if source and source.name == "COMMANDLINE"
+    ]
+
+
 def _options(context: typer.Context) -> list[Any]:
     return [option for option in context.command.params if option.param_type_name == "option"]
 

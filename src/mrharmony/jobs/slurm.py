@@ -119,8 +119,7 @@ def write_array(
             f"{broken!r}: no list can hold this name, for its line break. "
             f"Give the scan another name {IN_A_COPY}."
         )
-    each = math.ceil(len(plan.scans) / most_tasks)
-    tasks = math.ceil(len(plan.scans) / each)
+    each, tasks = shares(len(plan.scans), most_tasks)
     own = _new_folder(folder.absolute())
     array = SlurmArray(own / "submit.sh", len(plan.scans), tasks, _resources(plan, each, settings))
     write_bytes(own / "scans.txt", os.fsencode("".join(f"{name}\n" for name in names)))
@@ -141,6 +140,12 @@ def write_array(
     )
     write_bytes(array.submit, os.fsencode(script))
     return array
+
+
+def shares(scans: int, most_tasks: int) -> tuple[int, int]:
+    """Return how many scans a task does, and how many tasks there are; at least one of each."""
+    each = max(math.ceil(scans / most_tasks), 1)
+    return each, max(math.ceil(scans / each), 1)
 
 
 def _new_folder(folder: Path) -> Path:

@@ -46,7 +46,7 @@ def write_scan(path: Path | str, voxels: FloatArray, like: Scan, sidecar: dict[s
         The voxels have another shape or are not finite; the sidecar contains NaN.
     """
     path = Path(path)
-    _refuse_path(path, like.path)
+    require_output_path(path, like.path)
     image = output_image(voxels, like)
     note_path = sidecar_path(path)
     if sidecar is not None:
@@ -71,7 +71,8 @@ def is_ours(path: Path) -> bool:
     return bool(description == _WRITER)
 
 
-def _refuse_path(path: Path, source: Path) -> None:
+def require_output_path(path: Path, source: Path) -> None:
+    """Raise `MrharmonyError` where a path is that of the scan itself, or has not the ending of outputs."""
     if scan_suffix(path) != ".nii.gz":
         raise MrharmonyError(f"{path}: outputs are written as .nii.gz. Give a name that ends in .nii.gz.")
     if path.exists() and source.exists() and path.samefile(source):
