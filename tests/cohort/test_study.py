@@ -94,35 +94,26 @@ def test_every_scan_has_a_record_and_a_row_the_refused_ones_first(study: Path, j
     assert record.peak_memory_gib > 0.05
 
 
-def test_the_page_of_the_group_opens_no_image_that_the_run_has_looked_at(
+def test_of_many_scans_a_run_looks_at_some_which_the_group_level_does_not_open_again(
     study: Path, job, tmp_path: Path, monkeypatch
 ):
-    out = tmp_path / "out"
+    out, index, sources = tmp_path / "out", BidsIndex.open(study), Sources(read_card(shipped_model()))
+    assert not any(task.looked_at for task in plan_tasks(index, out, EVERYTHING, job, sources))
+    monkeypatch.setattr(participants, "ENOUGH", 2)
+    tasks = plan_tasks(index, out, EVERYTHING, job, sources)
     harmonize(study, out, job)
+    kept = {path.name for path in (out / LOGS / "looks").rglob("*.json")}
+    assert kept == {sidecar_path(task.output).name for task in tasks if task.looked_at}
+    assert len(kept) == 2
     pages = []
-    for _ in range(2):
+    for opened in (1, 3):
         read = Mock(wraps=group_images.read_scan)
         monkeypatch.setattr(group_images, "read_scan", read)
         run_group(out)
         pages.append((out / "report.html").read_bytes())
-        assert read.call_count == 6 * (len(pages) - 1)
+        assert read.call_count == 2 * opened  # scan and result
         shutil.rmtree(out / LOGS / "looks")
     assert pages[0] == pages[1]
-
-
-def test_of_many_scans_some_are_looked_at_and_those_with_a_warning(
-    study: Path, job, tmp_path: Path, monkeypatch
-):
-    monkeypatch.setattr(participants, "ENOUGH", 2)
-    tasks = plan_tasks(
-        BidsIndex.open(study), tmp_path / "out", EVERYTHING, job, Sources(read_card(shipped_model()))
-    )
-    chosen = {task.name for task in tasks if task.looked_at}
-    assert len(chosen) == 2
-    outcomes = harmonize(study, tmp_path / "out", job)
-    warned = {task.name for task, outcome in zip(tasks, outcomes, strict=True) if outcome.verdict == "warn"}
-    looks = (tmp_path / "out" / LOGS / "looks").rglob("*.json")
-    assert {path.name for path in looks} == {sidecar_path(Path(name)).name for name in chosen | warned}
 
 
 def test_what_is_finished_is_kept_and_what_was_damaged_since_is_done_again(

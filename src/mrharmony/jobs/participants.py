@@ -185,7 +185,8 @@ def plan_tasks(
     _require_one_setting(index, out_dir, selection, job)
     outputs = _outputs(index, out_dir, job)
     named = [(scan.domain or "", result_stem(output)) for scan, output in outputs]
-    looked_at = {outputs[number][1] for number in some_of_each(named, ENOUGH)}
+    some = some_of_each(named, ENOUGH) if len(named) > ENOUGH else ()  # of fewer the group level looks at all
+    looked_at = {outputs[number][1] for number in some}
     tasks = []
     for scan in selection.of(index):
         source, remarks = sources.of(scan)
@@ -334,7 +335,7 @@ def _harmonize(task: ScanTask, job: HarmonizeJob) -> Outcome:
         write_record(task.out_dir, record)
     except NotWritten as error:
         return refused_scan(task.scan, error)
-    if task.looked_at or outcome.verdict == "warn":
+    if task.looked_at:
         _look_ahead(task)
     return outcome
 
