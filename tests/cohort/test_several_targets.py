@@ -28,15 +28,29 @@ def named_job(study_once: Path, target: str) -> HarmonizeJob:
     return replace(job, prepared=study_once / "prepared", force=True, name_target=True)
 
 
-@pytest.fixture
-def both(study: Path, study_once: Path, tmp_path: Path) -> Path:
-    """A folder with the results of two targets."""
+@pytest.fixture(scope="module")
+def both_once(study_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a data set, and with the results of two targets in `out`."""
+    folder = tmp_path_factory.mktemp("both")
+    study = Path(shutil.copytree(study_once / "study", folder / "study"))
     (study / "dataset_description.json").write_text(json.dumps(DESCRIPTION))
     (study / "participants.json").write_text(json.dumps(COLUMNS))
-    out = tmp_path / "out"
-    assert statuses(harmonize(study, out, named_job(study_once, "LA"))) == ["done"] * 3
-    assert statuses(harmonize(study, out, named_job(study_once, "NSK"))) == ["done"] * 3
-    return out
+    for target in ("LA", "NSK"):
+        assert statuses(harmonize(study, folder / "out", named_job(study_once, target))) == ["done"] * 3
+    return folder
+
+
+@pytest.fixture
+def both(both_once: Path, tmp_path: Path) -> Path:
+    """The results of two targets, which the test may spoil."""
+    shutil.copytree(both_once, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def study(both: Path) -> Path:
+    """The data set beside them."""
+    return both.with_name("study")
 
 
 def test_targets_share_a_folder_and_each_is_kept(study: Path, study_once: Path, both: Path):
@@ -99,7 +113,7 @@ def test_another_target_of_the_same_label_and_other_settings_are_refused(
 
 
 def test_the_command_names_the_way_to_keep_both(run, study: Path, study_once: Path, tmp_path: Path):
-    out, common = tmp_path / "out", ("--method", "none", "--prepared", study_once / "prepared", "--force")
+    out, common = tmp_path / "own", ("--method", "none", "--prepared", study_once / "prepared", "--force")
     words = ("bids", study, out, "participant", *common)
     assert run(*words, "--to", "LA")[0] == 0
     status, _, errors = run(*words, "--to", "NSK")
