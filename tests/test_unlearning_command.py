@@ -9,6 +9,7 @@ import pytest
 
 from helpers.commands import sentences
 from mrharmony.evaluate.unlearning import UnlearningData, UnlearningStudy, unlearning_study
+from mrharmony.evaluate.unlearning_network import UnlearningSettings
 from mrharmony.jobs import unlearning
 from mrharmony.simulate.cohort import write_recipe_cohort
 from mrharmony.simulate.recipe import Recipe
@@ -56,9 +57,9 @@ def test_the_record_is_complete_and_finite_and_a_second_call_is_not_prepared_aga
 ):
     found = []
 
-    def study_once(data: UnlearningData) -> UnlearningStudy:
+    def study_once(data: UnlearningData, settings: UnlearningSettings) -> UnlearningStudy:
         """Train in the first call alone: the second sees the same data, which is what is asked of it."""
-        found.append((data, found[0][1] if found else unlearning_study(data)))
+        found.append((data, found[0][1] if found else unlearning_study(data, settings)))
         return found[0][1]
 
     monkeypatch.setattr(unlearning, "unlearning_study", study_once)
