@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
-import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
-from numpy.lib.npyio import NpzFile
 
 from mrharmony.benchmark.plan import BenchmarkScan
-from mrharmony.core.atomic import read_json, write_arrays, write_json
+from mrharmony.core.atomic import kept_arrays, read_json, write_arrays, write_json
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import BoolArray, FloatArray
 from mrharmony.evaluate.tissues import TissueSegmentation, TissueVolumes, segment_tissues
@@ -24,6 +20,7 @@ from mrharmony.preparation.canonical import CanonicalBrain
 
 SETTINGS = "benchmark-settings.json"
 FORMAT = 2  # of the files in `work`: the voxels of the brain alone
+_DAMAGED = "was damaged since it was kept. Move its folder away, and call again."
 
 
 @dataclass(frozen=True)
@@ -111,7 +108,7 @@ class BenchmarkFolder:
 
     def load_brain(self, method: str, scan: BenchmarkScan, like: CanonicalBrain) -> CanonicalBrain:
         """Read what `save_brain` kept, with the mask and the grid of the prepared brain."""
-        with _kept(self._brain(method, scan)) as archive:
+        with kept_arrays(self._brain(method, scan), _DAMAGED) as archive:
             voxels = np.zeros(like.mask.shape, np.float32)
             voxels[like.mask] = archive["brain"]
             return like._replace(volume=like.volume.with_voxels(voxels))
@@ -123,22 +120,10 @@ class BenchmarkFolder:
             found = segment_tissues(brain)
             inside = found.labels[brain.mask]
             write_arrays(path, {"inside": inside, "volumes": astuple(found.volumes)})
-        with _kept(path) as archive:
+        with kept_arrays(path, _DAMAGED) as archive:
             labels = np.zeros(brain.mask.shape, np.uint8)
             labels[brain.mask] = archive["inside"]
             return TissueSegmentation(labels, TissueVolumes(*archive["volumes"].tolist()))
 
     def _brain(self, method: str, scan: BenchmarkScan) -> Path:
         return self.root / "work" / method / f"{scan.key}.npz"
-
-
-@contextmanager
-def _kept(path: Path) -> Iterator[NpzFile]:
-    """Open arrays that an earlier run kept; raises `MrharmonyError` where they were damaged since."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            yield archive
-    except (OSError, BadZipFile, KeyError, ValueError, TypeError, EOFError, zlib.error) as failure:
-        raise MrharmonyError(
-            f"{path}: was damaged since it was kept. Move its folder away, and call again."
-        ) from failure

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
+from zipfile import BadZipFile
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 from numpy.typing import ArrayLike
 
-from mrharmony.core.findings import NotWritten
+from mrharmony.core.findings import MrharmonyError, NotWritten
 from mrharmony.core.records import read_text
 from mrharmony.core.temporaries import discard, new_temporary
 
@@ -165,3 +168,16 @@ def write_arrays(path: Path, arrays: Mapping[str, ArrayLike]) -> None:
     """Write named arrays as `.npz`, atomically and uncompressed: compressing takes longer than most work."""
     # numpy's stub takes the arrays for its flag.
     write_file(path, lambda stream: np.savez(stream, **arrays))  # type: ignore[arg-type]
+
+
+@contextmanager
+def kept_arrays(path: Path, damaged: str) -> Iterator[NpzFile]:
+    """Open what `write_arrays` wrote; what does not fit while they are read is damage since.
+
+    Raises `MrharmonyError` with the path and the sentence `damaged`.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            yield archive
+    except (OSError, BadZipFile, KeyError, ValueError, TypeError, EOFError, zlib.error) as failure:
+        raise MrharmonyError(f"{path}: {damaged}") from failure

@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from zipfile import BadZipFile, is_zipfile
+from zipfile import is_zipfile
 
 import numpy as np
 
-from mrharmony.core.atomic import make_folder, write_arrays
+from mrharmony.core.atomic import kept_arrays, make_folder, write_arrays
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.hashing import file_sha256
 from mrharmony.core.progress import track
@@ -26,6 +26,7 @@ from mrharmony.scans.reading import Scan, read_scan
 from mrharmony.space.grid import Grid
 
 _FILE_FORMAT = 2  # of the cache: the voxels of the brain alone
+_DAMAGED = "this prepared brain was damaged since it was kept. Move the file away, and call again."
 
 
 @dataclass(frozen=True)
@@ -113,17 +114,12 @@ def by_position(scans: Iterable[tuple[str, ScanFile]]) -> list[list[ScanFile]]:
 
 def load_brain(file: Path, grid: Grid) -> CanonicalBrain:
     """Read a brain that `prepare_positions` wrote; raises `MrharmonyError` where it was damaged since."""
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            bits = np.unpackbits(archive["mask"], count=math.prod(grid.shape))
-            mask = bits.reshape(grid.shape).astype(bool)
-            voxels = np.zeros(grid.shape, np.float32)
-            voxels[mask] = archive["brain"]
-            return CanonicalBrain(Volume(voxels, grid.affine), mask, float(archive["scale"]))
-    except (OSError, BadZipFile, KeyError, ValueError, TypeError) as failure:
-        raise MrharmonyError(
-            f"{file}: this prepared brain was damaged since it was kept. Move the file away, and call again."
-        ) from failure
+    with kept_arrays(file, _DAMAGED) as archive:
+        bits = np.unpackbits(archive["mask"], count=math.prod(grid.shape))
+        mask = bits.reshape(grid.shape).astype(bool)
+        voxels = np.zeros(grid.shape, np.float32)
+        voxels[mask] = archive["brain"]
+        return CanonicalBrain(Volume(voxels, grid.affine), mask, float(archive["scale"]))
 
 
 def require_some(accepted: Sequence[object], refused: Mapping[Path, str]) -> None:

@@ -51,8 +51,8 @@ desc-receive\tmultiplicative receive field
 desc-preparation\thow preparing the scan went
 """
 _NAMED_DESCRIPTIONS = """\
-desc-harmonizedTo{label}	as desc-harmonized, with the target in the name
-desc-uncertaintyTo{label}	as desc-uncertainty, with the target in the name
+desc-harmonizedTo{label}\tas desc-harmonized, with the target in the name
+desc-uncertaintyTo{label}\tas desc-uncertainty, with the target in the name
 """
 _COLUMNS: dict[str, object] = {
     "Description": "What the labels `desc-` in the names of the files stand for.",

@@ -27,13 +27,7 @@ from mrharmony.core.volume import FloatArray
 from mrharmony.evidence.drift import Evidence
 from mrharmony.evidence.uncertainty import SeededHarmonizer, spread
 from mrharmony.jobs.brains import ScanFile, prepared_scan
-from mrharmony.jobs.result_names import (
-    SUFFIX,
-    page_path,
-    result_stem,
-    target_label,
-    uncertainty_path,
-)
+from mrharmony.jobs.result_names import SUFFIX, page_path, result_stem, target_label, uncertainty_path
 from mrharmony.methods.protocol import HarmonizedVolume, Harmonizer
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.preparation.saved import VERSION

@@ -15,7 +15,7 @@ import torch
 
 from mrharmony.benchmark.contenders import as_prepared
 from mrharmony.benchmark.paper.slices import Direction, PaperSlices
-from mrharmony.core.atomic import write_arrays
+from mrharmony.core.atomic import kept_arrays, write_arrays
 from mrharmony.core.domain import Domain, same_name
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
@@ -32,6 +32,7 @@ ALWAYS = ("none", "histogram", DEFAULT_METHOD)
 ROUND_TRIP = "autoencoder round trip"
 PAPER = "image-to-image, the paper's settings"
 BEST = "image-to-image, best settings"
+_DAMAGED = "was damaged since it was kept. Move the file away, and call again."
 
 
 class Pictures(NamedTuple):
@@ -81,7 +82,9 @@ class PictureFolder:
         file = self.root / f"{self._key(slices, prompt, own)}.npz"
         if not file.is_file():
             write_arrays(file, self._translate(slices, prompt, own)._asdict())
-        with np.load(file, allow_pickle=False) as archive:
+        with kept_arrays(
+            file, "was damaged since it was kept. Move the file away, and call again."
+        ) as archive:
             seconds, processor = float(archive["seconds"]), float(archive["processor_seconds"])
             return Pictures(archive["images"].astype(np.float32), seconds, processor)
 
