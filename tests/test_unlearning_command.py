@@ -8,27 +8,19 @@ import numpy as np
 import pytest
 
 from helpers.commands import sentences
+from helpers.virtual_study import TWO_SITES
 from mrharmony.evaluate.unlearning import UnlearningData, UnlearningStudy, unlearning_study
 from mrharmony.evaluate.unlearning_network import UnlearningSettings
 from mrharmony.jobs import unlearning
 from mrharmony.simulate.cohort import write_recipe_cohort
-from mrharmony.simulate.recipe import Recipe
 
-RECIPE = Recipe(
-    name="tiny",
-    description="Two sites.",
-    scanners=("mprage-3t", "spgr-1.5t"),
-    training_subjects=3,
-    test_subjects=3,
-    zoom=5.0,
-)
 BY_SESSION = ("--domain-column", "session", "--workers", "1")
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("unlearning") / "cohort"
-    write_recipe_cohort(folder, RECIPE)
+    write_recipe_cohort(folder, TWO_SITES)
     return folder
 
 

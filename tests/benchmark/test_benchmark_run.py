@@ -6,25 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from helpers.virtual_study import TWO_SITES
 from mrharmony.benchmark.run import BenchmarkRequest, run_benchmark
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.simulate.cohort import write_recipe_cohort
-from mrharmony.simulate.recipe import Recipe
-
-RECIPE = Recipe(
-    name="tiny",
-    description="Two sites.",
-    scanners=("mprage-3t", "spgr-1.5t"),
-    training_subjects=2,
-    test_subjects=3,
-    zoom=3.0,
-)
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("study") / "cohort"
-    write_recipe_cohort(folder, RECIPE)
+    write_recipe_cohort(folder, TWO_SITES)
     return folder
 
 

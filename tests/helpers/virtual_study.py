@@ -12,10 +12,20 @@ from mrharmony.lock.bilateral_grid import BilateralGrid
 from mrharmony.lock.fit import fit_bilateral_grid
 from mrharmony.preparation.canonical import CanonicalBrain
 from mrharmony.simulate.heads import virtual_head
+from mrharmony.simulate.recipe import Recipe
 from mrharmony.simulate.scanner import load_scanners
 from mrharmony.space.grid import Grid
 
 SCANNER_A, SCANNER_B = (load_scanners()[name] for name in ("mprage-1.5t", "mprage-3t"))
+
+TWO_SITES = Recipe(
+    name="tiny",
+    description="Two sites.",
+    scanners=("mprage-3t", "spgr-1.5t"),
+    training_subjects=3,
+    test_subjects=3,
+    zoom=4.0,
+)  # one for all tests that need such scans, so that these are prepared once
 
 
 def through(transform: BilateralGrid, brain: CanonicalBrain) -> CanonicalBrain:
