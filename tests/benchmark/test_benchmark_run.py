@@ -108,6 +108,20 @@ def test_a_folder_with_something_else_is_left_alone(study: Path, output: Path, t
         run_benchmark(request_on(changed, output))
 
 
+@pytest.mark.parametrize("which", ["sub-*/ses-*/anat/*_T1w.nii.gz", "derivatives/truth/*/anat/*_dseg.nii.gz"])
+def test_scans_of_the_same_size_that_show_something_else_are_another_data_set(
+    study: Path, output: Path, tmp_path: Path, which: str
+):
+    changed = tmp_path / "changed"
+    shutil.copytree(study, changed)
+    *_, last = sorted(changed.glob(which))
+    content = bytearray(last.read_bytes())
+    content[-1] ^= 1
+    last.write_bytes(content)
+    with pytest.raises(MrharmonyError, match="another data set"):
+        run_benchmark(request_on(changed, output))
+
+
 def test_an_unknown_method_is_told(study: Path, tmp_path: Path):
     with pytest.raises(MrharmonyError, match="magic: no such method"):
         run_benchmark(request_on(study, tmp_path / "out", ("magic",)))

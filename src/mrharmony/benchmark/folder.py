@@ -19,7 +19,7 @@ from mrharmony.evaluate.tissues import TissueSegmentation, TissueVolumes, segmen
 from mrharmony.preparation.canonical import CanonicalBrain
 
 SETTINGS = "benchmark-settings.json"
-FORMAT = 2  # of the files in `work`: the voxels of the brain alone
+FORMAT = 3  # of the settings, and of the files in `work`
 _DAMAGED = "was damaged since it was kept. Move its folder away, and call again."
 
 

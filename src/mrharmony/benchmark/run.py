@@ -30,6 +30,7 @@ from mrharmony.benchmark.harmonizing import FITTED, Contest, is_finished, read_r
 from mrharmony.benchmark.plan import BenchmarkPlan, BenchmarkScan, make_plan
 from mrharmony.benchmark.table import draw_figure, write_tables
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.hashing import file_sha256
 from mrharmony.core.progress import track
 from mrharmony.core.version import __version__
 from mrharmony.core.workers import usable_cores, worker_pool
@@ -38,6 +39,7 @@ from mrharmony.jobs.brains import ScanFile, prepare_positions, reasons_by_name, 
 from mrharmony.methods.cyclegan import CYCLEGAN
 from mrharmony.networks.cyclegan.networks import CycleGanSettings
 from mrharmony.networks.diffusion.network import network_hash, reference_names
+from mrharmony.simulate.cohort_files import true_brain
 from mrharmony.space.grid import Grid
 
 ZOOM = 2.0  # mm
@@ -63,16 +65,19 @@ class BenchmarkRequest:
 
     def settings(self, plan: BenchmarkPlan) -> dict[str, Any]:
         """Return what must not change between runs into one folder; no path, so that folders may move."""
-        content = [(key, _size(scan.path), scan.participant) for key, scan in plan.scans.items()]
+        content = [
+            (key, _content(scan.path), _content(true_brain(plan.root, scan.subject)), scan.participant)
+            for key, scan in plan.scans.items()
+        ]
         return {
+            "version": __version__,
+            "file format": FORMAT,
             "data set": hashlib.sha256(repr(content).encode()).hexdigest(),
             "domain column": self.domain_column,
             "target": plan.target,
             "domains": list(self.only),
             "seed": self.seed,
             "preparation": self._preparation(plan),
-            "version": __version__,
-            "file format": FORMAT,
         }
 
     def _preparation(self, plan: BenchmarkPlan) -> str | None:
@@ -178,11 +183,11 @@ def _own_seconds() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
-def _size(path: Path) -> int | None:
-    """Return a file's size; None where its content is not here, which refuses the scan later."""
+def _content(path: Path | None) -> str | None:
+    """Return a file's SHA-256; None where its content is not here, which refuses a scan later."""
     try:
-        return path.stat().st_size
-    except OSError:
+        return file_sha256(path) if path else None
+    except MrharmonyError:
         return None
 
 
