@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from benchmarks._shared.dicom_files import PATIENT, write_series
+from pydicom import dcmread
 
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import Volume
 from mrharmony.scans.dicom import KEPT_KEYS, convert_dicom, is_dicom_folder, likely_t1w
+from mrharmony.scans.dicom_files import image_findings, read_folder
 from mrharmony.scans.reading import read_scan
 
 T2 = {"SeriesDescription": "t2_space_sag", "ScanningSequence": "SE", "EchoTime": "400"}
@@ -128,7 +130,11 @@ def _without(folder: Path, volume: Volume, *slices: int, empty: bool = False) ->
 @pytest.mark.parametrize(
     ("slices", "empty", "message"),
     [
-        ((10, 11, 20), False, "3 slices are missing: 2 after instance 10, 1 after instance 20"),
+        (
+            (10, 11, 20),
+            False,
+            "missing: 2 after instance 10, 1 after instance 20 of the 27 that are here. Get",
+        ),
         (range(1, 30, 2), False, "Only one slice of 2 is here"),
         ((10,), True, "1 file is empty or damaged: 004_0010.dcm. 1 slice is missing"),
         ((29,), True, "1 file is empty or damaged: 004_0029.dcm"),
@@ -147,6 +153,52 @@ def test_a_file_cut_short_is_refused(volume: Volume, tmp_path: Path):
     cut.write_bytes(cut.read_bytes()[:-1])
     with pytest.raises(MrharmonyError, match="empty or damaged: 004_0010"):
         convert_dicom(folder, tmp_path / "scan.nii.gz")
+
+
+def _altered(folder: Path, volume: Volume, k: int, **values: object) -> Path:
+    """Write a series of which one slice has other attributes."""
+    write_series(folder, volume, 4)
+    file = folder / f"004_{k:04d}.dcm"
+    data = dcmread(file)
+    data.update(values)
+    data.save_as(file)
+    return folder
+
+
+def test_a_slice_that_is_not_stacked_is_missed_where_another_axis_has_as_many_voxels(
+    volume: Volume, tmp_path: Path
+):
+    cubic = Volume(volume.voxels[:30], volume.affine)
+    folder = _altered(tmp_path / "exam", cubic, 10, Modality="PT")
+    with pytest.raises(MrharmonyError, match="dcm2niix made 30×40×29 voxels of 30 slices"):
+        convert_dicom(folder, tmp_path / "scan.nii.gz", series="4/1")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"SeriesNumber": 9}, "Most slices have SeriesNumber 4, but others (004_0010.dcm) do not."),
+        ({"Rows": 20}, "Most slices have Rows 40, but others (004_0010.dcm) do not."),
+        ({"BitsAllocated": 8}, "Most slices have BitsAllocated 16, but others (004_0010.dcm) do not."),
+        (
+            {"PhotometricInterpretation": "MONOCHROME1"},
+            "Most slices have PhotometricInterpretation MONOCHROME2",
+        ),
+        (
+            {"PixelSpacing": [3.6, 3.5]},
+            "Most slices have PixelSpacing 3.5, 3.5, but others (004_0010.dcm) do",
+        ),
+    ],
+)
+def test_a_slice_of_another_form_is_refused(volume: Volume, tmp_path: Path, values, message: str):
+    images, damaged = read_folder(_altered(tmp_path / "exam", volume, 10, **values))
+    found = [finding.message for finding in image_findings(images[0], images, damaged)]
+    assert any(one.startswith(message) for one in found)
+
+
+def test_voxel_edges_that_differ_by_rounding_are_of_one_form(volume: Volume, tmp_path: Path):
+    images, damaged = read_folder(_altered(tmp_path / "exam", volume, 10, PixelSpacing=[3.5000004, 3.5]))
+    assert not list(image_findings(images[0], images, damaged))
 
 
 def test_hints_of_lost_ends_and_contrast_agent_are_findings_of_the_scan(volume: Volume, tmp_path: Path):

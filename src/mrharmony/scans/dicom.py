@@ -17,9 +17,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import nibabel as nib
+import numpy as np
 
 from mrharmony.core.extras import require_extra
-from mrharmony.core.findings import Finding, MrharmonyError, has_error, info, warning
+from mrharmony.core.findings import Finding, MrharmonyError, error, has_error, info, warning
+from mrharmony.core.volume import Matrix
 from mrharmony.scans.acquisition import (
     NAMED_T1,
     REMARKS,
@@ -52,6 +54,7 @@ _DICOM_SUFFIXES = (".dcm", ".ima")
 _TIME_LIMIT = 600  # s, for dcm2niix and one series
 # What dcm2niix says of geometry.
 _TOLD = re.compile(r"missing|expected|varies|repeated|not large enough", re.IGNORECASE)
+_TO_RAS = np.array([-1.0, -1.0, 1.0])  # from the axes of DICOM
 _INSPECTED = 50  # files opened to find out whether a folder holds DICOM
 # What is kept of dcm2niix's sidecar: how the scan was acquired, but no free text, names, numbers or times.
 KEPT_KEYS = (
@@ -74,6 +77,7 @@ class DicomSeries:
     sidecar: dict[str, Any]  # of dcm2niix: no names and times of the patient, but free text
     shape: tuple[int, ...]  # three or more axes
     zooms: tuple[float, ...]  # mm
+    affine: Matrix  # voxels to mm, RAS+
     findings: tuple[Finding, ...]  # on its conversion
     label: str = ""  # number of the series, and what tells it apart from others of that number
 
@@ -81,6 +85,16 @@ class DicomSeries:
     def number(self) -> str:
         """The scanner's number of the series."""
         return "none" if self.image.number is None else str(self.image.number)
+
+    @property
+    def stack(self) -> int:
+        """How many slices the converted image has.
+
+        dcm2niix turns 3D acquisitions to the axes of the body, so that slices may lie along any voxel axis.
+        """
+        steps = np.abs(self.affine[:3, :3].T @ (self.image.normal * _TO_RAS))
+        axis = int(np.argmax(steps))  # the others lie in the slices
+        return self.shape[axis]
 
     def line(self) -> str:
         """Return label, name and size of the series, for a person to choose by."""
@@ -124,13 +138,16 @@ def convert_dicom(folder: Path, output: Path, series: str | int | None = None) -
     with TemporaryDirectory(prefix="mrharmony-") as temporary:
         found, failed = _convert_all(folder, images, damaged, Path(temporary))
         chosen = choose_series(folder, found, None if series is None else str(series))
-        findings = (*image_findings(chosen.image, images, damaged), *_conversion_findings(chosen, failed))
+        findings = tuple(image_findings(chosen.image, images, damaged))
+        if not has_error(findings):
+            findings += tuple(_stack_findings(chosen))
+        findings += tuple(_conversion_findings(chosen, failed))
         _refuse(folder, chosen, findings)
         try:
             scan = read_scan(chosen.path)
-        except MrharmonyError as error:
-            reason = str(error).removeprefix(f"{chosen.path}: ")
-            raise MrharmonyError(f"{folder}: series {chosen.label}: {reason}") from error
+        except MrharmonyError as refusal:
+            reason = str(refusal).removeprefix(f"{chosen.path}: ")
+            raise MrharmonyError(f"{folder}: series {chosen.label}: {reason}") from refusal
         sidecar = {key: chosen.sidecar[key] for key in KEPT_KEYS if key in chosen.sidecar}
         sidecar |= {REMARKS: remark_records(findings)} if findings else {}
         if not output.exists():
@@ -226,7 +243,8 @@ def _convert(image: DicomImage, folder: Path) -> Iterator[DicomSeries]:
         header = nib.load(note.with_suffix(".nii")).header
         zooms = tuple(float(zoom) for zoom in header.get_zooms())
         sidecar = _read_note(note) | image.texts
-        yield DicomSeries(note.with_suffix(".nii"), image, sidecar, header.get_data_shape(), zooms, findings)
+        shape, affine = header.get_data_shape(), header.get_best_affine()
+        yield DicomSeries(note.with_suffix(".nii"), image, sidecar, shape, zooms, affine, findings)
 
 
 def _read_note(path: Path) -> dict[str, Any]:
@@ -263,14 +281,6 @@ def _labelled(found: Sequence[DicomSeries]) -> list[DicomSeries]:
 def _conversion_findings(chosen: DicomSeries, failed: Sequence[str]) -> Iterator[Finding]:
     """Say what dcm2niix made of the chosen series, what it is, and how many others were not converted."""
     yield from chosen.findings
-    places = len(chosen.image.places)
-    if places > 2 and places not in chosen.shape[:3]:
-        yield Finding(
-            "error",
-            "dicom-converter",
-            f"dcm2niix made {'×'.join(map(str, chosen.shape))} voxels of {places} slices.",
-            "Convert the series yourself and give the .nii.gz.",
-        )
     if contrast_agent(chosen.sidecar):
         yield from agent_findings()
     if failed:
@@ -278,6 +288,17 @@ def _conversion_findings(chosen: DicomSeries, failed: Sequence[str]) -> Iterator
             "dicom-other-series",
             f"{len(failed)} other images of the DICOM folder could not be converted.",
             "Look whether the scan that you mean is among them.",
+        )
+
+
+def _stack_findings(chosen: DicomSeries) -> Iterator[Finding]:
+    """Compare the number of the converted slices with the positions that the scanner wrote."""
+    places = len(chosen.image.places)
+    if places > 2 and chosen.stack != places:
+        yield error(
+            "dicom-converter",
+            f"dcm2niix made {'×'.join(map(str, chosen.shape))} voxels of {places} slices.",
+            "Convert the series yourself and give the .nii.gz.",
         )
 
 
