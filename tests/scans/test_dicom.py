@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from benchmarks._shared.dicom_files import PATIENT, write_series
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
+from pydicom.uid import EnhancedMRImageStorage
 
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import Volume
@@ -199,6 +200,51 @@ def test_a_slice_of_another_form_is_refused(volume: Volume, tmp_path: Path, valu
 def test_voxel_edges_that_differ_by_rounding_are_of_one_form(volume: Volume, tmp_path: Path):
     images, damaged = read_folder(_altered(tmp_path / "exam", volume, 10, PixelSpacing=[3.5000004, 3.5]))
     assert not list(image_findings(images[0], images, damaged))
+
+
+def _enhanced(folder: Path, volume: Volume, spacing: float) -> Path:
+    """Write a volume as one enhanced file that says another spacing of the slices than its positions."""
+    write_series(folder, volume, 4)
+    slices = [dcmread(file) for file in sorted(folder.iterdir())]
+    for file in folder.iterdir():
+        file.unlink()
+    data, frames, shared = slices[0], [], Dataset()
+    for one in slices:
+        frame, place = Dataset(), Dataset()
+        place.ImagePositionPatient = one.ImagePositionPatient
+        frame.PlanePositionSequence = [place]
+        frames.append(frame)
+    orientation, measures = Dataset(), Dataset()
+    orientation.ImageOrientationPatient = data.ImageOrientationPatient
+    measures.PixelSpacing, measures.SliceThickness = data.PixelSpacing, spacing
+    measures.SpacingBetweenSlices = spacing
+    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [orientation], [measures]
+    data.SharedFunctionalGroupsSequence, data.PerFrameFunctionalGroupsSequence = [shared], frames
+    data.NumberOfFrames, data.PixelData = len(slices), b"".join(one.PixelData for one in slices)
+    data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = EnhancedMRImageStorage
+    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"):
+        delattr(data, keyword)
+    data.save_as(folder / "enhanced.dcm")
+    return folder
+
+
+def test_an_enhanced_file_whose_frames_lie_elsewhere_than_it_says_is_refused(volume: Volume, tmp_path: Path):
+    right = convert_dicom(_enhanced(tmp_path / "right", volume, 3.5), tmp_path / "scan.nii.gz", series=4)
+    assert read_scan(right).volume.zooms == pytest.approx((3.5, 3.5, 3.5))
+    folder = _enhanced(tmp_path / "exam", volume, 3.85)
+    with pytest.raises(MrharmonyError, match=r"slices as 3\.85 mm apart, but their positions are 3\.5 mm"):
+        convert_dicom(folder, tmp_path / "other.nii.gz", series=4)
+
+
+def test_slices_that_dcm2niix_spaces_by_a_rounded_first_step_are_refused(volume: Volume, tmp_path: Path):
+    folder = tmp_path / "exam"
+    write_series(folder, volume, 4)
+    for k, file in enumerate(sorted(folder.iterdir())):
+        data = dcmread(file)
+        data.ImagePositionPatient = [round(value, 2) + 0.2 * (k == 0) for value in data.ImagePositionPatient]
+        data.save_as(file)
+    with pytest.raises(MrharmonyError, match=r"dcm2niix took the slices as 3\.\d+ mm apart"):
+        convert_dicom(folder, tmp_path / "scan.nii.gz", series=4)
 
 
 def test_hints_of_lost_ends_and_contrast_agent_are_findings_of_the_scan(volume: Volume, tmp_path: Path):

@@ -54,6 +54,8 @@ _DICOM_SUFFIXES = (".dcm", ".ima")
 _TIME_LIMIT = 600  # s, for dcm2niix and one series
 # What dcm2niix says of geometry.
 _TOLD = re.compile(r"missing|expected|varies|repeated|not large enough", re.IGNORECASE)
+# Part of a slice by which rounded positions may shift the last slice against the first.
+_MOST_SHIFTED = 0.5
 _TO_RAS = np.array([-1.0, -1.0, 1.0])  # from the axes of DICOM
 _INSPECTED = 50  # files opened to find out whether a folder holds DICOM
 # What is kept of dcm2niix's sidecar: how the scan was acquired, but no free text, names, numbers or times.
@@ -87,14 +89,14 @@ class DicomSeries:
         return "none" if self.image.number is None else str(self.image.number)
 
     @property
-    def stack(self) -> int:
-        """How many slices the converted image has.
+    def stack(self) -> tuple[int, float]:
+        """How many slices the converted image has, and how far they are apart in mm.
 
         dcm2niix turns 3D acquisitions to the axes of the body, so that slices may lie along any voxel axis.
         """
         steps = np.abs(self.affine[:3, :3].T @ (self.image.normal * _TO_RAS))
         axis = int(np.argmax(steps))  # the others lie in the slices
-        return self.shape[axis]
+        return self.shape[axis], float(steps[axis])
 
     def line(self) -> str:
         """Return label, name and size of the series, for a person to choose by."""
@@ -292,13 +294,24 @@ def _conversion_findings(chosen: DicomSeries, failed: Sequence[str]) -> Iterator
 
 
 def _stack_findings(chosen: DicomSeries) -> Iterator[Finding]:
-    """Compare the number of the converted slices with the positions that the scanner wrote."""
-    places = len(chosen.image.places)
-    if places > 2 and chosen.stack != places:
+    """Compare number and spacing of the converted slices with the positions that the scanner wrote."""
+    places = [place for place, _, _ in chosen.image.places]
+    if len(places) < 3:
+        return
+    count, step = chosen.stack
+    spacing = (places[-1] - places[0]) / (len(places) - 1)
+    if count != len(places):
         yield error(
             "dicom-converter",
-            f"dcm2niix made {'×'.join(map(str, chosen.shape))} voxels of {places} slices.",
+            f"dcm2niix made {'×'.join(map(str, chosen.shape))} voxels of {len(places)} slices.",
             "Convert the series yourself and give the .nii.gz.",
+        )
+    elif abs(step - spacing) * (count - 1) > _MOST_SHIFTED * spacing:
+        yield error(
+            "dicom-converter",
+            f"dcm2niix took the slices as {step:.4g} mm apart, but their positions are {spacing:.4g} mm.",
+            "Get the series again from the scanner or the archive, or convert it with another program and "
+            "give the .nii.gz.",
         )
 
 
