@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from benchmarks._shared.dicom_files import PATIENT, write_series
 from pydicom import Dataset, dcmread
-from pydicom.uid import EnhancedMRImageStorage
+from pydicom.uid import EnhancedMRImageStorage, generate_uid
 
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import Volume
@@ -244,6 +244,32 @@ def test_slices_that_dcm2niix_spaces_by_a_rounded_first_step_are_refused(volume:
         data.ImagePositionPatient = [round(value, 2) + 0.2 * (k == 0) for value in data.ImagePositionPatient]
         data.save_as(file)
     with pytest.raises(MrharmonyError, match=r"dcm2niix took the slices as 3\.\d+ mm apart"):
+        convert_dicom(folder, tmp_path / "scan.nii.gz", series=4)
+
+
+def _twice(folder: Path, volume: Volume, later: int) -> Path:
+    """Write a series and again under other identifiers, with instance numbers that are `later` higher."""
+    write_series(folder, volume, 4)
+    for file in sorted(folder.iterdir()):
+        data = dcmread(file)
+        data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        data.InstanceNumber += later
+        data.save_as(folder / f"again_{file.name}")
+    return folder
+
+
+def test_a_series_that_was_exported_twice_is_told(volume: Volume, tmp_path: Path):
+    with pytest.raises(
+        MrharmonyError, match=r"exam: series 4: Every slice is there 2 times.*repeatedly\. Give"
+    ):
+        convert_dicom(_twice(tmp_path / "exam", volume, 0), tmp_path / "scan.nii.gz")
+
+
+def test_a_series_of_volumes_is_refused_with_what_to_do_about_the_folder(volume: Volume, tmp_path: Path):
+    folder = _twice(tmp_path / "exam", volume, 30)
+    with pytest.raises(
+        MrharmonyError, match=r"The series has 2 volumes \(.*×2\), not one. Choose another with"
+    ):
         convert_dicom(folder, tmp_path / "scan.nii.gz", series=4)
 
 

@@ -98,11 +98,16 @@ class DicomSeries:
         axis = int(np.argmax(steps))  # the others lie in the slices
         return self.shape[axis], float(steps[axis])
 
+    @property
+    def size(self) -> str:
+        """The voxel counts along all axes, for a person."""
+        return "×".join(map(str, self.shape))
+
     def line(self) -> str:
         """Return label, name and size of the series, for a person to choose by."""
         name = self.sidecar.get("SeriesDescription") or self.sidecar.get("ProtocolName") or "no name"
-        size = "×".join(map(str, self.shape))
-        return f"{self.label}: {name:.60} ({size}, {'×'.join(f'{zoom:.2g}' for zoom in self.zooms[:3])} mm)"
+        zooms = "×".join(f"{zoom:.2g}" for zoom in self.zooms[:3])
+        return f"{self.label}: {name:.60} ({self.size}, {zooms} mm)"
 
 
 def is_dicom_folder(path: Path) -> bool:
@@ -142,7 +147,8 @@ def convert_dicom(folder: Path, output: Path, series: str | int | None = None) -
         chosen = choose_series(folder, found, None if series is None else str(series))
         findings = tuple(image_findings(chosen.image, images, damaged))
         if not has_error(findings):
-            findings += tuple(_stack_findings(chosen))
+            several = math.prod(chosen.shape[3:]) > 1
+            findings += tuple(_volume_findings(chosen) if several else _stack_findings(chosen))
         findings += tuple(_conversion_findings(chosen, failed))
         _refuse(folder, chosen, findings)
         try:
@@ -165,7 +171,9 @@ def convert_dicom(folder: Path, output: Path, series: str | int | None = None) -
 def choose_series(folder: Path, found: Sequence[DicomSeries], label: str | None) -> DicomSeries:
     """Return the series of a label or number, or the only likely T1w one; else raise `MrharmonyError`."""
     if label is None:
-        candidates = [found[i] for i in likely_t1w([(s.sidecar, s.shape, s.zooms) for s in found])]
+        # Copies of one volume are a choice, so that what is wrong with them is said.
+        known = [(s.sidecar, s.shape[:3] if s.image.copies > 1 else s.shape, s.zooms) for s in found]
+        candidates = [found[i] for i in likely_t1w(known)]
         kind = "may be the T1w scan"
     else:
         candidates = [series for series in found if label == series.label]
@@ -293,6 +301,23 @@ def _conversion_findings(chosen: DicomSeries, failed: Sequence[str]) -> Iterator
         )
 
 
+def _volume_findings(chosen: DicomSeries) -> Iterator[Finding]:
+    """Refuse a series of several volumes, and say so where they are copies of one."""
+    copies = chosen.image.copies
+    if copies > 1:
+        yield error(
+            "dicom-copied-slices",
+            f"Every slice is there {copies} times under one instance number, as if exported repeatedly.",
+            "Give a folder with one export of the examination.",
+        )
+    else:
+        yield error(
+            "dicom-several-volumes",
+            f"The series has {math.prod(chosen.shape[3:])} volumes ({chosen.size}), not one.",
+            "Choose another with series=..., or convert it yourself and give the T1w volume as .nii.gz.",
+        )
+
+
 def _stack_findings(chosen: DicomSeries) -> Iterator[Finding]:
     """Compare number and spacing of the converted slices with the positions that the scanner wrote."""
     places = [place for place, _, _ in chosen.image.places]
@@ -303,7 +328,7 @@ def _stack_findings(chosen: DicomSeries) -> Iterator[Finding]:
     if count != len(places):
         yield error(
             "dicom-converter",
-            f"dcm2niix made {'×'.join(map(str, chosen.shape))} voxels of {len(places)} slices.",
+            f"dcm2niix made {chosen.size} voxels of {len(places)} slices.",
             "Convert the series yourself and give the .nii.gz.",
         )
     elif abs(step - spacing) * (count - 1) > _MOST_SHIFTED * spacing:

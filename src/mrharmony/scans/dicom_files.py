@@ -115,6 +115,13 @@ class DicomImage:
         found = {key: _text(self.first.header, key) for key in keys}
         return {key: value for key, value in found.items() if value}
 
+    @cached_property
+    def copies(self) -> int:
+        """How many files of one instance's number lie at each place; 1 where that differs or is unknown."""
+        counts = Counter((file.number, file.positions.tobytes()) for file in self.files)
+        known = all(number is not None for number, _ in counts)
+        return counts.most_common(1)[0][1] if known and len(set(counts.values())) == 1 else 1
+
     @property
     def normal(self) -> Matrix:
         """Direction across the slices in the axes of DICOM, where the orientation is known."""
