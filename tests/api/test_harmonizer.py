@@ -299,6 +299,39 @@ def test_what_is_no_image_is_refused_in_a_sentence(wrong, shipped, image):
             mrharmony.prepare(image, brain_mask=wrong)
 
 
+HALF = np.arange(729.0).reshape(9, 9, 9) > 364
+
+
+@pytest.mark.parametrize(
+    ("voxels", "affine", "sentence"),
+    [
+        (HALF * 1j, np.eye(4), r"^voxels: holds no real numbers \(complex128\)"),
+        (np.ma.masked_array(HALF, HALF), np.eye(4), r"^voxels: has masked entries"),
+        (HALF.astype(str), np.eye(4), r"^voxels: holds no real numbers"),
+        ([[1, 2], [3]], np.eye(4), r"^voxels: is no array"),
+        (HALF[None], np.eye(4), r"^voxels: has the shape \(1, 9, 9, 9\)"),
+        (HALF, np.eye(4) * 1j, r"^affine: holds no real numbers"),
+        *((HALF, wrong, r"^affine: is no 4×4 matrix") for wrong in (np.eye(3), np.eye(4) * 2, np.eye(4) - 1)),
+        (HALF, np.full((4, 4), np.nan), r"^affine: is no 4×4 matrix"),
+        (HALF, np.diag([1, 1, 0, 1]), r"^affine: is no 4×4 matrix"),
+    ],
+)
+def test_arrays_of_which_a_part_would_be_dropped_are_no_volume(voxels, affine, sentence):
+    with pytest.raises(MrharmonyError, match=sentence):
+        Volume(voxels, affine)
+
+
+@pytest.mark.parametrize("wrong", [HALF * 1j, np.ma.masked_array(HALF, HALF), HALF.astype(str)])
+def test_arrays_of_which_a_part_would_be_dropped_are_no_mask(wrong):
+    scan = Volume(np.random.default_rng(0).random((9, 9, 9)), np.diag([3.0, 3, 3, 1]))
+    with pytest.raises(MrharmonyError, match=r"^brain_mask: (has masked entries|holds no real)"):
+        mrharmony.prepare(scan, brain_mask=wrong)
+
+
+def test_a_masked_array_without_a_masked_entry_is_an_array():
+    assert Volume(np.ma.masked_array(HALF, False), np.eye(4)).voxels.sum() == HALF.sum()
+
+
 @pytest.mark.parametrize("wrong", [["NSK"], 3, float("nan"), "", np.array(["NSK", "LA"])], ids=repr)
 def test_what_is_no_domain_is_refused_in_a_sentence(wrong, shipped, image):
     with pytest.raises(MrharmonyError, match=r"^target: .* is neither .*NSK"):

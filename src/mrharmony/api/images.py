@@ -11,7 +11,7 @@ import numpy as np
 
 from mrharmony.core.arguments import require_count
 from mrharmony.core.findings import Finding, MrharmonyError
-from mrharmony.core.volume import BoolArray, Volume
+from mrharmony.core.volume import BoolArray, Volume, real_array
 from mrharmony.preparation.foreseen import foreseen_faults
 from mrharmony.preparation.pipeline import prepare_beside, prepare_scan
 from mrharmony.preparation.prepared import PreparedScan
@@ -170,7 +170,8 @@ def prepare_loaded(scan: Scan, brain_mask: Image | BoolArray | None, seed: int) 
                 f"brain_mask: has the shape {brain_mask.shape}, the scan {scan.volume.shape}. Give a mask on "
                 "the scan's grid."
             )
-        return prepare_scan(scan.volume, brain_mask=np.asarray(brain_mask > 0), seed=seed)
+        mask = real_array("brain_mask", brain_mask)
+        return prepare_scan(scan.volume, brain_mask=np.asarray(mask > 0), seed=seed)
     return prepare_beside(
         scan, None if brain_mask is None else as_source(brain_mask, "brain_mask"), seed=seed
     )
