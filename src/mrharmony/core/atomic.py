@@ -22,6 +22,7 @@ from mrharmony.core.temporaries import discard, new_temporary
 
 _CHECK = "Check free space and permissions there."
 FOLDER_IN_THE_WAY = "A folder has this name; choose another."
+_KEPT_AS = "kept_as"  # the entry of kept arrays that has their file's name
 _FILE_IN_THE_WAY = "A file is where a folder would have to be; choose another place."
 
 
@@ -165,19 +166,26 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def write_arrays(path: Path, arrays: Mapping[str, ArrayLike]) -> None:
-    """Write named arrays as `.npz`, atomically and uncompressed: compressing takes longer than most work."""
+    """Write named arrays as `.npz`, atomically and uncompressed: compressing takes longer than most work.
+
+    The file's own name is kept in it, so that one which takes the name of another is found.
+    """
+    kept = {**arrays, _KEPT_AS: path.name}
     # numpy's stub takes the arrays for its flag.
-    write_file(path, lambda stream: np.savez(stream, **arrays))  # type: ignore[arg-type]
+    write_file(path, lambda stream: np.savez(stream, **kept))  # type: ignore[arg-type]
 
 
 @contextmanager
 def kept_arrays(path: Path, damaged: str) -> Iterator[NpzFile]:
     """Open what `write_arrays` wrote; what does not fit while they are read is damage since.
 
-    Raises `MrharmonyError` with the path and the sentence `damaged`.
+    Raises `MrharmonyError` with the path and the sentence `damaged`, also where it was written under another
+    name.
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
+            if _KEPT_AS in archive and str(archive[_KEPT_AS]) != path.name:
+                raise ValueError(archive[_KEPT_AS])
             yield archive
     except (OSError, BadZipFile, KeyError, ValueError, TypeError, EOFError, zlib.error) as failure:
         raise MrharmonyError(f"{path}: {damaged}") from failure
