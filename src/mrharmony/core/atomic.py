@@ -52,6 +52,16 @@ class StagedFile:
             self.temporary.replace(self.target)
             _sync(self.target.parent)
 
+    def commit_first(self) -> None:
+        """Put the content where there is none; what another process has put there meanwhile stays."""
+        with write_failures(self.target):
+            try:
+                self.target.hardlink_to(self.temporary)
+            except OSError:  # there is one, or the file system has no such links
+                if not self.target.exists():
+                    self.temporary.replace(self.target)
+            _sync(self.target.parent)
+
 
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
@@ -154,6 +164,13 @@ def json_bytes(record: dict[str, Any]) -> bytes:
 def write_json(path: Path, record: dict[str, Any]) -> None:
     """Write a record as JSON, atomically; NaN and infinity raise `ValueError`."""
     write_bytes(path, json_bytes(record))
+
+
+def begin_json(path: Path, record: dict[str, Any]) -> None:
+    """Write a record as JSON, atomically, where there is no file; of several processes the first one does."""
+    with staged(path) as file:
+        file.fill(lambda stream: stream.write(json_bytes(record)))
+        file.commit_first()
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
