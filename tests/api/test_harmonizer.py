@@ -201,8 +201,9 @@ def test_parameters_are_those_of_the_constructor_and_a_clone_is_not_fitted(prepa
     assert type(own.provenance_.seed) is int
     fresh = clone(own).set_params(seed=4)
     assert fresh.get_params()["seed"] == 4
-    with pytest.raises(NotFittedError, match=r"fit.*from_pretrained"):
+    with pytest.raises(NotFittedError, match=r"fit.*from_pretrained") as refusal:
         fresh.harmonize(prepared_sites[0][0], target="A")
+    assert isinstance(refusal.value, MrharmonyError)
 
 
 @pytest.mark.parametrize("method", ["histogram", "diffusion"])
@@ -330,6 +331,18 @@ def test_arrays_of_which_a_part_would_be_dropped_are_no_mask(wrong):
 
 def test_a_masked_array_without_a_masked_entry_is_an_array():
     assert Volume(np.ma.masked_array(HALF, False), np.eye(4)).voxels.sum() == HALF.sum()
+
+
+@pytest.mark.parametrize("zoom", [0, -1, 0.1, 50, float("nan"), "2", None])
+def test_virtual_scans_have_voxels_of_the_sizes_that_are_documented(zoom):
+    with pytest.raises(MrharmonyError, match=r"^zoom: .* Give a number from 0\.7 to 5\."):
+        mrharmony.virtual_scan(zoom=zoom)
+
+
+@pytest.mark.parametrize("wrong", [None, 3, ["mprage-3t"], np.array(["mprage-3t"])], ids=repr)
+def test_what_is_no_name_of_a_scanner_is_refused_in_a_sentence(wrong):
+    with pytest.raises(MrharmonyError, match=r"no such simulated scanner\. Choose from: .*mprage-3t"):
+        mrharmony.virtual_scan(wrong, zoom=4.0)
 
 
 @pytest.mark.parametrize("wrong", [["NSK"], 3, float("nan"), "", np.array(["NSK", "LA"])], ids=repr)

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import nibabel as nib
 import numpy as np
 
-from mrharmony.core.arguments import require_count
+from mrharmony.core.arguments import require_between, require_count
 from mrharmony.core.findings import Finding, MrharmonyError
 from mrharmony.core.volume import BoolArray, Volume, real_array
 from mrharmony.preparation.foreseen import foreseen_faults
@@ -20,6 +20,8 @@ from mrharmony.simulate.cohort import crop_to_head, field_of_view
 from mrharmony.simulate.heads import virtual_head
 from mrharmony.simulate.scanner import load_scanners
 from mrharmony.simulate.scanning import scan_head
+
+_VIRTUAL_ZOOMS = (0.7, 5.0)  # mm; with smaller voxels a head takes too long, with larger ones it is none
 
 Image: TypeAlias = nib.spatialimages.SpatialImage | Volume | str | Path
 """A T1-weighted scan: a nibabel image, a `Volume`, or the path of a file."""
@@ -145,7 +147,7 @@ def virtual_scan(scanner: str = "mprage-3t", *, person: int = 0, zoom: float = 2
     Raises
     ------
     MrharmonyError
-        If there is no such scanner or person.
+        If there is no such scanner or person, or the voxels have another size.
 
     Examples
     --------
@@ -154,9 +156,12 @@ def virtual_scan(scanner: str = "mprage-3t", *, person: int = 0, zoom: float = 2
     3
     """
     require_count("person", person)
+    require_between("zoom", zoom, *_VIRTUAL_ZOOMS)
     scanners = load_scanners()
-    if scanner not in scanners:
-        raise MrharmonyError(f"{scanner}: no such simulated scanner. Choose from: {', '.join(scanners)}.")
+    if not isinstance(scanner, str) or scanner not in scanners:
+        raise MrharmonyError(
+            f"{scanner!s:.60}: no such simulated scanner. Choose from: {', '.join(scanners)}."
+        )
     head = crop_to_head(virtual_head(np.random.default_rng(person), field_of_view(zoom)))
     volume = scan_head(head, scanners[scanner], np.random.default_rng([person, *scanner.encode()]))
     return nib.Nifti1Image(np.array(volume.voxels), volume.affine)

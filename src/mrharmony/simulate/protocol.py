@@ -99,15 +99,21 @@ def is_protocol(text: str) -> bool:
     return text.lower().endswith(".json") or "=" in text or _FIELD.search(text) is not None
 
 
-def read_protocol(text: str) -> Protocol:
+def read_protocol(text: str | Path) -> Protocol:
     """Return the protocol of a JSON file in BIDS's keys and units, or of a sentence (ms, degrees, tesla).
 
-    Raises `MrharmonyError` where something that decides the contrast is missing, impossible, in other units,
-    or of a sequence or field strength for which the contrast cannot be told.
+    Raises `MrharmonyError` where it is neither, or something that decides the contrast is missing,
+    impossible, in other units, or of a sequence or field strength for which the contrast cannot be told.
 
     >>> read_protocol("mprage 3T TR=2.3s TI=900 TE=3 FA=9").name
     'mprage-3T-TR2300-TI900-TE3-FA9'
     """
+    if not isinstance(text, str | Path):
+        raise MrharmonyError(
+            f"text: a value of type {type(text).__name__} cannot be read as a protocol. Give the path of a "
+            f"sidecar, or a sentence like `{EXAMPLE}`."
+        )
+    text = str(text)
     if not text.lower().endswith(".json"):
         return _protocol(_read_sentence(text))
     if content_missing(Path(text)):
