@@ -170,7 +170,7 @@ def test_a_slice_that_is_not_stacked_is_missed_where_another_axis_has_as_many_vo
     volume: Volume, tmp_path: Path
 ):
     cubic = Volume(volume.voxels[:30], volume.affine)
-    folder = _altered(tmp_path / "exam", cubic, 10, Modality="PT")
+    folder = _altered(tmp_path / "exam", cubic, 10, StudyDate="20210202")
     with pytest.raises(MrharmonyError, match="dcm2niix made 30×40×29 voxels of 30 slices"):
         convert_dicom(folder, tmp_path / "scan.nii.gz", series="4/1")
 
@@ -178,6 +178,8 @@ def test_a_slice_that_is_not_stacked_is_missed_where_another_axis_has_as_many_vo
 @pytest.mark.parametrize(
     ("values", "message"),
     [
+        ({"PatientID": "other"}, "Most slices have one PatientID, but others (004_0010.dcm) do not."),
+        ({"Modality": "PT"}, "Most slices have Modality MR, but others (004_0010.dcm) do not."),
         ({"SeriesNumber": 9}, "Most slices have SeriesNumber 4, but others (004_0010.dcm) do not."),
         ({"Rows": 20}, "Most slices have Rows 40, but others (004_0010.dcm) do not."),
         ({"BitsAllocated": 8}, "Most slices have BitsAllocated 16, but others (004_0010.dcm) do not."),
@@ -265,6 +267,16 @@ def test_a_series_that_was_exported_twice_is_told(volume: Volume, tmp_path: Path
         convert_dicom(_twice(tmp_path / "exam", volume, 0), tmp_path / "scan.nii.gz")
 
 
+def test_a_slice_that_is_there_twice_is_told(volume: Volume, tmp_path: Path):
+    write_series(tmp_path / "exam", volume, 4)
+    data = dcmread(tmp_path / "exam" / "004_0010.dcm")
+    data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    data.save_as(tmp_path / "exam" / "again.dcm")
+    images, damaged = read_folder(tmp_path / "exam")
+    found = [finding.message for finding in image_findings(images[0], images, damaged)]
+    assert found == ["Most slices are there once, but others (instance 11) are not."]
+
+
 def test_a_series_of_volumes_is_refused_with_what_to_do_about_the_folder(volume: Volume, tmp_path: Path):
     folder = _twice(tmp_path / "exam", volume, 30)
     with pytest.raises(
@@ -318,6 +330,8 @@ SPGR = {"ScanningSequence": "GR", "MRAcquisitionType": "3D", "EchoTime": 0.004, 
         ({"ProtocolName": "Ax 3D BRAVO"}, True),
         ({"SeriesDescription": "mp2rage_UNI_Images"}, True),
         ({"SeriesDescription": "mp2rage_INV1"}, False),
+        ({"SeriesDescription": "T1 MPRAGE", "Modality": "MR"}, True),
+        ({"SeriesDescription": "T1 MPRAGE", "Modality": "CT"}, False),
         ({"SeriesDescription": "t1_mprage post Gd"}, False),
         ({"SeriesDescription": "t1_mprage", "ContrastBolusIngredient": "GADOLINIUM"}, False),
         ({"SeriesDescription": "t1_mprage", "ContrastBolusAgent": ["GADOVIST"]}, False),

@@ -378,6 +378,7 @@ def _is_other(sidecar: dict[str, Any]) -> bool:
         or named_with_agent(sidecar, *_NAMES)
         or _NAMED_OTHER.search(_name(sidecar))
         or _DERIVED_TYPES & _image_type(sidecar)
+        or sidecar.get("Modality", "MR") != "MR"
     )
 
 

@@ -34,7 +34,7 @@ _TAGS = (
     "SliceThickness", "SpacingBetweenSlices", "EchoTime", "SeriesInstanceUID", "SeriesNumber",
     "InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient", "ImagesInAcquisition",
     "ContrastBolusAgent", "SamplesPerPixel", "PhotometricInterpretation", "PixelSpacing", "NumberOfFrames",
-    "Rows", "Columns", "BitsAllocated",
+    "Rows", "Columns", "BitsAllocated", "PatientID", "Modality",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 )  # fmt: skip
 _PARTS = {
@@ -45,11 +45,12 @@ _UNCOMPRESSED = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.
 _SAME_PLACE = 0.01  # mm
 _SAME_DIRECTION = 1e-3  # how far direction cosines of one image may differ
 # What all slices of an image have in common: dcm2niix leaves a slice of another number, rows or columns out,
-# and gives one that differs in the rest wrong values or voxel edges.
+# and gives one that differs in the rest wrong values or voxel edges, or stacks another head.
 _COMMON = (
-    "SeriesNumber", "Rows", "Columns",
+    "PatientID", "Modality", "SeriesNumber", "Rows", "Columns",
     "SamplesPerPixel", "BitsAllocated", "PhotometricInterpretation", "PixelSpacing",
 )  # fmt: skip
+_NAMES_SOMEBODY = frozenset({"PatientID"})  # what no message may repeat
 _SAME_NUMBER = 1e-3
 _DATED = ("Series", "Acquisition", "Study")  # what has a date and a time, the most telling first
 _UNEVEN = 0.1  # part of the slice spacing by which steps may differ from its multiples
@@ -341,9 +342,10 @@ def _form_findings(image: DicomImage) -> Iterator[Finding]:
         ]
         if wrong:
             said = ", ".join(f"{one:g}" if isinstance(one, float) else one for one in usual) or "missing"
+            said = f"one {keyword}" if keyword in _NAMES_SOMEBODY else f"{keyword} {said}"
             yield error(
                 "dicom-mixed-slices",
-                f"Most slices have {keyword} {said}, but others ({_some(wrong)}) do not.",
+                f"Most slices have {said}, but others ({_some(wrong)}) do not.",
                 _AS_SENT,
             )
             return
@@ -373,10 +375,11 @@ def _place_findings(image: DicomImage) -> Iterator[Finding]:
     counts = Counter(count for _, count, _ in places)
     if len(counts) > 1:
         usual = counts.most_common(1)[0][0]
+        often = "once" if usual == 1 else f"{usual} times"
         wrong = [_named(k, place[2]) for k, place in enumerate(places) if place[1] != usual]
         yield error(
             "dicom-repeated-slices",
-            f"Most slices are there {usual} times, but others ({_some(wrong)}) are not.",
+            f"Most slices are there {often}, but others ({_some(wrong)}) are not.",
             "Give a folder with one export of the examination.",
         )
     steps = np.diff([place for place, _, _ in places])
