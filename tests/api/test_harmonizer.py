@@ -329,6 +329,17 @@ def test_arrays_of_which_a_part_would_be_dropped_are_no_mask(wrong):
         mrharmony.prepare(scan, brain_mask=wrong)
 
 
+def test_a_mask_in_memory_that_cannot_be_read_is_called_by_its_argument():
+    scan = Volume(np.random.default_rng(0).random((9, 9, 9)), np.diag([3.0, 3, 3, 1]))
+    holes = Volume(np.where(HALF, np.nan, 1), scan.affine)
+    for wrong, sentence in (
+        (holes, "Not all voxels are finite"),
+        (Volume(HALF[1:], np.eye(4)), "The mask is not on"),
+    ):
+        with pytest.raises(ScanRefused, match=f"^brain_mask: {sentence}"):
+            mrharmony.prepare(scan, brain_mask=wrong)
+
+
 def test_a_masked_array_without_a_masked_entry_is_an_array():
     assert Volume(np.ma.masked_array(HALF, False), np.eye(4)).voxels.sum() == HALF.sum()
 

@@ -279,6 +279,17 @@ def test_files_that_are_no_sidecars_are_refused(content: str, tmp_path: Path):
         read_protocol(str(path))
 
 
+def test_a_sidecar_that_says_two_things_of_one_is_refused(tmp_path: Path):
+    path = tmp_path / "protocol.json"
+    said = json.dumps(scan_sidecar(SCANNERS[0])).removesuffix("}")
+    path.write_text(f'{said}, "EchoTime": 0.5}}', "utf-8")
+    with pytest.raises(MrharmonyError, match=r"protocol\.json: cannot be read \(EchoTime stands twice"):
+        read_protocol(path)
+    once = json.loads(said + "}")["EchoTime"]
+    path.write_text(f'{said}, "EchoTime": {once}}}', "utf-8")
+    assert read_protocol(path).sequence == SCANNERS[0].sequence
+
+
 @pytest.mark.parametrize("wrong", [None, 3, EXAMPLE.encode(), [EXAMPLE]], ids=repr)
 def test_what_is_no_text_is_refused_in_a_sentence(wrong: object):
     with pytest.raises(

@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 
 from mrharmony.core.arguments import require_between, require_count
-from mrharmony.core.findings import Finding, MrharmonyError
+from mrharmony.core.findings import Finding, MrharmonyError, ScanRefused
 from mrharmony.core.volume import BoolArray, Volume, real_array
 from mrharmony.preparation.foreseen import foreseen_faults
 from mrharmony.preparation.pipeline import prepare_beside, prepare_scan
@@ -177,9 +177,13 @@ def prepare_loaded(scan: Scan, brain_mask: Image | BoolArray | None, seed: int) 
             )
         mask = real_array("brain_mask", brain_mask)
         return prepare_scan(scan.volume, brain_mask=np.asarray(mask > 0), seed=seed)
-    return prepare_beside(
-        scan, None if brain_mask is None else as_source(brain_mask, "brain_mask"), seed=seed
-    )
+    given = None if brain_mask is None else as_source(brain_mask, "brain_mask")
+    try:
+        return prepare_beside(scan, given, seed=seed)
+    except ScanRefused as refusal:  # of the mask: the scan is read
+        if given is None or isinstance(given, Path):
+            raise
+        raise ScanRefused("brain_mask", refusal.findings) from refusal
 
 
 def as_source(image: Image, argument: str = "image") -> ScanSource:

@@ -119,7 +119,7 @@ def read_protocol(text: str | Path) -> Protocol:
     if content_missing(Path(text)):
         raise MrharmonyError(f"{text}: the content of this file is not here. {FETCH}")
     try:
-        content = json.loads(read_text(Path(text), "utf-8-sig"))
+        content = json.loads(read_text(Path(text), "utf-8-sig"), object_pairs_hook=_unambiguous)
     except (ValueError, RecursionError) as failure:
         reason = "nested too deeply" if isinstance(failure, RecursionError) else failure
         raise MrharmonyError(
@@ -128,6 +128,15 @@ def read_protocol(text: str | Path) -> Protocol:
     if not isinstance(content, dict):
         raise MrharmonyError(f"{text}: not a JSON object. Give the sidecar of a scan, or a sentence.")
     return protocol_of_sidecar(content, text)
+
+
+def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the object of these names and values; `ValueError` where a name has two different values."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if found.setdefault(name, value) != value:
+            raise ValueError(f"{name} stands twice, with different values")
+    return found
 
 
 def protocol_of_sidecar(sidecar: Mapping[str, Any], origin: str) -> Protocol:
