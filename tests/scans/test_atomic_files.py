@@ -1,6 +1,6 @@
 """Texts and arrays are written whole or not at all."""
 
-from errno import EPERM
+from errno import EPERM, EROFS
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +58,19 @@ def test_a_record_can_be_begun_where_there_are_no_hard_links(tmp_path: Path, mon
     for number in (1, 2):
         begin_json(tmp_path / "record.json", {"writer": number})
     assert read_json(tmp_path / "record.json") == {"writer": 1}
+
+
+def test_a_read_only_file_system_is_told_by_the_target_not_by_a_temporary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(self: Path, *args: object, **kwargs: object) -> None:
+        raise OSError(EROFS, "Read-only file system", str(self))
+
+    # Such a system refuses to remove what is not there, too.
+    for call in ("open", "unlink"):
+        monkeypatch.setattr(Path, call, refuse)
+    with pytest.raises(MrharmonyError, match=r"record\.json: cannot be written \(Read-only file system\)"):
+        begin_json(tmp_path / "record.json", {})
 
 
 def test_a_folder_in_the_way_is_told_in_one_sentence(tmp_path: Path):
