@@ -23,6 +23,19 @@ def test_what_was_written_is_read(kept: Path):
         assert np.array_equal(archive["brain"], WRITTEN)
 
 
+def test_a_folder_of_kept_arrays_may_move_but_none_takes_the_name_of_another(kept: Path, tmp_path: Path):
+    (tmp_path / "elsewhere").mkdir()
+    moved = kept.rename(tmp_path / "elsewhere" / kept.name)
+    with kept_arrays(moved, "Call again.") as archive:
+        assert np.array_equal(archive["brain"], WRITTEN)
+    other = moved.rename(moved.with_name("other.npz"))
+    with (
+        pytest.raises(MrharmonyError, match=r"other\.npz: was damaged\."),
+        kept_arrays(other, "was damaged."),
+    ):
+        pass
+
+
 @pytest.mark.parametrize(
     "damage", ["gone", "empty", "cut", "a flipped bit", "another array", "another shape"]
 )

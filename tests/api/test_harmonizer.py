@@ -201,8 +201,9 @@ def test_parameters_are_those_of_the_constructor_and_a_clone_is_not_fitted(prepa
     assert type(own.provenance_.seed) is int
     fresh = clone(own).set_params(seed=4)
     assert fresh.get_params()["seed"] == 4
-    with pytest.raises(NotFittedError, match=r"fit.*from_pretrained"):
+    with pytest.raises(NotFittedError, match=r"fit.*from_pretrained") as refusal:
         fresh.harmonize(prepared_sites[0][0], target="A")
+    assert isinstance(refusal.value, MrharmonyError)
 
 
 @pytest.mark.parametrize("method", ["histogram", "diffusion"])
@@ -297,6 +298,62 @@ def test_what_is_no_image_is_refused_in_a_sentence(wrong, shipped, image):
     if not isinstance(wrong, np.ndarray | None):
         with pytest.raises(MrharmonyError, match=r"^brain_mask: .* is no image"):
             mrharmony.prepare(image, brain_mask=wrong)
+
+
+HALF = np.arange(729.0).reshape(9, 9, 9) > 364
+
+
+@pytest.mark.parametrize(
+    ("voxels", "affine", "sentence"),
+    [
+        (HALF * 1j, np.eye(4), r"^voxels: holds no real numbers \(complex128\)"),
+        (np.ma.masked_array(HALF, HALF), np.eye(4), r"^voxels: has masked entries"),
+        (HALF.astype(str), np.eye(4), r"^voxels: holds no real numbers"),
+        ([[1, 2], [3]], np.eye(4), r"^voxels: is no array"),
+        (HALF[None], np.eye(4), r"^voxels: has the shape \(1, 9, 9, 9\)"),
+        (HALF, np.eye(4) * 1j, r"^affine: holds no real numbers"),
+        *((HALF, wrong, r"^affine: is no 4×4 matrix") for wrong in (np.eye(3), np.eye(4) * 2, np.eye(4) - 1)),
+        (HALF, np.full((4, 4), np.nan), r"^affine: is no 4×4 matrix"),
+        (HALF, np.diag([1, 1, 0, 1]), r"^affine: is no 4×4 matrix"),
+    ],
+)
+def test_arrays_of_which_a_part_would_be_dropped_are_no_volume(voxels, affine, sentence):
+    with pytest.raises(MrharmonyError, match=sentence):
+        Volume(voxels, affine)
+
+
+@pytest.mark.parametrize("wrong", [HALF * 1j, np.ma.masked_array(HALF, HALF), HALF.astype(str)])
+def test_arrays_of_which_a_part_would_be_dropped_are_no_mask(wrong):
+    scan = Volume(np.random.default_rng(0).random((9, 9, 9)), np.diag([3.0, 3, 3, 1]))
+    with pytest.raises(MrharmonyError, match=r"^brain_mask: (has masked entries|holds no real)"):
+        mrharmony.prepare(scan, brain_mask=wrong)
+
+
+def test_a_mask_in_memory_that_cannot_be_read_is_called_by_its_argument():
+    scan = Volume(np.random.default_rng(0).random((9, 9, 9)), np.diag([3.0, 3, 3, 1]))
+    holes = Volume(np.where(HALF, np.nan, 1), scan.affine)
+    for wrong, sentence in (
+        (holes, "Not all voxels are finite"),
+        (Volume(HALF[1:], np.eye(4)), "The mask is not on"),
+    ):
+        with pytest.raises(ScanRefused, match=f"^brain_mask: {sentence}"):
+            mrharmony.prepare(scan, brain_mask=wrong)
+
+
+def test_a_masked_array_without_a_masked_entry_is_an_array():
+    assert Volume(np.ma.masked_array(HALF, False), np.eye(4)).voxels.sum() == HALF.sum()
+
+
+@pytest.mark.parametrize("zoom", [0, -1, 0.1, 50, float("nan"), "2", None])
+def test_virtual_scans_have_voxels_of_the_sizes_that_are_documented(zoom):
+    with pytest.raises(MrharmonyError, match=r"^zoom: .* Give a number from 0\.7 to 5\."):
+        mrharmony.virtual_scan(zoom=zoom)
+
+
+@pytest.mark.parametrize("wrong", [None, 3, ["mprage-3t"], np.array(["mprage-3t"])], ids=repr)
+def test_what_is_no_name_of_a_scanner_is_refused_in_a_sentence(wrong):
+    with pytest.raises(MrharmonyError, match=r"no such simulated scanner\. Choose from: .*mprage-3t"):
+        mrharmony.virtual_scan(wrong, zoom=4.0)
 
 
 @pytest.mark.parametrize("wrong", [["NSK"], 3, float("nan"), "", np.array(["NSK", "LA"])], ids=repr)

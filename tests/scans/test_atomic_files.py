@@ -1,5 +1,6 @@
 """Texts and arrays are written whole or not at all."""
 
+from errno import EPERM, EROFS
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from safetensors import SafetensorError
 
 from mrharmony.core import tensors
-from mrharmony.core.atomic import require_writable, write_arrays, write_text
+from mrharmony.core.atomic import begin_json, read_json, require_writable, write_arrays, write_text
 from mrharmony.core.findings import MrharmonyError
 
 
@@ -39,6 +40,37 @@ def test_a_failure_while_writing_leaves_the_old_file_and_nothing_else(tmp_path: 
         write_arrays(path, {"voxels": np.ones(3), "mask": Unreadable()})
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_record_is_begun_by_the_first_and_stays(tmp_path: Path):
+    path = tmp_path / "new" / "record.json"
+    for number in (1, 2):
+        begin_json(path, {"writer": number})
+    assert read_json(path) == {"writer": 1}
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_record_can_be_begun_where_there_are_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(self: Path, target: Path) -> None:
+        raise PermissionError(EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    for number in (1, 2):
+        begin_json(tmp_path / "record.json", {"writer": number})
+    assert read_json(tmp_path / "record.json") == {"writer": 1}
+
+
+def test_a_read_only_file_system_is_told_by_the_target_not_by_a_temporary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(self: Path, *args: object, **kwargs: object) -> None:
+        raise OSError(EROFS, "Read-only file system", str(self))
+
+    # Such a system refuses to remove what is not there, too.
+    for call in ("open", "unlink"):
+        monkeypatch.setattr(Path, call, refuse)
+    with pytest.raises(MrharmonyError, match=r"record\.json: cannot be written \(Read-only file system\)"):
+        begin_json(tmp_path / "record.json", {})
 
 
 def test_a_folder_in_the_way_is_told_in_one_sentence(tmp_path: Path):

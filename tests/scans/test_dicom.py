@@ -6,10 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from benchmarks._shared.dicom_files import PATIENT, write_series
+from pydicom import Dataset, dcmread
+from pydicom.uid import EnhancedMRImageStorage, generate_uid
 
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import Volume
 from mrharmony.scans.dicom import KEPT_KEYS, convert_dicom, is_dicom_folder, likely_t1w
+from mrharmony.scans.dicom_files import image_findings, read_folder
 from mrharmony.scans.reading import read_scan
 
 T2 = {"SeriesDescription": "t2_space_sag", "ScanningSequence": "SE", "EchoTime": "400"}
@@ -128,7 +131,11 @@ def _without(folder: Path, volume: Volume, *slices: int, empty: bool = False) ->
 @pytest.mark.parametrize(
     ("slices", "empty", "message"),
     [
-        ((10, 11, 20), False, "3 slices are missing: 2 after instance 10, 1 after instance 20"),
+        (
+            (10, 11, 20),
+            False,
+            "missing: 2 after instance 10, 1 after instance 20 of the 27 that are here. Get",
+        ),
         (range(1, 30, 2), False, "Only one slice of 2 is here"),
         ((10,), True, "1 file is empty or damaged: 004_0010.dcm. 1 slice is missing"),
         ((29,), True, "1 file is empty or damaged: 004_0029.dcm"),
@@ -147,6 +154,135 @@ def test_a_file_cut_short_is_refused(volume: Volume, tmp_path: Path):
     cut.write_bytes(cut.read_bytes()[:-1])
     with pytest.raises(MrharmonyError, match="empty or damaged: 004_0010"):
         convert_dicom(folder, tmp_path / "scan.nii.gz")
+
+
+def _altered(folder: Path, volume: Volume, k: int, **values: object) -> Path:
+    """Write a series of which one slice has other attributes."""
+    write_series(folder, volume, 4)
+    file = folder / f"004_{k:04d}.dcm"
+    data = dcmread(file)
+    data.update(values)
+    data.save_as(file)
+    return folder
+
+
+def test_a_slice_that_is_not_stacked_is_missed_where_another_axis_has_as_many_voxels(
+    volume: Volume, tmp_path: Path
+):
+    cubic = Volume(volume.voxels[:30], volume.affine)
+    folder = _altered(tmp_path / "exam", cubic, 10, StudyDate="20210202")
+    with pytest.raises(MrharmonyError, match="dcm2niix made 30×40×29 voxels of 30 slices"):
+        convert_dicom(folder, tmp_path / "scan.nii.gz", series="4/1")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"PatientID": "other"}, "Most slices have one PatientID, but others (004_0010.dcm) do not."),
+        ({"Modality": "PT"}, "Most slices have Modality MR, but others (004_0010.dcm) do not."),
+        ({"SeriesNumber": 9}, "Most slices have SeriesNumber 4, but others (004_0010.dcm) do not."),
+        ({"Rows": 20}, "Most slices have Rows 40, but others (004_0010.dcm) do not."),
+        ({"BitsAllocated": 8}, "Most slices have BitsAllocated 16, but others (004_0010.dcm) do not."),
+        (
+            {"PhotometricInterpretation": "MONOCHROME1"},
+            "Most slices have PhotometricInterpretation MONOCHROME2",
+        ),
+        (
+            {"PixelSpacing": [3.6, 3.5]},
+            "Most slices have PixelSpacing 3.5, 3.5, but others (004_0010.dcm) do",
+        ),
+    ],
+)
+def test_a_slice_of_another_form_is_refused(volume: Volume, tmp_path: Path, values, message: str):
+    images, damaged = read_folder(_altered(tmp_path / "exam", volume, 10, **values))
+    found = [finding.message for finding in image_findings(images[0], images, damaged)]
+    assert any(one.startswith(message) for one in found)
+
+
+def test_voxel_edges_that_differ_by_rounding_are_of_one_form(volume: Volume, tmp_path: Path):
+    images, damaged = read_folder(_altered(tmp_path / "exam", volume, 10, PixelSpacing=[3.5000004, 3.5]))
+    assert not list(image_findings(images[0], images, damaged))
+
+
+def _enhanced(folder: Path, volume: Volume, spacing: float) -> Path:
+    """Write a volume as one enhanced file that says another spacing of the slices than its positions."""
+    write_series(folder, volume, 4)
+    slices = [dcmread(file) for file in sorted(folder.iterdir())]
+    for file in folder.iterdir():
+        file.unlink()
+    data, frames, shared = slices[0], [], Dataset()
+    for one in slices:
+        frame, place = Dataset(), Dataset()
+        place.ImagePositionPatient = one.ImagePositionPatient
+        frame.PlanePositionSequence = [place]
+        frames.append(frame)
+    orientation, measures = Dataset(), Dataset()
+    orientation.ImageOrientationPatient = data.ImageOrientationPatient
+    measures.PixelSpacing, measures.SliceThickness = data.PixelSpacing, spacing
+    measures.SpacingBetweenSlices = spacing
+    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [orientation], [measures]
+    data.SharedFunctionalGroupsSequence, data.PerFrameFunctionalGroupsSequence = [shared], frames
+    data.NumberOfFrames, data.PixelData = len(slices), b"".join(one.PixelData for one in slices)
+    data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = EnhancedMRImageStorage
+    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"):
+        delattr(data, keyword)
+    data.save_as(folder / "enhanced.dcm")
+    return folder
+
+
+def test_an_enhanced_file_whose_frames_lie_elsewhere_than_it_says_is_refused(volume: Volume, tmp_path: Path):
+    right = convert_dicom(_enhanced(tmp_path / "right", volume, 3.5), tmp_path / "scan.nii.gz", series=4)
+    assert read_scan(right).volume.zooms == pytest.approx((3.5, 3.5, 3.5))
+    folder = _enhanced(tmp_path / "exam", volume, 3.85)
+    with pytest.raises(MrharmonyError, match=r"slices as 3\.85 mm apart, but their positions are 3\.5 mm"):
+        convert_dicom(folder, tmp_path / "other.nii.gz", series=4)
+
+
+def test_slices_that_dcm2niix_spaces_by_a_rounded_first_step_are_refused(volume: Volume, tmp_path: Path):
+    folder = tmp_path / "exam"
+    write_series(folder, volume, 4)
+    for k, file in enumerate(sorted(folder.iterdir())):
+        data = dcmread(file)
+        data.ImagePositionPatient = [round(value, 2) + 0.2 * (k == 0) for value in data.ImagePositionPatient]
+        data.save_as(file)
+    with pytest.raises(MrharmonyError, match=r"dcm2niix took the slices as 3\.\d+ mm apart"):
+        convert_dicom(folder, tmp_path / "scan.nii.gz", series=4)
+
+
+def _twice(folder: Path, volume: Volume, later: int) -> Path:
+    """Write a series and again under other identifiers, with instance numbers that are `later` higher."""
+    write_series(folder, volume, 4)
+    for file in sorted(folder.iterdir()):
+        data = dcmread(file)
+        data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        data.InstanceNumber += later
+        data.save_as(folder / f"again_{file.name}")
+    return folder
+
+
+def test_a_series_that_was_exported_twice_is_told(volume: Volume, tmp_path: Path):
+    with pytest.raises(
+        MrharmonyError, match=r"exam: series 4: Every slice is there 2 times.*repeatedly\. Give"
+    ):
+        convert_dicom(_twice(tmp_path / "exam", volume, 0), tmp_path / "scan.nii.gz")
+
+
+def test_a_slice_that_is_there_twice_is_told(volume: Volume, tmp_path: Path):
+    write_series(tmp_path / "exam", volume, 4)
+    data = dcmread(tmp_path / "exam" / "004_0010.dcm")
+    data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    data.save_as(tmp_path / "exam" / "again.dcm")
+    images, damaged = read_folder(tmp_path / "exam")
+    found = [finding.message for finding in image_findings(images[0], images, damaged)]
+    assert found == ["Most slices are there once, but others (instance 11) are not."]
+
+
+def test_a_series_of_volumes_is_refused_with_what_to_do_about_the_folder(volume: Volume, tmp_path: Path):
+    folder = _twice(tmp_path / "exam", volume, 30)
+    with pytest.raises(
+        MrharmonyError, match=r"The series has 2 volumes \(.*×2\), not one. Choose another with"
+    ):
+        convert_dicom(folder, tmp_path / "scan.nii.gz", series=4)
 
 
 def test_hints_of_lost_ends_and_contrast_agent_are_findings_of_the_scan(volume: Volume, tmp_path: Path):
@@ -194,6 +330,8 @@ SPGR = {"ScanningSequence": "GR", "MRAcquisitionType": "3D", "EchoTime": 0.004, 
         ({"ProtocolName": "Ax 3D BRAVO"}, True),
         ({"SeriesDescription": "mp2rage_UNI_Images"}, True),
         ({"SeriesDescription": "mp2rage_INV1"}, False),
+        ({"SeriesDescription": "T1 MPRAGE", "Modality": "MR"}, True),
+        ({"SeriesDescription": "T1 MPRAGE", "Modality": "CT"}, False),
         ({"SeriesDescription": "t1_mprage post Gd"}, False),
         ({"SeriesDescription": "t1_mprage", "ContrastBolusIngredient": "GADOLINIUM"}, False),
         ({"SeriesDescription": "t1_mprage", "ContrastBolusAgent": ["GADOVIST"]}, False),

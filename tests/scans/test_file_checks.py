@@ -52,7 +52,9 @@ def test_a_link_to_a_scan_is_read(make):
 
 
 def test_a_folder_is_not_a_scan(tmp_path):
-    assert only_error(tmp_path).code == "is-directory"
+    finding = only_error(tmp_path)
+    assert finding.code == "is-directory"
+    assert "DICOM files is for `mrharmony prepare` or `mrharmony harmonize`" in finding.fix
 
 
 def test_a_pipe_is_refused_without_waiting_for_it(tmp_path):

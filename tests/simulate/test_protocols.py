@@ -117,6 +117,7 @@ def test_every_shipped_scanner_is_read_back_from_sentence_sidecar_and_name(scann
         assert is_protocol(text)
         read = read_protocol(text)
         assert (read.field_strength, read.sequence) == (own.field_strength, own.sequence)
+    assert read_protocol(path) == read_protocol(str(path))
     assert read_protocol(sentence(scanner)).assumed == ()
 
 
@@ -276,6 +277,25 @@ def test_files_that_are_no_sidecars_are_refused(content: str, tmp_path: Path):
     path.write_text(content, "utf-8")
     with pytest.raises(MrharmonyError, match=r"protocol\.json: (cannot be read|not a JSON)"):
         read_protocol(str(path))
+
+
+def test_a_sidecar_that_says_two_things_of_one_is_refused(tmp_path: Path):
+    path = tmp_path / "protocol.json"
+    said = json.dumps(scan_sidecar(SCANNERS[0])).removesuffix("}")
+    path.write_text(f'{said}, "EchoTime": 0.5}}', "utf-8")
+    with pytest.raises(MrharmonyError, match=r"protocol\.json: cannot be read \(EchoTime stands twice"):
+        read_protocol(path)
+    once = json.loads(said + "}")["EchoTime"]
+    path.write_text(f'{said}, "EchoTime": {once}}}', "utf-8")
+    assert read_protocol(path).sequence == SCANNERS[0].sequence
+
+
+@pytest.mark.parametrize("wrong", [None, 3, EXAMPLE.encode(), [EXAMPLE]], ids=repr)
+def test_what_is_no_text_is_refused_in_a_sentence(wrong: object):
+    with pytest.raises(
+        MrharmonyError, match=rf"^text: a value of type {type(wrong).__name__} cannot be read"
+    ):
+        read_protocol(wrong)
 
 
 @pytest.mark.parametrize("text", ["NSK", "LA", "mprage3t", "my site", "T1", "site-3", "3 tests"])

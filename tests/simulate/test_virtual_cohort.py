@@ -4,7 +4,10 @@ import csv
 import hashlib
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from threading import Barrier
 
 import nibabel as nib
 import numpy as np
@@ -14,7 +17,7 @@ from mrharmony.core.findings import MrharmonyError
 from mrharmony.scans.bids import BidsIndex
 from mrharmony.scans.reading import check_scan
 from mrharmony.simulate.cohort import write_cohort
-from mrharmony.simulate.cohort_files import true_brain
+from mrharmony.simulate.cohort_files import claim, true_brain
 from mrharmony.simulate.random_physics import random_scanner
 from mrharmony.simulate.scanner import load_scanners
 
@@ -154,3 +157,21 @@ def test_a_number_of_scanners_takes_the_usual_ones(tmp_path: Path) -> None:
     paths = write_cohort(tmp_path / "c", subjects=1, scanners=3, zoom=5)
     assert [path.parts[-3] for path in paths] == ["ses-mprage3t", "ses-mprage3tsoft", "ses-spgr15t"]
     assert len({scanner.session for scanner in load_scanners().values()}) == len(load_scanners())
+
+
+def test_of_two_cohorts_begun_in_one_folder_at_once_one_is_refused(tmp_path: Path) -> None:
+    together = Barrier(2)
+
+    def begin(folder: Path, seed: int) -> bool:
+        together.wait()
+        try:
+            claim(folder, {"Seed": seed})
+        except MrharmonyError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(2) as threads:
+        for number in range(10):
+            begun = list(threads.map(partial(begin, tmp_path / str(number)), (0, 1)))
+            assert begun.count(True) == 1
+            claim(tmp_path / str(number), {"Seed": begun.index(True)})

@@ -36,6 +36,10 @@ from mrharmony.space.grid import Grid
 from mrharmony.weights import shipped_model
 
 
+class NotFitted(MrharmonyError, NotFittedError):  # type: ignore[misc]
+    """A harmonizer is used before it is fitted or loaded; an error of scikit-learn too."""
+
+
 class Harmonizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Makes T1-weighted brain scans of any scanner look as if another scanner had taken them.
 
@@ -227,7 +231,7 @@ class Harmonizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             does not take it, the scan holds no plausible brain, the mask does not fit it, or a parameter but
             `target` was set after the harmonizer was fitted or loaded.
         sklearn.exceptions.NotFittedError
-            If the harmonizer has not been fitted or loaded.
+            If the harmonizer has not been fitted or loaded; it is a `MrharmonyError` too.
 
         Examples
         --------
@@ -348,7 +352,7 @@ class Harmonizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def _require_fit(self) -> None:
         if not hasattr(self, "fitted_"):
-            raise NotFittedError("This Harmonizer knows no domains. Call fit() or from_pretrained() first.")
+            raise NotFitted("This Harmonizer knows no domains. Call fit() or from_pretrained() first.")
 
 
 @contextmanager

@@ -9,9 +9,9 @@ from typing import TypeAlias
 import nibabel as nib
 import numpy as np
 
-from mrharmony.core.arguments import require_count
-from mrharmony.core.findings import Finding, MrharmonyError
-from mrharmony.core.volume import BoolArray, Volume
+from mrharmony.core.arguments import require_between, require_count
+from mrharmony.core.findings import Finding, MrharmonyError, ScanRefused
+from mrharmony.core.volume import BoolArray, Volume, real_array
 from mrharmony.preparation.foreseen import foreseen_faults
 from mrharmony.preparation.pipeline import prepare_beside, prepare_scan
 from mrharmony.preparation.prepared import PreparedScan
@@ -20,6 +20,8 @@ from mrharmony.simulate.cohort import crop_to_head, field_of_view
 from mrharmony.simulate.heads import virtual_head
 from mrharmony.simulate.scanner import load_scanners
 from mrharmony.simulate.scanning import scan_head
+
+_VIRTUAL_ZOOMS = (0.7, 5.0)  # mm; with smaller voxels a head takes too long, with larger ones it is none
 
 Image: TypeAlias = nib.spatialimages.SpatialImage | Volume | str | Path
 """A T1-weighted scan: a nibabel image, a `Volume`, or the path of a file."""
@@ -145,7 +147,7 @@ def virtual_scan(scanner: str = "mprage-3t", *, person: int = 0, zoom: float = 2
     Raises
     ------
     MrharmonyError
-        If there is no such scanner or person.
+        If there is no such scanner or person, or the voxels have another size.
 
     Examples
     --------
@@ -154,9 +156,12 @@ def virtual_scan(scanner: str = "mprage-3t", *, person: int = 0, zoom: float = 2
     3
     """
     require_count("person", person)
+    require_between("zoom", zoom, *_VIRTUAL_ZOOMS)
     scanners = load_scanners()
-    if scanner not in scanners:
-        raise MrharmonyError(f"{scanner}: no such simulated scanner. Choose from: {', '.join(scanners)}.")
+    if not isinstance(scanner, str) or scanner not in scanners:
+        raise MrharmonyError(
+            f"{scanner!s:.60}: no such simulated scanner. Choose from: {', '.join(scanners)}."
+        )
     head = crop_to_head(virtual_head(np.random.default_rng(person), field_of_view(zoom)))
     volume = scan_head(head, scanners[scanner], np.random.default_rng([person, *scanner.encode()]))
     return nib.Nifti1Image(np.array(volume.voxels), volume.affine)
@@ -170,10 +175,15 @@ def prepare_loaded(scan: Scan, brain_mask: Image | BoolArray | None, seed: int) 
                 f"brain_mask: has the shape {brain_mask.shape}, the scan {scan.volume.shape}. Give a mask on "
                 "the scan's grid."
             )
-        return prepare_scan(scan.volume, brain_mask=np.asarray(brain_mask > 0), seed=seed)
-    return prepare_beside(
-        scan, None if brain_mask is None else as_source(brain_mask, "brain_mask"), seed=seed
-    )
+        mask = real_array("brain_mask", brain_mask)
+        return prepare_scan(scan.volume, brain_mask=np.asarray(mask > 0), seed=seed)
+    given = None if brain_mask is None else as_source(brain_mask, "brain_mask")
+    try:
+        return prepare_beside(scan, given, seed=seed)
+    except ScanRefused as refusal:  # of the mask: the scan is read
+        if given is None or isinstance(given, Path):
+            raise
+        raise ScanRefused("brain_mask", refusal.findings) from refusal
 
 
 def as_source(image: Image, argument: str = "image") -> ScanSource:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 from mrharmony.core.findings import MrharmonyError
@@ -22,6 +22,14 @@ def require_count(argument: str, value: object) -> None:
     if not isinstance(value, Integral) or not 0 <= int(value) <= _MOST:
         raise MrharmonyError(
             f"{argument}: {value!r:.60} cannot be taken. Give a whole number, at least 0 and below 2**63."
+        )
+
+
+def require_between(argument: str, value: object, least: float, most: float) -> None:
+    """Raise `MrharmonyError` where a value is no number between two others, both included."""
+    if not isinstance(value, Real) or not least <= float(value) <= most:
+        raise MrharmonyError(
+            f"{argument}: {value!r:.60} cannot be taken. Give a number from {least:g} to {most:g}."
         )
 
 

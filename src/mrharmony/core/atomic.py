@@ -22,6 +22,7 @@ from mrharmony.core.temporaries import discard, new_temporary
 
 _CHECK = "Check free space and permissions there."
 FOLDER_IN_THE_WAY = "A folder has this name; choose another."
+_KEPT_AS = "kept_as"  # the entry of kept arrays that has their file's name
 _FILE_IN_THE_WAY = "A file is where a folder would have to be; choose another place."
 
 
@@ -49,6 +50,16 @@ class StagedFile:
         """Rename over the target, and bring the folder to the disk."""
         with write_failures(self.target):
             self.temporary.replace(self.target)
+            _sync(self.target.parent)
+
+    def commit_first(self) -> None:
+        """Put the content where there is none; what another process has put there meanwhile stays."""
+        with write_failures(self.target):
+            try:
+                self.target.hardlink_to(self.temporary)
+            except OSError:  # there is one, or the file system has no such links
+                if not self.target.exists():
+                    self.temporary.replace(self.target)
             _sync(self.target.parent)
 
 
@@ -155,6 +166,13 @@ def write_json(path: Path, record: dict[str, Any]) -> None:
     write_bytes(path, json_bytes(record))
 
 
+def begin_json(path: Path, record: dict[str, Any]) -> None:
+    """Write a record as JSON, atomically, where there is no file; of several processes the first one does."""
+    with staged(path) as file:
+        file.fill(lambda stream: stream.write(json_bytes(record)))
+        file.commit_first()
+
+
 def read_json(path: Path) -> dict[str, Any] | None:
     """Return a JSON object, or None where there is no such file or it holds no object."""
     try:
@@ -165,19 +183,26 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def write_arrays(path: Path, arrays: Mapping[str, ArrayLike]) -> None:
-    """Write named arrays as `.npz`, atomically and uncompressed: compressing takes longer than most work."""
+    """Write named arrays as `.npz`, atomically and uncompressed: compressing takes longer than most work.
+
+    The file's own name is kept in it, so that one which takes the name of another is found.
+    """
+    kept = {**arrays, _KEPT_AS: path.name}
     # numpy's stub takes the arrays for its flag.
-    write_file(path, lambda stream: np.savez(stream, **arrays))  # type: ignore[arg-type]
+    write_file(path, lambda stream: np.savez(stream, **kept))  # type: ignore[arg-type]
 
 
 @contextmanager
 def kept_arrays(path: Path, damaged: str) -> Iterator[NpzFile]:
     """Open what `write_arrays` wrote; what does not fit while they are read is damage since.
 
-    Raises `MrharmonyError` with the path and the sentence `damaged`.
+    Raises `MrharmonyError` with the path and the sentence `damaged`, also where it was written under another
+    name.
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
+            if _KEPT_AS in archive and str(archive[_KEPT_AS]) != path.name:
+                raise ValueError(archive[_KEPT_AS])
             yield archive
     except (OSError, BadZipFile, KeyError, ValueError, TypeError, EOFError, zlib.error) as failure:
         raise MrharmonyError(f"{path}: {damaged}") from failure

@@ -33,11 +33,12 @@ def new_temporary(folder: Path) -> Path:
 
 
 def discard(path: Path) -> None:
-    """Remove a temporary file or folder if it is there."""
+    """Remove a temporary file or folder if it is there; a system that refuses has refused to write it too."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink()
     _own.discard(path)
 
 

@@ -17,9 +17,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import nibabel as nib
+import numpy as np
 
 from mrharmony.core.extras import require_extra
-from mrharmony.core.findings import Finding, MrharmonyError, has_error, info, warning
+from mrharmony.core.findings import Finding, MrharmonyError, error, has_error, info, warning
+from mrharmony.core.volume import Matrix
 from mrharmony.scans.acquisition import (
     NAMED_T1,
     REMARKS,
@@ -52,6 +54,9 @@ _DICOM_SUFFIXES = (".dcm", ".ima")
 _TIME_LIMIT = 600  # s, for dcm2niix and one series
 # What dcm2niix says of geometry.
 _TOLD = re.compile(r"missing|expected|varies|repeated|not large enough", re.IGNORECASE)
+# Part of a slice by which rounded positions may shift the last slice against the first.
+_MOST_SHIFTED = 0.5
+_TO_RAS = np.array([-1.0, -1.0, 1.0])  # from the axes of DICOM
 _INSPECTED = 50  # files opened to find out whether a folder holds DICOM
 # What is kept of dcm2niix's sidecar: how the scan was acquired, but no free text, names, numbers or times.
 KEPT_KEYS = (
@@ -74,6 +79,7 @@ class DicomSeries:
     sidecar: dict[str, Any]  # of dcm2niix: no names and times of the patient, but free text
     shape: tuple[int, ...]  # three or more axes
     zooms: tuple[float, ...]  # mm
+    affine: Matrix  # voxels to mm, RAS+
     findings: tuple[Finding, ...]  # on its conversion
     label: str = ""  # number of the series, and what tells it apart from others of that number
 
@@ -82,11 +88,26 @@ class DicomSeries:
         """The scanner's number of the series."""
         return "none" if self.image.number is None else str(self.image.number)
 
+    @property
+    def stack(self) -> tuple[int, float]:
+        """How many slices the converted image has, and how far they are apart in mm.
+
+        dcm2niix turns 3D acquisitions to the axes of the body, so that slices may lie along any voxel axis.
+        """
+        steps = np.abs(self.affine[:3, :3].T @ (self.image.normal * _TO_RAS))
+        axis = int(np.argmax(steps))  # the others lie in the slices
+        return self.shape[axis], float(steps[axis])
+
+    @property
+    def size(self) -> str:
+        """The voxel counts along all axes, for a person."""
+        return "×".join(map(str, self.shape))
+
     def line(self) -> str:
         """Return label, name and size of the series, for a person to choose by."""
         name = self.sidecar.get("SeriesDescription") or self.sidecar.get("ProtocolName") or "no name"
-        size = "×".join(map(str, self.shape))
-        return f"{self.label}: {name:.60} ({size}, {'×'.join(f'{zoom:.2g}' for zoom in self.zooms[:3])} mm)"
+        zooms = "×".join(f"{zoom:.2g}" for zoom in self.zooms[:3])
+        return f"{self.label}: {name:.60} ({self.size}, {zooms} mm)"
 
 
 def is_dicom_folder(path: Path) -> bool:
@@ -124,13 +145,17 @@ def convert_dicom(folder: Path, output: Path, series: str | int | None = None) -
     with TemporaryDirectory(prefix="mrharmony-") as temporary:
         found, failed = _convert_all(folder, images, damaged, Path(temporary))
         chosen = choose_series(folder, found, None if series is None else str(series))
-        findings = (*image_findings(chosen.image, images, damaged), *_conversion_findings(chosen, failed))
+        findings = tuple(image_findings(chosen.image, images, damaged))
+        if not has_error(findings):
+            several = math.prod(chosen.shape[3:]) > 1
+            findings += tuple(_volume_findings(chosen) if several else _stack_findings(chosen))
+        findings += tuple(_conversion_findings(chosen, failed))
         _refuse(folder, chosen, findings)
         try:
             scan = read_scan(chosen.path)
-        except MrharmonyError as error:
-            reason = str(error).removeprefix(f"{chosen.path}: ")
-            raise MrharmonyError(f"{folder}: series {chosen.label}: {reason}") from error
+        except MrharmonyError as refusal:
+            reason = str(refusal).removeprefix(f"{chosen.path}: ")
+            raise MrharmonyError(f"{folder}: series {chosen.label}: {reason}") from refusal
         sidecar = {key: chosen.sidecar[key] for key in KEPT_KEYS if key in chosen.sidecar}
         sidecar |= {REMARKS: remark_records(findings)} if findings else {}
         if not output.exists():
@@ -146,7 +171,9 @@ def convert_dicom(folder: Path, output: Path, series: str | int | None = None) -
 def choose_series(folder: Path, found: Sequence[DicomSeries], label: str | None) -> DicomSeries:
     """Return the series of a label or number, or the only likely T1w one; else raise `MrharmonyError`."""
     if label is None:
-        candidates = [found[i] for i in likely_t1w([(s.sidecar, s.shape, s.zooms) for s in found])]
+        # Copies of one volume are a choice, so that what is wrong with them is said.
+        known = [(s.sidecar, s.shape[:3] if s.image.copies > 1 else s.shape, s.zooms) for s in found]
+        candidates = [found[i] for i in likely_t1w(known)]
         kind = "may be the T1w scan"
     else:
         candidates = [series for series in found if label == series.label]
@@ -226,7 +253,8 @@ def _convert(image: DicomImage, folder: Path) -> Iterator[DicomSeries]:
         header = nib.load(note.with_suffix(".nii")).header
         zooms = tuple(float(zoom) for zoom in header.get_zooms())
         sidecar = _read_note(note) | image.texts
-        yield DicomSeries(note.with_suffix(".nii"), image, sidecar, header.get_data_shape(), zooms, findings)
+        shape, affine = header.get_data_shape(), header.get_best_affine()
+        yield DicomSeries(note.with_suffix(".nii"), image, sidecar, shape, zooms, affine, findings)
 
 
 def _read_note(path: Path) -> dict[str, Any]:
@@ -263,14 +291,6 @@ def _labelled(found: Sequence[DicomSeries]) -> list[DicomSeries]:
 def _conversion_findings(chosen: DicomSeries, failed: Sequence[str]) -> Iterator[Finding]:
     """Say what dcm2niix made of the chosen series, what it is, and how many others were not converted."""
     yield from chosen.findings
-    places = len(chosen.image.places)
-    if places > 2 and places not in chosen.shape[:3]:
-        yield Finding(
-            "error",
-            "dicom-converter",
-            f"dcm2niix made {'×'.join(map(str, chosen.shape))} voxels of {places} slices.",
-            "Convert the series yourself and give the .nii.gz.",
-        )
     if contrast_agent(chosen.sidecar):
         yield from agent_findings()
     if failed:
@@ -278,6 +298,45 @@ def _conversion_findings(chosen: DicomSeries, failed: Sequence[str]) -> Iterator
             "dicom-other-series",
             f"{len(failed)} other images of the DICOM folder could not be converted.",
             "Look whether the scan that you mean is among them.",
+        )
+
+
+def _volume_findings(chosen: DicomSeries) -> Iterator[Finding]:
+    """Refuse a series of several volumes, and say so where they are copies of one."""
+    copies = chosen.image.copies
+    if copies > 1:
+        yield error(
+            "dicom-copied-slices",
+            f"Every slice is there {copies} times under one instance number, as if exported repeatedly.",
+            "Give a folder with one export of the examination.",
+        )
+    else:
+        yield error(
+            "dicom-several-volumes",
+            f"The series has {math.prod(chosen.shape[3:])} volumes ({chosen.size}), not one.",
+            "Choose another with series=..., or convert it yourself and give the T1w volume as .nii.gz.",
+        )
+
+
+def _stack_findings(chosen: DicomSeries) -> Iterator[Finding]:
+    """Compare number and spacing of the converted slices with the positions that the scanner wrote."""
+    places = [place for place, _, _ in chosen.image.places]
+    if len(places) < 3:
+        return
+    count, step = chosen.stack
+    spacing = (places[-1] - places[0]) / (len(places) - 1)
+    if count != len(places):
+        yield error(
+            "dicom-converter",
+            f"dcm2niix made {chosen.size} voxels of {len(places)} slices.",
+            "Convert the series yourself and give the .nii.gz.",
+        )
+    elif abs(step - spacing) * (count - 1) > _MOST_SHIFTED * spacing:
+        yield error(
+            "dicom-converter",
+            f"dcm2niix took the slices as {step:.4g} mm apart, but their positions are {spacing:.4g} mm.",
+            "Get the series again from the scanner or the archive, or convert it with another program and "
+            "give the .nii.gz.",
         )
 
 
@@ -319,6 +378,7 @@ def _is_other(sidecar: dict[str, Any]) -> bool:
         or named_with_agent(sidecar, *_NAMES)
         or _NAMED_OTHER.search(_name(sidecar))
         or _DERIVED_TYPES & _image_type(sidecar)
+        or sidecar.get("Modality", "MR") != "MR"
     )
 
 

@@ -33,7 +33,8 @@ _TAGS = (
     "StudyTime", "SeriesTime", "AcquisitionTime", "SeriesDescription", "ProtocolName", "MRAcquisitionType",
     "SliceThickness", "SpacingBetweenSlices", "EchoTime", "SeriesInstanceUID", "SeriesNumber",
     "InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient", "ImagesInAcquisition",
-    "ContrastBolusAgent", "SamplesPerPixel", "NumberOfFrames", "Rows", "Columns", "BitsAllocated",
+    "ContrastBolusAgent", "SamplesPerPixel", "PhotometricInterpretation", "PixelSpacing", "NumberOfFrames",
+    "Rows", "Columns", "BitsAllocated", "PatientID", "Modality",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 )  # fmt: skip
 _PARTS = {
@@ -43,9 +44,18 @@ _PARTS = {
 _UNCOMPRESSED = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"})
 _SAME_PLACE = 0.01  # mm
 _SAME_DIRECTION = 1e-3  # how far direction cosines of one image may differ
+# What all slices of an image have in common: dcm2niix leaves a slice of another number, rows or columns out,
+# and gives one that differs in the rest wrong values or voxel edges, or stacks another head.
+_COMMON = (
+    "PatientID", "Modality", "SeriesNumber", "Rows", "Columns",
+    "SamplesPerPixel", "BitsAllocated", "PhotometricInterpretation", "PixelSpacing",
+)  # fmt: skip
+_NAMES_SOMEBODY = frozenset({"PatientID"})  # what no message may repeat
+_SAME_NUMBER = 1e-3
 _DATED = ("Series", "Acquisition", "Study")  # what has a date and a time, the most telling first
 _UNEVEN = 0.1  # part of the slice spacing by which steps may differ from its multiples
 _NAMED_AT_MOST = 5
+_AS_SENT = "Give the series as the scanner sent it, or get its files again from the archive."
 _AGAIN = "Get the missing files again from the scanner or the archive."
 
 
@@ -107,14 +117,25 @@ class DicomImage:
         return {key: value for key, value in found.items() if value}
 
     @cached_property
+    def copies(self) -> int:
+        """How many files of one instance's number lie at each place; 1 where that differs or is unknown."""
+        counts = Counter((file.number, file.positions.tobytes()) for file in self.files)
+        known = all(number is not None for number, _ in counts)
+        return counts.most_common(1)[0][1] if known and len(set(counts.values())) == 1 else 1
+
+    @property
+    def normal(self) -> Matrix:
+        """Direction across the slices in the axes of DICOM, where the orientation is known."""
+        rows, columns = self.first.orientation[:3], self.first.orientation[3:]
+        return np.cross(rows, columns).astype(np.float64)
+
+    @cached_property
     def places(self) -> tuple[tuple[float, int, int | None], ...]:
         """Position along the slice normal in mm, how many slices lie there, and an instance's number."""
-        rows, columns = self.first.orientation[:3], self.first.orientation[3:]
-        if not rows.size or "MOSAIC" in _image_type(self.first.header):
+        if not self.first.orientation.size or "MOSAIC" in _image_type(self.first.header):
             return ()
-        normal = np.cross(rows, columns)
         along = sorted(
-            (float(place @ normal), file.number if len(file.positions) == 1 else None)
+            (float(place @ self.normal), file.number if len(file.positions) == 1 else None)
             for file in self.files
             for place in file.positions
         )
@@ -160,6 +181,7 @@ def image_findings(
         All of the folder, as `read_folder` returns them.
     """
     yield from _damaged_findings(image, images, damaged)
+    yield from _form_findings(image)
     yield from _place_findings(image)
     yield from _count_findings(image)
 
@@ -308,6 +330,43 @@ def _pattern(path: Path) -> tuple[Path, str]:
     return path.parent, re.sub(r"[0-9a-fA-F]+", "#", path.name)
 
 
+def _form_findings(image: DicomImage) -> Iterator[Finding]:
+    """Find slices that differ in what all slices of an image have in common; the first difference tells."""
+    for keyword in _COMMON:
+        values = [_value(file.header, keyword) for file in image.files]
+        usual = Counter(values).most_common(1)[0][0]
+        wrong = [
+            file.path.name
+            for file, value in zip(image.files, values, strict=True)
+            if not _same_value(value, usual)
+        ]
+        if wrong:
+            said = ", ".join(f"{one:g}" if isinstance(one, float) else one for one in usual) or "missing"
+            said = f"one {keyword}" if keyword in _NAMES_SOMEBODY else f"{keyword} {said}"
+            yield error(
+                "dicom-mixed-slices",
+                f"Most slices have {said}, but others ({_some(wrong)}) do not.",
+                _AS_SENT,
+            )
+            return
+
+
+def _value(header: Dataset, keyword: str) -> tuple[float | str, ...]:
+    """Return the numbers of an attribute, or its text where it has none; nothing where it is missing."""
+    text = _text(header, keyword)
+    return tuple(_numbers(header, keyword)) or ((text,) if text else ())
+
+
+def _same_value(value: tuple[float | str, ...], usual: tuple[float | str, ...]) -> bool:
+    """Say whether two values of an attribute are equal, numbers but for their rounding."""
+    return len(value) == len(usual) and all(
+        abs(one - other) < _SAME_NUMBER
+        if isinstance(one, float) and isinstance(other, float)
+        else one == other
+        for one, other in zip(value, usual, strict=True)
+    )
+
+
 def _place_findings(image: DicomImage) -> Iterator[Finding]:
     """Find gaps between slices, slices that lie unevenly or are there more often than others."""
     places = image.places
@@ -316,10 +375,11 @@ def _place_findings(image: DicomImage) -> Iterator[Finding]:
     counts = Counter(count for _, count, _ in places)
     if len(counts) > 1:
         usual = counts.most_common(1)[0][0]
+        often = "once" if usual == 1 else f"{usual} times"
         wrong = [_named(k, place[2]) for k, place in enumerate(places) if place[1] != usual]
         yield error(
             "dicom-repeated-slices",
-            f"Most slices are there {usual} times, but others ({_some(wrong)}) are not.",
+            f"Most slices are there {often}, but others ({_some(wrong)}) are not.",
             "Give a folder with one export of the examination.",
         )
     steps = np.diff([place for place, _, _ in places])
@@ -329,7 +389,7 @@ def _place_findings(image: DicomImage) -> Iterator[Finding]:
         yield error(
             "dicom-uneven-slices",
             f"The slices lie unevenly, {steps.min():.2f} to {steps.max():.2f} mm apart.",
-            "Give the series as the scanner sent it, or get its files again from the archive.",
+            _AS_SENT,
         )
     elif (multiples > 1).any():
         where = [

@@ -107,7 +107,7 @@ def find_scans(paths: Iterable[Path]) -> list[Path]:
             if not inside:
                 raise MrharmonyError(
                     f"{path}: no scans in this folder. Name a folder with .nii.gz or .mgz files; one of "
-                    "DICOM files is for `mrharmony prepare`."
+                    "DICOM files is for `mrharmony prepare` or `mrharmony harmonize`."
                 )
             scans += inside
         else:

@@ -67,7 +67,11 @@ def _folder_finding(path: Path) -> Finding:
         entries_of(path)
     except OSError as failure:
         return closed_folder(path.name, failure)
-    return error("is-directory", "This is a folder, not a scan.", "Name the scans inside it.")
+    return error(
+        "is-directory",
+        "This is a folder, not a scan.",
+        "Name the scans inside it; one of DICOM files is for `mrharmony prepare` or `mrharmony harmonize`.",
+    )
 
 
 def _stat_finding(path: Path, failure: Exception) -> Finding:

@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from mrharmony.core.atomic import read_json, write_file, write_json, write_text
+from mrharmony.core.atomic import begin_json, read_json, write_file, write_json, write_text
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.version import __version__
 from mrharmony.core.volume import Matrix
@@ -200,18 +200,17 @@ def claim(root: Path, simulation: dict[str, Any]) -> None:
     """Begin the data set in a new or empty folder, or recognise one that the same simulation began.
 
     `simulation` is everything that decides what the files contain, as JSON; `MrharmonyError` if the folder
-    holds something else.
+    holds something else, also where another process has just begun it.
     """
     path = root / DESCRIPTION
     record = _description("Virtual travelling heads", "raw") | {"Simulation": simulation}
     if root.exists() and not root.is_dir():
         raise MrharmonyError(f"{root}: is a file; name a new or empty folder for the cohort")
     # A run killed at its very start may have left a hidden temporary file.
-    if root.exists() and any(not entry.name.startswith(".") for entry in root.iterdir()):
-        if read_json(path) != json.loads(json.dumps(record)):
-            raise MrharmonyError(
-                f"{root}: holds something else, or a cohort of other settings, such as another seed; "
-                "name a new or empty folder"
-            )
-        return
-    write_json(path, record)
+    if not root.exists() or all(entry.name.startswith(".") for entry in root.iterdir()):
+        begin_json(path, record)
+    if read_json(path) != json.loads(json.dumps(record)):
+        raise MrharmonyError(
+            f"{root}: holds something else, or a cohort of other settings, such as another seed; "
+            "name a new or empty folder"
+        )

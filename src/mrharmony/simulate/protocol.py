@@ -99,21 +99,27 @@ def is_protocol(text: str) -> bool:
     return text.lower().endswith(".json") or "=" in text or _FIELD.search(text) is not None
 
 
-def read_protocol(text: str) -> Protocol:
+def read_protocol(text: str | Path) -> Protocol:
     """Return the protocol of a JSON file in BIDS's keys and units, or of a sentence (ms, degrees, tesla).
 
-    Raises `MrharmonyError` where something that decides the contrast is missing, impossible, in other units,
-    or of a sequence or field strength for which the contrast cannot be told.
+    Raises `MrharmonyError` where it is neither, or something that decides the contrast is missing,
+    impossible, in other units, or of a sequence or field strength for which the contrast cannot be told.
 
     >>> read_protocol("mprage 3T TR=2.3s TI=900 TE=3 FA=9").name
     'mprage-3T-TR2300-TI900-TE3-FA9'
     """
+    if not isinstance(text, str | Path):
+        raise MrharmonyError(
+            f"text: a value of type {type(text).__name__} cannot be read as a protocol. Give the path of a "
+            f"sidecar, or a sentence like `{EXAMPLE}`."
+        )
+    text = str(text)
     if not text.lower().endswith(".json"):
         return _protocol(_read_sentence(text))
     if content_missing(Path(text)):
         raise MrharmonyError(f"{text}: the content of this file is not here. {FETCH}")
     try:
-        content = json.loads(read_text(Path(text), "utf-8-sig"))
+        content = json.loads(read_text(Path(text), "utf-8-sig"), object_pairs_hook=_unambiguous)
     except (ValueError, RecursionError) as failure:
         reason = "nested too deeply" if isinstance(failure, RecursionError) else failure
         raise MrharmonyError(
@@ -122,6 +128,15 @@ def read_protocol(text: str) -> Protocol:
     if not isinstance(content, dict):
         raise MrharmonyError(f"{text}: not a JSON object. Give the sidecar of a scan, or a sentence.")
     return protocol_of_sidecar(content, text)
+
+
+def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the object of these names and values; `ValueError` where a name has two different values."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if found.setdefault(name, value) != value:
+            raise ValueError(f"{name} stands twice, with different values")
+    return found
 
 
 def protocol_of_sidecar(sidecar: Mapping[str, Any], origin: str) -> Protocol:
