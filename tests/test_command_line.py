@@ -238,6 +238,23 @@ def test_what_is_found_is_a_line_of_its_own_however_long_the_path(run, scan: Pat
     assert f"{path}: fine" in output.splitlines()
 
 
+def test_a_link_that_leads_to_itself_is_refused_alone(run, scan: Path, tmp_path: Path):
+    loop = tmp_path / "sub-loop_T1w.nii.gz"
+    loop.symlink_to(loop.name)
+    arguments = ("--to", "LA", "--method", "none", "--output", tmp_path / "out", "--json")
+    status, output, errors = run("harmonize", scan, loop, *arguments)
+    assert status == 3, errors
+    assert [bool(record["output"]) for record in json.loads(output)] == [True, False]
+    assert f"{loop}: " in errors
+
+
+def test_whether_a_scan_may_be_read_is_asked_of_each_scan_alone(run, scan: Path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(os, "access", lambda path, mode, **_: asked.append(path))
+    status, _, errors = run("check", scan)  # the system lets us open it, and that decides
+    assert (status, asked) == (0, []), errors
+
+
 def test_a_result_never_replaces_its_scan(run, scan: Path):
     before = scan.read_bytes()
     status, _, errors = run("harmonize", scan, "--to", "LA", "--output", scan)

@@ -116,7 +116,7 @@ def repeat(
 
 @evaluate.command()
 def identity(
-    scans: Annotated[list[Path], typer.Argument(help="Scans of one domain.")],
+    scans: Annotated[list[Path], typer.Argument(readable=False, help="Scans of one domain.")],
     domain: Annotated[str, typer.Option(help="The domain that they come from.")],
     method: Method = DEFAULT_METHOD,
     model: Model = None,

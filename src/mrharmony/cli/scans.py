@@ -79,7 +79,9 @@ def prepare(
 
 @app.command()
 def check(
-    paths: Annotated[list[Path], typer.Argument(help="Scans, or folders that are searched for scans.")],
+    paths: Annotated[
+        list[Path], typer.Argument(readable=False, help="Scans, or folders that are searched for scans.")
+    ],
     assume_ras: AssumeRas = False,
     as_json: Json = False,
 ) -> None:
@@ -113,7 +115,8 @@ def check(
 @with_groups
 def harmonize(
     scans: Annotated[
-        list[Path], typer.Argument(help="T1-weighted scans: .nii, .nii.gz, .mgz, DICOM folders.")
+        list[Path],
+        typer.Argument(readable=False, help="T1-weighted scans: .nii, .nii.gz, .mgz, DICOM folders."),
     ],
     to: To,
     options: HarmonizeOptions,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -150,7 +151,7 @@ def _key(scan: ScanFile, first: ScanFile, grid: Grid) -> str:
 def _state(path: Path) -> tuple[object, ...]:
     """Return a file's place, and its size and time if it is there."""
     try:
-        return path.resolve(), path.stat().st_size, path.stat().st_mtime_ns
+        return Path(os.path.realpath(path)), path.stat().st_size, path.stat().st_mtime_ns
     except OSError:
         return (path,)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -254,7 +255,7 @@ def _each_once(scans: Sequence[Path]) -> list[Path]:
     """Return the paths of different files; the others are told on standard error."""
     known: dict[Path, Path] = {}
     for path in scans:
-        if known.setdefault(path.resolve(), path) is not path:
+        if known.setdefault(Path(os.path.realpath(path)), path) is not path:
             print(f"{path}: this file is given already, and counts once.", file=sys.stderr)
     return list(known.values())
 

@@ -147,7 +147,7 @@ def output_paths(scans: Sequence[Path], output: Path, mask: Path | None = None) 
             raise MrharmonyError(f"{output}: is a file. Name a directory, or a file ending in .nii.gz.")
         results = [output / (output_stem(scan) + SUFFIX) for scan in scans]
     images = [*scans, *([mask] if mask else [])]
-    inputs = {file.resolve() for image in images for file in (image, sidecar_path(image))}
+    inputs = {os.path.realpath(file) for image in images for file in (image, sidecar_path(image))}
     for result in results:
         twins = [str(scan) for scan, own in zip(scans, results, strict=True) if own == result]
         if len(twins) > 1:
@@ -156,7 +156,7 @@ def output_paths(scans: Sequence[Path], output: Path, mask: Path | None = None) 
                 "calls of their own, each with another output folder."
             )
         written = (result, sidecar_path(result), uncertainty_path(result))
-        taken = next((file for file in written if file.resolve() in inputs), None)
+        taken = next((file for file in written if os.path.realpath(file) in inputs), None)
         if taken:
             raise MrharmonyError(
                 f"{taken}: belongs to an input. Results never replace scans; choose another."
