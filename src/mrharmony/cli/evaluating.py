@@ -310,7 +310,8 @@ def whole_paper(
     Stable Diffusion learns both domains (DreamBooth) from the training half of the subjects: those that
     `participants.tsv` calls `train` in its column `split`, else four fifths. Others are translated and
     scored, beside rivals that were fitted on the same training half. The base is checked, and the cost said,
-    before any work. If it was interrupted, the same call resumes it.
+    before any work. If it was interrupted, the same call resumes it. `--seed` is of slices and images; the
+    training has its seed from `--preset`.
 
     Writes `paper.md`, `paper.json`, `figure-1.png`, `figure-2.png`, `search.png`, and the model to
     `OUTPUT/model`. Example: `mrharmony paper BIDS_DIR --base stable-diffusion-v1-5 --from A --to B --output
