@@ -60,6 +60,17 @@ def scan_of(study: Path) -> Path:
     return study / "sub-7" / "anat" / "sub-7_T1w.nii.gz"
 
 
+@pytest.mark.parametrize("command", [("bids", "participant", *QUICK), ("prepare",)])
+def test_a_link_that_leads_to_itself_is_no_folder_for_derivatives(
+    run, study: Path, tmp_path: Path, command: tuple[str, ...]
+):
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop.name)
+    name, *more = command
+    status, _, errors = run(name, study, loop, *more)
+    assert (status, "Symlink" in errors, f"{loop}" in errors) == (2, False, True), errors
+
+
 def test_a_data_set_never_becomes_its_own_derivative(run, study: Path):
     status, _, errors = run("bids", study, study, "participant", *QUICK)
     assert status == 2

@@ -1,7 +1,8 @@
-"""Files whose content is elsewhere: pointers of git-annex and Git LFS, and links to nothing."""
+"""Files whose content is elsewhere: pointers of git-annex and Git LFS, and links, also to nothing."""
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -13,6 +14,11 @@ _POINTER_BYTES = 64
 def is_pointer(start: bytes) -> bool:
     """Whether a file that starts so is a git-annex or Git LFS pointer instead of its content."""
     return _POINTER.match(start) is not None
+
+
+def real_path(path: Path) -> Path:
+    """Return where a path leads, as `Path.resolve` does, but where a link leads to itself, the link."""
+    return Path(os.path.realpath(path))
 
 
 def content_missing(path: Path) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ import numpy as np
 from mrharmony.core.atomic import kept_arrays, make_folder, write_arrays
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.hashing import file_sha256
+from mrharmony.core.pointers import real_path
 from mrharmony.core.progress import track
 from mrharmony.core.volume import Matrix, Volume
 from mrharmony.core.workers import side_by_side, usable_cores
@@ -151,7 +151,7 @@ def _key(scan: ScanFile, first: ScanFile, grid: Grid) -> str:
 def _state(path: Path) -> tuple[object, ...]:
     """Return a file's place, and its size and time if it is there."""
     try:
-        return Path(os.path.realpath(path)), path.stat().st_size, path.stat().st_mtime_ns
+        return real_path(path), path.stat().st_size, path.stat().st_mtime_ns
     except OSError:
         return (path,)
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from mrharmony.core.atomic import read_json, write_bytes, write_json, write_text
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.core.pointers import content_missing
+from mrharmony.core.pointers import content_missing, real_path
 from mrharmony.scans.acquisition import harmonized_findings
 from mrharmony.scans.bids import SESSION, SPLIT, BidsIndex, BidsScan
 from mrharmony.scans.dicom import convert_dicom, is_dicom_folder
@@ -317,11 +317,11 @@ def earlier_description(index: BidsIndex, out_dir: Path) -> dict[str, Any]:
     Raises `MrharmonyError` where it is the folder of the scans, lies in a subject's or is a file, mrharmony
     did not write its description or other files of these names, or it has derivatives of another data set.
     """
-    if out_dir.resolve() == index.root.resolve():
+    if real_path(out_dir) == real_path(index.root):
         raise MrharmonyError(
             f"{out_dir}: holds the scans. Name another, such as {out_dir}/derivatives/mrharmony."
         )
-    inside = Path(os.path.relpath(out_dir.resolve(), index.root.resolve())).parts
+    inside = Path(os.path.relpath(real_path(out_dir), real_path(index.root))).parts
     if inside[0].startswith("sub-"):
         raise MrharmonyError(
             f"{out_dir}: lies in the folder of {inside[0]}. Name another, such as "
@@ -363,7 +363,7 @@ def _require_same_data_set(index: BidsIndex, out_dir: Path, link: str) -> None:
 
     One that has moved, or a copy of it, to which scans may have been added, is the same.
     """
-    if (out_dir / link).resolve() == index.root.resolve():
+    if real_path(out_dir / link) == real_path(index.root):
         return
     try:
         other = BidsIndex.open(out_dir / link, None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.pointers import real_path
 from mrharmony.core.progress import track
 from mrharmony.evaluate.anatomy import compare_anatomy, repeat_floor
 from mrharmony.evaluate.biology import cohort_biology, few_people, require_cohort
@@ -255,7 +255,7 @@ def _each_once(scans: Sequence[Path]) -> list[Path]:
     """Return the paths of different files; the others are told on standard error."""
     known: dict[Path, Path] = {}
     for path in scans:
-        if known.setdefault(Path(os.path.realpath(path)), path) is not path:
+        if known.setdefault(real_path(path), path) is not path:
             print(f"{path}: this file is given already, and counts once.", file=sys.stderr)
     return list(known.values())
 

@@ -23,6 +23,7 @@ from mrharmony.core.findings import (
     on_one_line,
 )
 from mrharmony.core.hashing import file_sha256
+from mrharmony.core.pointers import real_path
 from mrharmony.core.volume import FloatArray
 from mrharmony.evidence.drift import Evidence
 from mrharmony.evidence.uncertainty import SeededHarmonizer, spread
@@ -147,7 +148,7 @@ def output_paths(scans: Sequence[Path], output: Path, mask: Path | None = None) 
             raise MrharmonyError(f"{output}: is a file. Name a directory, or a file ending in .nii.gz.")
         results = [output / (output_stem(scan) + SUFFIX) for scan in scans]
     images = [*scans, *([mask] if mask else [])]
-    inputs = {os.path.realpath(file) for image in images for file in (image, sidecar_path(image))}
+    inputs = {real_path(file) for image in images for file in (image, sidecar_path(image))}
     for result in results:
         twins = [str(scan) for scan, own in zip(scans, results, strict=True) if own == result]
         if len(twins) > 1:
@@ -156,7 +157,7 @@ def output_paths(scans: Sequence[Path], output: Path, mask: Path | None = None) 
                 "calls of their own, each with another output folder."
             )
         written = (result, sidecar_path(result), uncertainty_path(result))
-        taken = next((file for file in written if os.path.realpath(file) in inputs), None)
+        taken = next((file for file in written if real_path(file) in inputs), None)
         if taken:
             raise MrharmonyError(
                 f"{taken}: belongs to an input. Results never replace scans; choose another."
