@@ -58,7 +58,7 @@ class Contest:
 def run_method(contest: Contest, method: str) -> None:
     """Fit a method and run it on every tested scan, except where an earlier run has finished."""
     for number, fold in enumerate(contest.plan.folds):
-        subjects = _subjects(contest.present(fold.testing))
+        subjects = by_subject(contest.present(fold.testing))
         todo = [scans for scans in subjects if _unfinished(contest, method, scans)]
         if todo:
             contest.folder.figures(method).unlink(missing_ok=True)
@@ -83,7 +83,8 @@ def is_finished(contest: Contest, method: str) -> bool:
     return not _unfinished(contest, method, contest.present(contest.plan.testing))
 
 
-def _subjects(scans: Sequence[BenchmarkScan]) -> list[list[BenchmarkScan]]:
+def by_subject(scans: Sequence[BenchmarkScan]) -> list[list[BenchmarkScan]]:
+    """Return each subject's scans, sorted by key."""
     ordered = sorted(scans, key=lambda scan: scan.key)
     return [list(group) for _, group in groupby(ordered, key=lambda scan: scan.subject)]
 

@@ -65,10 +65,9 @@ class BenchmarkRequest:
 
     def settings(self, plan: BenchmarkPlan) -> dict[str, Any]:
         """Return what must not change between runs into one folder; no path, so that folders may move."""
-        content = [
-            (key, _content(scan.path), _content(true_brain(plan.root, scan.subject)), scan.participant)
-            for key, scan in plan.scans.items()
-        ]
+        scans = [(key, _content(scan.path), scan.participant) for key, scan in plan.scans.items()]
+        subjects = sorted({scan.subject for scan in plan.scans.values()})
+        content = (scans, [_content(true_brain(plan.root, subject)) for subject in subjects])
         return {
             "version": __version__,
             "file format": FORMAT,

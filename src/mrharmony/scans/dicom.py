@@ -99,6 +99,11 @@ class DicomSeries:
         return self.shape[axis], float(steps[axis])
 
     @property
+    def volumes(self) -> int:
+        """How many volumes the converted image has."""
+        return math.prod(self.shape[3:])
+
+    @property
     def size(self) -> str:
         """The voxel counts along all axes, for a person."""
         return "×".join(map(str, self.shape))
@@ -147,8 +152,7 @@ def convert_dicom(folder: Path, output: Path, series: str | int | None = None) -
         chosen = choose_series(folder, found, None if series is None else str(series))
         findings = tuple(image_findings(chosen.image, images, damaged))
         if not has_error(findings):
-            several = math.prod(chosen.shape[3:]) > 1
-            findings += tuple(_volume_findings(chosen) if several else _stack_findings(chosen))
+            findings += tuple(_volume_findings(chosen) if chosen.volumes > 1 else _stack_findings(chosen))
         findings += tuple(_conversion_findings(chosen, failed))
         _refuse(folder, chosen, findings)
         try:
@@ -313,7 +317,7 @@ def _volume_findings(chosen: DicomSeries) -> Iterator[Finding]:
     else:
         yield error(
             "dicom-several-volumes",
-            f"The series has {math.prod(chosen.shape[3:])} volumes ({chosen.size}), not one.",
+            f"The series has {chosen.volumes} volumes ({chosen.size}), not one.",
             "Choose another with series=..., or convert it yourself and give the T1w volume as .nii.gz.",
         )
 

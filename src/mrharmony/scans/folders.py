@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mrharmony.core.findings import Finding, error
 
+DICOM_INSTEAD = "one of DICOM files is for `mrharmony prepare` or `mrharmony harmonize`."
 IN_A_COPY = "in a copy of the data set (`cp -rs` makes one of links)"
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
-from mrharmony.scans.folders import is_kind
+from mrharmony.scans.folders import DICOM_INSTEAD, is_kind
 
 T1W_SUFFIXES = ("T1w", "UNIT1")  # of BIDS: UNIT1 is the T1w image of MP2RAGE
 MGH_SUFFIXES = (".mgh", ".mgz")
@@ -106,8 +106,8 @@ def find_scans(paths: Iterable[Path]) -> list[Path]:
             inside = sorted(_scans_below(path))
             if not inside:
                 raise MrharmonyError(
-                    f"{path}: no scans in this folder. Name a folder with .nii.gz or .mgz files; one of "
-                    "DICOM files is for `mrharmony prepare` or `mrharmony harmonize`."
+                    f"{path}: no scans in this folder. Name a folder with .nii.gz or .mgz files; "
+                    f"{DICOM_INSTEAD}"
                 )
             scans += inside
         else:

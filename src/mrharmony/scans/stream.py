@@ -18,7 +18,7 @@ from isal import isal_zlib
 
 from mrharmony.core.findings import Finding, error, fault, warning
 from mrharmony.core.pointers import FETCH, is_pointer
-from mrharmony.scans.folders import closed_folder, entries_of
+from mrharmony.scans.folders import DICOM_INSTEAD, closed_folder, entries_of
 from mrharmony.scans.names import COMPRESSED_SUFFIXES, SCAN_SUFFIXES, scan_suffix
 
 GZIP_MAGIC = b"\x1f\x8b"
@@ -67,11 +67,8 @@ def _folder_finding(path: Path) -> Finding:
         entries_of(path)
     except OSError as failure:
         return closed_folder(path.name, failure)
-    return error(
-        "is-directory",
-        "This is a folder, not a scan.",
-        "Name the scans inside it; one of DICOM files is for `mrharmony prepare` or `mrharmony harmonize`.",
-    )
+    fix = f"Name the scans inside it; {DICOM_INSTEAD}"
+    return error("is-directory", "This is a folder, not a scan.", fix)
 
 
 def _stat_finding(path: Path, failure: Exception) -> Finding:
