@@ -24,7 +24,6 @@ from benchmarks._shared.heads import domain
 from benchmarks._shared.reports import Report, save
 from mrharmony.benchmark.contenders import CEILING, OURS
 from mrharmony.benchmark.folder import BenchmarkFolder
-from mrharmony.benchmark.harmonizing import FITTED
 from mrharmony.benchmark.plan import BenchmarkPlan, BenchmarkScan, make_plan
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
@@ -107,7 +106,7 @@ def outputs(
 ) -> Iterator[tuple[str, FloatArray]]:
     """Yield each fitted method of the benchmark with a scan that it has brought to the target."""
     for place in sorted(folder.fitted(0, OURS).parent.iterdir()):
-        if (place / FITTED).is_file():
+        if folder.fit_seconds(0, place.name) is not None:
             contender = load_method(place.name, place)
             try:
                 yield place.name, contender.intensities(scan, domain(source), domain(plan.target))

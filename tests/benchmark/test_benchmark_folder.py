@@ -1,5 +1,8 @@
 """The folder of a benchmark: begun once, taken up only for the same comparison."""
 
+import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +21,13 @@ def test_another_model_forgets_its_own_results_and_nothing_else(tmp_path: Path):
     folder.claim({"seed": 0}, models={OURS: "first"})
     for method in (OURS, "nyul"):
         folder.fitted(0, method).mkdir(parents=True)
-        folder.figures(method).parent.mkdir(exist_ok=True)
-        folder.figures(method).write_text("{}", encoding="utf-8")
+        folder.write_figures(method, {"refused": "by all"})
     folder.claim({"seed": 0}, models={OURS: "first"})
-    assert folder.figures(OURS).is_file()
+    assert folder.read_figures(OURS)
     folder.claim({"seed": 0}, models={OURS: "second"})
-    assert not folder.figures(OURS).exists()
+    assert folder.read_figures(OURS) is None
     assert not folder.fitted(0, OURS).exists()
-    assert folder.figures("nyul").is_file()
+    assert folder.read_figures("nyul")
     assert folder.fitted(0, "nyul").is_dir()
 
 
@@ -42,34 +44,106 @@ def test_a_file_is_no_folder(tmp_path: Path):
         BenchmarkFolder(tmp_path / "file").claim({}, {})
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"a"'])
-def test_damaged_files_are_told_or_count_as_missing(tmp_path: Path, content: str):
+SCORES = {"seconds": [1.0], "targets": {"B": {"mse": 0.5, "ssim": 0.9}}, "peak_mib": 9.0}
+
+
+@pytest.fixture
+def scan(tmp_path: Path) -> BenchmarkScan:
+    return BenchmarkScan(tmp_path / "sub-1_T1w.nii.gz", "1", "A", {})
+
+
+@pytest.fixture
+def folder(tmp_path: Path, scan: BenchmarkScan) -> BenchmarkFolder:
+    """A folder that has a record of each kind."""
     folder = BenchmarkFolder(tmp_path / "out")
     folder.claim({"seed": 0}, models={OURS: "first"})
     folder.add_session({"wall": 1.0})
-    for file in (folder.figures(OURS), *folder.root.glob("work/*.json"), folder.root / SETTINGS):
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(content, encoding="utf-8")
-    assert not folder.read_figures(OURS)
-    assert folder.sessions() == []
+    folder.add_fit(0, OURS, 2.0)
+    folder.write_figures(OURS, {"leak": {"leaked_noise": [0.1]}})
+    folder.write_scores(OURS, scan, SCORES)
+    return folder
+
+
+def records(folder: BenchmarkFolder) -> list[Path]:
+    return [*folder.root.glob("work/**/*.json"), *folder.root.glob("methods/**/*.json")]
+
+
+def kept(folder: BenchmarkFolder, scan: BenchmarkScan) -> tuple[object, ...]:
+    about = folder.read_figures(OURS), folder.read_scores(OURS, scan), folder.fit_seconds(0, OURS)
+    return *about, *folder.sessions()
+
+
+def test_records_are_read_back_also_where_the_folder_was_moved(folder: BenchmarkFolder, scan: BenchmarkScan):
+    moved = BenchmarkFolder(folder.root.rename(folder.root.with_name("moved")))
+    assert kept(moved, scan) == ({"leak": {"leaked_noise": [0.1]}}, SCORES, 2.0, {"wall": 1.0})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: "",
+        lambda text: text[:-9],
+        lambda text: "[1]",
+        lambda text: "{}",
+        lambda text: '{"seconds": 2.0, "sessions": null, "targets": {}}',
+        lambda text: re.sub(r"\d\.\d", "null", text, count=1),
+        lambda text: re.sub(r"\d\.\d", "NaN", text, count=1),
+        lambda text: re.sub(r"\d\.\d", "1.5", text, count=1),
+    ],
+)
+def test_records_that_were_changed_count_as_missing(
+    folder: BenchmarkFolder, scan: BenchmarkScan, change: Callable[[str], str]
+):
+    assert len(records(folder)) == 4
+    for file in records(folder):
+        file.write_text(change(file.read_text("utf-8")), encoding="utf-8")
+    assert kept(folder, scan) == (None, None, None)
+
+
+def test_records_of_another_scan_or_method_count_as_missing(folder: BenchmarkFolder, scan: BenchmarkScan):
+    other = BenchmarkScan(scan.path.with_name("sub-2_T1w.nii.gz"), "2", "A", {})
+    for file in records(folder):
+        place = Path(str(file).replace(OURS, "nyul").replace(scan.key, other.key))
+        place.parent.mkdir(exist_ok=True)
+        place.write_bytes(file.read_bytes())
+    assert folder.read_scores("nyul", scan) is None
+    assert folder.read_scores("nyul", other) is None
+    assert folder.read_figures("nyul") is None
+    assert folder.read_scores(OURS, scan) == SCORES
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"a"', '{"seed": 0}', '{"seed": 0, "models": [1]}'])
+def test_damaged_settings_are_told(folder: BenchmarkFolder, content: str):
+    (folder.root / SETTINGS).write_text(content, encoding="utf-8")
     with pytest.raises(MrharmonyError, match=f"{SETTINGS}: is damaged"):
         folder.claim({"seed": 0}, models={OURS: "first"})
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04cut"])
-def test_arrays_that_were_damaged_are_told_with_their_file(tmp_path: Path, content: bytes):
+def test_arrays_that_were_damaged_are_told_with_their_file(
+    tmp_path: Path, scan: BenchmarkScan, content: bytes
+):
     folder = BenchmarkFolder(tmp_path / "out")
-    scan = BenchmarkScan(tmp_path / "sub-1_T1w.nii.gz", "1", "A", {})
     mask = np.ones((4, 4, 4), bool)
     brain = CanonicalBrain(Volume(np.ones(mask.shape, np.float32), np.eye(4)), mask, 1.0)
     folder.save_brain(OURS, scan, brain.volume.voxels, mask)
     assert folder.load_brain(OURS, scan, brain).volume.voxels.all()
-    (kept,) = (tmp_path / "out" / "work" / OURS).glob("*.npz")
+    (file,) = (tmp_path / "out" / "work" / OURS).glob("*.npz")
     tissues = tmp_path / "out" / "work" / "tissues" / f"{scan.key}.npz"
     tissues.parent.mkdir()
-    for file in (kept, tissues):
-        file.write_bytes(content)
-    with pytest.raises(MrharmonyError, match=f"{kept.name}: was damaged since it was kept"):
+    for damaged in (file, tissues):
+        damaged.write_bytes(content)
+    with pytest.raises(MrharmonyError, match=f"{file.name}: was damaged since it was kept"):
         folder.load_brain(OURS, scan, brain)
     with pytest.raises(MrharmonyError, match=f"tissues/{tissues.name}: was damaged since it was kept"):
         folder.segmentation(scan, brain)
+
+
+def test_arrays_of_another_method_are_told(tmp_path: Path, scan: BenchmarkScan):
+    folder = BenchmarkFolder(tmp_path / "out")
+    mask = np.ones((4, 4, 4), bool)
+    brain = CanonicalBrain(Volume(np.ones(mask.shape, np.float32), np.eye(4)), mask, 1.0)
+    folder.save_brain(OURS, scan, brain.volume.voxels, mask)
+    shutil.copytree(tmp_path / "out" / "work" / OURS, tmp_path / "out" / "work" / "nyul")
+    with pytest.raises(MrharmonyError, match=f"nyul/{scan.key}.npz: was damaged since it was kept"):
+        folder.load_brain("nyul", scan, brain)

@@ -33,8 +33,18 @@ def output(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def rows(output: Path) -> dict[str, dict]:
+    return rows_of(output)
+
+
+def rows_of(output: Path) -> dict[str, dict]:
     record = json.loads((output / "benchmark.json").read_text("utf-8"))
     return {row["method"]: row for row in record["rows"]}
+
+
+def figures_of(output: Path) -> list[dict]:
+    """Return the rows without what differs from run to run."""
+    costs = {"seconds", "fit_seconds", "peak_mib"}
+    return [{key: row[key] for key in row.keys() - costs} for row in rows_of(output).values()]
 
 
 def test_every_method_has_a_row_and_so_has_doing_nothing(rows: dict[str, dict]):
@@ -85,15 +95,20 @@ def test_biology_of_the_bound_is_that_of_the_truth(rows: dict[str, dict]):
 
 def test_a_second_run_takes_up_what_the_first_has_done_and_works_out_the_rest(study: Path, output: Path):
     record = next((output / "work" / "none").glob("*.json"))
-    before = record.stat().st_mtime_ns
-    missing = next((output / "work" / "histogram").glob("*.json"))
-    missing.unlink()
+    before, scores = record.stat().st_mtime_ns, figures_of(output)
+    one, other, brainless = sorted((output / "work" / "histogram").glob("sub-*.json"))[:3]
+    one.unlink()
+    other.write_text("{}")
+    brain = brainless.with_suffix(".npz")
+    brain.unlink()
     figures = output / "work" / "histogram.json"
-    figures.write_text("{}")
+    figures.write_text('{"a": 1}')
     run_benchmark(request_on(study, output))
-    assert missing.is_file()
+    assert all("targets" in json.loads(file.read_text("utf-8")) for file in (one, other, brainless))
+    assert brain.is_file()
     assert "sites" in json.loads(figures.read_text("utf-8"))
     assert record.stat().st_mtime_ns == before
+    assert figures_of(output) == scores
 
 
 def test_a_folder_with_something_else_is_left_alone(study: Path, output: Path, tmp_path: Path):

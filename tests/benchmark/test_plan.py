@@ -162,9 +162,13 @@ def test_domains_that_name_folders_or_differ_by_case_stay_within_the_benchmark(t
     rows = [(f"sub-{n}", ("a/../../OUTSIDE", "b")[n % 2]) for n in range(8)]
     plan = make_plan(data_set(tmp_path / "in", rows), "site", None)
     folder = BenchmarkFolder(tmp_path / "out")
-    places = [folder.record("none", scan) for scan in plan.scans.values()]
-    assert {place.parent for place in places} == {tmp_path / "out" / "work" / "none"}
-    assert len(set(places)) == 8
+    for scan in plan.scans.values():
+        folder.write_scores("none", scan, {"of": scan.key})
+    assert len(list((tmp_path / "out" / "work" / "none").iterdir())) == 8
+    assert {path.name for path in tmp_path.iterdir()} == {"in", "out"}
+    assert [folder.read_scores("none", scan) for scan in plan.scans.values()] == [
+        {"of": key} for key in plan.scans
+    ]
     root = data_set(tmp_path / "two", [(f"sub-{n}", "x") for n in range(6)], sessions="A b")
     (root / "sub-1/ses-a/anat").mkdir(parents=True)
     (root / "sub-1/ses-a/anat/sub-1_ses-a_T1w.nii.gz").touch()

@@ -18,7 +18,6 @@ from mrharmony.benchmark.contenders import CEILING
 from mrharmony.benchmark.directions import NOTHING
 from mrharmony.benchmark.harmonizing import Contest
 from mrharmony.benchmark.plan import BenchmarkScan
-from mrharmony.core.atomic import write_json
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.evaluate.anatomy import compare_anatomy
 from mrharmony.evaluate.biology import biology_scores, cohort_biology
@@ -48,7 +47,7 @@ def segment_scan(contest: Contest, scan: BenchmarkScan) -> None:
 
 def figure_method(contest: Contest, method: str) -> None:
     """Write the cohort figures of a method; each process reads the scans once for all its methods."""
-    write_json(contest.folder.figures(method), _cohort(contest).figures(method))
+    contest.folder.write_figures(method, _cohort(contest).figures(method))
 
 
 @lru_cache(maxsize=1)

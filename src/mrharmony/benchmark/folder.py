@@ -14,12 +14,14 @@ import numpy as np
 from mrharmony.benchmark.plan import BenchmarkScan
 from mrharmony.core.atomic import kept_arrays, read_json, write_arrays, write_json
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.sealed import read_sealed, write_sealed
 from mrharmony.core.volume import BoolArray, FloatArray
 from mrharmony.evaluate.tissues import TissueSegmentation, TissueVolumes, segment_tissues
 from mrharmony.preparation.canonical import CanonicalBrain
 
 SETTINGS = "benchmark-settings.json"
-FORMAT = 3  # of the settings, and of the files in `work`
+FITTED = "fitted.json"  # beside a fitted method: how long it took
+FORMAT = 4  # of the settings, and of the files in `work`
 _DAMAGED = "was damaged since it was kept. Move its folder away, and call again."
 
 
@@ -28,6 +30,7 @@ class BenchmarkFolder:
     """The output folder of a benchmark.
 
     Results lie in `root`, fitted methods in `methods`, and what a run that was killed resumes from in `work`.
+    Records of either that were changed since, or that belong to another scan or method, count as missing.
     """
 
     root: Path
@@ -43,7 +46,7 @@ class BenchmarkFolder:
         given = json.loads(json.dumps(settings))
         if path.is_file():
             earlier = read_json(path)
-            if earlier is None:
+            if earlier is None or not isinstance(earlier.get("models"), dict):
                 raise MrharmonyError(f"{path}: is damaged. Name a new or empty folder.")
             odd = [name for name in given if earlier.get(name) != given[name]]
             if odd:
@@ -51,7 +54,7 @@ class BenchmarkFolder:
                     f"{self.root}: holds a benchmark with another {odd[0]}. Name a new or empty folder."
                 )
             for method, model in models.items():
-                if earlier.get("models", {}).get(method) != model:
+                if earlier["models"].get(method) != model:
                     self._forget(method)
         elif self.root.exists() and not self.root.is_dir():
             raise MrharmonyError(f"{self.root}: is a file. Name a new or empty folder.")
@@ -61,7 +64,7 @@ class BenchmarkFolder:
 
     def _forget(self, method: str) -> None:
         """Remove a method's records, brains, figures and fits."""
-        self.figures(method).unlink(missing_ok=True)
+        self.forget_figures(method)
         for left in (self.root / "work" / method, *self.root.glob(f"methods/fold-*/{method}")):
             shutil.rmtree(left, ignore_errors=True)
 
@@ -74,33 +77,67 @@ class BenchmarkFolder:
         """Return the folder of a method fitted on fold number `fold`'s training scans."""
         return self.root / "methods" / f"fold-{fold + 1}" / method
 
-    def record(self, method: str, scan: BenchmarkScan) -> Path:
-        """Return the file of a scan's paired scores by one method."""
-        return self.root / "work" / method / f"{scan.key}.json"
+    def fit_seconds(self, fold: int, method: str) -> float | None:
+        """Return how long a method's fit took, s; None where it is not finished."""
+        record = self._read(self.fitted(fold, method) / FITTED)
+        return None if record is None else float(record["seconds"])
 
-    def figures(self, method: str) -> Path:
-        """Return the file of a method's figures over the whole cohort."""
-        return self.root / "work" / f"{method}.json"
+    def add_fit(self, fold: int, method: str, seconds: float) -> None:
+        """Record that a method is fitted, and how long that took, s."""
+        self._write(self.fitted(fold, method) / FITTED, {"seconds": seconds})
 
-    def read_figures(self, method: str) -> dict[str, Any]:
-        """Read a method's figures over the whole cohort; nothing where they are missing or damaged."""
-        return read_json(self.figures(method)) or {}
+    def read_scores(self, method: str, scan: BenchmarkScan) -> dict[str, Any] | None:
+        """Return the record of a scan's paired scores by one method; None where it is missing."""
+        return self._read(self._scores(method, scan))
+
+    def write_scores(self, method: str, scan: BenchmarkScan, record: dict[str, Any]) -> None:
+        """Keep the record of a scan's paired scores by one method."""
+        self._write(self._scores(method, scan), record)
+
+    def read_figures(self, method: str) -> dict[str, Any] | None:
+        """Return a method's figures over the whole cohort; None where they are missing."""
+        return self._read(self._figures(method))
+
+    def write_figures(self, method: str, figures: dict[str, Any]) -> None:
+        """Keep a method's figures over the whole cohort."""
+        self._write(self._figures(method), figures)
+
+    def forget_figures(self, method: str) -> None:
+        """Remove a method's figures, which new scores make out of date."""
+        self._figures(method).unlink(missing_ok=True)
 
     def add_session(self, taken: dict[str, Any]) -> None:
         """Record the methods and the time of a run into this folder."""
-        write_json(self._sessions, {"sessions": [*self.sessions(), taken]})
+        self._write(self._sessions, {"sessions": [*self.sessions(), taken]})
 
     def sessions(self) -> list[dict[str, Any]]:
         """Return the records of `add_session`, in their order."""
-        return list((read_json(self._sessions) or {}).get("sessions", []))
+        return list((self._read(self._sessions) or {}).get("sessions", []))
 
     @property
     def _sessions(self) -> Path:
         return self.root / "work" / "sessions.json"
 
+    def _scores(self, method: str, scan: BenchmarkScan) -> Path:
+        return self.root / "work" / method / f"{scan.key}.json"
+
+    def _figures(self, method: str) -> Path:
+        return self.root / "work" / f"{method}.json"
+
+    def _read(self, path: Path) -> dict[str, Any] | None:
+        return read_sealed(path, self._place(path))
+
+    def _write(self, path: Path, record: dict[str, Any]) -> None:
+        write_sealed(path, self._place(path), record)
+
+    def _place(self, path: Path) -> str:
+        """Return where a file lies in this folder, which may be moved."""
+        return path.relative_to(self.root).as_posix()
+
     def save_brain(self, method: str, scan: BenchmarkScan, voxels: FloatArray, mask: BoolArray) -> None:
         """Keep a scan brought to the target, in canonical units, inside the mask, in half precision."""
-        write_arrays(self._brain(method, scan), {"brain": voxels[mask].astype(np.float16)})
+        path = self._brain(method, scan)
+        write_arrays(path, {"brain": voxels[mask].astype(np.float16)}, self._place(path))
 
     def has_brain(self, method: str, scan: BenchmarkScan) -> bool:
         """Whether a method has brought a scan to the benchmark's target."""
@@ -108,7 +145,8 @@ class BenchmarkFolder:
 
     def load_brain(self, method: str, scan: BenchmarkScan, like: CanonicalBrain) -> CanonicalBrain:
         """Read what `save_brain` kept, with the mask and the grid of the prepared brain."""
-        with kept_arrays(self._brain(method, scan), _DAMAGED) as archive:
+        path = self._brain(method, scan)
+        with kept_arrays(path, _DAMAGED, self._place(path)) as archive:
             voxels = np.zeros(like.mask.shape, np.float32)
             voxels[like.mask] = archive["brain"]
             return like._replace(volume=like.volume.with_voxels(voxels))
@@ -119,8 +157,8 @@ class BenchmarkFolder:
         if not path.is_file():
             found = segment_tissues(brain)
             inside = found.labels[brain.mask]
-            write_arrays(path, {"inside": inside, "volumes": astuple(found.volumes)})
-        with kept_arrays(path, _DAMAGED) as archive:
+            write_arrays(path, {"inside": inside, "volumes": astuple(found.volumes)}, self._place(path))
+        with kept_arrays(path, _DAMAGED, self._place(path)) as archive:
             labels = np.zeros(brain.mask.shape, np.uint8)
             labels[brain.mask] = archive["inside"]
             return TissueSegmentation(labels, TissueVolumes(*archive["volumes"].tolist()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import resource
 import time
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,6 @@ from typing import Any
 from mrharmony.benchmark.contenders import CEILING, as_prepared, fit_contender
 from mrharmony.benchmark.folder import BenchmarkFolder
 from mrharmony.benchmark.plan import BenchmarkPlan, BenchmarkScan, Fold
-from mrharmony.core.atomic import read_json, write_json
 from mrharmony.core.domain import Domain
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import FloatArray
@@ -26,8 +24,6 @@ from mrharmony.methods.rendering import truth_fitted
 from mrharmony.preparation.canonical import CanonicalBrain
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.space.grid import Grid
-
-FITTED = "fitted.json"  # beside a fitted method: how long it took
 
 
 @dataclass(frozen=True)
@@ -61,7 +57,7 @@ def run_method(contest: Contest, method: str) -> None:
         subjects = by_subject(contest.present(fold.testing))
         todo = [scans for scans in subjects if _unfinished(contest, method, scans)]
         if todo:
-            contest.folder.figures(method).unlink(missing_ok=True)
+            contest.folder.forget_figures(method)
             contender = None if method == CEILING else _fitted(contest, method, number)
             for scans in todo:
                 _run_subject(contest, fold, method, contender, scans)
@@ -70,11 +66,10 @@ def run_method(contest: Contest, method: str) -> None:
 def _fitted(contest: Contest, method: str, number: int) -> Harmonizer:
     """Return a method fitted on the training scans of fold `number`; fitted once, then reused."""
     fold, folder = contest.plan.folds[number], contest.folder.fitted(number, method)
-    done = folder / FITTED
-    if read_json(done) is None:
+    if contest.folder.fit_seconds(number, method) is None:
         start = time.perf_counter()
         fit_contender(method, contest.training(fold), folder, contest.plan.target)
-        write_json(done, {"seconds": time.perf_counter() - start})
+        contest.folder.add_fit(number, method, time.perf_counter() - start)
     return load_method(method, folder)
 
 
@@ -90,8 +85,16 @@ def by_subject(scans: Sequence[BenchmarkScan]) -> list[list[BenchmarkScan]]:
 
 
 def _unfinished(contest: Contest, method: str, scans: Sequence[BenchmarkScan]) -> bool:
-    evaluated = (scan for scan in scans if scan in contest.plan.evaluated)
-    return any(read_json(contest.folder.record(method, scan)) is None for scan in evaluated)
+    return any(not _is_kept(contest, method, scan) for scan in scans if scan in contest.plan.evaluated)
+
+
+def _is_kept(contest: Contest, method: str, scan: BenchmarkScan) -> bool:
+    """Whether a scan's scores are kept, and the scan in the benchmark's target, if the method serves it."""
+    scores = contest.folder.read_scores(method, scan)
+    if scores is None:
+        return False
+    served = "refused" not in scores["targets"].get(contest.plan.target, {"refused": ""})
+    return not served or contest.folder.has_brain(method, scan)
 
 
 def _run_subject(
@@ -118,8 +121,8 @@ def _run_subject(
             scores[target] = {name: score for name, score in paired.items() if name != "psnr"}  # MSE has it
             if target == contest.plan.target:
                 contest.folder.save_brain(method, scan, voxels, prepared.brain_mask)
-        record = {"scan": scan.key, "method": method, "seconds": seconds, "targets": scores}
-        write_json(contest.folder.record(method, scan), record | {"peak_mib": peak_mib()})
+        record = {"seconds": seconds, "targets": scores, "peak_mib": peak_mib()}
+        contest.folder.write_scores(method, scan, record)
 
 
 def _harmonize(
@@ -144,4 +147,9 @@ def peak_mib() -> float:
 def read_records(contest: Contest, method: str) -> Iterator[tuple[BenchmarkScan, dict[str, Any]]]:
     """Yield the evaluated scans with their records by `run_method`."""
     for scan in contest.present(contest.plan.evaluated):
-        yield scan, json.loads(contest.folder.record(method, scan).read_text("utf-8"))
+        record = contest.folder.read_scores(method, scan)
+        if record is None:
+            raise MrharmonyError(
+                f"{contest.folder.root}: scores of {scan.key} by {method} were lost meanwhile. Call again."
+            )
+        yield scan, record

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
 import resource
 import time
@@ -26,7 +25,7 @@ from mrharmony.benchmark.contenders import (
 )
 from mrharmony.benchmark.directions import Scoreboard, identity_means, paired_cells
 from mrharmony.benchmark.folder import FORMAT, BenchmarkFolder
-from mrharmony.benchmark.harmonizing import FITTED, Contest, is_finished, read_records, run_method
+from mrharmony.benchmark.harmonizing import Contest, is_finished, read_records, run_method
 from mrharmony.benchmark.plan import BenchmarkPlan, BenchmarkScan, make_plan
 from mrharmony.benchmark.table import draw_figure, write_tables
 from mrharmony.core.findings import MrharmonyError
@@ -107,7 +106,7 @@ class _Scores:
     def read(cls, contest: Contest, methods: Sequence[str]) -> _Scores:
         """Read what the methods' processes have written."""
         records = {method: list(read_records(contest, method)) for method in methods}
-        cohort = {method: contest.folder.read_figures(method) for method in methods}
+        cohort = {method: contest.folder.read_figures(method) or {} for method in methods}
         cells = {method: paired_cells(found) for method, found in records.items()}
         return cls(records, cohort, Scoreboard(cells, contest.seed) if contest.plan.travelling else None)
 
@@ -245,14 +244,16 @@ def _rows(contest: Contest, scores: _Scores, command: str) -> list[dict[str, Any
 
 def _cost(contest: Contest, method: str, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return seconds, memory, models and refusals of a method."""
-    folders = [contest.folder.fitted(number, method) for number in range(len(contest.plan.folds))]
-    fits = [folder / FITTED for folder in folders]
-    minutes = [spent for folder in folders if (spent := training_minutes(folder)) is not None]
+    folder, folds = contest.folder, range(len(contest.plan.folds))
+    fits = [folder.fit_seconds(fold, method) for fold in folds]
+    fit_seconds = [spent for spent in fits if spent is not None]
+    trained = [training_minutes(folder.fitted(fold, method)) for fold in folds]
+    minutes = [spent for spent in trained if spent is not None]
     networks = networks_needed(method, len(contest.plan.folds[0].known)) or (None, None)
     seconds = [second for record in records for second in record["seconds"]]
     return {
         "seconds": float(np.mean(seconds)) if seconds else None,
-        "fit_seconds": sum(json.loads(fit.read_text("utf-8"))["seconds"] for fit in fits if fit.is_file()),
+        "fit_seconds": sum(fit_seconds) if len(fit_seconds) == len(fits) else None,
         "networks": networks[0],
         "networks_all": networks[1],
         "training_minutes": float(np.mean(minutes)) if minutes else None,
@@ -285,7 +286,8 @@ def _about(contest: Contest, request: BenchmarkRequest) -> dict[str, str]:
         "Target of the cohort figures": plan.target,
         "Grid": f"{ZOOM:g} mm; all methods on the same brains, "
         + ("those saved by `mrharmony prepare`" if request.prepared else "prepared here"),
-        "Time": "; ".join(_session(taken) for taken in contest.folder.sessions()),
+        "Time": "; ".join(_session(taken) for taken in contest.folder.sessions())
+        or "not known, since its record in `work` was lost",
     }
 
 

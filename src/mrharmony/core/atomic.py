@@ -182,26 +182,26 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def write_arrays(path: Path, arrays: Mapping[str, ArrayLike]) -> None:
+def write_arrays(path: Path, arrays: Mapping[str, ArrayLike], place: str | None = None) -> None:
     """Write named arrays as `.npz`, atomically and uncompressed: compressing takes longer than most work.
 
-    The file's own name is kept in it, so that one which takes the name of another is found.
+    `place`, or the file's own name, is kept in it, so that one which takes the name of another is found.
     """
-    kept = {**arrays, _KEPT_AS: path.name}
+    kept = {**arrays, _KEPT_AS: place or path.name}
     # numpy's stub takes the arrays for its flag.
     write_file(path, lambda stream: np.savez(stream, **kept))  # type: ignore[arg-type]
 
 
 @contextmanager
-def kept_arrays(path: Path, damaged: str) -> Iterator[NpzFile]:
+def kept_arrays(path: Path, damaged: str, place: str | None = None) -> Iterator[NpzFile]:
     """Open what `write_arrays` wrote; what does not fit while they are read is damage since.
 
-    Raises `MrharmonyError` with the path and the sentence `damaged`, also where it was written under another
-    name.
+    Raises `MrharmonyError` with the path and the sentence `damaged`, also where it was written for another
+    place, or under another name.
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
-            if _KEPT_AS in archive and str(archive[_KEPT_AS]) != path.name:
+            if _KEPT_AS in archive and str(archive[_KEPT_AS]) != (place or path.name):
                 raise ValueError(archive[_KEPT_AS])
             yield archive
     except (OSError, BadZipFile, KeyError, ValueError, TypeError, EOFError, zlib.error) as failure:
