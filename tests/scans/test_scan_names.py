@@ -110,10 +110,12 @@ def test_images_in_two_files_are_found_by_their_voxels(tmp_path):
         "photo.hdr",
         "d.img.gz",
         "d.hdr.gz",
+        "new\nline.img",
+        "new\nline.hdr",
     ):
         (tmp_path / name).touch()
     found = [path.name for path in find_scans([tmp_path])]
-    assert found == ["a.nii.gz", "b.img", "c.IMG", "d.img.gz"]
+    assert found == ["a.nii.gz", "b.img", "c.IMG", "d.img.gz", "new\nline.img"]
 
 
 def test_the_search_of_a_disk_says_that_it_goes_on_and_leaves_out_what_is_no_disk(

@@ -123,7 +123,7 @@ def way_to(path: Path, folder: Path) -> str:
 
 def _is_split(name: str, files: Collection[str]) -> bool:
     """Whether a file holds the voxels of an image whose header lies beside it, as Analyze has them."""
-    voxels = re.fullmatch(r"(.+)\.img(\.gz)?", name, re.IGNORECASE)
+    voxels = re.fullmatch(r"(.+)\.img(\.gz)?", name, re.IGNORECASE | re.DOTALL)
     return voxels is not None and any(voxels[1] + ending in files for ending in (".hdr", ".HDR", ".hdr.gz"))
 
 
