@@ -100,6 +100,18 @@ def test_an_empty_folder_is_a_usage_error(run, tmp_path: Path):
     assert "no scans" in errors
 
 
+def test_a_folder_is_checked_without_its_derivatives_which_are_told(run, scan: Path, tmp_path: Path):
+    shutil.copy(scan, tmp_path)
+    truth = tmp_path / "derivatives" / "truth" / "sub-1_dseg.nii.gz"
+    truth.parent.mkdir(parents=True)
+    truth.touch()
+    status, output, errors = run("check", tmp_path, "--json")
+    assert [entry["scan"] for entry in json.loads(output)] == [str(tmp_path / scan.name)]
+    assert status == 0
+    assert f"left out: {tmp_path / 'derivatives'}. Derivatives, label maps and masks are no scans" in errors
+    assert run("check", truth)[0] == 3
+
+
 def test_harmonizing_keeps_the_grid_and_leaves_the_evidence(run, scan: Path, tmp_path: Path):
     options = ("--uncertainty", "--output", tmp_path, "--json")
     status, output, _ = run("harmonize", scan, "--to", "NSK", *options)

@@ -14,6 +14,7 @@ from mrharmony.cli.virtual import run_demo
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.jobs.demo import Demo, DemoResult, DemoRow
 from mrharmony.jobs.evaluating import evaluate_paired
+from mrharmony.simulate.cohort_files import claim
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +114,7 @@ def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path):
     assert (tmp_path / "scans" / "thesis.txt").read_text() == "precious"
 
 
-@pytest.mark.parametrize("given", ["scan.nii.gz", "study"])
+@pytest.mark.parametrize("given", ["scan.nii.gz", "study", "."])
 def test_somebodys_scans_are_not_taken_for_a_place(given: str, tmp_path: Path, run: Run):
     (tmp_path / "scan.nii.gz").touch()
     (tmp_path / "study" / "sub-01").mkdir(parents=True)
@@ -121,6 +122,23 @@ def test_somebodys_scans_are_not_taken_for_a_place(given: str, tmp_path: Path, r
     assert (status, output) == (2, "")
     assert errors.startswith(f"mrharmony: {tmp_path / given}: the demo makes scans of its own")
     assert len(list(tmp_path.rglob("*"))) == 3
+
+
+def test_notes_beside_a_demo_that_was_begun_do_not_stop_it(tmp_path: Path):
+    demo = Demo(tmp_path)
+    demo.require_place()
+    claim(demo.scans, {"Seed": 0})
+    (tmp_path / "notes.txt").touch()
+    demo.require_place()
+
+
+def test_a_place_where_nothing_can_be_written_is_told_before_anything_is_said(tmp_path: Path, run: Run):
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    for folder in (loop, Path("/proc/self"), tmp_path / "loop" / "in"):
+        status, output, errors = run("demo", folder)
+        assert (status, output) == (2, ""), folder
+        assert errors.startswith(f"mrharmony: {folder}: cannot be written into"), errors
 
 
 def test_a_command_that_refuses_a_scan_ends_it_with_its_status(

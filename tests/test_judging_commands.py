@@ -192,6 +192,25 @@ def test_sites_are_told_apart_without_the_scan_that_is_broken(run, raw: Path, ha
     assert record["distances"]["wasserstein"]["white"] > 0
 
 
+@pytest.mark.parametrize(
+    ("sites", "message"),
+    [("AAA", "All scans come from one site"), ("AAB", "Site B has scans of one subject only")],
+)
+def test_what_the_table_shows_of_sites_is_told_before_any_scan_is_opened(
+    run, tmp_path: Path, sites: str, message: str
+):
+    """The scans are empty files: whoever opens one says that."""
+    rows = ["participant_id\tsite"]
+    for number, site in enumerate(sites):
+        rows.append(f"sub-{number}\t{site}")
+        scan = tmp_path / f"sub-{number}" / "anat" / f"sub-{number}_T1w.nii.gz"
+        scan.parent.mkdir(parents=True)
+        scan.touch()
+    (tmp_path / "participants.tsv").write_text("\n".join(rows) + "\n")
+    status, _, errors = run("evaluate", "sites", tmp_path, "--workers", "1")
+    assert (status, message in errors) == (2, True), errors
+
+
 def test_harmonized_scans_without_their_raw_ones_are_refused(run, harmonized: Path, cohort: Path):
     arguments = ("--raw", cohort, "--domain-column", "session")
     status, _, errors = run("evaluate", "sites", harmonized, *arguments)

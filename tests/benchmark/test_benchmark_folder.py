@@ -3,7 +3,10 @@
 import re
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -36,6 +39,33 @@ def test_other_settings_are_refused(tmp_path: Path):
     folder.claim({"seed": 0}, models={OURS: "first"})
     with pytest.raises(MrharmonyError, match="another seed"):
         folder.claim({"seed": 1}, models={OURS: "first"})
+
+
+def test_of_two_benchmarks_begun_in_one_folder_at_once_one_is_refused(tmp_path: Path):
+    together = Barrier(2)
+
+    def begin(folder: BenchmarkFolder, seed: int) -> bool:
+        together.wait()
+        try:
+            folder.claim({"seed": seed}, models={OURS: "first"})
+        except MrharmonyError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(2) as threads:
+        for number in range(10):
+            folder = BenchmarkFolder(tmp_path / str(number))
+            begun = list(threads.map(partial(begin, folder), (0, 1)))
+            assert begun.count(True) == 1
+            folder.claim({"seed": begun.index(True)}, models={OURS: "first"})
+
+
+def test_what_is_no_benchmark_is_refused(tmp_path: Path):
+    (tmp_path / ".hidden").touch()
+    BenchmarkFolder(tmp_path).claim({"seed": 0}, {})
+    (tmp_path / SETTINGS).rename(tmp_path / "other.json")
+    with pytest.raises(MrharmonyError, match="is not empty and holds no benchmark"):
+        BenchmarkFolder(tmp_path).claim({"seed": 0}, {})
 
 
 def test_a_file_is_no_folder(tmp_path: Path):

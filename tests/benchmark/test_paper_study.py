@@ -111,7 +111,8 @@ def evaluate(run, study: Path, directory: Path, nyul: Path, blind: Path):
         places = ("--model", directory, "--output", output)
         status, text, errors = run("evaluate", "paper", study, *ARGUMENTS, *FEW, *fitted, *places)
         assert status == 0, errors
-        assert "diffusion: left out." in errors
+        assert f"diffusion: left out. {directory}: has no diffusion of its own. Fit one" in errors
+        assert "name it: --fitted diffusion=DIR." in errors
         assert "zscore, spgr15t to mprage3t: left out. mprage3t: zscore does not know this domain." in errors
         return strict(text)
 

@@ -134,6 +134,8 @@ def test_what_lies_beside_a_result_has_its_label():
     assert uncertainty_path(result) == Path("a/sub-1_desc-uncertaintyToNSK_stdmap.nii.gz")
     assert page_path(result) == Path("a/sub-1_desc-harmonizedToNSK_T1w.html")
     assert (result_stem(result), label_in(result)) == ("sub-1", "NSK")
+    broken = Path("a/new\nline_desc-harmonized_T1w.nii.gz")
+    assert page_path(broken) == Path("a/new\nline_desc-harmonized_T1w.html")
     free = Path("a/mine.nii.gz")
     assert uncertainty_path(free) == Path("a/mine_desc-uncertainty_stdmap.nii.gz")
     assert page_path(free) == Path("a/mine_desc-harmonized_T1w.html")

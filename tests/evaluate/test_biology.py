@@ -119,6 +119,13 @@ def test_cohort_finds_the_slope_beside_a_site_effect():
     assert found.group_difference.value == pytest.approx(0.67, abs=0.4)
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_correlation_stays_within_its_ends_whatever_the_rounding(sign: int):
+    factor = np.random.default_rng(0).uniform(50, 80, 12)
+    found = cohort_biology(np.exp(sign * 0.03 * factor), factor, SITES, resamples=300).partial_correlation
+    assert -1 <= found.low <= found.value <= found.high <= 1
+
+
 def test_cohort_without_what_a_figure_needs_leaves_it_out():
     factor = np.concatenate([np.linspace(50, 80, 6), np.full(6, 60.0)])
     found = cohort_biology(np.exp(0.03 * factor), factor, SITES, SITES, resamples=50)

@@ -82,7 +82,7 @@ def test_every_way_into_the_data_set_refuses_what_it_cannot_list(bids, close, mo
 
 def test_a_search_for_scans_refuses_folders_that_it_cannot_look_into(bids, close):
     close(bids / "sub-02/anat")
-    found = find_scans([bids])
+    found = find_scans([bids]).scans
     assert bids / "sub-02/anat" in found
     assert len(found) == len(SITES)
     (finding,) = check_scan(bids / "sub-02/anat")

@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mrharmony.core import progress
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.scans import names
 from mrharmony.scans.names import LONGEST_NAME, file_name, find_scans, output_stem, scan_suffix
 
@@ -110,10 +111,27 @@ def test_images_in_two_files_are_found_by_their_voxels(tmp_path):
         "photo.hdr",
         "d.img.gz",
         "d.hdr.gz",
+        "new\nline.img",
+        "new\nline.hdr",
     ):
         (tmp_path / name).touch()
-    found = [path.name for path in find_scans([tmp_path])]
-    assert found == ["a.nii.gz", "b.img", "c.IMG", "d.img.gz"]
+    found = [path.name for path in find_scans([tmp_path]).scans]
+    assert found == ["a.nii.gz", "b.img", "c.IMG", "d.img.gz", "new\nline.img"]
+
+
+def test_derivatives_label_maps_and_masks_are_no_scans_unless_they_are_named(tmp_path):
+    folder = tmp_path / "derivatives" / "truth"
+    folder.mkdir(parents=True)
+    scan, mask = tmp_path / "sub-1_T1w.nii.gz", tmp_path / "sub-1_desc-brain_mask.nii.gz"
+    labels, image = folder / "sub-1_dseg.nii.gz", folder / "sub-1_desc-harmonized_T1w.nii.gz"
+    for file in (scan, mask, labels):
+        file.touch()
+    assert find_scans([tmp_path]) == ([scan], [folder.parent, mask])
+    assert find_scans([mask, labels]) == ([mask, labels], [])
+    with pytest.raises(MrharmonyError, match="no scans in this folder but derivatives, label maps or masks"):
+        find_scans([folder])
+    image.touch()
+    assert find_scans([folder]) == ([image], [labels])
 
 
 def test_the_search_of_a_disk_says_that_it_goes_on_and_leaves_out_what_is_no_disk(
@@ -124,5 +142,5 @@ def test_the_search_of_a_disk_says_that_it_goes_on_and_leaves_out_what_is_no_dis
         (tmp_path / folder / "a.nii.gz").touch()
     monkeypatch.setattr(names, "_NO_DISK", {str(tmp_path / "proc")})
     monkeypatch.setattr(progress, "QUIET_SECONDS", 0.0)
-    assert find_scans([tmp_path]) == [tmp_path / "study" / "a.nii.gz"]
+    assert find_scans([tmp_path]).scans == [tmp_path / "study" / "a.nii.gz"]
     assert capsys.readouterr().err.splitlines()[-1] == f"searching folders of {tmp_path}: 2 of ?"

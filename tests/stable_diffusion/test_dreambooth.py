@@ -1,5 +1,6 @@
 import multiprocessing
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -168,6 +169,14 @@ def test_class_pictures_are_made_once_and_kept_as_floats(model, settings, tmp_pa
     assert files[1].exists()
     class_picture_files(model, (38, 34), settings, tmp_path, "another model")
     assert files[0].stat().st_mtime_ns != times[0]
+
+
+def test_a_class_picture_that_is_not_finite_is_not_kept_but_told_of_the_base(model, settings, tmp_path: Path):
+    impossible = replace(model, scheduler=DDIMScheduler(rescale_betas_zero_snr=True))
+    for odd, own in ((impossible, settings), (model, changed(settings, class_guidance=1e38))):
+        with pytest.raises(MrharmonyError, match=r"base model makes .* not finite.* Fetch the base again"):
+            class_picture_files(odd, (38, 34), own, tmp_path, "tiny")
+        assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])

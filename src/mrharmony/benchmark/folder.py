@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mrharmony.benchmark.plan import BenchmarkScan
-from mrharmony.core.atomic import kept_arrays, read_json, write_arrays, write_json
+from mrharmony.core.atomic import begin_json, kept_arrays, read_json, write_arrays, write_json
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.sealed import read_sealed, write_sealed
 from mrharmony.core.volume import BoolArray, FloatArray
@@ -39,28 +39,32 @@ class BenchmarkFolder:
         """Begin the benchmark, or recognise it as begun with the same settings.
 
         `settings` must stay the same between runs into one folder; another benchmark or other files in it are
-        refused. `models` holds the SHA-256 of each method's model: files that another model of a method has
-        left are removed; the other methods do not depend on them.
+        refused, also where another process has just begun it. `models` holds the SHA-256 of each method's
+        model: files that another model of a method has left are removed; the other methods do not depend on
+        them.
         """
         path = self.root / SETTINGS
         given = json.loads(json.dumps(settings))
-        if path.is_file():
-            earlier = read_json(path)
-            if earlier is None or not isinstance(earlier.get("models"), dict):
-                raise MrharmonyError(f"{path}: is damaged. Name a new or empty folder.")
-            odd = [name for name in given if earlier.get(name) != given[name]]
-            if odd:
-                raise MrharmonyError(
-                    f"{self.root}: holds a benchmark with another {odd[0]}. Name a new or empty folder."
-                )
-            for method, model in models.items():
-                if earlier["models"].get(method) != model:
-                    self._forget(method)
-        elif self.root.exists() and not self.root.is_dir():
+        record = given | {"models": dict(models)}
+        if self.root.exists() and not self.root.is_dir():
             raise MrharmonyError(f"{self.root}: is a file. Name a new or empty folder.")
-        elif self.root.exists() and any(self.root.iterdir()):
+        # A run killed at its very start may have left a hidden temporary file.
+        if not self.root.exists() or all(entry.name.startswith(".") for entry in self.root.iterdir()):
+            begin_json(path, record)
+        elif not path.is_file():
             raise MrharmonyError(f"{self.root}: is not empty and holds no benchmark. Choose an empty folder.")
-        write_json(path, given | {"models": dict(models)})
+        earlier = read_json(path)
+        if earlier is None or not isinstance(earlier.get("models"), dict):
+            raise MrharmonyError(f"{path}: is damaged. Name a new or empty folder.")
+        odd = [name for name in given if earlier.get(name) != given[name]]
+        if odd:
+            raise MrharmonyError(
+                f"{self.root}: holds a benchmark with another {odd[0]}. Name a new or empty folder."
+            )
+        for method, model in models.items():
+            if earlier["models"].get(method) != model:
+                self._forget(method)
+        write_json(path, record)
 
     def _forget(self, method: str) -> None:
         """Remove a method's records, brains, figures and fits."""

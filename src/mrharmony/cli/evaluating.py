@@ -268,10 +268,11 @@ def paper(
     """Repeat the paper's evaluation: Table 2, Figures 1 and 2, for image-to-image and every other method.
 
     Image-to-image with the paper's settings, with the best strength and guidance found on training scans, the
-    autoencoder's round trip, `none`, `histogram`, `diffusion` and what `--fitted` names; source to target and
-    target to target, on scans that nothing was chosen on, beside the paper's numbers. A model that has
-    learned from a judged subject is refused. As in the paper by default: 100 images, 1000 steps, most of an
-    hour of one core a slice; fewer of both take minutes. `mrharmony paper` also trains the model.
+    autoencoder's round trip, what the model has of `none`, `histogram` and `diffusion`, and what `--fitted`
+    names; source to target and target to target, on scans that nothing was chosen on, beside the paper's
+    numbers. A model that has learned from a judged subject is refused. As in the paper by default: 100
+    images, 1000 steps, most of an hour of one core a slice; fewer of both take minutes. `mrharmony paper`
+    also trains the model.
     """
     from mrharmony.benchmark.paper.study import evaluate_paper
     from mrharmony.weights import shipped_model

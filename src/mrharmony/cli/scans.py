@@ -88,20 +88,28 @@ def check(
     """Say what is wrong with scans before any work is done on them.
 
     Reads every file to its last byte. Errors mean that a scan would be refused; warnings deserve a look.
-    Exit status 3 if any scan has an error.
+    Exit status 3 if any scan has an error. In folders, `derivatives`, label maps and masks are left out.
     """
     from mrharmony.core.findings import finding_record, has_error
     from mrharmony.core.progress import track
+    from mrharmony.core.wording import some_of
     from mrharmony.preparation.foreseen import foreseen_faults
     from mrharmony.scans.names import find_scans
     from mrharmony.scans.reading import check_scan
 
+    found = find_scans(paths)
+    if found.left_out:
+        print(
+            f"left out: {some_of(found.left_out)}. Derivatives, label maps and masks are no scans; name the "
+            "file of one to check it.",
+            file=sys.stderr,
+        )
     findings = {
         path: [
             replace(found, message=in_options(found.message), fix=in_options(found.fix))
             for found in check_scan(path, foreseen_faults, assume_ras=assume_ras)
         ]
-        for path in track(find_scans(paths), "checking")
+        for path in track(found.scans, "checking")
     }
     if as_json:
         records = {path: [finding_record(f) for f in found] for path, found in findings.items()}

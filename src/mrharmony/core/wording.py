@@ -12,8 +12,8 @@ def count_of(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
-def some_of(names: Sequence[str]) -> str:
+def some_of(names: Sequence[object]) -> str:
     """Return the first names, and how many more there are."""
     more = len(names) - _NAMED_AT_MOST
-    named = ", ".join(names[:_NAMED_AT_MOST])
+    named = ", ".join(map(str, names[:_NAMED_AT_MOST]))
     return f"{named} and {more} more" if more > 0 else named

@@ -254,7 +254,8 @@ def _within(cause: Numbers, values: Numbers, labels: Names, heads: Heads) -> tup
 def _correlation(first: Numbers, second: Numbers) -> float:
     """Return Pearson's correlation of centred values; NaN where either is constant."""
     size = float(np.linalg.norm(first) * np.linalg.norm(second))
-    return float(first @ second) / size if size > _TINY else float("nan")
+    # Rounding takes it a little beyond the ends.
+    return min(max(float(first @ second) / size, -1.0), 1.0) if size > _TINY else float("nan")
 
 
 def _difference_within(values: Numbers, labels: Names, groups: Names, heads: Heads) -> float:

@@ -135,8 +135,7 @@ def probe_sites(
     MrharmonyError
         If there is one site only, a site has one subject only, or numbers of scans, sites, subjects differ.
     """
-    site_labels(sites, subjects, len(brains))  # both refuse before the inputs are computed
-    usable_folds(sites, subjects, folds)
+    require_sites(sites, subjects, len(brains), folds)  # before the inputs are computed
     inputs = probe_inputs(probe, brains) if inputs is None else inputs
     scores, control = (
         cross_fit_probe(brains, sites, subjects, probe, seeds, folds, inputs, shuffled=shuffled).input_scores(
@@ -162,8 +161,7 @@ def cross_fit_probe(  # noqa: PLR0913 - the scans, the probe, and how it is vali
 
     With `shuffled` the labels are permuted between subjects. Other parameters and errors as in `probe_sites`.
     """
-    site_labels(sites, subjects, len(brains))  # both refuse before the inputs are computed
-    usable_folds(sites, subjects, folds)
+    require_sites(sites, subjects, len(brains), folds)  # before the inputs are computed
     given = probe_inputs(probe, brains) if inputs is None else inputs
     return cross_fit_inputs(given, sites, subjects, probe, seeds, folds, shuffled=shuffled)
 
@@ -207,6 +205,15 @@ def frozen_probe(
     and its `scores` on each method's. `harmonized` is in the order of `raw`; all else as in `probe_sites`.
     """
     return cross_fit_probe(raw, sites, subjects, probe, seeds, folds).scores(harmonized)
+
+
+def require_sites(sites: Sequence[str], subjects: Sequence[str], scans: int, folds: int = FOLDS) -> None:
+    """Refuse sites and subjects of scans that no probe can be trained and tested on.
+
+    Errors as in `probe_sites`: what the data set's table alone shows.
+    """
+    site_labels(sites, subjects, scans)
+    usable_folds(sites, subjects, folds)
 
 
 def site_labels(sites: Sequence[str], subjects: Sequence[str], scans: int) -> tuple[list[str], Labels]:

@@ -11,6 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from mrharmony.core.atomic import require_writable
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
 from mrharmony.core.volume import FloatArray
@@ -22,7 +23,9 @@ from mrharmony.jobs.reporting import REPORT
 from mrharmony.jobs.result_names import SUFFIX
 from mrharmony.methods.rendering import truth_fitted
 from mrharmony.scans.bids import SESSION, BidsIndex, BidsScan
+from mrharmony.scans.folders import entries_of
 from mrharmony.scans.names import output_stem
+from mrharmony.simulate.cohort_files import is_simulated
 from mrharmony.simulate.shipped_head import CREDIT
 
 SCALE = "PSNR in dB inside the brain; more is better, 3 dB more are half the squared error"
@@ -68,12 +71,21 @@ class Demo:
         return self.folder / "harmonized"
 
     def require_place(self) -> None:
-        """Raise `MrharmonyError` where the folder is a file or a data set of somebody."""
-        if (self.folder.exists() and not self.folder.is_dir()) or any(self.folder.glob("sub-*")):
+        """Make the folder; raise `MrharmonyError` where it is a file, closed, or has what no demo made."""
+        is_file = self.folder.exists() and not self.folder.is_dir()
+        if not is_file:
+            require_writable(self.folder)
+        if is_file or self._is_of_somebody():
             raise MrharmonyError(
                 f"{self.folder}: the demo makes scans of its own and takes none. Name a new or empty folder; "
                 "`mrharmony harmonize` and `mrharmony bids` are for your scans."
             )
+
+    def _is_of_somebody(self) -> bool:
+        """Whether something else is in the folder, and no demo was begun beside it."""
+        own = (self.scans, self.prepared, self.harmonized)
+        others = (path for path in entries_of(self.folder) if path not in own and path.name[0] != ".")
+        return any(others) and not is_simulated(self.scans)
 
     def about(self) -> str:
         """Return what will be done, how long that takes, and what will be written where."""

@@ -25,7 +25,7 @@ from mrharmony.evaluate.paired import (
     summarize_identity,
 )
 from mrharmony.evaluate.site_distances import site_distances
-from mrharmony.evaluate.site_probe import frozen_probe, probe_sites
+from mrharmony.evaluate.site_probe import frozen_probe, probe_sites, require_sites
 from mrharmony.evaluate.tissues import TargetVolumetry, segment_tissues
 from mrharmony.jobs.brains import (
     ScanFile,
@@ -276,11 +276,15 @@ def evaluate_sites(data: DataSet, raw: Path | None = None, workers: int | None =
 
     `raw`, the data set that was harmonized into this one, adds the frozen classifier, and the distances are
     then taken in the tissues of its scans. `workers` processes prepare the scans. Refused scans are left out.
+    Raises `MrharmonyError` before anything is prepared if there are too few sites, or subjects at a site;
+    afterwards, if too few are left.
     """
     index = data.open()
-    found = evaluation_scans(index, scans_of_domains(index, data.only), raw, workers, data.prepared)
+    chosen = scans_of_domains(index, data.only)
+    require_sites(*_sites_and_subjects(chosen), len(chosen))
+    found = evaluation_scans(index, chosen, raw, workers, data.prepared)
     brains, before = found.brains, found.raw
-    sites, subjects = [str(scan.domain) for scan in found.scans], [scan.subject for scan in found.scans]
+    sites, subjects = _sites_and_subjects(found.scans)
     probes = {name: probe_sites(brains, sites, subjects, name) for name in ("linear", "cnn")}
     frozen = {"linear probe, frozen": frozen_probe(before, brains, sites, subjects).mean} if before else {}
     tissues = [segment_tissues(brain).labels for brain in before] if before else None
@@ -293,6 +297,10 @@ def evaluate_sites(data: DataSet, raw: Path | None = None, workers: int | None =
         "distances": asdict(site_distances(brains, sites, subjects, tissues)),
         "refused": found.refused,
     }
+
+
+def _sites_and_subjects(scans: Sequence[BidsScan]) -> tuple[list[str], list[str]]:
+    return [str(scan.domain) for scan in scans], [scan.subject for scan in scans]
 
 
 def evaluate_biology(

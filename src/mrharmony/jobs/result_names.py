@@ -14,7 +14,9 @@ from mrharmony.scans.bids import BidsScan
 from mrharmony.scans.names import output_stem
 
 SUFFIX = "_desc-harmonized_T1w.nii.gz"
-_RESULT = re.compile(r"(?P<stem>.+)_desc-harmonized(?P<to>(To[0-9A-Za-z]+)?)_T1w(\.nii\.gz|\.json|\.html)?")
+_RESULT = re.compile(
+    r"(?P<stem>.+)_desc-harmonized(?P<to>(To[0-9A-Za-z]+)?)_T1w(\.nii\.gz|\.json|\.html)?", re.DOTALL
+)  # names may have line breaks
 
 
 def target_label(target: Domain) -> str:

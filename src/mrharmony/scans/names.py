@@ -10,6 +10,7 @@ import string
 import unicodedata
 from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
@@ -21,6 +22,9 @@ COMPRESSED_SUFFIXES = (".nii.gz", ".mgz")
 SCAN_SUFFIXES = (".nii", ".nii.gz", *MGH_SUFFIXES)
 
 _NO_DISK = frozenset({"/dev", "/proc", "/sys"})  # what the operating system tells of itself
+
+_DERIVATIVES = "derivatives"  # a data set's folder of what was made of its scans
+_MAP_SUFFIXES = frozenset({"mask", "dseg", "probseg", "stdmap"})
 
 LONGEST_NAME = 180  # bytes of a safe name: with an ending it keeps within the 255 of file systems
 _KEPT_BYTES = 120  # of a longer one, before its hash
@@ -94,25 +98,35 @@ def _shortened(parts: Iterable[str], name: str) -> str:
     return f"{start}%-{digest[:32]}"
 
 
-def find_scans(paths: Iterable[Path]) -> list[Path]:
+class FoundScans(NamedTuple):
+    """What a search has found."""
+
+    scans: list[Path]
+    left_out: list[Path]  # by BIDS no scans: folders of derivatives, and files of label maps and masks
+
+
+def find_scans(paths: Iterable[Path]) -> FoundScans:
     """Return the files, and each folder's scans, sorted; raises `MrharmonyError` where a folder has none.
 
     Folders in there that cannot be listed are among them, to be refused as such, and so are the voxels of
-    images in two files.
+    images in two files. What is given itself is never left out.
     """
     scans: list[Path] = []
+    left_out: list[Path] = []
     for path in paths:
         if is_kind(path, stat.S_ISDIR):
-            inside = sorted(_scans_below(path))
-            if not inside:
+            inside = _scans_below(path)
+            if not inside.scans:
+                only = " but derivatives, label maps or masks" if inside.left_out else ""
                 raise MrharmonyError(
-                    f"{path}: no scans in this folder. Name a folder with .nii.gz or .mgz files; "
+                    f"{path}: no scans in this folder{only}. Name a folder with .nii.gz or .mgz files; "
                     f"{DICOM_INSTEAD}"
                 )
-            scans += inside
+            scans += sorted(inside.scans)
+            left_out += sorted(inside.left_out)
         else:
             scans.append(path)
-    return scans
+    return FoundScans(scans, left_out)
 
 
 def way_to(path: Path, folder: Path) -> str:
@@ -123,16 +137,27 @@ def way_to(path: Path, folder: Path) -> str:
 
 def _is_split(name: str, files: Collection[str]) -> bool:
     """Whether a file holds the voxels of an image whose header lies beside it, as Analyze has them."""
-    voxels = re.fullmatch(r"(.+)\.img(\.gz)?", name, re.IGNORECASE)
+    voxels = re.fullmatch(r"(.+)\.img(\.gz)?", name, re.IGNORECASE | re.DOTALL)
     return voxels is not None and any(voxels[1] + ending in files for ending in (".hdr", ".HDR", ".hdr.gz"))
 
 
-def _scans_below(top: Path) -> list[Path]:
+def _is_map(name: str) -> bool:
+    """Whether BIDS says by the file's name that it holds labels, a mask or figures of voxels."""
+    return scan_stem(name).rpartition("_")[2] in _MAP_SUFFIXES
+
+
+def _scans_below(top: Path) -> FoundScans:
     closed: list[OSError] = []
-    found = []
+    scans: list[Path] = []
+    left_out: list[Path] = []
     for folder, folders, files in track(os.walk(top, onerror=closed.append), f"searching folders of {top}"):
-        folders[:] = [name for name in folders if os.path.join(folder, name) not in _NO_DISK]  # noqa: PTH118
-        found += [
-            Path(folder, name) for name in (*folders, *files) if scan_suffix(name) or _is_split(name, files)
+        left_out += [Path(folder, name) for name in folders if name == _DERIVATIVES]
+        folders[:] = [
+            name
+            for name in folders
+            if name != _DERIVATIVES and os.path.join(folder, name) not in _NO_DISK  # noqa: PTH118
         ]
-    return [*found, *(Path(failure.filename) for failure in closed)]
+        for name in (*folders, *files):
+            if scan_suffix(name) or _is_split(name, files):
+                (left_out if _is_map(name) else scans).append(Path(folder, name))
+    return FoundScans([*scans, *(Path(failure.filename) for failure in closed)], left_out)

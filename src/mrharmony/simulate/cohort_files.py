@@ -196,6 +196,11 @@ def volume_columns(truth: dict[str, Any]) -> dict[str, str]:
     }
 
 
+def is_simulated(root: Path) -> bool:
+    """Whether a folder is a data set that `claim` has begun."""
+    return "Simulation" in (read_json(root / DESCRIPTION) or {})
+
+
 def claim(root: Path, simulation: dict[str, Any]) -> None:
     """Begin the data set in a new or empty folder, or recognise one that the same simulation began.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from mrharmony.benchmark.contenders import as_prepared
-from mrharmony.benchmark.paper.slices import Direction, PaperSlices
+from mrharmony.benchmark.paper.slices import Direction, PaperRequest, PaperSlices
 from mrharmony.core.atomic import kept_arrays, write_arrays
 from mrharmony.core.domain import Domain, same_name
 from mrharmony.core.findings import MrharmonyError
@@ -22,13 +22,12 @@ from mrharmony.core.progress import track
 from mrharmony.core.volume import FloatArray
 from mrharmony.domains.statistics import load_statistics
 from mrharmony.methods.protocol import Harmonizer
-from mrharmony.methods.registry import DEFAULT_METHOD, load_method
+from mrharmony.methods.registry import load_method, method_named
 from mrharmony.networks.compact.model import STATISTICS, ModelCard
 from mrharmony.networks.compact.sampling import PictureModel
 from mrharmony.networks.compact.translation import TranslationSettings, translate_slices
 
 IMAGES_AT_ONCE = 4  # of each slice, in one file
-ALWAYS = ("none", "histogram", DEFAULT_METHOD)
 ROUND_TRIP = "autoencoder round trip"
 PAPER = "image-to-image, the paper's settings"
 BEST = "image-to-image, best settings"
@@ -82,9 +81,7 @@ class PictureFolder:
         file = self.root / f"{self._key(slices, prompt, own)}.npz"
         if not file.is_file():
             write_arrays(file, self._translate(slices, prompt, own)._asdict())
-        with kept_arrays(
-            file, "was damaged since it was kept. Move the file away, and call again."
-        ) as archive:
+        with kept_arrays(file, _DAMAGED) as archive:
             seconds, processor = float(archive["seconds"]), float(archive["processor_seconds"])
             return Pictures(archive["images"].astype(np.float32), seconds, processor)
 
@@ -123,21 +120,30 @@ def translations(
     )
 
 
-def fitted_methods(model: Path, fitted: Mapping[str, Path]) -> tuple[tuple[PaperMethod, ...], dict[str, str]]:
-    """Open the methods that harmonize volumes; also say why any of `ALWAYS` could not be read.
+def fitted_methods(request: PaperRequest) -> tuple[tuple[PaperMethod, ...], dict[str, str]]:
+    """Open the methods that harmonize volumes; also say why any that the model should hold is not there.
 
-    `fitted` holds directories that `Harmonizer.save` wrote, by the method's name; each must hold its method.
-    Those in `ALWAYS` that it lacks come from the model's directory.
+    Each directory in `request.fitted` must hold its method. Those in `request.from_model` that it lacks come
+    from the model's directory.
     """
-    methods, missing = [_opened(name, folder) for name, folder in fitted.items()], {}
-    for name in ALWAYS:
-        if name not in fitted:
+    methods, missing = [_opened(name, folder) for name, folder in request.fitted.items()], {}
+    for name in request.from_model:
+        if name not in request.fitted:
             try:
-                methods.append(_opened(name, model))
+                _require_own(name, request.model)
+                methods.append(_opened(name, request.model))
             except MrharmonyError as error:
                 missing[name] = str(error)
-    ranks = {name: number for number, name in enumerate(ALWAYS)}
+    ranks = {name: number for number, name in enumerate(request.from_model)}
     return tuple(sorted(methods, key=lambda method: ranks.get(method.name, len(ranks)))), missing
+
+
+def _require_own(name: str, model: Path) -> None:
+    if not method_named(name).is_in(model):
+        raise MrharmonyError(
+            f"{model}: has no {name} of its own. Fit one (mrharmony train BIDS_DIR --method {name} --output "
+            f"DIR), and name it: --fitted {name}=DIR."
+        )
 
 
 def _opened(name: str, folder: Path) -> PaperMethod:

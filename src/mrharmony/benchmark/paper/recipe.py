@@ -42,8 +42,8 @@ class PaperRecipe:
     Parameters
     ----------
     request
-        The evaluation. Its `model` is written here; methods in `fitted` are joined by the rivals; scans are
-        prepared into `output/prepared` where `prepared` is None.
+        The evaluation. Its `model` is written here; the rivals join the methods in `fitted` and stand for
+        `from_model`; scans are prepared into `output/prepared` where `prepared` is None.
     base, download
         A Stable Diffusion v1.x model: a directory, or an id on the Hub, which may be downloaded or not.
     settings
@@ -115,7 +115,8 @@ def run_recipe(recipe: PaperRecipe, say: Callable[[str], None]) -> Record:
     say(f"Rivals: {', '.join(recipe.rivals)}")
     fitted = _fit_rivals(recipe, plan, prepared)
     say("Translating")
-    return evaluate_paper(replace(request, prepared=prepared, fitted={**fitted, **request.fitted}))
+    rows = {**fitted, **request.fitted}
+    return evaluate_paper(replace(request, prepared=prepared, fitted=rows, from_model=()))
 
 
 def _study(recipe: PaperRecipe, plan: StudyPlan) -> Record:

@@ -18,6 +18,7 @@ from mrharmony.core.hashing import file_sha256
 from mrharmony.core.volume import BoolArray, FloatArray
 from mrharmony.evaluate.paper import as_picture, slice_places, tone_quantiles
 from mrharmony.jobs.brains import load_brain, prepare_positions, reasons_by_name, require_some
+from mrharmony.methods.registry import DEFAULT_METHOD
 from mrharmony.networks.compact.model import CARD, read_card
 from mrharmony.networks.compact.sampling import slice_positions
 from mrharmony.networks.compact.translation import TranslationSettings
@@ -44,6 +45,7 @@ class PaperRequest:
     # Directories of methods that `mrharmony train --method` wrote, by the method's name: extra rows, or
     # replacements of what the model holds.
     fitted: Mapping[str, Path] = field(default_factory=dict)
+    from_model: tuple[str, ...] = ("none", "histogram", DEFAULT_METHOD)  # rows by what the model itself holds
     domain_column: str = "site"
     slices: int = 1  # of each direction, of as many different scans as there are
     images: int = 100  # of a slice by image-to-image

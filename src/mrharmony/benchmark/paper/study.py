@@ -61,7 +61,7 @@ def evaluate_paper(request: PaperRequest) -> Record:
     card, plan = read_card(request.model), StudyPlan.make(request)
     for directory in (request.model, *request.fitted.values()):
         plan.require_unseen(directory)
-    plain, missing = fitted_methods(request.model, request.fitted)
+    plain, missing = fitted_methods(request)
     study = open_study(request, plan)
     cells = measure_grid(study.folder, *study.training, request.search)
     best = best_cell(cells)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from diffusers import DDIMScheduler
 
 PREDICTIONS = ("epsilon", "v_prediction")
+_LEAST_ALPHA = 1e-10  # α̅ that a picture can be computed from noise at; usual schedules end at 1e-9 or more
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +35,17 @@ class NoiseSchedule:
                 f"The model predicts {prediction}; choose one that predicts {' or '.join(PREDICTIONS)}."
             )
         return cls(scheduler.alphas_cumprod.double(), float(scheduler.final_alpha_cumprod), prediction)
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether it falls from nearly the picture to nearly noise.
+
+        To noise alone only where v is predicted: from noise, nothing of the picture can be computed there.
+        """
+        first, last = float(self.alphas[0]), float(self.alphas[-1])
+        least = _LEAST_ALPHA if self.prediction == "epsilon" else 0.0
+        falls = bool((self.alphas.diff() <= 0).all())  # so no NaN is among them
+        return falls and 0.9 < first < 1 and least <= last < 0.1
 
     def noisy(self, clean: torch.Tensor, noise: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
         """Return √α̅ x₀ + √(1-α̅) ε, shape of `clean`, at one time each, shape (batch,)."""

@@ -161,4 +161,10 @@ def generate_picture(
     schedule = model.schedule
     times = sampling_times(settings.class_steps, 1.0, len(schedule.alphas))
     latents = schedule.descend(latents, steps_along(times), predict)
-    return model.decode_pictures(latents)[0].clamp(-1, 1).cpu()
+    picture = model.decode_pictures(latents)[0].cpu()
+    if not picture.isfinite().all():
+        raise MrharmonyError(
+            "The base model makes class pictures that are not finite. Fetch the base again, name another, or "
+            f"lower class_guidance, {settings.class_guidance:g}, in the preset."
+        )
+    return picture.clamp(-1, 1)

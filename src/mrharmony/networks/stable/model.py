@@ -6,7 +6,7 @@ Weights are safetensors only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -22,10 +22,11 @@ from transformers.utils import logging as transformers_logging
 
 from mrharmony.core.atomic import write_json
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.core.tensors import require_numbers
+from mrharmony.core.tensors import LARGEST, require_numbers
 from mrharmony.networks.compact.model import CARD, ModelCard, read_card
 from mrharmony.networks.compact.schedule import NoiseSchedule
 from mrharmony.networks.compact.translation import WHITE
+from mrharmony.networks.settings import NO_PROMPT
 from mrharmony.networks.stable.source import PARTS, PIPELINE, resolve_source
 
 PIXEL_MULTIPLE = 8  # the U-Net's own halvings pad themselves
@@ -172,29 +173,47 @@ def load_stable_diffusion(source: str | Path, network: bool = False) -> StableDi
         If the model is not there, not complete, not safe to load, or not of this family.
     """
     directory = resolve_source(source, network)
-    try:
-        model = _open_parts(directory)
-    except MrharmonyError:
-        raise
-    except Exception as error:  # whatever the libraries make of damaged files
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise MrharmonyError(
-            f"{directory}: the model is incomplete or damaged ({reason}). Fetch it again."
-        ) from error
+    with _quiet():
+        scheduler = _open_scheduler(directory / "scheduler")
+        networks = {name: _open_network(directory / name, kind) for name, kind in NETWORKS.items()}
+        with _damage_told(directory / "tokenizer"):
+            tokenizer = CLIPTokenizer.from_pretrained(directory / "tokenizer", local_files_only=True)
+    model = StableDiffusion(tokenizer, scheduler=scheduler, **networks)
     _require_family(directory, model)
+    _try_networks(directory, model)
     return model
 
 
-def _open_parts(directory: Path) -> StableDiffusion:
-    with _quiet():
-        networks = {name: _open_network(directory / name, kind) for name, kind in NETWORKS.items()}
-        tokenizer = CLIPTokenizer.from_pretrained(directory / "tokenizer", local_files_only=True)
+@contextmanager
+def _damage_told(folder: Path) -> Iterator[None]:
+    """Tell whatever the libraries make of a damaged part in one sentence, by its folder."""
+    try:
+        yield
+    except MrharmonyError:
+        raise
+    except Exception as error:
+        if "ignore_mismatched_sizes" in str(error):  # the way out that both libraries name
+            reason = "its weights do not fit its config.json, by their shapes"
+        else:
+            reason = f"incomplete or damaged ({(str(error).splitlines() or [type(error).__name__])[0]})"
+        raise MrharmonyError(f"{folder}: {reason}. Fetch the folder again, complete.") from error
+
+
+def _open_scheduler(folder: Path) -> DDIMScheduler:
+    """Open the noise schedule; refuse one whose numbers are none, though each of them may be possible."""
+    with _damage_told(folder):
         # The betas of whatever scheduler the model comes with, PNDM for v1.5, on DDIM's formulas. Trailing
         # steps: v1.5's own ask for a time after the last one at 1000 steps.
         scheduler = DDIMScheduler.from_pretrained(
-            directory / "scheduler", timestep_spacing="trailing", clip_sample=False, local_files_only=True
+            folder, timestep_spacing="trailing", clip_sample=False, local_files_only=True
         )
-    return StableDiffusion(tokenizer, scheduler=scheduler, **networks)
+        if not NoiseSchedule.of(scheduler).is_sound:
+            raise MrharmonyError(
+                f"{folder / 'scheduler_config.json'}: its numbers do not lead from a picture to noise, or "
+                "leave nothing of it to a model that predicts noise. Fetch the file again, or name another "
+                "model."
+            )
+        return scheduler
 
 
 def _open_network(folder: Path, kind: Any) -> Any:  # noqa: ANN401 - classes of diffusers and transformers
@@ -202,21 +221,44 @@ def _open_network(folder: Path, kind: Any) -> Any:  # noqa: ANN401 - classes of 
 
     The libraries leave such weights at random, or without memory behind them, and go on.
     """
-    network, report = kind.from_pretrained(
-        folder,
-        use_safetensors=True,
-        torch_dtype=torch.float32,
-        local_files_only=True,
-        output_loading_info=True,
-    )
+    with _damage_told(folder):
+        network, report = kind.from_pretrained(
+            folder,
+            use_safetensors=True,
+            torch_dtype=torch.float32,
+            local_files_only=True,
+            output_loading_info=True,
+        )
     if missing := sorted(report["missing_keys"]):
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise MrharmonyError(
             f"{folder}: the weights are incomplete, {missing[0]}{more} missing. Fetch the model again."
         )
-    for name, tensor in network.state_dict().items():
-        require_numbers(name, tensor, kinds="fi")
+    with _damage_told(folder):
+        for name, tensor in network.state_dict().items():
+            require_numbers(name, tensor, kinds="fi")
     return network.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def _try_networks(directory: Path, model: StableDiffusion) -> None:
+    """Refuse networks that make no usable numbers of a blank picture: a config can spoil sound weights."""
+
+    def tried(part: str, made: Callable[[], torch.Tensor]) -> torch.Tensor:
+        with _damage_told(directory / part):
+            numbers = made()
+            if not numbers.abs().max() <= LARGEST:
+                raise MrharmonyError(
+                    f"{directory / part}: makes numbers of a blank picture that are not finite or beyond "
+                    f"{LARGEST:g}. Fetch the folder again, config.json and weights, or name another model."
+                )
+            return numbers
+
+    side = PIXEL_MULTIPLE * model.multiple
+    latents = tried("vae", lambda: model.encode_pictures(torch.full((1, 3, side, side), -1.0)))
+    tokens = tried("text_encoder", lambda: model.embed(NO_PROMPT, torch.zeros(1)))
+    tried("unet", lambda: model.predict(latents, None, 1, tokens))
+    tried("vae", lambda: model.decode_pictures(latents))
 
 
 def load_adapted(directory: Path) -> tuple[StableDiffusion, ModelCard]:
@@ -267,7 +309,6 @@ def _quiet() -> Iterator[None]:
 
 def _require_family(directory: Path, model: StableDiffusion) -> None:
     """Refuse parts that do not fit each other, as those of SDXL or of an inpainting model."""
-    NoiseSchedule.of(model.scheduler)
     latents, sees = model.vae.config.latent_channels, model.unet.config.in_channels
     text, attends = model.text_encoder.config.hidden_size, model.unet.config.cross_attention_dim
     if text != attends or model.vae.config.in_channels != 3:

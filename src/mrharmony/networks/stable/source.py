@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from mrharmony.core.atomic import read_json
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.records import read_record
+from mrharmony.networks.stable.configs import require_configs, require_file
 
 PIPELINE = "model_index.json"  # of a directory in diffusers' layout
 WEIGHTS = {"text_encoder": "model", "vae": "diffusion_pytorch_model", "unet": "diffusion_pytorch_model"}
@@ -22,7 +23,6 @@ _FILES = [
 ]
 _KINDS = {f"StableDiffusion{kind}Pipeline" for kind in ("", "Img2Img", "InstructPix2Pix")}
 _FAMILIES = {"StableDiffusionXL": "SDXL", "StableDiffusion3": "Stable Diffusion 3", "Flux": "FLUX"}
-_SCHEDULE = ("beta_start", "beta_end", "beta_schedule", "num_train_timesteps")
 _CONVERT = 'StableDiffusionPipeline.from_single_file("{file}").save_pretrained("DIRECTORY")'
 
 
@@ -58,45 +58,35 @@ def require_files(directory: Path) -> None:
             raise MrharmonyError(
                 f"{directory}: the folder {part} is missing. Fetch the model again, with all its folders."
             )
+    require_configs(directory)
     for part, name in WEIGHTS.items():
-        _require_file(directory / part / "config.json")
         _require_weights(directory / part, name)
-    _require_schedule(directory / "scheduler" / "scheduler_config.json")
     if not (directory / "tokenizer" / "tokenizer.json").is_file():
         for name in ("vocab.json", "merges.txt"):
-            _require_file(directory / "tokenizer" / name)
+            require_file(directory / "tokenizer" / name)
 
 
 def _require_pipeline(directory: Path) -> None:
     index = directory / PIPELINE
     if not index.is_file():
-        for kind in (".safetensors", ".ckpt", ".bin"):
-            if single := next(directory.glob(f"*{kind}"), None):
+        for ending in (".safetensors", ".ckpt", ".bin"):
+            if single := next(directory.glob(f"*{ending}"), None):
                 raise _single_file(single)
         raise MrharmonyError(
             f"{directory}: no Stable Diffusion v1 model in diffusers' layout, {PIPELINE} is missing. "
             f"Name the directory that holds {PIPELINE}."
         )
-    kind = str((read_json(index) or {}).get("_class_name"))
+    kind = (read_json(index) or {}).get("_class_name")
+    if not isinstance(kind, str):
+        raise MrharmonyError(
+            f"{index}: is damaged, or does not say what model this is (_class_name). Fetch the file again."
+        )
     if kind not in _KINDS:
         family = next((name for start, name in _FAMILIES.items() if kind.startswith(start)), kind)
         raise MrharmonyError(
             f"{directory}: is {family} ({kind}), which has other networks than Stable Diffusion v1.x. "
             "Name a text-to-image model of v1.x, such as v1.5."
         )
-
-
-def _require_file(file: Path) -> None:
-    if not file.is_file():
-        raise MrharmonyError(f"{file}: is missing. Fetch the model again, complete.")
-
-
-def _require_schedule(file: Path) -> None:
-    """Refuse a scheduler without its numbers, which diffusers would replace by those of another model."""
-    _require_file(file)
-    known = read_json(file) or {}
-    if lost := next((name for name in _SCHEDULE if name not in known), None):
-        raise MrharmonyError(f"{file}: {lost} is missing. Fetch the file again.")
 
 
 def _require_weights(folder: Path, name: str) -> None:
