@@ -106,8 +106,8 @@ def check(
         )
     findings = {
         path: [
-            replace(found, message=in_options(found.message), fix=in_options(found.fix))
-            for found in check_scan(path, foreseen_faults, assume_ras=assume_ras)
+            replace(one, message=in_options(one.message), fix=in_options(one.fix))
+            for one in check_scan(path, foreseen_faults, assume_ras=assume_ras)
         ]
         for path in track(found.scans, "checking")
     }
