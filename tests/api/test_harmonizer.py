@@ -136,7 +136,7 @@ def test_a_file_of_somebody_else_is_replaced_by_a_result_only_when_asked(result,
     if name == "x.json":
         foreign.write_text("{}")
     else:
-        nib.save(image, foreign)
+        nib.save(type(image)(image.get_fdata() + 1, image.affine), foreign)
     before = foreign.read_bytes()
     with pytest.raises(MrharmonyError, match=r"mrharmony did not write it.*overwrite=True"):
         result.save(tmp_path / "x.nii.gz")
@@ -146,15 +146,21 @@ def test_a_file_of_somebody_else_is_replaced_by_a_result_only_when_asked(result,
     result.save(tmp_path / "x.nii.gz")  # an earlier result
 
 
-def test_the_scan_itself_is_never_replaced(shipped, image, tmp_path):
+@pytest.mark.parametrize(
+    "given", [Path, nib.load, lambda scan: mrharmony.load(scan).volume, mrharmony.prepare]
+)
+def test_the_scan_itself_is_never_replaced(shipped, image, tmp_path, given):
     scan = tmp_path / "scan_T1w.nii.gz"
     nib.save(image, scan)
     before = scan.read_bytes()
-    done = shipped.harmonize(scan, target=TARGET)
-    for overwrite in (False, True):
-        with pytest.raises(MrharmonyError, match="would overwrite the scan itself"):
-            done.save(scan, overwrite=overwrite)
+    done = shipped.harmonize(given(scan), target=TARGET)
+    with pytest.raises(MrharmonyError, match=r"would overwrite the scan itself|mrharmony did not write it"):
+        done.save(scan)
+    with pytest.raises(MrharmonyError, match="would overwrite the scan itself"):
+        done.save(scan, overwrite=True)
     assert scan.read_bytes() == before
+    (tmp_path / "x.nii.gz").write_bytes(b"no image")
+    assert done.save(tmp_path / "x.nii.gz", overwrite=True).is_file()
 
 
 @pytest.fixture(scope="module")

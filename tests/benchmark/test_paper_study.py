@@ -203,10 +203,12 @@ def test_a_file_of_somebody_else_is_not_replaced(run, study: Path, tmp_path: Pat
     mine = tmp_path / "out" / "paper.md"
     mine.parent.mkdir()
     mine.write_text("mine")
+    (mine.parent / "work").mkdir()  # a usual name: no proof that the folder is ours
     to = ("--from", "spgr-1.5t", "--output", mine.parent)
     status, _, errors = run("evaluate", "paper", study, *ARGUMENTS, *to)
     assert (status, f"{mine}: mrharmony did not write it, and would replace it" in errors) == (2, True)
-    assert [file.name for file in mine.parent.iterdir()] == ["paper.md"]
+    assert mine.read_text() == "mine"
+    assert sorted(file.name for file in mine.parent.rglob("*")) == ["paper.md", "work"]
 
 
 def test_parts_made_apart_are_the_images_made_together(

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mrharmony.core.findings import Finding, MrharmonyError
-from mrharmony.core.volume import FloatArray, Matrix
+from mrharmony.core.volume import FloatArray, Matrix, Volume
 from mrharmony.evidence.drift import Evidence
 from mrharmony.jobs.harmonizing import HarmonizeJob, forced_finding, require_ours, write_harmonized
 from mrharmony.methods.protocol import HarmonizedVolume
@@ -18,7 +18,7 @@ from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.report.contact_sheet import intensity_style
 from mrharmony.report.page import PLANES, draw_slice, picture_data, render, slice_places
 from mrharmony.report.scan_page import drift_gauges
-from mrharmony.scans.reading import Scan
+from mrharmony.scans.reading import Scan, read_scan
 from mrharmony.scans.writing import output_image, require_output_path
 from mrharmony.space.resampling import array_to_ras, to_ras
 
@@ -98,6 +98,11 @@ class HarmonizedScan:
         require_output_path(Path(path), self.scan.path)
         if not overwrite:
             require_ours(Path(path))
+        elif self.scan.sha256 is None and _holds(Path(path), self.scan.volume):
+            raise MrharmonyError(
+                f"{path}: this would overwrite the scan itself, whose voxels it holds. "
+                "Give another name or folder."
+            )
         write_harmonized(self.job, self.scan, self.prepared, harmonized, Path(path))
         return Path(path)
 
@@ -151,3 +156,12 @@ class HarmonizedScan:
 
     def __repr__(self) -> str:
         return f"HarmonizedScan({self._title()!r}, {self.scan.volume!r})"
+
+
+def _holds(path: Path, volume: Volume) -> bool:
+    """Whether a file holds an image; from memory, an image does not say which file it came from."""
+    try:
+        there = read_scan(path).volume
+    except MrharmonyError:
+        return False
+    return np.array_equal(there.voxels, volume.voxels)

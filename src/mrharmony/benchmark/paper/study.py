@@ -29,7 +29,7 @@ from mrharmony.benchmark.paper.slices import (
     StudyScans,
     study_scans,
 )
-from mrharmony.core.atomic import write_json, write_text
+from mrharmony.core.atomic import read_json, write_json, write_text
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
 from mrharmony.core.version import __version__
@@ -42,6 +42,7 @@ from mrharmony.report.contact_sheet import Panel, contact_sheet
 
 Record = dict[str, Any]
 WRITTEN = ("paper.md", "paper.json", "figure-1.png", "figure-2.png", "search.png")
+BEGUN = "evaluation.json"  # in the folder of unfinished work: whose the results beside it are
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ def evaluate_paper(request: PaperRequest) -> Record:
         plan.require_unseen(directory)
     plain, missing = fitted_methods(request)
     study = open_study(request, plan)
+    write_json(request.work / BEGUN, {"program": "mrharmony", "version": __version__})
     cells = measure_grid(study.folder, *study.training, request.search)
     best = best_cell(cells)
     settings = best_settings(request, best)
@@ -95,7 +97,7 @@ def evaluate_paper(request: PaperRequest) -> Record:
 def require_own_folder(request: PaperRequest) -> None:
     """Raise `MrharmonyError` where a folder that no evaluation has begun has a file that one would write."""
     taken = next((name for name in WRITTEN if os.path.lexists(request.output / name)), None)
-    if taken and not request.work.is_dir():
+    if taken and (read_json(request.work / BEGUN) or {}).get("program") != "mrharmony":
         raise MrharmonyError(
             f"{request.output / taken}: mrharmony did not write it, and would replace it. Name another."
         )
