@@ -44,10 +44,14 @@ def test_a_method_is_not_added_where_scans_have_changed_their_domains(cohort: Pa
 
 @pytest.mark.parametrize(
     ("sites", "pair"),
-    [({"1": "B", "2": "A", "3": "C"}, ("A", "B")), ({"1": "C", "2": "B", "3": "C"}, ("B", "C"))],
-    ids=["exchanged", "renamed"],
+    [
+        ({"1": "B", "2": "A", "3": "C"}, ("A", "B")),
+        ({"1": "C", "2": "B", "3": "C"}, ("B", "C")),
+        ({"2": "B", "1": "A", "3": "C"}, ("A", "C")),  # the order gives each person the other's scan
+    ],
+    ids=["exchanged", "renamed", "of other scans"],
 )
-def test_a_pair_is_not_added_where_scans_have_changed_their_domains(
+def test_a_pair_is_not_added_where_scans_or_their_domains_are_others(
     cohort: Path, tmp_path: Path, sites: Sites, pair: tuple[str, str]
 ):
     study, model = tmp_path / "study", tmp_path / "model"
