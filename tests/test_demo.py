@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import astuple
+import shutil
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from helpers.commands import Run
+from mrharmony.cli.app import app
 from mrharmony.cli.virtual import run_demo
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.jobs.demo import Demo, DemoResult, DemoRow
@@ -83,6 +85,19 @@ def test_a_second_call_does_nothing_again_and_prints_a_record(
     assert record["page"] == str(demo.harmonized / "report.html")
     assert "$ mrharmony simulate" in errors
     assert [path.stat().st_mtime_ns for path in results] == before
+
+
+def test_a_scan_of_its_own_that_is_cut_is_told_with_what_to_do(demo: Demo, printed: str, tmp_path: Path):
+    own = Path(shutil.copytree(demo.scans, tmp_path / "begun" / "scans"))
+    begun, cut = replace(demo, folder=own.parent), next(own.rglob("*_ses-spgr15t_T1w.nii.gz"))
+    whole = cut.read_bytes()
+    cut.write_bytes(whole[:1000])
+    for _ in range(2):
+        with pytest.raises(MrharmonyError, match=f"^{cut}: .* Remove it and call again; it is made anew"):
+            run_demo(begun, as_json=False)
+    cut.unlink()
+    assert app(next(begun.commands()), standalone_mode=False) == 0
+    assert cut.read_bytes() == whole
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.scans.bids import BidsIndex
+from mrharmony.scans.names import sidecar_path
 from mrharmony.scans.reading import check_scan
 from mrharmony.simulate.cohort import write_cohort
 from mrharmony.simulate.cohort_files import claim, true_brain
@@ -103,6 +105,75 @@ def test_an_interrupted_run_is_taken_up_where_it_stopped(cohort: Path, tmp_path:
     write(folder)
     assert digests(folder) == digests(cohort)
     assert kept.stat().st_mtime_ns == written
+
+
+SCAN = "sub-001/ses-spgr15t/anat/sub-001_ses-spgr15t_T1w.nii.gz"
+TRUTH = "derivatives/truth/sub-001/anat/sub-001_dseg.nii.gz"
+
+
+def cut(folder: Path, file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:1000])
+
+
+def take_that_of_another_scanner(folder: Path, file: Path) -> None:
+    shutil.copy(folder / SCAN.replace("spgr15t", "mprage3t"), file)
+
+
+def take_that_of_another_person(folder: Path, file: Path) -> None:
+    take_with_its_sidecar(folder / SCAN.replace("sub-001", "sub-002"), file)
+
+
+def take_that_of_another_seed(folder: Path, file: Path) -> None:
+    (other,) = write_cohort(folder.with_name("other"), subjects=1, scanners=NAMES[1:], seed=8, zoom=4)
+    take_with_its_sidecar(other, file)
+
+
+def take_with_its_sidecar(other: Path, file: Path) -> None:
+    shutil.copy(other, file)
+    shutil.copy(sidecar_path(other), sidecar_path(file))
+
+
+def make_a_folder(folder: Path, file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+@pytest.mark.parametrize(("name", "spoil"), [
+    (TRUTH, cut), (SCAN, cut), (SCAN, take_that_of_another_scanner), (SCAN, take_that_of_another_person),
+    (SCAN, take_that_of_another_seed), (SCAN, make_a_folder),
+])  # fmt: skip
+def test_another_file_under_the_name_of_an_image_is_told_and_left_alone(
+    cohort: Path, tmp_path: Path, name: str, spoil: Callable[[Path, Path], None]
+) -> None:
+    folder = Path(shutil.copytree(cohort, tmp_path / "spoilt"))
+    file = folder / name
+    spoil(folder, file)
+    before = digests(folder)
+    with pytest.raises(MrharmonyError, match="Remove it and call again; it is made anew") as refusal:
+        write(folder)
+    assert str(refusal.value).startswith(f"{file}: is not the file that was simulated here. ")
+    assert digests(folder) == before
+    shutil.rmtree(file) if file.is_dir() else file.unlink()
+    write(folder)
+    assert digests(folder) == digests(cohort)
+
+
+def test_images_without_a_seal_are_taken_where_they_are_those_that_are_simulated(
+    cohort: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(cohort, tmp_path / "of-an-earlier-version"))
+    for image in (folder / SCAN, folder / TRUTH):
+        record = json.loads(sidecar_path(image).read_text())
+        del record["SimulationSHA256"]
+        sidecar_path(image).write_text(json.dumps(record))
+    before = digests(folder)
+    take_that_of_another_scanner(folder, folder / SCAN)
+    with pytest.raises(MrharmonyError, match=f"^{folder / SCAN}: is not the file that was simulated here"):
+        write(folder)
+    shutil.copy(cohort / SCAN, folder / SCAN)
+    assert digests(folder) == before
+    write(folder)
+    assert digests(folder) == digests(cohort)
 
 
 def test_a_scan_does_not_depend_on_the_other_scanners(cohort: Path, tmp_path: Path) -> None:

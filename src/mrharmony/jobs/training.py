@@ -130,7 +130,10 @@ def seen_scans(root: Path, scans: Iterable[BidsScan]) -> tuple[TrainingScan, ...
     """Return scans of a BIDS folder as a model's card names those that it has learned from."""
     data_set = root.resolve().name
     return tuple(
-        TrainingScan(data_set=data_set, subject=scan.subject, sha256=file_sha256(scan.path)) for scan in scans
+        TrainingScan(
+            data_set=data_set, subject=scan.subject, sha256=file_sha256(scan.path), domain=scan.domain
+        )
+        for scan in scans
     )
 
 
@@ -181,16 +184,18 @@ def train_on_bids(data: DataSet, output: Path, settings: TrainingSettings, devic
 def fit_on_bids(data: DataSet, output: Path, method: str) -> TrainingReport:
     """Fit a method and write a model directory, new or with methods fitted on the same scans.
 
-    Raises `MrharmonyError` if there are no scans, the method cannot be fitted, or `output` is of others.
+    Raises `MrharmonyError` if there are no scans, the method cannot be fitted, or `output` is of other scans
+    or domains.
     """
     require_place_for_methods(output)
     require_method(method)
+    earlier = _earlier_card(output)
     grid = Grid.working(STATISTICS_ZOOM)
     brains = training_brains(data.open(), data.only, None, grid, work_folder(output), data.prepared)
-    fitted = fit_method(method, brains.by_domain())
     card = model_card(brains.counts(), data.root, seen=brains.seen)
-    if (output / CARD).is_file() and read_card(output) != card:
+    if earlier not in (None, card):
         raise _of_other_scans(output)
+    fitted = fit_method(method, brains.by_domain())
     save_card(card, output)
     fitted.save(output)
     return TrainingReport(output, brains.counts(), brains.refused)
@@ -206,31 +211,62 @@ def train_pairs_on_bids(
     """
     require_pairs(pairs)
     require_place_for_methods(output)
+    earlier = _earlier_card(output)
     index, place, work = data.open(), choose_device(device), work_folder(output)
     names = list(dict.fromkeys(name for pair in pairs for name in pair))
     brains = training_brains(index, names, None, Grid.working(STATISTICS_ZOOM), work, data.prepared)
-    card = _card_of_pairs(output, brains, data.root)
+    card = _card_of_pairs(output, earlier, brains, data.root)
     method = train_cyclegan(brains.by_domain(), pairs, settings, work, place)
     save_card(card, output)
     method.save(output)
     return TrainingReport(output, brains.counts(), brains.refused)
 
 
-def _card_of_pairs(output: Path, brains: TrainingBrains, bids_dir: Path) -> ModelCard:
+def _card_of_pairs(
+    output: Path, earlier: ModelCard | None, brains: TrainingBrains, bids_dir: Path
+) -> ModelCard:
     """Return the card of a directory with more domains; refuse one that was made of other scans."""
     new = brains.counts()
-    if not (output / CARD).is_file():
+    if earlier is None:
         return model_card(new, bids_dir, seen=brains.seen)
-    earlier = read_card(output)
     counts = {domain.name: domain.scans for domain in earlier.domains}
     alike = all(counts.get(name, count) == count for name, count in new.items())
-    if not alike or earlier != model_card(counts, bids_dir, seen=earlier.training_scans):
+    own = earlier == model_card(counts, bids_dir, seen=earlier.training_scans)
+    if not (alike and own and _agree(earlier.training_scans, brains.seen)):
         raise _of_other_scans(output)
     return model_card(counts | new, bids_dir, seen=(*earlier.training_scans, *brains.seen))
 
 
+def _agree(one: Iterable[TrainingScan], other: Iterable[TrainingScan]) -> bool:
+    """Whether lists have the same scans of the domains that both name, and no scan in different domains."""
+    first, second = set(one), set(other)
+    both = {scan.domain for scan in first} & {scan.domain for scan in second}
+    differing = first ^ second
+    files = [(scan.data_set, scan.subject, scan.sha256) for scan in differing]
+    return len(set(files)) == len(files) and not any(scan.domain in both for scan in differing)
+
+
+def _earlier_card(output: Path) -> ModelCard | None:
+    """Return the card of methods that were fitted before, None where there are none.
+
+    Raises `MrharmonyError` where it does not say which scans each domain was fitted on.
+    """
+    if not (output / CARD).is_file():
+        return None
+    card = read_card(output)
+    if not card.training_scans or any(scan.domain is None for scan in card.training_scans):
+        raise MrharmonyError(
+            f"{output}: holds methods, but does not say which scans each domain was fitted on. Choose "
+            "another output."
+        )
+    return card
+
+
 def _of_other_scans(output: Path) -> MrharmonyError:
-    return MrharmonyError(f"{output}: holds methods fitted on other scans. Choose another output.")
+    return MrharmonyError(
+        f"{output}: holds methods fitted on other scans, or on the same scans with other domains. Choose "
+        "another output."
+    )
 
 
 def model_card(

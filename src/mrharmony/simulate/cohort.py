@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from mrharmony.core.atomic import read_json, write_json
+from mrharmony.core.atomic import read_json
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
 from mrharmony.core.version import __version__
@@ -28,7 +28,6 @@ from mrharmony.simulate.cohort_files import (
     truth_path,
     truth_record,
     volume_columns,
-    write_nifti,
     write_tables,
 )
 from mrharmony.simulate.foreign.heads import LabelledHead, labelled_head
@@ -40,6 +39,7 @@ from mrharmony.simulate.motion import random_pose
 from mrharmony.simulate.recipe import AnyScanner, Recipe, Subject, load_recipe, plan_subjects, recipe_fault
 from mrharmony.simulate.scanner import Scanner, load_scanners
 from mrharmony.simulate.scanning import scan_head
+from mrharmony.simulate.sealed_images import SealedImages
 from mrharmony.space.grid import Grid
 
 # The order in which a mere number of scanners is filled: the first ones differ the most.
@@ -73,10 +73,15 @@ class Cohort:
     anatomies: Sequence[Base]
 
     def write(self, root: Path) -> tuple[Path, ...]:
-        """Write what is missing of the cohort; return the scans' paths."""
-        claim(root, self._record())
+        """Write what is missing of the cohort; return the scans' paths.
+
+        Raises `MrharmonyError` where the folder holds something else, or an image is not the one that was
+        written.
+        """
+        images = SealedImages(self._record())
+        claim(root, images.simulation)
         everyone = list(enumerate(self.subjects))
-        rows = [self._write_subject(root, index) for index, _ in track(everyone, "simulating heads")]
+        rows = [self._write_subject(root, index, images) for index, _ in track(everyone, "simulating heads")]
         visits = [subject.scanners for subject in self.subjects]
         whole = any(_is_whole(base) for base in self.anatomies)
         write_tables(root, rows, visits, BY_RECIPE if self.recipe else TRAVELLING, whole=whole)
@@ -94,11 +99,11 @@ class Cohort:
             record = {"Subjects": len(self.subjects)} | scanners | {"Seed": self.seed, "Zoom": self.zoom}
         return record | {"Pose": self.pose, "Anatomies": digests(self.anatomies), "Version": __version__}
 
-    def _write_subject(self, root: Path, index: int) -> dict[str, str]:
+    def _write_subject(self, root: Path, index: int, images: SealedImages) -> dict[str, str]:
         """Write what is missing of a subject's scans and truth; return its row of `participants.tsv`."""
         subject, truth = self.subjects[index], truth_path(root, index)
-        record = read_json(sidecar_path(truth))
-        todo = [s for s in subject.scanners if read_json(sidecar_path(scan_path(root, index, s))) is None]
+        record = read_json(sidecar_path(truth)) if images.finished(truth) else None
+        todo = [s for s in subject.scanners if not images.finished(scan_path(root, index, s))]
         if todo or record is None:
             head, pose = self._head(index)
             for scanner in todo:
@@ -106,12 +111,11 @@ class Cohort:
                 rng = np.random.default_rng([self.seed, index, zlib.crc32(scanner.name.encode())])
                 volume = _scan(head, scanner, rng)
                 path = scan_path(root, index, scanner)
-                write_nifti(path, volume.voxels, volume.affine)
-                write_json(sidecar_path(path), scan_sidecar(scanner, whole=_is_whole(head)))
+                note = scan_sidecar(scanner, whole=_is_whole(head))
+                images.write(path, volume.voxels, volume.affine, note)
             true = head.anatomy if isinstance(head, LabelledHead) else head
             record = truth_record(true, pose)
-            write_nifti(truth, true.labels(), true.affine)
-            write_json(sidecar_path(truth), record)
+            images.write(truth, true.labels(), true.affine, record)
         return _row(index, subject, record)
 
     def _head(self, index: int) -> tuple[Head, Matrix]:
@@ -168,7 +172,8 @@ def write_cohort(
     Raises
     ------
     MrharmonyError
-        If the folder holds something else, a scanner is unknown, or a number is out of range.
+        If the folder holds something else, or another file in place of one that was written; a scanner is
+        unknown, or a number is out of range.
     """
     if not 1 <= subjects <= 999:
         raise MrharmonyError(f"a cohort has 1 to 999 subjects, not {subjects}")
@@ -212,7 +217,8 @@ def write_recipe_cohort(
     Raises
     ------
     MrharmonyError
-        If the folder holds something else, or the recipe, a number or the anatomies are not right.
+        If the folder holds something else, or another file in place of one that was written; the recipe, a
+        number or the anatomies are not right.
     """
     training, test = subjects or (None, None)
     given = {"seed": seed, "zoom": zoom, "training_subjects": training, "test_subjects": test}

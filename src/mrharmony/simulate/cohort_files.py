@@ -1,4 +1,4 @@
-"""Files of a virtual cohort (BIDS): where they lie, what stands in them, and how they are written."""
+"""Files of a virtual cohort (BIDS): where they lie, and what stands in them."""
 
 from __future__ import annotations
 
@@ -7,15 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
-from numpy.typing import NDArray
 
-from mrharmony.core.atomic import begin_json, read_json, write_file, write_json, write_text
+from mrharmony.core.atomic import begin_json, read_json, write_json, write_text
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.version import __version__
 from mrharmony.core.volume import Matrix
-from mrharmony.scans.writing import write_gzip
 from mrharmony.simulate.anatomy import Anatomy
 from mrharmony.simulate.foreign.sites import Site
 from mrharmony.simulate.known_factors import GREY_SHARE
@@ -64,15 +61,6 @@ def true_brain(root: Path, subject: str) -> Path | None:
     """
     path = truth_path(root, f"sub-{subject}")
     return path if path.is_file() else None
-
-
-def write_nifti(path: Path, voxels: NDArray[np.generic], affine: Matrix) -> None:
-    """Write a volume atomically, in scanner coordinates; the same voxels give the same bytes."""
-    image = nib.Nifti1Image(voxels, affine)
-    image.header.set_xyzt_units("mm", "sec")
-    image.set_sform(affine, code=1)
-    image.set_qform(affine, code=1)
-    write_file(path, lambda stream: write_gzip(stream, image))
 
 
 def write_tables(

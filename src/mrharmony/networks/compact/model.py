@@ -71,6 +71,11 @@ class TrainingScan(Settings):
     data_set: str  # name of its folder
     subject: str  # label without `sub-`
     sha256: str  # of the scan's file
+    domain: str | None = None  # that it was said to be of; None in cards of before domains were noted
+
+    def order(self) -> tuple[str, ...]:
+        """Return what cards sort scans by."""
+        return self.data_set, self.subject, self.sha256, self.domain or ""
 
 
 class ModelCard(Settings):
@@ -96,8 +101,8 @@ class ModelCard(Settings):
         return domains
 
     def with_scans(self, new: Iterable[TrainingScan]) -> Self:
-        """Return the card of a model that has learned from more scans; each is named once, sorted."""
-        scans = sorted({*self.training_scans, *new}, key=lambda s: (s.data_set, s.subject, s.sha256))
+        """Return the card of a model that has learned from more scans, each named once a domain, sorted."""
+        scans = sorted({*self.training_scans, *new}, key=TrainingScan.order)
         return self.model_copy(update={"training_scans": tuple(scans)})
 
     def find(self, name: str) -> Domain | None:

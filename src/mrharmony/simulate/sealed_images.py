@@ -1,0 +1,79 @@
+"""Images of a cohort, with a seal in their sidecars by which a later call knows them again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from mrharmony.core.atomic import read_json, staged, write_json
+from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.hashing import file_sha256
+from mrharmony.core.volume import Matrix
+from mrharmony.scans.names import sidecar_path
+from mrharmony.scans.writing import write_gzip
+
+_SEAL = "SimulationSHA256"  # of the simulation, the image's name and its content
+
+
+@dataclass(frozen=True)
+class SealedImages:
+    """The images of one simulation.
+
+    Parameters
+    ----------
+    simulation
+        Everything that decides what they contain, as JSON.
+    """
+
+    simulation: dict[str, Any]
+
+    def finished(self, path: Path) -> bool:
+        """Whether an image is there as it was written.
+
+        One without sidecar is unfinished, and so is one without seal, as versions of before left them.
+        Raises `MrharmonyError` where another file has its name.
+        """
+        note = read_json(sidecar_path(path)) or {}
+        if _SEAL not in note or not os.path.lexists(path):
+            return False
+        if not path.is_file() or note[_SEAL] != self._seal(path.name, file_sha256(path)):
+            raise _other_file(path)
+        return True
+
+    def write(self, path: Path, voxels: NDArray[np.generic], affine: Matrix, note: dict[str, Any]) -> None:
+        """Write an image in scanner coordinates, then its sealed sidecar, each atomically.
+
+        The same voxels give the same bytes. Raises `MrharmonyError` where another file has the name of an
+        image whose sidecar has no seal, or the operating system refuses.
+        """
+        image = nib.Nifti1Image(voxels, affine)
+        image.header.set_xyzt_units("mm", "sec")
+        image.set_sform(affine, code=1)
+        image.set_qform(affine, code=1)
+        with staged(path) as file:
+            file.fill(lambda stream: write_gzip(stream, image))
+            sha256 = file_sha256(file.temporary)
+            before = read_json(sidecar_path(path))
+            unsealed = before is not None and _SEAL not in before
+            if unsealed and path.is_file() and file_sha256(path) != sha256:
+                raise _other_file(path)
+            file.commit()
+        write_json(sidecar_path(path), note | {_SEAL: self._seal(path.name, sha256)})
+
+    def _seal(self, name: str, sha256: str) -> str:
+        simulation = json.dumps(self.simulation, sort_keys=True)
+        return hashlib.sha256(f"{simulation} {name} {sha256}".encode()).hexdigest()
+
+
+def _other_file(path: Path) -> MrharmonyError:
+    return MrharmonyError(
+        f"{path}: is not the file that was simulated here. Remove it and call again; it is made anew."
+    )
