@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -163,6 +164,29 @@ def test_the_scan_itself_is_never_replaced(shipped, image, tmp_path, given):
     assert done.save(tmp_path / "x.nii.gz", overwrite=True).is_file()
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("a" * 300 + ".nii.gz", "is too long for a file name"),
+        ("a/" * 2500 + "b.nii.gz", "is too long for a file name"),
+        ("\0.nii.gz", "has a character that no file name can have"),
+        ("\ud800.nii.gz", "has a character that no file name can have"),
+        *((wrong, f"a value of type {type(wrong).__name__} is no path") for wrong in (3, ["x"], b"x", None)),
+    ],
+    ids=ascii,
+)
+def test_what_can_be_the_name_of_nothing_is_refused_by_its_argument(shipped, result, wrong, said):
+    for argument, call in (
+        ("path", result.save),
+        ("directory", shipped.save_pretrained),
+        ("model", Harmonizer.from_pretrained),
+    ):
+        if (argument, wrong) != ("model", None):
+            with pytest.raises(MrharmonyError, match=f"^{argument}: ") as refusal:
+                call(wrong)
+            assert said in str(refusal.value)
+
+
 @pytest.fixture(scope="module")
 def sites() -> tuple[list[nib.Nifti1Image], list[str]]:
     images = [mrharmony.virtual_scan(scanner, person=1, zoom=4.0) for scanner in ("mprage-3t", "spgr-1.5t")]
@@ -233,6 +257,26 @@ def test_the_shipped_model_can_be_saved_and_loaded(shipped, result, image, tmp_p
     assert np.array_equal(voxels(again), voxels(result))
     with pytest.raises(MrharmonyError, match="copy"):
         shipped.save_pretrained(tmp_path / "copy")
+
+
+def test_a_model_that_was_changed_after_it_was_loaded_is_not_saved_for_it(
+    prepared_sites, tmp_path, monkeypatch
+):
+    images, _ = prepared_sites
+    for model, domains in (("mine", ["A", "B"]), ("other", ["C", "D"])):
+        Harmonizer(method="histogram").fit(images, domains).save_pretrained(tmp_path / model)
+    monkeypatch.chdir(tmp_path)
+    loaded = Harmonizer.from_pretrained("mine", method="histogram")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert loaded.save_pretrained("copy").is_dir()
+    shutil.rmtree(tmp_path / "mine")
+    for _ in ("gone", "replaced"):
+        with pytest.raises(MrharmonyError, match=r"mine: is gone, or was changed since.*from_pretrained"):
+            loaded.save_pretrained("second")
+        assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["copy"]
+        shutil.copytree(tmp_path / "other", tmp_path / "mine", dirs_exist_ok=True)
+    assert loaded.domains_ == ("A", "B")
 
 
 def test_bad_arguments_end_in_a_sentence_about_arguments(shipped, image, sites):

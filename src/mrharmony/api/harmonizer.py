@@ -16,6 +16,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.exceptions import NotFittedError
 
 from mrharmony.api.images import Image, load, prepare, prepare_loaded
+from mrharmony.api.paths import as_path
 from mrharmony.api.result import HarmonizedScan
 from mrharmony.core.arguments import as_list, require_names
 from mrharmony.core.domain import Domain, require_distinct
@@ -27,7 +28,7 @@ from mrharmony.jobs.training import model_card
 from mrharmony.methods.protocol import Device, Extent, MethodSettings
 from mrharmony.methods.protocol import Harmonizer as FittedMethod
 from mrharmony.methods.registry import DEFAULT_METHOD, fit_method, load_method, method_named
-from mrharmony.networks.compact.model import ModelCard, read_card, save_card, write_directory
+from mrharmony.networks.compact.model import ModelCard, model_hash, read_card, save_card, write_directory
 from mrharmony.preparation.canonical import STATISTICS_ZOOM, CanonicalBrain
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.scans.sidecar import Provenance
@@ -118,8 +119,8 @@ class Harmonizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         MrharmonyError
-            If the directory is no model, is damaged, or does not hold what the method needs; or a parameter
-            is impossible or not one that the method takes.
+            If the directory is no path or no model, is damaged, or does not hold what the method needs; or a
+            parameter is impossible or not one that the method takes.
 
         Examples
         --------
@@ -129,9 +130,9 @@ class Harmonizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """
         harmonizer = cls()
         harmonizer.set_params(**parameters)
-        directory = shipped_model() if model is None else Path(model)
+        directory = shipped_model() if model is None else as_path(model, "model")
         harmonizer.card_ = read_card(directory)
-        harmonizer.model_ = directory
+        harmonizer.model_ = directory.absolute()
         opened = open_method(directory, harmonizer.method, harmonizer._settings())
         harmonizer.fitted_, harmonizer.provenance_ = opened
         harmonizer._opened_with = harmonizer._opening()
@@ -297,17 +298,24 @@ class Harmonizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         MrharmonyError
-            If something stands there already, or it cannot be written.
+            If something stands there already, it cannot be written, the directory is no path, or the
+            directory that the model was loaded from has changed since.
         """
         self._require_fit()
-        directory = Path(directory)
+        directory = as_path(directory, "directory")
         if directory.exists():
             raise MrharmonyError(f"{directory}: exists. Choose another directory.")
         loaded_from = self.model_
 
         def write(folder: Path) -> None:
             if loaded_from:
-                shutil.copytree(loaded_from, folder, dirs_exist_ok=True)
+                if loaded_from.is_dir():
+                    shutil.copytree(loaded_from, folder, dirs_exist_ok=True)
+                if model_hash(folder) != self.provenance_.model_sha256:
+                    raise MrharmonyError(
+                        f"{loaded_from}: is gone, or was changed since this model was loaded from it. "
+                        "Restore it, or call from_pretrained() again."
+                    )
             else:
                 save_card(self.card_, folder)
                 self.fitted_.save(folder)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TypeAlias
 
 import nibabel as nib
 import numpy as np
 
+from mrharmony.api.paths import is_path
 from mrharmony.core.arguments import require_between, require_count
 from mrharmony.core.findings import Finding, MrharmonyError, ScanRefused
 from mrharmony.core.volume import BoolArray, Volume, real_array
@@ -192,7 +192,7 @@ def as_source(image: Image, argument: str = "image") -> ScanSource:
         return nib.Nifti1Image(np.asarray(image.voxels), image.affine)
     if isinstance(image, nib.spatialimages.SpatialImage):
         return image
-    if isinstance(image, str | os.PathLike):
+    if is_path(image):
         return Path(image)
     raise MrharmonyError(
         f"{argument}: a value of type {type(image).__name__} is no image. Give one path, one nibabel image, "

@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 from matplotlib.figure import Figure
 
+from mrharmony.api.paths import as_path
 from mrharmony.core.findings import Finding, MrharmonyError
 from mrharmony.core.volume import FloatArray, Matrix, Volume
 from mrharmony.evidence.drift import Evidence
@@ -84,9 +85,10 @@ class HarmonizedScan:
         ------
         MrharmonyError
             If the verdict is `fail` and `force` is not set, files are there that mrharmony did not write and
-            `overwrite` is not set, the path is that of the scan itself or does not end in `.nii.gz`, or the
-            files cannot be written.
+            `overwrite` is not set, the path is that of the scan itself, does not end in `.nii.gz` or is none,
+            or the files cannot be written.
         """
+        path = as_path(path, "path")
         if self.evidence.verdict == "fail" and not force:
             raise MrharmonyError(
                 f"{path}: not written, the verdict is fail: {self.evidence.faults()}. Look at plot(), or "
@@ -95,16 +97,16 @@ class HarmonizedScan:
         harmonized = self.harmonized
         if self.evidence.verdict == "fail":
             harmonized = replace(harmonized, findings=(*self.findings, forced_finding(self.evidence)))
-        require_output_path(Path(path), self.scan.path)
+        require_output_path(path, self.scan.path)
         if not overwrite:
-            require_ours(Path(path))
-        elif self.scan.sha256 is None and _holds(Path(path), self.scan.volume):
+            require_ours(path)
+        elif self.scan.sha256 is None and _holds(path, self.scan.volume):
             raise MrharmonyError(
                 f"{path}: this would overwrite the scan itself, whose voxels it holds. "
                 "Give another name or folder."
             )
-        write_harmonized(self.job, self.scan, self.prepared, harmonized, Path(path))
-        return Path(path)
+        write_harmonized(self.job, self.scan, self.prepared, harmonized, path)
+        return path
 
     def plot(self) -> Figure:
         """Return a figure: before, after and the difference on three planes, and the verdict.
