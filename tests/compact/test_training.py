@@ -11,9 +11,15 @@ import torch
 
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.networks.compact.data import RealSlices
-from mrharmony.networks.compact.networks import decode, encode
+from mrharmony.networks.compact.networks import (
+    build_autoencoder,
+    build_denoiser,
+    decode,
+    encode,
+    predict_velocity,
+)
 from mrharmony.networks.compact.training import train_networks
-from mrharmony.networks.settings import TrainingSettings
+from mrharmony.networks.settings import AutoencoderSettings, DenoiserSettings, StageSettings, TrainingSettings
 
 RUN = """
 import sys
@@ -107,3 +113,45 @@ def test_a_preset_file_with_a_typo_is_refused(tmp_path: Path):
     file.write_text("denoiser_stage: {steps: 5}\nautoencoder_stage: {steps: 5, bach: 3}\n")
     with pytest.raises(MrharmonyError, match=r"mine\.yaml"):
         TrainingSettings.preset(str(file))
+
+
+STAGES = "denoiser_stage: {steps: 5}\nautoencoder_stage: {steps: 5}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("denoiser: {channels: [8, 8]}", "denoiser.channels.0.*16"),
+        ("denoiser: {channels: [24]}", "denoiser.channels.0.*multiple of 16"),
+        ("autoencoder: {channels: [12]}", "autoencoder.channels.0.*multiple of 8"),
+        ("autoencoder: {channels: [8, 8, 8, 8, 8, 8]}", "slices of 80 pixels cannot be halved 5 times"),
+        ("denoiser: {channels: [16, 16, 16, 16, 16]}", "latents of 20 pixels have no room for 5 levels"),
+        ("working_zoom: 3.0", r"working_zoom.*do not fill the field of view"),
+    ],
+)
+def test_settings_that_no_network_can_have_are_refused_as_they_are_read(tmp_path: Path, text: str, said: str):
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"{text}\n{STAGES}")
+    with pytest.raises(MrharmonyError, match=rf"mine\.yaml: (?s:.*){said}") as refusal:
+        TrainingSettings.preset(str(file))
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("autoencoder", "denoiser"), [((8,), (16,) * 6), ((8,) * 5, (16, 16)), ((8,), (16,))]
+)
+def test_settings_that_are_accepted_make_networks_that_take_a_slice(
+    autoencoder: tuple[int, ...], denoiser: tuple[int, ...]
+):
+    settings = TrainingSettings(
+        autoencoder=AutoencoderSettings(channels=autoencoder),
+        denoiser=DenoiserSettings(channels=denoiser),
+        autoencoder_stage=StageSettings(steps=1),
+        denoiser_stage=StageSettings(steps=1),
+    )
+    networks = build_autoencoder(settings.autoencoder), build_denoiser(settings.denoiser, 8, 80)
+    slices = torch.zeros(2, 1, 80, 80)
+    latents = encode(networks[0], slices)
+    assert decode(networks[0], latents).shape == slices.shape
+    tokens = torch.zeros(2, 4, settings.denoiser.token_size)
+    assert predict_velocity(networks[1], latents, latents, torch.zeros(2), tokens).shape == latents.shape

@@ -8,10 +8,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.records import parse_yaml, read_text
+from mrharmony.space.grid import Grid
 
 if TYPE_CHECKING:
     import torch
@@ -20,9 +21,21 @@ NO_PROMPT = ""  # the empty prompt, learned by dropout; what classifier-free gui
 AXES = ("sagittal", "coronal", "axial")
 FULL_RATE, LORA_RATE = 5e-6, 1e-4  # usual learning rates of DreamBooth on Stable Diffusion
 
+# Channels are normalized in groups, so that the width of a layer is a multiple of their number.
+GROUPS, DENOISER_GROUPS = 8, 16
+_LEVELS = Field(min_length=1, max_length=8)
+Width = Annotated[int, Field(ge=GROUPS, le=8192, multiple_of=GROUPS)]
+Widths = Annotated[tuple[Width, ...], _LEVELS]  # of a network's levels
+DenoiserWidth = Annotated[int, Field(ge=DENOISER_GROUPS, le=8192, multiple_of=DENOISER_GROUPS)]
+DenoiserWidths = Annotated[tuple[DenoiserWidth, ...], _LEVELS]
 
-Width = Annotated[int, Field(ge=1, le=8192)]  # of a network's layer
-Widths = Annotated[tuple[Width, ...], Field(min_length=1, max_length=8)]  # of a network's levels
+
+def _zoom(zoom: float) -> float:
+    Grid.working(zoom)  # raises ValueError
+    return zoom
+
+
+Zoom = Annotated[float, AfterValidator(_zoom)]  # of a grid that fills the field of view, mm
 
 
 class Settings(BaseModel):
@@ -41,7 +54,7 @@ class AutoencoderSettings(Settings):
 class DenoiserSettings(Settings):
     """Shape of the structure-conditioned U-Net and of its prompt tokens."""
 
-    channels: Widths = (64, 96, 128)
+    channels: DenoiserWidths = (64, 96, 128)
     layers: int = Field(1, ge=1, le=16)  # residual blocks a level
     prompt_tokens: int = Field(4, ge=1, le=256)  # learned tokens a domain
     token_size: int = Field(64, ge=8, le=8192)
@@ -59,7 +72,7 @@ class StageSettings(Settings):
 class TrainingSettings(Settings):
     """A whole training run: grid, networks, both stages, data and randomness."""
 
-    working_zoom: float = Field(2.0, ge=1.0, le=4.0)  # mm
+    working_zoom: Zoom = Field(2.0, ge=1.0, le=4.0)  # mm
     autoencoder: AutoencoderSettings = AutoencoderSettings()
     denoiser: DenoiserSettings = DenoiserSettings()
     autoencoder_stage: StageSettings
@@ -73,6 +86,22 @@ class TrainingSettings(Settings):
     pure_noise_share: float = Field(0.5, ge=0, le=1)  # of the training times: the schedule's last one
     checkpoint_every: int = Field(200, ge=1)  # steps
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _levels_fit_the_slices(self) -> Self:
+        """Refuse levels that a coronal slice cannot be halved for; the coarsest latents have 2 × 2 pixels."""
+        pixels, shrink = Grid.working(self.working_zoom).shape[0], 2 ** (len(self.autoencoder.channels) - 1)
+        if pixels % shrink:
+            raise ValueError(
+                f"autoencoder.channels: slices of {pixels} pixels cannot be halved "
+                f"{len(self.autoencoder.channels) - 1} times. Give fewer"
+            )
+        if pixels // shrink < 2 ** len(self.denoiser.channels):
+            raise ValueError(
+                f"denoiser.channels: latents of {pixels // shrink} pixels have no room for "
+                f"{len(self.denoiser.channels)} levels. Give fewer"
+            )
+        return self
 
     @classmethod
     def preset(cls, name: str) -> Self:
@@ -99,7 +128,7 @@ class DreamBoothSettings(Settings):
 
     volume_corrected: bool = False  # brains grown to the template's size
     axis: Literal["sagittal", "coronal", "axial"] = "coronal"  # slices perpendicular to it are the pictures
-    working_zoom: float = Field(1.0, ge=0.5, le=4.0)  # mm
+    working_zoom: Zoom = Field(1.0, ge=0.5, le=4.0)  # mm
     enlarge: int = Field(1, ge=1, le=4)  # picture pixels a voxel edge
     slices_per_scan: int = Field(10, ge=1)
 

@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mrharmony.networks.settings import AutoencoderSettings, DenoiserSettings
+from mrharmony.networks.settings import (
+    DENOISER_GROUPS,
+    GROUPS,
+    AutoencoderSettings,
+    DenoiserSettings,
+)
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
@@ -32,7 +37,7 @@ def build_autoencoder(settings: AutoencoderSettings) -> AutoencoderKL:
         block_out_channels=settings.channels,
         layers_per_block=1,
         latent_channels=settings.latent_channels,
-        norm_num_groups=8,
+        norm_num_groups=GROUPS,
         scaling_factor=1.0,
     )
 
@@ -79,8 +84,8 @@ def build_denoiser(
         block_out_channels=settings.channels,
         layers_per_block=settings.layers,
         cross_attention_dim=settings.token_size,
-        attention_head_dim=16,
-        norm_num_groups=16,
+        attention_head_dim=DENOISER_GROUPS,
+        norm_num_groups=DENOISER_GROUPS,
     )
 
 

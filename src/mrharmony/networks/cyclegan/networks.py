@@ -37,8 +37,10 @@ class CycleGanSettings(Settings):
     blocks: int = Field(1, ge=0, le=64)
     residual: bool = True  # the generators give a change of the slice, not the slice
     norm: Literal["instance", "none"] = "none"
-    discriminator_channels: int = Field(16, ge=2)
-    discriminator_layers: int = Field(3, ge=1)  # that halve the slice: 1 sees 10 pixels, 2 see 18, 3 see 38
+    discriminator_channels: int = Field(16, ge=2, le=8192)
+    discriminator_layers: int = Field(
+        3, ge=1, le=5
+    )  # that halve the slice: 1 sees 10 pixels, 2 see 18, 3 see 38
     cycle_weight: float = Field(10.0, ge=0)
     identity_weight: float = Field(0.0, ge=0)
     steps: int = Field(3200, ge=1)

@@ -20,14 +20,13 @@ from mrharmony.core.hashing import file_sha256
 from mrharmony.core.tensors import open_tensors, save_tensors
 from mrharmony.core.volume import FloatArray
 from mrharmony.networks.diffusion.latents import LatentSpace
-from mrharmony.networks.settings import Widths
+from mrharmony.networks.settings import GROUPS, Widths
 from mrharmony.weights import shipped_network_folder
 
 NEIGHBOURS = 3  # slices that the network sees: the one in question between its neighbours
 COORDINATES = 3  # where each pixel lies in the template, -1..1 along right, anterior, superior
 CHANNELS = (48, 96, 144, 192)  # a level each; every level but the first halves the picture
 SHUFFLE = 2  # pixels along each edge that enter as one, so that the finest level costs a quarter
-_GROUPS = 8
 _LEVEL_FEATURES = 32  # of the noise level
 INTENSITY_CENTRE, INTENSITY_SPREAD = 0.6, 0.3  # of canonical brains: brings intensities to about mean 0, sd 1
 NETWORK = "network.safetensors"
@@ -41,10 +40,10 @@ class _Block(nn.Module):
         super().__init__()
         self.convolutions = nn.Sequential(
             nn.Conv2d(before, after, 3, padding=1, bias=False),
-            nn.GroupNorm(_GROUPS, after),
+            nn.GroupNorm(GROUPS, after),
             nn.SiLU(),
             nn.Conv2d(after, after, 3, padding=1, bias=False),
-            nn.GroupNorm(_GROUPS, after),
+            nn.GroupNorm(GROUPS, after),
         )
         self.shortcut = nn.Conv2d(before, after, 1)
         self.modulation = nn.Linear(_LEVEL_FEATURES, 2 * after, bias=False)
