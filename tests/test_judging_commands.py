@@ -178,6 +178,19 @@ def test_identity_is_exact_for_population_curves_and_not_for_histogram_matching(
     assert regional["mean_ssim"] == pytest.approx(1)
 
 
+def test_identity_takes_a_harmonized_scan_with_the_preparation_of_its_source(
+    run, cohort: Path, pair: tuple[Path, Path], tmp_path: Path
+):
+    saved, made = tmp_path / "saved", tmp_path / "made"
+    run("prepare", cohort, saved, "--workers", "1")
+    how = ("--method", "population", "--prepared", saved)
+    run("harmonize", pair[0], "--to", "mprage-3t", *how, "--output", made)
+    (scan,) = made.glob("*.nii.gz")
+    status, output, errors = run("evaluate", "identity", scan, "--domain", "mprage-3t", *how, "--json")
+    assert status == 0, errors
+    assert json.loads(output)["mean_ssim"] == pytest.approx(1)
+
+
 def test_sites_are_told_apart_without_the_scan_that_is_broken(run, raw: Path, harmonized: Path):
     arguments = ("--raw", raw, "--domain-column", "session", "--workers", "1", "--json")
     status, output, errors = run("evaluate", "sites", harmonized, *arguments)

@@ -278,6 +278,15 @@ def test_a_look_at_which_something_was_amiss_is_not_kept(study: Path, monkeypatc
     assert write_report(study / "out").remarks == {}
 
 
+def test_kept_looks_and_records_of_a_folder_below_are_no_results(study: Path):
+    (study / "out" / "logs").mkdir()
+    write_report(study / "out")
+    looks = study / "out" / "logs" / "looks"
+    shutil.copytree(looks, study / "out" / "logs" / "scans")
+    assert list(looks.rglob("*.json"))
+    assert write_report(study).remarks == {}
+
+
 def test_without_a_folder_of_records_nothing_is_left_beside_the_page(study: Path):
     before = set((study / "out").iterdir())
     page = write_report(study / "out").page

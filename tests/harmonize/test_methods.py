@@ -1,5 +1,6 @@
 """The registry of fitted methods, on virtual heads: fitted, saved, loaded, used on unseen scans."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ from helpers.brains import canonical_slab
 from helpers.phantoms import NEW, SCANNERS, A, B, prepared, virtual_people
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import Volume
-from mrharmony.domains.statistics import fit_statistics
+from mrharmony.domains.statistics import fit_statistics, load_statistics, save_statistics
 from mrharmony.methods.registry import FITTED_METHODS, SIMPLE_METHODS, fit_method, load_method
 from mrharmony.methods.tone_curves import CURVES
 from mrharmony.preparation.prepared import PreparedScan
@@ -132,6 +133,22 @@ def test_missing_and_damaged_files_are_refused(training, statistics, tmp_path):
     (tmp_path / "nyul.safetensors").write_bytes(b"no tensors")
     with pytest.raises(MrharmonyError, match=r"nyul\.safetensors"):
         load_method("nyul", tmp_path)
+
+
+def test_a_file_of_another_method_or_model_is_refused(training, statistics, tmp_path):
+    for name in ("zscore", "fcm", "nyul"):
+        fit_method(name, training, statistics).save(tmp_path / "model")
+    shutil.copy(tmp_path / "model" / "zscore.safetensors", tmp_path / "model" / "fcm.safetensors")
+    with pytest.raises(MrharmonyError, match=r"fcm\.safetensors: .*belongs to another method"):
+        load_method("fcm", tmp_path / "model")
+    exchanged = {"A": training["B"], "B": training["A"]}
+    fit_method("nyul", exchanged).save(tmp_path / "other")
+    shutil.copy(tmp_path / "other" / "nyul.safetensors", tmp_path / "model")
+    with pytest.raises(MrharmonyError, match=r"nyul\.safetensors: .*belongs to another model"):
+        load_method("nyul", tmp_path / "model")
+    more = {"C": statistics["A"], **load_statistics(tmp_path / "other" / "statistics.safetensors")}
+    save_statistics(tmp_path / "other" / "statistics.safetensors", more)  # as that of pairs, which may grow
+    assert load_method("nyul", tmp_path / "other").statistics.keys() == {"A", "B", "C"}
 
 
 def test_no_domains_and_brains_without_finite_voxels_are_refused(training):

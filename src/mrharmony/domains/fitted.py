@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -90,16 +90,24 @@ def masked(brain: CanonicalBrain) -> FloatArray:
     return intensities
 
 
-def save_fitted(path: Path, fitted: Fitted) -> None:
-    """Write what a method has learned into a safetensors file."""
+def save_fitted(path: Path, fitted: Fitted, owner: Mapping[str, str] | None = None) -> None:
+    """Write what a method has learned into a safetensors file; `owner` says what it belongs to."""
     arrays = {name: np.atleast_1d(array) for name, array in fitted.arrays.items()}
-    save_tensors(path, arrays, {"domains": fitted.domains})
+    save_tensors(path, arrays, {"domains": fitted.domains} | ({"owner": owner} if owner else {}))
 
 
-def load_fitted(path: Path, expected: Mapping[str, Expected]) -> Fitted:
-    """Read what `save_fitted` wrote; raises `MrharmonyError` where it is missing or damaged."""
+def load_fitted(
+    path: Path, expected: Mapping[str, Expected], owner_of: Callable[[Sequence[str]], Mapping[str, str]]
+) -> Fitted:
+    """Read what `save_fitted` wrote for an owner, which may depend on the names of the domains.
+
+    Raises `MrharmonyError` where it is missing, damaged or another's.
+    """
     with open_tensors(path, "a fitted method", "fit the method again") as file:
         names = file.record("domains", Names)
+        known, wanted = file.record("owner", dict[str, str]), owner_of(names)
+        if other := next((key for key in wanted if known.get(key) != wanted[key]), None):
+            raise ValueError(f"it belongs to another {other}")
         arrays = {}
         for name, (shape, bounds, rows, kinds) in expected.items():
             whole = (len(names), *shape) if rows and shape is not None else shape

@@ -6,6 +6,7 @@ method of MRI scale standardization"; here they are also kept for overlapping re
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,6 +115,18 @@ def load_statistics(path: Path) -> dict[str, DomainStatistics]:
             )
             for name, record in records.items()
         }
+
+
+def statistics_sha256(statistics: Mapping[str, DomainStatistics], domains: Iterable[str]) -> str:
+    """Return a hash of the statistics of some domains; `ValueError` where one has none."""
+    digest = hashlib.sha256()
+    for name in sorted(domains):
+        if name not in statistics:
+            raise ValueError(f"there are no statistics of {name}")
+        one = statistics[name]
+        digest.update(repr((name, float(one.scale), one.scans)).encode())
+        digest.update(one.quantiles.tobytes() + one.regional.tobytes())
+    return digest.hexdigest()
 
 
 class _Record(BaseModel):

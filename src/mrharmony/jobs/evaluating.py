@@ -240,7 +240,7 @@ def evaluate_identity(job: HarmonizeJob, scans: Sequence[Path]) -> Record:
     scores, refused = [], {}
     for path in track(_each_once(scans), "identity"):
         try:
-            prepared = prepared_alone(ScanFile(path, prepared=job.prepared))
+            prepared = prepared_alone(scan_file(path, prepared=job.prepared))
         except MrharmonyError as error:
             refused[path] = str(error)
             continue

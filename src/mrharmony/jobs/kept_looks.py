@@ -16,10 +16,9 @@ from mrharmony.core.findings import NotWritten
 from mrharmony.core.version import __version__
 from mrharmony.evaluate.group_measures import BINS, FEATURES, Measured, MeasuredPair
 from mrharmony.jobs.group_images import WHOLE_HEAD, ImagePair, Look, look_at_all, look_at_pair
-from mrharmony.jobs.records import LOGS, file_state
+from mrharmony.jobs.records import LOGS, LOOKS, file_state
 from mrharmony.scans.sidecar import source_file
 
-LOOKS = "looks"
 _FORMAT = 1  # changes with what is measured and shown
 
 

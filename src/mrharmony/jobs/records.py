@@ -7,6 +7,7 @@ import io
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +18,7 @@ from mrharmony.core.findings import MrharmonyError
 from mrharmony.jobs.result_names import SUFFIX, group_file
 
 LOGS = "logs"
+SCANS, LOOKS = "scans", "looks"  # folders in there: of the scans' records, and of looks at results
 _LIST = "data_set.tsv"
 _COLUMNS = ("scan", "output", "participant", "session", "site")
 _NONE = "n/a"
@@ -75,7 +77,13 @@ def record_path(out_dir: Path, output: Path | str) -> Path:
     """Return where the record of the scan lies whose result is `output`, relative to the folder."""
     name = Path(output)
     stem = name.name.removesuffix(SUFFIX).removesuffix(".nii.gz")
-    return out_dir / LOGS / "scans" / name.parent / f"{stem}.json"
+    return out_dir / LOGS / SCANS / name.parent / f"{stem}.json"
+
+
+def is_kept(path: Path) -> bool:
+    """Whether a path, relative to an output folder or to one above such, is that of a log, record or look."""
+    parts = path.parts[:-1]
+    return parts[:1] == (LOGS,) or any(pair in {(LOGS, SCANS), (LOGS, LOOKS)} for pair in pairwise(parts))
 
 
 def claims_path(out_dir: Path) -> Path:

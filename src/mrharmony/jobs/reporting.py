@@ -20,7 +20,7 @@ from mrharmony.jobs.group_images import ImagePair, Look
 from mrharmony.jobs.harmonizing import is_own_page, scan_name
 from mrharmony.jobs.kept_looks import look_once
 from mrharmony.jobs.preparing import INDEX, INDEX_TITLE
-from mrharmony.jobs.records import LOGS, read_list
+from mrharmony.jobs.records import is_kept, read_list
 from mrharmony.jobs.result_names import group_file, label_in, page_path, result_stem
 from mrharmony.jobs.statuses import ScanStatus, scan_statuses, troubled_first
 from mrharmony.preparation.saved import PreparedFiles
@@ -280,7 +280,7 @@ def _sidecars(out_dir: Path) -> tuple[dict[Path, HarmonizedSidecar], dict[str, s
     """
     notes, faults = {}, {}
     for path in sorted(out_dir.rglob("*.json")):
-        if path.is_relative_to(out_dir / LOGS):
+        if is_kept(path.relative_to(out_dir)):
             continue
         name = str(path.relative_to(out_dir))
         try:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from mrharmony.core.domain import Domain
 from mrharmony.core.volume import FloatArray
 from mrharmony.domains.fitted import Brains, Expected, Fitted, load_fitted, save_fitted
-from mrharmony.domains.statistics import DomainStatistics, load_statistics, save_statistics
+from mrharmony.domains.statistics import (
+    DomainStatistics,
+    load_statistics,
+    save_statistics,
+    statistics_sha256,
+)
 from mrharmony.methods.protocol import HarmonizedVolume, Implementation, MethodSettings
 from mrharmony.methods.rendering import in_target_units
 from mrharmony.networks.compact.model import STATISTICS
@@ -47,8 +53,10 @@ class SimpleHarmonizer:
 
     def save(self, directory: Path) -> None:
         """Write `statistics.safetensors`, which all methods share, and the method's own file."""
+        fitted = self.rule.fitted
         save_statistics(directory / STATISTICS, self.statistics)
-        save_fitted(directory / f"{self.name}.safetensors", self.rule.fitted)
+        owner = _owner(self.name, self.statistics, fitted.domains)
+        save_fitted(directory / f"{self.name}.safetensors", fitted, owner)
 
 
 def simple_method(
@@ -61,7 +69,14 @@ def simple_method(
 
     def load(directory: Path, settings: MethodSettings) -> SimpleHarmonizer:
         del settings
-        fitted = load_fitted(directory / f"{name}.safetensors", expected)
-        return SimpleHarmonizer(name, load_statistics(directory / STATISTICS), rule(fitted))
+        statistics = load_statistics(directory / STATISTICS)
+        owner = partial(_owner, name, statistics)
+        fitted = load_fitted(directory / f"{name}.safetensors", expected, owner)
+        return SimpleHarmonizer(name, statistics, rule(fitted))
 
     return Implementation(load, lambda domains, known: SimpleHarmonizer(name, known, rule(fit(domains))))
+
+
+def _owner(name: str, statistics: Mapping[str, DomainStatistics], domains: Iterable[str]) -> dict[str, str]:
+    """Return what a method's file belongs to: its method, and the scans that the model was fitted on."""
+    return {"method": name, "model": statistics_sha256(statistics, domains)}
