@@ -100,6 +100,25 @@ def test_a_damaged_preparation_is_made_anew(prepared: Path, data_set: BidsIndex,
     assert file.read_bytes() == before
 
 
+@pytest.mark.parametrize("name", ["bias_field", "canonical"])
+def test_a_file_that_is_another_one_is_told_and_stays_until_it_is_moved(
+    prepared: Path, data_set: BidsIndex, name: str
+):
+    file = getattr(PreparedFiles.of(data_set.scans[0].path, prepared), name)
+    before = file.read_bytes()
+    image = nib.load(file)
+    nib.save(type(image)(np.asarray(image.dataobj) + np.float32(1), image.affine, image.header), file)
+    other = file.read_bytes()
+    for volume_corrected in (False, True):
+        (told,) = prepare_data_set(data_set, prepared, ["001"], workers=1, volume_corrected=volume_corrected)
+        assert (told.verdict, f"{file}: was changed since" in str(told.reason)) == ("refused", True)
+        assert file.read_bytes() == other
+    file.rename(prepared / "moved.nii.gz")
+    (again,) = prepare_data_set(data_set, prepared, ["001"], workers=1)
+    assert again.verdict != "refused"
+    assert file.read_bytes() == before
+
+
 def test_brains_of_the_templates_size_are_added_to_finished_scans(prepared: Path, data_set: BidsIndex):
     before = _times(prepared)
     results = prepare_data_set(data_set, prepared, ["001"], workers=1, volume_corrected=True)

@@ -17,6 +17,7 @@ from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.preparation.quality import preparation_figures
 from mrharmony.preparation.saved import (
     PreparedFiles,
+    changed_file,
     discard_prepared,
     itk_transform,
     manual_mask,
@@ -198,6 +199,19 @@ def test_a_damaged_bias_field_is_refused(prepared_brain, files: PreparedFiles):
     files.bias_field.write_bytes(files.bias_field.read_bytes()[:-100])
     with pytest.raises(MrharmonyError, match="changed or damaged"):
         read_prepared(files, prepared_brain[0])
+
+
+@pytest.mark.parametrize("changed", ["bias_field", "transform", "similarity", "canonical"])
+def test_a_file_that_another_one_has_replaced_is_noticed(prepared_brain, files: PreparedFiles, changed: str):
+    assert changed_file(files) is None
+    file = getattr(files, changed)
+    other = files.transform if changed == "similarity" else files.similarity
+    file.write_bytes(other.read_bytes() + b" ")
+    assert changed_file(files) == file
+    write_json(
+        files.note, {k: v for k, v in read_note(files.note).items() if k != "FilesSHA256"}
+    )  # of before
+    assert changed_file(files) == (file if changed == "bias_field" else None)
 
 
 @pytest.mark.parametrize(

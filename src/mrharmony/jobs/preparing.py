@@ -27,6 +27,7 @@ from mrharmony.preparation.quality import PreparationFigures, preparation_figure
 from mrharmony.preparation.saved import (
     LOG_SUFFIX,
     PreparedFiles,
+    changed_file,
     damaged_file,
     discard_prepared,
     manual_mask,
@@ -43,6 +44,7 @@ from mrharmony.scans.sidecar import GENERATED_BY
 
 INDEX, INDEX_TITLE = "index.html", "Prepared scans"
 LIBRARIES = ("nibabel", "deepbet", "numpy", "scipy", "torch")
+_CHANGED = "{}: was changed since it was written. Move it away, and call again: it is made anew."
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ def _prepare(job: PrepareJob) -> tuple[Path, Preparation]:
 def _completed(job: PrepareJob) -> Preparation | None:
     """Add what is missing to what an earlier run wrote of a scan; None where that does not hold."""
     done = finished(job)
-    if done and job.incomplete:
+    if done and done.verdict != "refused" and job.incomplete:
         prepared = read_prepared(job.files, read_scan(job.scan))
         write_volume_corrected(job.files, job.scan, prepared)
     return done
@@ -192,12 +194,14 @@ def _write(job: PrepareJob) -> Preparation:
 
 
 def finished(job: PrepareJob) -> Preparation | None:
-    """Return what an earlier run wrote of a scan if that still holds."""
+    """Return what an earlier run wrote of a scan if that still holds; refused if a file is another one."""
     if not (job.scan.is_file() and job.files.page.is_file() and job.files.log.is_file()):
         return None
     with suppress(MrharmonyError):  # a damaged log: it is done again
         log = _read_log(job.files.log)
         if log.figures and not why_not_usable(job.files, job.scan) and not damaged_file(job.files):
+            if other := changed_file(job.files):
+                return Preparation(job.scan, "refused", _CHANGED.format(other), log.findings, None)
             return Preparation(job.scan, log.verdict, None, log.findings, log.figures)
     return None
 

@@ -40,6 +40,7 @@ SPACE = "MNI152NLin2009aSym"
 
 LOG_SUFFIX = "_desc-preparation_log.json"
 
+_WRITTEN = "FilesSHA256"  # of the files that other programs read, by name
 _FARTHEST = 1e6  # mm, that an alignment moves
 _Row = tuple[float, float, float, float]
 _LAST_KEY = b"FixedParameters:"  # of a transform
@@ -155,6 +156,7 @@ def write_prepared(files: PreparedFiles, scan: Scan, prepared: PreparedScan, det
         "Findings": [finding_record(finding) for finding in prepared.findings],
         "MaskSHA256": _sha256(mask),
         "BiasFieldSHA256": _sha256(bias_field),
+        _WRITTEN: {file.name: file_sha256(file) for file in _for_other_programs(files)},
     }
     write_json(files.note, {**note, **details})
 
@@ -259,6 +261,23 @@ def damaged_file(files: PreparedFiles) -> Path | None:
             return image
     transforms = (files.transform, files.similarity)
     return next((file for file in transforms if _LAST_KEY not in file.read_bytes()), None)
+
+
+def changed_file(files: PreparedFiles) -> Path | None:
+    """Return a file of a complete preparation that is not the one that was written, or None.
+
+    Those of which the record has no hash, as of before, are not compared.
+    """
+    note = read_note(files.note)
+    known = note.get(_WRITTEN)
+    written = known if isinstance(known, dict) else {}
+    hashes = {files.bias_field.name: note.get("BiasFieldSHA256"), **written}
+    candidates = (files.bias_field, *_for_other_programs(files))
+    return next((f for f in candidates if f.name in hashes and file_sha256(f) != hashes[f.name]), None)
+
+
+def _for_other_programs(files: PreparedFiles) -> tuple[Path, ...]:
+    return files.transform, files.similarity, files.canonical
 
 
 def manual_mask(files: PreparedFiles) -> Path | None:
