@@ -100,10 +100,31 @@ def test_a_damaged_preparation_is_made_anew(prepared: Path, data_set: BidsIndex,
     assert file.read_bytes() == before
 
 
-@pytest.mark.parametrize("name", ["bias_field", "canonical"])
+@pytest.mark.parametrize("name", ["page", "log", "volume_corrected_note"])
+def test_a_page_a_log_or_a_sidecar_that_is_another_scans_or_gone_is_made_anew(
+    prepared: Path, data_set: BidsIndex, name: str
+):
+    scan = data_set.scans[0].path
+    prepare_data_set(data_set, prepared, ["001"], workers=1, volume_corrected=True)
+    files = PreparedFiles.of(scan, prepared)
+    file = getattr(files, name)
+    before = file.read_bytes()
+    if name == "volume_corrected_note":
+        file.unlink()
+    else:
+        file.write_bytes(before.replace(scan.name.encode(), b"sub-009_T1w.nii.gz"))
+        assert file.read_bytes() != before
+    prepare_data_set(data_set, prepared, ["001"], workers=1, volume_corrected=True)
+    assert file.is_file()
+    assert name == "log" or file.read_bytes() == before  # a log has the time that it took
+    assert b"sub-009" not in file.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["bias_field", "canonical", "volume_corrected"])
 def test_a_file_that_is_another_one_is_told_and_stays_until_it_is_moved(
     prepared: Path, data_set: BidsIndex, name: str
 ):
+    prepare_data_set(data_set, prepared, ["001"], workers=1, volume_corrected=name == "volume_corrected")
     file = getattr(PreparedFiles.of(data_set.scans[0].path, prepared), name)
     before = file.read_bytes()
     image = nib.load(file)
@@ -114,7 +135,7 @@ def test_a_file_that_is_another_one_is_told_and_stays_until_it_is_moved(
         assert (told.verdict, f"{file}: was changed since" in str(told.reason)) == ("refused", True)
         assert file.read_bytes() == other
     file.rename(prepared / "moved.nii.gz")
-    (again,) = prepare_data_set(data_set, prepared, ["001"], workers=1)
+    (again,) = prepare_data_set(data_set, prepared, ["001"], workers=1, volume_corrected=True)
     assert again.verdict != "refused"
     assert file.read_bytes() == before
 

@@ -98,6 +98,7 @@ def test_a_preparation_of_version_0_1_0_with_the_former_key_is_read(prepared_bra
     scan, prepared = prepared_brain
     note = read_note(files.note)
     note["Posture"] = note.pop("RigidToTemplate")
+    del note["RecordSHA256"]  # which preparations of before have not
     write_json(files.note, note)
     assert np.array_equal(read_prepared(files, scan).rigid_to_template, prepared.rigid_to_template)
 
@@ -223,6 +224,8 @@ def test_a_file_that_another_one_has_replaced_is_noticed(prepared_brain, files: 
         ("RigidToTemplate", (-np.eye(4)).tolist()),
         ("Findings", [{"level": 1}]),
         ("MaskSHA256", None),
+        ("FilesSHA256", [1]),
+        ("IntensityScale", 500.0),
     ],
 )
 def test_a_damaged_record_does_not_count(prepared_brain, files: PreparedFiles, key: str, value: object):

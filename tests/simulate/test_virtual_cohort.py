@@ -133,6 +133,19 @@ def take_with_its_sidecar(other: Path, file: Path) -> None:
     shutil.copy(sidecar_path(other), sidecar_path(file))
 
 
+def change_the_sidecar(folder: Path, file: Path) -> None:
+    record = json.loads(sidecar_path(file).read_text())
+    changed = {key: "x" if isinstance(value, float) else value for key, value in record.items()}
+    sidecar_path(file).write_text(json.dumps(changed))
+
+
+def take_the_record_of_another_person(folder: Path, file: Path) -> None:
+    record = json.loads(sidecar_path(file).read_text())
+    other = json.loads(sidecar_path(folder / TRUTH.replace("sub-001", "sub-002")).read_text())
+    seal = "SimulationSHA256"
+    sidecar_path(file).write_text(json.dumps(other | {seal: record[seal]}))
+
+
 def make_a_folder(folder: Path, file: Path) -> None:
     file.unlink()
     file.mkdir()
@@ -141,6 +154,7 @@ def make_a_folder(folder: Path, file: Path) -> None:
 @pytest.mark.parametrize(("name", "spoil"), [
     (TRUTH, cut), (SCAN, cut), (SCAN, take_that_of_another_scanner), (SCAN, take_that_of_another_person),
     (SCAN, take_that_of_another_seed), (SCAN, make_a_folder),
+    (SCAN, change_the_sidecar), (TRUTH, change_the_sidecar), (TRUTH, take_the_record_of_another_person),
 ])  # fmt: skip
 def test_another_file_under_the_name_of_an_image_is_told_and_left_alone(
     cohort: Path, tmp_path: Path, name: str, spoil: Callable[[Path, Path], None]
@@ -151,11 +165,24 @@ def test_another_file_under_the_name_of_an_image_is_told_and_left_alone(
     before = digests(folder)
     with pytest.raises(MrharmonyError, match="Remove it and call again; it is made anew") as refusal:
         write(folder)
-    assert str(refusal.value).startswith(f"{file}: is not the file that was simulated here. ")
+    assert str(refusal.value).startswith(f"{file}: is not the file that was simulated here")
     assert digests(folder) == before
     shutil.rmtree(file) if file.is_dir() else file.unlink()
     write(folder)
     assert digests(folder) == digests(cohort)
+
+
+def test_tables_that_a_person_has_changed_stay_and_are_told(cohort: Path, tmp_path: Path, capsys) -> None:
+    folder = Path(shutil.copytree(cohort, tmp_path / "edited"))
+    table, readme = folder / "participants.tsv", folder / "README"
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join([f"{lines[0]}\tsite", *(f"{line}\tA" for line in lines[1:])]) + "\n")
+    readme.unlink()
+    before = table.read_bytes()
+    write(folder)
+    assert table.read_bytes() == before
+    assert f"{table}: was changed since it was written, and stays as it is" in capsys.readouterr().err
+    assert readme.read_text() == (cohort / "README").read_text()
 
 
 def test_images_without_a_seal_are_taken_where_they_are_those_that_are_simulated(

@@ -8,7 +8,7 @@ from typing import Any
 
 from mrharmony.core.atomic import json_bytes, read_json, write_json
 
-_SEAL = "sha256"  # of the record and of its place
+SEAL = "RecordSHA256"  # of the record and of its place
 
 
 def write_sealed(path: Path, place: str, record: dict[str, Any]) -> None:
@@ -17,13 +17,13 @@ def write_sealed(path: Path, place: str, record: dict[str, Any]) -> None:
     `place` says what the file belongs to, in words that stay when its folder is moved. NaN and infinity raise
     `ValueError`.
     """
-    write_json(path, {_SEAL: _sealed(place, record), **record})
+    write_json(path, {SEAL: _sealed(place, record), **record})
 
 
 def read_sealed(path: Path, place: str) -> dict[str, Any] | None:
     """Return what `write_sealed` wrote for this place; None if missing, changed since, or another's."""
     record = read_json(path) or {}
-    seal = record.pop(_SEAL, None)
+    seal = record.pop(SEAL, None)
     try:
         return record if seal == _sealed(place, record) else None
     except ValueError:  # NaN or infinity, which are never written

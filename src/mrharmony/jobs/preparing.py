@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from mrharmony.core.atomic import remove, write_json, write_text
 from mrharmony.core.findings import Finding, MrharmonyError, NotWritten, finding_record, of_the_system
+from mrharmony.core.hashing import file_sha256
 from mrharmony.core.libraries import installed_versions
 from mrharmony.core.progress import track
 from mrharmony.core.records import read_record
@@ -31,6 +32,7 @@ from mrharmony.preparation.saved import (
     damaged_file,
     discard_prepared,
     manual_mask,
+    read_note,
     read_prepared,
     why_not_usable,
     write_prepared,
@@ -44,6 +46,7 @@ from mrharmony.scans.sidecar import GENERATED_BY
 
 INDEX, INDEX_TITLE = "index.html", "Prepared scans"
 LIBRARIES = ("nibabel", "deepbet", "numpy", "scipy", "torch")
+_PAGE = "PageSHA256"
 _CHANGED = "{}: was changed since it was written. Move it away, and call again: it is made anew."
 
 
@@ -59,7 +62,8 @@ class PrepareJob:
     @property
     def incomplete(self) -> bool:
         """Whether the brain grown to the template's size is to be written and missing."""
-        return self.volume_corrected and not self.files.volume_corrected.is_file()
+        grown = self.files.volume_corrected, self.files.volume_corrected_note
+        return self.volume_corrected and not all(file.is_file() for file in grown)
 
 
 @dataclass(frozen=True)
@@ -186,6 +190,7 @@ def _write(job: PrepareJob) -> Preparation:
         "Figures": asdict(figures),
         "GeneratedBy": [program.record() for program in GENERATED_BY],
         "Versions": installed_versions(LIBRARIES),
+        _PAGE: file_sha256(files.page),
     }
     write_prepared(files, scan, prepared, details)
     if job.volume_corrected:
@@ -199,11 +204,19 @@ def finished(job: PrepareJob) -> Preparation | None:
         return None
     with suppress(MrharmonyError):  # a damaged log: it is done again
         log = _read_log(job.files.log)
-        if log.figures and not why_not_usable(job.files, job.scan) and not damaged_file(job.files):
+        if not (log.figures and _is_own(log, job)) or why_not_usable(job.files, job.scan):
+            return None
+        if not damaged_file(job.files):
             if other := changed_file(job.files):
                 return Preparation(job.scan, "refused", _CHANGED.format(other), log.findings, None)
             return Preparation(job.scan, log.verdict, None, log.findings, log.figures)
     return None
+
+
+def _is_own(log: _Log, job: PrepareJob) -> bool:
+    """Whether log and page are those of the scan; pages of before have no hash."""
+    page = read_note(job.files.note).get(_PAGE)
+    return Path(log.scan).name == job.scan.name and page in (None, file_sha256(job.files.page))
 
 
 def write_index(out_dir: Path) -> None:

@@ -22,6 +22,7 @@ from mrharmony.core.atomic import read_json, remove, write_bytes, write_json
 from mrharmony.core.findings import Finding, MrharmonyError, ScanFault, ScanRefused, finding_record
 from mrharmony.core.hashing import file_sha256
 from mrharmony.core.records import parse_record, read_text
+from mrharmony.core.sealed import SEAL, read_sealed, write_sealed
 from mrharmony.core.version import __version__
 from mrharmony.core.volume import FloatArray, Matrix
 from mrharmony.preparation.pipeline import PREPARATION_FORMAT
@@ -158,17 +159,19 @@ def write_prepared(files: PreparedFiles, scan: Scan, prepared: PreparedScan, det
         "BiasFieldSHA256": _sha256(bias_field),
         _WRITTEN: {file.name: file_sha256(file) for file in _for_other_programs(files)},
     }
-    write_json(files.note, {**note, **details})
+    write_sealed(files.note, files.note.name, {**note, **details})
 
 
 def write_volume_corrected(files: PreparedFiles, scan: Path, prepared: PreparedScan) -> None:
     """Write the canonical brain grown to the template's size, and its sidecar; raises as `write_prepared`."""
+    image = _canonical_image(prepared, corrected_volume=True)
     note = {
         "Description": "Canonical brain grown to the template's size: lengths are 1 / HeadSize of the true.",
         **_canonical_note(scan, prepared),
+        "SHA256": _sha256(image),
     }
     write_json(files.volume_corrected_note, note)
-    write_bytes(files.volume_corrected, _canonical_image(prepared, corrected_volume=True))
+    write_bytes(files.volume_corrected, image)
 
 
 def discard_prepared(files: PreparedFiles) -> None:
@@ -239,6 +242,8 @@ def why_not_usable(files: PreparedFiles, scan: Path, sha256: str | None = None) 
         return f"was prepared by another version ({version!s:.40}, this is {VERSION})."
     try:
         note = parse_record(_Note, read_text(files.note))
+        if SEAL in read_note(files.note) and read_sealed(files.note, files.note.name) is None:
+            raise ValueError("it was changed since")
     except ValueError as fault:
         return f"has a damaged record, {files.note.name} ({fault})."
     if note.source != (sha256 or file_sha256(scan)):
@@ -272,8 +277,12 @@ def changed_file(files: PreparedFiles) -> Path | None:
     known = note.get(_WRITTEN)
     written = known if isinstance(known, dict) else {}
     hashes = {files.bias_field.name: note.get("BiasFieldSHA256"), **written}
-    candidates = (files.bias_field, *_for_other_programs(files))
-    return next((f for f in candidates if f.name in hashes and file_sha256(f) != hashes[f.name]), None)
+    if grown := read_note(files.volume_corrected_note).get("SHA256"):
+        hashes[files.volume_corrected.name] = grown
+    candidates = (files.bias_field, *_for_other_programs(files), files.volume_corrected)
+    return next(
+        (f for f in candidates if f.is_file() and hashes.get(f.name) not in (None, file_sha256(f))), None
+    )
 
 
 def _for_other_programs(files: PreparedFiles) -> tuple[Path, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -71,20 +72,20 @@ def write_tables(
     *,
     whole: bool,
 ) -> None:
-    """Write the tables and descriptions of a finished cohort.
+    """Write the tables and descriptions of a finished cohort; what a person has changed since stays.
 
     There is one row of `participants.tsv` and one list of visited scanners per subject; `what` is a sentence
     for the README: who was scanned where; `whole` says that heads are not skull-stripped.
     """
-    write_tsv(root / "participants.tsv", rows)
+    _write_once(root / "participants.tsv", tsv(rows))
     for row, scanners in zip(rows, visits, strict=True):
         subject = row["participant_id"]
         sessions = [{"session_id": f"ses-{s.session}", "scanner": s.name} for s in scanners]
-        write_tsv(root / subject / f"{subject}_sessions.tsv", sessions)
+        _write_once(root / subject / f"{subject}_sessions.tsv", tsv(sessions))
     labels = [{"index": str(number), "name": name} for number, name in enumerate(LABELS, start=1)]
-    write_tsv(root / TRUTH / "dseg.tsv", labels)
+    _write_once(root / TRUTH / "dseg.tsv", tsv(labels))
     shown = WHOLE.format(credit=CREDIT) if whole else BRAINS
-    write_text(root / "README", README.format(what=what, shown=shown))
+    _write_once(root / "README", README.format(what=what, shown=shown))
     write_json(root / TRUTH / DESCRIPTION, _description("Truth of the virtual heads", "derivative"))
 
 
@@ -97,10 +98,18 @@ def _description(name: str, kind: str) -> dict[str, Any]:
     }
 
 
-def write_tsv(path: Path, rows: Sequence[dict[str, str]]) -> None:
-    """Write rows with the same keys as a tab-separated table, atomically."""
+def tsv(rows: Sequence[dict[str, str]]) -> str:
+    """Return rows with the same keys as a tab-separated table."""
     lines = [list(rows[0]), *(list(row.values()) for row in rows)]
-    write_text(path, "".join("\t".join(line) + "\n" for line in lines))
+    return "".join("\t".join(line) + "\n" for line in lines)
+
+
+def _write_once(path: Path, text: str) -> None:
+    """Write a text atomically; another one that is there stays, and is told on standard error."""
+    if not path.exists():
+        write_text(path, text)
+    elif path.read_text("utf-8", "replace") != text:
+        print(f"{path}: was changed since it was written, and stays as it is.", file=sys.stderr)
 
 
 def scan_sidecar(scanner: AnyScanner, *, whole: bool = False) -> dict[str, Any]:

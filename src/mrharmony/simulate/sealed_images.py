@@ -20,7 +20,7 @@ from mrharmony.core.volume import Matrix
 from mrharmony.scans.names import sidecar_path
 from mrharmony.scans.writing import write_gzip
 
-_SEAL = "SimulationSHA256"  # of the simulation, the image's name and its content
+_SEAL = "SimulationSHA256"  # of the simulation, the image's name and content, and its sidecar
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,16 @@ class SealedImages:
     simulation: dict[str, Any]
 
     def finished(self, path: Path) -> bool:
-        """Whether an image is there as it was written.
+        """Whether an image and its sidecar are there as they were written.
 
         One without sidecar is unfinished, and so is one without seal, as versions of before left them.
-        Raises `MrharmonyError` where another file has its name.
+        Raises `MrharmonyError` where another file has the name of either.
         """
         note = read_json(sidecar_path(path)) or {}
-        if _SEAL not in note or not os.path.lexists(path):
+        seal = note.pop(_SEAL, None)
+        if seal is None or not os.path.lexists(path):
             return False
-        if not path.is_file() or note[_SEAL] != self._seal(path.name, file_sha256(path)):
+        if not path.is_file() or seal != self._seal(path.name, file_sha256(path), note):
             raise _other_file(path)
         return True
 
@@ -66,14 +67,15 @@ class SealedImages:
             if unsealed and path.is_file() and file_sha256(path) != sha256:
                 raise _other_file(path)
             file.commit()
-        write_json(sidecar_path(path), note | {_SEAL: self._seal(path.name, sha256)})
+        write_json(sidecar_path(path), note | {_SEAL: self._seal(path.name, sha256, note)})
 
-    def _seal(self, name: str, sha256: str) -> str:
-        simulation = json.dumps(self.simulation, sort_keys=True)
-        return hashlib.sha256(f"{simulation} {name} {sha256}".encode()).hexdigest()
+    def _seal(self, name: str, sha256: str, note: dict[str, Any]) -> str:
+        about = json.dumps([self.simulation, name, sha256, note], sort_keys=True)
+        return hashlib.sha256(about.encode()).hexdigest()
 
 
 def _other_file(path: Path) -> MrharmonyError:
     return MrharmonyError(
-        f"{path}: is not the file that was simulated here. Remove it and call again; it is made anew."
+        f"{path}: is not the file that was simulated here, or its sidecar was changed. "
+        "Remove it and call again; it is made anew, with its sidecar."
     )
