@@ -10,9 +10,11 @@ from helpers.phantoms import NEW, A, B, changed, phantom, prepared
 from mrharmony.core.domain import Domain
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import Volume
+from mrharmony.domains.statistics import save_statistics
 from mrharmony.lock.bounds import LockSettings
 from mrharmony.methods.cyclegan import CYCLEGAN, load_cyclegan, train_cyclegan
 from mrharmony.methods.registry import load_method
+from mrharmony.networks.compact.model import STATISTICS
 from mrharmony.networks.cyclegan.networks import CycleGanSettings
 from mrharmony.networks.cyclegan.pair import load_pairs
 from mrharmony.preparation.prepared import PreparedScan
@@ -108,6 +110,14 @@ def test_with_the_lock_detail_is_the_scans_own(method, native):
     assert np.allclose(done.intensities()[inside], through, atol=1e-4)
     same = locked.harmonize(sharp, A, A).volume.voxels
     assert np.allclose(same[inside], noisy[inside], rtol=1e-6)
+
+
+def test_pairs_of_another_model_are_refused(method, tmp_path):
+    method.save(tmp_path)
+    other = {name: replace(one, scale=2 * one.scale) for name, one in method.statistics.items()}
+    save_statistics(tmp_path / STATISTICS, other)
+    with pytest.raises(MrharmonyError, match=r"cyclegan\.safetensors: .*belongs to another model"):
+        load_method(CYCLEGAN, tmp_path)
 
 
 def test_saved_and_loaded_gives_the_same_bits_and_new_pairs_join(method, domains, scan, tmp_path):

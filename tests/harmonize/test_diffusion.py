@@ -1,5 +1,7 @@
 """The default method: contrast models from a scan or two, identity to the bit, no anatomy learned with it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -9,8 +11,10 @@ from helpers.phantoms import SCANNERS, A, B, prepared, virtual_people
 from mrharmony.core.domain import Domain
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.domains.contrast import CONTRAST_MODELS
+from mrharmony.domains.statistics import save_statistics
 from mrharmony.evidence.uncertainty import spread
 from mrharmony.methods.registry import fit_method, load_method
+from mrharmony.networks.compact.model import STATISTICS
 
 UNSEEN = "tfe-1.5t"  # by the network
 
@@ -86,6 +90,17 @@ def test_contrast_models_of_another_network_are_refused(from_one_scan, tmp_path)
     save_file(arrays, path, metadata={"domains": '["A", "B"]'})
     with pytest.raises(MrharmonyError, match="another version's network"):
         load_method("diffusion", tmp_path)
+
+
+def test_contrast_models_of_another_model_are_refused_if_they_say_so(from_one_scan, tmp_path):
+    from_one_scan.save(tmp_path)
+    other = {name: replace(one, scale=2 * one.scale) for name, one in from_one_scan.statistics.items()}
+    save_statistics(tmp_path / STATISTICS, other)
+    with pytest.raises(MrharmonyError, match=r"diffusion\.safetensors: .*belongs to another model"):
+        load_method("diffusion", tmp_path)
+    path = tmp_path / CONTRAST_MODELS
+    save_file(load_file(path), path, metadata={"domains": '["A", "B"]'})  # as those of before
+    assert load_method("diffusion", tmp_path).contrast_models.keys() == {"A", "B"}
 
 
 def test_damaged_contrast_models_are_refused_in_a_sentence(from_one_scan, tmp_path):

@@ -41,6 +41,20 @@ class TensorFile:
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
 
+    def require_owner(self, owner: Mapping[str, str]) -> None:
+        """Raise `ValueError` where the file belongs to something else.
+
+        `owner` is what its record `owner` has to be: by name, such as the method, what that is.
+        """
+        known = self.record("owner", dict[str, str])
+        if other := next((name for name in owner if known.get(name) != owner[name]), None):
+            raise ValueError(f"it belongs to another {other}")
+
+    @property
+    def has_owner(self) -> bool:
+        """Whether the file says what it belongs to; those of before do not."""
+        return "owner" in (self.archive.metadata() or {})
+
     def tensor(
         self,
         name: str,

@@ -11,7 +11,7 @@ and contrasts show one head, so the fit is paired: a scan or two are enough, who
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -135,21 +135,26 @@ def fit_contrast_models(voxels: Mapping[str, ScanContrasts]) -> dict[str, Contra
     return {name: fit_contrast_model(scans) for name, scans in voxels.items()}
 
 
-def save_contrast_models(path: Path, contrast_models: Mapping[str, ContrastModel]) -> None:
-    """Write contrast models into a safetensors file."""
+def save_contrast_models(
+    path: Path, contrast_models: Mapping[str, ContrastModel], owner: Mapping[str, str] | None = None
+) -> None:
+    """Write contrast models into a safetensors file; `owner` says what it belongs to."""
     models = contrast_models.values()
     arrays: dict[str, NDArray[Any]] = {
         "mixtures": np.stack([model.mixture for model in models]),
         "offsets": np.stack([model.curves.offsets for model in models]).astype(np.float32),
         "network": np.frombuffer(bytes.fromhex(network_hash()), np.uint8),
     }
-    save_fitted(path, Fitted(tuple(contrast_models), arrays))
+    save_fitted(path, Fitted(tuple(contrast_models), arrays), owner)
 
 
-def load_contrast_models(path: Path) -> dict[str, ContrastModel]:
+def load_contrast_models(
+    path: Path, owner_of: Callable[[Sequence[str]], Mapping[str, str]] | None = None
+) -> dict[str, ContrastModel]:
     """Return the contrast models that `save_contrast_models` wrote.
 
-    Raises `MrharmonyError` where they are missing, damaged, or belong to another network than ours.
+    Raises `MrharmonyError` where they are missing, damaged, belong to another network than ours, or say that
+    they belong to something else than `owner_of` the names of their domains.
     """
     lattice = LockSettings().lattice()
     current, references = network_hash(), shipped_network().references
@@ -160,6 +165,8 @@ def load_contrast_models(path: Path) -> dict[str, ContrastModel]:
                 "--method diffusion --output DIR, or adapt from a current model."
             )
         names = file.record("domains", Names)
+        if owner_of and file.has_owner:
+            file.require_owner(owner_of(names))
         offsets = file.tensor("offsets", (len(names), *lattice.offsets.shape), (-_LARGEST, _LARGEST))
         mixtures = file.tensor("mixtures", (len(names), references + 1), (-_LARGEST, _LARGEST))
         grids = [BilateralGrid(lattice.field_of_view, lattice.knots, part) for part in offsets]

@@ -105,9 +105,7 @@ def load_fitted(
     """
     with open_tensors(path, "a fitted method", "fit the method again") as file:
         names = file.record("domains", Names)
-        known, wanted = file.record("owner", dict[str, str]), owner_of(names)
-        if other := next((key for key in wanted if known.get(key) != wanted[key]), None):
-            raise ValueError(f"it belongs to another {other}")
+        file.require_owner(owner_of(names))
         arrays = {}
         for name, (shape, bounds, rows, kinds) in expected.items():
             whole = (len(names), *shape) if rows and shape is not None else shape

@@ -117,8 +117,13 @@ def load_statistics(path: Path) -> dict[str, DomainStatistics]:
         }
 
 
-def statistics_sha256(statistics: Mapping[str, DomainStatistics], domains: Iterable[str]) -> str:
-    """Return a hash of the statistics of some domains; `ValueError` where one has none."""
+def owner_of(
+    method: str, statistics: Mapping[str, DomainStatistics], domains: Iterable[str]
+) -> dict[str, str]:
+    """Return what a method's file belongs to: its method, and the scans that its domains were fitted on.
+
+    Raises `ValueError` where a domain has no statistics.
+    """
     digest = hashlib.sha256()
     for name in sorted(domains):
         if name not in statistics:
@@ -126,7 +131,7 @@ def statistics_sha256(statistics: Mapping[str, DomainStatistics], domains: Itera
         one = statistics[name]
         digest.update(repr((name, float(one.scale), one.scans)).encode())
         digest.update(one.quantiles.tobytes() + one.regional.tobytes())
-    return digest.hexdigest()
+    return {"method": method, "model": digest.hexdigest()}
 
 
 class _Record(BaseModel):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,13 @@ from mrharmony.core.domain import Domain
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import FloatArray
 from mrharmony.domains.fitted import Brains, require_brains
-from mrharmony.domains.statistics import DomainStatistics, fit_statistics, load_statistics, save_statistics
+from mrharmony.domains.statistics import (
+    DomainStatistics,
+    fit_statistics,
+    load_statistics,
+    owner_of,
+    save_statistics,
+)
 from mrharmony.lock.bilateral_grid import BilateralGrid
 from mrharmony.lock.bounds import LockSettings
 from mrharmony.lock.fit import fit_bilateral_grid
@@ -91,8 +98,10 @@ class CycleGanHarmonizer:
         """Write statistics and pairs; pairs and domains that the directory holds already stay."""
         earlier = load_pairs(directory) if (directory / WEIGHTS).is_file() else ()
         known = load_statistics(directory / STATISTICS) if (directory / STATISTICS).is_file() else {}
-        save_statistics(directory / STATISTICS, {**known, **self.statistics})
-        save_pairs(directory, join_pairs(earlier, self.pairs))
+        statistics, pairs = {**known, **self.statistics}, join_pairs(earlier, self.pairs)
+        save_statistics(directory / STATISTICS, statistics)
+        names = {name for pair in pairs for name in pair.record.domains}
+        save_pairs(directory, pairs, owner_of(self.name, statistics, names))
 
     def _generator(self, source: Domain | None, target: Domain) -> Generator | None:
         """Return the generator of a direction, None from a domain to itself."""
@@ -166,7 +175,8 @@ def require_pairs(pairs: Sequence[tuple[str, str]]) -> None:
 
 def load_cyclegan(directory: Path, settings: MethodSettings = DEFAULTS) -> CycleGanHarmonizer:
     """Return the method that `save` left in a directory, without the lock unless `settings.lock`."""
-    statistics, pairs = load_statistics(directory / STATISTICS), load_pairs(directory)
+    statistics = load_statistics(directory / STATISTICS)
+    pairs = load_pairs(directory, partial(owner_of, CYCLEGAN, statistics))
     return CycleGanHarmonizer(statistics, pairs, LockSettings() if settings.lock else None)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from mrharmony.core.domain import Domain
@@ -30,7 +31,13 @@ from mrharmony.domains.contrast import (
 from mrharmony.domains.fitted import Brains
 from mrharmony.domains.protocols import protocol_model, protocol_statistics
 from mrharmony.domains.recognition import Recognition, recognise, source_findings
-from mrharmony.domains.statistics import DomainStatistics, load_statistics, save_statistics, target_statistics
+from mrharmony.domains.statistics import (
+    DomainStatistics,
+    load_statistics,
+    owner_of,
+    save_statistics,
+    target_statistics,
+)
 from mrharmony.lock.bilateral_grid import BilateralGrid
 from mrharmony.lock.bounds import LockSettings
 from mrharmony.lock.gain_prior import fit_lock
@@ -178,7 +185,8 @@ class DiffusionHarmonizer:
     def save(self, directory: Path) -> None:
         """Write `statistics.safetensors`, which all methods share, `diffusion` and `detail.safetensors`."""
         save_statistics(directory / STATISTICS, self.statistics)
-        save_contrast_models(directory / CONTRAST_MODELS, self.contrast_models)
+        owner = owner_of(self.name, self.statistics, self.contrast_models)
+        save_contrast_models(directory / CONTRAST_MODELS, self.contrast_models, owner)
         save_details(directory, self.details)
 
     def _detailed(
@@ -227,9 +235,11 @@ def fit_diffusion(domains: Brains, statistics: Mapping[str, DomainStatistics]) -
 
 def load_diffusion(directory: Path, settings: MethodSettings = DEFAULTS) -> DiffusionHarmonizer:
     """Return the method that `save` left in a directory; raises as `load_contrast_models`."""
+    statistics = load_statistics(directory / STATISTICS)
+    owner = partial(owner_of, DiffusionHarmonizer.name, statistics)
     method = DiffusionHarmonizer(
-        load_statistics(directory / STATISTICS),
-        load_contrast_models(directory / CONTRAST_MODELS),
+        statistics,
+        load_contrast_models(directory / CONTRAST_MODELS, owner),
         lock_of(settings.extent),
         settings.extent,
         details=load_details(directory),

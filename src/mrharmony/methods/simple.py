@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,8 +14,8 @@ from mrharmony.domains.fitted import Brains, Expected, Fitted, load_fitted, save
 from mrharmony.domains.statistics import (
     DomainStatistics,
     load_statistics,
+    owner_of,
     save_statistics,
-    statistics_sha256,
 )
 from mrharmony.methods.protocol import HarmonizedVolume, Implementation, MethodSettings
 from mrharmony.methods.rendering import in_target_units
@@ -55,7 +55,7 @@ class SimpleHarmonizer:
         """Write `statistics.safetensors`, which all methods share, and the method's own file."""
         fitted = self.rule.fitted
         save_statistics(directory / STATISTICS, self.statistics)
-        owner = _owner(self.name, self.statistics, fitted.domains)
+        owner = owner_of(self.name, self.statistics, fitted.domains)
         save_fitted(directory / f"{self.name}.safetensors", fitted, owner)
 
 
@@ -70,13 +70,8 @@ def simple_method(
     def load(directory: Path, settings: MethodSettings) -> SimpleHarmonizer:
         del settings
         statistics = load_statistics(directory / STATISTICS)
-        owner = partial(_owner, name, statistics)
+        owner = partial(owner_of, name, statistics)
         fitted = load_fitted(directory / f"{name}.safetensors", expected, owner)
         return SimpleHarmonizer(name, statistics, rule(fitted))
 
     return Implementation(load, lambda domains, known: SimpleHarmonizer(name, known, rule(fit(domains))))
-
-
-def _owner(name: str, statistics: Mapping[str, DomainStatistics], domains: Iterable[str]) -> dict[str, str]:
-    """Return what a method's file belongs to: its method, and the scans that the model was fitted on."""
-    return {"method": name, "model": statistics_sha256(statistics, domains)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,23 +108,34 @@ def join_pairs(earlier: Sequence[TrainedPair], new: Sequence[TrainedPair]) -> tu
     return tuple(known.values())
 
 
-def save_pairs(directory: Path, pairs: Sequence[TrainedPair]) -> None:
-    """Write all pairs of a directory: weights with their records, and the records again for people."""
+def save_pairs(directory: Path, pairs: Sequence[TrainedPair], owner: Mapping[str, str] | None = None) -> None:
+    """Write all pairs of a directory: weights with their records, and the records again for people.
+
+    `owner` says what they belong to.
+    """
     tensors: dict[str, NDArray[Any]] = {}
     for number, pair in enumerate(pairs):
         for direction in DIRECTIONS:
             weights = getattr(pair, direction).state_dict().items()
             tensors |= {f"{number}/{direction}/{name}": weight.numpy() for name, weight in weights}
     records = [pair.record.model_dump(mode="json") for pair in pairs]
-    save_tensors(directory / WEIGHTS, tensors, {"pairs": records})
+    save_tensors(directory / WEIGHTS, tensors, {"pairs": records} | ({"owner": owner} if owner else {}))
     write_json(directory / RECORD, {"method": "cyclegan", "pairs": records})
 
 
-def load_pairs(directory: Path) -> tuple[TrainedPair, ...]:
-    """Read what `save_pairs` wrote, ready to use; raises `MrharmonyError` where it is missing or damaged."""
+def load_pairs(
+    directory: Path, owner_of: Callable[[Iterable[str]], Mapping[str, str]] | None = None
+) -> tuple[TrainedPair, ...]:
+    """Read what `save_pairs` wrote, ready to use.
+
+    Raises `MrharmonyError` where it is missing or damaged, or says that it belongs to something else than
+    `owner_of` the names of its domains.
+    """
     content, remedy = "trained pairs of domains", "train them again"
     with open_tensors(directory / WEIGHTS, content, remedy, "pt") as file:
         records = file.record("pairs", tuple[PairRecord, ...])
+        if owner_of and file.has_owner:
+            file.require_owner(owner_of({name for record in records for name in record.domains}))
         return tuple(_restored(record, file, number) for number, record in enumerate(records))
 
 
