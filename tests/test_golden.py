@@ -85,7 +85,9 @@ def _add_scan(folder: Path, first: Path, label: str, power: float, rng: np.rando
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(file, copy)
         if copy.suffix == ".json":
-            copy.write_text(copy.read_text().replace(old, new))
+            record = json.loads(copy.read_text().replace(old, new))
+            record.pop("RecordSHA256", None)  # which would tell that this is no preparation of this scan
+            copy.write_text(json.dumps(record))
 
 
 def _fit(run, folder: Path) -> None:
