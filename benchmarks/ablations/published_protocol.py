@@ -25,7 +25,7 @@ from benchmarks._shared.reports import Report, save
 from mrharmony.benchmark.contenders import as_prepared
 from mrharmony.core.domain import Domain
 from mrharmony.core.progress import track
-from mrharmony.domains.contrast import own_contrast, scan_contrasts
+from mrharmony.domains.contrast import ContrastModel, own_contrast, scan_contrasts
 from mrharmony.domains.protocols import protocol_model
 from mrharmony.domains.statistics import fit_statistics
 from mrharmony.jobs.brains import prepare_brains
@@ -94,22 +94,24 @@ def distances(
     brains: Sequence[CanonicalBrain], ways: Mapping[str, tuple[DiffusionHarmonizer, Domain]]
 ) -> Row:
     """Return how far each scan is from its contrast in the site, canonical units, by how that is known."""
+    known = shipped_method().contrast_models
+    models = {way: contrast_model(method, target) for way, (method, target) in ways.items()}
+    models |= {f"contrast of {other}": known[other] for other in OTHERS}
     rows: dict[str, list[float]] = {}
     for brain in track(brains, f"scans of {SITE}"):
         scan = as_prepared(brain)
         contrasts = scan_contrasts(scan)
         rows.setdefault("the scan itself", []).append(_rms(contrasts.intensities - scan.once(own_contrast)))
-        for way, (method, target) in ways.items():
-            model = (
-                protocol_model(target.protocol)
-                if isinstance(target.protocol, Protocol)
-                else method.contrast_models[SITE]
-            )
+        for way, model in models.items():
             rows.setdefault(way, []).append(model.distance(contrasts))
-        for other in OTHERS:
-            known = shipped_method().contrast_models[other]
-            rows.setdefault(f"contrast of {other}", []).append(known.distance(contrasts))
     return rows
+
+
+def contrast_model(method: DiffusionHarmonizer, target: Domain) -> ContrastModel:
+    """Return how a target follows from the reference contrasts."""
+    if isinstance(target.protocol, Protocol):
+        return protocol_model(target.protocol)
+    return method.contrast_models[target.name]
 
 
 def transfers(

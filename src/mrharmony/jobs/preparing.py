@@ -204,12 +204,12 @@ def finished(job: PrepareJob) -> Preparation | None:
         return None
     with suppress(MrharmonyError):  # a damaged log: it is done again
         log = _read_log(job.files.log)
-        if not (log.figures and _is_own(log, job)) or why_not_usable(job.files, job.scan):
+        own = log.figures and _is_own(log, job)
+        if not own or why_not_usable(job.files, job.scan) or damaged_file(job.files):
             return None
-        if not damaged_file(job.files):
-            if other := changed_file(job.files):
-                return Preparation(job.scan, "refused", _CHANGED.format(other), log.findings, None)
-            return Preparation(job.scan, log.verdict, None, log.findings, log.figures)
+        if other := changed_file(job.files):
+            return Preparation(job.scan, "refused", _CHANGED.format(other), log.findings, None)
+        return Preparation(job.scan, log.verdict, None, log.findings, log.figures)
     return None
 
 

@@ -38,9 +38,8 @@ class CycleGanSettings(Settings):
     residual: bool = True  # the generators give a change of the slice, not the slice
     norm: Literal["instance", "none"] = "none"
     discriminator_channels: int = Field(16, ge=2, le=8192)
-    discriminator_layers: int = Field(
-        3, ge=1, le=5
-    )  # that halve the slice: 1 sees 10 pixels, 2 see 18, 3 see 38
+    # Layers that halve the slice: 1 sees 10 pixels, 2 see 18, 3 see 38; after 5, 2 × 2 pixels are left.
+    discriminator_layers: int = Field(3, ge=1, le=5)
     cycle_weight: float = Field(10.0, ge=0)
     identity_weight: float = Field(0.0, ge=0)
     steps: int = Field(3200, ge=1)
