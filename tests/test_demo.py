@@ -93,7 +93,7 @@ def test_a_scan_of_its_own_that_is_cut_is_told_with_what_to_do(demo: Demo, print
     whole = cut.read_bytes()
     cut.write_bytes(whole[:1000])
     for _ in range(2):
-        with pytest.raises(MrharmonyError, match=f"^{cut}: .* Remove it and call again; it is made anew"):
+        with pytest.raises(MrharmonyError, match=f"^{cut}: .* Move it away and call again; it is made anew"):
             run_demo(begun, as_json=False)
     cut.unlink()
     assert app(next(begun.commands()), standalone_mode=False) == 0

@@ -14,6 +14,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from mrharmony.core.atomic import StagedFile
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.scans.bids import BidsIndex
 from mrharmony.scans.names import sidecar_path
@@ -100,11 +101,36 @@ def test_an_interrupted_run_is_taken_up_where_it_stopped(cohort: Path, tmp_path:
     written = kept.stat().st_mtime_ns
     lost = folder / "sub-002/ses-spgr15t/anat"
     (lost / "sub-002_ses-spgr15t_T1w.json").unlink()
-    (lost / "sub-002_ses-spgr15t_T1w.nii.gz").write_bytes(b"half of a sc")
+    (lost / "sub-002_ses-spgr15t_T1w.nii.gz").unlink()
     (folder / "participants.tsv").unlink()
     write(folder)
     assert digests(folder) == digests(cohort)
     assert kept.stat().st_mtime_ns == written
+
+
+def test_a_run_that_is_ended_leaves_no_image_without_sidecar_and_is_taken_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_small = partial(write_cohort, subjects=1, scanners=1, zoom=5)
+    write_small(tmp_path / "whole")
+    for files in range(4):  # the scan and the truth, each with its sidecar
+        folder, left = tmp_path / str(files), files
+
+        def commit_some(file: StagedFile, commit: Callable[[StagedFile], None] = StagedFile.commit) -> None:
+            nonlocal left
+            if left == 0:
+                raise KeyboardInterrupt
+            left -= 1
+            commit(file)
+
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(StagedFile, "commit", commit_some)
+            write_small(folder)
+        images = list(folder.rglob("*.nii.gz"))
+        assert len(images) == files // 2
+        assert all(sidecar_path(image).is_file() for image in images)
+        write_small(folder)
+        assert digests(folder) == digests(tmp_path / "whole")
 
 
 SCAN = "sub-001/ses-spgr15t/anat/sub-001_ses-spgr15t_T1w.nii.gz"
@@ -151,10 +177,28 @@ def make_a_folder(folder: Path, file: Path) -> None:
     file.mkdir()
 
 
+def take_one_without_sidecar(folder: Path, file: Path) -> None:
+    sidecar_path(file).unlink()
+    take_that_of_another_scanner(folder, file)
+
+
+def make_a_folder_without_sidecar(folder: Path, file: Path) -> None:
+    sidecar_path(file).unlink()
+    make_a_folder(folder, file)
+
+
+def link_to_nothing_without_sidecar(folder: Path, file: Path) -> None:
+    sidecar_path(file).unlink()
+    file.unlink()
+    file.symlink_to("nowhere")
+
+
 @pytest.mark.parametrize(("name", "spoil"), [
     (TRUTH, cut), (SCAN, cut), (SCAN, take_that_of_another_scanner), (SCAN, take_that_of_another_person),
     (SCAN, take_that_of_another_seed), (SCAN, make_a_folder),
     (SCAN, change_the_sidecar), (TRUTH, change_the_sidecar), (TRUTH, take_the_record_of_another_person),
+    (SCAN, take_one_without_sidecar), (TRUTH, take_one_without_sidecar),
+    (SCAN, make_a_folder_without_sidecar), (SCAN, link_to_nothing_without_sidecar),
 ])  # fmt: skip
 def test_another_file_under_the_name_of_an_image_is_told_and_left_alone(
     cohort: Path, tmp_path: Path, name: str, spoil: Callable[[Path, Path], None]
@@ -163,11 +207,11 @@ def test_another_file_under_the_name_of_an_image_is_told_and_left_alone(
     file = folder / name
     spoil(folder, file)
     before = digests(folder)
-    with pytest.raises(MrharmonyError, match="Remove it and call again; it is made anew") as refusal:
+    with pytest.raises(MrharmonyError, match="Move it away and call again; it is made anew") as refusal:
         write(folder)
     assert str(refusal.value).startswith(f"{file}: is not the file that was simulated here")
     assert digests(folder) == before
-    shutil.rmtree(file) if file.is_dir() else file.unlink()
+    file.rename(tmp_path / "moved")
     write(folder)
     assert digests(folder) == digests(cohort)
 
@@ -201,6 +245,18 @@ def test_images_without_a_seal_are_taken_where_they_are_those_that_are_simulated
     assert digests(folder) == before
     write(folder)
     assert digests(folder) == digests(cohort)
+
+
+def test_an_image_without_sidecar_stays_where_it_is_the_one_that_is_simulated(
+    cohort: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(cohort, tmp_path / "without-sidecar"))
+    written = {image: image.stat().st_mtime_ns for image in (folder / SCAN, folder / TRUTH)}
+    for image in written:
+        sidecar_path(image).unlink()
+    write(folder)
+    assert digests(folder) == digests(cohort)
+    assert {image: image.stat().st_mtime_ns for image in written} == written
 
 
 def test_a_scan_does_not_depend_on_the_other_scanners(cohort: Path, tmp_path: Path) -> None:

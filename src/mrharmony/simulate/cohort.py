@@ -113,9 +113,10 @@ class Cohort:
                 path = scan_path(root, index, scanner)
                 note = scan_sidecar(scanner, whole=_is_whole(head))
                 images.write(path, volume.voxels, volume.affine, note)
-            true = head.anatomy if isinstance(head, LabelledHead) else head
-            record = truth_record(true, pose)
-            images.write(truth, true.labels(), true.affine, record)
+            if record is None:
+                true = head.anatomy if isinstance(head, LabelledHead) else head
+                record = truth_record(true, pose)
+                images.write(truth, true.labels(), true.affine, record)
         return _row(index, subject, record)
 
     def _head(self, index: int) -> tuple[Head, Matrix]:

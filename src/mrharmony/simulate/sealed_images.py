@@ -38,7 +38,7 @@ class SealedImages:
     def finished(self, path: Path) -> bool:
         """Whether an image and its sidecar are there as they were written.
 
-        One without sidecar is unfinished, and so is one without seal, as versions of before left them.
+        One whose sidecar is missing or has no seal, as versions of before left them, is unfinished.
         Raises `MrharmonyError` where another file has the name of either.
         """
         note = read_json(sidecar_path(path)) or {}
@@ -50,10 +50,11 @@ class SealedImages:
         return True
 
     def write(self, path: Path, voxels: NDArray[np.generic], affine: Matrix, note: dict[str, Any]) -> None:
-        """Write an image in scanner coordinates, then its sealed sidecar, each atomically.
+        """Write an image that is not `finished`: its sealed sidecar first, then itself, each atomically.
 
-        The same voxels give the same bytes. Raises `MrharmonyError` where another file has the name of an
-        image whose sidecar has no seal, or the operating system refuses.
+        It is written in scanner coordinates, and the same voxels give the same bytes; where just these are
+        there already, they stay. Raises `MrharmonyError` where another file has the image's name, which a run
+        that was ended does not leave, or the operating system refuses.
         """
         image = nib.Nifti1Image(voxels, affine)
         image.header.set_xyzt_units("mm", "sec")
@@ -62,12 +63,12 @@ class SealedImages:
         with staged(path) as file:
             file.fill(lambda stream: write_gzip(stream, image))
             sha256 = file_sha256(file.temporary)
-            before = read_json(sidecar_path(path))
-            unsealed = before is not None and _SEAL not in before
-            if unsealed and path.is_file() and file_sha256(path) != sha256:
+            there = os.path.lexists(path)
+            if there and not (path.is_file() and file_sha256(path) == sha256):
                 raise _other_file(path)
-            file.commit()
-        write_json(sidecar_path(path), note | {_SEAL: self._seal(path.name, sha256, note)})
+            write_json(sidecar_path(path), note | {_SEAL: self._seal(path.name, sha256, note)})
+            if not there:
+                file.commit()
 
     def _seal(self, name: str, sha256: str, note: dict[str, Any]) -> str:
         about = json.dumps([self.simulation, name, sha256, note], sort_keys=True)
@@ -77,5 +78,5 @@ class SealedImages:
 def _other_file(path: Path) -> MrharmonyError:
     return MrharmonyError(
         f"{path}: is not the file that was simulated here, or its sidecar was changed. "
-        "Remove it and call again; it is made anew, with its sidecar."
+        "Move it away and call again; it is made anew, with its sidecar."
     )
