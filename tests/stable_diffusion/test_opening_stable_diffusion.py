@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import PNDMScheduler, StableDiffusionImg2ImgPipeline
+from diffusers import PNDMScheduler, StableDiffusionImg2ImgPipeline, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
 from mrharmony.core.findings import MrharmonyError
@@ -214,6 +214,43 @@ def test_weights_of_another_width_than_the_config_says_are_told_without_the_libr
     with pytest.raises(MrharmonyError, match=rf"{part}: its weights do not fit its config\.json") as told:
         load_stable_diffusion(copy)
     assert "mismatched" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("part", "layers", "key", "more"),
+    [
+        ("unet", {"layers_per_block": 1}, "down_blocks.0.resnets.1.conv1.bias", 95),
+        ("vae", {"layers_per_block": 0}, "decoder.up_blocks.0.resnets.1.conv1.bias", 63),
+        ("text_encoder", {"num_hidden_layers": 1}, "encoder.layers.1.layer_norm1.bias", 15),
+    ],
+)
+def test_weights_of_more_layers_than_the_config_says_are_told(
+    copy: Path, model, part: str, layers: dict, key: str, more: int
+):
+    deeper = {"layers_per_block": 2, "block_out_channels": (32, 32)}
+    UNet2DConditionModel.from_config({**model.unet.config, **deeper}).save_pretrained(copy / "unet")
+    load_stable_diffusion(copy)
+    write(copy / part / "config.json", **layers)
+    fault = rf"{part}: its weights do not fit its config\.json, .* {key} and {more} more\. Take both from one"
+    with pytest.raises(MrharmonyError, match=fault):
+        load_stable_diffusion(copy)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "key", "value"),
+    [
+        ("", "text_projection.weight", torch.eye(32)),
+        ("text_model.", "text_projection.weight", torch.eye(32)),
+        ("text_model.", "text_model.embeddings.position_ids", torch.arange(16)[None]),
+    ],
+)
+def test_what_older_or_larger_text_encoders_hold_beside_is_left(
+    copy: Path, prefix: str, key: str, value: torch.Tensor
+):
+    file = copy / "text_encoder" / "model.safetensors"
+    tensors = {prefix + name: weight for name, weight in load_file(file).items()}
+    save_file(tensors | {key: value}, file, metadata={"format": "pt"})
+    load_stable_diffusion(copy)
 
 
 @pytest.mark.parametrize("text", ['{"_class', "[]", "{}", '{"_class_name": 3}'])

@@ -30,6 +30,7 @@ from mrharmony.networks.settings import NO_PROMPT
 from mrharmony.networks.stable.source import PARTS, PIPELINE, resolve_source
 
 PIXEL_MULTIPLE = 8  # the U-Net's own halvings pad themselves
+_NOT_NEEDED = {"text_projection.weight"}  # of `CLIPTextModelWithProjection`, behind the states that are used
 NETWORKS: dict[str, Any] = {"text_encoder": CLIPTextModel, "vae": AutoencoderKL, "unet": UNet2DConditionModel}
 
 
@@ -217,9 +218,10 @@ def _open_scheduler(folder: Path) -> DDIMScheduler:
 
 
 def _open_network(folder: Path, kind: Any) -> Any:  # noqa: ANN401 - classes of diffusers and transformers
-    """Open a network for inference; refuse one of whose weights some are not in its file, by name.
+    """Open a network for inference; refuse one whose weights are not those of its config, by name.
 
-    The libraries leave such weights at random, or without memory behind them, and go on.
+    The libraries leave weights that are missing at random, or without memory behind them, drop those that are
+    left over, and go on.
     """
     with _damage_told(folder):
         network, report = kind.from_pretrained(
@@ -230,14 +232,23 @@ def _open_network(folder: Path, kind: Any) -> Any:  # noqa: ANN401 - classes of 
             output_loading_info=True,
         )
     if missing := sorted(report["missing_keys"]):
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise MrharmonyError(
-            f"{folder}: the weights are incomplete, {missing[0]}{more} missing. Fetch the model again."
+            f"{folder}: the weights are incomplete, {_some(missing)} missing. Fetch the model again."
+        )
+    if unused := sorted(set(report["unexpected_keys"]) - _NOT_NEEDED):
+        raise MrharmonyError(
+            f"{folder}: its weights do not fit its config.json, which has no place for {_some(unused)}. "
+            "Take both from one model."
         )
     with _damage_told(folder):
         for name, tensor in network.state_dict().items():
             require_numbers(name, tensor, kinds="fi")
     return network.eval().requires_grad_(False)
+
+
+def _some(names: Sequence[str]) -> str:
+    """Return the first of some names, and how many more there are."""
+    return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 
 
 @torch.no_grad()
