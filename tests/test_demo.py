@@ -150,10 +150,12 @@ def test_notes_beside_a_demo_that_was_begun_do_not_stop_it(tmp_path: Path):
 def test_a_place_where_nothing_can_be_written_is_told_before_anything_is_said(tmp_path: Path, run: Run):
     loop = tmp_path / "loop"
     loop.symlink_to(loop)
-    for folder in (loop, Path("/proc/self"), tmp_path / "loop" / "in"):
+    itself = f"{loop} is a link that leads to itself; choose another place."
+    for folder, why in ((loop, itself), (Path("/proc/self"), ""), (loop / "in", itself)):
         status, output, errors = run("demo", folder)
         assert (status, output) == (2, ""), folder
         assert errors.startswith(f"mrharmony: {folder}: cannot be written into"), errors
+        assert errors.strip().endswith(why), errors
 
 
 def test_a_command_that_refuses_a_scan_ends_it_with_its_status(

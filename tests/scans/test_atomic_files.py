@@ -87,6 +87,17 @@ def test_a_link_to_nothing_in_the_way_is_told_as_such(tmp_path: Path):
             fail()
 
 
+@pytest.mark.parametrize("name", ["out", "out/below", "round"])
+def test_a_link_that_leads_to_itself_is_told_as_such(tmp_path: Path, name: str):
+    for link, target in (("out", "out"), ("round", "about"), ("about", "round")):
+        (tmp_path / link).symlink_to(target)
+    folder = tmp_path / name
+    link = tmp_path / name.split("/", maxsplit=1)[0]
+    for fail in (lambda: require_writable(folder), lambda: write_text(folder / "a", "")):
+        with pytest.raises(MrharmonyError, match=f"{link} is a link that leads to itself; choose another"):
+            fail()
+
+
 def test_what_safetensors_leaves_of_itself_lies_in_a_temporary_folder(tmp_path: Path, monkeypatch):
     def killed(_, path: Path, **__: object) -> None:
         (path.parent / ".tmpabcdef").touch()

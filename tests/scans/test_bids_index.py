@@ -209,6 +209,19 @@ def test_a_link_without_content_is_told_and_stays_in_the_index(bids):
     assert len(index.scans) == 2
 
 
+def test_a_link_that_leads_to_itself_is_told_and_nothing_is_fetched(bids):
+    scan = bids / "sub-01/anat/sub-01_T1w.nii.gz"
+    scan.unlink()
+    scan.symlink_to(scan.name)
+    index = BidsIndex.open(bids)
+    assert codes(index) == {"bids-link-to-itself": "error"}
+    assert len(index.scans) == 2
+    loop = bids / "loop"
+    loop.symlink_to(loop.name)
+    with pytest.raises(MrharmonyError, match=f"{loop} is a link that leads to itself"):
+        BidsIndex.open(loop)
+
+
 def test_a_file_in_the_folder_of_another_subject_is_told(bids):
     folder = bids / "sub-01/anat"
     (folder / "sub-01_T1w.nii.gz").rename(folder / "sub-010_T1w.nii.gz")

@@ -45,6 +45,14 @@ def test_a_broken_link_names_datalad(tmp_path):
     assert "datalad get" in finding.fix
 
 
+@pytest.mark.parametrize("name", ["loop.nii.gz", "loop.nii.gz/scan.nii.gz"])
+def test_a_link_that_leads_to_itself_is_told_as_such(tmp_path, name):
+    loop = tmp_path / "loop.nii.gz"
+    loop.symlink_to(loop.name)
+    finding = only_error(tmp_path / name)
+    assert (finding.code, finding.message) == ("link-to-itself", f"{loop} is a link that leads to itself.")
+
+
 def test_a_link_to_a_scan_is_read(make):
     link = make.folder / "link.nii"
     link.symlink_to(make.nifti())

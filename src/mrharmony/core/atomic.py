@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import zlib
@@ -17,6 +18,7 @@ from numpy.lib.npyio import NpzFile
 from numpy.typing import ArrayLike
 
 from mrharmony.core.findings import MrharmonyError, NotWritten
+from mrharmony.core.pointers import link_to_itself
 from mrharmony.core.records import read_text
 from mrharmony.core.temporaries import discard, new_temporary
 
@@ -120,11 +122,13 @@ def write_failures(target: Path, done: str = "written") -> Iterator[None]:
 def _remedy(failure: OSError) -> str:
     if isinstance(failure, IsADirectoryError):
         return FOLDER_IN_THE_WAY
-    if not isinstance(failure, FileExistsError | NotADirectoryError):
+    if not isinstance(failure, FileExistsError | NotADirectoryError) and failure.errno != errno.ELOOP:
         return _CHECK
-    place = failure.filename or ""
-    if os.path.islink(place) and not os.path.exists(place):  # noqa: PTH110, PTH114 - also of bytes
-        return f"{os.fsdecode(place)} is a link to nothing; make the folder that it names, or choose another."
+    place = Path(os.fsdecode(failure.filename or ""))
+    if loop := link_to_itself(place):
+        return f"{loop} is a link that leads to itself; choose another place."
+    if place.is_symlink() and not place.exists():
+        return f"{place} is a link to nothing; make the folder that it names, or choose another."
     return _FILE_IN_THE_WAY
 
 

@@ -21,6 +21,11 @@ def real_path(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
+def link_to_itself(path: Path) -> Path | None:
+    """Return the link that leads to itself, the path or one above it, for which the path is nowhere."""
+    return next((part for part in (*reversed(path.parents), path) if real_path(part).is_symlink()), None)
+
+
 def content_missing(path: Path) -> bool:
     """Whether a git-annex or Git LFS pointer, or a link to nothing, is all that is here of a file."""
     try:

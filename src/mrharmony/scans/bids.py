@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from mrharmony.core.domain import same_name
 from mrharmony.core.findings import Finding, MrharmonyError, ScanRefused, error, info, warning
-from mrharmony.core.pointers import FETCH, content_missing
+from mrharmony.core.pointers import FETCH, content_missing, link_to_itself
 from mrharmony.core.records import read_text
 from mrharmony.core.wording import some_of
 from mrharmony.scans.folders import IN_A_COPY, closed_folder, entries_of
@@ -279,13 +279,23 @@ def _check_scans(root: Path, scans: Iterable[BidsScan]) -> Iterator[Finding]:
     for scan in scans:
         name = scan.path.relative_to(root)
         if scan.path.is_symlink() and content_missing(scan.path):
-            yield error("bids-broken-link", f"The content of {name} is not here.", FETCH)
+            yield _without_content(name, scan.path)
         if f"sub-{scan.subject}" not in entities(scan_stem(scan.path)):
             yield warning(
                 "bids-misnamed",
                 f"{name} lies in the folder of another subject; it counts as sub-{scan.subject}'s.",
                 f"If that is wrong, give it its right place {IN_A_COPY}.",
             )
+
+
+def _without_content(name: Path, link: Path) -> Finding:
+    if link_to_itself(link):
+        return error(
+            "bids-link-to-itself",
+            f"{name} is a link that leads to itself.",
+            f"Put the scan in its place {IN_A_COPY}.",
+        )
+    return error("bids-broken-link", f"The content of {name} is not here.", FETCH)
 
 
 def _check_domains(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mrharmony.core.findings import Finding, error
+from mrharmony.core.pointers import link_to_itself
 
 DICOM_INSTEAD = "one of DICOM files is for `mrharmony prepare` or `mrharmony harmonize`."
 IN_A_COPY = "in a copy of the data set (`cp -rs` makes one of links)"
@@ -29,6 +30,12 @@ def is_kind(path: Path, kind: Callable[[int], bool]) -> bool:
 
 def closed_folder(name: Path | str, failure: OSError) -> Finding:
     """Return the finding for a folder that the operating system does not let us list or enter."""
+    if loop := link_to_itself(Path(os.fsdecode(failure.filename or ""))):
+        return error(
+            "closed-folder",
+            f"The folder {name} cannot be listed: {loop} is a link that leads to itself.",
+            "Name the folder that it stands for.",
+        )
     return error(
         "closed-folder",
         f"The folder {name} cannot be listed ({failure.strerror}), so that its scans are not known.",

@@ -17,7 +17,7 @@ from typing import BinaryIO, NamedTuple
 from isal import isal_zlib
 
 from mrharmony.core.findings import Finding, error, fault, warning
-from mrharmony.core.pointers import FETCH, is_pointer
+from mrharmony.core.pointers import FETCH, is_pointer, link_to_itself
 from mrharmony.scans.folders import DICOM_INSTEAD, closed_folder, entries_of
 from mrharmony.scans.names import COMPRESSED_SUFFIXES, SCAN_SUFFIXES, scan_suffix
 
@@ -72,6 +72,10 @@ def _folder_finding(path: Path) -> Finding:
 
 
 def _stat_finding(path: Path, failure: Exception) -> Finding:
+    if isinstance(failure, OSError) and (loop := link_to_itself(path)):
+        return error(
+            "link-to-itself", f"{loop} is a link that leads to itself.", "Name the file that it stands for."
+        )
     if isinstance(failure, FileNotFoundError) and path.is_symlink():
         return error(
             "broken-link",
