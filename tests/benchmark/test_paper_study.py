@@ -189,6 +189,7 @@ def _judged_scans_have_no_say_and_nothing_is_made_twice(
         (("--from", "spgr-1.5t", "--fitted", "nyul"), "say METHOD=DIR"),
         (("--from", "spgr-1.5t", "--model", "{folder}"), "model"),
         (("--from", "spgr-1.5t", "--fitted", "soup={folder}"), "Unknown method soup"),
+        (("--from", "spgr-1.5t", "--fitted", "nyul={folder}"), "name it: --fitted nyul=DIR."),
     ],
 )
 def test_mistakes_end_in_one_sentence(run, study: Path, tmp_path: Path, arguments, message: str):

@@ -130,7 +130,6 @@ def fitted_methods(request: PaperRequest) -> tuple[tuple[PaperMethod, ...], dict
     for name in request.from_model:
         if name not in request.fitted:
             try:
-                _require_own(name, request.model)
                 methods.append(_opened(name, request.model))
             except MrharmonyError as error:
                 missing[name] = str(error)
@@ -147,6 +146,7 @@ def _require_own(name: str, model: Path) -> None:
 
 
 def _opened(name: str, folder: Path) -> PaperMethod:
+    _require_own(name, folder)
     return PaperMethod(
         name, partial(_harmonized, load_method(name, folder), tuple(load_statistics(folder / STATISTICS)))
     )
