@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,10 +50,12 @@ class TensorFile:
         if other := next((name for name in owner if known.get(name) != owner[name]), None):
             raise ValueError(f"it belongs to another {other}")
 
-    @property
-    def has_owner(self) -> bool:
-        """Whether the file says what it belongs to; those of before do not."""
-        return "owner" in (self.archive.metadata() or {})
+    def require_owner_if_said(
+        self, owner_of: Callable[[Collection[str]], Mapping[str, str]] | None, names: Collection[str]
+    ) -> None:
+        """Do the same with `owner_of(names)`, if any, for a file that may be of before, and not say it."""
+        if owner_of and "owner" in (self.archive.metadata() or {}):
+            self.require_owner(owner_of(names))
 
     def tensor(
         self,

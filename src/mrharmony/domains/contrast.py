@@ -11,7 +11,7 @@ and contrasts show one head, so the fit is paired: a scan or two are enough, who
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -149,7 +149,7 @@ def save_contrast_models(
 
 
 def load_contrast_models(
-    path: Path, owner_of: Callable[[Sequence[str]], Mapping[str, str]] | None = None
+    path: Path, owner_of: Callable[[Collection[str]], Mapping[str, str]] | None = None
 ) -> dict[str, ContrastModel]:
     """Return the contrast models that `save_contrast_models` wrote.
 
@@ -165,8 +165,7 @@ def load_contrast_models(
                 "--method diffusion --output DIR, or adapt from a current model."
             )
         names = file.record("domains", Names)
-        if owner_of and file.has_owner:
-            file.require_owner(owner_of(names))
+        file.require_owner_if_said(owner_of, names)
         offsets = file.tensor("offsets", (len(names), *lattice.offsets.shape), (-_LARGEST, _LARGEST))
         mixtures = file.tensor("mixtures", (len(names), references + 1), (-_LARGEST, _LARGEST))
         grids = [BilateralGrid(lattice.field_of_view, lattice.knots, part) for part in offsets]

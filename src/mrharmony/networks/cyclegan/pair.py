@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,7 +124,7 @@ def save_pairs(directory: Path, pairs: Sequence[TrainedPair], owner: Mapping[str
 
 
 def load_pairs(
-    directory: Path, owner_of: Callable[[Iterable[str]], Mapping[str, str]] | None = None
+    directory: Path, owner_of: Callable[[Collection[str]], Mapping[str, str]] | None = None
 ) -> tuple[TrainedPair, ...]:
     """Read what `save_pairs` wrote, ready to use.
 
@@ -134,8 +134,7 @@ def load_pairs(
     content, remedy = "trained pairs of domains", "train them again"
     with open_tensors(directory / WEIGHTS, content, remedy, "pt") as file:
         records = file.record("pairs", tuple[PairRecord, ...])
-        if owner_of and file.has_owner:
-            file.require_owner(owner_of({name for record in records for name in record.domains}))
+        file.require_owner_if_said(owner_of, {name for record in records for name in record.domains})
         return tuple(_restored(record, file, number) for number, record in enumerate(records))
 
 
