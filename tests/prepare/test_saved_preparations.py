@@ -17,8 +17,9 @@ from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.preparation.quality import preparation_figures
 from mrharmony.preparation.saved import (
     PreparedFiles,
-    changed_file,
     discard_prepared,
+    doubtful_files,
+    is_whole,
     itk_transform,
     manual_mask,
     read_note,
@@ -204,15 +205,24 @@ def test_a_damaged_bias_field_is_refused(prepared_brain, files: PreparedFiles):
 
 @pytest.mark.parametrize("changed", ["bias_field", "transform", "similarity", "canonical"])
 def test_a_file_that_another_one_has_replaced_is_noticed(prepared_brain, files: PreparedFiles, changed: str):
-    assert changed_file(files) is None
+    assert doubtful_files(files) == {}
     file = getattr(files, changed)
     other = files.transform if changed == "similarity" else files.similarity
     file.write_bytes(other.read_bytes() + b" ")
-    assert changed_file(files) == file
+    assert doubtful_files(files) == {file: True}
     write_json(
         files.note, {k: v for k, v in read_note(files.note).items() if k != "FilesSHA256"}
     )  # of before
-    assert changed_file(files) == (file if changed == "bias_field" else None)
+    of_before = dict.fromkeys((files.transform, files.similarity, files.canonical), False)
+    assert doubtful_files(files) == of_before | ({file: True} if changed == "bias_field" else {})
+
+
+@pytest.mark.parametrize("name", ["bias_field", "transform", "similarity", "canonical"])
+def test_a_file_that_was_cut_is_not_whole(prepared_brain, files: PreparedFiles, name: str):
+    file = getattr(files, name)
+    assert is_whole(file)
+    file.write_bytes(file.read_bytes()[:100])
+    assert not is_whole(file)
 
 
 @pytest.mark.parametrize(

@@ -28,9 +28,9 @@ from mrharmony.preparation.quality import PreparationFigures, preparation_figure
 from mrharmony.preparation.saved import (
     LOG_SUFFIX,
     PreparedFiles,
-    changed_file,
-    damaged_file,
     discard_prepared,
+    doubtful_files,
+    is_whole,
     manual_mask,
     read_note,
     read_prepared,
@@ -205,9 +205,12 @@ def finished(job: PrepareJob) -> Preparation | None:
     with suppress(MrharmonyError):  # a damaged log: it is done again
         log = _read_log(job.files.log)
         own = log.figures and _is_own(log, job)
-        if not own or why_not_usable(job.files, job.scan) or damaged_file(job.files):
+        if not own or why_not_usable(job.files, job.scan):
             return None
-        if other := changed_file(job.files):
+        doubtful = doubtful_files(job.files)
+        if not all(map(is_whole, doubtful)):
+            return None
+        if other := next((file for file, is_other in doubtful.items() if is_other), None):
             return Preparation(job.scan, "refused", _CHANGED.format(other), log.findings, None)
         return Preparation(job.scan, log.verdict, None, log.findings, log.figures)
     return None

@@ -253,36 +253,32 @@ def why_not_usable(files: PreparedFiles, scan: Path, sha256: str | None = None) 
     return None
 
 
-def damaged_file(files: PreparedFiles) -> Path | None:
-    """Return a file of a complete preparation that does not end where it should, or None.
+def doubtful_files(files: PreparedFiles) -> dict[Path, bool]:
+    """Return the files of a complete preparation that are not known to be those that were written.
 
-    What a person has changed and saved is not damaged.
-    """
-    for image in filter(Path.is_file, (files.bias_field, files.canonical, files.volume_corrected)):
-        try:
-            with open_scan(image, []) as content:
-                content.drain(sys.maxsize)
-        except (ScanFault, OSError):
-            return image
-    transforms = (files.transform, files.similarity)
-    return next((file for file in transforms if _LAST_KEY not in file.read_bytes()), None)
-
-
-def changed_file(files: PreparedFiles) -> Path | None:
-    """Return a file of a complete preparation that is not the one that was written, or None.
-
-    Those of which the record has no hash, as of before, are not compared.
+    Each comes with whether the record has a hash for it, so that it is another one; records of before have
+    fewer hashes.
     """
     note = read_note(files.note)
     known = note.get(_WRITTEN)
     written = known if isinstance(known, dict) else {}
-    hashes = {files.bias_field.name: note.get("BiasFieldSHA256"), **written}
-    if grown := read_note(files.volume_corrected_note).get("SHA256"):
-        hashes[files.volume_corrected.name] = grown
+    grown = read_note(files.volume_corrected_note).get("SHA256")
+    of_images = {files.bias_field.name: note.get("BiasFieldSHA256"), files.volume_corrected.name: grown}
     candidates = (files.bias_field, *_for_other_programs(files), files.volume_corrected)
-    return next(
-        (f for f in candidates if f.is_file() and hashes.get(f.name) not in (None, file_sha256(f))), None
-    )
+    hashes = {file: (of_images | written).get(file.name) for file in candidates if file.is_file()}
+    return {file: bool(own) for file, own in hashes.items() if not own or own != file_sha256(file)}
+
+
+def is_whole(file: Path) -> bool:
+    """Whether an image or a transform of a preparation ends where it should, whoever has saved it."""
+    try:
+        if file.suffix == ".txt":
+            return _LAST_KEY in file.read_bytes()
+        with open_scan(file, []) as content:
+            content.drain(sys.maxsize)
+    except (ScanFault, OSError):
+        return False
+    return True
 
 
 def _for_other_programs(files: PreparedFiles) -> tuple[Path, ...]:
