@@ -66,6 +66,24 @@ def test_a_pair_is_not_added_where_scans_or_their_domains_are_others(
     assert [domain["name"] for domain in domains] == ["A", "B", "C"]
 
 
+def test_a_pair_of_another_data_set_in_a_folder_of_the_same_name_is_not_added(cohort: Path, tmp_path: Path):
+    model, ours, theirs = (tmp_path / name for name in ("model", "ours/study", "theirs/study"))
+    train_pairs_on_bids(data_set(cohort, ours, {"1": "A", "2": "B"}), model, [("A", "B")], TINY, "cpu")
+    before = content(model)
+    for sites in ({"3": "C", "4": "D"}, {"2": "C", "1": "D"}):  # other people; each with the other's scan
+        with pytest.raises(MrharmonyError, match="holds methods fitted on other scans"):
+            train_pairs_on_bids(data_set(cohort, theirs, sites), model, [("C", "D")], TINY, "cpu")
+        assert content(model) == before
+        shutil.rmtree(theirs)
+    shutil.move(ours, theirs)
+    (theirs / "sub-1/anat/sub-1_T1w.nii.gz").unlink()  # one that was lost since makes it no other data set
+    shutil.copytree(theirs / "sub-2", theirs / "sub-3")
+    more = theirs / "sub-3/anat"
+    (more / "sub-2_T1w.nii.gz").rename(more / "sub-3_T1w.nii.gz")
+    (theirs / "participants.tsv").write_text("participant_id\tsite\nsub-2\tB\nsub-3\tC\n")
+    train_pairs_on_bids(DataSet(theirs), model, [("B", "C")], TINY, "cpu")
+
+
 def test_a_model_that_does_not_say_whose_its_scans_are_gets_no_method(cohort: Path, tmp_path: Path):
     data, model = data_set(cohort, tmp_path / "study", {"1": "A", "2": "B"}), tmp_path / "model"
     fit_on_bids(data, model, "zscore")

@@ -16,6 +16,7 @@ from mrharmony.core.domain import require_distinct
 from mrharmony.core.extras import require_extra
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.hashing import file_sha256
+from mrharmony.core.pointers import content_missing
 from mrharmony.core.progress import track
 from mrharmony.core.volume import Volume
 from mrharmony.core.wording import count_of
@@ -206,7 +207,8 @@ def train_pairs_on_bids(
 ) -> TrainingReport:
     """Train a CycleGAN for each pair of domain names; unfinished work is kept in `<output>.training`.
 
-    The model directory is new, or holds pairs of the same data set, which stay. Other arguments are those of
+    The model directory is new, or holds pairs of the same data set, which stay: one that still has some of
+    their scans. Other arguments are those of
     `train_on_bids`, and so are the errors.
     """
     require_pairs(pairs)
@@ -215,7 +217,7 @@ def train_pairs_on_bids(
     index, place, work = data.open(), choose_device(device), work_folder(output)
     names = list(dict.fromkeys(name for pair in pairs for name in pair))
     brains = training_brains(index, names, None, Grid.working(STATISTICS_ZOOM), work, data.prepared)
-    card = _card_of_pairs(output, earlier, brains, data.root)
+    card = _card_of_pairs(output, earlier, brains, index)
     method = train_cyclegan(brains.by_domain(), pairs, settings, work, place)
     save_card(card, output)
     method.save(output)
@@ -223,18 +225,27 @@ def train_pairs_on_bids(
 
 
 def _card_of_pairs(
-    output: Path, earlier: ModelCard | None, brains: TrainingBrains, bids_dir: Path
+    output: Path, earlier: ModelCard | None, brains: TrainingBrains, index: BidsIndex
 ) -> ModelCard:
     """Return the card of a directory with more domains; refuse one that was made of other scans."""
     new = brains.counts()
     if earlier is None:
-        return model_card(new, bids_dir, seen=brains.seen)
+        return model_card(new, index.root, seen=brains.seen)
     counts = {domain.name: domain.scans for domain in earlier.domains}
     alike = all(counts.get(name, count) == count for name, count in new.items())
-    own = earlier == model_card(counts, bids_dir, seen=earlier.training_scans)
-    if not (alike and own and _agree(earlier.training_scans, brains.seen)):
+    own = earlier == model_card(counts, index.root, seen=earlier.training_scans)
+    agree = _agree(earlier.training_scans, brains.seen)
+    if not (alike and own and agree and _holds_some(index, earlier.training_scans)):
         raise _of_other_scans(output)
-    return model_card(counts | new, bids_dir, seen=(*earlier.training_scans, *brains.seen))
+    return model_card(counts | new, index.root, seen=(*earlier.training_scans, *brains.seen))
+
+
+def _holds_some(index: BidsIndex, seen: Iterable[TrainingScan]) -> bool:
+    """Whether a data set has any of these scans, by content: another one may have the name of its folder."""
+    known = {(scan.subject, scan.sha256) for scan in seen}
+    subjects = {scan.subject for scan in seen}
+    theirs = (scan for scan in index.scans if scan.subject in subjects and not content_missing(scan.path))
+    return any((scan.subject, file_sha256(scan.path)) in known for scan in theirs)
 
 
 def _agree(one: Iterable[TrainingScan], other: Iterable[TrainingScan]) -> bool:
