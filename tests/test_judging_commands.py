@@ -333,3 +333,13 @@ def test_anatomies_that_cannot_be_used_are_refused_by_name(run, study: Path, tmp
     assert "none of the scans could be used; " in errors
     assert errors.count("sub-001_ses-mprage3t_T1w.nii.gz: ") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_the_remedy_of_a_scan_that_is_left_out_names_an_option(run, study: Path, tmp_path: Path):
+    shutil.copytree(study / "sub-001", tmp_path / "people" / "sub-001")
+    first, *_ = tmp_path.glob("people/sub-001/ses-mprage3t/anat/*_T1w.nii.gz")
+    nib.save(nib.Nifti1Image(np.asanyarray(nib.load(first).dataobj), None), first)
+    arguments = ("--output", tmp_path / "model", "--method", "histogram", "--domain-column", "session")
+    status, output, _ = run("train", tmp_path / "people", *arguments)
+    assert status == 3
+    assert "harmonize it by itself with --assume-ras if" in output

@@ -15,7 +15,7 @@ import typer
 from rich.markdown import Markdown
 from rich.table import Table
 
-from mrharmony.cli.app import Commands, app, echo_json, leave
+from mrharmony.cli.app import Commands, app, echo_json, in_options, leave
 from mrharmony.cli.options import (
     DataOptions,
     Device,
@@ -337,7 +337,7 @@ def whole_paper(
 
 def _show_paper(record: dict[str, Any], as_json: bool) -> None:
     for method, reason in record["left_out"].items():
-        typer.echo(f"{method}: left out. {reason}", err=True)
+        typer.echo(f"{method}: left out. {in_options(reason)}", err=True)
     _print(record, as_json, Markdown(record["table"]))
 
 
@@ -392,7 +392,7 @@ def benchmark(
         terminal().print(terminal_table(result.rows))
         typer.echo(f"All figures, explained: {output / 'benchmark.md'} (.csv, .json, .png).")
     for name, reason in result.refused.items():
-        print(f"refused: {name}: {reason}", file=sys.stderr)
+        print(f"refused: {name}: {in_options(reason)}", file=sys.stderr)
     leave(result.refused)
 
 
@@ -423,7 +423,7 @@ def _print(record: dict[str, Any], as_json: bool, table: Table | Markdown) -> No
         terminal().print(table)
     refused = record.get("refused", {})
     for name, reason in refused.items():
-        typer.echo(f"{name}: refused and left out. {reason}", err=True)
+        typer.echo(f"{name}: refused and left out. {in_options(reason)}", err=True)
     leave(refused)
 
 

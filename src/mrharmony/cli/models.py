@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from mrharmony.cli.app import app, echo_json, leave, one_of
+from mrharmony.cli.app import app, echo_json, in_options, leave, one_of
 from mrharmony.cli.options import DataOptions, Device, Json, Model, Seed, flag, with_groups
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.wording import count_of
@@ -204,5 +204,5 @@ def _finish(report: TrainingReport | AdaptationReport, as_json: bool) -> NoRetur
     if as_json:
         echo_json(report.record())
     else:
-        typer.echo(report.text())
+        typer.echo(in_options(report.text()))
     leave(report.refused)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from mrharmony.cli.app import app, echo_json, leave
+from mrharmony.cli.app import app, echo_json, in_options, leave
 from mrharmony.cli.options import Device, Json, Prepared, Seed
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.terminal import terminal
@@ -157,7 +157,7 @@ def simulate(
         cache = out.with_name(out.name + ".anatomies")
         anatomies, refused = anatomies_of_bids(anatomy, only or (), cache, prepared)
         for name, reason in reasons_by_name(refused).items():
-            typer.echo(f"{name}: left out. {reason}", err=True)
+            typer.echo(f"{name}: left out. {in_options(reason)}", err=True)
     heads = judge_heads(labels) if labels else []
     folders = [out] if len(recipes) < 2 else [out / one.name for one in recipes]
     for one, folder in zip(recipes, folders, strict=False):

@@ -230,8 +230,8 @@ def check_orientation(assume_ras: bool, geometry: Geometry) -> Iterator[Finding]
         yield error(
             "missing-affine",
             message,
-            "Convert the scan again, or take it with assume_ras=True if they run to the right, anterior and "
-            "superior.",
+            "Convert the scan again, or harmonize it by itself with assume_ras=True if they run to the "
+            "right, anterior and superior.",
         )
 
 
