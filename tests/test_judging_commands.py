@@ -238,7 +238,7 @@ def test_ventricles_grow_with_their_factor(run, study: Path):
     )
     record = json.loads(output)
     assert status == 0
-    assert record["heads"] == 3
+    assert (record["scans"], record["people"]) == (3, 3)
     assert record["refused"] == {}
     assert record["slope"]["value"] > 0
     assert record["remark"].startswith("3 persons: too few. What fewer than 12 show is mostly chance")
@@ -254,6 +254,10 @@ def test_ventricles_grow_with_their_factor(run, study: Path):
         (("--factor", "few"), "three heads or more"),
         (("--factor", "ventricle_scale", "--group", "trio"), "must hold two groups, not 3 (a, b, c)"),
         (("--factor", "ventricle_scale", "--to", "elsewhere"), "no scans of elsewhere"),
+        (
+            ("--factor", "few", "--domain", "mprage-3t"),
+            "mprage-3t: no such domain here. Choose from: mprage3t",
+        ),
     ],
 )
 def test_biology_checks_its_columns_before_it_prepares(

@@ -50,6 +50,33 @@ def test_heads_are_drawn_within_their_strata():
     assert found.low == found.high == found.value == 3 / 8
 
 
+def test_heads_of_one_person_are_drawn_together():
+    people = ["a", "b", "a", "c", "b", "d"]
+    drawn = []
+
+    def keep(heads):
+        drawn.append(sorted(heads))
+        return 0.0
+
+    bootstrap_estimate(keep, ["one"] * 4 + ["other"] * 2, seed=0, resamples=50, people=people)
+    for heads in drawn:
+        assert heads.count(0) == heads.count(2)  # both of a, who is in the first stratum alone
+        assert heads.count(1) == heads.count(4) == 1  # b is in both strata, like nobody else
+        assert heads.count(0) + heads.count(3) == 2  # a and c
+        assert heads.count(5) == 1
+
+
+def test_scans_that_are_there_twice_do_not_narrow_the_interval():
+    values = np.random.default_rng(0).normal(size=12)
+
+    def width(some, people):
+        found = bootstrap_estimate(lambda heads: float(some[heads].mean()), [0] * len(some), 0, people=people)
+        return found.high - found.low
+
+    once, twice = list(range(12)), [*range(12), *range(12)]
+    assert width(np.tile(values, 2), twice) == pytest.approx(width(values, once), rel=0.05)
+
+
 def test_a_figure_that_the_heads_do_not_define_is_refused():
     with pytest.raises(MrharmonyError, match="do not define"):
         bootstrap_estimate(lambda heads: float("nan"), [0, 0], seed=0)

@@ -10,7 +10,7 @@ from pathlib import Path
 from mrharmony.core.domain import same_name
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.jobs.brains import ScanFile, by_position
-from mrharmony.jobs.data_sets import open_domains, tell_harmonized
+from mrharmony.jobs.data_sets import open_domains, require_domains, tell_harmonized
 from mrharmony.scans.bids import SPLIT, BidsIndex, shuffle_key
 from mrharmony.scans.folders import IN_A_COPY
 from mrharmony.scans.names import file_name
@@ -168,9 +168,7 @@ def make_plan(root: Path, domain_column: str, target: str | None, only: Sequence
 
 
 def _scans(index: BidsIndex, only: Sequence[str]) -> tuple[BenchmarkScan, ...]:
-    unknown = next((name for name in only if name not in index.domains), None)
-    if unknown:
-        raise MrharmonyError(f"{unknown}: no such domain here. Choose from: {', '.join(index.domains)}.")
+    require_domains(index, only)
     scans = tuple(
         BenchmarkScan(scan.path, scan.subject, scan.domain, scan.participant)
         for scan in index.scans

@@ -49,7 +49,7 @@ class BiologyScores:
 
 @dataclass(frozen=True)
 class CohortBiology:
-    """A factor's effect on a log volume, each with its bootstrap interval over heads."""
+    """A factor's effect on a log volume, each with its bootstrap interval over people."""
 
     slopes: dict[str, Estimate]  # by site, without those of fewer than three heads or a constant factor
     slope: Estimate  # over all sites, with site as a covariate
@@ -114,25 +114,29 @@ def cohort_biology(
     sites: Sequence[str],
     groups: Sequence[str] | None = None,
     *,
+    people: Sequence[str] | None = None,
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> CohortBiology:
     """Return the effect of a factor in a cohort, where there is no truth.
 
     `measured` are volumes in ml, `factor` is for example age, both of shape (n,). The bootstrap resamples
-    heads within sites. Raises `MrharmonyError` if the lengths differ, and as `require_cohort`.
+    `people` within sites, with all heads that show one of them; each head another one if None. Raises
+    `MrharmonyError` if the lengths differ, and as `require_cohort`.
     """
     values, cause = log_volumes(measured), np.asarray(factor, dtype=np.float64)
     require_cohort(cause, sites, groups)
     if len(values) != len(cause):
         raise MrharmonyError(f"a cohort needs a volume of each head; got {len(values)} for {len(cause)}")
-    labels = np.asarray(sites)
-    estimate = partial(bootstrap_estimate, strata=sites, seed=seed, resamples=resamples)
+    labels, names = np.asarray(sites), np.asarray(range(len(values)) if people is None else people)
+    estimate = partial(bootstrap_estimate, strata=sites, people=names, seed=seed, resamples=resamples)
     slopes = {}
     for site in np.unique(labels):
-        y, x = values[labels == site], cause[labels == site]
+        own = labels == site
+        y, x = values[own], cause[own]
         if len(x) >= _LEAST_HEADS and np.ptp(x) > 0:
-            slopes[str(site)] = estimate(partial(_slope_of, x, y), strata=[str(site)] * len(x))
+            here = estimate(partial(_slope_of, x, y), strata=[site] * len(x), people=names[own])
+            slopes[str(site)] = here
     difference = None
     if groups is not None:
         statistic = partial(_difference_within, values, labels, np.asarray(groups))

@@ -5,8 +5,9 @@ Efron and Tibshirani (1993), "An Introduction to the Bootstrap", section 13.3.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -66,11 +67,17 @@ def bootstrap_interval(
 
 
 def bootstrap_estimate(
-    statistic: Statistic, strata: Sequence[object], seed: int, level: float = 0.95, resamples: int = RESAMPLES
+    statistic: Statistic,
+    strata: Sequence[object],
+    seed: int,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    *,
+    people: Iterable[object] | None = None,
 ) -> Estimate:
     """Return any statistic of heads with its percentile bootstrap interval, resampled within strata.
 
-    SciPy's bootstrap knows neither strata nor samples that leave a statistic undefined.
+    SciPy's bootstrap knows neither strata, nor clusters, nor samples that leave a statistic undefined.
 
     Parameters
     ----------
@@ -81,16 +88,18 @@ def bootstrap_estimate(
         One label per head, such as its site: every sample keeps the size of each stratum.
     seed, level, resamples
         As in `bootstrap_interval`.
+    people
+        One label per head, of whom it shows; None if each shows another. Heads of one person are drawn
+        together, since they tell less than those of several. People who are in the same several strata form
+        a stratum of their own.
     """
     value = statistic(np.arange(len(strata)))
     if not np.isfinite(value):
         raise MrharmonyError("the heads do not define this figure; check for a constant factor or group")
     rng = np.random.default_rng(seed)
-    names = np.unique([str(label) for label in strata], return_inverse=True)[1]
-    members = [np.flatnonzero(names == label) for label in range(names.max() + 1)]
+    members = _people_of_strata(strata, range(len(strata)) if people is None else people)
     samples = (
-        statistic(np.concatenate([rng.choice(heads, len(heads)) for heads in members]))
-        for _ in range(resamples)
+        statistic(np.concatenate([_drawn(stratum, rng) for stratum in members])) for _ in range(resamples)
     )
     figures = np.array([figure for figure in samples if np.isfinite(figure)])
     if not figures.size:
@@ -98,3 +107,20 @@ def bootstrap_estimate(
     tail = 50 * (1 - level)
     low, high = np.percentile(figures, [tail, 100 - tail])
     return Estimate(value, float(low), float(high))
+
+
+def _people_of_strata(strata: Sequence[object], people: Iterable[object]) -> list[NDArray[np.intp]]:
+    """Return the heads of each stratum's people, a row a person, filled up with -1."""
+    heads: dict[object, list[int]] = {}
+    for head, person in enumerate(people):
+        heads.setdefault(person, []).append(head)
+    rows: dict[tuple[str, ...], list[list[int]]] = {}
+    for own in heads.values():
+        rows.setdefault(tuple(sorted({str(strata[head]) for head in own})), []).append(own)
+    return [np.array(list(zip_longest(*rows[stratum], fillvalue=-1))).T for stratum in sorted(rows)]
+
+
+def _drawn(people: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.intp]:
+    """Return the heads of as many people as there are, drawn with replacement."""
+    heads = people[rng.choice(len(people), len(people))]
+    return heads[heads >= 0]

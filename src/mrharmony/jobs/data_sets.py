@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -177,12 +177,21 @@ def convert_planned(
 def scans_of_domains(index: BidsIndex, only: Sequence[str]) -> list[BidsScan]:
     """Return the scans of some domains, or of all known ones, in the order of the index.
 
-    Raises `MrharmonyError` if there is none.
+    Raises `MrharmonyError` if there is none, or none of a domain that is named.
     """
+    require_domains(index, only)
     scans = [scan for scan in index.scans if scan.domain and (not only or scan.domain in only)]
     if not scans:
-        raise MrharmonyError(f"{index.root}: no scans of {', '.join(only) or 'a known domain'}.")
+        raise MrharmonyError(f"{index.root}: no scans of a known domain.")
     return scans
+
+
+def require_domains(index: BidsIndex, names: Iterable[str]) -> None:
+    """Raise `MrharmonyError` if a data set has no scan of one of these domains."""
+    unknown = next((name for name in names if name not in index.domains), None)
+    if unknown is not None:
+        known = ", ".join(index.domains) or "none is known here"
+        raise MrharmonyError(f"{unknown}: no such domain here. Choose from: {known}.")
 
 
 def training_scans(index: BidsIndex, only: Sequence[str] | None, most: int | None) -> list[BidsScan]:
@@ -194,9 +203,7 @@ def training_scans(index: BidsIndex, only: Sequence[str] | None, most: int | Non
     `MrharmonyError` if a domain of `only` is unknown or has nobody to train on, or no domain has anybody.
     """
     chosen = list(only or index.domains)
-    unknown = [name for name in chosen if name not in index.domains]
-    if unknown:
-        raise MrharmonyError(f"{unknown[0]}: no such domain here. Choose from: {', '.join(index.domains)}.")
+    require_domains(index, chosen)
     if not chosen:
         raise MrharmonyError(
             f"{index.root}: no scan has a domain in the column {index.domain_column} of participants.tsv. "

@@ -329,7 +329,8 @@ def evaluate_biology(
     volumetry = TargetVolumetry.fit(brain for scan, brain in pairs if scan.domain == target)
     studied = [(scan, brain) for scan, brain in pairs if scan.path in known]
     volumes = [volumetry.measure(brain).ventricle_ml for _, brain in studied]
-    effects = cohort_biology(volumes, *_columns([scan for scan, _ in studied], factors, groups))
+    columns = _columns([scan for scan, _ in studied], factors, groups)
+    effects = cohort_biology(volumes, *columns, people=[scan.subject for scan, _ in studied])
     if groups and effects.group_difference is None:
         why = "no site has two heads or more of each"
         print(f"{index.root}: the groups of {group} cannot be compared: {why}.", file=sys.stderr)
@@ -337,7 +338,8 @@ def evaluate_biology(
     remark = few_people(list(people.values()))
     return {
         "factor": factor,
-        "heads": len(studied),
+        "scans": len(studied),
+        "people": len(people),
         **({"remark": remark} if remark else {}),
         **asdict(effects),
         "refused": found.refused,
