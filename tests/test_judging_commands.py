@@ -178,6 +178,15 @@ def test_identity_is_exact_for_population_curves_and_not_for_histogram_matching(
     assert regional["mean_ssim"] == pytest.approx(1)
 
 
+def test_identity_says_which_scan_does_not_look_like_the_domain(run, pair: tuple[Path, Path]):
+    own, other = (
+        run("evaluate", "identity", pair[0], "--domain", name) for name in ("mprage-3t", "spgr-1.5t")
+    )
+    assert (own[0], own[2]) == (0, "")
+    assert other[0] == 0
+    assert f"{pair[0]}: The scan does not look like spgr-1.5t: " in other[2]
+
+
 def test_identity_takes_a_harmonized_scan_with_the_preparation_of_its_source(
     run, cohort: Path, pair: tuple[Path, Path], tmp_path: Path
 ):

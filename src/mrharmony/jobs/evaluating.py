@@ -235,7 +235,8 @@ def evaluate_repeat(first: Path, second: Path, mask: Path | None, prepared: Path
 def evaluate_identity(job: HarmonizeJob, scans: Sequence[Path]) -> Record:
     """Harmonize scans to their own domain, and say how much they have changed; refused ones are left out.
 
-    A file that is named several times, also by links, counts once.
+    A file that is named several times, also by links, counts once. One that does not look like the domain is
+    told on standard error: to leave it as it is says little.
     """
     scores, refused = [], {}
     for path in track(_each_once(scans), "identity"):
@@ -244,7 +245,10 @@ def evaluate_identity(job: HarmonizeJob, scans: Sequence[Path]) -> Record:
         except MrharmonyError as error:
             refused[path] = str(error)
             continue
-        voxels = harmonize_prepared(job, prepared).intensities()
+        harmonized = harmonize_prepared(job, prepared)
+        for doubt in harmonized.findings:
+            print(f"{path}: {doubt.message} {doubt.fix}", file=sys.stderr)
+        voxels = harmonized.intensities()
         brain = CanonicalBrain(prepared.native.with_voxels(prepared.intensities()), prepared.brain_mask, 1.0)
         scores.append(identity_scores(brain, brain._replace(volume=prepared.native.with_voxels(voxels))))
     require_some(scores, refused)
