@@ -1,6 +1,7 @@
 """From a BIDS folder to a model that harmonizes, through the command line's own functions."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ from mrharmony.core.findings import MrharmonyError
 from mrharmony.jobs.data_sets import DataSet
 from mrharmony.jobs.harmonizing import harmonize_scan
 from mrharmony.jobs.opening import open_job
-from mrharmony.jobs.training import train_on_bids
+from mrharmony.jobs.training import seen_scans, train_on_bids
 from mrharmony.networks.settings import TrainingSettings
+from mrharmony.scans.bids import BidsIndex
 
 TINY = """
 working_zoom: 4
@@ -59,3 +61,18 @@ def test_an_unknown_domain_is_told_with_those_there_are(
 ):
     with pytest.raises(MrharmonyError, match=r"mars.*mprage3t"):
         train_on_bids(DataSet(cohort, "session", ["mars"]), tmp_path / "model", preset, "cpu")
+
+
+def test_copies_among_the_scans_are_told(cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    shutil.copytree(cohort / "sub-001", tmp_path / "sub-001")
+    assert seen_scans(tmp_path, BidsIndex.open(tmp_path, "session").scans)
+    assert capsys.readouterr().err == ""
+    for scan in cohort.glob("sub-001/ses-mprage3t/anat/*.nii.gz"):
+        copy = tmp_path / "sub-002" / "ses-mprage3t" / "anat" / scan.name.replace("001", "002")
+        copy.parent.mkdir(parents=True)
+        copy.symlink_to(scan)
+    seen_scans(tmp_path, BidsIndex.open(tmp_path, "session").scans)
+    assert (
+        "1 of 3 scans to learn from are copies of others, as in sub-001 and sub-002."
+        in capsys.readouterr().err
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -128,14 +129,31 @@ def training_brains(
 
 
 def seen_scans(root: Path, scans: Iterable[BidsScan]) -> tuple[TrainingScan, ...]:
-    """Return scans of a BIDS folder as a model's card names those that it has learned from."""
+    """Return scans of a BIDS folder as a model's card names those that it has learned from.
+
+    How many are copies of others is told on standard error.
+    """
     data_set = root.resolve().name
-    return tuple(
+    seen = tuple(
         TrainingScan(
             data_set=data_set, subject=scan.subject, sha256=file_sha256(scan.path), domain=scan.domain
         )
         for scan in scans
     )
+    _tell_copies(root, seen)
+    return seen
+
+
+def _tell_copies(root: Path, seen: Sequence[TrainingScan]) -> None:
+    first: dict[str, TrainingScan] = {}
+    copies = [scan for scan in seen if first.setdefault(scan.sha256, scan) is not scan]
+    if copies:
+        pair = f"sub-{first[copies[0].sha256].subject} and sub-{copies[0].subject}"
+        print(
+            f"{root}: {len(copies)} of {len(seen)} scans to learn from are copies of others, as in {pair}. "
+            "Each counts like a scan of its own; leave them out if they are not meant.",
+            file=sys.stderr,
+        )
 
 
 def work_folder(output: Path) -> Path:
