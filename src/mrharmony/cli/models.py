@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from mrharmony.cli.app import app, echo_json, leave, one_of
-from mrharmony.cli.options import DataOptions, Device, Json, Model, Seed, flag, with_groups
+from mrharmony.cli.options import DataOptions, Device, Json, Model, Seed, as_domains, flag, with_groups
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.wording import count_of
 from mrharmony.methods.registry import DEFAULT_METHOD, METHODS
@@ -72,7 +72,9 @@ def train(
     pair: Annotated[
         tuple[str, str] | None,
         typer.Option(
-            metavar="DOMAIN DOMAIN", help="Of cyclegan: two domains. Each call adds a pair to the output."
+            callback=as_domains,
+            metavar="DOMAIN DOMAIN",
+            help="Of cyclegan: two domains. Each call adds a pair to the output.",
         ),
     ] = None,
     seed: Annotated[

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from mrharmony.cli.app import app, echo_json, leave
-from mrharmony.cli.options import Device, Json, Prepared, Seed
+from mrharmony.cli.options import Device, Json, Prepared, Seed, as_domains
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.terminal import terminal
 
@@ -89,7 +89,11 @@ def simulate(
     ] = None,
     only: Annotated[
         list[str] | None,
-        typer.Option("--domain", help="Anatomies of this site only (column `site`); may be repeated."),
+        typer.Option(
+            "--domain",
+            callback=as_domains,
+            help="Anatomies of this site only (column `site`); may be repeated.",
+        ),
     ] = None,
     extent: Annotated[
         Literal["brain", "head"],

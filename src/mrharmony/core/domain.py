@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations
@@ -21,13 +22,23 @@ class Domain:
     protocol: object | None = None
 
 
+def composed(name: str) -> str:
+    """Return a name in the one spelling that names of domains are kept in, Unicode's NFC.
+
+    `ü` may also be `u` and two dots, as some programs write it: nobody sees a difference. Names are composed
+    where they enter, in tables, options and arguments. Models keep the spelling that they were written with,
+    since their files refer to each other by it; `ModelCard.find` knows their names in either.
+    """
+    return unicodedata.normalize("NFC", name)
+
+
 def same_name(one: str, other: str) -> bool:
     """Say whether two names mean the same domain: case, hyphens, dots and spaces make no difference."""
     return _letters(one) == _letters(other)
 
 
 def _letters(name: str) -> str:
-    return "".join(character for character in name.lower() if character.isalnum())
+    return "".join(character for character in composed(name).lower() if character.isalnum())
 
 
 def require_distinct(names: Iterable[str]) -> None:
