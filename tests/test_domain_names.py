@@ -4,7 +4,11 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from mrharmony.core.domain import require_distinct, same_name
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.networks.compact.model import DomainCard, ModelCard
 from mrharmony.scans.bids import SESSION, BidsIndex
 
@@ -59,3 +63,54 @@ def test_an_option_finds_its_domain_in_either_spelling(
 @pytest.mark.parametrize("known", [COMPOSED, MARKED])
 def test_a_model_knows_its_domain_in_either_spelling_and_keeps_its_own(known: str, spelling: str):
     assert _card("B", known).domain(spelling).name == known
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (COMPOSED, MARKED),
+        ("A", "a"),
+        ("A", "\uff21"),  # of full width
+        ("AB", "A\u200bB"),  # a space without width
+        ("A", "A\ufe0f"),  # a selector of a variant
+        ("A", "A\u3164"),  # a filler
+        ("A", "A\u034f"),  # a joiner of marks
+        ("O'Brien", "O\u00b4Brien"),
+        ("A-1", "A\u22121"),
+        ("A/1", "A\u22151"),
+        ("\u0130zmir", "izmir"),
+        ("1.1", "11"),
+        ("A+", "A-"),
+        ("A\U0001f600", "A\U0001f60e"),
+        ("\u2764", "\u2764\ufe0f"),
+        ("+", "-"),
+    ],
+)
+def test_names_that_look_alike_or_would_share_a_label_are_refused_together(one: str, other: str):
+    with pytest.raises(MrharmonyError, match="cannot be told from"):
+        require_distinct((one, other))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("\u0915\u093f", "\u0915\u093e"),  # the letter ka with the vowels i and aa
+        ("\u0e01\u0e34", "\u0e01\u0e37"),  # the letter ko kai with the vowels i and ue
+        ("X\u0302", "X"),  # a mark that composes with no X
+        ("Zurich", MARKED),
+        ("\U0001f600", "\U0001f60e"),
+        ("\u6771\u4eac", "\u4eac\u90fd"),
+    ],
+)
+def test_names_that_plainly_differ_are_two_domains(one: str, other: str):
+    require_distinct((one, other))
+    card = _card(one, other)
+    assert [card.domain(name).name for name in (one, other)] == [one, other]
+    assert _card(one).find(other) is None
+
+
+@given(st.text(), st.text())
+def test_what_means_the_same_does_so_in_every_spelling(one: str, other: str):
+    marked = unicodedata.normalize("NFD", one)
+    assert same_name(one, marked)
+    assert same_name(one, other) == same_name(marked, unicodedata.normalize("NFD", other))
