@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from mrharmony.core import ending
 from mrharmony.core.atomic import read_json, write_json, write_text
 from mrharmony.core.temporaries import new_temporary
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="cannot block signals")
-IN_ORDER = "mrharmony: ended by {}. What is finished stays; call again to go on."
+IN_ORDER = "mrharmony: ended by {}. {}"
+GO_ON, START_OVER = "What is finished stays; call again to go on.", "Call again to start over."
 
 
 @pytest.fixture
@@ -42,7 +44,7 @@ def test_a_signal_during_the_imports_ends_in_one_sentence(number):
     process.send_signal(number)
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 128 + number
-    assert errors.strip() == IN_ORDER.format(number.name)
+    assert errors.strip() == IN_ORDER.format(number.name, "Call again.")
 
 
 @pytest.mark.parametrize(
@@ -63,7 +65,7 @@ def test_workers_end_with_the_process(number, send, scans_to_prepare: Path, tmp_
     while _members(process.pid) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not _members(process.pid)
-    assert process.communicate()[1].strip() == IN_ORDER.format(number.name)
+    assert process.communicate()[1].strip() == IN_ORDER.format(number.name, GO_ON)
     assert not list((tmp_path / "out").rglob("*.tmp"))
 
 
@@ -147,6 +149,39 @@ def test_a_full_disk_under_what_is_printed_is_told_in_one_sentence():
     status, errors = _ends_with("> /dev/full", "--version")
     assert (status, errors.count("\n")) == (2, 1)
     assert "standard output cannot be written (No space left on device)" in errors
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_command_that_keeps_nothing_does_not_say_that_it_does():
+    assert _ends_with("> /dev/full", "domains")[1].strip().endswith(START_OVER)
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        ("bids DATA OUT participant --to LA", GO_ON),
+        ("prepare DATA OUT", GO_ON),
+        ("train DATA --output OUT", GO_ON),
+        ("adapt DATA --output OUT", GO_ON),
+        ("simulate OUT --anatomy DATA", GO_ON),
+        ("benchmark DATA --output OUT", GO_ON),
+        ("evaluate paper DATA --from A --to B --output OUT", GO_ON),
+        ("evaluate unlearning DATA --work OUT", GO_ON),
+        ("evaluate unlearning DATA", START_OVER),
+        ("evaluate biology DATA --to A", START_OVER),
+        ("evaluate sites DATA", START_OVER),
+        ("check DATA", START_OVER),
+        ("report DATA", START_OVER),
+        (
+            "harmonize DATA --to LA --output OUT",
+            "What is finished stays; call again with the other scans.",
+        ),
+    ],
+)
+def test_what_is_said_at_the_end_is_what_the_command_keeps(run, tmp_path: Path, command: str, sentence: str):
+    places = {"DATA": tmp_path / "missing", "OUT": tmp_path / "out"}
+    run(*(places.get(word, word) for word in command.split()))
+    assert ending.remedy() == sentence
 
 
 def test_a_reader_that_leaves_is_no_unexpected_end():

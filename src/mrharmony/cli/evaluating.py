@@ -32,6 +32,7 @@ from mrharmony.cli.options import (
     require_one,
     with_groups,
 )
+from mrharmony.core.ending import GO_ON, note_remedy
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.terminal import terminal
 from mrharmony.methods.registry import DEFAULT_METHOD
@@ -196,6 +197,8 @@ def unlearning(
     )
     from mrharmony.weights import shipped_model
 
+    if work:
+        note_remedy(GO_ON)
     if output:
         require_own_record(output)
     encoder = model or shipped_model()
@@ -260,7 +263,7 @@ class PaperOptions(NamedTuple):
         return PaperRequest(bids_dir, source, target, model=model, fitted=fitted, **given)
 
 
-@evaluate.command()
+@evaluate.command(ended=GO_ON)
 @with_groups
 def paper(
     bids_dir: BidsDir,
@@ -288,7 +291,7 @@ def paper(
     _show_paper(evaluate_paper(request), as_json)
 
 
-@app.command("paper")
+@app.command("paper", ended=GO_ON)
 @with_groups
 def whole_paper(
     bids_dir: Annotated[Path, typer.Argument(help="BIDS data set with participants.tsv, two domains.")],
@@ -348,7 +351,7 @@ def _show_paper(record: dict[str, Any], as_json: bool) -> None:
     _print(record, as_json, Markdown(record["table"]))
 
 
-@app.command()
+@app.command(ended=GO_ON)
 @with_groups
 def benchmark(
     bids_dir: Annotated[Path, typer.Argument(help="BIDS data set of several domains, or a virtual cohort.")],

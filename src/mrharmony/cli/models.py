@@ -9,6 +9,7 @@ import typer
 
 from mrharmony.cli.app import app, echo_json, leave, one_of
 from mrharmony.cli.options import DataOptions, Device, Json, Model, Seed, as_domains, flag, with_groups
+from mrharmony.core.ending import GO_ON
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.wording import count_of
 from mrharmony.methods.registry import DEFAULT_METHOD, METHODS
@@ -46,7 +47,7 @@ def domains(model: Model = None, as_json: Json = False) -> None:
     typer.echo(f"or a T1w protocol, of which no scans are needed: protocol.json, '{EXAMPLE}'")
 
 
-@app.command()
+@app.command(ended=GO_ON)
 @with_groups
 def train(
     bids_dir: BidsDir,
@@ -117,7 +118,7 @@ def train(
     _finish(report, as_json)
 
 
-@app.command()
+@app.command(ended=GO_ON)
 @with_groups
 def adapt(
     bids_dir: BidsDir,

@@ -12,6 +12,7 @@ import typer
 
 from mrharmony.cli.app import app, echo_json, leave
 from mrharmony.cli.options import Device, Json, Prepared, Seed, as_domains
+from mrharmony.core.ending import GO_ON
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.terminal import terminal
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 SUBJECTS, SCANNERS, ZOOM, SEED = 4, "3", 2.0, 0
 
 
-@app.command()
+@app.command(ended=GO_ON)
 def demo(
     out: Annotated[Path, typer.Argument(help="Folder for scans, results and page; resumed if begun.")] = Path(
         "demo-output"
@@ -62,7 +63,7 @@ def run_demo(demo: Demo, as_json: bool) -> None:
         result.print(terminal())
 
 
-@app.command()
+@app.command(ended=GO_ON)
 def simulate(
     out: Annotated[Path, typer.Argument(help="New or empty directory; becomes a BIDS data set.")],
     subjects: Annotated[
