@@ -69,6 +69,60 @@ def test_workers_end_with_the_process(number, send, scans_to_prepare: Path, tmp_
     assert not list((tmp_path / "out").rglob("*.tmp"))
 
 
+def test_an_ended_evaluation_leaves_no_brains_and_does_not_promise_any(
+    scans_to_prepare: Path, tmp_path: Path, monkeypatch
+):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setenv("TMPDIR", str(scratch))
+    rows = ["participant_id\tsite\tage", "sub-1\tA\t30", "sub-2\tA\t40", "sub-3\tA\t50"]
+    (scans_to_prepare / "participants.tsv").write_text("\n".join(rows))
+    third = scans_to_prepare / "sub-3" / "anat" / "sub-3_T1w.nii.gz"
+    third.parent.mkdir(parents=True)
+    shutil.copy(scans_to_prepare / "sub-1" / "anat" / "sub-1_T1w.nii.gz", third)
+    process = _start("evaluate", "biology", scans_to_prepare, "--to", "A", "--workers", "1")
+    end = time.monotonic() + 60
+    while not list(scratch.rglob("*.npz")) and time.monotonic() < end:
+        time.sleep(0.05)
+    (before,) = scratch.rglob("*.npz")
+    assert before.parent.stat().st_mode & 0o077 == 0
+    process.terminate()
+    _, errors = process.communicate(timeout=20)
+    assert errors.startswith("mrharmony: ended by SIGTERM", errors.rindex("mrharmony"))
+    assert errors.strip().endswith(START_OVER)
+    assert not list(scratch.rglob("*.npz"))
+    assert not list(scratch.glob(".mrharmony-*"))
+
+
+_HOLD_A_FOLDER = """
+import time
+from mrharmony.core.ending import end_in_order
+from mrharmony.core.temporaries import temporary_folder
+end_in_order()
+with temporary_folder() as folder:
+    (folder / "brain").write_text("of a person")
+    print(folder, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_a_temporary_folder_goes_with_its_process_or_with_the_next_one(number, tmp_path: Path):
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", _HOLD_A_FOLDER]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        folder = Path(process.stdout.readline().strip())
+        assert folder.parent == tmp_path
+        assert folder.is_dir()
+        process.send_signal(number)
+    if number is signal.SIGKILL:
+        assert folder.exists()
+        once = "from mrharmony.core.temporaries import temporary_folder as t\nwith t(): pass"
+        subprocess.run([sys.executable, "-c", once], check=True, env=environment)
+    assert not list(tmp_path.iterdir())
+
+
 def _wait_for_blocked_signals(process: int) -> None:
     """Wait until a process that has just started waits for signals."""
     end = time.monotonic() + 20
