@@ -233,14 +233,35 @@ def test_training_where_no_label_fits_says_so(run, study: Path, tmp_path: Path):
     assert not (tmp_path / "model").exists()
 
 
-def test_interrupting_says_that_what_is_finished_stays(run, scan: Path, monkeypatch):
+@pytest.mark.parametrize(
+    ("command", "remedy"),
+    [
+        (("check",), "Call again to start over."),
+        (
+            ("harmonize", "--to", "LA", "--output", "OUT"),
+            "What is finished stays; call again with the other scans.",
+        ),
+        (("bids", "OUT", "participant", "--to", "LA"), "What is finished stays; call again to go on."),
+    ],
+    ids=lambda words: words[0] if isinstance(words, tuple) else "",
+)
+def test_interrupting_says_whether_what_is_finished_stays(
+    run, study: Path, scan: Path, tmp_path: Path, monkeypatch, command, remedy
+):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mrharmony.scans.reading.check_scan", interrupted)
-    status, _, errors = run("check", scan)
+    for place in (
+        "scans.reading.check_scan",
+        "jobs.harmonizing.harmonize_scan",
+        "jobs.participants.plan_tasks",
+    ):
+        monkeypatch.setattr(f"mrharmony.{place}", interrupted)
+    name, *options = command
+    words = (tmp_path / "out" if word == "OUT" else word for word in options)
+    status, _, errors = run(name, study if name == "bids" else scan, *words)
     assert status == 130
-    assert "What is finished stays" in errors
+    assert errors.splitlines()[-1] == f"mrharmony: interrupted. {remedy}"
 
 
 def test_a_result_of_another_scan_is_replaced_only_when_asked(run, scan: Path, tmp_path: Path):

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from mrharmony.core import ending
 from mrharmony.core.atomic import read_json, write_json, write_text
 from mrharmony.core.temporaries import new_temporary
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="cannot block signals")
-IN_ORDER = "mrharmony: ended by {}. What is finished stays; call again to go on."
+IN_ORDER = "mrharmony: ended by {}. {}"
+GO_ON, START_OVER = "What is finished stays; call again to go on.", "Call again to start over."
 
 
 @pytest.fixture
@@ -42,7 +44,7 @@ def test_a_signal_during_the_imports_ends_in_one_sentence(number):
     process.send_signal(number)
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 128 + number
-    assert errors.strip() == IN_ORDER.format(number.name)
+    assert errors.strip() == IN_ORDER.format(number.name, "Call again.")
 
 
 @pytest.mark.parametrize(
@@ -63,8 +65,62 @@ def test_workers_end_with_the_process(number, send, scans_to_prepare: Path, tmp_
     while _members(process.pid) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not _members(process.pid)
-    assert process.communicate()[1].strip() == IN_ORDER.format(number.name)
+    assert process.communicate()[1].strip() == IN_ORDER.format(number.name, GO_ON)
     assert not list((tmp_path / "out").rglob("*.tmp"))
+
+
+def test_an_ended_evaluation_leaves_no_brains_and_does_not_promise_any(
+    scans_to_prepare: Path, tmp_path: Path, monkeypatch
+):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setenv("TMPDIR", str(scratch))
+    rows = ["participant_id\tsite\tage", "sub-1\tA\t30", "sub-2\tA\t40", "sub-3\tA\t50"]
+    (scans_to_prepare / "participants.tsv").write_text("\n".join(rows))
+    third = scans_to_prepare / "sub-3" / "anat" / "sub-3_T1w.nii.gz"
+    third.parent.mkdir(parents=True)
+    shutil.copy(scans_to_prepare / "sub-1" / "anat" / "sub-1_T1w.nii.gz", third)
+    process = _start("evaluate", "biology", scans_to_prepare, "--to", "A", "--workers", "1")
+    end = time.monotonic() + 60
+    while not list(scratch.rglob("*.npz")) and time.monotonic() < end:
+        time.sleep(0.05)
+    (before,) = scratch.rglob("*.npz")
+    assert before.parent.stat().st_mode & 0o077 == 0
+    process.terminate()
+    _, errors = process.communicate(timeout=20)
+    assert errors.startswith("mrharmony: ended by SIGTERM", errors.rindex("mrharmony"))
+    assert errors.strip().endswith(START_OVER)
+    assert not list(scratch.rglob("*.npz"))
+    assert not list(scratch.glob(".mrharmony-*"))
+
+
+_HOLD_A_FOLDER = """
+import time
+from mrharmony.core.ending import end_in_order
+from mrharmony.core.temporaries import temporary_folder
+end_in_order()
+with temporary_folder() as folder:
+    (folder / "brain").write_text("of a person")
+    print(folder, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_a_temporary_folder_goes_with_its_process_or_with_the_next_one(number, tmp_path: Path):
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", _HOLD_A_FOLDER]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        folder = Path(process.stdout.readline().strip())
+        assert folder.parent == tmp_path
+        assert folder.is_dir()
+        process.send_signal(number)
+    if number is signal.SIGKILL:
+        assert folder.exists()
+        once = "from mrharmony.core.temporaries import temporary_folder as t\nwith t(): pass"
+        subprocess.run([sys.executable, "-c", once], check=True, env=environment)
+    assert not list(tmp_path.iterdir())
 
 
 def _wait_for_blocked_signals(process: int) -> None:
@@ -147,6 +203,39 @@ def test_a_full_disk_under_what_is_printed_is_told_in_one_sentence():
     status, errors = _ends_with("> /dev/full", "--version")
     assert (status, errors.count("\n")) == (2, 1)
     assert "standard output cannot be written (No space left on device)" in errors
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_command_that_keeps_nothing_does_not_say_that_it_does():
+    assert _ends_with("> /dev/full", "domains")[1].strip().endswith(START_OVER)
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        ("bids DATA OUT participant --to LA", GO_ON),
+        ("prepare DATA OUT", GO_ON),
+        ("train DATA --output OUT", GO_ON),
+        ("adapt DATA --output OUT", GO_ON),
+        ("simulate OUT --anatomy DATA", GO_ON),
+        ("benchmark DATA --output OUT", GO_ON),
+        ("evaluate paper DATA --from A --to B --output OUT", GO_ON),
+        ("evaluate unlearning DATA --work OUT", GO_ON),
+        ("evaluate unlearning DATA", START_OVER),
+        ("evaluate biology DATA --to A", START_OVER),
+        ("evaluate sites DATA", START_OVER),
+        ("check DATA", START_OVER),
+        ("report DATA", START_OVER),
+        (
+            "harmonize DATA --to LA --output OUT",
+            "What is finished stays; call again with the other scans.",
+        ),
+    ],
+)
+def test_what_is_said_at_the_end_is_what_the_command_keeps(run, tmp_path: Path, command: str, sentence: str):
+    places = {"DATA": tmp_path / "missing", "OUT": tmp_path / "out"}
+    run(*(places.get(word, word) for word in command.split()))
+    assert ending.remedy() == sentence
 
 
 def test_a_reader_that_leaves_is_no_unexpected_end():

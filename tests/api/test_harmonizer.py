@@ -335,6 +335,12 @@ def test_domains_are_told_apart_and_may_be_numbers(prepared_sites):
     assert Harmonizer("histogram").fit(prepared_sites[0], np.array([1, 2])).domains_ == ("1", "2")
 
 
+def test_composed_letters_and_letters_with_marks_name_one_domain(prepared_sites):
+    own = Harmonizer("histogram").fit(prepared_sites[0], ["Z\u00fcrich", "Zu\u0308rich"])
+    assert own.domains_ == ("Z\u00fcrich",)
+    assert own.harmonize(prepared_sites[0][0], "Zu\u0308rich").job.target.name == "Z\u00fcrich"
+
+
 @pytest.mark.parametrize("wrong", [np.zeros((9, 9, 9)), [1], b"scan.nii", None, 3, ("a.nii",)], ids=repr)
 def test_what_is_no_image_is_refused_in_a_sentence(wrong, shipped, image):
     for call in (

@@ -65,6 +65,20 @@ def test_mostly_negative_intensities_are_refused(make, levels):
     assert levels(check_scan(make.nifti(scl_slope=-1, scl_inter=0))) == {"mostly-negative": "error"}
 
 
+@pytest.mark.parametrize(
+    ("least", "remedy"),
+    [
+        (-1000, "All of them are -1000: if that is the background, give a copy with 0 there."),
+        (-1001, "Give the magnitude image as the scanner made it, not a z-scored, phase or CT image."),
+    ],
+)
+def test_a_background_of_one_negative_value_is_known(make, least, remedy):
+    voxels = np.where(make.voxels() < 90, -1000, make.voxels())
+    voxels.flat[0] = least
+    fixes = {finding.code: finding.fix for finding in check_scan(make.nifti(voxels=voxels.astype(np.int16)))}
+    assert fixes["mostly-negative"] == remedy
+
+
 @pytest.mark.parametrize("dtype", [np.int64, np.uint64])
 def test_integers_of_64_bits_are_a_warning_while_float32_holds_them(make, levels, dtype):
     voxels = make.voxels(dtype=dtype) * 2**17

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import nibabel as nib
@@ -21,6 +20,7 @@ from mrharmony.api.result import HarmonizedScan
 from mrharmony.core.arguments import as_list, require_names
 from mrharmony.core.domain import Domain, require_distinct
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.temporaries import temporary_folder
 from mrharmony.core.volume import BoolArray
 from mrharmony.jobs.harmonizing import HarmonizeJob, harmonize_prepared
 from mrharmony.jobs.opening import method_provenance, named_domain, open_method
@@ -182,9 +182,9 @@ class Harmonizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             with _numbered(number):
                 scan = image if isinstance(image, PreparedScan) else prepare(image)
             brains.setdefault(domain, []).append(CanonicalBrain(*scan.canonical(grid), scan.scale))
-        with TemporaryDirectory() as folder:  # as from_pretrained opens it, so that all settings hold
-            fit_method(self.method, brains).save(Path(folder))
-            self.fitted_ = load_method(self.method, Path(folder), settings)
+        with temporary_folder() as folder:  # as from_pretrained opens it, so that all settings hold
+            fit_method(self.method, brains).save(folder)
+            self.fitted_ = load_method(self.method, folder, settings)
         self.card_ = model_card({name: len(found) for name, found in brains.items()})
         self.provenance_ = method_provenance(settings)
         self.model_ = None

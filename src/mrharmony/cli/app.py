@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import wraps
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar, get_args, get_type_hints
@@ -19,7 +20,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.models import OptionInfo
 
-from mrharmony.core.ending import KEPT
+from mrharmony.core.ending import START_OVER, note_remedy, remedy
 from mrharmony.core.findings import MrharmonyError, of_the_system
 from mrharmony.core.version import __version__
 from mrharmony.methods.registry import OLD_NAMES
@@ -73,8 +74,10 @@ class Commands(typer.Typer):
     def __init__(self, **settings: Any) -> None:
         super().__init__(cls=_Group, **settings)
 
-    def command(self, name: str | None = None, **settings: Any) -> Callable[[Function], Function]:
-        """Return the decorator of a command."""
+    def command(
+        self, name: str | None = None, *, ended: str = START_OVER, **settings: Any
+    ) -> Callable[[Function], Function]:
+        """Return the decorator of a command; `ended` says what is to be done where it was ended early."""
         register = super().command(name, cls=_Command, **settings)
 
         def decorate(function: Function) -> Function:
@@ -83,7 +86,14 @@ class Commands(typer.Typer):
                 for option in getattr(hint, "__metadata__", ()):
                     if isinstance(option, OptionInfo) and option.metavar is None:
                         option.metavar = _word(hint)
-            return register(function)
+
+            @wraps(function)
+            def work(*arguments: Any, **options: Any) -> Any:
+                note_remedy(ended)
+                return function(*arguments, **options)
+
+            register(work)
+            return function
 
         return decorate
 
@@ -215,7 +225,8 @@ def _end_without_output(failure: OSError) -> NoReturn:
     """End where standard output cannot be written; files that cannot have a sentence of their own."""
     sys.stdout = io.StringIO()  # what is left in the old one would fail once more
     print(
-        f"mrharmony: standard output cannot be written ({failure.strerror}). Check free space there. {KEPT}",
+        f"mrharmony: standard output cannot be written ({failure.strerror}). Check free space there. "
+        f"{remedy()}",
         file=sys.stderr,
     )
     sys.exit(USAGE)
@@ -256,7 +267,7 @@ def main() -> None:
         _end_with(error)
     except SystemExit as end:
         if end.code == INTERRUPTED:  # where signals cannot be blocked
-            print(f"mrharmony: interrupted. {KEPT}", file=sys.stderr)
+            print(f"mrharmony: interrupted. {remedy()}", file=sys.stderr)
         if end.code == UNEXPECTED:  # who read what is printed, such as `head`, has seen enough
             sys.exit(NO_READER)
         raise

@@ -26,6 +26,7 @@ from mrharmony.cli.options import (
     with_groups,
 )
 from mrharmony.cli.scans import print_assumptions, report_outcomes
+from mrharmony.core.ending import GO_ON
 from mrharmony.core.findings import MrharmonyError
 
 if TYPE_CHECKING:
@@ -204,7 +205,7 @@ _OF_THE_ARRAY = frozenset(
 _AT_GROUP = frozenset({"--json", "--config", "--skip-bids-validation"})
 
 
-@app.command()
+@app.command(ended=GO_ON)
 @with_groups
 def bids(
     bids_dir: Annotated[Path, typer.Argument(help="BIDS data set.")],

@@ -27,10 +27,12 @@ from mrharmony.cli.options import (
     Prepared,
     Seed,
     Workers,
+    as_domains,
     flag,
     require_one,
     with_groups,
 )
+from mrharmony.core.ending import GO_ON, note_remedy
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.terminal import terminal
 from mrharmony.methods.registry import DEFAULT_METHOD
@@ -195,6 +197,8 @@ def unlearning(
     )
     from mrharmony.weights import shipped_model
 
+    if work:
+        note_remedy(GO_ON)
     if output:
         require_own_record(output)
     encoder = model or shipped_model()
@@ -209,7 +213,10 @@ def unlearning(
 @with_groups
 def biology(
     bids_dir: BidsDir,
-    to: Annotated[str, typer.Option(help="Site in this data set on whose scans the volumetry is made.")],
+    to: Annotated[
+        str,
+        typer.Option(callback=as_domains, help="Site in this data set on whose scans the volumetry is made."),
+    ],
     data: DataOptions,
     factor: Annotated[str, typer.Option(help="Column of participants.tsv with numbers.")] = "age",
     group: Annotated[
@@ -232,8 +239,11 @@ def biology(
 class PaperOptions(NamedTuple):
     """The paper's evaluation, whatever the model."""
 
-    from_: Annotated[str, typer.Option("--from", help="Domain to translate from.")]
-    to: Annotated[str, typer.Option(help="Domain to translate to; a trained model must know it.")]
+    from_: Annotated[str, typer.Option("--from", callback=as_domains, help="Domain to translate from.")]
+    to: Annotated[
+        str,
+        typer.Option(callback=as_domains, help="Domain to translate to; a trained model must know it."),
+    ]
     output: Annotated[Path, typer.Option(help="Folder of the results; call again to go on.")]
     slices: Annotated[int, typer.Option(min=1, help="Coronal slices of each direction.")] = 1
     images: Annotated[int, typer.Option(min=1, help="Images of each slice by image-to-image.")] = 100
@@ -253,7 +263,7 @@ class PaperOptions(NamedTuple):
         return PaperRequest(bids_dir, source, target, model=model, fitted=fitted, **given)
 
 
-@evaluate.command()
+@evaluate.command(ended=GO_ON)
 @with_groups
 def paper(
     bids_dir: BidsDir,
@@ -281,7 +291,7 @@ def paper(
     _show_paper(evaluate_paper(request), as_json)
 
 
-@app.command("paper")
+@app.command("paper", ended=GO_ON)
 @with_groups
 def whole_paper(
     bids_dir: Annotated[Path, typer.Argument(help="BIDS data set with participants.tsv, two domains.")],
@@ -341,7 +351,7 @@ def _show_paper(record: dict[str, Any], as_json: bool) -> None:
     _print(record, as_json, Markdown(record["table"]))
 
 
-@app.command()
+@app.command(ended=GO_ON)
 @with_groups
 def benchmark(
     bids_dir: Annotated[Path, typer.Argument(help="BIDS data set of several domains, or a virtual cohort.")],
@@ -350,7 +360,8 @@ def benchmark(
     to: Annotated[
         str | None,
         typer.Option(
-            help="Domain that the cohort is brought to; the one with most training scans otherwise."
+            callback=as_domains,
+            help="Domain that the cohort is brought to; the one with most training scans otherwise.",
         ),
     ] = None,
     method: Annotated[

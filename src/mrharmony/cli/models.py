@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from mrharmony.cli.app import app, echo_json, in_options, leave, one_of
-from mrharmony.cli.options import DataOptions, Device, Json, Model, Seed, flag, with_groups
+from mrharmony.cli.options import DataOptions, Device, Json, Model, Seed, as_domains, flag, with_groups
+from mrharmony.core.ending import GO_ON
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.wording import count_of
 from mrharmony.methods.registry import DEFAULT_METHOD, METHODS
@@ -46,7 +47,7 @@ def domains(model: Model = None, as_json: Json = False) -> None:
     typer.echo(f"or a T1w protocol, of which no scans are needed: protocol.json, '{EXAMPLE}'")
 
 
-@app.command()
+@app.command(ended=GO_ON)
 @with_groups
 def train(
     bids_dir: BidsDir,
@@ -72,7 +73,9 @@ def train(
     pair: Annotated[
         tuple[str, str] | None,
         typer.Option(
-            metavar="DOMAIN DOMAIN", help="Of cyclegan: two domains. Each call adds a pair to the output."
+            callback=as_domains,
+            metavar="DOMAIN DOMAIN",
+            help="Of cyclegan: two domains. Each call adds a pair to the output.",
         ),
     ] = None,
     seed: Annotated[
@@ -115,7 +118,7 @@ def train(
     _finish(report, as_json)
 
 
-@app.command()
+@app.command(ended=GO_ON)
 @with_groups
 def adapt(
     bids_dir: BidsDir,

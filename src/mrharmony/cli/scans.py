@@ -29,6 +29,7 @@ from mrharmony.cli.options import (
     require_one,
     with_groups,
 )
+from mrharmony.core.ending import GO_ON
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.terminal import terminal
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from mrharmony.jobs.harmonizing import HarmonizeJob
 
 
-@app.command()
+@app.command(ended=GO_ON)
 def prepare(
     bids_dir: Annotated[Path, typer.Argument(help="BIDS data set, or a folder of DICOM files of one head.")],
     out_dir: Annotated[Path, typer.Argument(help="Folder for the derivatives; resumed if begun.")],
@@ -119,7 +120,7 @@ def check(
     leave(any(has_error(found) for found in findings.values()))
 
 
-@app.command()
+@app.command(ended="What is finished stays; call again with the other scans.")
 @with_groups
 def harmonize(
     scans: Annotated[

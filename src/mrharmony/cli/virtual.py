@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from mrharmony.cli.app import app, echo_json, in_options, leave
-from mrharmony.cli.options import Device, Json, Prepared, Seed
+from mrharmony.cli.options import Device, Json, Prepared, Seed, as_domains
+from mrharmony.core.ending import GO_ON
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.terminal import terminal
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 SUBJECTS, SCANNERS, ZOOM, SEED = 4, "3", 2.0, 0
 
 
-@app.command()
+@app.command(ended=GO_ON)
 def demo(
     out: Annotated[Path, typer.Argument(help="Folder for scans, results and page; resumed if begun.")] = Path(
         "demo-output"
@@ -62,7 +63,7 @@ def run_demo(demo: Demo, as_json: bool) -> None:
         result.print(terminal())
 
 
-@app.command()
+@app.command(ended=GO_ON)
 def simulate(
     out: Annotated[Path, typer.Argument(help="New or empty directory; becomes a BIDS data set.")],
     subjects: Annotated[
@@ -89,7 +90,11 @@ def simulate(
     ] = None,
     only: Annotated[
         list[str] | None,
-        typer.Option("--domain", help="Anatomies of this site only (column `site`); may be repeated."),
+        typer.Option(
+            "--domain",
+            callback=as_domains,
+            help="Anatomies of this site only (column `site`); may be repeated.",
+        ),
     ] = None,
     extent: Annotated[
         Literal["brain", "head"],

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 from typing import Any
 
+from mrharmony.core.domain import composed
 from mrharmony.core.findings import MrharmonyError
 
 _MOST = 2**63 - 1  # of the seeds that torch takes
@@ -34,7 +35,7 @@ def require_between(argument: str, value: object, least: float, most: float) -> 
 
 
 def require_names(argument: str, names: Iterable[object]) -> list[str]:
-    """Return names of domains as text; raises `MrharmonyError` where one is missing or is no name.
+    """Return names of domains as composed text; raises `MrharmonyError` where one is missing or is no name.
 
     Whole numbers are names too; None, NaN and empty text are what tables have where nothing is known.
     """
@@ -45,7 +46,7 @@ def require_names(argument: str, names: Iterable[object]) -> list[str]:
                 f"{argument}[{number}]: {name!r:.60} names no domain. Give each scan's site, scanner or "
                 "protocol as text, and leave out scans of which it is unknown."
             )
-        found.append(str(name))
+        found.append(composed(str(name)))
     return found
 
 

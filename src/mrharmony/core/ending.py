@@ -13,8 +13,11 @@ from threading import Thread
 
 from mrharmony.core.temporaries import discard_own
 
+GO_ON = "What is finished stays; call again to go on."
+START_OVER = "Call again to start over."
+
 _progress = ""
-KEPT = "What is finished stays; call again to go on."
+_remedy = "Call again."  # until it is known which command this is
 _awaited: set[signal.Signals] = set()
 _SHOW_CURSOR = "\x1b[?25h"  # a progress bar hides it
 
@@ -61,11 +64,22 @@ def note_progress(done: int, total: int | None) -> None:
     _progress = f" after {done} of {total or '?'}" if done else ""
 
 
+def note_remedy(sentence: str) -> None:
+    """Keep in mind what is to be done after an early end: it depends on what a command keeps."""
+    global _remedy  # noqa: PLW0603 - one process, one end
+    _remedy = sentence
+
+
+def remedy() -> str:
+    """Return what is to be done after an early end."""
+    return _remedy
+
+
 def _wait_and_end() -> None:
     number = signal.sigwait(_awaited)
     name = signal.Signals(number).name
     cursor = _SHOW_CURSOR if sys.stderr.isatty() else ""
     with suppress(OSError):  # a terminal that is gone cannot be told
-        os.write(2, f"{cursor}\nmrharmony: ended by {name}{_progress}. {KEPT}\n".encode())
+        os.write(2, f"{cursor}\nmrharmony: ended by {name}{_progress}. {_remedy}\n".encode())
     discard_own()
     os._exit(128 + number)

@@ -1,4 +1,4 @@
-"""Temporary files beside their targets: whose they are, and how those of a killed process are cleared."""
+"""Temporary files and folders: whose they are, and how those of a killed process are cleared."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import re
 import secrets
 import shutil
 import socket
+import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _DAY = 86_400.0  # s
@@ -30,6 +32,20 @@ def new_temporary(folder: Path) -> Path:
     path = folder / f".mrharmony-{_HOST}-{os.getpid()}-{secrets.token_hex(8)}.tmp"
     _own.add(path)
     return path
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Make a folder in the system's place for temporary files, for this user alone; remove it at the end.
+
+    It also goes where the process is told to end, and what killed processes have left there is cleared.
+    """
+    folder = new_temporary(Path(tempfile.gettempdir()))
+    try:
+        folder.mkdir(mode=0o700)
+        yield folder
+    finally:
+        discard(folder)
 
 
 def discard(path: Path) -> None:

@@ -26,7 +26,7 @@ class WorkerEnded(MrharmonyError):
     def __init__(self) -> None:
         super().__init__(
             "a worker process was ended from outside, usually for lack of memory: run again with fewer "
-            "workers, or with fewer programs beside it; finished work is kept."
+            "workers, or with fewer programs beside it."
         )
 
 

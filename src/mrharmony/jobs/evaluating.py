@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.pointers import real_path
 from mrharmony.core.progress import track
+from mrharmony.core.temporaries import temporary_folder
 from mrharmony.evaluate.anatomy import compare_anatomy, repeat_floor
 from mrharmony.evaluate.biology import cohort_biology, few_people, require_cohort
 from mrharmony.evaluate.paired import (
@@ -89,8 +89,8 @@ def evaluation_scans(
         if scan.path in files
     }
     grid = Grid.working(ZOOM)
-    with tempfile.TemporaryDirectory() as cache:
-        ready, faults = prepare_positions(list(groups.values()), grid, Path(cache), workers)
+    with temporary_folder() as cache:
+        ready, faults = prepare_positions(list(groups.values()), grid, cache, workers)
         brains = {
             number: [load_brain(ready[file.path], grid) for file in group]
             for number, group in groups.items()

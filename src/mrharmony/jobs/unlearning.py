@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from mrharmony.core.atomic import read_json, require_writable
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.markdown import escaped, markdown_table
 from mrharmony.core.progress import track
+from mrharmony.core.temporaries import temporary_folder
 from mrharmony.core.version import __version__
 from mrharmony.core.volume import BoolArray, FloatArray
 from mrharmony.evaluate.unlearning import (
@@ -100,8 +100,8 @@ def _pooled(
     files, refused = scan_files(index.root, scans, request.data.prepared)
     positions = by_position((scan.subject, files[scan.path]) for scan in scans if scan.path in files)
     grid = Grid.working(ZOOM)
-    with tempfile.TemporaryDirectory() as scratch:
-        work = request.work or Path(scratch)
+    with temporary_folder() as scratch:
+        work = request.work or scratch
         brains, faults = prepare_positions(positions, grid, work, request.workers)
         encoding = track(list(brains.items()), "encoding")
         pooled = {path: latent_features(model, load_brain(file, grid)) for path, file in encoding}

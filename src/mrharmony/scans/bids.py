@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
-from mrharmony.core.domain import same_name
+from mrharmony.core.domain import composed, same_name
 from mrharmony.core.findings import Finding, MrharmonyError, ScanRefused, error, info, warning
 from mrharmony.core.pointers import FETCH, content_missing, link_to_itself
 from mrharmony.core.records import read_text
@@ -270,7 +270,8 @@ def _scan(path: Path, domain_column: str, participants: Participants, reader: Si
     session = _label(holder.name) if holder.name.startswith("ses-") else None
     subject = _label((holder if session is None else holder.parent).name)
     row = participants.row(subject, session) or {}
-    domain = session if domain_column == SESSION else row.get(domain_column)
+    named_by_session = composed(session) if session else None
+    domain = named_by_session if domain_column == SESSION else row.get(domain_column)
     return BidsScan(path, subject, session, domain, reader.read(path, scan_stem(path)), row)
 
 

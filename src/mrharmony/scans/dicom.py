@@ -13,7 +13,6 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import nibabel as nib
@@ -21,6 +20,7 @@ import numpy as np
 
 from mrharmony.core.extras import require_extra
 from mrharmony.core.findings import Finding, MrharmonyError, error, has_error, info, warning
+from mrharmony.core.temporaries import temporary_folder
 from mrharmony.core.volume import Matrix
 from mrharmony.scans.acquisition import (
     NAMED_T1,
@@ -147,8 +147,8 @@ def convert_dicom(folder: Path, output: Path, series: str | int | None = None) -
     """
     require_extra("dicom", "dcm2niix", "pydicom")
     images, damaged = read_folder(folder)
-    with TemporaryDirectory(prefix="mrharmony-") as temporary:
-        found, failed = _convert_all(folder, images, damaged, Path(temporary))
+    with temporary_folder() as temporary:
+        found, failed = _convert_all(folder, images, damaged, temporary)
         chosen = choose_series(folder, found, None if series is None else str(series))
         findings = tuple(image_findings(chosen.image, images, damaged))
         if not has_error(findings):
@@ -165,7 +165,7 @@ def convert_dicom(folder: Path, output: Path, series: str | int | None = None) -
         if not output.exists():
             write_scan(output, scan.volume.voxels, scan, sidecar)
             return output
-        again = Path(temporary) / "again.nii.gz"
+        again = temporary / "again.nii.gz"
         write_scan(again, scan.volume.voxels, scan, None)
         if again.read_bytes() != output.read_bytes():
             raise MrharmonyError(f"{output}: holds another scan than {folder}. Name another output.")

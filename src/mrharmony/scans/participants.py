@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mrharmony.core.domain import composed
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.pointers import FETCH, content_missing
 from mrharmony.core.records import read_text
@@ -17,6 +18,7 @@ PARTICIPANTS = "participants.tsv"
 SESSIONS = "sub-*_sessions.tsv"
 ID_COLUMN = "participant_id"
 SESSION_COLUMN = "session_id"
+_LABELS = frozenset({ID_COLUMN, SESSION_COLUMN})
 NOT_AVAILABLE = frozenset({"", "n/a", "na", "nan", "none", "null"})
 
 Row = dict[str, str]
@@ -105,7 +107,7 @@ def _add(path: Path, rows: dict[str | None, Row], subject: str, row: Row, *, tol
 
 
 def _others(header: Iterable[str]) -> tuple[str, ...]:
-    return tuple(name for name in header if name not in (ID_COLUMN, SESSION_COLUMN))
+    return tuple(name for name in header if name not in _LABELS)
 
 
 def _read_table(path: Path, key: str) -> tuple[list[str], list[list[str]]]:
@@ -163,4 +165,8 @@ def _row(path: Path, header: list[str], values: list[str]) -> Row:
             f"{path}: the row {values!s:.200} has more fields than the header. Check its tabs."
         )
     pairs = zip(header, map(str.strip, values), strict=False)
-    return {name: value for name, value in pairs if value.lower() not in NOT_AVAILABLE}
+    return {
+        name: value if name in _LABELS else composed(value)  # labels are compared with those of folders
+        for name, value in pairs
+        if value.lower() not in NOT_AVAILABLE
+    }

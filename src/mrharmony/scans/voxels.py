@@ -385,10 +385,15 @@ def check_sign(stored: StoredVoxels) -> Iterator[Finding]:
             "Check that it is one; output intensities are those of the shifted image.",
         )
     elif negative > np.count_nonzero(intensities) / 2:
+        remedy = "Give the magnitude image as the scanner made it, not a z-scored, phase or CT image."
+        if negative == np.count_nonzero(intensities == stored.ends[0]):
+            remedy = (
+                f"All of them are {stored.ends[0]:g}: if that is the background, give a copy with 0 there."
+            )
         yield error(
             "mostly-negative",
             f"{negative:,} voxels, most of those that are not 0, are negative.",
-            "Give the magnitude image as the scanner made it, not a z-scored, phase or CT image.",
+            remedy,
         )
     else:
         yield warning(
