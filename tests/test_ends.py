@@ -163,6 +163,17 @@ def test_what_a_killed_process_left_is_cleared_and_that_of_a_living_one_stays(tm
     assert sorted(tmp_path.iterdir()) == sorted([mine, elsewhere, tmp_path / "a"])
 
 
+def test_temporaries_of_a_process_outside_this_container_stay(tmp_path: Path):
+    container = ["unshare", "--pid", "--fork", "--mount-proc"]
+    if not shutil.which("unshare") or subprocess.call([*container, "true"], stderr=subprocess.DEVNULL):
+        pytest.skip("containers of processes cannot be made here")
+    mine = new_temporary(tmp_path)
+    mine.write_text("half")
+    code = "import sys, pathlib, mrharmony.core.atomic as a; a.write_text(pathlib.Path(sys.argv[1]), 'b')"
+    subprocess.run([*container, sys.executable, "-c", code, tmp_path / "a"], check=True)
+    assert sorted(tmp_path.iterdir()) == sorted([mine, tmp_path / "a"])
+
+
 def test_old_leavings_of_another_machine_are_cleared(tmp_path: Path):
     elsewhere = tmp_path / f".mrharmony-other-1-{'0' * 16}.tmp"
     elsewhere.write_text("half")

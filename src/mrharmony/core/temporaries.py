@@ -14,22 +14,32 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _DAY = 86_400.0  # s
-_HOST = re.sub(r"[^A-Za-z0-9]", "", socket.gethostname())[:32] or "host"
-_NAME = re.compile(r"\.mrharmony-(?P<host>[A-Za-z0-9]+)-(?P<process>\d+)-[0-9a-f]{16}\.tmp")
+
+
+def _place() -> str:
+    """Return where a process number means this process: its machine, and its container there, if any."""
+    container = ""
+    with suppress(OSError):
+        container = os.readlink("/proc/self/ns/pid")  # noqa: PTH115 - it names no path
+    return re.sub(r"[^A-Za-z0-9]", "", socket.gethostname())[:32] + "".join(filter(str.isdigit, container))
+
+
+_PLACE = _place() or "host"
+_NAME = re.compile(r"\.mrharmony-(?P<place>[A-Za-z0-9]+)-(?P<process>\d+)-[0-9a-f]{16}\.tmp")
 _OLD_NAME = re.compile(r"\.mrharmony-[0-9a-f]{16}\.tmp")  # of version 0.1.0, without an owner
 _own: set[Path] = set()
 _cleared: set[tuple[int, Path]] = set()  # process and folder; a fork has its own
 
 
 def new_temporary(folder: Path) -> Path:
-    """Return the path of a temporary file or folder to be, named after this process and its machine.
+    """Return the path of a temporary file or folder to be, named after this process and where it runs.
 
     What killed processes have left in the folder is cleared when it is first used.
     """
     if (os.getpid(), folder) not in _cleared:
         _cleared.add((os.getpid(), folder))
         clear_left(folder)
-    path = folder / f".mrharmony-{_HOST}-{os.getpid()}-{secrets.token_hex(8)}.tmp"
+    path = folder / f".mrharmony-{_PLACE}-{os.getpid()}-{secrets.token_hex(8)}.tmp"
     _own.add(path)
     return path
 
@@ -68,7 +78,7 @@ def discard_own() -> None:
 def clear_left(folder: Path) -> None:
     """Remove what ended processes have left in a folder; that of running ones stays.
 
-    A process of another machine cannot be asked: what it left goes after a day.
+    A process of another machine or container cannot be asked: what it left goes after a day.
     """
     with suppress(OSError):
         for path in folder.glob(".mrharmony-*.tmp"):
@@ -78,7 +88,7 @@ def clear_left(folder: Path) -> None:
 
 def _is_left(path: Path) -> bool:
     named = _NAME.fullmatch(path.name)
-    if named and named["host"] == _HOST:
+    if named and named["place"] == _PLACE:
         return not _runs(int(named["process"]))
     return bool(named or _OLD_NAME.fullmatch(path.name)) and time.time() - path.stat().st_mtime > _DAY
 
