@@ -55,6 +55,17 @@ def test_the_result_lies_on_the_grid_of_the_image(result, image):
     assert result.image.get_data_dtype() == np.float32
 
 
+def test_a_result_in_another_spelling_keeps_its_json_file(result, tmp_path):
+    first = result.save(tmp_path / "b.nii.gz")
+    before = (tmp_path / "b.json").read_bytes()
+    other = replace(result, job=replace(result.job, source=result.job.target))
+    with pytest.raises(MrharmonyError, match=r"b\.json: describes b\.nii\.gz\. .*overwrite=True"):
+        other.save(tmp_path / "b.NII.GZ")
+    assert ((tmp_path / "b.json").read_bytes(), [*tmp_path.glob("*.NII.GZ")]) == (before, [])
+    first.unlink()
+    assert other.save(tmp_path / "b.NII.GZ").is_file()
+
+
 def test_results_equal_those_of_the_command_line_to_the_bit(result, image, run, tmp_path):
     nib.save(image, tmp_path / "scan_T1w.nii.gz")
     run("harmonize", tmp_path / "scan_T1w.nii.gz", "--to", TARGET, "--output", tmp_path / "cli.nii.gz")

@@ -484,6 +484,25 @@ def test_the_command_takes_what_bids_apps_take(
     assert not (out / "group.tsv").exists()
 
 
+def test_people_without_a_t1w_scan_are_told_by_run_log_and_page(run, study: Path, study_once, tmp_path: Path):
+    out, told = tmp_path / "out", "1 of 4 people has no T1w scan: sub-4; sub-4 has anat/sub-4_t1w.nii.gz"
+    (study / "sub-4/anat").mkdir(parents=True)
+    shutil.copy(study / "sub-1/anat/sub-1_T1w.nii.gz", study / "sub-4/anat/sub-4_t1w.nii.gz")
+    with (study / "participants.tsv").open("a") as stream:
+        stream.write("sub-4\tsouth\n")
+    common = ("--to", "LA", "--method", "none", "--force", "--prepared", study_once / "prepared")
+    status, _, errors = run("bids", study, out, "participant", *common)
+    assert (status, errors.count(told)) == (0, 1), errors
+    (log,) = (out / LOGS).glob("run-*.log")
+    assert told in log.read_text()
+    assert run("bids", study, out, "group")[0] == 0
+    assert "Of 1 person in participants.tsv there is no T1w scan: sub-4." in (out / "report.html").read_text()
+    status, _, errors = run("bids", study, out, "participant", *common, "--participant-label", "1")
+    assert (status, "sub-4" in errors) == (0, False), errors
+    status, _, errors = run("bids", study, out, "participant", *common, "--participant-label", "4")
+    assert (status, "sub-4: no T1w scan of this participant." in errors) == (2, True), errors
+
+
 def test_results_that_are_gone_or_cut_are_counted_once_and_have_no_verdict(
     run, study: Path, job, tmp_path: Path
 ):

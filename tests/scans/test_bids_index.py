@@ -238,6 +238,38 @@ def test_of_a_scan_that_is_there_twice_the_compressed_one_is_read_and_that_is_to
     assert len(index.scans) == 2
 
 
+@pytest.mark.parametrize(
+    ("file", "told"),
+    [
+        ("anat/sub-03_T1W.nii.gz", "sub-03; sub-03 has anat/sub-03_T1W.nii.gz, which BIDS writes anat/*_T1w"),
+        ("ses-1/anat/sub-03_ses-1_t1w.NII", "sub-03 has ses-1/anat/sub-03_ses-1_t1w.NII, which BIDS writes"),
+        ("sub-03_T1w.nii.gz", "sub-03; sub-03 has sub-03_T1w.nii.gz, which BIDS writes anat/*_T1w.nii.gz."),
+        ("anat/sub-03_T2w.nii.gz", "1 of 3 people has no T1w scan: sub-03."),
+        ("anat/sub-03_part-phase_T1w.nii.gz", "1 of 3 people has no T1w scan: sub-03."),
+        ("anat/sub-03_T1map.nii.gz", "1 of 3 people has no T1w scan: sub-03."),
+        ("", "1 of 3 people has no T1w scan: sub-03."),
+    ],
+)
+def test_a_person_without_a_t1w_scan_is_told_and_a_file_that_may_be_one(bids, file, told):
+    write_table(bids, f"{TABLE}sub-03\tB\t40\n")
+    (bids / "sub-03" / file).parent.mkdir(parents=True, exist_ok=True)
+    (bids / "sub-03" / file).touch() if file else (bids / "sub-03").mkdir()
+    index = BidsIndex.open(bids)
+    assert codes(index) == {"bids-no-scan": "warning"}
+    assert told in index.findings[0].message
+    assert {scan.subject for scan in index.scans} == {"01", "02"}
+
+
+def test_many_people_without_a_t1w_scan_are_one_finding_and_files_are_no_people(bids):
+    for label in range(10, 110):
+        (bids / f"sub-{label}/anat").mkdir(parents=True)
+    (bids / "sub-99/anat/sub-99_T1.nii.gz").touch()
+    (bids / "sub-01.html").touch()
+    (finding,) = BidsIndex.open(bids).findings
+    assert finding.message.startswith("100 of 102 people have no T1w scan: sub-10, sub-100, sub-101, ")
+    assert "and 95 more; sub-99 has anat/sub-99_T1.nii.gz, which" in finding.message
+
+
 def test_mp2rage_images_are_scans_where_no_t1w_lies_beside_them(bids):
     for name in ("sub-03/ses-a/anat/sub-03_ses-a_UNIT1.nii.gz", "sub-01/anat/sub-01_UNIT1.nii.gz"):
         (bids / name).parent.mkdir(parents=True, exist_ok=True)

@@ -54,6 +54,7 @@ def test_a_closed_folder_is_an_error_that_names_it_and_the_others_stay(bids, clo
     index = BidsIndex.open(bids)
     errors = [finding for finding in index.findings if finding.level == "error"]
     assert [finding.code for finding in errors] == ["closed-folder"]
+    assert len(index.findings) == 1  # nothing is said of the scans of somebody whose folder is closed
     assert f"The folder {place} cannot be listed (Permission denied)" in errors[0].message
     assert {"01", "03", "11", "12", "13"} <= {scan.subject for scan in index.scans}
     assert list(index.refused) == [bids / place]

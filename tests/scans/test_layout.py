@@ -7,6 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from mrharmony.core.findings import ScanRefused
 from mrharmony.scans.reading import check_scan, read_scan
 from mrharmony.scans.stream import Storage
 from mrharmony.scans.voxels import MAX_VOXELS, Layout, check_size
@@ -94,6 +95,15 @@ def test_an_image_that_nibabel_has_opened_is_judged_before_its_voxels_are_read(m
     lazy = nib.load(make.nifti("gone.nii.gz"))
     Path(lazy.get_filename()).write_bytes(b"no longer gzip")
     assert levels(check_scan(lazy))["unreadable"] == "error"
+
+
+@pytest.mark.parametrize("name", ["gone.nii", "gone.nii.gz"])
+def test_an_image_that_nibabel_has_opened_is_refused_by_its_file(make, name):
+    lazy = nib.load(make.nifti(name))
+    Path(lazy.get_filename()).unlink()
+    with pytest.raises(ScanRefused, match=rf"{name}: It cannot be read \(No such file") as refused:
+        read_scan(lazy)
+    assert refused.value.path == Path(lazy.get_filename())
 
 
 def test_the_largest_scan_that_is_promised_passes():

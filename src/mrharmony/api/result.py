@@ -74,7 +74,8 @@ class HarmonizedScan:
         force
             Write a result whose verdict is `fail` too.
         overwrite
-            Replace files that mrharmony did not write; never the scan itself.
+            Replace files that mrharmony did not write, and the sidecar of a result whose name differs from
+            this one by upper and lower case in `.nii.gz` alone; never the scan itself.
 
         Returns
         -------
@@ -84,9 +85,9 @@ class HarmonizedScan:
         Raises
         ------
         MrharmonyError
-            If the verdict is `fail` and `force` is not set, files are there that mrharmony did not write and
-            `overwrite` is not set, the path is that of the scan itself, does not end in `.nii.gz` or is none,
-            or the files cannot be written.
+            If the verdict is `fail` and `force` is not set, such files are there and `overwrite` is not
+            set, the path is that of the scan itself, does not end in `.nii.gz` or is none, or the files
+            cannot be written.
         """
         path = as_path(path, "path")
         if self.evidence.verdict == "fail" and not force:

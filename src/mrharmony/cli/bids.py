@@ -271,8 +271,10 @@ def bids(
         return
     if to is None:
         raise MrharmonyError("participant: needs a target. Name a domain or protocol with target='NSK'.")
-    index = open_data_set(bids_dir, study.domain_column)
-    selection, sources = study.selection(), study.sources(options.model)
+    selection = study.selection()
+    chosen = bool(selection.participants) or selection.listed is not None
+    index = open_data_set(bids_dir, study.domain_column, chosen=chosen)
+    sources = study.sources(options.model)
     require_one(resources.work_dir, options.prepared, "--work-dir")
     job = options.open_job(to, extent=extent)
     job = replace(job, prepared=resources.work_dir or job.prepared, name_target=name_target)
@@ -291,6 +293,8 @@ def bids(
         echo_json(told.record()) if as_json else typer.echo(told)
         return
     log = RunLog(out_dir, sys.argv[1:], settings_of(context))
+    for finding in index.findings:
+        log.line(f"{finding.message} {finding.fix}")
     outcomes = _run(index, out_dir, selection, job, sources, resources, log)
     counts = Counter(outcome.status for outcome in outcomes)
     print(", ".join(f"{count} {status}" for status, count in counts.items()) + ".", file=sys.stderr)

@@ -14,7 +14,7 @@ from mrharmony.core.atomic import read_json, write_bytes, write_json, write_text
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.pointers import content_missing, real_path
 from mrharmony.scans.acquisition import harmonized_findings
-from mrharmony.scans.bids import SESSION, SPLIT, BidsIndex, BidsScan
+from mrharmony.scans.bids import NO_SCAN, SESSION, SPLIT, BidsIndex, BidsScan
 from mrharmony.scans.dicom import convert_dicom, is_dicom_folder
 from mrharmony.scans.folders import IN_A_COPY, is_kind
 from mrharmony.scans.names import way_to
@@ -77,9 +77,15 @@ class DataSet:
         return open_domains(self.root, self.domain_column, self.only).of_subjects(self.subjects)
 
 
-def open_data_set(root: Path, domain_column: str | None) -> BidsIndex:
-    """Index a BIDS folder, and print its findings on standard error; as `BidsIndex.open`."""
+def open_data_set(root: Path, domain_column: str | None, *, chosen: bool = False) -> BidsIndex:
+    """Index a BIDS folder, and print its findings on standard error; as `BidsIndex.open`.
+
+    Where people or scans are `chosen` by name, those without a scan are refused as such (`Selection.of`), and
+    of others without one nothing is told.
+    """
     index = BidsIndex.open(root, domain_column)
+    if chosen:
+        index = replace(index, findings=tuple(one for one in index.findings if one.code != NO_SCAN))
     for finding in index.findings:
         print(f"{root}: {finding.message} {finding.fix}", file=sys.stderr)
     return index
@@ -132,7 +138,7 @@ def open_source(
     if not is_dicom_folder(source):
         if series is not None:
             raise MrharmonyError(f"{source}: is not a DICOM folder. Leave the series out.")
-        return open_data_set(source, domain_column)
+        return open_data_set(source, domain_column, chosen=bool(labels))
     label = (labels[0] if labels else "01").removeprefix("sub-")
     if not (label.isascii() and label.isalnum()):
         raise MrharmonyError(f"{label!r}: BIDS labels have letters and digits only. Choose another label.")

@@ -268,13 +268,20 @@ def earlier_result(output: Path) -> HarmonizedSidecar | None:
 
 
 def require_ours(output: Path) -> None:
-    """Raise `MrharmonyError` where a file of a result's name is there that mrharmony did not write."""
+    """Raise `MrharmonyError` where a file of a result's name is there that is not of an earlier result of it.
+
+    Such are files that mrharmony did not write, and the sidecar of a result in another spelling.
+    """
     for image, read in ((output, read_harmonized), (uncertainty_path(output), read_uncertainty)):
         note = sidecar_path(image)
         try:
             known = read(note) is not None
         except MrharmonyError:  # damaged, but one of ours
             known = True
+        if known and (other := _of_other_spelling(image)):
+            raise MrharmonyError(
+                f"{note}: describes {other.name}. Name another output, or replace it with overwrite=True."
+            )
         if known or not (note.exists() or image.exists()):
             continue
         if folder := next((path for path in (note, image) if path.is_dir()), None):
@@ -284,6 +291,14 @@ def require_ours(output: Path) -> None:
                 f"{note if note.exists() else image}: is damaged, or mrharmony did not write it. "
                 "Move it, name another output, or replace it with overwrite=True."
             )
+
+
+def _of_other_spelling(image: Path) -> Path | None:
+    """Return the image with the sidecar of one that is not there, as `b.nii.gz` has that of `b.NII.GZ`."""
+    if image.exists():  # also under its other name, where the disk takes both for the same
+        return None
+    alike = (path for path in image.parent.iterdir() if path.name.lower() == image.name.lower())
+    return next((path for path in alike if sidecar_path(path) == sidecar_path(image)), None)
 
 
 def require_same_settings(job: HarmonizeJob, output: Path) -> None:

@@ -144,12 +144,15 @@ class LookedAt:
         The files that cannot be used, with the reason.
     lost
         Those of them that are not of a scan of which a row tells.
+    without_scan
+        The people of the participants' table of whom the data set has no scan.
     """
 
     read: Derivatives
     rows: tuple[GroupRow, ...]
     faults: Mapping[str, str]
     lost: Mapping[str, str]
+    without_scan: tuple[str, ...]
 
 
 def target_labels(out_dir: Path) -> list[str]:
@@ -188,7 +191,8 @@ def look_at(read: Derivatives) -> LookedAt:
             f"{out_dir}: no harmonized scans with their JSON files here. "
             "Name the output folder of harmonize, bids or demo."
         )
-    sites = {out_dir / scan.output: scan.site for scan in read_list(out_dir, read.label) if scan.site}
+    listed = read_list(out_dir, read.label)
+    sites = {out_dir / scan.output: scan.site for scan in listed if scan.site}
     found = [_row(path, note, out_dir, participants) for path, note in notes.items()]
     placed = [
         replace(row, site=sites.get(path.with_suffix(".nii.gz"), row.site))
@@ -199,7 +203,9 @@ def look_at(read: Derivatives) -> LookedAt:
     faults = {**read.faults, **unread}
     told = {name for scan in read.without_result for name in read.faults_of(scan)}
     lost = {name: fault for name, fault in faults.items() if name not in told}
-    return LookedAt(read.with_damaged(damaged), (*missing, *rows), faults, lost)
+    scanned = {scan.participant for scan in listed}
+    without = sorted(f"sub-{label}" for label in participants if listed and label not in scanned)
+    return LookedAt(read.with_damaged(damaged), (*missing, *rows), faults, lost, tuple(without))
 
 
 def write_page(seen: LookedAt) -> WrittenReport:
@@ -208,7 +214,9 @@ def write_page(seen: LookedAt) -> WrittenReport:
     links = [("prepared scans", INDEX)] if is_own_page(read.folder / INDEX, INDEX_TITLE) else []
     links += [("table", read.file(TABLE).name)] if read.file(TABLE).is_file() else []
     title = f"{_TITLE}: {read.folder.resolve().name}{f' to {read.label}' if read.label else ''}"
-    write_text(page, group_page(title, seen.rows, judge_group(seen.rows), links, seen.lost))
+    write_text(
+        page, group_page(title, seen.rows, judge_group(seen.rows), links, seen.lost, seen.without_scan)
+    )
     remarks = {row.name: row.remark for row in seen.rows if row.remark not in ("", NOT_CHOSEN)}
     verdicts = Counter(row.verdict for row in seen.rows if row.verdict)
     return WrittenReport(page, dict(sorted(verdicts.items())), {**remarks, **seen.faults})

@@ -10,7 +10,7 @@ from types import MappingProxyType
 import numpy as np
 
 from mrharmony.core.sampling import ENOUGH, some_of_each
-from mrharmony.core.wording import count_of
+from mrharmony.core.wording import count_of, some_of
 from mrharmony.evaluate.group_biology import Factor
 from mrharmony.evaluate.group_measures import BINS, BRIGHTEST, MeasuredPair
 from mrharmony.evaluate.site_effect import SiteEffect
@@ -101,11 +101,12 @@ def group_page(
     judgement: Judgement,
     links: Sequence[tuple[str, str]] = (),
     lost: Mapping[str, str] = MappingProxyType({}),
+    without_scan: Sequence[str] = (),
 ) -> str:
     """Return the self-contained HTML page of a group.
 
     `links` are other pages of the folder, label and address relative to this one; `lost` are files that
-    could not be used, with the reason.
+    could not be used, with the reason; `without_scan` are people of whom there is no scan to harmonize.
     """
     done = [row for row in rows if row.status == "done"]
     missing = [row for row in rows if row.status != "done"]
@@ -120,7 +121,7 @@ def group_page(
         links=links,
         sites=site_styles(list(sites)),
         verdicts=_verdicts_by_site(rows, sites),
-        overview=_overview(done),
+        overview=f"{_overview(done)}{_no_scans(without_scan)}",
         about_sites=site_sentence(judgement.effect) if judgement.effect else judgement.why_not,
         to_look_at=[(number, row) for number, row in enumerate(done) if row.verdict != "pass"],
         named=_NAMED,
@@ -205,6 +206,14 @@ def _overview(done: Sequence[GroupRow]) -> str:
     sites = count_of(len({row.site for row in done}), "site")
     verdicts = verdict_counts([row.verdict for row in done])
     return f"{count_of(len(done), 'scan')} of {sites} harmonized to {targets}: {verdicts}."
+
+
+def _no_scans(people: Sequence[str]) -> str:
+    if not people:
+        return ""
+    return (
+        f" Of {count_of(len(people), 'person')} in participants.tsv there is no T1w scan: {some_of(people)}."
+    )
 
 
 def _histograms(rows: Sequence[GroupRow], sites: Sequence[str]) -> list[Chart]:

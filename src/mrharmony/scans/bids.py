@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from mrharmony.core.findings import Finding, MrharmonyError, ScanRefused, error,
 from mrharmony.core.pointers import FETCH, content_missing, link_to_itself
 from mrharmony.core.records import read_text
 from mrharmony.core.wording import some_of
-from mrharmony.scans.folders import IN_A_COPY, closed_folder, entries_of
+from mrharmony.scans.folders import IN_A_COPY, closed_folder, entries_of, is_kind
 from mrharmony.scans.names import T1W_SUFFIXES, scan_stem
 from mrharmony.scans.participants import (
     NOBODY,
@@ -36,6 +37,8 @@ SPLIT = "split"  # column with `train` and `test`
 # Entities of images that mrharmony writes: their names end in `_T1w`, but they are no scans.
 OWN_MAPS = frozenset({"desc-uncertainty", "desc-canonical", "desc-volumecorrected"})
 NO_MAGNITUDE = frozenset({"part-phase", "part-real", "part-imag"})
+NO_SCAN = "bids-no-scan"  # the finding of people without a T1w scan
+_NEARLY = re.compile(r"(?<![a-z0-9])(t1w?|unit1)\.(nii(\.gz)?|mg[hz])$", re.IGNORECASE)  # ends such a name
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,7 @@ class _Images:
         self.subjects: list[Path] = []  # their folders
         self.twins: list[Path] = []  # uncompressed images beside compressed ones, not read
         self.beside: list[Path] = []  # UNIT1 images beside T1w ones, not read
+        self.nearly: list[Path] = []  # files that are named, or lie, nearly as T1w images do
         self.closed: list[ScanRefused] = []
 
     @classmethod
@@ -154,9 +158,11 @@ class _Images:
         for subject in images.subjects:
             inside = images._inside(subject)
             sessions = (images._inside(path) for path in inside if path.name.startswith("ses-"))
-            for folder in (path for entries in (inside, *sessions) for path in entries):
-                if folder.name == "anat":
-                    images._add(images._inside(folder))
+            for path in (path for entries in (inside, *sessions) for path in entries):
+                if path.name == "anat":
+                    images._add(images._inside(path))
+                elif _is_nearly_image(path):
+                    images.nearly.append(path)
         images.found.sort()
         if not images.found:
             missing = f"{root}: no scans sub-*/[ses-*/]anat/*_T1w.nii[.gz]. Check the folder."
@@ -175,13 +181,36 @@ class _Images:
                 f"If that is the wrong one, leave it out {IN_A_COPY}.",
             )
         if self.beside:
-            subjects = sorted({path.relative_to(self.root).parts[0] for path in self.beside})
+            subjects = sorted({self._folder(path) for path in self.beside})
             yield info(
                 "bids-unit1",
                 f"{len(self.beside)} UNIT1 images of {some_of(subjects)} lie beside T1w scans, "
                 "which are read.",
                 "If they are meant, harmonize them singly into a folder of their own.",
             )
+        yield from self._no_scan()
+
+    def _no_scan(self) -> Iterator[Finding]:
+        """Name the people who have no scan, and a file that may be one; closed folders are told already."""
+        known = {self._folder(path) for path in (*self.found, *(one.path for one in self.closed))}
+        people = [folder.name for folder in self.subjects if not is_kind(folder, stat.S_ISREG)]
+        without = [name for name in people if name not in known]
+        nearest = ""
+        if path := next((path for path in self.nearly if self._folder(path) in without), None):
+            name = self._folder(path)
+            nearest = (
+                f"; {name} has {path.relative_to(self.root / name)}, which BIDS writes anat/*_T1w.nii.gz"
+            )
+        if without:
+            have = "has" if len(without) == 1 else "have"
+            yield warning(
+                NO_SCAN,
+                f"{len(without)} of {len(people)} people {have} no T1w scan: {some_of(without)}{nearest}.",
+                f"If that is not meant, name their scans as BIDS does {IN_A_COPY}.",
+            )
+
+    def _folder(self, path: Path) -> str:
+        return path.relative_to(self.root).parts[0]
 
     def _inside(self, folder: Path) -> list[Path]:
         try:
@@ -201,11 +230,19 @@ class _Images:
         twins = [path for path in images if path.with_name(f"{path.name}.gz") in images]
         self.twins += twins
         self.found += [path for path in images if path not in twins]
+        self.nearly += [path for path in paths if path not in images and _is_nearly_image(path)]
 
 
 def _is_image(path: Path, suffix: str) -> bool:
-    named = path.name.endswith((f"_{suffix}.nii", f"_{suffix}.nii.gz")) and not path.name.startswith(".")
-    return named and not (OWN_MAPS | NO_MAGNITUDE) & entities(scan_stem(path))
+    return path.name.endswith((f"_{suffix}.nii", f"_{suffix}.nii.gz")) and _is_anatomy(path)
+
+
+def _is_nearly_image(path: Path) -> bool:
+    return _NEARLY.search(path.name) is not None and _is_anatomy(path)
+
+
+def _is_anatomy(path: Path) -> bool:
+    return not path.name.startswith(".") and not (OWN_MAPS | NO_MAGNITUDE) & entities(scan_stem(path))
 
 
 def _tables(root: Path, images: _Images, domain_column: str | None) -> tuple[Participants, list[Finding]]:

@@ -157,7 +157,7 @@ def _accepted(source: ScanSource, assume_ras: bool, checks: _Checks) -> Scan:
     path, image = _named(source)
     scan, findings = _inspect(path, image, assume_ras, checks)
     if scan is None:
-        raise ScanRefused(path, findings)
+        raise ScanRefused(_file_of(image) or path, findings)
     return scan
 
 
@@ -192,10 +192,17 @@ def _content(image: nib.spatialimages.SpatialImage, checks: _Checks) -> bytes:
 def _layout(image: nib.spatialimages.SpatialImage) -> Layout:
     """Return the claims of an image, as a file without any header of its own."""
     dtype = image.get_data_dtype()
-    lazy = nib.is_proxy(image.dataobj)
-    file = image.file_map["image"].filename if lazy else None
-    storage = storage_of(Path(file)) if file else NO_FILE
+    file = _file_of(image)
+    storage = storage_of(file) if file else NO_FILE
     return Layout(image.shape, dtype.name, dtype, 0, 0, 1.0, 0.0, storage, has_footer=False)
+
+
+def _file_of(image: nib.spatialimages.SpatialImage | None) -> Path | None:
+    """Return the file that nibabel reads an image's voxels from; None where they are in memory."""
+    if image is None or not nib.is_proxy(image.dataobj):
+        return None
+    file = image.file_map["image"].filename
+    return Path(file) if file else None
 
 
 def _inspect(
