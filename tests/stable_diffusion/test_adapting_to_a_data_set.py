@@ -98,6 +98,28 @@ def test_an_adapted_model_is_the_base_of_the_next_and_keeps_its_domains(
         adapt(cohort, tmp_path / "third", first, TINY.model_copy(update={"axis": "axial"}))
 
 
+@pytest.mark.parametrize(
+    ("known", "said"),
+    [
+        ({"name": "spgr-15T", "prompt": "<spgr-15t>"}, "spgr15t: cannot be told from spgr-15T"),
+        (
+            {"name": "東京", "prompt": "<spgr15t>"},
+            "spgr15t: makes the same token as 東京, which the base",
+        ),
+    ],
+)
+def test_a_domain_that_is_not_told_from_one_of_the_base_is_refused_before_any_work(
+    adapted: Path, cohort: Path, tmp_path: Path, known: dict[str, str], said: str
+):
+    first = Path(shutil.copytree(adapted, tmp_path / "first"))
+    card = read_card(first)
+    other = card.domains[0].model_copy(update=known)
+    (first / CARD).write_text(card.model_copy(update={"domains": (other,)}).model_dump_json(), "utf-8")
+    with pytest.raises(MrharmonyError, match=said):
+        adapt(cohort, tmp_path / "second", first)
+    assert [path.name for path in tmp_path.iterdir()] == ["first"]
+
+
 def test_the_compact_loader_says_what_the_model_is(adapted: Path):
     with pytest.raises(MrharmonyError, match="img2img"):
         load_model(adapted)

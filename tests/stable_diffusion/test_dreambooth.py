@@ -225,6 +225,9 @@ def test_prompts_are_plain_names_or_tokens():
     assert instance_prompts(["ADNI2", "Site A/1"], "token") == {"ADNI2": "<adni2>", "Site A/1": "<site-a-1>"}
     with pytest.raises(MrharmonyError, match="same token"):
         instance_prompts(["A 1", "a-1"], "token")
+    with pytest.raises(MrharmonyError, match=r"大阪: makes the same token as 東京, which the base knows\."):
+        instance_prompts(["大阪"], "token", {"東京": "<>"})
+    assert instance_prompts(["大阪"], "name", {"東京": "<>"}) == {"大阪": "大阪"}
 
 
 def test_slices_are_random_full_enough_and_along_the_axis():

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from accelerate import PartialState
 
+from mrharmony.core.domain import require_distinct
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.markdown import escaped, markdown_table
 from mrharmony.domains.statistics import fit_statistics, load_statistics, save_statistics
@@ -45,6 +46,7 @@ def adapt_stable_diffusion(
     known = card_of_base(source, settings)
     index = data.open()
     scans = training_scans(index, data.only, None)
+    prompts = _prompts(dict.fromkeys(str(scan.domain) for scan in scans), known, settings)
     untrained = load_stable_diffusion(source)  # before the scans are prepared: it may be refused
     work, grid = work_folder(output), Grid.working(settings.working_zoom)
     state = PartialState(cpu=on_cpu)
@@ -55,7 +57,7 @@ def adapt_stable_diffusion(
     kept = [(scan, files[scan.path]) for scan in scans if scan.path in files]
     require_some(kept, refused)
     names = list(dict.fromkeys(str(scan.domain) for scan, _ in kept))
-    prompts = instance_prompts(names, settings.prompt)
+    prompts = {name: prompts[name] for name in names}
     slices = _slice_set(kept, grid, settings)
     counted = {name: len(own) for name, own in slices.slices.items()}
     settings = settings.planned(counted, state.num_processes)
@@ -102,6 +104,14 @@ def card_of_base(source: Path, settings: DreamBoothSettings) -> ModelCard:
         used = ", ".join(f"{name} {getattr(before, name)}" for name in shape)
         raise MrharmonyError(f"{source}: was adapted with {used}. Use the same.")
     return card
+
+
+def _prompts(names: Iterable[str], known: ModelCard, settings: DreamBoothSettings) -> dict[str, str]:
+    """Return the prompts of domains; refuse those that are not told apart, or not from others of the base."""
+    new = list(names)
+    others = {domain.name: domain.prompt for domain in known.domains if domain.name not in new}
+    require_distinct([*others, *new])
+    return instance_prompts(new, settings.prompt, others)
 
 
 def _brains(kept: Kept, domain: str, grid: Grid) -> Iterator[CanonicalBrain]:

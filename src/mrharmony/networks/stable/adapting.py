@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -22,10 +23,15 @@ UNET_LAYERS = ["to_q", "to_k", "to_v", "to_out.0"]
 TEXT_LAYERS = ["q_proj", "k_proj", "v_proj", "out_proj"]
 
 
-def instance_prompts(domains: Sequence[str], style: Literal["name", "token"]) -> dict[str, str]:
+def instance_prompts(
+    domains: Sequence[str],
+    style: Literal["name", "token"],
+    known: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, str]:
     """Return the prompt of each domain: its name, or `<name>` in lower case.
 
-    Raises `MrharmonyError` if two domains would have the same token.
+    `known` are the prompts of other domains that the model has been taught before. Raises `MrharmonyError` if
+    two domains would have the same token.
     """
     if style == "name":
         return {name: name for name in domains}
@@ -34,6 +40,12 @@ def instance_prompts(domains: Sequence[str], style: Literal["name", "token"]) ->
         raise MrharmonyError(
             f"Domains {', '.join(domains)}: two of them make the same token. "
             "Leave one out, or use plain names."
+        )
+    taken = {prompt: name for name, prompt in known.items()}
+    if name := next((name for name, prompt in prompts.items() if prompt in taken), None):
+        raise MrharmonyError(
+            f"{name}: makes the same token as {taken[prompts[name]]}, which the base knows. "
+            "Call it otherwise, or use plain names."
         )
     return prompts
 
