@@ -123,6 +123,32 @@ def test_a_temporary_folder_goes_with_its_process_or_with_the_next_one(number, t
     assert not list(tmp_path.iterdir())
 
 
+_HOLD_WORKERS = """
+import time
+from mrharmony.core.ending import end_in_order
+from mrharmony.core.workers import worker_pool
+end_in_order()
+if __name__ == "__main__":
+    with worker_pool(1, ["json"]) as pool:
+        print(pool.submit(abs, -1).result(), flush=True)
+        time.sleep(60)
+"""
+
+
+def test_what_workers_were_asked_for_by_goes_with_their_process(tmp_path: Path):
+    script, scratch = tmp_path / "hold.py", tmp_path / "scratch"
+    script.write_text(_HOLD_WORKERS)
+    scratch.mkdir()
+    environment = {**os.environ, "TMPDIR": str(scratch)}
+    command = [sys.executable, script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "1\n"
+        assert list(scratch.iterdir())
+        process.terminate()
+    assert not list(scratch.iterdir())
+
+
 def _wait_for_blocked_signals(process: int) -> None:
     """Wait until a process that has just started waits for signals."""
     end = time.monotonic() + 20

@@ -58,6 +58,11 @@ def temporary_folder() -> Iterator[Path]:
         discard(folder)
 
 
+def count_as_own(folder: Path) -> None:
+    """Remove a temporary folder that a library has made too, where the process is told to end."""
+    _own.add(folder)
+
+
 def discard(path: Path) -> None:
     """Remove a temporary file or folder if it is there; a system that refuses has refused to write it too."""
     if path.is_dir():

@@ -8,10 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import resource_tracker
+from multiprocessing.util import get_temp_dir
+from pathlib import Path
 from typing import TypeVar
 
 from mrharmony.core.ending import block_again
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.temporaries import count_as_own
 from mrharmony.core.worker_process import begin_worker
 
 Job = TypeVar("Job")
@@ -54,6 +57,7 @@ def worker_pool(
     context = multiprocessing.get_context("forkserver" if preloaded else "spawn")
     if preloaded:
         context.set_forkserver_preload(list(preloaded))
+        count_as_own(Path(get_temp_dir()))  # of the socket by which workers are asked for
     return ProcessPoolExecutor(count, context, begin_worker, max_tasks_per_child=tasks_each)
 
 
