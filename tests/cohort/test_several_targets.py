@@ -106,7 +106,7 @@ def test_another_target_of_the_same_label_and_other_settings_are_refused(
     study: Path, study_once: Path, both: Path
 ):
     twin = replace(named_job(study_once, "LA"), target=Domain("L-A", ""))
-    with pytest.raises(MrharmonyError, match=r"target LA, not L-A\. Name another folder, or replace all"):
+    with pytest.raises(MrharmonyError, match=r"not L-A; names of files have harmonizedToLA for both\. Name"):
         harmonize(study, both, twin)
     with pytest.raises(MrharmonyError, match="has no letter or digit that a BIDS name may have"):
         harmonize(study, both, replace(twin, target=Domain("北", "")))

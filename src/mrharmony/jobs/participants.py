@@ -468,8 +468,8 @@ def _require_one_setting(index: BidsIndex, out_dir: Path, selection: Selection, 
     other = other_setting(wanted, made) if made else None
     if other and not job.overwrite:
         raise MrharmonyError(
-            f"{out_dir}: holds results with {other}. Name another folder{_beside(made, wanted, job)}, or "
-            "replace all of them with overwrite=True."
+            f"{out_dir}: holds results with {other}{_called_alike(made, wanted, job)}. Name another folder"
+            f"{_beside(made, wanted, job)}, or replace all of them with overwrite=True."
         )
     staying = selection.left_out(index) if other else ()
     for output in (output_path(scan, out_dir, job.label) for scan in staying):
@@ -479,6 +479,13 @@ def _require_one_setting(index: BidsIndex, out_dir: Path, selection: Selection, 
                 f"{output}: has {other}, and its scan is not chosen, but all results of a folder are of one "
                 "kind. Choose all scans, or name another folder."
             )
+
+
+def _called_alike(made: Mapping[str, Any], wanted: Mapping[str, Any], job: HarmonizeJob) -> str:
+    """Return why results of two targets cannot lie in one folder although their names have the target."""
+    if not job.name_target or made.get("target") == wanted["target"]:
+        return ""
+    return f"; names of files have harmonizedTo{job.label} for both"
 
 
 def _beside(made: Mapping[str, Any], wanted: Mapping[str, Any], job: HarmonizeJob) -> str:

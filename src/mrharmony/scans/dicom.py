@@ -178,7 +178,7 @@ def choose_series(folder: Path, found: Sequence[DicomSeries], label: str | None)
         # Copies of one volume are a choice, so that what is wrong with them is said.
         known = [(s.sidecar, s.shape[:3] if s.image.copies > 1 else s.shape, s.zooms) for s in found]
         candidates = [found[i] for i in likely_t1w(known)]
-        kind = "may be the T1w scan"
+        kind = f"may be the T1w scan of a whole brain, in voxels of {_THICKEST:g} mm at most"
     else:
         candidates = [series for series in found if label == series.label]
         candidates = candidates or [series for series in found if label == series.number]
