@@ -99,7 +99,7 @@ def test_a_file_of_somebody_else_is_not_replaced(run, study: Path, tmp_path: Pat
         (("--factor", "site", "--log"), "site holds words"),
         (("--factor", "lesions_ml", "--log"), "no logarithm"),
         (("--domain", "mprage3t"), "one site"),
-        (("--domain", "elsewhere"), "no scans of elsewhere"),
+        (("--domain", "elsewhere"), "elsewhere: no such domain here. Choose from: mprage3t"),
         (("--factor", "mixed"), "mixed must hold numbers, not 'inf'"),
         (("--factor", "few"), "known for 2 training subjects, 6 are needed"),
     ],
