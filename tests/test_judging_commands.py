@@ -348,6 +348,16 @@ def test_anatomies_that_cannot_be_used_are_refused_by_name(run, study: Path, tmp
     assert not (tmp_path / "out").exists()
 
 
+def test_a_site_of_which_there_is_no_anatomy_is_told(run, study: Path, tmp_path: Path):
+    shutil.copytree(study / "sub-001", tmp_path / "people" / "sub-001")
+    (tmp_path / "people" / "participants.tsv").write_text("participant_id\tsite\nsub-001\tNSK\n")
+    sites = ("--domain", "NSK", "--domain", "NKS")
+    status, _, errors = run("simulate", tmp_path / "out", "--anatomy", tmp_path / "people", *sites)
+    assert status == 2
+    assert "NKS: no such domain here. Choose from: NSK." in errors
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_remedy_of_a_scan_that_is_left_out_names_an_option(run, study: Path, tmp_path: Path):
     shutil.copytree(study / "sub-001", tmp_path / "people" / "sub-001")
     first, *_ = tmp_path.glob("people/sub-001/ses-mprage3t/anat/*_T1w.nii.gz")

@@ -8,7 +8,7 @@ from pathlib import Path
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
 from mrharmony.jobs.brains import prepare_brains, require_some
-from mrharmony.jobs.data_sets import open_plain_scans
+from mrharmony.jobs.data_sets import open_plain_scans, require_domains
 from mrharmony.scans.bids import BidsIndex, BidsScan, shuffle_key
 from mrharmony.simulate.anatomy import Anatomy
 from mrharmony.simulate.segmentation import segment_brain
@@ -24,7 +24,7 @@ def anatomies_of_bids(
 
     Only the sites `only` of the column `site` are used, or all without that column if it names none.
     `prepared` is as in `prepare_brains`. Returns the anatomies, and the scans that could not be prepared or
-    segmented with their reasons. Raises `MrharmonyError` if no scan could be used.
+    segmented with their reasons. Raises `MrharmonyError` if a site has no scan, or no scan could be used.
     """
     index = open_plain_scans(bids_dir, "site" if only else None)
     scans = [scan.path for scan in _first_scans(index, only)]
@@ -41,12 +41,11 @@ def anatomies_of_bids(
 
 def _first_scans(index: BidsIndex, only: Sequence[str]) -> list[BidsScan]:
     """Return one scan a subject, in a shuffled order that is always the same: folders are sorted by site."""
+    require_domains(index, only)
     first: dict[str, BidsScan] = {}
     for scan in index.scans:
         if not only or scan.domain in only:
             first.setdefault(scan.subject, scan)
     if not first:
-        raise MrharmonyError(
-            f"{index.root}: no scans of {', '.join(only)}. Sites: {', '.join(index.domains)}."
-        )
+        raise MrharmonyError(f"{index.root}: no scan to take an anatomy of. Name another data set.")
     return sorted(first.values(), key=lambda scan: shuffle_key(scan.subject))
