@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.jobs.data_sets import DataSet
 from mrharmony.jobs.training import fit_on_bids, train_pairs_on_bids
+from mrharmony.methods.registry import load_method
 from mrharmony.networks.cyclegan.networks import CycleGanSettings
 
 TINY = CycleGanSettings(channels=4, blocks=0, discriminator_channels=4, steps=1)
@@ -40,6 +42,15 @@ def test_a_method_is_not_added_where_scans_have_changed_their_domains(cohort: Pa
     assert content(model) == before
     fit_on_bids(data_set(cohort, study, {"1": "A", "2": "B"}), model, "histogram")
     assert content(model) == before
+
+
+def test_a_method_is_added_whatever_the_order_in_which_domains_are_named(cohort: Path, tmp_path: Path):
+    sites, model = data_set(cohort, tmp_path / "study", {"1": "A", "2": "B"}), tmp_path / "model"
+    fit_on_bids(replace(sites, only=["B", "A"]), model, "nyul")
+    fit_on_bids(replace(sites, only=["A", "B"]), model, "zscore")
+    domains = json.loads((model / "mrharmony.json").read_text())["domains"]
+    assert [domain["name"] for domain in domains] == ["B", "A"]
+    assert all(load_method(name, model) for name in ("nyul", "zscore"))
 
 
 @pytest.mark.parametrize(

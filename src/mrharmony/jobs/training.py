@@ -210,7 +210,8 @@ def fit_on_bids(data: DataSet, output: Path, method: str) -> TrainingReport:
     require_method(method)
     earlier = _earlier_card(output)
     grid = Grid.working(STATISTICS_ZOOM)
-    brains = training_brains(data.open(), data.only, None, grid, work_folder(output), data.prepared)
+    only = _in_order_of(earlier, data.only)
+    brains = training_brains(data.open(), only, None, grid, work_folder(output), data.prepared)
     card = model_card(brains.counts(), data.root, seen=brains.seen)
     if earlier not in (None, card):
         raise _of_other_scans(output)
@@ -289,6 +290,12 @@ def _earlier_card(output: Path) -> ModelCard | None:
             "another output."
         )
     return card
+
+
+def _in_order_of(earlier: ModelCard | None, only: Sequence[str] | None) -> Sequence[str] | None:
+    """Return names of domains in the order of an earlier model that has just these."""
+    names = [domain.name for domain in earlier.domains] if earlier else []
+    return names if only and set(only) == set(names) else only
 
 
 def _of_other_scans(output: Path) -> MrharmonyError:
