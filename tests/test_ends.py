@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -135,8 +136,10 @@ if __name__ == "__main__":
 """
 
 
-def test_what_workers_were_asked_for_by_goes_with_their_process(tmp_path: Path):
-    script, scratch = tmp_path / "hold.py", tmp_path / "scratch"
+@pytest.mark.parametrize("name", ["t", "long" * 25], ids=["usual", "too long for a socket"])
+def test_what_workers_were_asked_for_by_goes_with_their_process(tmp_path: Path, name: str):
+    short = Path(tempfile.mkdtemp())  # `tmp_path` may be long
+    script, scratch = tmp_path / "hold.py", short / name
     script.write_text(_HOLD_WORKERS)
     scratch.mkdir()
     environment = {**os.environ, "TMPDIR": str(scratch)}
@@ -147,6 +150,7 @@ def test_what_workers_were_asked_for_by_goes_with_their_process(tmp_path: Path):
         assert list(scratch.iterdir())
         process.terminate()
     assert not list(scratch.iterdir())
+    shutil.rmtree(short)
 
 
 def _wait_for_blocked_signals(process: int) -> None:

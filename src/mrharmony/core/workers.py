@@ -21,6 +21,7 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 _WARNINGS = "PYTHONWARNINGS"
+_LONGEST_SOCKET = 104  # bytes of a socket's path; 108 on Linux
 
 
 class WorkerEnded(MrharmonyError):
@@ -48,16 +49,16 @@ def worker_pool(
     count
         How many run side by side.
     preloaded
-        Modules to import once, in a process that all workers are forked from; without any, each worker
-        imports what it needs itself.
+        Modules to import once, in a process that all workers are forked from; without any, or where the
+        path of the folder for temporary files is too long for that, each worker imports what it needs itself.
     tasks_each
         Number of tasks after which a worker is replaced by a fresh one; never by default.
     """
     _start_trackers()
-    context = multiprocessing.get_context("forkserver" if preloaded else "spawn")
-    if preloaded:
+    forks = bool(preloaded) and _can_ask_for_workers()
+    context = multiprocessing.get_context("forkserver" if forks else "spawn")
+    if forks:
         context.set_forkserver_preload(list(preloaded))
-        count_as_own(Path(get_temp_dir()))  # of the socket by which workers are asked for
     return ProcessPoolExecutor(count, context, begin_worker, max_tasks_per_child=tasks_each)
 
 
@@ -103,6 +104,13 @@ def alone(work: Callable[[Job], Result], job: Job) -> Result:
             return pool.submit(work, job).result()
     except BrokenProcessPool as failure:
         raise WorkerEnded from failure
+
+
+def _can_ask_for_workers() -> bool:
+    """Whether a socket by which workers are asked for may have its path in the folder of temporary files."""
+    folder = get_temp_dir()
+    count_as_own(Path(folder))
+    return len(os.fsencode(folder)) + len("/listener-12345678") < _LONGEST_SOCKET
 
 
 def _start_trackers() -> None:
