@@ -467,9 +467,10 @@ def _require_one_setting(index: BidsIndex, out_dir: Path, selection: Selection, 
     wanted, made = job_settings(job), setting_of(earlier_description(index, out_dir), job.label)
     other = other_setting(wanted, made) if made else None
     if other and not job.overwrite:
+        clash, beside = _of_targets(made, wanted, job)
         raise MrharmonyError(
-            f"{out_dir}: holds results with {other}{_called_alike(made, wanted, job)}. Name another folder"
-            f"{_beside(made, wanted, job)}, or replace all of them with overwrite=True."
+            f"{out_dir}: holds results with {other}{clash}. Name another folder{beside}, or replace all of "
+            "them with overwrite=True."
         )
     staying = selection.left_out(index) if other else ()
     for output in (output_path(scan, out_dir, job.label) for scan in staying):
@@ -481,15 +482,10 @@ def _require_one_setting(index: BidsIndex, out_dir: Path, selection: Selection, 
             )
 
 
-def _called_alike(made: Mapping[str, Any], wanted: Mapping[str, Any], job: HarmonizeJob) -> str:
-    """Return why results of two targets cannot lie in one folder although their names have the target."""
-    if not job.name_target or made.get("target") == wanted["target"]:
-        return ""
-    return f"; names of files have harmonizedTo{job.label} for both"
-
-
-def _beside(made: Mapping[str, Any], wanted: Mapping[str, Any], job: HarmonizeJob) -> str:
-    """Return the advice to keep results of two targets in one folder, where it is targets that differ."""
-    if job.name_target or made.get("target") == wanted["target"]:
-        return ""
-    return ", keep both in this one with name_target=True"
+def _of_targets(made: Mapping[str, Any], wanted: Mapping[str, Any], job: HarmonizeJob) -> tuple[str, str]:
+    """Return why results of two targets cannot share a folder, or how they can; empty for one target."""
+    if made.get("target") == wanted["target"]:
+        return "", ""
+    if job.name_target:
+        return f"; names of files have harmonizedTo{job.label} for both", ""
+    return "", ", keep both in this one with name_target=True"

@@ -204,7 +204,7 @@ def look_at(read: Derivatives) -> LookedAt:
     told = {name for scan in read.without_result for name in read.faults_of(scan)}
     lost = {name: fault for name, fault in faults.items() if name not in told}
     scanned = {scan.participant for scan in listed}
-    without = sorted(f"sub-{label}" for label in participants if listed and label not in scanned)
+    without = sorted(f"sub-{label}" for label in set(participants) - scanned) if listed else []
     return LookedAt(read.with_damaged(damaged), (*missing, *rows), faults, lost, tuple(without))
 
 

@@ -226,9 +226,8 @@ def train_pairs_on_bids(
 ) -> TrainingReport:
     """Train a CycleGAN for each pair of domain names; unfinished work is kept in `<output>.training`.
 
-    The model directory is new, or holds pairs of the same data set, which stay: one that still has some of
-    their scans. Other arguments are those of
-    `train_on_bids`, and so are the errors.
+    The model directory is new, or holds pairs of the same data set, which stay; it still has some of the
+    scans that they were trained on. Other arguments are those of `train_on_bids`, and so are the errors.
     """
     require_pairs(pairs)
     require_place_for_methods(output)
