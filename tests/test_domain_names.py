@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mrharmony.core.domain import require_distinct, same_name
+from mrharmony.core.domain import find_name, require_distinct, same_name
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.networks.compact.model import DomainCard, ModelCard
 from mrharmony.scans.bids import SESSION, BidsIndex
@@ -40,23 +40,36 @@ def test_two_spellings_are_one_domain_in_tables_and_sessions(data_set: Path, col
     assert BidsIndex.open(data_set, column).domains == ("B", COMPOSED)
 
 
+@pytest.mark.parametrize("site", [MARKED, "ZÜRICH"])
 @pytest.mark.parametrize(
     ("command", "next_fault"),
     [
-        (("train", "DATA", "--method", "zscore", "--domain", MARKED, "--output", "OUT"), "sub-1_"),
-        (("train", "DATA", "--method", "cyclegan", "--pair", MARKED, "B", "--output", "OUT"), "sub-1_"),
-        (("simulate", "OUT", "--anatomy", "DATA", "--domain", MARKED, "--subjects", "1"), "sub-1_"),
-        (("evaluate", "biology", "DATA", "--to", MARKED), "no column age"),
+        ("train DATA --method zscore --domain SITE --output OUT", "sub-1_"),
+        ("train DATA --method cyclegan --pair SITE b --output OUT", "sub-1_"),
+        ("train DATA --method cyclegan --pair SITE Zürich --output OUT", "two different domains"),
+        ("adapt DATA --domain SITE --output OUT", "sub-1_"),
+        ("simulate OUT --anatomy DATA --domain SITE --subjects 1", "sub-1_"),
+        ("evaluate sites DATA --domain SITE --domain b", "Site B has scans of one"),
+        ("evaluate biology DATA --to SITE", "no column age"),
+        ("evaluate paper DATA --from SITE --to Zürich --output OUT", "both source and target"),
+        ("benchmark DATA --domain SITE --domain b --output OUT", "B has 1 subjects"),
     ],
-    ids=["domain", "pair", "anatomy", "target"],
 )
-def test_an_option_finds_its_domain_in_either_spelling(
-    run, data_set: Path, tmp_path: Path, command, next_fault
+def test_an_option_finds_its_domain_in_any_spelling(
+    run, data_set: Path, tmp_path: Path, command: str, next_fault: str, site: str
 ):
-    places = {"DATA": data_set, "OUT": tmp_path / "out"}
-    status, _, errors = run(*(places.get(word, word) for word in command))
+    places = {"DATA": data_set, "OUT": tmp_path / "out", "SITE": site}
+    status, _, errors = run(*(places.get(word, word) for word in command.split()))
     assert status in (2, 3)
     assert next_fault in errors
+
+
+def test_a_name_means_the_domain_that_is_spelled_so_or_the_only_one_that_means_the_same():
+    assert find_name(("B", "\u0130zmir"), "izmir") == "\u0130zmir"
+    assert find_name(("Site 1", "site-1"), "site-1") == "site-1"
+    assert find_name(("B", "\u0130zmir"), "Rome") is None
+    with pytest.raises(MrharmonyError, match="SITE1: may mean Site 1 or site-1"):
+        find_name(("Site 1", "site-1"), "SITE1")
 
 
 @pytest.mark.parametrize("spelling", [COMPOSED, MARKED, "zürich"])

@@ -264,8 +264,8 @@ def test_ventricles_grow_with_their_factor(run, study: Path):
         (("--factor", "ventricle_scale", "--group", "trio"), "must hold two groups, not 3 (a, b, c)"),
         (("--factor", "ventricle_scale", "--to", "elsewhere"), "no scans of elsewhere"),
         (
-            ("--factor", "few", "--domain", "mprage-3t"),
-            "mprage-3t: no such domain here. Choose from: mprage3t",
+            ("--factor", "few", "--domain", "mprage-7t"),
+            "mprage-7t: no such domain here. Choose from: mprage3t",
         ),
     ],
 )

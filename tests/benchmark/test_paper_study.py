@@ -184,7 +184,7 @@ def _judged_scans_have_no_say_and_nothing_is_made_twice(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--from", "elsewhere"), "no scans of elsewhere"),
+        (("--from", "elsewhere"), "elsewhere: no such domain here. Choose from: "),
         (("--from", "mprage3t"), "needs two domains"),
         (("--from", "spgr-1.5t", "--fitted", "nyul"), "say METHOD=DIR"),
         (("--from", "spgr-1.5t", "--model", "{folder}"), "model"),

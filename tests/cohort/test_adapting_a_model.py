@@ -1,6 +1,7 @@
 """From a BIDS folder of a new site to a model that knows it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -182,5 +183,8 @@ def test_a_site_called_like_a_known_one_is_not_left_out_in_silence(cohort: Path,
 
 def test_new_domains_that_differ_by_punctuation_alone_are_refused(cohort: Path):
     index = BidsIndex.open(cohort, "session")
+    named = [
+        replace(scan, domain=name) for scan, name in zip(index.scans, ("Site 1", "site-1"), strict=False)
+    ]
     with pytest.raises(MrharmonyError, match="cannot be told"):
-        new_domains(index, read_card(shipped_model()), ["Site 1", "site-1"])
+        new_domains(replace(index, scans=tuple(named)), read_card(shipped_model()), ["Site 1", "site-1"])

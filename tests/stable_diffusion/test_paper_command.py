@@ -298,7 +298,7 @@ def test_the_cost_alone_leaves_nothing(run, study: Path, base: Path, preset: Pat
         (("--base", "someone/some-model"), "neither a directory nor in the local Hub cache"),
         (("--base", "{base}", "--method", "soup"), "Unknown method soup"),
         (("--base", "{base}", "--method", "img2img"), "img2img: is not fitted"),
-        (("--base", "{base}", "--from", "elsewhere"), "no scans of elsewhere"),
+        (("--base", "{base}", "--from", "elsewhere"), "elsewhere: no such domain here. Choose from: "),
     ],
 )
 def test_mistakes_are_told_before_anything_is_prepared(

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from mrharmony.core.domain import same_name
+from mrharmony.core.domain import find_name, same_name
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.jobs.brains import ScanFile, by_position
-from mrharmony.jobs.data_sets import open_domains, require_domains, tell_harmonized
+from mrharmony.jobs.data_sets import named_domains, open_domains, tell_harmonized
 from mrharmony.scans.bids import SPLIT, BidsIndex, shuffle_key
 from mrharmony.scans.folders import IN_A_COPY
 from mrharmony.scans.names import file_name
@@ -161,18 +161,19 @@ def make_plan(root: Path, domain_column: str, target: str | None, only: Sequence
     known = folds[0].known
     if len(known) < 2:
         raise MrharmonyError(f"{root}: a benchmark needs training scans of two domains, found {len(known)}.")
-    chosen = target or max(known, key=lambda name: (len(folds[0].training_of(name)), name == min(known)))
-    if chosen not in known:
-        raise MrharmonyError(f"{chosen}: no training scans of this domain. Choose from: {', '.join(known)}.")
+    most = max(known, key=lambda name: (len(folds[0].training_of(name)), name == min(known)))
+    chosen = find_name(known, target) if target else most
+    if chosen is None:
+        raise MrharmonyError(f"{target}: no training scans of this domain. Choose from: {', '.join(known)}.")
     return BenchmarkPlan(root, chosen, folds, index.refused)
 
 
 def _scans(index: BidsIndex, only: Sequence[str]) -> tuple[BenchmarkScan, ...]:
-    require_domains(index, only)
+    chosen = named_domains(index, only or index.domains)
     scans = tuple(
         BenchmarkScan(scan.path, scan.subject, scan.domain, scan.participant)
         for scan in index.scans
-        if scan.domain is not None and scan.domain in (only or index.domains)
+        if scan.domain is not None and scan.domain in chosen
     )
     if not scans:
         raise MrharmonyError(f"{index.root}: the domain of no scan is known. Check the column of domains.")

@@ -73,7 +73,6 @@ class BenchmarkRequest:
             "data set": hashlib.sha256(repr(content).encode()).hexdigest(),
             "domain column": self.domain_column,
             "target": plan.target,
-            "domains": list(self.only),
             "seed": self.seed,
             "preparation": self._preparation(plan),
         }

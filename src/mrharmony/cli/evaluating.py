@@ -27,7 +27,6 @@ from mrharmony.cli.options import (
     Prepared,
     Seed,
     Workers,
-    as_domains,
     flag,
     require_one,
     with_groups,
@@ -213,10 +212,7 @@ def unlearning(
 @with_groups
 def biology(
     bids_dir: BidsDir,
-    to: Annotated[
-        str,
-        typer.Option(callback=as_domains, help="Site in this data set on whose scans the volumetry is made."),
-    ],
+    to: Annotated[str, typer.Option(help="Site in this data set on whose scans the volumetry is made.")],
     data: DataOptions,
     factor: Annotated[str, typer.Option(help="Column of participants.tsv with numbers.")] = "age",
     group: Annotated[
@@ -239,11 +235,8 @@ def biology(
 class PaperOptions(NamedTuple):
     """The paper's evaluation, whatever the model."""
 
-    from_: Annotated[str, typer.Option("--from", callback=as_domains, help="Domain to translate from.")]
-    to: Annotated[
-        str,
-        typer.Option(callback=as_domains, help="Domain to translate to; a trained model must know it."),
-    ]
+    from_: Annotated[str, typer.Option("--from", help="Domain to translate from.")]
+    to: Annotated[str, typer.Option(help="Domain to translate to; a trained model must know it.")]
     output: Annotated[Path, typer.Option(help="Folder of the results; call again to go on.")]
     slices: Annotated[int, typer.Option(min=1, help="Coronal slices of each direction.")] = 1
     images: Annotated[int, typer.Option(min=1, help="Images of each slice by image-to-image.")] = 100
@@ -360,8 +353,7 @@ def benchmark(
     to: Annotated[
         str | None,
         typer.Option(
-            callback=as_domains,
-            help="Domain that the cohort is brought to; the one with most training scans otherwise.",
+            help="Domain that the cohort is brought to; the one with most training scans otherwise."
         ),
     ] = None,
     method: Annotated[

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from mrharmony.cli.app import app, echo_json, in_options, leave, one_of
-from mrharmony.cli.options import DataOptions, Device, Json, Model, Seed, as_domains, flag, with_groups
+from mrharmony.cli.options import DataOptions, Device, Json, Model, Seed, flag, with_groups
 from mrharmony.core.ending import GO_ON
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.wording import count_of
@@ -73,7 +73,6 @@ def train(
     pair: Annotated[
         tuple[str, str] | None,
         typer.Option(
-            callback=as_domains,
             metavar="DOMAIN DOMAIN",
             help="Of cyclegan: two domains. Each call adds a pair to the output.",
         ),

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_type_
 import typer
 
 from mrharmony.cli.app import one_of
-from mrharmony.core.domain import composed
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.methods.registry import DEFAULT_METHOD, METHOD_NAMES, METHODS
 from mrharmony.weights import shipped_model
@@ -28,13 +27,6 @@ ADVANCED, RESEARCH = "Advanced options", "Options for research"  # panels of the
 def flag(name: str, text: str, panel: str | None = None) -> object:
     """Return an option that is on where it is named."""
     return typer.Option(name, metavar="", help=text, rich_help_panel=panel)
-
-
-def as_domains(value: Any) -> Any:
-    """Return what an option has of names of a data set's domains, in the spelling of its tables."""
-    if isinstance(value, list | tuple):
-        return type(value)(map(composed, value))
-    return None if value is None else composed(value)
 
 
 Seed = Annotated[int, typer.Option(min=0, help="Everything random comes from this number.")]
@@ -66,10 +58,7 @@ UsualColumn = Annotated[
     str | None,
     typer.Option(help="Column of participants.tsv with the domain, or `session`; `site` if it is there."),
 ]
-Only = Annotated[
-    list[str] | None,
-    typer.Option("--domain", callback=as_domains, help="Use only this domain; may be repeated."),
-]
+Only = Annotated[list[str] | None, typer.Option("--domain", help="Use only this domain; may be repeated.")]
 Participants = Annotated[
     list[str] | None, typer.Option(help="Only this participant, with or without sub-; may be repeated.")
 ]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from mrharmony.cli.app import app, echo_json, in_options, leave
-from mrharmony.cli.options import Device, Json, Prepared, Seed, as_domains
+from mrharmony.cli.options import Device, Json, Prepared, Seed
 from mrharmony.core.ending import GO_ON
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.terminal import terminal
@@ -90,11 +90,7 @@ def simulate(
     ] = None,
     only: Annotated[
         list[str] | None,
-        typer.Option(
-            "--domain",
-            callback=as_domains,
-            help="Anatomies of this site only (column `site`); may be repeated.",
-        ),
+        typer.Option("--domain", help="Anatomies of this site only (column `site`); may be repeated."),
     ] = None,
     extent: Annotated[
         Literal["brain", "head"],

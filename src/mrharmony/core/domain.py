@@ -33,8 +33,8 @@ def composed(name: str) -> str:
     """Return a name in the one spelling that names of domains are kept in, Unicode's NFC.
 
     `ü` may also be `u` and two dots, as some programs write it: nobody sees a difference. Names are composed
-    where they enter, in tables, options and arguments. Models keep the spelling that they were written with,
-    since their files refer to each other by it; `ModelCard.find` knows their names in either.
+    where they enter, in tables and arguments; what an option names, `find_name` finds. Models keep
+    the spelling that they were written with, since their files refer to each other by it.
     """
     return unicodedata.normalize("NFC", name)
 
@@ -48,6 +48,19 @@ def same_name(one: str, other: str) -> bool:
     Names that have none are told apart by pictures in them.
     """
     return _telling(one) == _telling(other)
+
+
+def find_name(names: Iterable[str], wanted: str) -> str | None:
+    """Return the one of several domains that a name means: the one spelled so, else one that means the same.
+
+    None where there is none. Raises `MrharmonyError` where several mean the same, and none is spelled so.
+    """
+    known = dict.fromkeys(names)
+    alike = [name for name in known if composed(name) == composed(wanted)]
+    alike = alike or [name for name in known if same_name(name, wanted)]
+    if len(alike) > 1:
+        raise MrharmonyError(f"{wanted}: may mean {' or '.join(alike)}. Write one of these.")
+    return alike[0] if alike else None
 
 
 def _telling(name: str) -> str:

@@ -22,7 +22,7 @@ from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.wording import count_of, some_of
 from mrharmony.domains.contrast import CONTRAST_MODELS, load_contrast_models
 from mrharmony.domains.statistics import fit_statistics, load_statistics
-from mrharmony.jobs.data_sets import DataSet
+from mrharmony.jobs.data_sets import DataSet, named_domains
 from mrharmony.jobs.training import (
     TrainingBrains,
     TrainingReport,
@@ -215,8 +215,9 @@ def new_domains(index: BidsIndex, card: ModelCard, only: Sequence[str] | None) -
     Those that it knows by name are told on standard error. Raises `MrharmonyError` if none is new, one that
     was chosen is known or missing, or two differ by punctuation alone.
     """
-    known = [name for name in only or index.domains if card.find(name)]
-    chosen = [name for name in dict.fromkeys(only or index.domains) if name not in known]
+    named = dict.fromkeys(named_domains(index, only or index.domains))
+    known = [name for name in named if card.find(name)]
+    chosen = [name for name in named if name not in known]
     if known:
         same = f"the base has {some_of(known)} already, and learns nothing new of that name"
         rename = f"If yours is another site, call it otherwise, such as {known[0]}-2, {IN_A_COPY}"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mrharmony.core.atomic import read_json, write_bytes, write_json, write_text
+from mrharmony.core.domain import find_name
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.pointers import content_missing, real_path
 from mrharmony.scans.acquisition import harmonized_findings
@@ -110,7 +111,9 @@ def open_domains(root: Path, domain_column: str, only: Sequence[str]) -> BidsInd
     the table differs from the folder's by zeros.
     """
     index = open_plain_scans(root, domain_column)
-    lost = next((name for name in index.unmatched if not only or name in only), None)
+    known = (*index.domains, *index.unmatched)
+    chosen = {find_name(known, name) for name in only} if only else index.unmatched
+    lost = next((name for name in index.unmatched if name in chosen), None)
     if lost is not None:
         listed, folder = index.unmatched[lost]
         raise MrharmonyError(
@@ -185,19 +188,26 @@ def scans_of_domains(index: BidsIndex, only: Sequence[str]) -> list[BidsScan]:
 
     Raises `MrharmonyError` if there is none, or none of a domain that is named.
     """
-    require_domains(index, only)
-    scans = [scan for scan in index.scans if scan.domain and (not only or scan.domain in only)]
+    chosen = named_domains(index, only or index.domains)
+    scans = [scan for scan in index.scans if scan.domain in chosen]
     if not scans:
         raise MrharmonyError(f"{index.root}: no scans of a known domain.")
     return scans
 
 
-def require_domains(index: BidsIndex, names: Iterable[str]) -> None:
-    """Raise `MrharmonyError` if a data set has no scan of one of these domains."""
-    unknown = next((name for name in names if name not in index.domains), None)
-    if unknown is not None:
-        known = ", ".join(index.domains) or "none is known here"
-        raise MrharmonyError(f"{unknown}: no such domain here. Choose from: {known}.")
+def named_domains(index: BidsIndex, names: Iterable[str]) -> list[str]:
+    """Return the domains of a data set that these names mean, as it spells them; as `find_name`.
+
+    Raises `MrharmonyError` too if it has no scan of one.
+    """
+    domains = []
+    for name in names:
+        own = find_name(index.domains, name)
+        if own is None:
+            known = ", ".join(index.domains) or "none is known here"
+            raise MrharmonyError(f"{name}: no such domain here. Choose from: {known}.")
+        domains.append(own)
+    return domains
 
 
 def training_scans(index: BidsIndex, only: Sequence[str] | None, most: int | None) -> list[BidsScan]:
@@ -208,8 +218,7 @@ def training_scans(index: BidsIndex, only: Sequence[str] | None, most: int | Non
     taken, and the others are counted on standard error; so are scans that mrharmony has harmonized. Raises
     `MrharmonyError` if a domain of `only` is unknown or has nobody to train on, or no domain has anybody.
     """
-    chosen = list(only or index.domains)
-    require_domains(index, chosen)
+    chosen = named_domains(index, only or index.domains)
     if not chosen:
         raise MrharmonyError(
             f"{index.root}: no scan has a domain in the column {index.domain_column} of participants.tsv. "

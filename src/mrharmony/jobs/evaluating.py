@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from mrharmony.core.domain import find_name
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.pointers import real_path
 from mrharmony.core.progress import track
@@ -319,7 +320,8 @@ def evaluate_biology(
     """
     index = data.open()
     chosen = scans_of_domains(index, data.only)
-    if target not in {scan.domain for scan in chosen}:
+    fitted_on = find_name((str(scan.domain) for scan in chosen), target)
+    if fitted_on is None:
         raise MrharmonyError(f"{index.root}: no scans of {target}, which the volumetry is made on.")
     table = index.root / PARTICIPANTS
     entries = column_entries(table, chosen, factor)
@@ -327,10 +329,10 @@ def evaluate_biology(
     groups = column_groups(table, chosen, group) if group else None
     known = {path for path in factors if groups is None or path in groups}
     require_cohort(*_columns([scan for scan in chosen if scan.path in known], factors, groups))
-    needed = [scan for scan in chosen if scan.path in known or scan.domain == target]
+    needed = [scan for scan in chosen if scan.path in known or scan.domain == fitted_on]
     found = evaluation_scans(index, needed, workers=workers, prepared=data.prepared)
     pairs = list(zip(found.scans, found.brains, strict=True))
-    volumetry = TargetVolumetry.fit(brain for scan, brain in pairs if scan.domain == target)
+    volumetry = TargetVolumetry.fit(brain for scan, brain in pairs if scan.domain == fitted_on)
     studied = [(scan, brain) for scan, brain in pairs if scan.path in known]
     volumes = [volumetry.measure(brain).ventricle_ml for _, brain in studied]
     columns = _columns([scan for scan, _ in studied], factors, groups)

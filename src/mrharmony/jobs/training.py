@@ -24,7 +24,7 @@ from mrharmony.core.wording import count_of
 from mrharmony.core.workers import side_by_side, usable_cores
 from mrharmony.domains.statistics import fit_statistics
 from mrharmony.jobs.brains import prepare_brains, require_some
-from mrharmony.jobs.data_sets import DataSet, training_scans
+from mrharmony.jobs.data_sets import DataSet, named_domains, training_scans
 from mrharmony.methods.cyclegan import require_pairs, train_cyclegan
 from mrharmony.methods.diffusion import fit_diffusion
 from mrharmony.methods.registry import fit_method, require_method
@@ -210,8 +210,9 @@ def fit_on_bids(data: DataSet, output: Path, method: str) -> TrainingReport:
     require_method(method)
     earlier = _earlier_card(output)
     grid = Grid.working(STATISTICS_ZOOM)
-    only = _in_order_of(earlier, data.only)
-    brains = training_brains(data.open(), only, None, grid, work_folder(output), data.prepared)
+    index = data.open()
+    only = _in_order_of(earlier, named_domains(index, data.only))
+    brains = training_brains(index, only, None, grid, work_folder(output), data.prepared)
     card = model_card(brains.counts(), data.root, seen=brains.seen)
     if earlier not in (None, card):
         raise _of_other_scans(output)
@@ -233,6 +234,9 @@ def train_pairs_on_bids(
     require_place_for_methods(output)
     earlier = _earlier_card(output)
     index, place, work = data.open(), choose_device(device), work_folder(output)
+    named = [named_domains(index, pair) for pair in pairs]
+    pairs = [(one, other) for one, other in named]
+    require_pairs(pairs)
     names = list(dict.fromkeys(name for pair in pairs for name in pair))
     brains = training_brains(index, names, None, Grid.working(STATISTICS_ZOOM), work, data.prepared)
     card = _card_of_pairs(output, earlier, brains, index)
@@ -291,10 +295,10 @@ def _earlier_card(output: Path) -> ModelCard | None:
     return card
 
 
-def _in_order_of(earlier: ModelCard | None, only: Sequence[str] | None) -> Sequence[str] | None:
+def _in_order_of(earlier: ModelCard | None, only: Sequence[str]) -> Sequence[str]:
     """Return names of domains in the order of an earlier model that has just these."""
     names = [domain.name for domain in earlier.domains] if earlier else []
-    return names if only and set(only) == set(names) else only
+    return names if set(only) == set(names) else only
 
 
 def _of_other_scans(output: Path) -> MrharmonyError:

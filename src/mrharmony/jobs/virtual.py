@@ -8,7 +8,7 @@ from pathlib import Path
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
 from mrharmony.jobs.brains import prepare_brains, require_some
-from mrharmony.jobs.data_sets import open_plain_scans, require_domains
+from mrharmony.jobs.data_sets import named_domains, open_plain_scans
 from mrharmony.scans.bids import BidsIndex, BidsScan, shuffle_key
 from mrharmony.simulate.anatomy import Anatomy
 from mrharmony.simulate.segmentation import segment_brain
@@ -41,10 +41,10 @@ def anatomies_of_bids(
 
 def _first_scans(index: BidsIndex, only: Sequence[str]) -> list[BidsScan]:
     """Return one scan a subject, in a shuffled order that is always the same: folders are sorted by site."""
-    require_domains(index, only)
+    chosen = named_domains(index, only)
     first: dict[str, BidsScan] = {}
     for scan in index.scans:
-        if not only or scan.domain in only:
+        if not only or scan.domain in chosen:
             first.setdefault(scan.subject, scan)
     if not first:
         raise MrharmonyError(f"{index.root}: no scan to take an anatomy of. Name another data set.")

@@ -16,7 +16,7 @@ import torch
 from mrharmony.benchmark.contenders import as_prepared
 from mrharmony.benchmark.paper.slices import Direction, PaperRequest, PaperSlices
 from mrharmony.core.atomic import kept_arrays, write_arrays
-from mrharmony.core.domain import Domain, same_name
+from mrharmony.core.domain import Domain, find_name
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
 from mrharmony.core.volume import FloatArray
@@ -169,4 +169,5 @@ def _harmonized(method: Harmonizer, known: tuple[str, ...], direction: Direction
 
 
 def _known(names: tuple[str, ...], name: str) -> Domain | None:
-    return next((Domain(own, own) for own in names if same_name(own, name)), None)
+    own = find_name(names, name)
+    return None if own is None else Domain(own, own)

@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 
 from mrharmony.benchmark.plan import BenchmarkPlan, BenchmarkScan, make_plan
-from mrharmony.core.domain import same_name
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.hashing import file_sha256
 from mrharmony.core.volume import BoolArray, FloatArray
 from mrharmony.evaluate.paper import as_picture, slice_places, tone_quantiles
 from mrharmony.jobs.brains import load_brain, prepare_positions, reasons_by_name, require_some
+from mrharmony.jobs.data_sets import named_domains
 from mrharmony.methods.registry import DEFAULT_METHOD
 from mrharmony.networks.compact.model import CARD, read_card
 from mrharmony.networks.compact.sampling import slice_positions
@@ -274,13 +274,8 @@ def study_scans(request: PaperRequest, study: StudyPlan, grid: Grid, volume_corr
 
 def _domains(request: PaperRequest) -> tuple[str, str]:
     """Return source and target as the data set names them."""
-    root, names = request.bids_dir, (request.source, request.target)
-    known = BidsIndex.open(root, request.domain_column).domains
-    found = [next((own for own in known if same_name(own, name)), None) for name in names]
-    for name, own in zip(names, found, strict=True):
-        if own is None:
-            raise MrharmonyError(f"{root}: no scans of {name}. Choose from: {', '.join(known)}.")
-    source, target = map(str, found)
+    index = BidsIndex.open(request.bids_dir, request.domain_column)
+    source, target = named_domains(index, (request.source, request.target))
     if source == target:
         raise MrharmonyError(f"{source} is both source and target; the study needs two domains.")
     return source, target

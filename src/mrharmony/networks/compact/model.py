@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field, field_validator
 from safetensors import SafetensorError
 
 from mrharmony.core.atomic import make_folder, write_failures, write_text
-from mrharmony.core.domain import Domain, same_name
+from mrharmony.core.domain import Domain, find_name
 from mrharmony.core.findings import MrharmonyError, NotWritten
 from mrharmony.core.hashing import file_sha256
 from mrharmony.core.markdown import escaped, markdown_table
@@ -106,12 +106,10 @@ class ModelCard(Settings):
         return self.model_copy(update={"training_scans": tuple(scans)})
 
     def find(self, name: str) -> Domain | None:
-        """Return the domain of that name, or else one that differs in case, hyphens or dots; else None."""
-        exact = [card for card in self.domains if card.name == name]
-        for card in (*exact, *self.domains):
-            if same_name(card.name, name):
-                return Domain(card.name, card.prompt)
-        return None
+        """Return the domain that a name means, as `find_name`; None if there is none."""
+        cards = {card.name: card for card in self.domains}
+        own = find_name(cards, name)
+        return None if own is None else Domain(own, cards[own].prompt)
 
     def domain(self, name: str) -> Domain:
         """Return the domain of that name as `find` does, or raise `MrharmonyError`.
