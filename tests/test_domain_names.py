@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mrharmony.core.domain import find_name, require_distinct, same_name
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.jobs.evaluating import column_entries
 from mrharmony.networks.compact.model import DomainCard, ModelCard
 from mrharmony.scans.bids import SESSION, BidsIndex
 
@@ -62,6 +63,18 @@ def test_an_option_finds_its_domain_in_any_spelling(
     status, _, errors = run(*(places.get(word, word) for word in command.split()))
     assert status in (2, 3)
     assert next_fault in errors
+
+
+@pytest.mark.parametrize("written", ["NFC", "NFD"])
+@pytest.mark.parametrize("asked", ["NFC", "NFD"])
+def test_a_column_is_found_in_either_spelling(data_set: Path, written: str, asked: str):
+    table, column = data_set / "participants.tsv", unicodedata.normalize(asked, "Größe")
+    table.write_text(
+        table.read_text("utf-8").replace("site", unicodedata.normalize(written, "Größe")), "utf-8"
+    )
+    index = BidsIndex.open(data_set, column)
+    assert index.domains == ("B", COMPOSED)
+    assert set(column_entries(table, index.scans, column).values()) == {"B", COMPOSED}
 
 
 def test_a_name_means_the_domain_that_is_spelled_so_or_the_only_one_that_means_the_same():

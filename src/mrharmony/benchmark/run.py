@@ -28,6 +28,7 @@ from mrharmony.benchmark.folder import FORMAT, BenchmarkFolder
 from mrharmony.benchmark.harmonizing import Contest, is_finished, read_records, run_method
 from mrharmony.benchmark.plan import BenchmarkPlan, BenchmarkScan, make_plan
 from mrharmony.benchmark.table import draw_figure, write_tables
+from mrharmony.core.domain import composed
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.hashing import file_sha256
 from mrharmony.core.progress import track
@@ -71,7 +72,7 @@ class BenchmarkRequest:
             "version": __version__,
             "file format": FORMAT,
             "data set": hashlib.sha256(repr(content).encode()).hexdigest(),
-            "domain column": self.domain_column,
+            "domain column": composed(self.domain_column),
             "target": plan.target,
             "seed": self.seed,
             "preparation": self._preparation(plan),

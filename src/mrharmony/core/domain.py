@@ -30,7 +30,7 @@ class Domain:
 
 
 def composed(name: str) -> str:
-    """Return a name in the one spelling that names of domains are kept in, Unicode's NFC.
+    """Return a name in the one spelling that names of domains and of columns are kept in, Unicode's NFC.
 
     `ü` may also be `u` and two dots, as some programs write it: nobody sees a difference. Names are composed
     where they enter, in tables and arguments; what an option names, `find_name` finds. Models keep

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mrharmony.core.domain import find_name
+from mrharmony.core.domain import composed, find_name
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.pointers import real_path
 from mrharmony.core.progress import track
@@ -391,7 +391,8 @@ def column_groups(table: Path, scans: Sequence[BidsScan], column: str) -> dict[P
 
 def column_entries(table: Path, scans: Sequence[BidsScan], column: str) -> dict[Path, str]:
     """Return what a column says of the scans that it says something of."""
-    entries = {scan.path: scan.participant[column] for scan in scans if column in scan.participant}
+    name = composed(column)
+    entries = {scan.path: scan.participant[name] for scan in scans if name in scan.participant}
     if not entries:
         known = sorted({name for scan in scans for name in scan.participant})
         raise MrharmonyError(

@@ -90,6 +90,7 @@ class BidsIndex:
             There is no such folder, table, column or scan, or the table cannot be used.
         """
         root = Path(root)
+        domain_column = composed(domain_column) if domain_column is not None else None
         images = _Images.below(root)
         participants, findings = _tables(root, images, domain_column)
         findings += [*images.findings(), *_alike(participants, domain_column)]

@@ -120,7 +120,7 @@ def _read_table(path: Path, key: str) -> tuple[list[str], list[list[str]]]:
         raise MrharmonyError(f"{path}: not a table ({failure}). Save it as tab-separated UTF-8.") from failure
     if len(lines) < 2:
         raise MrharmonyError(f"{path}: the table is empty. It needs {key} and more columns, and rows.")
-    header = [name.strip() for name in lines[0]]
+    header = [composed(name.strip()) for name in lines[0]]
     _check_header(path, header, key)
     return header, lines[1:]
 
