@@ -260,6 +260,16 @@ def test_a_person_without_a_t1w_scan_is_told_and_a_file_that_may_be_one(bids, fi
     assert {scan.subject for scan in index.scans} == {"01", "02"}
 
 
+def test_a_data_set_of_misnamed_scans_alone_is_refused_with_one_of_them(bids):
+    for path in list(bids.glob("sub-*/**/*_T1w.nii*")):
+        path.rename(path.with_name(path.name.replace("T1w", "t1w")))
+    told = (
+        r"_T1w.nii\[.gz\]; sub-01 has anat/sub-01_t1w.nii.gz, which BIDS writes anat/\*_T1w.nii.gz. Name the"
+    )
+    with pytest.raises(MrharmonyError, match=told):
+        BidsIndex.open(bids)
+
+
 def test_many_people_without_a_t1w_scan_are_one_finding_and_files_are_no_people(bids):
     for label in range(10, 110):
         (bids / f"sub-{label}/anat").mkdir(parents=True)

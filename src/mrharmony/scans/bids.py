@@ -92,6 +92,7 @@ class BidsIndex:
         root = Path(root)
         domain_column = composed(domain_column) if domain_column is not None else None
         images = _Images.below(root)
+        images.require_found()
         participants, findings = _tables(root, images, domain_column)
         findings += [*images.findings(), *_alike(participants, domain_column)]
         if domain_column is None:
@@ -147,7 +148,7 @@ class _Images:
 
     @classmethod
     def below(cls, root: Path) -> Self:
-        """Look through a folder; `MrharmonyError` where it is none, or nothing is found."""
+        """Look through a folder; `MrharmonyError` where it is none."""
         images = cls(root)
         try:
             images.subjects = [path for path in entries_of(root) if path.name.startswith("sub-")]
@@ -165,10 +166,15 @@ class _Images:
                 elif _is_nearly_image(path):
                     images.nearly.append(path)
         images.found.sort()
-        if not images.found:
-            missing = f"{root}: no scans sub-*/[ses-*/]anat/*_T1w.nii[.gz]. Check the folder."
-            raise next(iter(images.closed), MrharmonyError(missing))
         return images
+
+    def require_found(self) -> None:
+        """Raise `MrharmonyError` where there is no image."""
+        if not self.found:
+            missing = f"{self.root}: no scans sub-*/[ses-*/]anat/*_T1w.nii[.gz]"
+            nearest = self._nearest(self.without)
+            remedy = f"Name the scans as BIDS does {IN_A_COPY}." if nearest else "Check the folder."
+            raise next(iter(self.closed), MrharmonyError(f"{missing}{nearest}. {remedy}"))
 
     def findings(self) -> Iterator[Finding]:
         """Say what was not read, and why."""
@@ -189,26 +195,37 @@ class _Images:
                 "which are read.",
                 "If they are meant, harmonize them singly into a folder of their own.",
             )
-        yield from self._no_scan()
+        yield from self.no_scan()
 
-    def _no_scan(self) -> Iterator[Finding]:
-        """Name the people who have no scan, and a file that may be one; closed folders are told already."""
+    @property
+    def people(self) -> list[str]:
+        """Names of the subjects' folders."""
+        return [folder.name for folder in self.subjects if not is_kind(folder, stat.S_ISREG)]
+
+    @property
+    def without(self) -> list[str]:
+        """Of these, those in which no image is found; closed folders are told already."""
         known = {self._folder(path) for path in (*self.found, *(one.path for one in self.closed))}
-        people = [folder.name for folder in self.subjects if not is_kind(folder, stat.S_ISREG)]
-        without = [name for name in people if name not in known]
-        nearest = ""
-        if path := next((path for path in self.nearly if self._folder(path) in without), None):
-            name = self._folder(path)
-            nearest = (
-                f"; {name} has {path.relative_to(self.root / name)}, which BIDS writes anat/*_T1w.nii.gz"
-            )
-        if without:
+        return [name for name in self.people if name not in known]
+
+    def no_scan(self) -> Iterator[Finding]:
+        """Name the people who have no scan, and a file that may be one."""
+        if without := self.without:
             have = "has" if len(without) == 1 else "have"
             yield warning(
                 NO_SCAN,
-                f"{len(without)} of {len(people)} people {have} no T1w scan: {some_of(without)}{nearest}.",
+                f"{len(without)} of {len(self.people)} people {have} no T1w scan: "
+                f"{some_of(without)}{self._nearest(without)}.",
                 f"If that is not meant, name their scans as BIDS does {IN_A_COPY}.",
             )
+
+    def _nearest(self, people: Collection[str]) -> str:
+        """Name a file that may be the scan of one of these people; nothing if there is none."""
+        path = next((path for path in self.nearly if self._folder(path) in people), None)
+        if path is None:
+            return ""
+        name = self._folder(path)
+        return f"; {name} has {path.relative_to(self.root / name)}, which BIDS writes anat/*_T1w.nii.gz"
 
     def _folder(self, path: Path) -> str:
         return path.relative_to(self.root).parts[0]
