@@ -112,6 +112,25 @@ def test_a_folder_is_checked_without_its_derivatives_which_are_told(run, scan: P
     assert run("check", truth)[0] == 3
 
 
+def test_people_of_a_data_set_without_a_t1w_scan_are_told_and_a_plain_folder_has_none(
+    run, scan: Path, tmp_path: Path
+):
+    for name in ("sub-01/anat/sub-01_T1w.nii.gz", "sub-02/anat/sub-02_t1w.nii.gz", "sub-03/anat/notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        shutil.copy(scan, tmp_path / name)
+    status, output, _ = run("check", tmp_path, "--json")
+    (finding,) = {entry["scan"]: entry["findings"] for entry in json.loads(output)}[str(tmp_path)]
+    assert (status, finding["code"], finding["level"]) == (0, "bids-no-scan", "warning")
+    assert finding["message"].startswith(
+        "2 of 3 people have no T1w scan: sub-02, sub-03; sub-02 has anat/sub-0"
+    )
+    assert f"warning bids-no-scan: {finding['message']} {finding['fix']}" in run("check", tmp_path)[1]
+    (tmp_path / "sub-01/anat/sub-01_T1w.nii.gz").rename(tmp_path / "sub-01/anat/scan.nii.gz")
+    assert "bids-no-scan" not in run("check", tmp_path)[1]
+    (tmp_path / "participants.tsv").touch()
+    assert "3 of 3 people have no T1w scan" in run("check", tmp_path)[1]
+
+
 def test_harmonizing_keeps_the_grid_and_leaves_the_evidence(run, scan: Path, tmp_path: Path):
     options = ("--uncertainty", "--output", tmp_path, "--json")
     status, output, _ = run("harmonize", scan, "--to", "NSK", *options)

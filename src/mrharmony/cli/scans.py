@@ -89,12 +89,15 @@ def check(
     """Say what is wrong with scans before any work is done on them.
 
     Reads every file to its last byte. Errors mean that a scan would be refused; warnings deserve a look.
-    Exit status 3 if any scan has an error. In folders, `derivatives`, label maps and masks are left out.
+    Exit status 3 if any scan has an error. In folders, `derivatives`, label maps and masks are left out. Of a
+    BIDS data set, people without a T1w scan are told.
     """
     from mrharmony.core.findings import finding_record, has_error
     from mrharmony.core.progress import track
     from mrharmony.core.wording import some_of
     from mrharmony.preparation.foreseen import foreseen_faults
+    from mrharmony.scans.bids import people_without_scan
+    from mrharmony.scans.folders import is_kind
     from mrharmony.scans.names import find_scans
     from mrharmony.scans.reading import check_scan
 
@@ -112,6 +115,8 @@ def check(
         ]
         for path in track(found.scans, "checking")
     }
+    folders = (path for path in paths if is_kind(path, stat.S_ISDIR))
+    findings |= {folder: list(told) for folder in folders if (told := people_without_scan(folder))}
     if as_json:
         records = {path: [finding_record(f) for f in found] for path, found in findings.items()}
         echo_json([{"scan": str(path), "findings": found} for path, found in records.items()])

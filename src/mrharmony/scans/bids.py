@@ -38,6 +38,7 @@ SPLIT = "split"  # column with `train` and `test`
 OWN_MAPS = frozenset({"desc-uncertainty", "desc-canonical", "desc-volumecorrected"})
 NO_MAGNITUDE = frozenset({"part-phase", "part-real", "part-imag"})
 NO_SCAN = "bids-no-scan"  # the finding of people without a T1w scan
+_TELLING = (PARTICIPANTS, "dataset_description.json")  # files that no folder has but a BIDS folder
 _NEARLY = re.compile(r"(?<![a-z0-9])(t1w?|unit1)\.(nii(\.gz)?|mg[hz])$", re.IGNORECASE)  # ends such a name
 
 
@@ -249,6 +250,16 @@ class _Images:
         self.twins += twins
         self.found += [path for path in images if path not in twins]
         self.nearly += [path for path in paths if path not in images and _is_nearly_image(path)]
+
+
+def people_without_scan(folder: Path) -> tuple[Finding, ...]:
+    """Return what is to be said of a BIDS folder's people without a T1w scan; nothing of any other folder."""
+    try:
+        images = _Images.below(folder)
+    except ScanRefused:  # it cannot be listed
+        return ()
+    is_bids = images.found or any(os.path.lexists(folder / name) for name in _TELLING)
+    return tuple(images.no_scan()) if is_bids else ()
 
 
 def _is_image(path: Path, suffix: str) -> bool:
