@@ -20,7 +20,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.models import OptionInfo
 
-from mrharmony.core.ending import START_OVER, note_remedy, remedy
+from mrharmony.core.ending import PREPARE_FIRST, START_OVER, note_remedy, remedy
 from mrharmony.core.findings import MrharmonyError, of_the_system
 from mrharmony.core.version import __version__
 from mrharmony.methods.registry import OLD_NAMES
@@ -77,7 +77,10 @@ class Commands(typer.Typer):
     def command(
         self, name: str | None = None, *, ended: str = START_OVER, **settings: Any
     ) -> Callable[[Function], Function]:
-        """Return the decorator of a command; `ended` says what is to be done where it was ended early."""
+        """Return the decorator of a command; `ended` says what is to be done where it was ended early.
+
+        Where that is to start over, and preparations of scans could have been taken, these are named too.
+        """
         register = super().command(name, cls=_Command, **settings)
 
         def decorate(function: Function) -> Function:
@@ -89,7 +92,8 @@ class Commands(typer.Typer):
 
             @wraps(function)
             def work(*arguments: Any, **options: Any) -> Any:
-                note_remedy(ended)
+                unprepared = "prepared" in options and not (options["prepared"] or options.get("mask"))
+                note_remedy(PREPARE_FIRST if unprepared and ended == START_OVER else ended)
                 return function(*arguments, **options)
 
             register(work)

@@ -15,6 +15,10 @@ from mrharmony.core.temporaries import discard_own
 
 GO_ON = "What is finished stays; call again to go on."
 START_OVER = "Call again to start over."
+PREPARE_FIRST = (
+    "Call again to start over, or run `mrharmony prepare` first and name its folder with --prepared: "
+    "what that has finished stays."
+)
 
 _progress = ""
 _remedy = "Call again."  # until it is known which command this is
