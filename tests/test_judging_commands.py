@@ -9,9 +9,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import typer
 
 from helpers.commands import sentences
-from mrharmony.cli.evaluating import evaluate
+from mrharmony.cli.evaluating import _show, evaluate
 from mrharmony.jobs.evaluating import scan_files
 from mrharmony.scans.bids import BidsIndex
 from mrharmony.scans.reading import read_scan
@@ -251,6 +252,14 @@ def test_ventricles_grow_with_their_factor(run, study: Path):
     assert record["refused"] == {}
     assert record["slope"]["value"] > 0
     assert record["remark"].startswith("3 persons: too few. What fewer than 12 show is mostly chance")
+
+
+def test_a_figure_that_does_not_exist_is_not_available_in_the_table(capsys):
+    with pytest.raises(typer.Exit):
+        _show({"slope": {"value": 0.5}, "group_difference": None, "refused": {}}, as_json=False)
+    *_, slope, groups, _ = capsys.readouterr().out.replace("│", " ").splitlines()
+    assert slope.split() == ["slope", "value", "0.5"]
+    assert groups.split() == ["group_difference", "n/a"]
 
 
 @pytest.mark.parametrize(

@@ -414,7 +414,8 @@ def _show(record: dict[str, Any], as_json: bool) -> None:
     """Print a record as JSON, or as a table with a line a figure."""
     table = Table("figure", "value")
     for name, value in _flat({key: value for key, value in record.items() if key != "refused"}):
-        table.add_row(name, f"{value:.5g}" if isinstance(value, float) else str(value))
+        shown = "n/a" if value is None else f"{value:.5g}" if isinstance(value, float) else str(value)
+        table.add_row(name, shown)
     _print(record, as_json, table)
 
 
