@@ -56,10 +56,10 @@ def test_a_missing_weight_of_any_part_is_named(copy: Path, part: str):
         load_stable_diffusion(copy)
 
 
-def test_of_many_missing_weights_the_first_is_named_and_the_others_are_counted(copy: Path):
+def test_of_many_missing_weights_the_first_are_named_and_the_others_are_counted(copy: Path):
     file = copy / "text_encoder" / "model.safetensors"
-    lost = sorted(without(file) for _ in range(3))
-    with pytest.raises(MrharmonyError, match=rf"{re.escape(lost[0])} and 2 more missing"):
+    lost = sorted(without(file) for _ in range(7))
+    with pytest.raises(MrharmonyError, match=rf"{re.escape(', '.join(lost[:5]))} and 2 more missing"):
         load_stable_diffusion(copy)
 
 
@@ -219,9 +219,9 @@ def test_weights_of_another_width_than_the_config_says_are_told_without_the_libr
 @pytest.mark.parametrize(
     ("part", "layers", "key", "more"),
     [
-        ("unet", {"layers_per_block": 1}, "down_blocks.0.resnets.1.conv1.bias", 95),
-        ("vae", {"layers_per_block": 0}, "decoder.up_blocks.0.resnets.1.conv1.bias", 63),
-        ("text_encoder", {"num_hidden_layers": 1}, "encoder.layers.1.layer_norm1.bias", 15),
+        ("unet", {"layers_per_block": 1}, "down_blocks.0.resnets.1.conv1.bias", 91),
+        ("vae", {"layers_per_block": 0}, "decoder.up_blocks.0.resnets.1.conv1.bias", 59),
+        ("text_encoder", {"num_hidden_layers": 1}, "encoder.layers.1.layer_norm1.bias", 11),
     ],
 )
 def test_weights_of_more_layers_than_the_config_says_are_told(
@@ -231,7 +231,7 @@ def test_weights_of_more_layers_than_the_config_says_are_told(
     UNet2DConditionModel.from_config({**model.unet.config, **deeper}).save_pretrained(copy / "unet")
     load_stable_diffusion(copy)
     write(copy / part / "config.json", **layers)
-    fault = rf"{part}: its weights do not fit its config\.json, .* {key} and {more} more\. Take both from one"
+    fault = rf"{part}: its weights do not fit its config\.json, .* for {key}, .* and {more} more\. Take both"
     with pytest.raises(MrharmonyError, match=fault):
         load_stable_diffusion(copy)
 

@@ -23,6 +23,7 @@ from transformers.utils import logging as transformers_logging
 from mrharmony.core.atomic import write_json
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.tensors import LARGEST, require_numbers
+from mrharmony.core.wording import some_of
 from mrharmony.networks.compact.model import CARD, ModelCard, read_card
 from mrharmony.networks.compact.schedule import NoiseSchedule
 from mrharmony.networks.compact.translation import WHITE
@@ -233,22 +234,17 @@ def _open_network(folder: Path, kind: Any) -> Any:  # noqa: ANN401 - classes of 
         )
     if missing := sorted(report["missing_keys"]):
         raise MrharmonyError(
-            f"{folder}: the weights are incomplete, {_some(missing)} missing. Fetch the model again."
+            f"{folder}: the weights are incomplete, {some_of(missing)} missing. Fetch the model again."
         )
     if unused := sorted(set(report["unexpected_keys"]) - _NOT_NEEDED):
         raise MrharmonyError(
-            f"{folder}: its weights do not fit its config.json, which has no place for {_some(unused)}. "
+            f"{folder}: its weights do not fit its config.json, which has no place for {some_of(unused)}. "
             "Take both from one model."
         )
     with _damage_told(folder):
         for name, tensor in network.state_dict().items():
             require_numbers(name, tensor, kinds="fi")
     return network.eval().requires_grad_(False)
-
-
-def _some(names: Sequence[str]) -> str:
-    """Return the first of some names, and how many more there are."""
-    return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 
 
 @torch.no_grad()
