@@ -7,9 +7,14 @@ from pathlib import Path
 import pytest
 
 from helpers.virtual_study import TWO_SITES
-from mrharmony.benchmark.run import BenchmarkRequest, run_benchmark
+from mrharmony.benchmark.folder import BenchmarkFolder
+from mrharmony.benchmark.harmonizing import Contest, run_method
+from mrharmony.benchmark.plan import make_plan
+from mrharmony.benchmark.run import ZOOM, BenchmarkRequest, run_benchmark
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.jobs.brains import prepare_positions
 from mrharmony.simulate.cohort import write_recipe_cohort
+from mrharmony.space.grid import Grid
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +114,22 @@ def test_a_second_run_takes_up_what_the_first_has_done_and_works_out_the_rest(st
     assert "sites" in json.loads(figures.read_text("utf-8"))
     assert record.stat().st_mtime_ns == before
     assert figures_of(output) == scores
+
+
+def test_a_fitted_method_whose_file_was_lost_is_fitted_again(study: Path, output: Path, capsys):
+    plan, folder = make_plan(study, "session", "mprage3t"), BenchmarkFolder(output)
+    brains, _ = prepare_positions(plan.positions(plan.scans.values()), Grid.working(ZOOM), folder.brains, 1)
+    fitted = folder.fitted(0, "histogram") / "statistics.safetensors"
+    score = next((output / "work" / "histogram").glob("sub-*.json"))
+    before = fitted.read_bytes()
+    for told in ("", f"{fitted}: is not there any more; histogram is fitted again.\n"):
+        if told:
+            fitted.unlink()
+        score.unlink()
+        run_method(Contest(plan, folder, brains, ZOOM, 0), "histogram")
+        assert score.is_file()
+        assert fitted.read_bytes() == before
+        assert capsys.readouterr().err == told
 
 
 def test_a_folder_with_something_else_is_left_alone(study: Path, output: Path, tmp_path: Path):

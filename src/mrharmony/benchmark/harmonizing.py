@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -19,8 +20,9 @@ from mrharmony.core.volume import FloatArray
 from mrharmony.evaluate.paired import PairedTruth
 from mrharmony.jobs.brains import load_brain
 from mrharmony.methods.protocol import Harmonizer
-from mrharmony.methods.registry import load_method
+from mrharmony.methods.registry import load_method, method_named
 from mrharmony.methods.rendering import truth_fitted
+from mrharmony.networks.compact.model import STATISTICS
 from mrharmony.preparation.canonical import CanonicalBrain
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.space.grid import Grid
@@ -64,9 +66,16 @@ def run_method(contest: Contest, method: str) -> None:
 
 
 def _fitted(contest: Contest, method: str, number: int) -> Harmonizer:
-    """Return a method fitted on the training scans of fold `number`; fitted once, then reused."""
+    """Return a method fitted on the training scans of fold `number`; fitted once, then reused.
+
+    One of which a file was lost since is fitted again; that is told on standard error.
+    """
     fold, folder = contest.plan.folds[number], contest.folder.fitted(number, method)
-    if contest.folder.fit_seconds(number, method) is None:
+    files = (folder / name for name in (STATISTICS, *method_named(method).needs.files))
+    lost, kept = [file for file in files if not file.exists()], contest.folder.fit_seconds(number, method)
+    if lost and kept is not None:
+        print(f"{lost[0]}: is not there any more; {method} is fitted again.", file=sys.stderr)
+    if lost or kept is None:
         start = time.perf_counter()
         fit_contender(method, contest.training(fold), folder, contest.plan.target)
         contest.folder.add_fit(number, method, time.perf_counter() - start)
