@@ -41,6 +41,27 @@ def test_intervals_hold_what_is_kept_and_widen_with_noise():
     assert widths[1] == pytest.approx(6 * widths[0], rel=0.1)
 
 
+def test_the_interval_of_the_slope_holds_the_truth_as_often_as_it_says_where_sites_have_two_heads():
+    rng, sites = np.random.default_rng(3), np.repeat(list("ABCDEF"), 2).tolist()
+
+    def holds():
+        factor = rng.standard_normal(12)
+        truth = np.exp(factor)
+        measured = truth * np.exp(0.5 * rng.standard_normal(12))
+        found = biology_scores(measured, truth, factor, sites, resamples=200).slope_interval
+        return found.low <= 1 <= found.high
+
+    assert np.mean([holds() for _ in range(60)]) >= 0.87
+
+
+def test_scans_of_the_target_itself_do_not_lower_the_error():
+    measured = TRUTH * np.exp(np.where(np.array(SITES) == "A", 0.3, 0.0))
+    assert biology_scores(measured, TRUTH, FACTOR, SITES).log_error == pytest.approx(0.15)
+    assert biology_scores(measured, TRUTH, FACTOR, SITES, target="B").log_error == pytest.approx(0.3)
+    with pytest.raises(MrharmonyError, match="all heads come from A itself"):
+        biology_scores(TRUTH, TRUTH, FACTOR, ["A"] * 12, target="A")
+
+
 @settings(deadline=None, max_examples=30)
 @given(power=st.floats(0.1, 2))
 def test_compressed_volumes_lose_that_share_of_the_slope_but_not_the_rank(power):

@@ -45,10 +45,9 @@ def test_sites_that_differ_are_told_apart_by_the_linear_probe(brains, change):
 
 
 def test_sites_that_differ_are_told_apart_by_the_network(brains):
-    found = probe_sites(
-        at_second_site(brains, SITES, lambda _, x: x**1.2), SITES, SUBJECTS, "cnn", seeds=(0,), folds=3
-    )
+    found = probe_sites(at_second_site(brains, SITES, lambda _, x: x**1.2), SITES, SUBJECTS, "cnn", **QUICK)
     assert found.scores.mean >= 0.9
+    assert found.scores.trained >= 0.95
     assert abs(found.control.mean - 0.5) < 0.3
 
 

@@ -51,19 +51,31 @@ def test_heads_are_drawn_within_their_strata():
 
 
 def test_heads_of_one_person_are_drawn_together():
-    people = ["a", "b", "a", "c", "b", "d"]
+    people = ["a", "b", "a", "c", "b", "d", "e", "f", "f"]
     drawn = []
 
     def keep(heads):
         drawn.append(sorted(heads))
         return 0.0
 
-    bootstrap_estimate(keep, ["one"] * 4 + ["other"] * 2, seed=0, resamples=50, people=people)
+    strata = ["one"] * 4 + ["other"] * 3 + ["one", "other"]
+    bootstrap_estimate(keep, strata, seed=0, resamples=50, people=people)
     for heads in drawn:
         assert heads.count(0) == heads.count(2)  # both of a, who is in the first stratum alone
-        assert heads.count(1) == heads.count(4) == 1  # b is in both strata, like nobody else
+        assert heads.count(1) == heads.count(4)  # both of b, who is in both strata, as f is
+        assert heads.count(1) + heads.count(7) == 2
         assert heads.count(0) + heads.count(3) == 2  # a and c
-        assert heads.count(5) == 1
+        assert heads.count(5) + heads.count(6) == 2
+
+
+def test_people_whom_nobody_is_like_are_drawn_all_the_same():
+    values = np.random.default_rng(0).normal(size=8)
+    sites = ["a", "b", "a", "c", "a", "d", "b", "c"]  # four people, each at another two sites
+    people = ["one", "one", "two", "two", "three", "three", "four", "four"]
+    found = bootstrap_estimate(lambda heads: float(values[heads].mean()), sites, 0, people=people)
+    free = bootstrap_estimate(lambda heads: float(values[heads].mean()), [0] * 8, 0, people=people)
+    assert (found.low, found.high) == (free.low, free.high)
+    assert found.low < found.value < found.high
 
 
 def test_scans_that_are_there_twice_do_not_narrow_the_interval():

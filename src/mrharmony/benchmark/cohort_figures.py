@@ -24,7 +24,7 @@ from mrharmony.evaluate.biology import biology_scores, cohort_biology
 from mrharmony.evaluate.paired import leaked_noise
 from mrharmony.evaluate.site_classifiers import probe_inputs
 from mrharmony.evaluate.site_distances import site_distances
-from mrharmony.evaluate.site_probe import CrossFittedProbe, cross_fit_probe, probe_sites
+from mrharmony.evaluate.site_probe import PROBES, CrossFittedProbe, cross_fit_probe, probe_sites
 from mrharmony.evaluate.tissues import TargetVolumetry, TissueSegmentation
 from mrharmony.jobs.evaluating import column_number
 from mrharmony.preparation.canonical import CanonicalBrain
@@ -62,6 +62,8 @@ class Cohort:
         self._contest = contest
         self._scans = contest.present(contest.plan.evaluated)
         self._homes = contest.present(contest.plan.homes)
+        # Many methods leave the target's own scans as they are: these would flatter them.
+        self._brought = [scan for scan in self._homes if scan.domain != contest.plan.target]
         self._raw = {scan.key: contest.brain(scan) for scan in self._scans}
         self._sites_subjects = [s.domain for s in self._scans], [s.subject for s in self._scans]
 
@@ -92,20 +94,22 @@ class Cohort:
             "frozen": asdict(self._frozen_probe.input_scores(features)),
         }
         if control:
-            probed = probe_sites(after, *self._sites_subjects, "cnn", folds=CNN_FOLDS)
+            probed = probe_sites(after, *self._sites_subjects, "cnn", PROBES["cnn"], CNN_FOLDS)
             figures |= {"cnn": asdict(probed.scores), "cnn_control": asdict(probed.control)}
         else:
             slices = probe_inputs("cnn", after)
-            fitted = cross_fit_probe(after, *self._sites_subjects, "cnn", folds=CNN_FOLDS, inputs=slices)
+            fitted = cross_fit_probe(after, *self._sites_subjects, "cnn", PROBES["cnn"], CNN_FOLDS, slices)
             figures["cnn"] = asdict(fitted.input_scores(slices))
         distances = site_distances(after, *self._sites_subjects, labels, features)
         return {**figures, "distances": asdict(distances)}
 
     def _anatomy(self, brains: Brains) -> dict[str, Any]:
-        """Return how the anatomy of each subject's home scan has changed."""
+        """Return how the anatomy of each subject's home scan away from the target has changed."""
+        if not self._brought:
+            raise MrharmonyError(f"no tested scan but those of {self._contest.plan.target} itself")
         scores = [
             compare_anatomy(self._raw[scan.key], brains[scan.key], self._tissues[scan.key])
-            for scan in self._homes
+            for scan in self._brought
         ]
         greatest = [max(abs(drift) for drift in score.volume_drift_percent.values()) for score in scores]
         return {
@@ -116,10 +120,15 @@ class Cohort:
         }
 
     def _biology(self, brains: Brains) -> dict[str, Any]:
-        """Return what a study of ventricles on the target's scanner would find in the home scans."""
-        table = self._contest.plan.root / PARTICIPANTS
-        factor = next((name for name in FACTORS if any(name in s.participant for s in self._homes)), None)
-        scans = [scan for scan in self._homes if factor in scan.participant]
+        """Return what a study of ventricles on the target's scanner would find in the home scans.
+
+        Without a truth, in those away from the target: methods that leave its own scans alone keep what these
+        show by doing nothing.
+        """
+        table, target = self._contest.plan.root / PARTICIPANTS, self._contest.plan.target
+        homes = self._homes if self._contest.plan.travelling else self._brought
+        factor = next((name for name in FACTORS if any(name in s.participant for s in homes)), None)
+        scans = [scan for scan in homes if factor in scan.participant]
         if factor is None or len(scans) < LEAST_HEADS:
             raise MrharmonyError(f"{table}: no {' or '.join(FACTORS)} of {LEAST_HEADS} subjects")
         numbers = [column_number(table, scan.participant[factor], factor) for scan in scans]
@@ -129,20 +138,18 @@ class Cohort:
         found: Any
         if self._contest.plan.travelling:
             true = [self._volumetry.measure(self._truth(scan)).ventricle_ml for scan in scans]
-            found = biology_scores(measured, true, cause, sites, groups)
+            found = biology_scores(measured, true, cause, sites, groups, target=target)
         else:
             found = cohort_biology(measured, cause, sites, groups, seed=self._contest.seed)
         return {"factor": factor, "heads": len(scans), **asdict(found)}
 
     def _leak(self, brains: Brains) -> dict[str, Any]:
         """Return how much noise of the true scans there is in each home scan away from the target."""
-        folder, target = self._contest.folder, self._contest.plan.target
         noise = []
-        for scan in self._homes:
-            if scan.domain != target:
-                bound = folder.load_brain(CEILING, scan, self._raw[scan.key]).volume.voxels
-                truth, made = self._truth(scan).volume.voxels, brains[scan.key].volume.voxels
-                noise.append(leaked_noise(made, bound, truth, self._raw[scan.key].mask))
+        for scan in self._brought:
+            bound = self._contest.folder.load_brain(CEILING, scan, self._raw[scan.key]).volume.voxels
+            truth, made = self._truth(scan).volume.voxels, brains[scan.key].volume.voxels
+            noise.append(leaked_noise(made, bound, truth, self._raw[scan.key].mask))
         return {"leaked_noise": noise}
 
     def _truth(self, scan: BenchmarkScan) -> CanonicalBrain:
@@ -208,6 +215,7 @@ def _sites(sites: Mapping[str, Any]) -> dict[str, Any]:
         "probe_linear_control": np.mean(linear["control"]["balanced_accuracy"]),
         "probe_linear_frozen": np.mean(sites["frozen"]["balanced_accuracy"]),
         "probe_cnn": np.mean(sites["cnn"]["balanced_accuracy"]),
+        "probe_cnn_trained": sites["cnn"]["trained"],
         "probe_cnn_control": np.mean(control["balanced_accuracy"]) if control else None,
         "wasserstein": np.mean(list(distances["wasserstein"].values())),
         "mmd": distances["mmd2"],

@@ -21,7 +21,7 @@ from mrharmony.preparation.canonical import CanonicalBrain
 
 SETTINGS = "benchmark-settings.json"
 FITTED = "fitted.json"  # beside a fitted method: how long it took
-FORMAT = 4  # of the settings, and of the files in `work`
+FORMAT = 5  # of the settings, and of the files in `work`
 _DAMAGED = "was damaged since it was kept. Move its folder away, and call again."
 
 

@@ -36,11 +36,12 @@ class BiologyScores:
     """
 
     slope_kept: float  # of log volume on the factor over all heads, as if they came from one scanner
-    slope_interval: Estimate  # the same with its bootstrap interval over heads within sites
+    slope_interval: Estimate  # the same with its bootstrap interval over heads
     slope_within_sites_kept: float | None  # without each site's mean; None where no site varies in the factor
     rank: float  # Spearman's correlation of measured and true volume, -1..1; 0 if all measured ones are equal
     difference_kept: float | None  # Cohen's d of log volume between the two groups; None without two groups
-    log_error: float  # mean |log volume - log true volume|: 0.1 is about 10 %
+    # Mean |log volume - log true volume| of heads that were brought from another scanner: 0.1 is about 10 %.
+    log_error: float
     # Greatest minus least site mean of log volume - log true volume: the site effect that remains or is new;
     # None for a single site.
     site_shift: float | None
@@ -59,13 +60,14 @@ class CohortBiology:
     group_difference: Estimate | None
 
 
-def biology_scores(
+def biology_scores(  # noqa: PLR0913 - volumes, what is known of the heads, and the bootstrap
     measured: ArrayLike,
     truth: ArrayLike,
     factor: ArrayLike,
     sites: Sequence[str],
     groups: Sequence[str] | None = None,
     *,
+    target: str | None = None,
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> BiologyScores:
@@ -81,19 +83,31 @@ def biology_scores(
         Where each head was scanned before harmonization.
     groups
         Two groups to compare, such as patients and controls; None if there are none.
+    target
+        The site that all were brought to. Many methods leave its own scans as they are, so their errors, 0,
+        would flatter those methods, and are left out of `log_error`. A study has these scans too, so they
+        count in all other figures.
+    seed, resamples
+        Of the intervals. That of the slope draws any heads; that of the site shift draws them within sites,
+        and is too narrow where sites have few.
 
     Raises
     ------
     MrharmonyError
-        If heads are fewer than three, factor or true volumes do not vary, or the true slope is 0.
+        If heads are fewer than three or all of the target, factor or true volumes do not vary, or the true
+        slope is 0.
     """
     found, true = log_volumes(measured), log_volumes(truth)
     cause = np.asarray(factor, dtype=np.float64)
-    _require_truth(found, true, cause, sites)
+    _require_truth(found, true, cause, sites, target)
     error, (names, numbers) = found - true, np.unique(sites, return_inverse=True)
-    estimate = partial(bootstrap_estimate, strata=sites, seed=seed, resamples=resamples)
-    kept = estimate(lambda heads: _share(*(slope(cause[heads], values[heads]) for values in (found, true))))
-    shift = estimate(partial(_site_shift, error, numbers)) if len(names) > 1 else None
+    estimate = partial(bootstrap_estimate, seed=seed, resamples=resamples)
+    kept = estimate(
+        lambda heads: _share(*(slope(cause[heads], values[heads]) for values in (found, true))),
+        strata=[""] * len(sites),
+    )
+    shift = estimate(partial(_site_shift, error, numbers), strata=sites) if len(names) > 1 else None
+    brought = np.array([site != target for site in sites])
     inner = without_site_means(cause, sites)
     difference = None if groups is None else _share(cohens_d(found, groups), cohens_d(true, groups))
     return BiologyScores(
@@ -102,7 +116,7 @@ def biology_scores(
         slope_within_sites_kept=_if_finite(_share(slope(inner, found), slope(inner, true))),
         rank=float(spearmanr(found, true).statistic) if np.ptp(found) > 0 else 0.0,
         difference_kept=_if_finite(difference),
-        log_error=float(np.abs(error).mean()),
+        log_error=float(np.abs(error[brought]).mean()),
         site_shift=shift.value if shift else None,
         site_shift_interval=shift,
     )
@@ -221,9 +235,13 @@ def cohens_d(values: Numbers, groups: Sequence[str]) -> float:
     return float(second.mean() - first.mean()) / pooled if pooled > _TINY else float("nan")
 
 
-def _require_truth(found: Numbers, true: Numbers, cause: Numbers, sites: Sequence[str]) -> None:
+def _require_truth(
+    found: Numbers, true: Numbers, cause: Numbers, sites: Sequence[str], target: str | None
+) -> None:
     if len({len(found), len(true), len(cause), len(sites)}) != 1 or len(found) < _LEAST_HEADS:
         raise MrharmonyError("biology needs volume, truth, factor and site of the same three heads or more")
+    if {*sites} == {target}:
+        raise MrharmonyError(f"all heads come from {target} itself; choose heads of other sites too")
     if np.ptp(cause) == 0 or np.ptp(true) == 0:
         raise MrharmonyError("factor and true volumes must vary between heads; choose heads that differ")
     if abs(slope(cause, true)) < _TINY:
@@ -240,9 +258,9 @@ def _if_finite(value: float | None) -> float | None:
 
 
 def _site_shift(error: Numbers, sites: Heads, heads: Heads) -> float:
-    """Return the greatest difference between the sites' mean errors."""
-    means = np.bincount(sites[heads], error[heads]) / np.bincount(sites[heads])
-    return float(np.ptp(means))
+    """Return the greatest difference between the mean errors of the sites that these heads come from."""
+    _, drawn = np.unique(sites[heads], return_inverse=True)
+    return float(np.ptp(np.bincount(drawn, error[heads]) / np.bincount(drawn)))
 
 
 def _slope_of(cause: Numbers, values: Numbers, heads: Heads) -> float:

@@ -91,7 +91,8 @@ def bootstrap_estimate(
     people
         One label per head, of whom it shows; None if each shows another. Heads of one person are drawn
         together, since they tell less than those of several. People who are in the same several strata form
-        a stratum of their own.
+        a stratum of their own, and so do together all whom no other person is like, who else would be in
+        every sample once.
     """
     value = statistic(np.arange(len(strata)))
     if not np.isfinite(value):
@@ -117,7 +118,10 @@ def _people_of_strata(strata: Sequence[object], people: Iterable[object]) -> lis
     rows: dict[tuple[str, ...], list[list[int]]] = {}
     for own in heads.values():
         rows.setdefault(tuple(sorted({str(strata[head]) for head in own})), []).append(own)
-    return [np.array(list(zip_longest(*rows[stratum], fillvalue=-1))).T for stratum in sorted(rows)]
+    groups = [rows[stratum] for stratum in sorted(rows)]
+    alone = [own for group in groups if len(group) == 1 for own in group]
+    together = [group for group in groups if len(group) > 1] + ([alone] if alone else [])
+    return [np.array(list(zip_longest(*group, fillvalue=-1))).T for group in together]
 
 
 def _drawn(people: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.intp]:

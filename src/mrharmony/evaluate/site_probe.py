@@ -25,6 +25,10 @@ from mrharmony.evaluate.site_classifiers import (
 from mrharmony.preparation.canonical import CanonicalBrain
 
 SEEDS = (0, 1, 2)
+PROBES: dict[ProbeName, tuple[int, ...]] = {
+    "linear": SEEDS,
+    "cnn": (0,),
+}  # a network trains for half a minute
 FOLDS = 5
 _SHUFFLES = 50  # attempts; the first is nearly always enough, a handful of travelling subjects may need more
 
@@ -38,6 +42,9 @@ class ProbeScores:
     folds: int  # that were used: the number asked for, or as many as the smallest site has subjects
     balanced_accuracy: tuple[float, ...]  # mean over sites of the scans recognised, 0..1, one per seed
     chance: float  # 1 / number of sites
+    trained: (
+        float  # mean balanced accuracy on the scans that it was trained on: near 1 once it has learned them
+    )
 
     @property
     def mean(self) -> float:
@@ -65,6 +72,7 @@ class CrossValidation(NamedTuple):
 
     labels: Labels
     folds: list[tuple[Fold, Classifier]]
+    trained: float  # mean over the folds of the balanced accuracy on the training part
 
     def found(self, inputs: FloatArray) -> Labels:
         """Return the site that each scan is taken for by the classifier that has not seen its subject."""
@@ -102,8 +110,11 @@ class CrossFittedProbe:
     def input_scores(self, inputs: FloatArray) -> ProbeScores:
         """Return the scores on `probe_inputs` of all scans."""
         accuracies = tuple(run.accuracy(inputs) for run in self.runs)
-        labels, folds = self.runs[0]
-        return ProbeScores(self.probe, self.seeds, len(folds), accuracies, 1 / len(np.unique(labels)))
+        labels, folds, _ = self.runs[0]
+        trained = float(np.mean([run.trained for run in self.runs]))
+        return ProbeScores(
+            self.probe, self.seeds, len(folds), accuracies, 1 / len(np.unique(labels)), trained
+        )
 
 
 def probe_sites(
@@ -184,7 +195,9 @@ def cross_fit_inputs(
         own = shuffled_labels(labels, subjects, seed) if shuffled else labels
         split = subject_folds(own, subjects, usable, seed)
         fits = [fit_classifier(probe, inputs[f.train], own[f.train], len(names), seed) for f in split]
-        return CrossValidation(own, list(zip(split, fits, strict=True)))
+        folds = list(zip(split, fits, strict=True))
+        known = [balanced_accuracy(own[f.train], fit.predict(inputs[f.train])) for f, fit in folds]
+        return CrossValidation(own, folds, float(np.mean(known)))
 
     return CrossFittedProbe(probe, seeds, tuple(map(run, seeds)))
 

@@ -26,7 +26,7 @@ from mrharmony.evaluate.paired import (
     summarize_identity,
 )
 from mrharmony.evaluate.site_distances import site_distances
-from mrharmony.evaluate.site_probe import frozen_probe, probe_sites, require_sites
+from mrharmony.evaluate.site_probe import PROBES, frozen_probe, probe_sites, require_sites
 from mrharmony.evaluate.tissues import TargetVolumetry, segment_tissues
 from mrharmony.jobs.brains import (
     ScanFile,
@@ -290,7 +290,7 @@ def evaluate_sites(data: DataSet, raw: Path | None = None, workers: int | None =
     found = evaluation_scans(index, chosen, raw, workers, data.prepared)
     brains, before = found.brains, found.raw
     sites, subjects = _sites_and_subjects(found.scans)
-    probes = {name: probe_sites(brains, sites, subjects, name) for name in ("linear", "cnn")}
+    probes = {name: probe_sites(brains, sites, subjects, name, seeds) for name, seeds in PROBES.items()}
     frozen = {"linear probe, frozen": frozen_probe(before, brains, sites, subjects).mean} if before else {}
     tissues = [segment_tissues(brain).labels for brain in before] if before else None
     return {
@@ -298,6 +298,7 @@ def evaluate_sites(data: DataSet, raw: Path | None = None, workers: int | None =
         "chance": probes["linear"].scores.chance,
         **{f"{name} probe, retrained": probe.scores.mean for name, probe in probes.items()},
         **{f"{name} probe, shuffled labels": probe.control.mean for name, probe in probes.items()},
+        **{f"{name} probe, scans it was trained on": probe.scores.trained for name, probe in probes.items()},
         **frozen,
         "distances": asdict(site_distances(brains, sites, subjects, tissues)),
         "refused": found.refused,
