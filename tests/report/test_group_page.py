@@ -134,6 +134,20 @@ def test_biology_is_not_judged_by_scans_that_stay_as_they_are(rows: list[GroupRo
     assert sentence in _summary(group_page("None", same, judge_group(same)))
 
 
+def test_of_people_who_travelled_a_scan_that_was_changed_is_judged(rows: list[GroupRow]):
+    own, other = ([replace(row, source=site) for row in rows if row.measured] for site in ("Alpha", "Gamma"))
+    travelled = [scan for pair in zip(own, other, strict=True) for scan in pair]
+    assert "Age shows as before" in _summary(group_page("Travelled", travelled, judge_group(travelled)))
+
+
+def test_scans_of_the_target_that_a_method_has_changed_are_judged(rows: list[GroupRow]):
+    own = [replace(row, source="Alpha") for row in rows if row.measured]
+    moved = [replace(row, figures={**row.figures, "mean_change": 0.02}) for row in own]
+    assert "Age shows as before" in _summary(group_page("Moved", moved, judge_group(moved)))
+    still = [replace(row, figures={**row.figures, "mean_change": 0.0}) for row in own]
+    assert "it is known of none" in _summary(group_page("Still", still, judge_group(still)))
+
+
 def test_age_that_goes_is_not_said_to_be_kept(rows: list[GroupRow]):
     def aged(row: GroupRow) -> GroupRow:
         assert row.measured and row.measured.before

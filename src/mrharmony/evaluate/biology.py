@@ -6,10 +6,10 @@ a cohort of real scans, with the site as a covariate.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -185,17 +185,17 @@ def require_cohort(factor: ArrayLike, sites: Sequence[str], groups: Sequence[str
         raise MrharmonyError(f"two groups can be compared, not {len(names)}: {', '.join(names)}")
 
 
-def few_people(sites: Sequence[str]) -> str:
+def few_people(people: int, of_sites: Mapping[str, int] = MappingProxyType({})) -> str:
     """Return what is to be said of figures of too few people; empty where all figures mean something.
 
-    `sites` has one entry a person.
+    `of_sites` has the people of each site, of whom some may have been to several.
     """
-    if len(sites) < LEAST_PEOPLE:
+    if people < LEAST_PEOPLE:
         return (
-            f"{count_of(len(sites), 'person')}: too few. What fewer than {LEAST_PEOPLE} show is mostly chance"
+            f"{count_of(people, 'person')}: too few. What fewer than {LEAST_PEOPLE} show is mostly chance"
             ", whatever the figures and their intervals say."
         )
-    few = [site for site, people in sorted(Counter(sites).items()) if _LEAST_HEADS <= people < LEAST_PEOPLE]
+    few = [site for site, own in sorted(of_sites.items()) if _LEAST_HEADS <= own < LEAST_PEOPLE]
     return (
         f"Too few for a slope of their own: {some_of(few)}, each below {LEAST_PEOPLE} people." if few else ""
     )

@@ -70,7 +70,7 @@ def factors(
 ) -> list[Factor]:
     """Return what age, sex and group explain, of those columns that the table has.
 
-    Persons whose scans stay as they are, because they come from the target, show nothing and do not count.
+    Persons of whom no scan was changed, since all come from the target, show nothing and do not count.
 
     Parameters
     ----------

@@ -118,7 +118,8 @@ def tone_distance(images: FloatArray, masks: BoolArray, target: NDArray[np.float
     """Return how far the tone of images is from a target's, in units of the picture range.
 
     Root mean square over images of the 2-Wasserstein distance W₂ between the intensities inside the brain and
-    the target's quantiles. W₂² is the least MSE that a picture with the target's intensities can have.
+    the target's quantiles. W₂² is the least MSE in the brain that a picture with the target's intensities can
+    have.
 
     Parameters
     ----------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -341,8 +342,9 @@ def evaluate_biology(
     if groups and effects.group_difference is None:
         why = "no site has two heads or more of each"
         print(f"{index.root}: the groups of {group} cannot be compared: {why}.", file=sys.stderr)
-    people = {scan.subject: str(scan.domain) for scan, _ in studied}
-    remark = few_people(list(people.values()))
+    people = {scan.subject for scan, _ in studied}
+    of_sites = Counter(site for _, site in {(scan.subject, str(scan.domain)) for scan, _ in studied})
+    remark = few_people(len(people), of_sites)
     return {
         "factor": factor,
         "scans": len(studied),

@@ -267,16 +267,17 @@ def judge_group(rows: Sequence[GroupRow]) -> Judgement:
 def _kept(
     rows: Sequence[GroupRow], before: Sequence[Measured], after: Sequence[Measured]
 ) -> tuple[Factor, ...]:
-    """Return what age, sex and group explain; of each person, the first scan counts."""
-    first = {row.subject: number for number, row in reversed(list(enumerate(rows)))}
-    some = sorted(first.values())
+    """Return what age, sex and group explain; of each person counts the first scan that was changed."""
+    changed = [bool(row.figures.get("mean_change", row.source != row.target)) for row in rows]
+    best_last = sorted(range(len(rows)), key=lambda number: (changed[number], -number))
+    some = sorted({rows[number].subject: number for number in best_last}.values())
     return tuple(
         factors(
             [before[number].fluid_ml for number in some],
             [after[number].fluid_ml for number in some],
             [rows[number].participant for number in some],
             [rows[number].site for number in some],
-            [rows[number].source != rows[number].target for number in some],
+            [changed[number] for number in some],
         )
     )
 

@@ -43,10 +43,11 @@ class Cell:
 
     @property
     def error(self) -> float:
-        """Estimate of the MSE against the truth where there is none, from training scans alone.
+        """What the search makes least, from training scans alone, where there is no truth.
 
         The MSE within the target, where the input is the truth, measures what translation does to anatomy;
-        W₂² between domains is the least MSE that the remaining difference of tone can cost.
+        W₂² between domains is the least MSE that the remaining difference of tone can cost in the brain. The
+        first is of the whole picture, so tone weighs as much more as the picture is larger than the brain.
         """
         return self.within.to_input.mse + self.between.tone**2
 
