@@ -291,7 +291,10 @@ def evaluate_sites(data: DataSet, raw: Path | None = None, workers: int | None =
     found = evaluation_scans(index, chosen, raw, workers, data.prepared)
     brains, before = found.brains, found.raw
     sites, subjects = _sites_and_subjects(found.scans)
-    probes = {name: probe_sites(brains, sites, subjects, name, seeds) for name, seeds in PROBES.items()}
+    probes = {
+        name: probe_sites(brains, sites, subjects, name, seeds)
+        for name, seeds in track(PROBES.items(), "training classifiers")
+    }
     frozen = {"linear probe, frozen": frozen_probe(before, brains, sites, subjects).mean} if before else {}
     tissues = [segment_tissues(brain).labels for brain in before] if before else None
     return {
