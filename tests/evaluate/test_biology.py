@@ -183,7 +183,7 @@ def test_volumetry_needs_training_scans():
 
 
 def test_figures_of_too_few_people_are_told():
-    assert few_people(11).startswith("11 persons: too few. What fewer than 12 show is mostly chance")
+    assert few_people(11, {}).startswith("11 persons: too few. What fewer than 12 show is mostly chance")
     assert few_people(12, {"A": 12}) == ""
     told = few_people(15, {"A": 12, "B": 11, "C": 2})  # ten of them at both A and B
     assert told == "Too few for a slope of their own: B, each below 12 people."

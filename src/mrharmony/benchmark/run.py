@@ -295,7 +295,7 @@ def _few_people(scores: _Scores) -> dict[str, str]:
     """Return what is to be said of the ventricles' figures where too few have the factor, and no truth."""
     found = [figures["biology"] for figures in scores.cohort.values() if "biology" in figures]
     heads = [one["heads"] for one in found if "partial_correlation" in one]
-    remark = few_people(min(heads)) if heads else ""
+    remark = few_people(min(heads), {}) if heads else ""
     return {"Ventricle figures": remark} if remark else {}
 
 

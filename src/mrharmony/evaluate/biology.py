@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -185,7 +184,7 @@ def require_cohort(factor: ArrayLike, sites: Sequence[str], groups: Sequence[str
         raise MrharmonyError(f"two groups can be compared, not {len(names)}: {', '.join(names)}")
 
 
-def few_people(people: int, of_sites: Mapping[str, int] = MappingProxyType({})) -> str:
+def few_people(people: int, of_sites: Mapping[str, int]) -> str:
     """Return what is to be said of figures of too few people; empty where all figures mean something.
 
     `of_sites` has the people of each site, of whom some may have been to several.

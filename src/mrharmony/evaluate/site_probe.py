@@ -25,10 +25,8 @@ from mrharmony.evaluate.site_classifiers import (
 from mrharmony.preparation.canonical import CanonicalBrain
 
 SEEDS = (0, 1, 2)
-PROBES: dict[ProbeName, tuple[int, ...]] = {
-    "linear": SEEDS,
-    "cnn": (0,),
-}  # a network trains for half a minute
+# The seeds of each probe; a network trains for half a minute.
+PROBES: dict[ProbeName, tuple[int, ...]] = {"linear": SEEDS, "cnn": SEEDS[:1]}
 FOLDS = 5
 _SHUFFLES = 50  # attempts; the first is nearly always enough, a handful of travelling subjects may need more
 
@@ -42,9 +40,7 @@ class ProbeScores:
     folds: int  # that were used: the number asked for, or as many as the smallest site has subjects
     balanced_accuracy: tuple[float, ...]  # mean over sites of the scans recognised, 0..1, one per seed
     chance: float  # 1 / number of sites
-    trained: (
-        float  # mean balanced accuracy on the scans that it was trained on: near 1 once it has learned them
-    )
+    trained: float  # mean balanced accuracy on the scans it was trained on: near 1 once it knows them
 
     @property
     def mean(self) -> float:
