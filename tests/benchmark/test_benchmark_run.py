@@ -116,20 +116,24 @@ def test_a_second_run_takes_up_what_the_first_has_done_and_works_out_the_rest(st
     assert figures_of(output) == scores
 
 
-def test_a_fitted_method_whose_file_was_lost_is_fitted_again(study: Path, output: Path, capsys):
+def test_a_fitted_method_whose_file_was_lost_damaged_or_exchanged_is_fitted_again(
+    study: Path, output: Path, capsys
+):
     plan, folder = make_plan(study, "session", "mprage3t"), BenchmarkFolder(output)
     brains, _ = prepare_positions(plan.positions(plan.scans.values()), Grid.working(ZOOM), folder.brains, 1)
     fitted = folder.fitted(0, "histogram") / "statistics.safetensors"
     score = next((output / "work" / "histogram").glob("sub-*.json"))
     before = fitted.read_bytes()
-    for told in ("", f"{fitted}: is not there any more; histogram is fitted again.\n"):
-        if told:
-            fitted.unlink()
+    told = f"{fitted}: is not what the fit has written; histogram is fitted again.\n"
+    for now, words in ((before, ""), (None, told), (before[:-9], told), (b"something else", told)):
+        fitted.unlink()
+        if now is not None:
+            fitted.write_bytes(now)
         score.unlink()
         run_method(Contest(plan, folder, brains, ZOOM, 0), "histogram")
         assert score.is_file()
         assert fitted.read_bytes() == before
-        assert capsys.readouterr().err == told
+        assert capsys.readouterr().err == words
 
 
 def test_a_folder_with_something_else_is_left_alone(study: Path, output: Path, tmp_path: Path):

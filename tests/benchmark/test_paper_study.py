@@ -139,6 +139,9 @@ def test_the_whole_evaluation_and_a_second_one_with_other_judged_scans(evaluate,
     assert rows[between, "autoencoder round trip"]["scores"]["to_input"]["images"] == 1
     _the_best_is_the_least_estimate_on_other_subjects(record)
     assert "0.581 (± 0.046) | 0.652" in record["table"]
+    assert (
+        "2 steps and 2 images a slice; the paper has 1000 and 100. Best settings: strength" in record["table"]
+    )
     assert "does not say whom it was trained on" in record["table"]
     assert strict((output / "paper.json").read_text()) == record
     assert (output / "paper.md").read_text() == record["table"]

@@ -14,14 +14,15 @@ import numpy as np
 from mrharmony.benchmark.plan import BenchmarkScan
 from mrharmony.core.atomic import begin_json, kept_arrays, read_json, write_arrays, write_json
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.hashing import file_sha256
 from mrharmony.core.sealed import read_sealed, write_sealed
 from mrharmony.core.volume import BoolArray, FloatArray
 from mrharmony.evaluate.tissues import TissueSegmentation, TissueVolumes, segment_tissues
 from mrharmony.preparation.canonical import CanonicalBrain
 
 SETTINGS = "benchmark-settings.json"
-FITTED = "fitted.json"  # beside a fitted method: how long it took
-FORMAT = 5  # of the settings, and of the files in `work`
+FITTED = "fitted.json"  # beside a fitted method: how long it took, and what its files hold
+FORMAT = 6  # of the settings, and of the files in `work`
 _DAMAGED = "was damaged since it was kept. Move its folder away, and call again."
 
 
@@ -87,8 +88,18 @@ class BenchmarkFolder:
         return None if record is None else float(record["seconds"])
 
     def add_fit(self, fold: int, method: str, seconds: float) -> None:
-        """Record that a method is fitted, and how long that took, s."""
-        self._write(self.fitted(fold, method) / FITTED, {"seconds": seconds})
+        """Record that a method is fitted, what its files hold, and how long that took, s."""
+        folder = self.fitted(fold, method)
+        files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != FITTED)
+        hashes = {path.relative_to(folder).as_posix(): file_sha256(path) for path in files}
+        self._write(folder / FITTED, {"seconds": seconds, "files": hashes})
+
+    def spoilt_fit(self, fold: int, method: str) -> list[Path]:
+        """Return the files of a finished fit that are gone, or do not hold what the fit wrote."""
+        folder = self.fitted(fold, method)
+        hashes = (self._read(folder / FITTED) or {}).get("files", {})
+        files = {folder / name: known for name, known in hashes.items()}
+        return [path for path, known in files.items() if not path.is_file() or file_sha256(path) != known]
 
     def read_scores(self, method: str, scan: BenchmarkScan) -> dict[str, Any] | None:
         """Return the record of a scan's paired scores by one method; None where it is missing."""

@@ -20,9 +20,8 @@ from mrharmony.core.volume import FloatArray
 from mrharmony.evaluate.paired import PairedTruth
 from mrharmony.jobs.brains import load_brain
 from mrharmony.methods.protocol import Harmonizer
-from mrharmony.methods.registry import load_method, method_named
+from mrharmony.methods.registry import load_method
 from mrharmony.methods.rendering import truth_fitted
-from mrharmony.networks.compact.model import STATISTICS
 from mrharmony.preparation.canonical import CanonicalBrain
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.space.grid import Grid
@@ -68,14 +67,15 @@ def run_method(contest: Contest, method: str) -> None:
 def _fitted(contest: Contest, method: str, number: int) -> Harmonizer:
     """Return a method fitted on the training scans of fold `number`; fitted once, then reused.
 
-    One of which a file was lost since is fitted again; that is told on standard error.
+    One of which a file was lost, damaged or exchanged since is fitted again; that is told on standard error.
     """
     fold, folder = contest.plan.folds[number], contest.folder.fitted(number, method)
-    files = (folder / name for name in (STATISTICS, *method_named(method).needs.files))
-    lost, kept = [file for file in files if not file.exists()], contest.folder.fit_seconds(number, method)
-    if lost and kept is not None:
-        print(f"{lost[0]}: is not there any more; {method} is fitted again.", file=sys.stderr)
-    if lost or kept is None:
+    spoilt = contest.folder.spoilt_fit(number, method)
+    if spoilt:
+        print(f"{spoilt[0]}: is not what the fit has written; {method} is fitted again.", file=sys.stderr)
+    for path in spoilt:
+        path.unlink(missing_ok=True)
+    if spoilt or contest.folder.fit_seconds(number, method) is None:
         start = time.perf_counter()
         fit_contender(method, contest.training(fold), folder, contest.plan.target)
         contest.folder.add_fit(number, method, time.perf_counter() - start)

@@ -70,7 +70,8 @@ def evaluate_paper(request: PaperRequest) -> Record:
     settings = best_settings(request, best)
     methods = (*plain, *translations(study.folder, request.paper, settings))
     rows, refusing = table_rows(study.tested, methods)
-    table = paper_table(row.printed() for row in rows) + _remark(card, plan)
+    table = paper_table(row.printed() for row in rows)
+    table += _sampling(request.paper, settings) + _remark(card, plan)
     record: Record = {
         "about": _about(request, study),
         "best": {"strength": best.strength, "guidance": best.guidance, "steps": settings.num_inference_steps},
@@ -101,6 +102,17 @@ def require_own_folder(request: PaperRequest) -> None:
         raise MrharmonyError(
             f"{request.output / taken}: mrharmony did not write it, and would replace it. Name another."
         )
+
+
+def _sampling(asked: TranslationSettings, best: TranslationSettings) -> str:
+    """Return how both rows of image-to-image were sampled, beside what the paper says of its own."""
+    paper = TranslationSettings.paper()
+    own, its = ((one.num_inference_steps, one.num_images_per_prompt) for one in (asked, paper))
+    return (
+        f"\nThe paper's settings: {own[0]} steps and {own[1]} images a slice; the paper has {its[0]} and "
+        f"{its[1]}. Best settings: strength {best.strength:g}, guidance {best.guidance_scale:g}, "
+        f"{best.num_inference_steps} steps.\n"
+    )
 
 
 def _remark(card: ModelCard, plan: StudyPlan) -> str:
