@@ -127,6 +127,9 @@ def test_people_of_a_data_set_without_a_t1w_scan_are_told_and_a_plain_folder_has
     assert f"warning bids-no-scan: {finding['message']} {finding['fix']}" in run("check", tmp_path)[1]
     (tmp_path / "sub-01/anat/sub-01_T1w.nii.gz").rename(tmp_path / "sub-01/anat/scan.nii.gz")
     assert "bids-no-scan" not in run("check", tmp_path)[1]
+    (tmp_path / "dataset_description.json").write_text('{"DatasetType": "derivative"}')
+    assert "bids-no-scan" not in run("check", tmp_path)[1]
+    (tmp_path / "dataset_description.json").unlink()
     (tmp_path / "participants.tsv").touch()
     assert "3 of 3 people have no T1w scan" in run("check", tmp_path)[1]
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
+from mrharmony.core.atomic import read_json
 from mrharmony.core.domain import composed, same_name
 from mrharmony.core.findings import Finding, MrharmonyError, ScanRefused, error, info, warning
 from mrharmony.core.pointers import FETCH, content_missing, link_to_itself
@@ -38,7 +39,8 @@ SPLIT = "split"  # column with `train` and `test`
 OWN_MAPS = frozenset({"desc-uncertainty", "desc-canonical", "desc-volumecorrected"})
 NO_MAGNITUDE = frozenset({"part-phase", "part-real", "part-imag"})
 NO_SCAN = "bids-no-scan"  # the finding of people without a T1w scan
-_TELLING = (PARTICIPANTS, "dataset_description.json")  # files that no folder has but a BIDS folder
+_DESCRIPTION = "dataset_description.json"
+_TELLING = (PARTICIPANTS, _DESCRIPTION)  # files that no folder has but a BIDS folder
 _NEARLY = re.compile(r"(?<![a-z0-9])(t1w?|unit1)\.(nii(\.gz)?|mg[hz])$", re.IGNORECASE)  # ends such a name
 
 
@@ -253,7 +255,12 @@ class _Images:
 
 
 def people_without_scan(folder: Path) -> tuple[Finding, ...]:
-    """Return what is to be said of a BIDS folder's people without a T1w scan; nothing of any other folder."""
+    """Return what is to be said of a BIDS data set's people without a T1w scan; nothing of any other folder.
+
+    Derivatives, such as a folder of `mrharmony prepare`, need not have scans of their own.
+    """
+    if (read_json(folder / _DESCRIPTION) or {}).get("DatasetType") == "derivative":
+        return ()
     try:
         images = _Images.below(folder)
     except ScanRefused:  # it cannot be listed

@@ -24,7 +24,7 @@ SCAN_SUFFIXES = (".nii", ".nii.gz", *MGH_SUFFIXES)
 _NO_DISK = frozenset({"/dev", "/proc", "/sys"})  # what the operating system tells of itself
 
 _DERIVATIVES = "derivatives"  # a data set's folder of what was made of its scans
-_MAP_SUFFIXES = frozenset({"mask", "dseg", "probseg", "stdmap"})
+_MAP_SUFFIXES = frozenset({"mask", "dseg", "probseg", "stdmap", "biasfield"})
 
 LONGEST_NAME = 180  # bytes of a safe name: with an ending it keeps within the 255 of file systems
 _KEPT_BYTES = 120  # of a longer one, before its hash
