@@ -54,6 +54,16 @@ def test_a_mask_without_a_part_of_one_hemisphere_is_lopsided(head):
     assert "lopsided-mask" in codes(figures(volume, half))
 
 
+def test_a_head_whose_axes_the_header_exchanges_is_told(head, good):
+    volume, mask = head
+    lying, brain = Volume(volume.voxels.swapaxes(0, 2), volume.affine), mask.swapaxes(0, 2)
+    turned = mask_quality(lying, brain, align_to_template(lying, brain))
+    assert codes(turned) == ["head-turned"]
+    assert 80 < turned.turned < 100
+    assert good.turned < 5
+    assert codes(replace(good, turned=59.0)) == []
+
+
 def test_a_figure_just_below_its_limit_reads_as_less(good):
     (finding,) = quality_findings(replace(good, symmetry=0.9299))
     assert "is 0.92 only (usual: at least 0.93)" in finding.message

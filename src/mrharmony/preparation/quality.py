@@ -34,6 +34,7 @@ _LOWEST_WHITE_TO_GREY = 1.0
 _LOWEST_INSIDE = 0.52
 _USUAL_INSIDE = 0.66
 _LEAST_OVERTURNED = 0.5
+_FARTHEST_TURNED = 60.0  # degrees; no head lies so in a scanner, and exchanged axes turn one by 90
 _LEAST_WHITE_OF_UNUSUAL = 1.15  # of grey matter, where `inside` is not usual; T1w heads have 1.18 or more
 # A figure, its least usual value, the code of the warning below it, and what the figure is.
 _USUAL = (
@@ -73,6 +74,8 @@ class MaskQuality:
         Correlation with the template inside both brains, where no outline counts; in T1w contrast near 0.8.
     overturned
         The highest such correlation of the brain turned over by 180°; None where `inside` is usual.
+    turned
+        How far the alignment turned the head, degrees.
     """
 
     millilitres: float
@@ -85,6 +88,7 @@ class MaskQuality:
     white_to_grey: float
     inside: float
     overturned: float | None
+    turned: float
 
 
 def mask_quality(volume: Volume, brain_mask: BoolArray, alignment: Alignment) -> MaskQuality:
@@ -104,6 +108,7 @@ def mask_quality(volume: Volume, brain_mask: BoolArray, alignment: Alignment) ->
         white_to_grey=white / grey if grey > 0 else 0.0,
         inside=inside,
         overturned=overturned_correlation(volume, brain_mask, alignment) if inside < _USUAL_INSIDE else None,
+        turned=_turned(alignment.rigid_to_template),
     )
 
 
@@ -204,7 +209,7 @@ def quality_findings(quality: MaskQuality, *, given: bool = False) -> tuple[Find
             f"usual: at least {_USUAL_INSIDE}; white matter {quality.white_to_grey:.2f} of grey): "
             "check that the scan is T1w, and no FLAIR, other contrast or phantom."
         )
-    return tuple(
+    unlike = tuple(
         warning(
             code,
             f"the {what} is {_rounded_down(value):.2f} only (usual: at least {usual:.2f}).",
@@ -213,6 +218,15 @@ def quality_findings(quality: MaskQuality, *, given: bool = False) -> tuple[Find
         for figure, usual, code, what in _USUAL
         if (value := getattr(quality, figure)) < usual
     )
+    if quality.turned <= _FARTHEST_TURNED:
+        return unlike
+    turned = warning(
+        "head-turned",
+        f"by its header the head is turned by {quality.turned:.0f}° from how heads lie (usual: at most "
+        f"{_FARTHEST_TURNED:.0f}°), as where two axes are exchanged.",
+        "Look at the scan in a viewer; if the labels of its sides are wrong, convert it anew.",
+    )
+    return (*unlike, turned)
 
 
 def _rounded_down(value: float) -> float:
@@ -275,16 +289,20 @@ def preparation_figures(prepared: PreparedScan) -> PreparationFigures:
     correlation, overlap = _template_agreement(
         *_brain_on_template(corrected, prepared.brain_mask, prepared.rigid_to_template)
     )
-    rotation = Rotation.from_matrix(prepared.rigid_to_template[:3, :3])
     return PreparationFigures(
         brain_ml=millilitres(prepared.native, prepared.brain_mask),
         template_correlation=correlation,
         template_dice=overlap,
-        rotation_degrees=float(np.degrees(rotation.magnitude())),
+        rotation_degrees=_turned(prepared.rigid_to_template),
         shift_mm=_shift(prepared.rigid_to_template),
         size=prepared.size,
         scale=prepared.scale,
     )
+
+
+def _turned(rigid_to_template: Matrix) -> float:
+    """Return by how many degrees a head is turned."""
+    return float(np.degrees(Rotation.from_matrix(rigid_to_template[:3, :3]).magnitude()))
 
 
 def _shift(rigid_to_template: Matrix) -> float:
