@@ -16,7 +16,7 @@ from mrharmony.cli.evaluating import _show, evaluate
 from mrharmony.jobs.evaluating import scan_files
 from mrharmony.scans.bids import BidsIndex
 from mrharmony.scans.reading import read_scan
-from mrharmony.scans.sidecar import HarmonizedSidecar
+from mrharmony.scans.sidecar import OTHER_IMAGE, HarmonizedSidecar
 from mrharmony.scans.writing import write_scan
 from mrharmony.simulate.cohort import write_cohort
 
@@ -71,6 +71,20 @@ def test_a_scan_with_a_damaged_sidecar_of_ours_is_refused_alone(raw: Path, tmp_p
     assert "Drift: " in refused[path]
 
 
+def test_a_scan_that_was_made_of_one_of_another_name_is_told(raw: Path, tmp_path: Path, capsys):
+    (scan, *_) = BidsIndex.open(raw, "session").scans
+    folder = shutil.copytree(scan.path.parent, tmp_path / "sub-001" / "ses-a" / "anat")
+    own = replace(scan, path=folder / scan.path.name)
+    for sources, told in (
+        (("bids:raw:sub-001/ses-mprage3t/anat/sub-001_ses-mprage3t_T1w.nii.gz",), False),
+        (("bids:raw:sub-002/ses-mprage3t/anat/sub-002_ses-mprage3t_T1w.nii.gz",), True),
+    ):
+        note = NOTE.model_copy(update={"sources": sources, "image_sha256": None})
+        own.path.with_name("sub-001_ses-mprage3t_T1w.json").write_text(json.dumps(note.record()))
+        scan_files(raw, [own])
+        assert ("made of sub-002_ses-mprage3t_T1w.nii.gz" in capsys.readouterr().err) == told
+
+
 @pytest.fixture
 def pair(cohort: Path) -> tuple[Path, Path]:
     """One head on two scanners."""
@@ -116,8 +130,15 @@ def test_an_output_of_ours_is_scored_with_its_own_brightness(
     right = psnr()
     image = nib.load(output)
     nib.save(nib.Nifti1Image(image.get_fdata(dtype=np.float32) * 1.3, image.affine, image.header), output)
+    status, _, errors = run("evaluate", "paired", output, other, "--mask", mask)
+    assert status == 2
+    assert f"{output}: {OTHER_IMAGE}" in errors
+    sidecar = output.with_name("made.json")
+    record = json.loads(sidecar.read_text())
+    del record["ImageSHA256"]  # as an earlier release wrote it
+    sidecar.write_text(json.dumps(record))
     assert psnr() < right - 5
-    output.with_name("made.json").unlink()  # as from another program: prepared, which takes the gain away
+    sidecar.unlink()  # as from another program: prepared, which takes the gain away
     assert psnr() > right - 2
 
 

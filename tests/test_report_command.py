@@ -16,13 +16,13 @@ from PIL import Image
 from helpers.pages import assert_balanced
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.jobs import group_images
-from mrharmony.jobs.group_images import OTHER_IMAGE
 from mrharmony.jobs.harmonizing import harmonize_scan
 from mrharmony.jobs.opening import open_job
 from mrharmony.jobs.records import ListedScan, ScanRecord, write_list, write_record
 from mrharmony.jobs.reporting import write_report
 from mrharmony.jobs.result_names import SUFFIX
 from mrharmony.scans.reading import Scan, read_scan
+from mrharmony.scans.sidecar import OTHER_IMAGE
 
 PICTURE = re.compile(r"data:image/webp;base64,([A-Za-z0-9+/=]+)")
 

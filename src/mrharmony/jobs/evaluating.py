@@ -14,6 +14,7 @@ import numpy as np
 
 from mrharmony.core.domain import composed, find_name
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.hashing import file_sha256
 from mrharmony.core.pointers import real_path
 from mrharmony.core.progress import track
 from mrharmony.core.temporaries import temporary_folder
@@ -48,7 +49,7 @@ from mrharmony.scans.folders import IN_A_COPY
 from mrharmony.scans.names import output_stem, sidecar_path
 from mrharmony.scans.participants import PARTICIPANTS
 from mrharmony.scans.reading import read_scan
-from mrharmony.scans.sidecar import read_harmonized, source_file
+from mrharmony.scans.sidecar import OTHER_IMAGE, read_harmonized, source_file
 from mrharmony.scans.voxels import MANY_VALUED_CODE
 from mrharmony.simulate.cohort_files import true_brain
 from mrharmony.space.grid import Grid
@@ -112,14 +113,27 @@ def evaluation_scans(
 def scan_files(
     root: Path, scans: Sequence[BidsScan], prepared: Path | None = None
 ) -> tuple[dict[Path, ScanFile], dict[Path, str]]:
-    """Return how each scan is prepared, cut out by its virtual head's true brain, and why others are not."""
+    """Return how each scan is prepared, cut out by its virtual head's true brain, and why others are not.
+
+    A harmonized scan that was made of a scan of another name is told on standard error.
+    """
     files, refused = {}, {}
     for scan in scans:
         try:
+            _tell_of_another(scan.path)
             files[scan.path] = scan_file(scan.path, true_brain(root, scan.subject), prepared)
         except MrharmonyError as error:
             refused[scan.path] = str(error)
     return files, refused
+
+
+def _tell_of_another(scan: Path) -> None:
+    """Say so where a harmonized scan was made of a scan of another name."""
+    note = read_harmonized(sidecar_path(scan))
+    origin = Path(note.sources[0]) if note and note.sources else scan
+    if _undescribed(origin) != _undescribed(scan):
+        told = f"its JSON file says that it was made of {origin.name}; it counts as what its own name says."
+        print(f"{scan}: {told}", file=sys.stderr)
 
 
 def scan_file(scan: Path, mask: Path | None = None, prepared: Path | None = None) -> ScanFile:
@@ -127,11 +141,14 @@ def scan_file(scan: Path, mask: Path | None = None, prepared: Path | None = None
 
     The intensities of such a scan are taken as they are, so that no wrong gain or shading of the method is
     taken away before it is scored; mask and alignment are those of the scan that it was made of, where that
-    is in the folder `prepared`. Raises `MrharmonyError` if such a sidecar is damaged.
+    is in the folder `prepared`. Raises `MrharmonyError` if such a sidecar is damaged, or was written with
+    another image.
     """
     note = read_harmonized(sidecar_path(scan))
     if note is None:
         return ScanFile(scan, mask, prepared=prepared)
+    if note.image_sha256 not in (None, file_sha256(scan)):
+        raise MrharmonyError(f"{scan}: {OTHER_IMAGE}")
     origin = source_file(scan, note) if prepared else None
     return ScanFile(scan, mask, note.intensity_scale, prepared, origin)
 

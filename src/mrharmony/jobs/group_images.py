@@ -16,14 +16,10 @@ from mrharmony.evaluate.group_measures import MeasuredPair, measure_pair
 from mrharmony.jobs.brains import on_one_grid
 from mrharmony.report.thumbnails import thumbnail
 from mrharmony.scans.reading import read_scan
-from mrharmony.scans.sidecar import HarmonizedSidecar, source_file
+from mrharmony.scans.sidecar import OTHER_IMAGE, HarmonizedSidecar, source_file
 from mrharmony.space.intensity import intensity_scale
 from mrharmony.space.resampling import to_ras
 
-OTHER_IMAGE = (
-    "The image is not the one that its JSON file was written with, so that figures and verdict may be of "
-    "another. Harmonize the scan again."
-)
 WHOLE_HEAD = "No figures: the output shows the whole head, and does not say where the brain is."
 _WORTH_A_WORKER = 8  # scans; a process takes as long to begin
 

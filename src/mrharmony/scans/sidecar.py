@@ -15,6 +15,10 @@ from mrharmony.core.version import __version__
 
 SCHEMA_VERSION = 1
 RAW = "raw"  # name of the data set in the BIDS URIs of its derivatives
+OTHER_IMAGE = (
+    "The image is not the one that its JSON file was written with, so that figures and verdict may be of "
+    "another. Harmonize the scan again."
+)
 
 
 class _Record(BaseModel):
