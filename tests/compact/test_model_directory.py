@@ -108,7 +108,9 @@ def test_a_name_means_its_own_domain_before_one_that_is_like_it(model: LatentMod
     names = ("S1-2", "S12")
     domains = tuple(DomainCard(name=name, prompt=name, scans=1) for name in names)
     card = model.card.model_copy(update={"domains": domains})
-    assert [card.domain(name).name for name in (*names, "s1.2")] == ["S1-2", "S12", "S1-2"]
+    assert [card.domain(name).name for name in names] == ["S1-2", "S12"]
+    with pytest.raises(MrharmonyError, match=r"s1.2: may mean S1-2 or S12. Write one of these."):
+        card.domain("s1.2")
     with pytest.raises(MrharmonyError, match="S12: cannot be told from S1-2"):
         require_distinct(names)
     require_distinct(("NSK", "LA"))
