@@ -18,12 +18,11 @@ from mrharmony.scans.acquisition import harmonized_findings
 from mrharmony.scans.bids import NO_SCAN, SESSION, SPLIT, BidsIndex, BidsScan
 from mrharmony.scans.dicom import convert_dicom, is_dicom_folder
 from mrharmony.scans.folders import IN_A_COPY, is_kind
-from mrharmony.scans.names import way_to
+from mrharmony.scans.names import DESCRIPTION, way_to
 from mrharmony.scans.participants import PARTICIPANTS
 from mrharmony.scans.sidecar import GENERATED_BY, RAW
 
 SOURCE_FOLDER = "sourcedata"
-DESCRIPTION = "dataset_description.json"
 HARMONIZATION = "Harmonization"  # its key with the setting that results are made with
 NAMED = "HarmonizationTo"  # and with those of results that are named by their targets, by their labels
 BIDS_VERSION = "1.11.1"

@@ -32,7 +32,6 @@ from mrharmony.core.worker_process import limit_threads
 from mrharmony.core.workers import WorkerEnded, alone, side_by_side, usable_cores
 from mrharmony.jobs.brains import ScanFile, saved_sha256
 from mrharmony.jobs.data_sets import (
-    DESCRIPTION,
     begin_derivatives,
     earlier_description,
     setting_of,
@@ -66,7 +65,7 @@ from mrharmony.methods.registry import DEFAULT_METHOD, require_protocols
 from mrharmony.networks.compact.model import ModelCard
 from mrharmony.preparation.saved import VERSION
 from mrharmony.scans.bids import SESSION, SITE, BidsIndex, BidsScan
-from mrharmony.scans.names import sidecar_path
+from mrharmony.scans.names import DESCRIPTION, sidecar_path
 from mrharmony.scans.selection import Selection
 from mrharmony.scans.sidecar import HarmonizedSidecar
 from mrharmony.simulate.protocol import protocol_of_sidecar

@@ -15,7 +15,7 @@ from mrharmony.core.findings import MrharmonyError
 from mrharmony.evaluate.group_biology import Factor, factors
 from mrharmony.evaluate.group_measures import Measured
 from mrharmony.evaluate.site_effect import site_effect
-from mrharmony.jobs.data_sets import DESCRIPTION, labels_in
+from mrharmony.jobs.data_sets import labels_in
 from mrharmony.jobs.group_images import ImagePair, Look
 from mrharmony.jobs.harmonizing import is_own_page, scan_name
 from mrharmony.jobs.kept_looks import look_once
@@ -34,7 +34,7 @@ from mrharmony.report.group_page import (
 )
 from mrharmony.report.methods_text import bibliography, methods_text
 from mrharmony.report.scan_page import provenance, reasons_in_words
-from mrharmony.scans.names import output_stem, sidecar_path
+from mrharmony.scans.names import DESCRIPTION, output_stem, sidecar_path
 from mrharmony.scans.participants import PARTICIPANTS, read_participants
 from mrharmony.scans.sidecar import HarmonizedSidecar, read_harmonized
 

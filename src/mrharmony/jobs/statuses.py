@@ -11,13 +11,13 @@ from typing import Any
 from mrharmony.core.atomic import read_json
 from mrharmony.core.claims import claimed
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.jobs.data_sets import DESCRIPTION, setting_of
+from mrharmony.jobs.data_sets import setting_of
 from mrharmony.jobs.harmonizing import other_setting
 from mrharmony.jobs.participants import KILLED
 from mrharmony.jobs.records import ListedScan, ScanRecord, claims_path, read_list, read_record
 from mrharmony.jobs.result_names import result_suffix
 from mrharmony.scans.bids import SITE
-from mrharmony.scans.names import sidecar_path
+from mrharmony.scans.names import DESCRIPTION, sidecar_path
 from mrharmony.scans.participants import NOBODY, PARTICIPANTS, read_participants
 from mrharmony.scans.sidecar import HarmonizedSidecar, read_harmonized
 

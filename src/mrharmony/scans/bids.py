@@ -19,7 +19,7 @@ from mrharmony.core.pointers import FETCH, content_missing, link_to_itself
 from mrharmony.core.records import read_text
 from mrharmony.core.wording import some_of
 from mrharmony.scans.folders import IN_A_COPY, closed_folder, entries_of, is_kind
-from mrharmony.scans.names import T1W_SUFFIXES, scan_stem
+from mrharmony.scans.names import DESCRIPTION, T1W_SUFFIXES, scan_stem
 from mrharmony.scans.participants import (
     NOBODY,
     PARTICIPANTS,
@@ -39,8 +39,7 @@ SPLIT = "split"  # column with `train` and `test`
 OWN_MAPS = frozenset({"desc-uncertainty", "desc-canonical", "desc-volumecorrected"})
 NO_MAGNITUDE = frozenset({"part-phase", "part-real", "part-imag"})
 NO_SCAN = "bids-no-scan"  # the finding of people without a T1w scan
-_DESCRIPTION = "dataset_description.json"
-_TELLING = (PARTICIPANTS, _DESCRIPTION)  # files that no folder has but a BIDS folder
+_TELLING = (PARTICIPANTS, DESCRIPTION)  # files that no folder has but a BIDS folder
 _NEARLY = re.compile(r"(?<![a-z0-9])(t1w?|unit1)\.(nii(\.gz)?|mg[hz])$", re.IGNORECASE)  # ends such a name
 
 
@@ -259,7 +258,7 @@ def people_without_scan(folder: Path) -> tuple[Finding, ...]:
 
     Derivatives, such as a folder of `mrharmony prepare`, need not have scans of their own.
     """
-    if (read_json(folder / _DESCRIPTION) or {}).get("DatasetType") == "derivative":
+    if (read_json(folder / DESCRIPTION) or {}).get("DatasetType") == "derivative":
         return ()
     try:
         images = _Images.below(folder)

@@ -12,6 +12,7 @@ from mrharmony.core.atomic import read_json
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.records import first_fault
 from mrharmony.core.version import __version__
+from mrharmony.scans.names import DESCRIPTION
 
 SCHEMA_VERSION = 1
 RAW = "raw"  # name of the data set in the BIDS URIs of its derivatives
@@ -208,7 +209,7 @@ def source_file(image: Path, note: HarmonizedSidecar) -> Path | None:
     if not name.startswith(f"bids:{RAW}:"):
         return image.parent / name
     for folder in image.parents:
-        links = (read_json(folder / "dataset_description.json") or {}).get("DatasetLinks")
+        links = (read_json(folder / DESCRIPTION) or {}).get("DatasetLinks")
         if isinstance(links, dict) and isinstance(links.get(RAW), str):
             return Path(folder, links[RAW], name.removeprefix(f"bids:{RAW}:"))
     return None
