@@ -25,7 +25,7 @@ from mrharmony.evaluate.site_classifiers import (
 from mrharmony.preparation.canonical import CanonicalBrain
 
 SEEDS = (0, 1, 2)
-# The seeds of each probe; a network trains for half a minute.
+# The seeds of each probe; a network trains for several seconds.
 PROBES: dict[ProbeName, tuple[int, ...]] = {"linear": SEEDS, "cnn": SEEDS[:1]}
 FOLDS = 5
 _SHUFFLES = 50  # attempts; the first is nearly always enough, a handful of travelling subjects may need more
