@@ -145,7 +145,7 @@ def test_same_scan_gives_the_same_bytes(statistics):
     assert outputs[0].evidence == outputs[1].evidence
 
 
-def test_warnings_of_preparation_and_of_weighting_lower_the_verdict_and_others_do_not(statistics):
+def test_warnings_of_preparation_weighting_and_lost_slices_lower_the_verdict_and_others_do_not(statistics):
     job = HarmonizeJob(harmonizer("none", statistics), A, A)
 
     def doubts(preparation: Sequence[str] = (), reading: Sequence[str] = ()) -> tuple[str, list[str]]:
@@ -155,4 +155,5 @@ def test_warnings_of_preparation_and_of_weighting_lower_the_verdict_and_others_d
 
     assert doubts(preparation=["unlike-template"]) == ("warn", ["unlike-template"])
     assert doubts(reading=["contrast-agent"]) == ("warn", ["contrast-agent"])
+    assert doubts(reading=["blank-slices"]) == ("warn", ["blank-slices"])
     assert doubts(reading=["header-repaired"])[1] == []

@@ -122,3 +122,22 @@ def test_a_centred_mp2rage_image_is_recognised_and_shifted(make, levels):
     assert levels(scan.findings) == {"centred-mp2rage": "warning"}
     np.testing.assert_array_equal(scan.volume.voxels, uniform + np.float32(0.5))
     assert levels(check_scan(make.nifti(voxels=uniform * 6))) == {"mostly-negative": "error"}
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("value", [0, 7])
+def test_blank_slices_between_slices_of_the_head_are_told(make, levels, axis, value):
+    voxels = make.voxels()
+    slices = np.moveaxis(voxels, axis, 0)
+    slices[3:5] = value
+    findings = check_scan(make.nifti(voxels=voxels))
+    assert levels(findings) == {"blank-slices": "warning"}
+    assert f"along voxel axis {axis + 1}, 2 are blank" in findings[0].message
+    assert "number 4." in findings[0].message
+
+
+def test_blank_slices_outside_the_head_are_no_matter(make, levels):
+    voxels = make.voxels()
+    voxels[:2] = voxels[-2:] = voxels[:, :, -1:] = 0
+    voxels[0, 0, 0] = 9  # a single bright voxel of air is no head
+    assert levels(check_scan(make.nifti(voxels=voxels))) == {}

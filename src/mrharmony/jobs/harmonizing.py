@@ -33,6 +33,7 @@ from mrharmony.methods.protocol import HarmonizedVolume, Harmonizer
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.preparation.saved import VERSION
 from mrharmony.scans.acquisition import NOT_PLAIN_T1W
+from mrharmony.scans.blank_slices import BLANK_CODE
 from mrharmony.scans.names import SCAN_SUFFIXES, output_stem, sidecar_path, way_to
 from mrharmony.scans.reading import Scan, read_scan
 from mrharmony.scans.sidecar import (
@@ -171,12 +172,13 @@ def harmonize_prepared(
     """Return a prepared scan harmonized, with its evidence; no file is read or written.
 
     The command line and the Python interface both come this way, so that their results are equal to the bit.
-    What preparation warns of lowers the verdict, and so do `findings` of the scan that doubt that it is T1w.
+    What preparation warns of lowers the verdict, and so do `findings` of the scan that doubt that it is T1w,
+    or whole.
     A verdict of `fail` raises nothing here; the findings are the method's alone. Raises `MrharmonyError` if
     the method cannot harmonize this scan between these domains.
     """
     harmonized = job.harmonizer.harmonize(prepared, job.source, job.target)
-    doubts = [finding.code for finding in findings if finding.code in NOT_PLAIN_T1W]
+    doubts = [finding.code for finding in findings if finding.code in {*NOT_PLAIN_T1W, BLANK_CODE}]
     doubts += [finding.code for finding in prepared.findings if finding.level == "warning"]
     return replace(harmonized, evidence=harmonized.evidence.doubted(doubts))
 

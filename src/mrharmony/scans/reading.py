@@ -24,6 +24,7 @@ from mrharmony.core.findings import (
 )
 from mrharmony.core.volume import BoolArray, Volume
 from mrharmony.scans.acquisition import acquisition_findings
+from mrharmony.scans.blank_slices import check_blank_slices
 from mrharmony.scans.geometry import GEOMETRY_CHECKS, assumed_ras, check_orientation
 from mrharmony.scans.headers import parse_header
 from mrharmony.scans.stream import ByteSource, Storage, check_file, open_scan, storage_of, unreadable
@@ -71,7 +72,7 @@ class _Checks(NamedTuple):
     voxels: tuple[VoxelCheck, ...]
 
 
-_SCAN = _Checks(LAYOUT_CHECKS, VOXEL_CHECKS)
+_SCAN = _Checks(LAYOUT_CHECKS, (*VOXEL_CHECKS, check_blank_slices))
 _LABELS = _Checks(LAYOUT_CHECKS, (check_finite,))
 
 

@@ -200,6 +200,7 @@ LAYOUT_CHECKS = (*CLAIM_CHECKS, check_density)
 class StoredVoxels:
     """The voxels that a file holds, and how many of them cannot be used as they are."""
 
+    shape: tuple[int, int, int]  # voxel counts along i, j, k
     intensities: FloatArray  # scaled, in the file's order (first axis fastest), shape (voxels,)
     non_finite: int  # stored values that are NaN or infinite
     overflowing: int  # finite values too large for float32
@@ -258,7 +259,7 @@ def read_voxels(source: ByteSource, layout: Layout) -> StoredVoxels:
             counts += _oddities(stored, piece)
     non_finite, overflowing, inexact = map(int, counts)
     wide_integers = layout.dtype.kind in "iu" and layout.dtype.itemsize == 8
-    return StoredVoxels(intensities, non_finite, overflowing, inexact, wide_integers)
+    return StoredVoxels(layout.shape, intensities, non_finite, overflowing, inexact, wide_integers)
 
 
 def _is_short_integer(dtype: np.dtype[Any]) -> bool:
