@@ -134,6 +134,16 @@ def test_people_of_a_data_set_without_a_t1w_scan_are_told_and_a_plain_folder_has
     assert "3 of 3 people have no T1w scan" in run("check", tmp_path)[1]
 
 
+def test_people_without_a_scan_are_told_of_each_data_set_in_a_folder(run, scan: Path, tmp_path: Path):
+    for study, name in (("one", "sub-01_T1w.nii.gz"), ("two", "sub-01_t1w.nii.gz")):
+        (tmp_path / study / "sub-01" / "anat").mkdir(parents=True)
+        (tmp_path / study / "dataset_description.json").write_text("{}")
+        shutil.copy(scan, tmp_path / study / "sub-01" / "anat" / name)
+    entries = json.loads(run("check", tmp_path, "--json")[1])
+    told = {entry["scan"]: found for entry in entries for found in entry["findings"]}
+    assert {scan: found["code"] for scan, found in told.items()} == {str(tmp_path / "two"): "bids-no-scan"}
+
+
 def test_harmonizing_keeps_the_grid_and_leaves_the_evidence(run, scan: Path, tmp_path: Path):
     options = ("--uncertainty", "--output", tmp_path, "--json")
     status, output, _ = run("harmonize", scan, "--to", "NSK", *options)

@@ -96,7 +96,7 @@ def check(
     from mrharmony.core.progress import track
     from mrharmony.core.wording import some_of
     from mrharmony.preparation.foreseen import foreseen_faults
-    from mrharmony.scans.bids import people_without_scan
+    from mrharmony.scans.bids import described_data_sets, people_without_scan
     from mrharmony.scans.folders import is_kind
     from mrharmony.scans.names import find_scans
     from mrharmony.scans.reading import check_scan
@@ -115,7 +115,8 @@ def check(
         ]
         for path in track(found.scans, "checking")
     }
-    folders = (path for path in paths if is_kind(path, stat.S_ISDIR))
+    given = (path for path in paths if is_kind(path, stat.S_ISDIR))
+    folders = (folder for path in given for folder in described_data_sets(path))
     findings |= {folder: list(told) for folder in folders if (told := people_without_scan(folder))}
     if as_json:
         records = {path: [finding_record(f) for f in found] for path, found in findings.items()}

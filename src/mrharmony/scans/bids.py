@@ -268,6 +268,11 @@ def people_without_scan(folder: Path) -> tuple[Finding, ...]:
     return tuple(images.no_scan()) if is_bids else ()
 
 
+def described_data_sets(folder: Path) -> list[Path]:
+    """Return a folder and those directly in it that hold a description of a data set, sorted."""
+    return [folder, *sorted(found.parent for found in folder.glob(f"*/{DESCRIPTION}"))]
+
+
 def _is_image(path: Path, suffix: str) -> bool:
     return path.name.endswith((f"_{suffix}.nii", f"_{suffix}.nii.gz")) and _is_anatomy(path)
 
