@@ -55,7 +55,7 @@ def worker_pool(
         Number of tasks after which a worker is replaced by a fresh one; never by default.
     """
     _start_trackers()
-    forks = bool(preloaded) and _can_ask_for_workers()
+    forks = bool(preloaded) and _holds_a_socket(_temporary_folder())
     context = multiprocessing.get_context("forkserver" if forks else "spawn")
     if forks:
         context.set_forkserver_preload(list(preloaded))
@@ -106,10 +106,15 @@ def alone(work: Callable[[Job], Result], job: Job) -> Result:
         raise WorkerEnded from failure
 
 
-def _can_ask_for_workers() -> bool:
-    """Whether a socket by which workers are asked for may have its path in the folder of temporary files."""
-    folder = get_temp_dir()
-    count_as_own(Path(folder))
+def _temporary_folder() -> Path:
+    """Return the folder of multiprocessing's temporary files, which from now on goes with this process."""
+    folder = Path(get_temp_dir())
+    count_as_own(folder)
+    return folder
+
+
+def _holds_a_socket(folder: Path) -> bool:
+    """Say whether the socket by which workers are asked for may have its path in a folder."""
     return len(os.fsencode(folder)) + len("/listener-12345678") < _LONGEST_SOCKET
 
 
