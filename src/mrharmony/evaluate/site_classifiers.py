@@ -38,7 +38,7 @@ _RIM_MM = 12.0  # of the template, which is larger than most people
 _TYPICAL, _SPREAD = 0.7, 0.25  # of canonical brains: brings intensities to about mean 0, sd 1
 _DETAIL = 20.0  # detail is small beside the slice; with this weight it is learned first
 _BATCHES = 540  # until the network knows the sites of a few dozen scans that were harmonized well
-_LEAST_EPOCHS = 14  # of many scans, which tell more in an epoch
+_EPOCHS = 14, 100  # at least: many scans tell more in an epoch; at most: a dozen are soon known
 _BATCH = 32  # slices
 _LEARNING_RATE = 8e-3
 
@@ -135,10 +135,10 @@ def fit_slice_classifier(slices: FloatArray, labels: Labels, classes: int, seed:
 
     It sees each slice and its fine detail, which shows the noise and the sharpness of a scanner. Four strided
     convolutions (5×5, then 3×3; 8, 16, 32, 64 channels) with batch normalisation, the mean over the slice,
-    and a linear layer: Adam, batches of 32 slices, 540 batches or 14 epochs, whichever is more, one cycle of
-    the learning rate, slices mirrored left to right at random, cross-entropy weighted so that each class
-    counts alike. A network that was trained too briefly finds no site anywhere, so `ProbeScores.trained` says
-    how well it knows its own scans.
+    and a linear layer: Adam, 540 batches of 32 slices but 14 to 100 epochs, one cycle of the learning rate,
+    slices mirrored left to right at random, cross-entropy weighted so that each class counts alike. A network
+    that was trained too briefly finds no site anywhere, so `ProbeScores.trained` says how well it knows its
+    own scans.
     Slices have shape (n, s, h, w), labels 0..classes - 1 shape (n,).
     """
     images = _with_detail(slices.reshape(-1, 1, *slices.shape[2:]))
@@ -178,7 +178,7 @@ def _network(classes: int) -> nn.Module:
 def _train(network: nn.Module, images: Tensor, targets: Tensor, weights: Tensor) -> None:
     optimizer = torch.optim.Adam(network.parameters(), fused=True)
     batches = math.ceil(len(targets) / _BATCH)
-    epochs = max(_LEAST_EPOCHS, math.ceil(_BATCHES / batches))
+    epochs = int(np.clip(math.ceil(_BATCHES / batches), *_EPOCHS))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LEARNING_RATE, total_steps=epochs * batches)
     for _ in range(epochs):
         for batch in torch.randperm(len(targets)).chunk(batches):
