@@ -1,13 +1,21 @@
 import json
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from benchmarks._shared.dicom_files import PATIENT, write_series
-from pydicom import Dataset, dcmread
-from pydicom.uid import EnhancedMRImageStorage, generate_uid
+from pydicom import Dataset, FileDataset, dcmread
+from pydicom.uid import (
+    UID,
+    EnhancedMRImageStorage,
+    GrayscaleSoftcopyPresentationStateStorage,
+    MRSpectroscopyStorage,
+    RawDataStorage,
+    generate_uid,
+)
 
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import Volume
@@ -249,6 +257,128 @@ def test_slices_that_dcm2niix_spaces_by_a_rounded_first_step_are_refused(volume:
         data.save_as(file)
     with pytest.raises(MrharmonyError, match=r"dcm2niix took the slices as 3\.\d+ mm apart"):
         convert_dicom(folder, tmp_path / "scan.nii.gz", series=4)
+
+
+def _each(folder: Path, volume: Volume, change: Callable[[FileDataset, int], object]) -> Path:
+    """Write a series and change every slice by its number."""
+    write_series(folder, volume, 4)
+    for k, file in enumerate(sorted(folder.iterdir())):
+        data = dcmread(file)
+        change(data, k)
+        data.save_as(file)
+    return folder
+
+
+def _shift(data: FileDataset, mm: float) -> None:
+    """Move a slice along its rows."""
+    place, rows = np.array(data.ImagePositionPatient), np.array(data.ImageOrientationPatient[:3])
+    data.ImagePositionPatient = [f"{value:.6f}" for value in place + mm * rows]
+
+
+def _is_last(k: int) -> bool:
+    return k >= 26  # of 30
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda data, _: delattr(data, "ImageOrientationPatient"), "so that left and right are unknown"),
+        (
+            lambda data, _: setattr(data, "ImageOrientationPatient", [0] * 6),
+            "so that left and right are unknown",
+        ),
+        (
+            lambda data, k: _is_last(k) and setattr(data, "EchoTime", "3.01"),
+            r"4 more files are of this series, and continue .*\(004_0026\.dcm, 004_0027\.dcm, ",
+        ),
+        (
+            lambda data, k: _is_last(k) and setattr(data, "ImageType", ["ORIGINAL", "PRIMARY"]),
+            "4 more files are of this series",
+        ),
+        (
+            lambda data, k: _is_last(k) and setattr(data, "SeriesInstanceUID", "1.2.3"),
+            "4 more files are of this series",
+        ),
+        (
+            lambda data, k: _is_last(k) and delattr(data, "ImagePositionPatient"),
+            "4 more files are of this series",
+        ),
+        (
+            lambda data, k: k < 2 and setattr(data, "EchoTime", "3.01"),
+            "2 more files are of this series",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_slices_that_lie_nowhere_or_were_taken_for_another_image_are_refused(
+    volume: Volume, tmp_path: Path, change, message: str
+):
+    folder = _each(tmp_path / "exam", volume, change)
+    with pytest.raises(MrharmonyError, match=message):
+        convert_dicom(folder, tmp_path / "scan.nii.gz")
+    assert not (tmp_path / "scan.nii.gz").exists()
+
+
+@pytest.mark.parametrize(
+    ("aside", "most"),
+    [(lambda k: 20 * (k > 14), 20), (lambda k: 30 * (k == 14), 30), (lambda k: 0.35 * k, 10.15)],
+    ids=["half", "one", "growing"],
+)
+def test_slices_that_are_shifted_in_their_plane_are_refused(volume: Volume, tmp_path: Path, aside, most):
+    folder = _each(tmp_path / "exam", volume, lambda data, k: _shift(data, aside(k)))
+    with pytest.raises(MrharmonyError, match=f"straight behind each other: some are {most:.1f} mm aside"):
+        convert_dicom(folder, tmp_path / "scan.nii.gz", series=4)
+    assert not (tmp_path / "scan.nii.gz").exists()
+
+
+def test_positions_that_are_rounded_are_straight_and_another_scan_of_that_number_is_no_part(
+    volume: Volume, tmp_path: Path
+):
+    def rounded(data: FileDataset, _: int) -> None:
+        data.ImagePositionPatient = [f"{value:.1f}" for value in data.ImagePositionPatient]
+        data.ImageOrientationPatient = [f"{value:.4f}" for value in data.ImageOrientationPatient]
+
+    folder = _each(tmp_path / "exam", volume, rounded)
+    moved = Volume(volume.voxels, volume.affine + np.outer([1, 1, 1, 0], [0, 0, 0, 5.0]))
+    write_series(tmp_path / "other", moved, 4, EchoTime="2.5")
+    for file in (tmp_path / "other").iterdir():
+        file.rename(folder / f"other_{file.name}")
+    images, damaged = read_folder(folder)
+    assert [list(image_findings(image, images, damaged)) for image in images] == [[], []]
+
+
+def test_frames_with_scales_of_their_own_are_refused(volume: Volume, tmp_path: Path):
+    folder = _enhanced(tmp_path / "exam", volume, 3.5)
+    data = dcmread(folder / "enhanced.dcm")
+    for k, frame in enumerate(data.PerFrameFunctionalGroupsSequence):
+        scale = Dataset()
+        scale.RescaleIntercept, scale.RescaleSlope, scale.RescaleType = 0, 1 + (k > 14), "US"
+        frame.PixelValueTransformationSequence = [scale]
+    data.save_as(folder / "enhanced.dcm")
+    with pytest.raises(MrharmonyError, match=r"rescale slopes of their own, 1 to 2"):
+        convert_dicom(folder, tmp_path / "scan.nii.gz", series=4)
+
+
+@pytest.mark.parametrize(
+    "kind", [RawDataStorage, GrayscaleSoftcopyPresentationStateStorage, MRSpectroscopyStorage]
+)
+def test_an_object_without_a_picture_is_no_damaged_slice(volume: Volume, tmp_path: Path, kind: UID):
+    write_series(tmp_path / "exam", volume, 4)
+    data = dcmread(tmp_path / "exam" / "004_0003.dcm")
+    data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = kind
+    data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    for keyword in ("Rows", "Columns", "PixelData"):
+        delattr(data, keyword)
+    data.save_as(tmp_path / "exam" / "004_0040.dcm")
+    assert convert_dicom(tmp_path / "exam", tmp_path / "scan.nii.gz").exists()
+
+
+def test_a_sidecar_that_was_lost_comes_back(examination: Path, tmp_path: Path):
+    path = convert_dicom(examination, tmp_path / "sub-01_T1w.nii.gz")
+    sidecar = (tmp_path / "sub-01_T1w.json").read_bytes()
+    (tmp_path / "sub-01_T1w.json").unlink()
+    convert_dicom(examination, path)
+    assert (tmp_path / "sub-01_T1w.json").read_bytes() == sidecar
 
 
 def _twice(folder: Path, volume: Volume, later: int) -> Path:

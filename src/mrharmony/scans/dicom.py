@@ -33,7 +33,7 @@ from mrharmony.scans.acquisition import (
 )
 from mrharmony.scans.dicom_files import DamagedFile, DicomImage, image_findings, read_folder
 from mrharmony.scans.folders import is_kind
-from mrharmony.scans.names import scan_suffix
+from mrharmony.scans.names import scan_suffix, sidecar_path
 from mrharmony.scans.reading import read_scan
 from mrharmony.scans.writing import write_scan
 
@@ -169,6 +169,8 @@ def convert_dicom(folder: Path, output: Path, series: str | int | None = None) -
         write_scan(again, scan.volume.voxels, scan, None)
         if again.read_bytes() != output.read_bytes():
             raise MrharmonyError(f"{output}: holds another scan than {folder}. Name another output.")
+        if sidecar and not sidecar_path(output).exists():
+            write_scan(output, scan.volume.voxels, scan, sidecar)
     return output
 
 

@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     _Attributes = Any  # a Dataset, or an empty dictionary in its place
 
 _TAGS = (
-    "SpecificCharacterSet", "ImageType", "SOPInstanceUID", "StudyDate", "SeriesDate", "AcquisitionDate",
-    "StudyTime", "SeriesTime", "AcquisitionTime", "SeriesDescription", "ProtocolName", "MRAcquisitionType",
-    "SliceThickness", "SpacingBetweenSlices", "EchoTime", "SeriesInstanceUID", "SeriesNumber",
-    "InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient", "ImagesInAcquisition",
-    "ContrastBolusAgent", "SamplesPerPixel", "PhotometricInterpretation", "PixelSpacing", "NumberOfFrames",
-    "Rows", "Columns", "BitsAllocated", "PatientID", "Modality",
+    "SpecificCharacterSet", "ImageType", "SOPClassUID", "SOPInstanceUID", "StudyDate", "SeriesDate",
+    "AcquisitionDate", "StudyTime", "SeriesTime", "AcquisitionTime", "SeriesDescription", "ProtocolName",
+    "MRAcquisitionType", "SliceThickness", "SpacingBetweenSlices", "EchoTime", "SeriesInstanceUID",
+    "SeriesNumber", "InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient",
+    "ImagesInAcquisition", "ContrastBolusAgent", "SamplesPerPixel", "PhotometricInterpretation",
+    "PixelSpacing", "NumberOfFrames", "Rows", "Columns", "BitsAllocated", "PatientID", "Modality",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 )  # fmt: skip
 _PARTS = {
@@ -43,7 +43,9 @@ _PARTS = {
 }  # fmt: skip
 _UNCOMPRESSED = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"})
 _SAME_PLACE = 0.01  # mm
+_MOST_ASIDE = 0.5  # mm: how far a slice may lie aside from the others; rounded positions are off by less
 _SAME_DIRECTION = 1e-3  # how far direction cosines of one image may differ
+_ROUNDED = 0.01  # how far direction cosines may be from being of length 1 and perpendicular
 # What all slices of an image have in common: dcm2niix leaves a slice of another number, rows or columns out,
 # and gives one that differs in the rest wrong values or voxel edges, or stacks another head.
 _COMMON = (
@@ -129,10 +131,15 @@ class DicomImage:
         rows, columns = self.first.orientation[:3], self.first.orientation[3:]
         return np.cross(rows, columns).astype(np.float64)
 
+    @property
+    def is_mosaic(self) -> bool:
+        """Whether each file holds all slices side by side, whose places it does not say."""
+        return "MOSAIC" in _image_type(self.first.header)
+
     @cached_property
     def places(self) -> tuple[tuple[float, int, int | None], ...]:
         """Position along the slice normal in mm, how many slices lie there, and an instance's number."""
-        if not self.first.orientation.size or "MOSAIC" in _image_type(self.first.header):
+        if not self.first.orientation.size or self.is_mosaic:
             return ()
         along = sorted(
             (float(place @ self.normal), file.number if len(file.positions) == 1 else None)
@@ -154,7 +161,7 @@ def read_folder(folder: Path) -> tuple[list[DicomImage], list[DamagedFile]]:
     Copies of a file count once. Raises `MrharmonyError` where a folder below cannot be listed.
     """
     read = [_read(path) for path in _files(folder)]
-    good: dict[tuple[object, ...], DicomFile] = {}
+    good: dict[tuple[object, ...], DicomFile] = {}  # what is neither good nor damaged shows nothing
     for file in read:
         if isinstance(file, DicomFile):
             key = (file.series, file.instance, file.number, file.echo, file.part, file.positions.tobytes())
@@ -182,7 +189,10 @@ def image_findings(
     """
     yield from _damaged_findings(image, images, damaged)
     yield from _form_findings(image)
+    yield from _scale_findings(image)
+    yield from _direction_findings(image)
     yield from _place_findings(image)
+    yield from _split_findings(image, images)
     yield from _count_findings(image)
 
 
@@ -197,7 +207,8 @@ def _files(folder: Path) -> Iterator[Path]:
         yield from (Path(parent, name) for name in sorted(names))
 
 
-def _read(path: Path) -> DicomFile | DamagedFile:
+def _read(path: Path) -> DicomFile | DamagedFile | None:
+    """Return what a file says of itself; None where it is sound and no image, such as a report."""
     from pydicom import config, dcmread  # noqa: PLC0415 - comes with an extra
 
     config.settings.reading_validation_mode = config.IGNORE
@@ -213,8 +224,11 @@ def _read(path: Path) -> DicomFile | DamagedFile:
         return DamagedFile(path, None, None)
 
 
-def _described(path: Path, header: Dataset, room: int) -> DicomFile | DamagedFile:
+def _described(path: Path, header: Dataset, room: int) -> DicomFile | DamagedFile | None:
     """Return what a header says, where as many bytes are left as its pixels need (compressed: any)."""
+    kind = header.get("SOPClassUID")
+    if "Rows" not in header and kind and "Image Storage" not in kind.name:
+        return None
     series, instance = str(header.get("SeriesInstanceUID", "")), str(header.get("SOPInstanceUID", ""))
     syntax = str(getattr(header, "file_meta", {}).get("TransferSyntaxUID", min(_UNCOMPRESSED)))
     frames = int(header.get("NumberOfFrames") or 1)
@@ -367,11 +381,54 @@ def _same_value(value: tuple[float | str, ...], usual: tuple[float | str, ...]) 
     )
 
 
+def _scale_findings(image: DicomImage) -> Iterator[Finding]:
+    """Find frames of one file with scales of their own, of which dcm2niix applies the first to all."""
+    for file in image.files:
+        frames = file.header.get("PerFrameFunctionalGroupsSequence") or ()
+        slopes = [
+            slope
+            for frame in frames
+            for slope in _numbers(_group(frame, {}, "PixelValueTransformationSequence"), "RescaleSlope")
+        ]
+        if slopes and np.ptp(slopes) > _SAME_NUMBER * max(np.abs(slopes)):
+            yield error(
+                "dicom-scaled-frames",
+                f"The frames of {file.path.name} have rescale slopes of their own, {min(slopes):g} to "
+                f"{max(slopes):g}, and dcm2niix applies one to all.",
+                "Convert the series with another program and give the .nii.gz.",
+            )
+            return
+
+
+def _direction_findings(image: DicomImage) -> Iterator[Finding]:
+    """Find slices of which nobody knows how they lie; dcm2niix makes axial ones of them."""
+    if image.is_mosaic:
+        return
+    rows, columns = image.first.orientation[:3], image.first.orientation[3:]
+    products = np.array([rows @ rows - 1, columns @ columns - 1, rows @ columns])
+    if not rows.size or np.abs(products).max() > _ROUNDED:
+        yield error(
+            "dicom-no-orientation",
+            "The files do not say where their slices lie and how they are turned (ImagePositionPatient and "
+            "ImageOrientationPatient, equal for all slices), so that left and right are unknown.",
+            _AS_SENT,
+        )
+
+
 def _place_findings(image: DicomImage) -> Iterator[Finding]:
     """Find gaps between slices, slices that lie unevenly or are there more often than others."""
     places = image.places
     if len(places) < 3:
         return
+    across = np.concatenate([file.positions for file in image.files])
+    across = across - np.outer(across @ image.normal, image.normal)
+    aside = float(np.linalg.norm(across - across[0], axis=1).max())
+    if aside > _MOST_ASIDE:
+        yield error(
+            "dicom-shifted-slices",
+            f"The slices do not lie straight behind each other: some are {aside:.1f} mm aside.",
+            _AS_SENT,
+        )
     counts = Counter(count for _, count, _ in places)
     if len(counts) > 1:
         usual = counts.most_common(1)[0][0]
@@ -428,6 +485,44 @@ def _regular_gaps(image: DicomImage, spacing: float) -> Iterator[Finding]:
             f"Only one slice of {stride} is here ({spacing:.2f} mm apart).",
             _AGAIN,
         )
+
+
+def _split_findings(image: DicomImage, images: Sequence[DicomImage]) -> Iterator[Finding]:
+    """Find slices that continue the stack, but were taken for another image's by what their headers say."""
+    others = (one for one in images if one is not image and _same_form(one, image))
+    lost = [file.path.name for other in others if _belongs_to(other, image) for file in other.files]
+    if lost:
+        yield error(
+            "dicom-split-series",
+            f"{_counted(len(lost), 'more file')} of this series, and continue its slices or do not say where "
+            f"they lie; in echo time, image type or identifier they differ from the others ({_some(lost)}).",
+            _AS_SENT,
+        )
+
+
+def _belongs_to(other: DicomImage, image: DicomImage) -> bool:
+    """Say whether slices of one number lie at an end of a stack, or are of its series and lie nowhere."""
+    if other.places or not image.places:
+        return other.number == image.number and _continues(other, image)
+    return other.first.series == image.first.series
+
+
+def _same_form(image: DicomImage, other: DicomImage) -> bool:
+    """Say whether the slices of two images have the same size and come from the same kind of scanner."""
+    return all(
+        _value(image.first.header, keyword) == _value(other.first.header, keyword)
+        for keyword in ("PatientID", "Modality", "Rows", "Columns")
+    )
+
+
+def _continues(other: DicomImage, image: DicomImage) -> bool:
+    """Say whether slices follow at an end of an image's stack, all of them beyond its own."""
+    own, more = ([place for place, _, _ in one.places] for one in (image, other))
+    if len(own) < 3 or not more or np.abs(image.normal - other.normal).max() > _SAME_DIRECTION:
+        return False
+    spacing = (own[-1] - own[0]) / (len(own) - 1)
+    before, after = own[0] - more[-1], more[0] - own[-1]
+    return _SAME_PLACE < max(before, after) < (1 + _UNEVEN) * spacing
 
 
 def _count_findings(image: DicomImage) -> Iterator[Finding]:
