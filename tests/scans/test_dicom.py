@@ -20,7 +20,8 @@ from pydicom.uid import (
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import Volume
 from mrharmony.scans.dicom import KEPT_KEYS, convert_dicom, is_dicom_folder, likely_t1w
-from mrharmony.scans.dicom_files import image_findings, read_folder
+from mrharmony.scans.dicom_checks import image_findings
+from mrharmony.scans.dicom_files import read_folder
 from mrharmony.scans.reading import read_scan
 
 T2 = {"SeriesDescription": "t2_space_sag", "ScanningSequence": "SE", "EchoTime": "400"}

@@ -31,7 +31,8 @@ from mrharmony.scans.acquisition import (
     number_of,
     remark_records,
 )
-from mrharmony.scans.dicom_files import DamagedFile, DicomImage, image_findings, read_folder
+from mrharmony.scans.dicom_checks import image_findings
+from mrharmony.scans.dicom_files import DamagedFile, DicomImage, read_folder
 from mrharmony.scans.folders import is_kind
 from mrharmony.scans.names import scan_suffix, sidecar_path
 from mrharmony.scans.reading import read_scan

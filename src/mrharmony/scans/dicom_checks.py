@@ -1,0 +1,315 @@
+"""What is missing or wrong of an image that a folder holds as DICOM files.
+
+dcm2niix stacks whatever slices it is given; here the positions that the scanner wrote decide.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mrharmony.core.findings import Finding, error, warning
+from mrharmony.scans.dicom_files import (
+    SAME_DIRECTION,
+    SAME_PLACE,
+    DamagedFile,
+    DicomImage,
+    group_of,
+    image_type_of,
+    numbers_of,
+    text_of,
+)
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+# What all slices of an image have in common: dcm2niix leaves a slice of another number, rows or columns out,
+# and gives one that differs in the rest wrong values or voxel edges, or stacks another head.
+_COMMON = (
+    "PatientID", "Modality", "SeriesNumber", "Rows", "Columns",
+    "SamplesPerPixel", "BitsAllocated", "PhotometricInterpretation", "PixelSpacing",
+)  # fmt: skip
+_NAMES_SOMEBODY = frozenset({"PatientID"})  # what no message may repeat
+_SAME_NUMBER = 1e-3
+_MOST_ASIDE = 0.5  # mm: how far a slice may lie aside from the others; rounded positions are off by less
+_ROUNDED = 0.01  # how far direction cosines may be from being of length 1 and perpendicular
+_UNEVEN = 0.1  # part of the slice spacing by which steps may differ from its multiples
+_NAMED_AT_MOST = 5
+_AS_SENT = "Give the series as the scanner sent it, or get its files again from the archive."
+_AGAIN = "Get the missing files again from the scanner or the archive."
+
+
+def image_findings(
+    image: DicomImage, images: Sequence[DicomImage], damaged: Sequence[DamagedFile]
+) -> Iterator[Finding]:
+    """Say what is missing of an image; an error where its slices are known not to be all there.
+
+    Parameters
+    ----------
+    image
+        The one that is used.
+    images, damaged
+        All of the folder, as `read_folder` returns them.
+    """
+    yield from _damaged_findings(image, images, damaged)
+    yield from _form_findings(image)
+    yield from _scale_findings(image)
+    yield from _direction_findings(image)
+    yield from _place_findings(image)
+    yield from _split_findings(image, images)
+    yield from _count_findings(image)
+
+
+def _damaged_findings(
+    image: DicomImage, images: Sequence[DicomImage], damaged: Sequence[DamagedFile]
+) -> Iterator[Finding]:
+    """Say which damaged files belong to an image: as they say, or by folder and name but for its digits."""
+    ours = {_pattern(file.path) for file in image.series}
+    others = {
+        _pattern(file.path)
+        for other in images
+        if other.first.series != image.first.series
+        for file in other.series
+    }
+    theirs = [file.path.name for file in damaged if file.series == image.first.series]
+    alike = [file.path for file in damaged if file.series is None and _pattern(file.path) in ours]
+    theirs += [path.name for path in alike if _pattern(path) not in others]
+    unclear = sum(_pattern(path) in others for path in alike)
+    if theirs:
+        yield error(
+            "dicom-damaged", f"{_counted(len(theirs), 'file')} empty or damaged: {_some(theirs)}.", _AGAIN
+        )
+    if unclear:
+        yield warning(
+            "dicom-damaged",
+            f"{_counted(unclear, 'DICOM file')} empty or damaged and may belong to this scan or to another.",
+            _AGAIN,
+        )
+
+
+def _pattern(path: Path) -> tuple[Path, str]:
+    return path.parent, re.sub(r"[0-9a-fA-F]+", "#", path.name)
+
+
+def _form_findings(image: DicomImage) -> Iterator[Finding]:
+    """Find slices that differ in what all slices of an image have in common; the first difference tells."""
+    for keyword in _COMMON:
+        values = [_value(file.header, keyword) for file in image.files]
+        usual = Counter(values).most_common(1)[0][0]
+        wrong = [
+            file.path.name
+            for file, value in zip(image.files, values, strict=True)
+            if not _same_value(value, usual)
+        ]
+        if wrong:
+            said = ", ".join(f"{one:g}" if isinstance(one, float) else one for one in usual) or "missing"
+            said = f"one {keyword}" if keyword in _NAMES_SOMEBODY else f"{keyword} {said}"
+            yield error(
+                "dicom-mixed-slices",
+                f"Most slices have {said}, but others ({_some(wrong)}) do not.",
+                _AS_SENT,
+            )
+            return
+
+
+def _value(header: Dataset, keyword: str) -> tuple[float | str, ...]:
+    """Return the numbers of an attribute, or its text where it has none; nothing where it is missing."""
+    text = text_of(header, keyword)
+    return tuple(numbers_of(header, keyword)) or ((text,) if text else ())
+
+
+def _same_value(value: tuple[float | str, ...], usual: tuple[float | str, ...]) -> bool:
+    """Say whether two values of an attribute are equal, numbers but for their rounding."""
+    return len(value) == len(usual) and all(
+        abs(one - other) < _SAME_NUMBER
+        if isinstance(one, float) and isinstance(other, float)
+        else one == other
+        for one, other in zip(value, usual, strict=True)
+    )
+
+
+def _scale_findings(image: DicomImage) -> Iterator[Finding]:
+    """Find frames of one file with scales of their own, of which dcm2niix applies the first to all."""
+    for file in image.files:
+        frames = file.header.get("PerFrameFunctionalGroupsSequence") or ()
+        slopes = [
+            slope
+            for frame in frames
+            for slope in numbers_of(group_of(frame, {}, "PixelValueTransformationSequence"), "RescaleSlope")
+        ]
+        if slopes and np.ptp(slopes) > _SAME_NUMBER * max(np.abs(slopes)):
+            yield error(
+                "dicom-scaled-frames",
+                f"The frames of {file.path.name} have rescale slopes of their own, {min(slopes):g} to "
+                f"{max(slopes):g}, and dcm2niix applies one to all.",
+                "Convert the series with another program and give the .nii.gz.",
+            )
+            return
+
+
+def _direction_findings(image: DicomImage) -> Iterator[Finding]:
+    """Find slices of which nobody knows how they lie; dcm2niix makes axial ones of them."""
+    if image.is_mosaic:
+        return
+    rows, columns = image.first.orientation[:3], image.first.orientation[3:]
+    products = np.array([rows @ rows - 1, columns @ columns - 1, rows @ columns])
+    if not rows.size or np.abs(products).max() > _ROUNDED:
+        yield error(
+            "dicom-no-orientation",
+            "The files do not say where their slices lie and how they are turned (ImagePositionPatient and "
+            "ImageOrientationPatient, equal for all slices), so that left and right are unknown.",
+            _AS_SENT,
+        )
+
+
+def _place_findings(image: DicomImage) -> Iterator[Finding]:
+    """Find gaps between slices, slices that lie unevenly or are there more often than others."""
+    places = image.places
+    if len(places) < 3:
+        return
+    across = np.concatenate([file.positions for file in image.files])
+    across = across - np.outer(across @ image.normal, image.normal)
+    aside = float(np.linalg.norm(across - across[0], axis=1).max())
+    if aside > _MOST_ASIDE:
+        yield error(
+            "dicom-shifted-slices",
+            f"The slices do not lie straight behind each other: some are {aside:.1f} mm aside.",
+            _AS_SENT,
+        )
+    counts = Counter(count for _, count, _ in places)
+    if len(counts) > 1:
+        usual = counts.most_common(1)[0][0]
+        often = "once" if usual == 1 else f"{usual} times"
+        wrong = [_named(k, place[2]) for k, place in enumerate(places) if place[1] != usual]
+        yield error(
+            "dicom-repeated-slices",
+            f"Most slices are there {often}, but others ({_some(wrong)}) are not.",
+            "Give a folder with one export of the examination.",
+        )
+    steps = np.diff([place for place, _, _ in places])
+    spacing = float(np.median(steps[steps < 1.5 * steps.min()]))
+    multiples = np.round(steps / spacing)
+    if (np.abs(steps / spacing - multiples) > _UNEVEN * multiples).any():
+        yield error(
+            "dicom-uneven-slices",
+            f"The slices lie unevenly, {steps.min():.2f} to {steps.max():.2f} mm apart.",
+            _AS_SENT,
+        )
+    elif (multiples > 1).any():
+        where = [
+            f"{multiple - 1:.0f} after {_named(k, places[k][2])}"
+            for k, multiple in enumerate(multiples)
+            if multiple > 1
+        ]
+        missing = int((multiples - 1).sum())
+        yield error(
+            "dicom-missing-slices",
+            f"{_counted(missing, 'slice')} missing: {_some(where)} of the {len(places)} that are here.",
+            _AGAIN,
+        )
+    else:
+        yield from _regular_gaps(image, spacing)
+
+
+def _regular_gaps(image: DicomImage, spacing: float) -> Iterator[Finding]:
+    """Find out that only every second, third … slice is here: numbers or thickness tell, spacing cannot."""
+    header = image.first.header
+    thickness, declared = numbers_of(header, "SliceThickness"), numbers_of(header, "SpacingBetweenSlices")
+    numbers = [number for _, _, number in image.places]
+    strides = {abs(b - a) for a, b in pairwise(numbers) if a and b}
+    stride = strides.pop() if len(strides) == 1 and None not in numbers else 1
+    known = {file.number for file in image.series}
+    if stride > 1 and not {number + 1 for number in numbers if number} & known:
+        expected = [value for value in (*declared, *thickness) if value > 0]
+        apart = any(abs(spacing / stride - value) < _UNEVEN * value for value in expected)
+    else:
+        solid = header.get("MRAcquisitionType") == "3D" and "DERIVED" not in image_type_of(header)
+        stride = round(spacing / thickness[0]) if solid and thickness and thickness[0] > 0 else 1
+        apart, expected = stride > 1, thickness
+    if apart or (stride > 1 and not expected):
+        yield error(
+            "dicom-missing-slices",
+            f"Only one slice of {stride} is here ({spacing:.2f} mm apart).",
+            _AGAIN,
+        )
+
+
+def _split_findings(image: DicomImage, images: Sequence[DicomImage]) -> Iterator[Finding]:
+    """Find slices that continue the stack, but were taken for another image's by what their headers say."""
+    others = (one for one in images if one is not image and _same_form(one, image))
+    lost = [file.path.name for other in others if _belongs_to(other, image) for file in other.files]
+    if lost:
+        yield error(
+            "dicom-split-series",
+            f"{_counted(len(lost), 'more file')} of this series, and continue its slices or do not say where "
+            f"they lie; in echo time, image type or identifier they differ from the others ({_some(lost)}).",
+            _AS_SENT,
+        )
+
+
+def _belongs_to(other: DicomImage, image: DicomImage) -> bool:
+    """Say whether slices of one number lie at an end of a stack, or are of its series and lie nowhere."""
+    if other.places or not image.places:
+        return other.number == image.number and _continues(other, image)
+    return other.first.series == image.first.series
+
+
+def _same_form(image: DicomImage, other: DicomImage) -> bool:
+    """Say whether the slices of two images have the same size and come from the same kind of scanner."""
+    return all(
+        _value(image.first.header, keyword) == _value(other.first.header, keyword)
+        for keyword in ("PatientID", "Modality", "Rows", "Columns")
+    )
+
+
+def _continues(other: DicomImage, image: DicomImage) -> bool:
+    """Say whether slices follow at an end of an image's stack, all of them beyond its own."""
+    own, more = ([place for place, _, _ in one.places] for one in (image, other))
+    if len(own) < 3 or not more or np.abs(image.normal - other.normal).max() > SAME_DIRECTION:
+        return False
+    spacing = (own[-1] - own[0]) / (len(own) - 1)
+    before, after = own[0] - more[-1], more[0] - own[-1]
+    return SAME_PLACE < max(before, after) < (1 + _UNEVEN) * spacing
+
+
+def _count_findings(image: DicomImage) -> Iterator[Finding]:
+    """Find hints that slices at the ends are missing: numbers and what the scanner announced."""
+    here = len(image.series)
+    numbers = [file.number for file in image.series if file.number is not None]
+    before = min(numbers, default=1) - 1
+    if 0 < before <= here:
+        yield warning(
+            "dicom-first-missing",
+            f"The numbers of the DICOM files begin at {before + 1}: the first {before} may be missing.",
+            "Compare with the scanner or the archive, and check that the whole head is in the scan.",
+        )
+    announced = max(
+        (int(value) for file in image.series for value in numbers_of(file.header, "ImagesInAcquisition")[:1]),
+        default=0,
+    )
+    frames = sum(max(len(file.positions), 1) for file in image.series)
+    if announced > frames:
+        yield warning(
+            "dicom-fewer-images",
+            f"The scanner announced {announced} images of this acquisition, but {frames} are here.",
+            "Compare with the scanner or the archive, and check that the whole head is in the scan.",
+        )
+
+
+def _named(index: int, number: int | None) -> str:
+    return f"slice {index + 1}" if number is None else f"instance {number}"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"1 {noun} is" if count == 1 else f"{count} {noun}s are"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED_AT_MOST
+    return ", ".join(names[:_NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
