@@ -1,6 +1,7 @@
 """From a BIDS folder of a new site to a model that knows it."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,14 +11,20 @@ import pytest
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.domains.contrast import CONTRAST_MODELS
 from mrharmony.domains.statistics import load_statistics
-from mrharmony.jobs.adapting import AdaptationReport, adapt_on_bids, extend_on_bids, new_domains
+from mrharmony.jobs.adapting import (
+    AdaptationReport,
+    adapt_on_bids,
+    extend_on_bids,
+    new_domains,
+    require_base,
+)
 from mrharmony.jobs.data_sets import DataSet
 from mrharmony.jobs.harmonizing import harmonize_scan
 from mrharmony.jobs.opening import open_job
 from mrharmony.jobs.training import train_on_bids
 from mrharmony.methods.detail import load_details
 from mrharmony.methods.diffusion import load_diffusion
-from mrharmony.networks.compact.model import load_model, model_hash, read_card
+from mrharmony.networks.compact.model import CARD, STATISTICS, load_model, model_hash, read_card
 from mrharmony.networks.settings import AdaptationSettings, TrainingSettings
 from mrharmony.scans.bids import BidsIndex
 from mrharmony.weights import shipped_model
@@ -131,6 +138,22 @@ def test_a_model_of_contrast_models_says_so(extended: Path, cohort: Path):
     assert [scan.data_set for scan in card.training_scans][-1] == cohort.name
     with pytest.raises(MrharmonyError, match=r"no networks for img2img\. Choose the default method"):
         load_model(extended)
+
+
+@pytest.mark.parametrize("name", [STATISTICS, CONTRAST_MODELS])
+def test_a_base_with_a_file_of_another_model_is_refused(cohort: Path, base: Path, tmp_path: Path, name: str):
+    shutil.copytree(base, tmp_path / "base")
+    shutil.copy(shipped_model() / name, tmp_path / "base")
+    with pytest.raises(MrharmonyError, match=rf"{name}: does not know mprage3t, .*of another model"):
+        extend_on_bids(DataSet(cohort, "session"), tmp_path / "base", tmp_path / "model")
+    assert [path.name for path in tmp_path.iterdir()] == ["base"]
+
+
+def test_a_base_without_its_card_is_no_model_of_another_program(base: Path, tmp_path: Path):
+    shutil.copytree(base, tmp_path / "base")
+    (tmp_path / "base" / CARD).unlink()
+    with pytest.raises(MrharmonyError, match=f"base: not a model, there is no {CARD}"):
+        require_base(str(tmp_path / "base"), download=False)
 
 
 def test_what_belongs_to_networks_is_not_taken_by_the_default_method(run, cohort: Path, tmp_path: Path):

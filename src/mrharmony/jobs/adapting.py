@@ -23,6 +23,7 @@ from mrharmony.core.wording import count_of, some_of
 from mrharmony.domains.contrast import CONTRAST_MODELS, load_contrast_models
 from mrharmony.domains.statistics import fit_statistics, load_statistics
 from mrharmony.jobs.data_sets import DataSet, named_domains
+from mrharmony.jobs.opening import require_in_file
 from mrharmony.jobs.training import (
     TrainingBrains,
     TrainingReport,
@@ -129,6 +130,7 @@ def extend_on_bids(data: DataSet, base: Path, output: Path) -> AdaptationReport:
             f"{base / CONTRAST_MODELS}: is missing, the contrast models that the method diffusion adds to. "
             "Restore it, name another base, or say method='img2img'."
         )
+    _require_own_files(base, card)
     sha256 = model_hash(base)
     brains = _new_brains(data, card, Grid.working(STATISTICS_ZOOM), work_folder(output))
     fitted = _fitted_beside(brains, base)
@@ -194,7 +196,8 @@ def is_pipeline(base: str) -> bool:
     path = Path(base)
     if not path.is_dir():
         return path.is_file() or base.count("/") == 1
-    foreign = not (path / CARD).is_file() and any(file.suffix in _WEIGHTS for file in path.rglob("*"))
+    ours = any((path / name).is_file() for name in (CARD, STATISTICS, CONTRAST_MODELS))
+    foreign = not ours and any(file.suffix in _WEIGHTS for file in path.rglob("*"))
     return foreign or (path / PIPELINE).is_file()
 
 
@@ -239,6 +242,7 @@ def _adapt_compact(
     from mrharmony.networks.compact.adaptation import adapt_networks  # noqa: PLC0415 - peft takes seconds to import
 
     base, sha256, work = load_model(base_dir), model_hash(base_dir), work_folder(output)
+    _require_own_files(base_dir, base.card)
     brains = _new_brains(data, base.card, base.grid, work)
     run = run_folder(work, brains, f"{sha256} {settings.model_dump_json()}")
     slices = RealSlices(brains.stack(), brains.domains())
@@ -261,6 +265,13 @@ def _adapt_compact(
     names = {domain.prompt: domain.name for domain in base.card.domains}
     nearest = {name: names[prompt] for name, prompt in adapted.nearest.items()}
     return AdaptationReport(output, base_dir, brains.counts(), brains.refused, nearest, drift)
+
+
+def _require_own_files(base: Path, card: ModelCard) -> None:
+    """Refuse a base of which a file is another model's, since the new model would take it over."""
+    for path in (base / STATISTICS, base / CONTRAST_MODELS):
+        if path.is_file():
+            require_in_file(path, *(domain.name for domain in card.domains))
 
 
 def _new_brains(data: DataSet, card: ModelCard, grid: Grid, work: Path) -> TrainingBrains:

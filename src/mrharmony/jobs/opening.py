@@ -71,14 +71,19 @@ def _require_in_files(directory: Path, method: str, target: Domain) -> None:
     entry = method_named(method)
     own = () if entry.options.pairs else entry.needs.files
     for path in (directory / name for name in (STATISTICS, *own) if name.endswith(".safetensors")):
-        with open_tensors(path, "a file of this model", "restore it") as file:
-            known = file.record("domains", dict[str, Any] | list[str])  # type: ignore[arg-type]
-        if target.name not in known:
-            raise MrharmonyError(
-                f"{path}: does not know {target.name}, which {CARD} beside it lists, but "
-                f"{some_of(list(known))}; it seems to be of another model. Restore the file "
-                "of this one, or name another model."
-            )
+        require_in_file(path, target.name)
+
+
+def require_in_file(path: Path, *names: str) -> None:
+    """Raise `MrharmonyError` where a file of a model does not know every domain that its card lists."""
+    with open_tensors(path, "a file of this model", "restore it") as file:
+        known = file.record("domains", dict[str, Any] | list[str])  # type: ignore[arg-type]
+    if unknown := [name for name in names if name not in known]:
+        raise MrharmonyError(
+            f"{path}: does not know {some_of(unknown)}, which {CARD} beside it lists, but "
+            f"{some_of(list(known))}; it seems to be of another model. Restore the file "
+            "of this one, or name another model."
+        )
 
 
 def named_domain(card: ModelCard, said: str | Protocol, method: str) -> Domain:
