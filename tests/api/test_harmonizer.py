@@ -323,6 +323,11 @@ def test_what_is_set_after_opening_is_never_ignored(shipped, prepared_sites, ima
     assert head.harmonized.provenance["extent"] == "head"
 
 
+def test_a_parameter_that_is_none_is_refused():
+    with pytest.raises(MrharmonyError, match=r"^foo: no parameter of a harmonizer\. Choose from: .*target"):
+        Harmonizer.from_pretrained(foo=1)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("extent", "skull"), ("device", "gpu"), ("seed", -1), ("seed", 1.5), ("seed", None), ("seed", 2**64)],

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import subprocess
 import tomllib
 from pathlib import Path
@@ -147,6 +148,27 @@ def test_a_name_that_no_list_can_hold_is_refused_and_said(run, tmp_path: Path):
     status, _, errors = run("bids", tmp_path / "study", out, *arguments, "--slurm-prefix", "srun\ntouch")
     assert (status, "'srun\\ntouch': has a line break." in errors) == (2, True), errors
     assert not list(tmp_path.glob("array/*"))
+
+
+def test_a_folder_whose_name_would_break_the_script_is_refused(run, folder: Path, tmp_path: Path):
+    odd = tmp_path / "e\nTASK\n)\ntouch broken\narray=$(cat <<TASK\nx"
+    shutil.copytree(folder / "study", odd)
+    options = ("--to", "LA", "--method", "none")
+    status, _, errors = run(
+        "bids", odd, tmp_path / "out", "participant", *options, "--slurm", tmp_path / "array"
+    )
+    assert (status, "has a line break, which no script can hold. Rename the folder." in errors) == (2, True)
+    assert not list(tmp_path.glob("array/*"))
+
+
+def test_an_array_is_not_written_among_the_scans_nor_asked_for_in_part(run, folder: Path, tmp_path: Path):
+    study = folder / "study"
+    words = ("bids", study, tmp_path / "out", "participant", "--to", "LA", "--method", "none")
+    status, _, errors = run(*words, "--slurm", study)
+    assert (status, f"{study}: holds the scans. Name another, such as" in errors) == (2, True)
+    status, _, errors = run(*words, "--slurm-tasks", "5")
+    assert (status, "--slurm-tasks: is of an array of Slurm. Add --slurm DIR" in errors) == (2, True)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

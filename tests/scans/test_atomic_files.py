@@ -108,3 +108,16 @@ def test_what_safetensors_leaves_of_itself_lies_in_a_temporary_folder(tmp_path: 
     with pytest.raises(MrharmonyError, match="disk full"):
         tensors.save_tensors(tmp_path / "a.safetensors", {"a": np.zeros(1)}, {})
     assert not list(tmp_path.iterdir())
+
+
+def test_equal_tensors_and_records_have_equal_bytes(tmp_path: Path):
+    records = {name: {"é": [1, "\n"]} for name in "fedcba"}
+    written = []
+    for number in range(8):
+        path = tmp_path / f"{number}.safetensors"
+        tensors.save_tensors(path, {"x": np.arange(3.0)}, records)
+        written.append(path.read_bytes())
+        with tensors.open_tensors(path, "a file", "write it again") as file:
+            assert file.record("a", dict[str, list[int | str]]) == records["a"]
+            assert file.tensor("x").tolist() == [0, 1, 2]
+    assert len(set(written)) == 1

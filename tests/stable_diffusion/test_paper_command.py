@@ -215,6 +215,21 @@ def test_another_experiment_does_not_go_on_in_the_same_folder(
     )
 
 
+def test_a_folder_whose_record_is_damaged_is_not_taken_for_any_experiment(
+    run, study: Path, base: Path, preset: Path, finished: Path
+):
+    record = finished / experiment.STUDY
+    whole = record.read_bytes()
+    record.write_bytes(whole[:20])
+    try:
+        arguments = ("paper", study, "--base", base, "--output", finished, *WAYS, *FEW, "--preset", preset)
+        status, _, errors = run(*arguments)
+        assert (status, f"{record}: is damaged, and says no longer which" in errors) == (2, True)
+        assert record.read_bytes() == whole[:20]
+    finally:
+        record.write_bytes(whole)
+
+
 def recipe(study: Path, base: Path, output: Path, **changes: object) -> PaperRecipe:
     request = PaperRequest(
         study,

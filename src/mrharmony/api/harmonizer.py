@@ -129,6 +129,9 @@ class Harmonizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         True
         """
         harmonizer = cls()
+        known = harmonizer.get_params()
+        if unknown := next((name for name in parameters if name not in known), None):
+            raise MrharmonyError(f"{unknown}: no parameter of a harmonizer. Choose from: {', '.join(known)}.")
         harmonizer.set_params(**parameters)
         directory = shipped_model() if model is None else as_path(model, "model")
         harmonizer.card_ = read_card(directory)

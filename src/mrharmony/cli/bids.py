@@ -271,6 +271,8 @@ def bids(
         return
     if to is None:
         raise MrharmonyError("participant: needs a target. Name a domain or protocol with target='NSK'.")
+    if not array.slurm:
+        _require_array(context)
     selection = study.selection()
     chosen = bool(selection.participants) or selection.listed is not None
     index = open_data_set(bids_dir, study.domain_column, chosen=chosen)
@@ -299,6 +301,12 @@ def bids(
     counts = Counter(outcome.status for outcome in outcomes)
     print(", ".join(f"{count} {status}" for status, count in counts.items()) + ".", file=sys.stderr)
     report_outcomes([outcome for outcome in outcomes if as_json or not outcome.kept], as_json)
+
+
+def _require_array(context: typer.Context) -> None:
+    """Raise `MrharmonyError` where an option of an array was given, and no folder for one."""
+    if option := next((name for name in typed_options(context) if name.startswith("--slurm-")), None):
+        raise MrharmonyError(f"{option}: is of an array of Slurm. Add --slurm DIR, or leave it out.")
 
 
 def _require_none_at_group(*given: tuple[str, object]) -> None:

@@ -21,6 +21,7 @@ from mrharmony.core.temporaries import discard, new_temporary
 
 Record = TypeVar("Record")
 
+_RECORDS = "__metadata__"  # what safetensors calls them
 LARGEST = 1e6  # magnitude of weights and other numbers: anything that was learned is far below
 
 
@@ -164,6 +165,7 @@ def save_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], records: Mappi
         folder.mkdir()
         try:
             save_file(arrays, folder / "tensors", metadata=about)
+            _sort_records(folder / "tensors")
             (folder / "tensors").replace(temporary)
         except SafetensorError as error:  # how safetensors reports a full disk
             raise OSError(str(error)) from error
@@ -174,3 +176,19 @@ def save_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], records: Mappi
     with staged(path) as file:
         file.fill_path(write)
         file.commit()
+
+
+def _sort_records(path: Path) -> None:
+    """Put the records of a safetensors file in order, so that equal content has equal bytes.
+
+    safetensors writes them in random order. The file begins with the length of its header in eight bytes and
+    the header as JSON, which has as many bytes in any order.
+    """
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header = {
+            name: dict(sorted(about.items())) if name == _RECORDS else about for name, about in header.items()
+        }
+        file.seek(8)
+        file.write(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(size))

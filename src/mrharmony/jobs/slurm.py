@@ -13,6 +13,7 @@ from typing import Any
 
 from mrharmony.core.atomic import require_writable, write_bytes
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.pointers import real_path
 from mrharmony.jobs.run_log import settings_bytes, utc_stamp
 from mrharmony.jobs.study_plan import StudyPlan
 from mrharmony.scans.folders import IN_A_COPY
@@ -108,9 +109,11 @@ def write_array(
     most_tasks
         Each task does several scans where there are more.
 
-    Raises `MrharmonyError` where the folder cannot be written, or a list cannot hold the name of a scan or a
-    line of the script the prefix.
+    Raises `MrharmonyError` where the folder cannot be written or is the data set, or a list cannot hold the
+    name of a scan, or a line of the script the prefix or a path.
     """
+    if real_path(folder) == real_path(study):
+        raise MrharmonyError(f"{folder}: holds the scans. Name another, such as {folder / 'code' / 'slurm'}.")
     if "\n" in prefix:
         raise MrharmonyError(f"{prefix!r}: has a line break. Give the words before `mrharmony` on one line.")
     names = [scan.relative_to(study).as_posix() for scan in plan.scans]
@@ -119,6 +122,9 @@ def write_array(
             f"{broken!r}: no list can hold this name, for its line break. "
             f"Give the scan another name {IN_A_COPY}."
         )
+    paths = (study.absolute(), out_dir.absolute(), folder.absolute(), Path.cwd())
+    if broken := next((str(path) for path in paths if "\n" in str(path)), None):
+        raise MrharmonyError(f"{broken!r}: has a line break, which no script can hold. Rename the folder.")
     each, tasks = shares(len(plan.scans), most_tasks)
     own = _new_folder(folder.absolute())
     array = SlurmArray(own / "submit.sh", len(plan.scans), tasks, _resources(plan, each, settings))

@@ -5,6 +5,7 @@ Every stage leaves its result in the output folder and is skipped where that is 
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -133,8 +134,14 @@ def _study(recipe: PaperRecipe, plan: StudyPlan) -> Record:
 
 
 def _require_same(recipe: PaperRecipe, plan: StudyPlan) -> None:
-    """Refuse an output folder that another experiment began."""
-    known, asked = read_json(recipe.request.output / STUDY), _study(recipe, plan)
+    """Refuse an output folder that another experiment began, or that does not say which."""
+    path = recipe.request.output / STUDY
+    known, asked = read_json(path), _study(recipe, plan)
+    if known is None and os.path.lexists(path):
+        raise MrharmonyError(
+            f"{path}: is damaged, and says no longer which experiment the folder holds. Restore it, or name "
+            "another output."
+        )
     if known and (other := next((key for key in asked if known.get(key) != asked[key]), None)):
         raise MrharmonyError(
             f"{recipe.request.output}: holds another experiment ({_CALLED.get(other, other)}). "
