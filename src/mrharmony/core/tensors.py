@@ -187,8 +187,7 @@ def _sort_records(path: Path) -> None:
     with path.open("r+b") as file:
         size = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(size))
-        header = {
-            name: dict(sorted(about.items())) if name == _RECORDS else about for name, about in header.items()
-        }
+        if _RECORDS in header:
+            header[_RECORDS] = dict(sorted(header[_RECORDS].items()))
         file.seek(8)
         file.write(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(size))
