@@ -15,10 +15,14 @@ from benchmarks._shared.reports import Report
 COLUMNS = (
     "method: {method} | PSNR dB: {psnr:.2f} | gain dB, 95 % interval: {interval:+.2f} | room: {room:.0%} | "
     "SSIM: {ssim:.4f} | site, linear: {probe_linear:.2f} | site, CNN: {probe_cnn:.2f} | "
-    "drift %: {drift:.2f} | slope, 95 % interval: {slope_interval:.2f} | group: {group:.2f} | "
+    "CNN, own scans: {probe_cnn_trained:.2f} | drift %: {drift:.2f} | "
+    "slope, 95 % interval: {slope_interval:.2f} | group: {group:.2f} | "
     "ventricle error: {ventricle_error:.3f} | s a scan: {seconds:.2f}"
 )
-ABSENT = ("psnr", "room", "ssim", "probe_linear", "probe_cnn", "drift", "group", "ventricle_error", "seconds")
+ABSENT = (
+    *("psnr", "room", "ssim", "probe_linear", "probe_cnn", "probe_cnn_trained"),
+    *("drift", "group", "ventricle_error", "seconds"),
+)
 
 
 def main() -> None:

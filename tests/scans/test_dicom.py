@@ -276,6 +276,13 @@ def _shift(data: FileDataset, mm: float) -> None:
     data.ImagePositionPatient = [f"{value:.6f}" for value in place + mm * rows]
 
 
+def _turn(data: FileDataset, by: float) -> None:
+    """Turn a slice about its rows, by a small angle in radians."""
+    rows, columns = np.reshape(np.array(data.ImageOrientationPatient, float), (2, 3))
+    columns = columns + by * np.cross(rows, columns)
+    data.ImageOrientationPatient = [f"{value:.8f}" for value in (*rows, *columns / np.linalg.norm(columns))]
+
+
 def _is_last(k: int) -> bool:
     return k >= 26  # of 30
 
@@ -306,6 +313,26 @@ def _is_last(k: int) -> bool:
         ),
         (
             lambda data, k: k < 2 and setattr(data, "EchoTime", "3.01"),
+            "2 more files are of this series",
+        ),
+        (
+            lambda data, k: k in (0, 1, 28, 29) and setattr(data, "EchoTime", "3.01"),
+            "4 more files are of this series",
+        ),
+        (
+            lambda data, k: _is_last(k) and data.update({"EchoTime": "3.01", "SeriesNumber": 9}),
+            "4 more files are of this series",
+        ),
+        (
+            lambda data, k: _is_last(k) and data.update({"SeriesInstanceUID": "1.2", "SeriesNumber": None}),
+            "4 more files are of this series",
+        ),
+        (
+            lambda data, k: _is_last(k) and data.update({"EchoTime": "3.01", "Rows": 20}),
+            "4 more files are of this series",
+        ),
+        (
+            lambda data, k: k > 27 and _turn(data, 0.002),
             "2 more files are of this series",
         ),
     ],

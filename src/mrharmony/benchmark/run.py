@@ -33,6 +33,7 @@ from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.hashing import file_sha256
 from mrharmony.core.progress import track
 from mrharmony.core.version import __version__
+from mrharmony.core.wording import count_of
 from mrharmony.core.workers import usable_cores, worker_pool
 from mrharmony.evaluate.biology import few_people
 from mrharmony.jobs.brains import ScanFile, prepare_positions, reasons_by_name, require_some, saved_sha256
@@ -277,7 +278,7 @@ def _about(contest: Contest, request: BenchmarkRequest) -> dict[str, str]:
     return {
         "Command": f"`{request.command}`",
         "Version": f"mrharmony {__version__}, network {network_hash()[:12]}, seed {contest.seed}",
-        "Machine": f"{platform.machine()}, {usable_cores()} cores, one thread a method",
+        "Machine": f"{platform.machine()}, {count_of(usable_cores(), 'core')}, one thread a method",
         "Training scans": ", ".join(f"{name} {count}" for name, count in counts.items())
         + (f" (fold 1 of {len(plan.folds)})" if len(plan.folds) > 1 else ""),
         "Tested": f"{len(tested)} scans of {len({scan.subject for scan in tested})} subjects",

@@ -16,7 +16,6 @@ import numpy as np
 
 from mrharmony.core.findings import Finding, error, warning
 from mrharmony.scans.dicom_files import (
-    SAME_DIRECTION,
     SAME_PLACE,
     DamagedFile,
     DicomImage,
@@ -35,11 +34,14 @@ _COMMON = (
     "PatientID", "Modality", "SeriesNumber", "Rows", "Columns",
     "SamplesPerPixel", "BitsAllocated", "PhotometricInterpretation", "PixelSpacing",
 )  # fmt: skip
+_FORM = "PatientID", "Modality", "Rows", "Columns"  # of a slice that may belong to an image
 _NAMES_SOMEBODY = frozenset({"PatientID"})  # what no message may repeat
 _SAME_NUMBER = 1e-3
 _MOST_ASIDE = 0.5  # mm: how far a slice may lie aside from the others; rounded positions are off by less
 _ROUNDED = 0.01  # how far direction cosines may be from being of length 1 and perpendicular
 _UNEVEN = 0.1  # part of the slice spacing by which steps may differ from its multiples
+_NEAR = 5  # slice spacings from an end of a stack within which others may continue it
+_LIKE_DIRECTION = 0.98  # least cosine between the directions across slices of one stack
 _NAMED_AT_MOST = 5
 _AS_SENT = "Give the series as the scanner sent it, or get its files again from the archive."
 _AGAIN = "Get the missing files again from the scanner or the archive."
@@ -242,40 +244,40 @@ def _regular_gaps(image: DicomImage, spacing: float) -> Iterator[Finding]:
 
 def _split_findings(image: DicomImage, images: Sequence[DicomImage]) -> Iterator[Finding]:
     """Find slices that continue the stack, but were taken for another image's by what their headers say."""
-    others = (one for one in images if one is not image and _same_form(one, image))
-    lost = [file.path.name for other in others if _belongs_to(other, image) for file in other.files]
+    others = (one for one in images if one is not image and _is_part(one, image))
+    lost = [file.path.name for other in others for file in other.files]
     if lost:
         yield error(
             "dicom-split-series",
             f"{_counted(len(lost), 'more file')} of this series, and continue its slices or do not say where "
-            f"they lie; in echo time, image type or identifier they differ from the others ({_some(lost)}).",
+            "they lie; in direction, echo time, image type, number or identifier they differ from the others "
+            f"({_some(lost)}).",
             _AS_SENT,
         )
 
 
-def _belongs_to(other: DicomImage, image: DicomImage) -> bool:
-    """Say whether slices of one number lie at an end of a stack, or are of its series and lie nowhere."""
+def _is_part(other: DicomImage, image: DicomImage) -> bool:
+    """Say whether slices of one series or number lie at the ends of a stack, or do not say where they lie."""
+    named = other.first.series == image.first.series or other.number == image.number
     if other.places or not image.places:
-        return other.number == image.number and _continues(other, image)
-    return other.first.series == image.first.series
-
-
-def _same_form(image: DicomImage, other: DicomImage) -> bool:
-    """Say whether the slices of two images have the same size and come from the same kind of scanner."""
-    return all(
-        _value(image.first.header, keyword) == _value(other.first.header, keyword)
-        for keyword in ("PatientID", "Modality", "Rows", "Columns")
+        return (named or None in (other.number, image.number)) and _continues(other, image)
+    return named and all(
+        _value(other.first.header, keyword) == _value(image.first.header, keyword) for keyword in _FORM
     )
 
 
 def _continues(other: DicomImage, image: DicomImage) -> bool:
-    """Say whether slices follow at an end of an image's stack, all of them beyond its own."""
-    own, more = ([place for place, _, _ in one.places] for one in (image, other))
-    if len(own) < 3 or not more or np.abs(image.normal - other.normal).max() > SAME_DIRECTION:
+    """Say whether slices lie beyond the ends of an image's stack and near one of them, and none within it.
+
+    Other echoes, parts or examinations show the same region, so that theirs lie within.
+    """
+    own = [place for place, _, _ in image.places]
+    if len(own) < 3 or abs(other.normal @ image.normal) < _LIKE_DIRECTION:
         return False
+    there = np.concatenate([file.positions for file in other.files]) @ image.normal
+    beyond = np.maximum(own[0] - there, there - own[-1])
     spacing = (own[-1] - own[0]) / (len(own) - 1)
-    before, after = own[0] - more[-1], more[0] - own[-1]
-    return SAME_PLACE < max(before, after) < (1 + _UNEVEN) * spacing
+    return bool(SAME_PLACE < beyond.min() < _NEAR * spacing)
 
 
 def _count_findings(image: DicomImage) -> Iterator[Finding]:
