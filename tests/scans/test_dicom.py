@@ -14,8 +14,10 @@ from pydicom.uid import (
     GrayscaleSoftcopyPresentationStateStorage,
     MRSpectroscopyStorage,
     RawDataStorage,
+    SecondaryCaptureImageStorage,
     generate_uid,
 )
+from scipy.spatial.transform import Rotation
 
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import Volume
@@ -375,16 +377,108 @@ def test_positions_that_are_rounded_are_straight_and_another_scan_of_that_number
     assert [list(image_findings(image, images, damaged)) for image in images] == [[], []]
 
 
-def test_frames_with_scales_of_their_own_are_refused(volume: Volume, tmp_path: Path):
+@pytest.mark.parametrize(
+    "scale_of",
+    [lambda k: (1 + (k > 14), 0), lambda k: (1, 500 * (k > 14)), lambda k: (0.5, 0) if k > 14 else None],
+    ids=["slope", "intercept", "half of the frames"],
+)
+def test_frames_with_scales_of_their_own_are_refused(volume: Volume, tmp_path: Path, scale_of):
     folder = _enhanced(tmp_path / "exam", volume, 3.5)
     data = dcmread(folder / "enhanced.dcm")
     for k, frame in enumerate(data.PerFrameFunctionalGroupsSequence):
-        scale = Dataset()
-        scale.RescaleIntercept, scale.RescaleSlope, scale.RescaleType = 0, 1 + (k > 14), "US"
-        frame.PixelValueTransformationSequence = [scale]
+        if found := scale_of(k):
+            scale = Dataset()
+            (scale.RescaleSlope, scale.RescaleIntercept), scale.RescaleType = found, "US"
+            frame.PixelValueTransformationSequence = [scale]
     data.save_as(folder / "enhanced.dcm")
-    with pytest.raises(MrharmonyError, match=r"rescale slopes of their own, 1 to 2"):
+    with pytest.raises(MrharmonyError, match="rescale slopes or intercepts of their own"):
         convert_dicom(folder, tmp_path / "scan.nii.gz", series=4)
+
+
+def test_damaged_files_are_no_copies_where_all_have_one_identifier(volume: Volume, tmp_path: Path):
+    folder = _each(tmp_path / "exam", volume, lambda data, _: setattr(data, "SOPInstanceUID", "1.2.3"))
+    for k in (28, 29):
+        cut = folder / f"004_{k:04d}.dcm"
+        cut.write_bytes(cut.read_bytes()[:-100])
+    with pytest.raises(MrharmonyError, match="2 files are empty or damaged: 004_0028"):
+        convert_dicom(folder, tmp_path / "scan.nii.gz")
+
+
+def test_two_exports_of_overlapping_parts_are_refused(volume: Volume, tmp_path: Path):
+    folder = _each(tmp_path / "exam", volume, lambda *_: None)
+    for k in range(20, 30):
+        data = dcmread(folder / f"004_{k:04d}.dcm")
+        data.SeriesInstanceUID = "1.2.3"
+        data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        data.save_as(folder / f"again_{k:04d}.dcm")
+        if k > 25:
+            (folder / f"004_{k:04d}.dcm").unlink()
+    with pytest.raises(MrharmonyError, match="10 more files are of this series"):
+        convert_dicom(folder, tmp_path / "scan.nii.gz")
+
+
+def test_slices_of_another_echo_in_the_middle_are_named(volume: Volume, tmp_path: Path):
+    folder = _each(
+        tmp_path / "exam", volume, lambda data, k: k in (14, 15) and setattr(data, "EchoTime", "3.01")
+    )
+    with pytest.raises(MrharmonyError, match=r"2 more files are of this series.*\(004_0014\.dcm, "):
+        convert_dicom(folder, tmp_path / "scan.nii.gz")
+
+
+def test_what_is_no_slice_of_the_stack_is_left_out(volume: Volume, tmp_path: Path):
+    folder = _each(tmp_path / "exam", volume, lambda *_: None)
+    below = np.eye(4)
+    below[2, 3] = 30  # slices
+    beyond = Volume(volume.voxels, volume.affine @ below)
+    write_series(tmp_path / "neck", beyond, 4, StudyInstanceUID="1.2.3", SeriesInstanceUID="1.2.3.4")
+    for file in (tmp_path / "neck").iterdir():
+        file.rename(folder / f"neck_{file.name}")
+    picture = dcmread(folder / "004_0000.dcm")
+    picture.SOPClassUID = picture.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
+    picture.SOPInstanceUID = picture.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    del picture.ImagePositionPatient, picture.ImageOrientationPatient
+    picture.save_as(folder / "picture.dcm")
+    images, damaged = read_folder(folder)
+    stack = next(image for image in images if image.first.path.name == "004_0000.dcm")
+    assert not list(image_findings(stack, images, damaged))
+
+
+def test_slices_that_bend_away_from_an_even_stack_are_refused(volume: Volume, tmp_path: Path):
+    def bend(data: FileDataset, k: int) -> None:
+        rows, columns = np.reshape(np.array(data.ImageOrientationPatient, float), (2, 3))
+        place = np.array(data.ImagePositionPatient) + 2 * np.sin(np.pi * k / 29) * np.cross(rows, columns)
+        data.ImagePositionPatient = [f"{value:.6f}" for value in place]
+
+    folder = _each(tmp_path / "exam", volume, bend)
+    with pytest.raises(MrharmonyError, match="The slices lie unevenly"):
+        convert_dicom(folder, tmp_path / "scan.nii.gz", series=4)
+
+
+@pytest.mark.parametrize("downwards", [False, True])
+def test_the_rounding_of_two_positions_does_not_add_up(volume: Volume, tmp_path: Path, downwards: bool):
+    turn = Rotation.from_euler("xyz", [12, 7, 9], degrees=True).as_matrix()
+    fine = np.eye(4)
+    fine[:3, :3] = turn @ np.diag([3.5, 3.5, -0.8 if downwards else 0.8])
+    many = Volume(np.tile(volume.voxels, 6), fine)  # 180 slices
+    folder = tmp_path / "exam"
+    write_series(folder, many, 4)
+    for file in folder.iterdir():
+        data = dcmread(file)
+        data.ImagePositionPatient = [f"{value:.2f}" for value in data.ImagePositionPatient]
+        data.save_as(file)
+    scan = read_scan(convert_dicom(folder, tmp_path / "scan.nii.gz", series=4))
+    ends = np.array([[0, 0, 0, 1], [*(size - 1 for size in many.shape), 1]])
+    made = np.array([[0, 0, 0, 1], [*(size - 1 for size in scan.volume.shape), 1]]) @ scan.volume.affine.T
+    wanted = ends @ fine.T
+    assert sorted(made[:, :3] @ turn[:, 2]) == pytest.approx(sorted(wanted[:, :3] @ turn[:, 2]), abs=0.02)
+
+
+def test_a_folder_whose_files_all_have_a_series_of_their_own_is_told(volume: Volume, tmp_path: Path):
+    folder = _each(
+        tmp_path / "exam", volume, lambda data, k: setattr(data, "SeriesInstanceUID", f"1.2.{k + 1}")
+    )
+    with pytest.raises(MrharmonyError, match="each of the 30 files has a SeriesInstanceUID of its own"):
+        convert_dicom(folder, tmp_path / "scan.nii.gz")
 
 
 @pytest.mark.parametrize(

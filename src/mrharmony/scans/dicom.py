@@ -10,6 +10,7 @@ import math
 import re
 import stat
 import subprocess
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -55,9 +56,9 @@ _DICOM_SUFFIXES = (".dcm", ".ima")
 _TIME_LIMIT = 600  # s, for dcm2niix and one series
 # What dcm2niix says of geometry.
 _TOLD = re.compile(r"missing|expected|varies|repeated|not large enough", re.IGNORECASE)
-# Part of a slice by which rounded positions may shift the last slice against the first.
-_MOST_SHIFTED = 0.5
+_ROUNDED_STEP = 0.02  # mm by which dcm2niix's spacing may be off, since two positions are rounded
 _TO_RAS = np.array([-1.0, -1.0, 1.0])  # from the axes of DICOM
+_SCATTERED = 10  # images of one file each, and no others
 _INSPECTED = 50  # files opened to find out whether a folder holds DICOM
 # What is kept of dcm2niix's sidecar: how the scan was acquired, but no free text, names, numbers or times.
 KEPT_KEYS = (
@@ -150,12 +151,14 @@ def convert_dicom(folder: Path, output: Path, series: str | int | None = None) -
     images, damaged = read_folder(folder)
     with temporary_folder() as temporary:
         found, failed = _convert_all(folder, images, damaged, temporary)
+        _require_identifiers(folder, images)
         chosen = choose_series(folder, found, None if series is None else str(series))
         findings = tuple(image_findings(chosen.image, images, damaged))
         if not has_error(findings):
             findings += tuple(_volume_findings(chosen) if chosen.volumes > 1 else _stack_findings(chosen))
         findings += tuple(_conversion_findings(chosen, failed))
         _refuse(folder, chosen, findings)
+        _place_exactly(chosen)
         try:
             scan = read_scan(chosen.path)
         except MrharmonyError as refusal:
@@ -173,6 +176,18 @@ def convert_dicom(folder: Path, output: Path, series: str | int | None = None) -
         if sidecar and not sidecar_path(output).exists():
             write_scan(output, scan.volume.voxels, scan, sidecar)
     return output
+
+
+def _require_identifiers(folder: Path, images: Sequence[DicomImage]) -> None:
+    """Refuse a folder in which every file is a series of its own."""
+    alone = Counter(image.number for image in images if len(image.series) == 1)
+    number, count = alone.most_common(1)[0] if alone else (None, 0)
+    if count >= _SCATTERED and count == len(images):
+        raise MrharmonyError(
+            f"{folder}: each of the {count} files has a SeriesInstanceUID of its own, as some programs leave "
+            f"it that make data anonymous; which slices of series {number} belong together is not known. "
+            "Export the examination again, or convert it yourself and give the .nii.gz."
+        )
 
 
 def choose_series(folder: Path, found: Sequence[DicomSeries], label: str | None) -> DicomSeries:
@@ -338,13 +353,37 @@ def _stack_findings(chosen: DicomSeries) -> Iterator[Finding]:
             f"dcm2niix made {chosen.size} voxels of {len(places)} slices.",
             "Convert the series yourself and give the .nii.gz.",
         )
-    elif abs(step - spacing) * (count - 1) > _MOST_SHIFTED * spacing:
+    elif abs(step - spacing) > _ROUNDED_STEP:
         yield error(
             "dicom-converter",
             f"dcm2niix took the slices as {step:.4g} mm apart, but their positions are {spacing:.4g} mm.",
             "Get the series again from the scanner or the archive, or convert it with another program and "
             "give the .nii.gz.",
         )
+
+
+def _place_exactly(chosen: DicomSeries) -> None:
+    """Give the converted slices the mean spacing and the ends that the scanner wrote.
+
+    dcm2niix takes the spacing of the first two slices for that of all, so that the rounding of two positions
+    adds up over the stack.
+    """
+    places = [place for place, _, _ in chosen.image.places]
+    if len(places) < 3:
+        return
+    normal, affine = chosen.image.normal * _TO_RAS, chosen.affine.copy()
+    axis = int(np.argmax(np.abs(affine[:3, :3].T @ normal)))
+    step = float(affine[:3, axis] @ normal)
+    spacing = math.copysign((places[-1] - places[0]) / (len(places) - 1), step)
+    first = places[0] if step > 0 else places[-1]
+    affine[:3, axis] *= spacing / step
+    affine[:3, 3] += (first - affine[:3, 3] @ normal) * normal
+    with chosen.path.open("r+b") as file:
+        header = nib.Nifti1Header.from_fileobj(file)
+        header.set_sform(affine, 1)
+        header.set_qform(affine, 1)
+        file.seek(0)
+        header.write_to(file)
 
 
 def _is_dicom(file: Path) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.polynomial import Polynomial
 
 from mrharmony.core.findings import Finding, error, warning
 from mrharmony.scans.dicom_files import (
@@ -28,18 +29,21 @@ from mrharmony.scans.dicom_files import (
 if TYPE_CHECKING:
     from pydicom import Dataset
 
+    from mrharmony.scans.dicom_files import Attributes
+
 # What all slices of an image have in common: dcm2niix leaves a slice of another number, rows or columns out,
 # and gives one that differs in the rest wrong values or voxel edges, or stacks another head.
 _COMMON = (
     "PatientID", "Modality", "SeriesNumber", "Rows", "Columns",
     "SamplesPerPixel", "BitsAllocated", "PhotometricInterpretation", "PixelSpacing",
 )  # fmt: skip
-_FORM = "PatientID", "Modality", "Rows", "Columns"  # of a slice that may belong to an image
+_FORM = "SOPClassUID", "PatientID", "Modality", "Rows", "Columns"  # of a slice that may belong to an image
 _NAMES_SOMEBODY = frozenset({"PatientID"})  # what no message may repeat
 _SAME_NUMBER = 1e-3
 _MOST_ASIDE = 0.5  # mm: how far a slice may lie aside from the others; rounded positions are off by less
 _ROUNDED = 0.01  # how far direction cosines may be from being of length 1 and perpendicular
-_UNEVEN = 0.1  # part of the slice spacing by which steps may differ from its multiples
+_UNEVEN = 0.1  # part of the slice spacing by which a slice may lie off an even stack
+_ROUNDED_MM = 0.1  # how far rounding may put a slice off
 _NEAR = 5  # slice spacings from an end of a stack within which others may continue it
 _LIKE_DIRECTION = 0.98  # least cosine between the directions across slices of one stack
 _NAMED_AT_MOST = 5
@@ -140,19 +144,23 @@ def _scale_findings(image: DicomImage) -> Iterator[Finding]:
     """Find frames of one file with scales of their own, of which dcm2niix applies the first to all."""
     for file in image.files:
         frames = file.header.get("PerFrameFunctionalGroupsSequence") or ()
-        slopes = [
-            slope
-            for frame in frames
-            for slope in numbers_of(group_of(frame, {}, "PixelValueTransformationSequence"), "RescaleSlope")
-        ]
-        if slopes and np.ptp(slopes) > _SAME_NUMBER * max(np.abs(slopes)):
+        shared = file.header.get("SharedFunctionalGroupsSequence") or [{}]
+        groups = [group_of(frame, shared[0], "PixelValueTransformationSequence") for frame in frames]
+        scales = [_scale(group) for group in groups]
+        if not all(_same_value(scale, scales[0]) for scale in scales):
             yield error(
                 "dicom-scaled-frames",
-                f"The frames of {file.path.name} have rescale slopes of their own, {min(slopes):g} to "
-                f"{max(slopes):g}, and dcm2niix applies one to all.",
+                f"The frames of {file.path.name} have rescale slopes or intercepts of their own, and "
+                "dcm2niix takes one for all.",
                 "Convert the series with another program and give the .nii.gz.",
             )
             return
+
+
+def _scale(group: Attributes) -> tuple[float, float]:
+    """Return slope and intercept of a frame; those of a frame that says none are 1 and 0."""
+    slope, intercept = (numbers_of(group, f"Rescale{what}") for what in ("Slope", "Intercept"))
+    return (slope or [1.0])[0], (intercept or [0.0])[0]
 
 
 def _direction_findings(image: DicomImage) -> Iterator[Finding]:
@@ -194,10 +202,13 @@ def _place_findings(image: DicomImage) -> Iterator[Finding]:
             f"Most slices are there {often}, but others ({_some(wrong)}) are not.",
             "Give a folder with one export of the examination.",
         )
-    steps = np.diff([place for place, _, _ in places])
+    along = np.array([place for place, _, _ in places])
+    steps = np.diff(along)
     spacing = float(np.median(steps[steps < 1.5 * steps.min()]))
     multiples = np.round(steps / spacing)
-    if (np.abs(steps / spacing - multiples) > _UNEVEN * multiples).any():
+    index = np.append(0, np.cumsum(multiples))
+    even = Polynomial.fit(index, along, 1)(index)
+    if np.abs(along - even).max() > max(_UNEVEN * spacing, _ROUNDED_MM):
         yield error(
             "dicom-uneven-slices",
             f"The slices lie unevenly, {steps.min():.2f} to {steps.max():.2f} mm apart.",
@@ -257,27 +268,29 @@ def _split_findings(image: DicomImage, images: Sequence[DicomImage]) -> Iterator
 
 
 def _is_part(other: DicomImage, image: DicomImage) -> bool:
-    """Say whether slices of one series or number lie at the ends of a stack, or do not say where they lie."""
+    """Say whether slices of one series or number lie in gaps or at ends of a stack, or do not say where."""
+    studies = {_value(one.first.header, "StudyInstanceUID") for one in (other, image)} - {()}
     named = other.first.series == image.first.series or other.number == image.number
     if other.places or not image.places:
-        return (named or None in (other.number, image.number)) and _continues(other, image)
+        return len(studies) < 2 and (named or None in (other.number, image.number)) and _fills(other, image)
     return named and all(
         _value(other.first.header, keyword) == _value(image.first.header, keyword) for keyword in _FORM
     )
 
 
-def _continues(other: DicomImage, image: DicomImage) -> bool:
-    """Say whether slices lie beyond the ends of an image's stack and near one of them, and none within it.
+def _fills(other: DicomImage, image: DicomImage) -> bool:
+    """Say whether slices lie where a stack has none, in it or near its ends, and others of theirs on its own.
 
-    Other echoes, parts or examinations show the same region, so that theirs lie within.
+    Other echoes, parts and examinations show the same region: theirs lie all on its own, or between them.
     """
-    own = [place for place, _, _ in image.places]
+    own = np.array([place for place, _, _ in image.places])
     if len(own) < 3 or abs(other.normal @ image.normal) < _LIKE_DIRECTION:
         return False
     there = np.concatenate([file.positions for file in other.files]) @ image.normal
-    beyond = np.maximum(own[0] - there, there - own[-1])
-    spacing = (own[-1] - own[0]) / (len(own) - 1)
-    return bool(SAME_PLACE < beyond.min() < _NEAR * spacing)
+    away = np.abs(there[:, None] - own).min(axis=1)
+    spacing = float(np.median(np.diff(own)))
+    free = away > spacing / 2
+    return bool((free | (away < SAME_PLACE)).all() and (free & (away < _NEAR * spacing)).any())
 
 
 def _count_findings(image: DicomImage) -> Iterator[Finding]:

@@ -21,13 +21,13 @@ from mrharmony.scans.folders import is_kind
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-    _Attributes = Any  # a Dataset, or an empty dictionary in its place
+    Attributes = Any  # a Dataset, or an empty dictionary in its place
 
 _TAGS = (
     "SpecificCharacterSet", "ImageType", "SOPClassUID", "SOPInstanceUID", "StudyDate", "SeriesDate",
     "AcquisitionDate", "StudyTime", "SeriesTime", "AcquisitionTime", "SeriesDescription", "ProtocolName",
-    "MRAcquisitionType", "SliceThickness", "SpacingBetweenSlices", "EchoTime", "SeriesInstanceUID",
-    "SeriesNumber", "InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient",
+    "MRAcquisitionType", "SliceThickness", "SpacingBetweenSlices", "EchoTime", "StudyInstanceUID",
+    "SeriesInstanceUID", "SeriesNumber", "InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient",
     "ImagesInAcquisition", "ContrastBolusAgent", "SamplesPerPixel", "PhotometricInterpretation",
     "PixelSpacing", "NumberOfFrames", "Rows", "Columns", "BitsAllocated", "PatientID", "Modality",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
@@ -147,13 +147,18 @@ def read_folder(folder: Path) -> tuple[list[DicomImage], list[DamagedFile]]:
         if isinstance(file, DicomFile):
             key = (file.series, file.instance, file.number, file.echo, file.part, file.positions.tobytes())
             good.setdefault(key, file)
-    whole = {file.instance for file in good.values()}
-    damaged = [file for file in read if isinstance(file, DamagedFile) and file.instance not in whole]
+    instances = Counter(file.instance for file in good.values())
+    damaged = [file for file in read if isinstance(file, DamagedFile) and not _is_copy(file, instances)]
     series: dict[str, list[DicomFile]] = defaultdict(list)
     for file in good.values():
         series[file.series].append(file)
     images = [image for files in series.values() for image in _images(tuple(files))]
     return sorted(images, key=lambda image: (image.number or 0, image.traits)), damaged
+
+
+def _is_copy(file: DamagedFile, instances: Counter[str]) -> bool:
+    """Say whether one good file, and no other, has the identifier of a damaged one."""
+    return bool(file.instance) and instances[file.instance or ""] == 1
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -226,12 +231,12 @@ def _geometry(header: Dataset) -> tuple[Matrix, Matrix]:
     return np.array([place for place, _ in found]), np.array(found[0][1])
 
 
-def group_of(frame: _Attributes, shared: _Attributes, keyword: str) -> _Attributes:
+def group_of(frame: Attributes, shared: Attributes, keyword: str) -> Attributes:
     """Return the functional group of a frame, or that which all frames share, or an empty one."""
     return next((source.get(keyword)[0] for source in (frame, shared) if source.get(keyword)), {})
 
 
-def numbers_of(header: _Attributes, keyword: str) -> list[float]:
+def numbers_of(header: Attributes, keyword: str) -> list[float]:
     """Return the finite numbers of an attribute; none where it is missing or one is not a number."""
     try:
         value = header.get(keyword)
