@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import nibabel as nib
-import numpy as np
 
 from mrharmony.core.extras import require_extra
 from mrharmony.core.findings import Finding, MrharmonyError, error, has_error, info, warning
@@ -34,6 +33,7 @@ from mrharmony.scans.acquisition import (
 )
 from mrharmony.scans.dicom_checks import image_findings
 from mrharmony.scans.dicom_files import DamagedFile, DicomImage, read_folder
+from mrharmony.scans.dicom_stack import Stack
 from mrharmony.scans.folders import is_kind
 from mrharmony.scans.names import scan_suffix, sidecar_path
 from mrharmony.scans.reading import read_scan
@@ -56,8 +56,6 @@ _DICOM_SUFFIXES = (".dcm", ".ima")
 _TIME_LIMIT = 600  # s, for dcm2niix and one series
 # What dcm2niix says of geometry.
 _TOLD = re.compile(r"missing|expected|varies|repeated|not large enough", re.IGNORECASE)
-_ROUNDED_STEP = 0.02  # mm by which dcm2niix's spacing may be off, since two positions are rounded
-_TO_RAS = np.array([-1.0, -1.0, 1.0])  # from the axes of DICOM
 _SCATTERED = 10  # images of one file each, and no others
 _INSPECTED = 50  # files opened to find out whether a folder holds DICOM
 # What is kept of dcm2niix's sidecar: how the scan was acquired, but no free text, names, numbers or times.
@@ -91,14 +89,9 @@ class DicomSeries:
         return "none" if self.image.number is None else str(self.image.number)
 
     @property
-    def stack(self) -> tuple[int, float]:
-        """How many slices the converted image has, and how far they are apart in mm.
-
-        dcm2niix turns 3D acquisitions to the axes of the body, so that slices may lie along any voxel axis.
-        """
-        steps = np.abs(self.affine[:3, :3].T @ (self.image.normal * _TO_RAS))
-        axis = int(np.argmax(steps))  # the others lie in the slices
-        return self.shape[axis], float(steps[axis])
+    def stack(self) -> Stack:
+        """Its slices."""
+        return Stack(self.path, self.image)
 
     @property
     def volumes(self) -> int:
@@ -155,10 +148,10 @@ def convert_dicom(folder: Path, output: Path, series: str | int | None = None) -
         chosen = choose_series(folder, found, None if series is None else str(series))
         findings = tuple(image_findings(chosen.image, images, damaged))
         if not has_error(findings):
-            findings += tuple(_volume_findings(chosen) if chosen.volumes > 1 else _stack_findings(chosen))
+            findings += tuple(_volume_findings(chosen) if chosen.volumes > 1 else chosen.stack.findings())
         findings += tuple(_conversion_findings(chosen, failed))
         _refuse(folder, chosen, findings)
-        _place_exactly(chosen)
+        chosen.stack.place_exactly()
         try:
             scan = read_scan(chosen.path)
         except MrharmonyError as refusal:
@@ -270,7 +263,7 @@ def _convert(image: DicomImage, folder: Path) -> Iterator[DicomSeries]:
     notes = [note for note in sorted(output.glob("*.json")) if note.with_suffix(".nii").is_file()]
     if done.returncode or not notes:
         fault = next((line for line in told if line.startswith(("Error", "Warning"))), "no message")
-        raise MrharmonyError(f"status {done.returncode}, {fault.replace(str(files), '')}")
+        raise MrharmonyError(f"status {done.returncode}, {fault.replace(str(folder), '')}")
     for note in notes:
         header = nib.load(note.with_suffix(".nii")).header
         zooms = tuple(float(zoom) for zoom in header.get_zooms())
@@ -338,52 +331,6 @@ def _volume_findings(chosen: DicomSeries) -> Iterator[Finding]:
             f"The series has {chosen.volumes} volumes ({chosen.size}), not one.",
             "Choose another with series=..., or convert it yourself and give the T1w volume as .nii.gz.",
         )
-
-
-def _stack_findings(chosen: DicomSeries) -> Iterator[Finding]:
-    """Compare number and spacing of the converted slices with the positions that the scanner wrote."""
-    places = [place for place, _, _ in chosen.image.places]
-    if len(places) < 3:
-        return
-    count, step = chosen.stack
-    spacing = (places[-1] - places[0]) / (len(places) - 1)
-    if count != len(places):
-        yield error(
-            "dicom-converter",
-            f"dcm2niix made {chosen.size} voxels of {len(places)} slices.",
-            "Convert the series yourself and give the .nii.gz.",
-        )
-    elif abs(step - spacing) > _ROUNDED_STEP:
-        yield error(
-            "dicom-converter",
-            f"dcm2niix took the slices as {step:.4g} mm apart, but their positions are {spacing:.4g} mm.",
-            "Get the series again from the scanner or the archive, or convert it with another program and "
-            "give the .nii.gz.",
-        )
-
-
-def _place_exactly(chosen: DicomSeries) -> None:
-    """Give the converted slices the mean spacing and the ends that the scanner wrote.
-
-    dcm2niix takes the spacing of the first two slices for that of all, so that the rounding of two positions
-    adds up over the stack.
-    """
-    places = [place for place, _, _ in chosen.image.places]
-    if len(places) < 3:
-        return
-    normal, affine = chosen.image.normal * _TO_RAS, chosen.affine.copy()
-    axis = int(np.argmax(np.abs(affine[:3, :3].T @ normal)))
-    step = float(affine[:3, axis] @ normal)
-    spacing = math.copysign((places[-1] - places[0]) / (len(places) - 1), step)
-    first = places[0] if step > 0 else places[-1]
-    affine[:3, axis] *= spacing / step
-    affine[:3, 3] += (first - affine[:3, 3] @ normal) * normal
-    with chosen.path.open("r+b") as file:
-        header = nib.Nifti1Header.from_fileobj(file)
-        header.set_sform(affine, 1)
-        header.set_qform(affine, 1)
-        file.seek(0)
-        header.write_to(file)
 
 
 def _is_dicom(file: Path) -> bool:

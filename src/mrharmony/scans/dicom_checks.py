@@ -41,7 +41,6 @@ _FORM = "SOPClassUID", "PatientID", "Modality", "Rows", "Columns"  # of a slice 
 _NAMES_SOMEBODY = frozenset({"PatientID"})  # what no message may repeat
 _SAME_NUMBER = 1e-3
 _MOST_ASIDE = 0.5  # mm: how far a slice may lie aside from the others; rounded positions are off by less
-_ROUNDED = 0.01  # how far direction cosines may be from being of length 1 and perpendicular
 _UNEVEN = 0.1  # part of the slice spacing by which a slice may lie off an even stack
 _ROUNDED_MM = 0.1  # how far rounding may put a slice off
 _NEAR = 5  # slice spacings from an end of a stack within which others may continue it
@@ -165,11 +164,7 @@ def _scale(group: Attributes) -> tuple[float, float]:
 
 def _direction_findings(image: DicomImage) -> Iterator[Finding]:
     """Find slices of which nobody knows how they lie; dcm2niix makes axial ones of them."""
-    if image.is_mosaic:
-        return
-    rows, columns = image.first.orientation[:3], image.first.orientation[3:]
-    products = np.array([rows @ rows - 1, columns @ columns - 1, rows @ columns])
-    if not rows.size or np.abs(products).max() > _ROUNDED:
+    if not image.is_directed and not image.is_mosaic:
         yield error(
             "dicom-no-orientation",
             "The files do not say where their slices lie and how they are turned (ImagePositionPatient and "
@@ -181,6 +176,13 @@ def _direction_findings(image: DicomImage) -> Iterator[Finding]:
 def _place_findings(image: DicomImage) -> Iterator[Finding]:
     """Find gaps between slices, slices that lie unevenly or are there more often than others."""
     places = image.places
+    slices = sum(count for _, count, _ in places)
+    if len(places) < min(slices, 3):
+        yield error(
+            "dicom-no-places",
+            f"Of {slices} slices only {len(places)} are said to lie apart, so that their order is unknown.",
+            _AS_SENT,
+        )
     if len(places) < 3:
         return
     across = np.concatenate([file.positions for file in image.files])
@@ -243,7 +245,9 @@ def _regular_gaps(image: DicomImage, spacing: float) -> Iterator[Finding]:
         apart = any(abs(spacing / stride - value) < _UNEVEN * value for value in expected)
     else:
         solid = header.get("MRAcquisitionType") == "3D" and "DERIVED" not in image_type_of(header)
-        stride = round(spacing / thickness[0]) if solid and thickness and thickness[0] > 0 else 1
+        apart_as_declared = any(abs(spacing - value) < _UNEVEN * spacing for value in declared)
+        told = solid and thickness and thickness[0] > 0 and not apart_as_declared
+        stride = round(spacing / thickness[0]) if told else 1
         apart, expected = stride > 1, thickness
     if apart or (stride > 1 and not expected):
         yield error(

@@ -39,6 +39,7 @@ _PARTS = {
 _UNCOMPRESSED = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"})
 SAME_PLACE = 0.01  # mm
 SAME_DIRECTION = 1e-3  # how far direction cosines of one image may differ
+_ROUNDED = 0.01  # how far direction cosines may be from being of length 1 and perpendicular
 _DATED = ("Series", "Acquisition", "Study")  # what has a date and a time, the most telling first
 
 
@@ -117,10 +118,17 @@ class DicomImage:
         """Whether each file holds all slices side by side, whose places it does not say."""
         return "MOSAIC" in image_type_of(self.first.header)
 
+    @property
+    def is_directed(self) -> bool:
+        """Whether the direction cosines are known, of length 1 and perpendicular."""
+        rows, columns = self.first.orientation[:3], self.first.orientation[3:]
+        products = np.array([rows @ rows - 1, columns @ columns - 1, rows @ columns])
+        return bool(rows.size and np.abs(products).max() < _ROUNDED)
+
     @cached_property
     def places(self) -> tuple[tuple[float, int, int | None], ...]:
         """Position along the slice normal in mm, how many slices lie there, and an instance's number."""
-        if not self.first.orientation.size or self.is_mosaic:
+        if not self.is_directed or self.is_mosaic:
             return ()
         along = sorted(
             (float(place @ self.normal), file.number if len(file.positions) == 1 else None)
@@ -145,7 +153,9 @@ def read_folder(folder: Path) -> tuple[list[DicomImage], list[DamagedFile]]:
     good: dict[tuple[object, ...], DicomFile] = {}  # what is neither good nor damaged shows nothing
     for file in read:
         if isinstance(file, DicomFile):
-            key = (file.series, file.instance, file.number, file.echo, file.part, file.positions.tobytes())
+            series_number = text_of(file.header, "SeriesNumber")
+            said = (file.series, series_number, file.instance, file.number, file.echo, file.part)
+            key = (*said, file.positions.tobytes())
             good.setdefault(key, file)
     instances = Counter(file.instance for file in good.values())
     damaged = [file for file in read if isinstance(file, DamagedFile) and not _is_copy(file, instances)]
