@@ -36,7 +36,8 @@ class Stack:
     @cached_property
     def affine(self) -> Matrix:
         """Voxels to mm, RAS+."""
-        return np.asarray(nib.load(self.path).affine, dtype=np.float64)
+        affine: Matrix = nib.load(self.path).affine
+        return affine
 
     @cached_property
     def shape(self) -> tuple[int, int, int]:
