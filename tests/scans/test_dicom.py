@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from benchmarks._shared.dicom_files import PATIENT, write_series
 from pydicom import Dataset, FileDataset, dcmread
+from pydicom.datadict import tag_for_keyword
 from pydicom.uid import (
     UID,
     EnhancedMRImageStorage,
@@ -337,6 +338,10 @@ def _is_last(k: int) -> bool:
             lambda data, k: k > 27 and _turn(data, 0.002),
             "2 more files are of this series",
         ),
+        (
+            lambda data, k: _is_last(k) and setattr(data, "ImageOrientationPatient", [1, 0, 0, 1, 0, 0]),
+            "4 more files are of this series",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -393,6 +398,71 @@ def test_frames_with_scales_of_their_own_are_refused(volume: Volume, tmp_path: P
     data.save_as(folder / "enhanced.dcm")
     with pytest.raises(MrharmonyError, match="rescale slopes or intercepts of their own"):
         convert_dicom(folder, tmp_path / "scan.nii.gz", series=4)
+
+
+@pytest.mark.parametrize(
+    ("indices", "message"),
+    [
+        (lambda k: (1 + k // 15, 1 + k % 15, 1 + k % 15), r"dcm2niix put the slices \d+\.\d mm from where"),
+        (lambda k: (1, 30 - k, 1 + k), "dcm2niix put the frames in another order than their positions say"),
+    ],
+    ids=["two stacks", "reversed"],
+)
+def test_frames_that_dcm2niix_sorts_otherwise_than_by_place_are_refused(
+    volume: Volume, tmp_path: Path, indices, message: str
+):
+    folder = _enhanced(tmp_path / "exam", volume, 3.5)
+    data = dcmread(folder / "enhanced.dcm")
+    data.Manufacturer = "Philips Medical Systems"
+    data.DimensionIndexSequence = []
+    for keyword in ("StackID", "InStackPositionNumber"):
+        dimension = Dataset()
+        dimension.DimensionIndexPointer = tag_for_keyword(keyword)
+        dimension.FunctionalGroupPointer = tag_for_keyword("FrameContentSequence")
+        data.DimensionIndexSequence.append(dimension)
+    for k, frame in enumerate(data.PerFrameFunctionalGroupsSequence):
+        content, (stack, index, place) = Dataset(), indices(k)
+        content.DimensionIndexValues, content.InStackPositionNumber = [stack, index], place
+        content.StackID = str(stack)
+        frame.FrameContentSequence = [content]
+    data.save_as(folder / "enhanced.dcm")
+    with pytest.raises(MrharmonyError, match=message):
+        convert_dicom(folder, tmp_path / "scan.nii.gz", series=4)
+
+
+def test_frames_that_lie_nowhere_apart_are_refused(volume: Volume, tmp_path: Path):
+    folder = _enhanced(tmp_path / "exam", volume, 3.5)
+    data = dcmread(folder / "enhanced.dcm")
+    for frame in data.PerFrameFunctionalGroupsSequence:
+        frame.PlanePositionSequence[0].ImagePositionPatient = [0, 0, 0]
+    data.save_as(folder / "enhanced.dcm")
+    with pytest.raises(MrharmonyError, match="Of 30 slices only 1 are said to lie apart"):
+        convert_dicom(folder, tmp_path / "scan.nii.gz", series=4)
+
+
+def test_series_of_an_examination_whose_identifiers_are_all_the_same_are_no_copies(
+    volume: Volume, tmp_path: Path
+):
+    def anonymous(data: FileDataset, _: int) -> None:
+        data.SeriesInstanceUID = data.SOPInstanceUID = "1.2.3"
+
+    folder = _each(tmp_path / "exam", volume, anonymous)
+    brighter = _each(tmp_path / "later", volume, anonymous)
+    for file in brighter.iterdir():
+        data = dcmread(file)
+        data.SeriesNumber = 9
+        data.save_as(folder / f"later_{file.name}")
+    images, _ = read_folder(folder)
+    assert sum(len(image.files) for image in images) == 60
+
+
+def test_thin_slices_with_gaps_that_are_declared_are_all_there(volume: Volume, tmp_path: Path):
+    write_series(tmp_path / "exam", volume, 4)
+    for file in (tmp_path / "exam").iterdir():
+        data = dcmread(file)
+        data.SliceThickness, data.SpacingBetweenSlices = "1.9", "3.5"
+        data.save_as(file)
+    assert convert_dicom(tmp_path / "exam", tmp_path / "scan.nii.gz").exists()
 
 
 def test_damaged_files_are_no_copies_where_all_have_one_identifier(volume: Volume, tmp_path: Path):

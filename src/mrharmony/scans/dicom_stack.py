@@ -36,8 +36,7 @@ class Stack:
     @cached_property
     def affine(self) -> Matrix:
         """Voxels to mm, RAS+."""
-        affine: Matrix = nib.load(self.path).affine
-        return affine
+        return np.array(nib.load(self.path).affine, np.float64)
 
     @cached_property
     def shape(self) -> tuple[int, int, int]:
@@ -48,7 +47,7 @@ class Stack:
     @property
     def normal(self) -> Matrix:
         """Direction across the slices, RAS+."""
-        return self.image.normal * _TO_RAS
+        return np.asarray(self.image.normal * _TO_RAS)
 
     @property
     def axis(self) -> int:
