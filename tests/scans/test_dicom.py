@@ -384,8 +384,13 @@ def test_positions_that_are_rounded_are_straight_and_another_scan_of_that_number
 
 @pytest.mark.parametrize(
     "scale_of",
-    [lambda k: (1 + (k > 14), 0), lambda k: (1, 500 * (k > 14)), lambda k: (0.5, 0) if k > 14 else None],
-    ids=["slope", "intercept", "half of the frames"],
+    [
+        lambda k: (1 + (k > 14), 0),
+        lambda k: (1e-4 * (1 + (k > 14)), 0),
+        lambda k: (1, 500 * (k > 14)),
+        lambda k: (0.5, 0) if k > 14 else None,
+    ],
+    ids=["slope", "small slope", "intercept", "half of the frames"],
 )
 def test_frames_with_scales_of_their_own_are_refused(volume: Volume, tmp_path: Path, scale_of):
     folder = _enhanced(tmp_path / "exam", volume, 3.5)

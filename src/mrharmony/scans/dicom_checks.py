@@ -144,9 +144,8 @@ def _scale_findings(image: DicomImage) -> Iterator[Finding]:
     for file in image.files:
         frames = file.header.get("PerFrameFunctionalGroupsSequence") or ()
         shared = file.header.get("SharedFunctionalGroupsSequence") or [{}]
-        groups = [group_of(frame, shared[0], "PixelValueTransformationSequence") for frame in frames]
-        scales = [_scale(group) for group in groups]
-        if not all(_same_value(scale, scales[0]) for scale in scales):
+        scales = [_scale(group_of(frame, shared[0], "PixelValueTransformationSequence")) for frame in frames]
+        if scales and not np.allclose(scales, scales[0], rtol=_SAME_NUMBER, atol=0):
             yield error(
                 "dicom-scaled-frames",
                 f"The frames of {file.path.name} have rescale slopes or intercepts of their own, and "
@@ -245,9 +244,9 @@ def _regular_gaps(image: DicomImage, spacing: float) -> Iterator[Finding]:
         apart = any(abs(spacing / stride - value) < _UNEVEN * value for value in expected)
     else:
         solid = header.get("MRAcquisitionType") == "3D" and "DERIVED" not in image_type_of(header)
-        apart_as_declared = any(abs(spacing - value) < _UNEVEN * spacing for value in declared)
-        told = solid and thickness and thickness[0] > 0 and not apart_as_declared
-        stride = round(spacing / thickness[0]) if told else 1
+        as_declared = any(abs(spacing - value) < _UNEVEN * spacing for value in declared)
+        tells = solid and thickness and thickness[0] > 0 and not as_declared
+        stride = round(spacing / thickness[0]) if tells else 1
         apart, expected = stride > 1, thickness
     if apart or (stride > 1 and not expected):
         yield error(
