@@ -91,7 +91,7 @@ class DicomSeries:
     @property
     def stack(self) -> Stack:
         """Its slices."""
-        return Stack(self.path, self.image)
+        return Stack(self.path, self.image, self.shape[:3], self.affine)
 
     @property
     def volumes(self) -> int:
@@ -142,9 +142,9 @@ def convert_dicom(folder: Path, output: Path, series: str | int | None = None) -
     """
     require_extra("dicom", "dcm2niix", "pydicom")
     images, damaged = read_folder(folder)
+    _require_identifiers(folder, images)
     with temporary_folder() as temporary:
         found, failed = _convert_all(folder, images, damaged, temporary)
-        _require_identifiers(folder, images)
         chosen = choose_series(folder, found, None if series is None else str(series))
         findings = tuple(image_findings(chosen.image, images, damaged))
         if not has_error(findings):

@@ -184,15 +184,7 @@ def _place_findings(image: DicomImage) -> Iterator[Finding]:
         )
     if len(places) < 3:
         return
-    across = np.concatenate([file.positions for file in image.files])
-    across = across - np.outer(across @ image.normal, image.normal)
-    aside = float(np.linalg.norm(across - across[0], axis=1).max())
-    if aside > _MOST_ASIDE:
-        yield error(
-            "dicom-shifted-slices",
-            f"The slices do not lie straight behind each other: some are {aside:.1f} mm aside.",
-            _AS_SENT,
-        )
+    yield from _aside_findings(image)
     counts = Counter(count for _, count, _ in places)
     if len(counts) > 1:
         usual = counts.most_common(1)[0][0]
@@ -229,6 +221,19 @@ def _place_findings(image: DicomImage) -> Iterator[Finding]:
         )
     else:
         yield from _regular_gaps(image, spacing)
+
+
+def _aside_findings(image: DicomImage) -> Iterator[Finding]:
+    """Find slices that are shifted in their plane."""
+    positions = image.positions
+    across = positions - np.outer(positions @ image.normal, image.normal)
+    aside = float(np.linalg.norm(across - across[0], axis=1).max())
+    if aside > _MOST_ASIDE:
+        yield error(
+            "dicom-shifted-slices",
+            f"The slices do not lie straight behind each other: some are {aside:.1f} mm aside.",
+            _AS_SENT,
+        )
 
 
 def _regular_gaps(image: DicomImage, spacing: float) -> Iterator[Finding]:
@@ -289,7 +294,7 @@ def _fills(other: DicomImage, image: DicomImage) -> bool:
     own = np.array([place for place, _, _ in image.places])
     if len(own) < 3 or abs(other.normal @ image.normal) < _LIKE_DIRECTION:
         return False
-    there = np.concatenate([file.positions for file in other.files]) @ image.normal
+    there = other.positions @ image.normal
     away = np.abs(there[:, None] - own).min(axis=1)
     spacing = float(np.median(np.diff(own)))
     free = away > spacing / 2

@@ -114,6 +114,11 @@ class DicomImage:
         return np.cross(rows, columns).astype(np.float64)
 
     @property
+    def positions(self) -> Matrix:
+        """Of the frames of all its files, mm, shape (n, 3), in the axes of DICOM."""
+        return np.concatenate([file.positions for file in self.files])
+
+    @property
     def is_mosaic(self) -> bool:
         """Whether each file holds all slices side by side, whose places it does not say."""
         return "MOSAIC" in image_type_of(self.first.header)

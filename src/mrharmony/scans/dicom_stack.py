@@ -12,6 +12,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from numpy.polynomial import Polynomial
 
 from mrharmony.core.findings import Finding, error
 from mrharmony.core.volume import FloatArray, Matrix
@@ -25,24 +26,15 @@ _OTHERWISE = "Convert the series with another program and give the .nii.gz."
 
 @dataclass(frozen=True)
 class Stack:
-    """The slices of a converted image: `path` of the image, uncompressed, and `image`, its DICOM files.
+    """The slices of a converted image of one volume.
 
     dcm2niix turns 3D acquisitions to the axes of the body, so that slices may lie along any voxel axis.
     """
 
-    path: Path
-    image: DicomImage
-
-    @cached_property
-    def affine(self) -> Matrix:
-        """Voxels to mm, RAS+."""
-        return np.array(nib.load(self.path).affine, np.float64)
-
-    @cached_property
-    def shape(self) -> tuple[int, int, int]:
-        """Voxel counts."""
-        i, j, k = nib.load(self.path).shape
-        return i, j, k
+    path: Path  # of the image, uncompressed
+    image: DicomImage  # its files
+    shape: tuple[int, ...]  # voxel counts along i, j, k
+    affine: Matrix  # voxels to mm, RAS+
 
     @property
     def normal(self) -> Matrix:
@@ -114,7 +106,7 @@ class Stack:
         """Return how far first pixels of end slices are from corners of the image, mm, but for rounding."""
         corners = np.array([*itertools.product(*((0, size - 1) for size in self.shape))])
         there = corners @ self.affine[:3, :3].T + self.affine[:3, 3]
-        positions = np.concatenate([file.positions for file in self.image.files]) * _TO_RAS
+        positions = self.image.positions * _TO_RAS
         along = positions @ self.normal
         ends = positions[[int(along.argmin()), int(along.argmax())]]
         away = np.linalg.norm(ends[:, None] - there, axis=2).min(axis=1).max()
@@ -132,7 +124,7 @@ class Stack:
         others = tuple(axis for axis in range(3) if axis != self.axis)
         after = np.asarray(nib.load(self.path, mmap=False).dataobj, dtype=np.float64).mean(axis=others)
         after = after if self.step > 0 else after[::-1]
-        fitted = np.polynomial.Polynomial.fit(before, after, 1)(before)
+        fitted = Polynomial.fit(before, after, 1)(before)
         return bool(np.abs(fitted - after).max() <= _SAME_MEANS * np.ptp(after))
 
     def _means_before(self) -> FloatArray | None:
