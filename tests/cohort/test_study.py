@@ -151,6 +151,23 @@ def test_a_page_that_is_asked_for_later_is_made(study: Path, whole: Path, job, t
     assert statuses(harmonize(study, out, paged, selection=only)) == ["kept"]
 
 
+def test_of_two_targets_that_begin_at_once_the_later_is_refused(
+    study: Path, job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    out, other, only = tmp_path / "out", replace(job, target=Domain("NSK", "NSK")), Selection(["1"])
+
+    def plan_while_another_begins(*args):
+        monkeypatch.setattr(participants, "plan_tasks", plan_tasks)
+        tasks = plan_tasks(*args)
+        harmonize(study, out, job, selection=only)
+        return tasks
+
+    monkeypatch.setattr(participants, "plan_tasks", plan_while_another_begins)
+    with pytest.raises(MrharmonyError, match=r"holds results with target LA, not NSK\. "):
+        harmonize(study, out, other, selection=only)
+    assert statuses(harmonize(study, out, job, selection=only)) == ["kept"]
+
+
 def test_two_processes_give_the_same_bytes_as_one(study_once: Path, job, whole: Path, tmp_path: Path):
     assert statuses(harmonize(study_once / "study", tmp_path / "out", job, 2)) == ["done"] * 3
     assert results(tmp_path / "out") == results(whole)

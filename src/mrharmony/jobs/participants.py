@@ -227,7 +227,7 @@ def run_participants(
     Raises as `plan_tasks` and `begin_derivatives`.
     """
     tasks = plan_tasks(index, out_dir, selection, job, sources)
-    _begin(index, out_dir, job)
+    _begin(index, out_dir, selection, job)
     listed = [_listed(scan, output, index.root, out_dir) for scan, output in _outputs(index, out_dir, job)]
     closed = [_closed(folder, index, out_dir) for folder in selection.closed(index)]
     write_list(out_dir, [*listed, *closed], job.label)
@@ -245,10 +245,11 @@ def run_participants(
     return [*(outcome for outcome in found.values() if outcome), *refused, *gone_scans(index, selection)]
 
 
-def _begin(index: BidsIndex, out_dir: Path, job: HarmonizeJob) -> None:
+def _begin(index: BidsIndex, out_dir: Path, selection: Selection, job: HarmonizeJob) -> None:
     """Describe the folder of results, which runs with other targets may be describing at the same time."""
     require_writable(out_dir / LOGS)
     with claimed(claims_path(out_dir), DESCRIPTION, wait=True):
+        _require_one_setting(index, out_dir, selection, job)  # since the first look another may have begun
         settings = with_setting(earlier_description(index, out_dir), job.label, job_settings(job))
         begin_derivatives(index, out_dir, "mrharmony", settings)
 
