@@ -1,5 +1,9 @@
 """Normalization by a line: the package's levels, invariances, and that the target's level is reached."""
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from threading import Barrier, BrokenBarrierError
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -70,6 +74,22 @@ def test_levels_are_the_same_every_time_and_leave_numpys_random_state_alone(rule
     first = scan_levels(rule.name, SCAN)
     assert np.random.rand() == expected  # noqa: NPY002
     assert np.array_equal(first, scan_levels(rule.name, SCAN))
+
+
+def test_of_threads_one_at_a_time_uses_numpys_random_state(monkeypatch):
+    met, meet, fit = [], Barrier(2), FCMNormalizer.fit
+
+    def fit_together(*args):
+        with suppress(BrokenBarrierError):
+            met.append(meet.wait(0.3))
+        return fit(*args)
+
+    alone = scan_levels("fcm", SCAN)
+    monkeypatch.setattr(FCMNormalizer, "fit", fit_together)
+    with ThreadPoolExecutor(2) as threads:
+        at_once = list(threads.map(scan_levels, ["fcm"] * 2, [SCAN] * 2))
+    assert not met
+    np.testing.assert_array_equal(at_once, [alone] * 2)
 
 
 def test_fcm_levels_are_those_of_the_package_on_all_voxels():

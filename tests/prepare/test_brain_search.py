@@ -1,12 +1,16 @@
 """Heads that lie far from upright, deepbet included."""
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
 import numpy as np
+from deepbet import BrainExtraction
 from nibabel.affines import apply_affine, from_matvec
 from scipy.ndimage import affine_transform
 from scipy.spatial.transform import Rotation
 
 from mrharmony.core.volume import Volume
-from mrharmony.preparation.brain_mask import mask_from_upright, upright
+from mrharmony.preparation.brain_mask import locate_brain, mask_from_upright, upright
 from mrharmony.preparation.pipeline import prepare_scan
 from mrharmony.preparation.quality import dice
 
@@ -32,6 +36,23 @@ def test_a_head_turned_by_40_degrees_is_found_and_set_upright(head):
     left = scan.rigid_to_template @ motion
     assert np.degrees(Rotation.from_matrix(left[:3, :3]).magnitude()) < 2
     assert np.linalg.norm(apply_affine(left, CENTRE) - CENTRE) < 2
+
+
+def test_scans_that_are_searched_in_threads_at_once_have_their_own_brains(head, monkeypatch):
+    volume, _ = head
+    scans = [volume, volume.with_voxels(np.roll(volume.voxels, 12, axis=1))]
+    alone = [locate_brain(scan).mask for scan in scans]
+    meet, finish = Barrier(len(scans)), BrainExtraction.postprocess
+    waits = iter([meet.wait] * len(scans))
+
+    def finish_together(network, mask):
+        next(waits, lambda: None)()  # until the network has looked at both scans
+        return finish(network, mask)
+
+    monkeypatch.setattr(BrainExtraction, "postprocess", finish_together)
+    with ThreadPoolExecutor(len(scans)) as threads:
+        at_once = [found.mask for found in threads.map(locate_brain, scans)]
+    np.testing.assert_array_equal(at_once, alone)
 
 
 def test_a_mask_found_upright_comes_back_to_the_scans_own_grid(head):

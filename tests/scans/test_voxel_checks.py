@@ -141,3 +141,5 @@ def test_blank_slices_outside_the_head_are_no_matter(make, levels):
     voxels[:2] = voxels[-2:] = voxels[:, :, -1:] = 0
     voxels[0, 0, 0] = 9  # a single bright voxel of air is no head
     assert levels(check_scan(make.nifti(voxels=voxels))) == {}
+    voxels[:2] = voxels[-2:] = voxels[:, :, -1:] = voxels.max() / 2  # a background may have any value
+    assert levels(check_scan(make.nifti(voxels=voxels))) == {}

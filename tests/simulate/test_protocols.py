@@ -218,6 +218,8 @@ def test_a_spoiled_gradient_echo_needs_no_assumption():
         ({"ScanningSequence": "EP\\GR"}, "EPI is not T1w"),
         ({"PulseSequenceDetails": "%SiemensSeq%\\trufi"}, "SSFP is not T1w"),
         ({"MRAcquisitionType": "2D"}, "MRAcquisitionType is not 3D"),
+        ({"ContrastBolusIngredient": "GADOLINIUM"}, "tells of a contrast agent"),
+        ({"SeriesDescription": "t1_mprage_post_gd"}, "tells of a contrast agent"),
         ({"EchoTime": [0.002, 0.004]}, "EchoTime is .*, no plausible number"),
         ({"FlipAngle": True}, "FlipAngle is True, no plausible number"),
         ({"FlipAngle": 10**400}, "no plausible number"),
@@ -285,6 +287,8 @@ def test_a_sidecar_that_says_two_things_of_one_is_refused(tmp_path: Path):
     path.write_text(f'{said}, "EchoTime": 0.5}}', "utf-8")
     with pytest.raises(MrharmonyError, match=r"protocol\.json: cannot be read \(EchoTime stands twice"):
         read_protocol(path)
+    path.write_text(f'{said}, "Own": NaN}}', "utf-8")
+    assert read_protocol(path).sequence == SCANNERS[0].sequence
     once = json.loads(said + "}")["EchoTime"]
     path.write_text(f'{said}, "EchoTime": {once}}}', "utf-8")
     assert read_protocol(path).sequence == SCANNERS[0].sequence

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from copy import copy
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -164,9 +165,9 @@ def _search_brain(volume: Volume, seed: int) -> _FoundBrain:
     if first.plausible:
         return first
     rigid_to_template = first.alignment.rigid_to_template
-    copy = upright(volume, rigid_to_template)
+    level = upright(volume, rigid_to_template)
     try:
-        second_mask = mask_from_upright(_network_mask(copy), copy, volume, rigid_to_template)
+        second_mask = mask_from_upright(_network_mask(level), level, volume, rigid_to_template)
     except MrharmonyError:
         return first
     if not second_mask.any():
@@ -176,7 +177,7 @@ def _search_brain(volume: Volume, seed: int) -> _FoundBrain:
 
 def _network_mask(volume: Volume) -> BoolArray:
     """Find the brain with deepbet's network (Fisch et al. 2024, Comput Biol Med 179:108845)."""
-    network = _network()
+    network = copy(_network())  # it remembers where the scan's head lies: other threads have theirs
     try:
         mask = network.postprocess(network.run_model(volume.voxels.copy()) > 0.5)
     except (AssertionError, ValueError) as error:  # how deepbet reports that it found nothing

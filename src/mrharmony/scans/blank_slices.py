@@ -38,14 +38,14 @@ def check_blank_slices(stored: StoredVoxels) -> Iterator[Finding]:
 def blank_slices(volume: FloatArray, bright: float, axis: int) -> list[int]:
     """Return the indices along `axis` of slices of one value, from the first to the last that show the head.
 
-    A slice shows the head where enough of its voxels are brighter than `bright`.
+    A slice shows the head where enough of its voxels are brighter than `bright`, and not all are alike.
     """
     others = tuple(other for other in range(3) if other != axis)
     thin = tuple(slice(None, None, 1 if other == axis else _EACH) for other in range(3))
     part = volume[thin]
-    head = np.flatnonzero((part > bright).mean(axis=others) > _LEAST)
+    level = part.min(axis=others) == part.max(axis=others)
+    head = np.flatnonzero(((part > bright).mean(axis=others) > _LEAST) & ~level)
     if not head.size:
         return []
-    level = part.min(axis=others) == part.max(axis=others)
     slices = np.moveaxis(volume, axis, 0)
     return [at for at in range(head[0], head[-1]) if level[at] and np.ptp(slices[at]) == 0]

@@ -19,6 +19,7 @@ from mrharmony.core.domain import Domain
 from mrharmony.core.findings import Finding, MrharmonyError, info
 from mrharmony.core.pointers import FETCH, content_missing
 from mrharmony.core.records import read_text
+from mrharmony.scans.acquisition import contrast_agent
 from mrharmony.simulate.signal import (
     TISSUE_PARAMETERS,
     FieldStrength,
@@ -134,7 +135,7 @@ def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return the object of these names and values; `ValueError` where a name has two different values."""
     found: dict[str, Any] = {}
     for name, value in pairs:
-        if found.setdefault(name, value) != value:
+        if found.setdefault(name, value) is not value and found[name] != value:  # NaN is not equal to itself
             raise ValueError(f"{name} stands twice, with different values")
     return found
 
@@ -288,6 +289,9 @@ def _add_said(said: _Said, found: re.Match[str]) -> None:
 def _read_sidecar(sidecar: Mapping[str, Any], origin: str) -> _Said:
     said = _Said(origin, _words(sidecar), {}, in_seconds=True)
     _require_t1w(said)
+    if contrast_agent(sidecar):
+        remedy = "Give the sidecar of a scan without it, or a domain that has scans."
+        raise said.refusal("tells of a contrast agent, and the signal equations hold without one", remedy)
     if str(sidecar.get("MRAcquisitionType", "3D")).upper() != "3D":
         raise said.refusal("MRAcquisitionType is not 3D", "The signal equations hold for 3D sequences only.")
     for key, quantity in _QUANTITIES.items():
