@@ -290,6 +290,7 @@ def test_a_figure_that_does_not_exist_is_not_available_in_the_table(capsys):
         (("--factor", "empty"), "no column empty, or nothing in it"),
         (("--factor", "word"), "word must hold numbers, not 'old'"),
         (("--factor", "huge"), "huge must hold numbers, not '1e300'"),
+        (("--factor", "joined"), "joined must hold numbers, not '6_5'"),
         (("--factor", "few"), "three heads or more"),
         (("--factor", "ventricle_scale", "--group", "trio"), "must hold two groups, not 3 (a, b, c)"),
         (("--factor", "ventricle_scale", "--to", "elsewhere"), "no scans of elsewhere"),
@@ -307,8 +308,8 @@ def test_biology_checks_its_columns_before_it_prepares(
         copy.parent.mkdir(parents=True)
         copy.write_bytes(b"never read")
     head, *rows = (study / "participants.tsv").read_text().splitlines()
-    more = ["n/a\told\t1\ta\t1e300", "n/a\t3\t2\tb\t1", "n/a\t4\tn/a\tc\t2"]
-    lines = [f"{head}\tempty\tword\tfew\ttrio\thuge", *map("\t".join, zip(rows, more, strict=True))]
+    more = ["n/a\told\t1\ta\t1e300\t6_5", "n/a\t3\t2\tb\t1\t1", "n/a\t4\tn/a\tc\t2\t2"]
+    lines = [f"{head}\tempty\tword\tfew\ttrio\thuge\tjoined", *map("\t".join, zip(rows, more, strict=True))]
     (tmp_path / "participants.tsv").write_text("\n".join(lines) + "\n")
     to = () if "--to" in options else ("--to", "mprage3t")
     arguments = (*to, "--domain-column", "session", *options)

@@ -94,6 +94,17 @@ def test_a_volume_and_a_prepared_scan_give_the_same(shipped, result, image):
     assert np.array_equal(voxels(shipped.harmonize(prepared, target=TARGET)), voxels(result))
 
 
+def test_a_scan_that_does_not_say_how_it_lies_is_taken_where_the_caller_vouches_for_it(shipped, image):
+    unsaid = nib.Nifti1Image(np.asarray(image.dataobj), None)
+    unsaid.header.set_zooms(image.header.get_zooms())
+    with pytest.raises(ScanRefused, match="harmonize it by itself with assume_ras=True"):
+        shipped.harmonize(unsaid, target=TARGET)
+    result = shipped.harmonize(unsaid, target=TARGET, assume_ras=True)
+    assert "missing-affine" in {finding.code for finding in result.findings}
+    prepared = mrharmony.prepare(unsaid, assume_ras=True)
+    assert np.array_equal(voxels(shipped.harmonize(prepared, target=TARGET)), voxels(result))
+
+
 def test_a_brain_mask_is_taken_as_image_or_array(shipped, image):
     mask = np.asarray(image.dataobj) > 0
     as_array = shipped.harmonize(image, target=TARGET, brain_mask=mask)
@@ -101,6 +112,8 @@ def test_a_brain_mask_is_taken_as_image_or_array(shipped, image):
         image, target=TARGET, brain_mask=nib.Nifti1Image(mask.astype(np.uint8), image.affine)
     )
     assert np.array_equal(voxels(as_array), voxels(as_image))
+    probable = np.where(mask, np.random.default_rng(0).uniform(0.1, 1, mask.shape), 0)
+    assert "many-valued-mask" in {one.code for one in mrharmony.prepare(image, brain_mask=probable).findings}
     with pytest.raises(MrharmonyError, match="brain_mask"):
         shipped.harmonize(image, target=TARGET, brain_mask=mask[1:])
 

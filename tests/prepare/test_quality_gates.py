@@ -47,6 +47,22 @@ def test_a_mask_that_cuts_the_brain_has_a_less_clear_border(head, good):
     assert cut.border_contrast < good.border_contrast - 0.15
 
 
+@pytest.mark.parametrize("stripped", [False, True])
+def test_a_mask_that_is_too_small_has_brain_around_it(head, stripped):
+    volume, mask = head
+    brain = volume.with_voxels(np.where(mask, volume.voxels, 0)) if stripped else volume
+    small = mask.copy()
+    while small.sum() > 0.77 * mask.sum():
+        small = binary_erosion(small)
+    assert "mask-too-small" in codes(figures(brain, small))
+    assert "mask-too-small" not in codes(figures(brain, mask))
+
+
+def test_a_mask_that_fills_the_field_of_view_has_nothing_around_it(head):
+    volume, mask = head
+    assert figures(volume, np.ones_like(mask)).darkness_around == 1
+
+
 def test_a_mask_without_a_part_of_one_hemisphere_is_lopsided(head):
     volume, mask = head
     half = mask.copy()

@@ -207,6 +207,7 @@ class Harmonizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         source: str | Protocol | None = None,
         *,
         brain_mask: Image | BoolArray | None = None,
+        assume_ras: bool = False,
     ) -> HarmonizedScan:
         """Return a scan harmonized to a domain, on its own voxel grid, with evidence.
 
@@ -225,6 +226,8 @@ class Harmonizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             Domain that the scan comes from, if it is known and among `domains_`; or its protocol.
         brain_mask
             As in `mrharmony.prepare`; a prepared scan has its own.
+        assume_ras
+            As in `mrharmony.load`.
 
         Raises
         ------
@@ -251,7 +254,7 @@ class Harmonizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                 raise MrharmonyError("brain_mask: a prepared scan has its own. Leave brain_mask out.")
             scan, prepared = load(image.native), image
         else:
-            scan = load(image)
+            scan = load(image, assume_ras=assume_ras)
             prepared = prepare_loaded(scan, brain_mask, seed=0)
         harmonized = harmonize_prepared(job, prepared, scan.findings)
         findings = job.findings + scan.findings + prepared.findings + harmonized.findings

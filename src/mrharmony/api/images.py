@@ -13,7 +13,7 @@ from mrharmony.core.arguments import require_between, require_count
 from mrharmony.core.findings import Finding, MrharmonyError, ScanRefused
 from mrharmony.core.volume import BoolArray, Volume, real_array
 from mrharmony.preparation.foreseen import foreseen_faults
-from mrharmony.preparation.pipeline import prepare_beside, prepare_scan
+from mrharmony.preparation.pipeline import prepare_beside
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.scans.reading import Scan, ScanSource, check_scan, read_scan
 from mrharmony.simulate.cohort import crop_to_head, field_of_view
@@ -89,7 +89,9 @@ def check(image: Image, *, assume_ras: bool = False) -> tuple[Finding, ...]:
     return check_scan(as_source(image), foreseen_faults, assume_ras=assume_ras)
 
 
-def prepare(image: Image, *, brain_mask: Image | BoolArray | None = None, seed: int = 0) -> PreparedScan:
+def prepare(
+    image: Image, *, brain_mask: Image | BoolArray | None = None, seed: int = 0, assume_ras: bool = False
+) -> PreparedScan:
     """Find a scan's brain, receive field, rigid alignment and intensity scale; no voxel is resampled.
 
     `Harmonizer.harmonize` does this by itself; a prepared scan is prepared once for many targets.
@@ -103,6 +105,8 @@ def prepare(image: Image, *, brain_mask: Image | BoolArray | None = None, seed: 
         shape. Where it is missing, a network finds the brain.
     seed
         Seed of the points at which the alignment is estimated, at least 0.
+    assume_ras
+        As in `load`.
 
     Returns
     -------
@@ -124,7 +128,7 @@ def prepare(image: Image, *, brain_mask: Image | BoolArray | None = None, seed: 
     True
     """
     require_count("seed", seed)
-    return prepare_loaded(load(image), brain_mask, seed)
+    return prepare_loaded(load(image, assume_ras=assume_ras), brain_mask, seed)
 
 
 def virtual_scan(scanner: str = "mprage-3t", *, person: int = 0, zoom: float = 2.0) -> nib.Nifti1Image:
@@ -175,8 +179,8 @@ def prepare_loaded(scan: Scan, brain_mask: Image | BoolArray | None, seed: int) 
                 f"brain_mask: has the shape {brain_mask.shape}, the scan {scan.volume.shape}. Give a mask on "
                 "the scan's grid."
             )
-        mask = real_array("brain_mask", brain_mask)
-        return prepare_scan(scan.volume, brain_mask=np.asarray(mask > 0), seed=seed)
+        mask = real_array("brain_mask", brain_mask).astype(np.float32)
+        brain_mask = nib.Nifti1Image(mask, scan.volume.affine)
     given = None if brain_mask is None else as_source(brain_mask, "brain_mask")
     try:
         return prepare_beside(scan, given, seed=seed)

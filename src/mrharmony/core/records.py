@@ -65,6 +65,18 @@ def parse_yaml(kind: type[Record], text: str) -> Record:
         raise ValueError("nested too deeply") from error
 
 
+def number_in(text: str) -> float:
+    """Return the finite number that an entry of a table holds, NaN where it holds none.
+
+    Python's underscores between digits are no number here: `6_5` may be 65 or 6.5.
+    """
+    try:
+        number = math.nan if "_" in text else float(text)
+    except ValueError:
+        number = math.nan
+    return number if math.isfinite(number) else math.nan
+
+
 def read_text(path: Path, encoding: str = "utf-8") -> str:
     """Return the text of a file in UTF-8 (`utf-8-sig`: with or without a byte-order mark).
 

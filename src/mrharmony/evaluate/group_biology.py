@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.records import number_in
 from mrharmony.core.wording import count_of
 from mrharmony.evaluate.biology import LEAST_PEOPLE, cohort_biology
 from mrharmony.evaluate.site_effect import Change
@@ -122,8 +122,4 @@ def _numbers(name: str, said: Sequence[str | None]) -> tuple[list[float], tuple[
     if name != "age":
         levels = tuple(sorted({value for value in said if value is not None}))
         return [np.nan if value is None else float(levels.index(value)) for value in said], levels
-    ages = [np.nan] * len(said)
-    for number, value in enumerate(said):
-        with suppress(TypeError, ValueError):
-            ages[number] = float(value)  # type: ignore[arg-type]
-    return ages, ()
+    return [number_in(value or "") for value in said], ()

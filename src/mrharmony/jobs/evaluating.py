@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.hashing import file_sha256
 from mrharmony.core.pointers import real_path
 from mrharmony.core.progress import track
+from mrharmony.core.records import number_in
 from mrharmony.core.temporaries import temporary_folder
 from mrharmony.evaluate.anatomy import compare_anatomy, repeat_floor
 from mrharmony.evaluate.biology import cohort_biology, few_people, require_cohort
@@ -385,10 +385,7 @@ def _columns(
 
 def column_number(table: Path, text: str, column: str) -> float:
     """Return an entry of a table as a number, or raise `MrharmonyError`."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
+    number = number_in(text)
     if not abs(number) < _LARGEST:
         raise MrharmonyError(
             f"{table}: {column} must hold numbers, not {text!r:.60}. "

@@ -15,6 +15,7 @@ from mrharmony.core.atomic import read_json, require_writable
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.markdown import escaped, markdown_table
 from mrharmony.core.progress import track
+from mrharmony.core.records import number_in
 from mrharmony.core.temporaries import temporary_folder
 from mrharmony.core.version import __version__
 from mrharmony.core.volume import BoolArray, FloatArray
@@ -151,10 +152,7 @@ def _training(table: Path, scans: Sequence[BidsScan]) -> BoolArray | None:
 
 
 def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
+    return math.isfinite(number_in(text))
 
 
 def evaluate_unlearning(request: UnlearningRequest) -> dict[str, Any]:

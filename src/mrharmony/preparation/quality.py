@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 from nibabel.affines import apply_affine, from_matvec
-from scipy.ndimage import binary_erosion, gaussian_filter, label
+from scipy.ndimage import binary_erosion, distance_transform_edt, gaussian_filter, label
 from scipy.spatial.transform import Rotation
 
 from mrharmony.core.findings import Finding, MrharmonyError, warning
@@ -23,6 +23,8 @@ from mrharmony.space.template import template, template_brain_mask
 _GRID = Grid.working(4.0)  # compares shapes, not folds
 _RIM = 3.0  # mm, standard deviation of the neighbourhood in which both sides of the border are compared
 _RIM_REACH = 9.0  # mm of the head around the brain that are compared with it
+_AROUND = (1.0, 4.0)  # mm from a mask: what surrounds the brain, beside its border's partial volume
+_SHELL_STEP = 2.0  # mm, coarse enough to be quick and fine enough for such a shell
 _SURELY_WHITE, _SURELY_GREY = 0.8, 0.6  # probability in the template's maps, at 4 mm
 # Measured: 68 brains of five scanners 0.949 to 0.989; virtual old people's MP2RAGE images, whose fluid is as
 # black as air, from 0.895; ellipsoids 0.92 to 0.93; half heads and brains upside down up to 0.877.
@@ -36,6 +38,8 @@ _USUAL_INSIDE = 0.66
 _LEAST_OVERTURNED = 0.5
 _FARTHEST_TURNED = 60.0  # degrees; no head lies so in a scanner, and exchanged axes turn one by 90
 _LEAST_WHITE_OF_UNUSUAL = 1.15  # of grey matter, where `inside` is not usual; T1w heads have 1.18 or more
+# `darkness_around`, measured on 68 heads of five scanners: 0.61 to 1; of every third with a mask that is 2 mm
+# too small 0.52 and more, 3 mm 0.43 to 0.58, 4 mm 0.40 and less.
 # A figure, its least usual value, the code of the warning below it, and what the figure is.
 _USUAL = (
     ("similarity", 0.94, "unlike-template", "correlation of the brain with the template"),
@@ -43,6 +47,12 @@ _USUAL = (
     ("inside", _USUAL_INSIDE, "unlike-template-inside", "correlation with the template inside the brain"),
     ("symmetry", 0.93, "lopsided-mask", "overlap of the mask with its mirror image"),
     ("border_contrast", 0.75, "unclear-border", "share of the border that is brighter inside"),
+    (
+        "darkness_around",
+        0.50,
+        "mask-too-small",
+        "darkness around the mask, as a share of the brain's brightness",
+    ),
     ("one_piece", 0.98, "scattered-mask", "share of the mask in one piece"),
 )
 
@@ -62,6 +72,9 @@ class MaskQuality:
     border_contrast
         Share of the mask's border at which the brain is brighter than what lies outside, both averaged with a
         Gaussian of 3 mm. The rim of a T1w brain is grey matter, then dark fluid and skull.
+    darkness_around
+        How much less the median intensity 1 to 4 mm around the mask is than that inside, as a share of the
+        latter: 1 is black. A mask that is too small has brain around it.
     template_dice, template_correlation
         Overlap of the mask, and Pearson correlation of the brain, background included, with the template's;
         the brain grown to the template's volume, on a 4 mm grid.
@@ -82,6 +95,7 @@ class MaskQuality:
     one_piece: float
     symmetry: float
     border_contrast: float
+    darkness_around: float
     template_dice: float
     template_correlation: float
     similarity: float
@@ -102,6 +116,7 @@ def mask_quality(volume: Volume, brain_mask: BoolArray, alignment: Alignment) ->
         one_piece=_one_piece(brain_mask),
         symmetry=dice(mask, mask[::-1]),
         border_contrast=_border_contrast(volume, brain_mask),
+        darkness_around=_darkness_around(volume, brain_mask),
         template_dice=overlap,
         template_correlation=correlation,
         similarity=alignment.similarity,
@@ -130,9 +145,7 @@ def _one_piece(brain_mask: BoolArray) -> float:
 
 def _border_contrast(volume: Volume, brain_mask: BoolArray) -> float:
     sigma = _RIM / np.array(volume.zooms)
-    reach = np.ceil(_RIM_REACH / np.array(volume.zooms)).astype(int)
-    tight = bounding_box(brain_mask)
-    box = tuple(slice(max(s.start - r, 0), s.stop + r) for s, r in zip(tight, reach, strict=True))
+    box = _box_around(volume, brain_mask, _RIM_REACH)
     mask, voxels = brain_mask[box], volume.voxels[box]
     border = mask & ~binary_erosion(mask, border_value=1)  # a face of the field of view is no border
 
@@ -143,6 +156,25 @@ def _border_contrast(volume: Volume, brain_mask: BoolArray) -> float:
         return means
 
     return float((mean_where(mask) > mean_where(~mask)).mean()) if border.any() else 0.0
+
+
+def _darkness_around(volume: Volume, brain_mask: BoolArray) -> float:
+    steps = [max(1, round(_SHELL_STEP / zoom)) for zoom in volume.zooms]
+    box = _box_around(volume, brain_mask, _AROUND[1])
+    coarse = tuple(slice(None, None, step) for step in steps)
+    mask, voxels = brain_mask[box][coarse], volume.voxels[box][coarse]
+    away = distance_transform_edt(~mask, sampling=np.array(volume.zooms) * steps)
+    shell = (away > _AROUND[0]) & (away <= _AROUND[1])
+    if not shell.any():  # the mask fills the field of view
+        return 1.0
+    brightness = float(np.median(voxels[mask])) if mask.any() else 0.0
+    return 1 - float(np.median(voxels[shell])) / brightness if brightness > 0 else 0.0
+
+
+def _box_around(volume: Volume, brain_mask: BoolArray, reach_mm: float) -> tuple[slice, ...]:
+    reach = np.ceil(reach_mm / np.array(volume.zooms)).astype(int)
+    tight = bounding_box(brain_mask)
+    return tuple(slice(max(s.start - r, 0), s.stop + r) for s, r in zip(tight, reach, strict=True))
 
 
 def _brain_on_template(
