@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.jobs import training
 from mrharmony.jobs.data_sets import DataSet
 from mrharmony.jobs.training import fit_on_bids, train_pairs_on_bids
 from mrharmony.methods.registry import load_method
@@ -93,6 +94,29 @@ def test_a_pair_of_another_data_set_in_a_folder_of_the_same_name_is_not_added(co
     (more / "sub-2_T1w.nii.gz").rename(more / "sub-3_T1w.nii.gz")
     (theirs / "participants.tsv").write_text("participant_id\tsite\nsub-2\tB\nsub-3\tC\n")
     train_pairs_on_bids(DataSet(theirs), model, [("B", "C")], TINY, "cpu")
+
+
+@pytest.mark.parametrize("learn", ["fit_method", "train_cyclegan"])
+def test_of_two_data_sets_that_are_fitted_into_one_folder_at_once_the_later_is_refused(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, learn: str
+):
+    model, before = tmp_path / "model", {}
+    ours, theirs = data_set(cohort, tmp_path / "ours", {"1": "A", "2": "B"}), tmp_path / "theirs"
+    real = getattr(training, learn)
+
+    def learn_while_another_ends(*args):
+        monkeypatch.setattr(training, learn, real)
+        fit_on_bids(data_set(cohort, theirs, {"2": "A", "1": "B"}), model, "zscore")
+        before.update(content(model))
+        return real(*args)
+
+    monkeypatch.setattr(training, learn, learn_while_another_ends)
+    with pytest.raises(MrharmonyError, match="holds methods fitted on other scans"):
+        if learn == "fit_method":
+            fit_on_bids(ours, model, "nyul")
+        else:
+            train_pairs_on_bids(ours, model, [("A", "B")], TINY, "cpu")
+    assert content(model) == before
 
 
 def test_a_model_that_does_not_say_whose_its_scans_are_gets_no_method(cohort: Path, tmp_path: Path):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mrharmony.core.claims import claimed
 from mrharmony.core.domain import require_distinct
 from mrharmony.core.extras import require_extra
 from mrharmony.core.findings import MrharmonyError
@@ -214,11 +216,12 @@ def fit_on_bids(data: DataSet, output: Path, method: str) -> TrainingReport:
     only = _in_order_of(earlier, named_domains(index, data.only))
     brains = training_brains(index, only, None, grid, work_folder(output), data.prepared)
     card = model_card(brains.counts(), data.root, seen=brains.seen)
-    if earlier not in (None, card):
-        raise _of_other_scans(output)
+    _require_same(card, earlier, output)
     fitted = fit_method(method, brains.by_domain())
-    save_card(card, output)
-    fitted.save(output)
+    with _alone(output):
+        _require_same(card, _earlier_card(output), output)
+        save_card(card, output)
+        fitted.save(output)
     return TrainingReport(output, brains.counts(), brains.refused)
 
 
@@ -239,11 +242,24 @@ def train_pairs_on_bids(
     require_pairs(pairs)
     names = list(dict.fromkeys(name for pair in pairs for name in pair))
     brains = training_brains(index, names, None, Grid.working(STATISTICS_ZOOM), work, data.prepared)
-    card = _card_of_pairs(output, earlier, brains, index)
+    _card_of_pairs(output, earlier, brains, index)
     method = train_cyclegan(brains.by_domain(), pairs, settings, work, place)
-    save_card(card, output)
-    method.save(output)
+    with _alone(output):
+        save_card(_card_of_pairs(output, _earlier_card(output), brains, index), output)
+        method.save(output)
     return TrainingReport(output, brains.counts(), brains.refused)
+
+
+@contextmanager
+def _alone(output: Path) -> Iterator[None]:
+    """Let one process at a time look at a model directory and write to it; others may have begun it too."""
+    with claimed(work_folder(output) / "claims.lock", output.name, wait=True):
+        yield
+
+
+def _require_same(card: ModelCard, earlier: ModelCard | None, output: Path) -> None:
+    if earlier not in (None, card):
+        raise _of_other_scans(output)
 
 
 def _card_of_pairs(
