@@ -17,9 +17,11 @@ from benchmarks._shared.dicom_files import write_series
 import mrharmony
 from helpers.commands import sentences
 from mrharmony.cli.app import main
+from mrharmony.core.atomic import begin_json
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import Volume
-from mrharmony.jobs import harmonizing
+from mrharmony.jobs import data_sets, harmonizing
+from mrharmony.jobs.data_sets import begin_derivatives
 from mrharmony.jobs.harmonizing import output_paths
 from mrharmony.scans.bids import BidsIndex
 
@@ -77,6 +79,23 @@ def test_a_data_set_never_becomes_its_own_derivative(run, study: Path):
     assert "holds the scans" in errors
     assert (study / "dataset_description.json").read_text() == '{"Name": "ours"}'
     assert len(list(study.rglob("*.nii.gz"))) == 1
+
+
+def test_of_two_data_sets_that_begin_in_one_folder_at_once_the_later_is_refused(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    other, new = Path(shutil.copytree(study, tmp_path / "other")), tmp_path / "new"
+    scan_of(other).write_bytes(scan_of(other).read_bytes() + b"another")
+
+    def begin_later(path, record):
+        monkeypatch.setattr(data_sets, "begin_json", begin_json)
+        begin_derivatives(BidsIndex.open(other), new, "of the other")
+        begin_json(path, record)
+
+    monkeypatch.setattr(data_sets, "begin_json", begin_later)
+    with pytest.raises(MrharmonyError, match="has derivatives of another data set"):
+        begin_derivatives(BidsIndex.open(study), new, "too late")
+    assert json.loads((new / "dataset_description.json").read_text())["Name"] == "of the other"
 
 
 def test_derivatives_can_be_judged_and_maps_are_no_scans(out: Path):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mrharmony.core.atomic import read_json, write_bytes, write_json, write_text
+from mrharmony.core.atomic import begin_json, read_json, write_bytes, write_json, write_text
 from mrharmony.core.domain import find_name
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.pointers import content_missing, real_path
@@ -281,6 +281,9 @@ def begin_derivatives(
     if isinstance(authors, list):
         description["Authors"] = authors
     description |= kept | dict(details or {})
+    if not earlier:  # runs on other data sets may begin in the same folder: the first of them has it
+        begin_json(out_dir / DESCRIPTION, description)
+        earlier_description(index, out_dir)
     write_json(out_dir / DESCRIPTION, description)
     write_text(out_dir / ".bidsignore", _NOT_BIDS)
     named = "".join(_NAMED_DESCRIPTIONS.format(label=label) for label in labels_in(description) if label)
