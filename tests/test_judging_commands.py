@@ -275,6 +275,18 @@ def test_ventricles_grow_with_their_factor(run, study: Path):
     assert record["remark"].startswith("3 persons: too few. What fewer than 12 show is mostly chance")
 
 
+def test_people_whose_factor_is_not_known_are_named(run, study: Path, tmp_path: Path):
+    cohort = shutil.copytree(study, tmp_path / "cohort")
+    more = "sub-004/ses-mprage3t/anat/sub-004_ses-mprage3t_T1w.nii.gz"
+    (cohort / more).parent.mkdir(parents=True)
+    shutil.copy(cohort / more.replace("004", "001"), cohort / more)
+    options = ("--domain-column", "session", "--domain", "mprage3t", "--workers", "1", "--json")
+    arguments = (cohort, "--to", "mprage3t", "--factor", "ventricle_scale", *options)
+    status, output, errors = run("evaluate", "biology", *arguments)
+    assert (status, json.loads(output)["scans"]) == (0, 3)
+    assert "has no ventricle_scale of sub-004, left out with 1 scan. Fill" in errors
+
+
 def test_a_figure_that_does_not_exist_is_not_available_in_the_table(capsys):
     with pytest.raises(typer.Exit):
         _show({"slope": {"value": 0.5}, "group_difference": None, "refused": {}}, as_json=False)

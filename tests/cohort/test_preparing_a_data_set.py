@@ -140,6 +140,15 @@ def test_a_file_that_is_another_one_is_told_and_stays_until_it_is_moved(
     assert file.read_bytes() == before
 
 
+def test_brains_of_the_templates_size_are_made_anew_where_they_were(prepared: Path, data_set: BidsIndex):
+    (done,) = prepare_data_set(data_set, prepared, ["001"], workers=1, volume_corrected=True)
+    files = PreparedFiles.of(done.scan, prepared)
+    before = files.volume_corrected.read_bytes()
+    files.transform.unlink()
+    prepare_data_set(data_set, prepared, ["001"], workers=1)
+    assert files.volume_corrected.read_bytes() == before
+
+
 def test_brains_of_the_templates_size_are_added_to_finished_scans(prepared: Path, data_set: BidsIndex):
     before = _times(prepared)
     results = prepare_data_set(data_set, prepared, ["001"], workers=1, volume_corrected=True)

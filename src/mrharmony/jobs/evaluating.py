@@ -18,6 +18,7 @@ from mrharmony.core.pointers import real_path
 from mrharmony.core.progress import track
 from mrharmony.core.records import number_in
 from mrharmony.core.temporaries import temporary_folder
+from mrharmony.core.wording import count_of, some_of
 from mrharmony.evaluate.anatomy import compare_anatomy, repeat_floor
 from mrharmony.evaluate.biology import cohort_biology, few_people, require_cohort
 from mrharmony.evaluate.paired import (
@@ -351,6 +352,7 @@ def evaluate_biology(
     groups = column_groups(table, chosen, group) if group else None
     known = {path for path in factors if groups is None or path in groups}
     require_cohort(*_columns([scan for scan in chosen if scan.path in known], factors, groups))
+    _tell_unknown(table, [scan for scan in chosen if scan.path not in known], factor, group)
     needed = [scan for scan in chosen if scan.path in known or scan.domain == fitted_on]
     found = evaluation_scans(index, needed, workers=workers, prepared=data.prepared)
     pairs = list(zip(found.scans, found.brains, strict=True))
@@ -373,6 +375,18 @@ def evaluate_biology(
         **asdict(effects),
         "refused": found.refused,
     }
+
+
+def _tell_unknown(table: Path, left_out: Sequence[BidsScan], factor: str, group: str | None) -> None:
+    """Say whose scans are left out because the table does not say what they are studied for."""
+    if left_out:
+        people = some_of(sorted({f"sub-{scan.subject}" for scan in left_out}))
+        columns = f"{factor} or {group}" if group else factor
+        print(
+            f"{table}: has no {columns} of {people}, left out with {count_of(len(left_out), 'scan')}. "
+            "Fill it in if it is known.",
+            file=sys.stderr,
+        )
 
 
 def _columns(

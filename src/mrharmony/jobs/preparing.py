@@ -173,6 +173,7 @@ def _completed(job: PrepareJob) -> Preparation | None:
 def _write(job: PrepareJob) -> Preparation:
     """Prepare one scan into its files; the sidecar that makes it count comes last."""
     files, start = job.files, time.monotonic()
+    grown = job.volume_corrected or files.volume_corrected.is_file()  # as before, where it is done again
     discard_prepared(files)
     scan = read_scan(job.scan)
     prepared = prepare_beside(scan, manual_mask(files))
@@ -193,7 +194,7 @@ def _write(job: PrepareJob) -> Preparation:
         _PAGE: file_sha256(files.page),
     }
     write_prepared(files, scan, prepared, details)
-    if job.volume_corrected:
+    if grown:
         write_volume_corrected(files, job.scan, prepared)
     return result
 
