@@ -275,16 +275,22 @@ def test_ventricles_grow_with_their_factor(run, study: Path):
     assert record["remark"].startswith("3 persons: too few. What fewer than 12 show is mostly chance")
 
 
-def test_people_whose_factor_is_not_known_are_named(run, study: Path, tmp_path: Path):
+def test_people_whose_factor_is_not_known_are_named_and_codes_for_missing_ones_told(
+    run, study: Path, tmp_path: Path
+):
     cohort = shutil.copytree(study, tmp_path / "cohort")
     more = "sub-004/ses-mprage3t/anat/sub-004_ses-mprage3t_T1w.nii.gz"
     (cohort / more).parent.mkdir(parents=True)
     shutil.copy(cohort / more.replace("004", "001"), cohort / more)
+    head, *rows = (cohort / "participants.tsv").read_text().splitlines()
+    scores = [f"{row}\t{score}" for row, score in zip(rows, ("1", "2", "-999"), strict=True)]
+    (cohort / "participants.tsv").write_text("\n".join([f"{head}\tscore", *scores, ""]))
     options = ("--domain-column", "session", "--domain", "mprage3t", "--workers", "1", "--json")
-    arguments = (cohort, "--to", "mprage3t", "--factor", "ventricle_scale", *options)
+    arguments = (cohort, "--to", "mprage3t", "--factor", "score", *options)
     status, output, errors = run("evaluate", "biology", *arguments)
     assert (status, json.loads(output)["scans"]) == (0, 3)
-    assert "has no ventricle_scale of sub-004, left out with 1 scan. Fill" in errors
+    assert "has no score of sub-004, left out with 1 scan. Fill" in errors
+    assert "score is -999 in some rows, which is taken as a number. If it stands for a missing" in errors
 
 
 def test_a_figure_that_does_not_exist_is_not_available_in_the_table(capsys):

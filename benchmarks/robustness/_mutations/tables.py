@@ -18,7 +18,7 @@ from benchmarks.robustness._mutations.files import (
 )
 from mrharmony.benchmark.plan import make_plan
 from mrharmony.jobs.data_sets import begin_derivatives, training_scans
-from mrharmony.jobs.evaluating import column_entries, column_groups, column_number
+from mrharmony.jobs.evaluating import column_entries, column_groups, column_numbers
 from mrharmony.scans.acquisition import acquisition_findings
 from mrharmony.scans.bids import BidsIndex
 from mrharmony.scans.participants import PARTICIPANTS
@@ -134,9 +134,8 @@ def open_data(root: Path) -> None:
         training_scans(index, None, None)
     with refusals():
         ages = column_entries(table, index.scans, "age")
-        assert np.isfinite([column_number(table, text, "age") for text in ages.values()]).all(), (
-            "an age without value"
-        )
+        known = column_numbers(table, ages, "age")
+        assert np.isfinite(list(known.values())).all(), "an age without value"
     with refusals():
         column_groups(table, index.scans, "sex")
     with refusals():

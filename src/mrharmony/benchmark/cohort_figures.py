@@ -26,7 +26,7 @@ from mrharmony.evaluate.site_classifiers import probe_inputs
 from mrharmony.evaluate.site_distances import site_distances
 from mrharmony.evaluate.site_probe import PROBES, CrossFittedProbe, cross_fit_probe, probe_sites
 from mrharmony.evaluate.tissues import TargetVolumetry, TissueSegmentation
-from mrharmony.jobs.evaluating import column_number
+from mrharmony.jobs.evaluating import column_numbers
 from mrharmony.preparation.canonical import CanonicalBrain
 from mrharmony.scans.participants import PARTICIPANTS
 
@@ -131,8 +131,8 @@ class Cohort:
         scans = [scan for scan in homes if factor in scan.participant]
         if factor is None or len(scans) < LEAST_HEADS:
             raise MrharmonyError(f"{table}: no {' or '.join(FACTORS)} of {LEAST_HEADS} subjects")
-        numbers = [column_number(table, scan.participant[factor], factor) for scan in scans]
-        cause = FACTORS[factor](np.array(numbers))
+        numbers = column_numbers(table, {scan.path: scan.participant[factor] for scan in scans}, factor)
+        cause = FACTORS[factor](np.array(list(numbers.values())))
         measured = [self._volumetry.measure(brains[scan.key]).ventricle_ml for scan in scans]
         sites, groups = [scan.domain for scan in scans], _two_groups(scans)
         found: Any

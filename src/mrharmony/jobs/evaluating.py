@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -57,9 +57,11 @@ from mrharmony.space.grid import Grid
 
 ZOOM = 2.0  # mm, of the template grid that brains are compared on
 _NAMED_AT_MOST = 5
+_CODES_FOR_MISSING = frozenset({-9.0, -99.0, -999.0, -9999.0, 999.0, 9999.0})
 _LARGEST = 1e18  # of a factor: squares of larger ones overflow single precision
 
 Record = dict[str, Any]
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True)
@@ -348,7 +350,7 @@ def evaluate_biology(
         raise MrharmonyError(f"{index.root}: no scans of {target}, which the volumetry is made on.")
     table = index.root / PARTICIPANTS
     entries = column_entries(table, chosen, factor)
-    factors = {path: column_number(table, text, factor) for path, text in entries.items()}
+    factors = column_numbers(table, entries, factor)
     groups = column_groups(table, chosen, group) if group else None
     known = {path for path in factors if groups is None or path in groups}
     require_cohort(*_columns([scan for scan in chosen if scan.path in known], factors, groups))
@@ -397,8 +399,23 @@ def _columns(
     return [factors[scan.path] for scan in scans], [str(scan.domain) for scan in scans], known
 
 
-def column_number(table: Path, text: str, column: str) -> float:
-    """Return an entry of a table as a number, or raise `MrharmonyError`."""
+def column_numbers(table: Path, entries: Mapping[Key, str], column: str) -> dict[Key, float]:
+    """Return entries of a column as numbers, and say where one is a usual code for what is missing.
+
+    Raises `MrharmonyError` where one is no number.
+    """
+    numbers = {key: _number(table, text, column) for key, text in entries.items()}
+    codes = sorted(_CODES_FOR_MISSING & set(numbers.values()))
+    if codes:
+        print(
+            f"{table}: {column} is {codes[0]:g} in some rows, which is taken as a number. If it stands for a "
+            f"missing value, write n/a there {IN_A_COPY}.",
+            file=sys.stderr,
+        )
+    return numbers
+
+
+def _number(table: Path, text: str, column: str) -> float:
     number = number_in(text)
     if not abs(number) < _LARGEST:
         raise MrharmonyError(

@@ -29,7 +29,7 @@ from mrharmony.evaluate.unlearning import (
 from mrharmony.evaluate.unlearning_network import UnlearningSettings
 from mrharmony.jobs.brains import by_position, load_brain, prepare_positions, reasons_by_name, require_some
 from mrharmony.jobs.data_sets import DataSet, scans_of_domains
-from mrharmony.jobs.evaluating import ZOOM, column_entries, column_groups, column_number, scan_files
+from mrharmony.jobs.evaluating import ZOOM, column_entries, column_groups, column_numbers, scan_files
 from mrharmony.networks.compact.model import LatentModel, load_model, model_hash
 from mrharmony.scans.bids import SPLIT, BidsIndex, BidsScan
 from mrharmony.scans.participants import PARTICIPANTS
@@ -120,7 +120,7 @@ def _task(scans: Sequence[BidsScan], request: UnlearningRequest) -> tuple[FloatA
     entries, names = column_entries(request.table, scans, request.factor), None
     numbers = {text for text in entries.values() if _is_number(text)}
     if len(numbers) > 2 or numbers.issuperset(entries.values()):  # more than two are no groups
-        known = {path: column_number(request.table, text, request.factor) for path, text in entries.items()}
+        known = column_numbers(request.table, entries, request.factor)
         if request.logarithm and min(known.values()) <= 0:
             raise MrharmonyError(
                 f"{request.table}: {request.factor} has no logarithm where it is 0 or less. "
