@@ -165,7 +165,7 @@ def _darkness_around(volume: Volume, brain_mask: BoolArray) -> float:
     mask, voxels = brain_mask[box][coarse], volume.voxels[box][coarse]
     away = distance_transform_edt(~mask, sampling=np.array(volume.zooms) * steps)
     shell = (away > _AROUND[0]) & (away <= _AROUND[1])
-    if not shell.any():  # the mask fills the field of view
+    if not shell.any():  # the mask fills the field of view, or voxels are too coarse to tell
         return 1.0
     brightness = float(np.median(voxels[mask])) if mask.any() else 0.0
     return 1 - float(np.median(voxels[shell])) / brightness if brightness > 0 else 0.0
