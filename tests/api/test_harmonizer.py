@@ -102,7 +102,13 @@ def test_a_scan_that_does_not_say_how_it_lies_is_taken_where_the_caller_vouches_
     result = shipped.harmonize(unsaid, target=TARGET, assume_ras=True)
     assert "missing-affine" in {finding.code for finding in result.findings}
     prepared = mrharmony.prepare(unsaid, assume_ras=True)
-    assert np.array_equal(voxels(shipped.harmonize(prepared, target=TARGET)), voxels(result))
+    assert "missing-affine" in {finding.code for finding in prepared.remarks}
+    again = shipped.harmonize(prepared, target=TARGET)
+    assert np.array_equal(voxels(again), voxels(result))
+    assert again.findings == result.findings
+    for take in (mrharmony.load, mrharmony.check, mrharmony.prepare):
+        with pytest.raises(MrharmonyError, match=r"^assume_ras: 'False' cannot be taken\."):
+            take(image, assume_ras="False")
 
 
 def test_a_brain_mask_is_taken_as_image_or_array(shipped, image):

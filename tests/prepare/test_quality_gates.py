@@ -58,6 +58,16 @@ def test_a_mask_that_is_too_small_has_brain_around_it(head, stripped):
     assert "mask-too-small" not in codes(figures(brain, mask))
 
 
+def test_a_mask_of_coarse_voxels_that_is_one_too_small_has_brain_around_it(head):
+    volume, mask = head
+    step = round(5 / volume.zooms[0])
+    coarse = (slice(None, None, step),) * 3
+    affine = volume.affine @ np.diag([step, step, step, 1])
+    scan, whole = Volume(volume.voxels[coarse], affine), mask[coarse]
+    assert "mask-too-small" not in codes(figures(scan, whole))
+    assert "mask-too-small" in codes(figures(scan, binary_erosion(whole)))
+
+
 def test_a_mask_that_fills_the_field_of_view_has_nothing_around_it(head):
     volume, mask = head
     assert figures(volume, np.ones_like(mask)).darkness_around == 1

@@ -252,7 +252,8 @@ class Harmonizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         if isinstance(image, PreparedScan):
             if brain_mask is not None:
                 raise MrharmonyError("brain_mask: a prepared scan has its own. Leave brain_mask out.")
-            scan, prepared = load(image.native), image
+            read = load(image.native)
+            scan, prepared = replace(read, findings=image.remarks or read.findings), image
         else:
             scan = load(image, assume_ras=assume_ras)
             prepared = prepare_loaded(scan, brain_mask, seed=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -9,7 +10,7 @@ import nibabel as nib
 import numpy as np
 
 from mrharmony.api.paths import is_path
-from mrharmony.core.arguments import require_between, require_count
+from mrharmony.core.arguments import require_between, require_count, require_flag
 from mrharmony.core.findings import Finding, MrharmonyError, ScanRefused
 from mrharmony.core.volume import BoolArray, Volume, real_array
 from mrharmony.preparation.foreseen import foreseen_faults
@@ -57,6 +58,7 @@ def load(image: Image, *, assume_ras: bool = False) -> Scan:
     >>> mrharmony.load(mrharmony.virtual_scan(zoom=4.0)).volume.orientation
     'RAS'
     """
+    require_flag("assume_ras", assume_ras)
     return read_scan(as_source(image), assume_ras=assume_ras)
 
 
@@ -86,6 +88,7 @@ def check(image: Image, *, assume_ras: bool = False) -> tuple[Finding, ...]:
     >>> [finding.code for finding in mrharmony.check(flat) if finding.level == "error"]
     ['constant-image']
     """
+    require_flag("assume_ras", assume_ras)
     return check_scan(as_source(image), foreseen_faults, assume_ras=assume_ras)
 
 
@@ -111,8 +114,9 @@ def prepare(
     Returns
     -------
     PreparedScan
-        With `native` (the scan as read), `brain_mask`, `bias_field`, `rigid_to_template` (mm to mm, 4×4) and
-        `scale` (the intensity that is 1 in canonical units).
+        With `native` (the scan as read), `brain_mask`, `bias_field`, `rigid_to_template` (mm to mm, 4×4),
+        `scale` (the intensity that is 1 in canonical units), `remarks` on the scan and `findings` of
+        preparation.
 
     Raises
     ------
@@ -128,7 +132,8 @@ def prepare(
     True
     """
     require_count("seed", seed)
-    return prepare_loaded(load(image, assume_ras=assume_ras), brain_mask, seed)
+    scan = load(image, assume_ras=assume_ras)
+    return replace(prepare_loaded(scan, brain_mask, seed), remarks=scan.findings)
 
 
 def virtual_scan(scanner: str = "mprage-3t", *, person: int = 0, zoom: float = 2.0) -> nib.Nifti1Image:

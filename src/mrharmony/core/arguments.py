@@ -26,6 +26,12 @@ def require_count(argument: str, value: object) -> None:
         )
 
 
+def require_flag(argument: str, value: object) -> None:
+    """Raise `MrharmonyError` where a value is neither True nor False; the text `False` would be true."""
+    if not isinstance(value, bool):
+        raise MrharmonyError(f"{argument}: {value!r:.60} cannot be taken. Give True or False.")
+
+
 def require_between(argument: str, value: object, least: float, most: float) -> None:
     """Raise `MrharmonyError` where a value is no number between two others, both included."""
     if not isinstance(value, Real) or not least <= float(value) <= most:

@@ -43,6 +43,8 @@ class PreparedScan:
         is asked for, because the size of a head is biology.
     saved_sha256
         SHA-256 of the saved preparation that this was read from; None where it was prepared here.
+    remarks
+        What was noticed of the scan when it was read, where that is not kept apart.
     """
 
     native: Volume
@@ -54,6 +56,7 @@ class PreparedScan:
     findings: tuple[Finding, ...]
     size: float = 1.0
     saved_sha256: str | None = None
+    remarks: tuple[Finding, ...] = ()
     _results: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:

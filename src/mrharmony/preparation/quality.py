@@ -163,9 +163,10 @@ def _darkness_around(volume: Volume, brain_mask: BoolArray) -> float:
     box = _box_around(volume, brain_mask, _AROUND[1])
     coarse = tuple(slice(None, None, step) for step in steps)
     mask, voxels = brain_mask[box][coarse], volume.voxels[box][coarse]
-    away = distance_transform_edt(~mask, sampling=np.array(volume.zooms) * steps)
-    shell = (away > _AROUND[0]) & (away <= _AROUND[1])
-    if not shell.any():  # the mask fills the field of view, or voxels are too coarse to tell
+    edges = np.array(volume.zooms) * steps
+    away = distance_transform_edt(~mask, sampling=edges)
+    shell = (away > _AROUND[0]) & (away <= max(_AROUND[1], edges.min()))
+    if not shell.any():  # the mask fills the field of view
         return 1.0
     brightness = float(np.median(voxels[mask])) if mask.any() else 0.0
     return 1 - float(np.median(voxels[shell])) / brightness if brightness > 0 else 0.0
@@ -229,17 +230,18 @@ def quality_findings(quality: MaskQuality, *, given: bool = False) -> tuple[Find
             f"{what} is unlike a brain (correlation {quality.similarity:.2f} with the template): "
             f"check that the scan is a T1w image of a whole head the right way up, {also}."
         )
+    whole = ", and that the mask that was given covers the whole brain" if given else ""
     if quality.white_to_grey < _LOWEST_WHITE_TO_GREY:
         raise MrharmonyError(
             f"white matter is darker than grey matter ({quality.white_to_grey:.2f} of it): "
-            "check that the scan is a T1w image and not another contrast, inverted or upside down."
+            f"check that the scan is a T1w image and not another contrast, inverted or upside down{whole}."
         )
     unusual = quality.inside < _USUAL_INSIDE and quality.white_to_grey < _LEAST_WHITE_OF_UNUSUAL
     if unusual or quality.inside < _LOWEST_INSIDE:
         raise MrharmonyError(
             f"the brain's inside is unlike a T1w image (correlation {quality.inside:.2f} with the template, "
             f"usual: at least {_USUAL_INSIDE}; white matter {quality.white_to_grey:.2f} of grey): "
-            "check that the scan is T1w, and no FLAIR, other contrast or phantom."
+            f"check that the scan is T1w, and no FLAIR, other contrast or phantom{whole}."
         )
     unlike = tuple(
         warning(
