@@ -168,6 +168,26 @@ def test_of_two_targets_that_begin_at_once_the_later_is_refused(
     assert statuses(harmonize(study, out, job, selection=only)) == ["kept"]
 
 
+def test_a_run_leaves_the_results_alone_that_another_has_begun_to_replace(
+    study: Path, job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    out, only, real = tmp_path / "out", Selection(["1"]), participants._done
+    other = replace(job, target=Domain("NSK", "NSK"), overwrite=True)
+
+    def done_late(*args):
+        monkeypatch.setattr(participants, "_done", real)
+        assert statuses(harmonize(study, out, other, selection=only)) == ["done"]
+        return real(*args)
+
+    monkeypatch.setattr(participants, "_done", done_late)
+    (late,) = harmonize(study, out, job, selection=only)
+    assert (late.status, "replace all results by those with target NSK, not LA" in late.reason) == (
+        "refused",
+        True,
+    )
+    assert statuses(harmonize(study, out, replace(other, overwrite=False), selection=only)) == ["kept"]
+
+
 def test_two_processes_give_the_same_bytes_as_one(study_once: Path, job, whole: Path, tmp_path: Path):
     assert statuses(harmonize(study_once / "study", tmp_path / "out", job, 2)) == ["done"] * 3
     assert results(tmp_path / "out") == results(whole)

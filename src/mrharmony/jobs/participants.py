@@ -12,7 +12,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mrharmony.core.atomic import require_writable
+from mrharmony.core.atomic import read_json, require_writable
 from mrharmony.core.claims import claimed
 from mrharmony.core.domain import Domain
 from mrharmony.core.findings import (
@@ -318,10 +318,24 @@ def _work(pickled: bytes, task: ScanTask, *, wait: bool = False) -> Outcome | No
     with claimed(claims_path(task.out_dir), task.name, wait=wait) as free:
         if not free:
             return None
+        if overtaken := _overtaken(task, job):
+            return refused_scan(task.scan, overtaken)
         if outcome := finished(task, job):
             _remember(task, outcome)
             return outcome
         return _harmonize(task, job)
+
+
+def _overtaken(task: ScanTask, job: HarmonizeJob) -> MrharmonyError | None:
+    """Say that another run replaces the folder's results since this one began; None where none does."""
+    made = setting_of(read_json(task.out_dir / DESCRIPTION) or {}, job.label)
+    other = other_setting(job_settings(job), made) if made else None
+    if other is None:
+        return None
+    return MrharmonyError(
+        f"{task.out_dir}: another run has begun to replace all results by those with {other}. Let it end, or "
+        "name another folder."
+    )
 
 
 def _harmonize(task: ScanTask, job: HarmonizeJob) -> Outcome:
