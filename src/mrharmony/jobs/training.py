@@ -242,7 +242,7 @@ def train_pairs_on_bids(
     require_pairs(pairs)
     names = list(dict.fromkeys(name for pair in pairs for name in pair))
     brains = training_brains(index, names, None, Grid.working(STATISTICS_ZOOM), work, data.prepared)
-    _card_of_pairs(output, earlier, brains, index)
+    _card_of_pairs(output, earlier, brains, index)  # other scans are refused before the training, too
     method = train_cyclegan(brains.by_domain(), pairs, settings, work, place)
     with _alone(output):
         save_card(_card_of_pairs(output, _earlier_card(output), brains, index), output)

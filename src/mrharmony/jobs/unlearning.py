@@ -118,7 +118,7 @@ def _data(scans: Sequence[BidsScan], request: UnlearningRequest, pooled: FloatAr
 def _task(scans: Sequence[BidsScan], request: UnlearningRequest) -> tuple[FloatArray, tuple[str, str] | None]:
     """Return what the main task is to predict of each scan, and the names of the groups if they are two."""
     entries, names = column_entries(request.table, scans, request.factor), None
-    numbers = {text for text in entries.values() if _is_number(text)}
+    numbers = {text for text in entries.values() if math.isfinite(number_in(text))}
     if len(numbers) > 2 or numbers.issuperset(entries.values()):  # more than two are no groups
         known = column_numbers(request.table, entries, request.factor)
         if request.logarithm and min(known.values()) <= 0:
@@ -149,10 +149,6 @@ def _training(table: Path, scans: Sequence[BidsScan]) -> BoolArray | None:
     if "test" not in splits or "train" not in splits:
         raise MrharmonyError(f"{table}: {SPLIT} must give scans to train and to test. Fill it in.")
     return np.array([split == "train" for split in splits])
-
-
-def _is_number(text: str) -> bool:
-    return math.isfinite(number_in(text))
 
 
 def evaluate_unlearning(request: UnlearningRequest) -> dict[str, Any]:

@@ -223,14 +223,14 @@ def quality_findings(quality: MaskQuality, *, given: bool = False) -> tuple[Find
             f"(correlation {quality.overturned:.2f} with the template turned over, {quality.inside:.2f} as "
             "it lies): give a copy with the right orientation in its header."
         )
+    whole = ", and that the mask covers the whole brain" if given else ""
     if quality.similarity < _LOWEST_SIMILARITY:
         what = "what the brain mask that was given holds" if given else "what was found"
-        also = "and that the mask covers the whole brain" if given else "or give a brain mask"
         raise MrharmonyError(
             f"{what} is unlike a brain (correlation {quality.similarity:.2f} with the template): "
-            f"check that the scan is a T1w image of a whole head the right way up, {also}."
+            "check that the scan is a T1w image of a whole head the right way up"
+            f"{whole or ', or give a brain mask'}."
         )
-    whole = ", and that the mask that was given covers the whole brain" if given else ""
     if quality.white_to_grey < _LOWEST_WHITE_TO_GREY:
         raise MrharmonyError(
             f"white matter is darker than grey matter ({quality.white_to_grey:.2f} of it): "
