@@ -188,6 +188,23 @@ def test_a_run_leaves_the_results_alone_that_another_has_begun_to_replace(
     assert statuses(harmonize(study, out, replace(other, overwrite=False), selection=only)) == ["kept"]
 
 
+def test_a_scan_under_way_leaves_no_result_where_another_run_has_begun_to_replace_all(
+    study: Path, job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    out, real = tmp_path / "out", participants.harmonize_scan
+    other = replace(job, target=Domain("NSK", "NSK"), overwrite=True)
+
+    def overtaken_meanwhile(*args):
+        monkeypatch.setattr(participants, "harmonize_scan", real)
+        assert statuses(harmonize(study, out, other, selection=Selection(["2"]))) == ["done"]
+        return real(*args)
+
+    monkeypatch.setattr(participants, "harmonize_scan", overtaken_meanwhile)
+    (late,) = harmonize(study, out, job, selection=Selection(["1"]))
+    assert late.status == "refused" and "replace all results by those with target NSK" in late.reason
+    assert not list(out.rglob("sub-1*_desc-harmonized*"))
+
+
 def test_two_processes_give_the_same_bytes_as_one(study_once: Path, job, whole: Path, tmp_path: Path):
     assert statuses(harmonize(study_once / "study", tmp_path / "out", job, 2)) == ["done"] * 3
     assert results(tmp_path / "out") == results(whole)

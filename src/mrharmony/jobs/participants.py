@@ -366,6 +366,9 @@ def _look_ahead(task: ScanTask) -> None:
 def _harmonized(task: ScanTask, job: HarmonizeJob) -> Outcome:
     forget_peak()
     outcome = harmonize_scan(job, task.scan, task.output)
+    if outcome.output and (overtaken := _overtaken(task, job)):
+        discard_result(task.output)
+        return refused_scan(task.scan, overtaken)
     if outcome.output is None and not _is_of(earlier_result(task.output), task, job):
         discard_result(task.output)
     return outcome
