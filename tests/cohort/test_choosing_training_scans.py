@@ -30,7 +30,7 @@ def subjects(data: DataSet, *, most: int | None = None) -> list[str]:
 def test_only_the_training_half_is_taken_and_the_rest_counted(tmp_path: Path, capsys):
     data = study(tmp_path)
     assert subjects(DataSet(data)) == ["1", "3", "4"]
-    assert "2 scans are not in the split `train` and left out" in capsys.readouterr().err
+    assert "left out 2 of 5 scans, not in the split `train`" in capsys.readouterr().err
     assert subjects(DataSet(data, only=["b"])) == ["3", "4"]
     assert not capsys.readouterr().err
     assert subjects(DataSet(data), most=1) == ["1", "3"]

@@ -144,7 +144,7 @@ def test_only_the_training_half_is_learned_from_and_the_card_names_it(
     (data / "participants.tsv").write_text("\n".join(rows) + "\n")
     report = adapt_on_bids(DataSet(data), base, tmp_path / "model", TINY, "cpu")
     assert report.domains == {"somewhere": 1}
-    assert "2 scans are not in the split `train` and left out" in capsys.readouterr().err
+    assert "left out 2 of 3 scans, not in the split `train`" in capsys.readouterr().err
     (seen,) = read_card(tmp_path / "model").training_scans
     assert (seen.data_set, seen.subject, seen.sha256) == ("split", "one", file_sha256(scan))
     adapt_on_bids(DataSet(data), tmp_path / "model", tmp_path / "again", TINY, "cpu")

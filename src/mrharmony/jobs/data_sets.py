@@ -254,7 +254,10 @@ def _training_half(index: BidsIndex, domains: Sequence[str]) -> list[BidsScan]:
         return scans
     training = [scan for scan in scans if scan.participant.get(SPLIT) == "train"]
     if left_out := len(scans) - len(training):
-        print(f"{index.root}: {left_out} scans are not in the split `train` and left out.", file=sys.stderr)
+        print(
+            f"{index.root}: left out {left_out} of {len(scans)} scans, not in the split `train`.",
+            file=sys.stderr,
+        )
     return training
 
 
