@@ -138,6 +138,16 @@ def _mask_beside_a_scan(voxels: np.ndarray):
     return read_brain_mask(nib.Nifti1Image(voxels, affine), read_scan(nib.Nifti1Image(_NOISE, affine)))
 
 
+def test_a_mask_without_orientation_is_told_to_take_the_header_of_the_scan(tmp_path):
+    affine = np.diag([5.0, 5, 5, 1])
+    lost = nib.Nifti1Image(_BALL.astype(np.uint8), None)
+    nib.save(lost, tmp_path / "mask.nii.gz")
+    nib.save(nib.Nifti1Image(_NOISE, affine), tmp_path / "scan.nii.gz")
+    with pytest.raises(ScanRefused, match=r"Give it the header of scan\.nii\.gz") as refused:
+        read_brain_mask(tmp_path / "mask.nii.gz", read_scan(tmp_path / "scan.nii.gz"))
+    assert "assume_ras" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("voxels", "codes"),
     [

@@ -125,10 +125,23 @@ def read_beside(source: ScanSource, like: Scan, *checks: VoxelCheck) -> Scan:
     unoriented = any(finding.code == "missing-affine" for finding in like.findings)
     shape, name = like.volume.shape, like.path.name
     grid = partial(check_grid, shape, name)  # a foreign image takes no memory
-    image = _accepted(source, unoriented, _Checks((*CLAIM_CHECKS, grid), (check_finite, *checks)))
+    try:
+        image = _accepted(source, unoriented, _Checks((*CLAIM_CHECKS, grid), (check_finite, *checks)))
+    except ScanRefused as refused:
+        findings = tuple(_remedied(finding, name) for finding in refused.findings)
+        raise ScanRefused(refused.path, findings) from None
     if np.abs(image.volume.affine - like.volume.affine).max() > SAME_GRID_MM:
         raise ScanRefused(image.path, (other_grid(name),))
     return image
+
+
+def _remedied(finding: Finding, scan: str) -> Finding:
+    """Return a finding on a mask; what lies beside an oriented scan can take its header."""
+    if finding.code != "missing-affine":
+        return finding
+    return replace(
+        finding, fix=f"Give it the header of {scan} if it lies on its voxels, as `fslcpgeom` does."
+    )
 
 
 def read_labels(source: ScanSource) -> Volume:
