@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from nibabel.affines import apply_affine
 from scipy.ndimage import binary_dilation, binary_erosion
 
 from mrharmony.core.findings import MrharmonyError
@@ -70,7 +71,31 @@ def test_a_mask_of_coarse_voxels_that_is_one_too_small_has_brain_around_it(head)
 
 def test_a_mask_that_fills_the_field_of_view_has_nothing_around_it(head):
     volume, mask = head
-    assert figures(volume, np.ones_like(mask)).darkness_around == 1
+    all_of_it = figures(volume, np.ones_like(mask))
+    assert (all_of_it.darkness_around, all_of_it.closed_surface) == (1, 1)
+
+
+def _without_cerebellum(where: np.ndarray) -> BoolArray:
+    return (where[..., 2] < -22) & (where[..., 1] < -35)
+
+
+def _without_temporal_pole(where: np.ndarray) -> BoolArray:
+    return (where[..., 0] < -20) & (where[..., 2] < 0) & (where[..., 1] > -25)
+
+
+def _without_occipital_rear(where: np.ndarray) -> BoolArray:
+    return where[..., 1] < -75
+
+
+@pytest.mark.parametrize("lost", [_without_cerebellum, _without_temporal_pole, _without_occipital_rear])
+@pytest.mark.parametrize("noise", [0, 0.1])
+def test_a_mask_that_lacks_a_part_of_the_brain_is_told(head, lost, noise):
+    volume, mask = head
+    sd = noise * np.median(volume.voxels[mask])
+    scan = volume.with_voxels(np.abs(volume.voxels + np.random.default_rng(0).normal(0, sd, mask.shape)))
+    where = apply_affine(volume.affine, np.moveaxis(np.indices(mask.shape), 0, -1))
+    assert "mask-lacks-part" not in codes(figures(scan, mask))
+    assert "mask-lacks-part" in codes(figures(scan, mask & ~lost(where)))
 
 
 def test_a_mask_without_a_part_of_one_hemisphere_is_lopsided(head):
