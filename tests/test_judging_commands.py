@@ -15,6 +15,7 @@ from helpers.commands import sentences
 from mrharmony.cli.evaluating import _show, evaluate
 from mrharmony.jobs.evaluating import scan_files
 from mrharmony.scans.bids import BidsIndex
+from mrharmony.scans.names import way_to
 from mrharmony.scans.reading import read_scan
 from mrharmony.scans.sidecar import OTHER_IMAGE, HarmonizedSidecar
 from mrharmony.scans.writing import write_scan
@@ -60,6 +61,28 @@ def harmonized(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_results_are_not_taken_for_the_scans_before_harmonization(run, raw: Path, harmonized: Path):
+    options = ("--domain-column", "session", "--json")
+    for data in (raw, harmonized):
+        status, _, errors = run("evaluate", "sites", data, "--raw", harmonized, *options)
+        assert (status, f"{harmonized}: holds results of mrharmony, such as sub-" in errors) == (2, True), (
+            errors
+        )
+
+
+@pytest.mark.parametrize("command", [("sites",), ("biology", "--to", "mprage3t", "--factor", "age")])
+def test_results_of_several_targets_are_not_judged_together(
+    run, harmonized: Path, tmp_path: Path, command: tuple[str, ...]
+):
+    mixed = shutil.copytree(harmonized, tmp_path / "mixed")
+    note, *_ = sorted(mixed.rglob("*_desc-harmonized_T1w.json"))
+    note.write_text(note.read_text().replace('"Target": "mprage3t"', '"Target": "NSK"'))
+    name, *options = command
+    status, _, errors = run("evaluate", name, mixed, *options, "--domain-column", "session")
+    assert (status, "several targets (NSK, mprage3t)" in errors) == (2, True), errors
+    assert "without --name-target" in errors
+
+
 def test_a_scan_with_a_damaged_sidecar_of_ours_is_refused_alone(raw: Path, tmp_path: Path):
     scans = BidsIndex.open(raw, "session").scans[:2]
     spoiled = shutil.copytree(scans[0].path.parent, tmp_path / "sub-001" / "ses-a" / "anat")
@@ -99,13 +122,15 @@ def test_every_evaluator_has_a_help(run, command: str):
     assert "Usage" in output
 
 
-def test_a_scan_scores_perfectly_against_itself_only(run, cohort: Path, pair: tuple[Path, Path]):
+def test_a_scan_scores_perfectly_against_its_copy_only(
+    run, cohort: Path, pair: tuple[Path, Path], tmp_path: Path
+):
     one, other = pair
-    mask = cohort / TRUE_BRAIN
+    mask, copy = cohort / TRUE_BRAIN, Path(shutil.copy(other, tmp_path / "copy.nii.gz"))
     options = ("--source", one, "--mask", mask, "--json")
-    status, output, _ = run("evaluate", "paired", other, other, *options)
+    status, output, errors = run("evaluate", "paired", copy, other, *options)
     perfect = json.loads(output)
-    assert status == 0
+    assert (status, f"{copy}: is equal to {other} in the brain" in errors) == (0, True)
     assert perfect["output"]["mse"] == 0
     assert perfect["output"]["psnr"] is None  # infinite
     assert perfect["leaked_noise"] > 0.9
@@ -142,17 +167,49 @@ def test_an_output_of_ours_is_scored_with_its_own_brightness(
     assert psnr() > right - 2
 
 
-def test_anatomy_of_a_scan_and_itself_does_not_drift_and_an_image_as_mask_is_told(
+def test_anatomy_of_a_scan_and_its_copy_does_not_drift_and_an_image_as_mask_is_told(
     run, cohort: Path, pair: tuple[Path, Path], tmp_path: Path
 ):
     scan, truth, mask = pair[0], nib.load(cohort / TRUE_BRAIN), tmp_path / "probability.nii.gz"
     values = np.linspace(0.5, 1, truth.shape[0], dtype=np.float32)[:, None, None]
     nib.save(nib.Nifti1Image((truth.get_fdata() > 0) * values, truth.affine), mask)
-    _, output, errors = run("evaluate", "anatomy", scan, scan, "--mask", mask, "--json")
+    copy = shutil.copy(scan, tmp_path / "copy.nii.gz")
+    _, output, errors = run("evaluate", "anatomy", scan, copy, "--mask", mask, "--json")
     assert errors.count("The brain mask probability.nii.gz holds many different values") == 1
     record = json.loads(output)
     assert set(record["volume_drift_percent"].values()) == {0.0}
     assert record["edge_correspondence"] == pytest.approx(1)
+
+
+@pytest.fixture
+def result(pair: tuple[Path, Path], tmp_path: Path) -> Path:
+    """A result that was made of the first scan of the pair."""
+    path, scan = tmp_path / "made.nii.gz", read_scan(pair[0])
+    note = NOTE.model_copy(update={"sources": (way_to(pair[0], tmp_path),)})
+    write_scan(path, scan.volume.voxels, scan, note.record())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("paired", "SCAN", "RESULT"), "RESULT: is a result of mrharmony, and no true scan"),
+        (("paired", "SCAN", "SCAN"), "SCAN: is the same file as SCAN"),
+        (("paired", "RESULT", "SCAN", "--source", "SCAN"), "SCAN: is the same file as SCAN"),
+        (("anatomy", "RESULT", "SCAN"), "RESULT: was made of SCAN. Name the scan before harmonization first"),
+        (("anatomy", "SCAN", "SCAN"), "SCAN: is the same file as SCAN"),
+        (("repeat", "SCAN", "RESULT"), "RESULT: is a result of mrharmony, and no rescan"),
+    ],
+)
+def test_images_that_are_exchanged_or_given_twice_are_refused(
+    run, pair: tuple[Path, Path], result: Path, command: tuple[str, ...], said: str
+):
+    places = {"SCAN": str(pair[0]), "RESULT": str(result)}
+    status, _, errors = run("evaluate", *(places.get(word, word) for word in command))
+    for name, path in places.items():
+        said = said.replace(name, path)
+    assert (status, said in errors) == (2, True), errors
+    assert len(sentences(errors)) == 1
 
 
 def test_scans_on_different_grids_are_refused_in_one_sentence(

@@ -175,6 +175,24 @@ def test_too_few_scans_are_told_in_a_sentence(chosen: slice, sentence: str):
     assert sentence in _summary(group_page("Few", some, judge_group(some)))
 
 
+@pytest.mark.parametrize(
+    ("other", "sentence"),
+    [
+        ({"target": "Beta"}, "harmonized to several targets (Alpha, Beta)"),
+        ({"provenance": (("method", "regional"),)}, "harmonized by several methods (diffusion, regional)"),
+        (
+            {"provenance": (("method", "diffusion"), ("SHA-256", "f00"))},
+            "harmonized with several models, SHA-256 (, f00)",
+        ),
+    ],
+)
+def test_scans_that_were_harmonized_differently_are_not_judged_together(other: dict[str, Any], sentence: str):
+    mixed = [replace(row, **other) if number % 2 else row for number, row in enumerate(_rows())]
+    summary = _summary(group_page("Mixed", mixed, judge_group(mixed)))
+    assert f"Nothing can be said: the scans were {sentence}. Write a page on a folder of each." in summary
+    assert "Age, sex, group: nothing can be said, for the same reason." in summary
+
+
 def test_a_site_of_which_no_scan_was_measured_is_told():
     alpha, beta = _rows()[::3], _rows()[1::3]
     lost = [replace(row, status="damaged", verdict=None, measured=None) for row in beta]

@@ -117,7 +117,12 @@ def test_a_recipe_of_one_s_own_is_read_from_a_file(tmp_path: Path) -> None:
             "no subjects",
         ),
         ("{name: x, description: x, scanners: [tfe-3t], population: {age: [50, 30]}}", "youngest is 50"),
-        ("{name: x, description: [", "is not YAML"),
+        ("{name: x, description: [", "is no recipe"),
+        ("{name: x, name: y, description: x, scanners: [tfe-3t]}", "name stands twice"),
+        ("{name: x, description: x, scanners: [tfe-3t], jitter: {factor: 10000}}", "jitter.factor: "),
+        ("{name: x, description: x, scanners: [tfe-3t], jitter: {factor: .inf}}", "jitter.factor: "),
+        ("2020-99-99", "month must be in 1..12"),
+        ("[" * 5000, "nested too deeply"),
         ("just words", "mine: "),
     ],
 )

@@ -56,7 +56,7 @@ def read_record(path: Path, kind: type[Record], content: str, remedy: str) -> Re
 def parse_yaml(kind: type[Record], text: str) -> Record:
     """Return a YAML text that a person wrote as a type has it; raises `ValueError` as `parse_record`."""
     try:
-        return TypeAdapter(kind).validate_python(yaml.safe_load(text))
+        return TypeAdapter(kind).validate_python(yaml.load(text, _DistinctLoader))
     except ValidationError as error:
         raise ValueError(first_fault(error)) from error
     except yaml.YAMLError as error:
@@ -109,7 +109,7 @@ def _no_content(path: Path) -> str:
 def first_fault(error: ValidationError) -> str:
     """Return where and what the first fault of a record is, and how many more there are."""
     faults = error.errors(include_url=False, include_context=False, include_input=False)
-    place, message = ".".join(map(str, faults[0]["loc"])), faults[0]["msg"]
+    place, message = ".".join(map(str, faults[0]["loc"])), faults[0]["msg"].removeprefix("Value error, ")
     if faults[0]["type"] == "missing":
         message = "missing"
     more = f", and {len(faults) - 1} more" * (len(faults) > 1)
@@ -122,6 +122,15 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{text} is no finite number")
     return number
+
+
+class _DistinctLoader(yaml.SafeLoader):
+    """Refuses a name that stands twice, of which YAML takes the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        _distinct([(name, None) for name in names])
+        return super().construct_mapping(node, deep)
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -247,6 +247,20 @@ def tell_harmonized(root: Path, scans: Sequence[Path]) -> None:
         )
 
 
+def tell_copies(root: Path, subjects: Sequence[str], contents: Sequence[str], what: str) -> None:
+    """Say on standard error how many scans, by their SHA-256, are copies of others; `what` they are."""
+    first: dict[str, int] = {}
+    copies = [number for number, sha in enumerate(contents) if first.setdefault(sha, number) != number]
+    if copies:
+        original = first[contents[copies[0]]]
+        pair = f"sub-{subjects[original]} and sub-{subjects[copies[0]]}"
+        print(
+            f"{root}: {len(copies)} of {len(contents)} {what} are copies of others, as in {pair}. "
+            "Each counts like a scan of its own; leave them out if they are not meant.",
+            file=sys.stderr,
+        )
+
+
 def _training_half(index: BidsIndex, domains: Sequence[str]) -> list[BidsScan]:
     """Return the scans of domains; where the table has a split, only those of its half `train`."""
     scans = [scan for scan in index.scans if scan.domain in domains]

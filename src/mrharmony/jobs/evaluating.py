@@ -40,8 +40,8 @@ from mrharmony.jobs.brains import (
     reasons_by_name,
     require_some,
 )
-from mrharmony.jobs.data_sets import DataSet, scans_of_domains
-from mrharmony.jobs.harmonizing import HarmonizeJob, harmonize_prepared, reason_of
+from mrharmony.jobs.data_sets import DataSet, scans_of_domains, tell_copies
+from mrharmony.jobs.harmonizing import HarmonizeJob, earlier_result, harmonize_prepared, reason_of
 from mrharmony.methods.rendering import truth_fitted
 from mrharmony.preparation.canonical import CanonicalBrain
 from mrharmony.preparation.prepared import PreparedScan
@@ -193,6 +193,11 @@ def _raw_scans(scans: Sequence[BidsScan], raw: Path, prepared: Path | None) -> l
     """Return each harmonized scan's own before harmonization, found by its name without `desc-`."""
     index = BidsIndex.open(raw, None)
     known = {_undescribed(scan.path): scan for scan in index.scans}
+    if result := next((scan.path for scan in index.scans if earlier_result(scan.path)), None):
+        raise MrharmonyError(
+            f"{raw}: holds results of mrharmony, such as {result.name}, and no scans before harmonization. "
+            "Give the data set that was harmonized."
+        )
     befores = []
     for scan in scans:
         name = _undescribed(scan.path)
@@ -217,9 +222,19 @@ def evaluate_paired(
     which takes its bias field and brightness away. With the unharmonized `source` also what it scores itself,
     the lock fitted to the truth, and whether the output holds noise that only the truth can have.
     """
+    _require_two_files(truth, output)
+    if earlier_result(truth) and not earlier_result(output):
+        raise MrharmonyError(
+            f"{truth}: is a result of mrharmony, and no true scan by the target's scanner. Name the result "
+            "first."
+        )
+    if source:
+        _require_two_files(truth, source)
     files = [truth, output, *([source] if source else [])]
     true, made, *before = prepared_on_one_grid(files, mask, prepared)
     aim, inside = true.intensities(), true.brain_mask
+    if np.array_equal(made.intensities()[inside], aim[inside]):
+        print(f"{output}: is equal to {truth} in the brain, so its PSNR is infinite.", file=sys.stderr)
     scores = paired_scores(made.intensities(), aim, inside)
     if not before:
         return {"output": asdict(scores)}
@@ -237,7 +252,14 @@ def evaluate_paired(
 
 
 def evaluate_anatomy(before: Path, after: Path, mask: Path | None, prepared: Path | None = None) -> Record:
-    """Compare the anatomy of a scan before and after harmonization."""
+    """Compare the anatomy of a scan before and after harmonization.
+
+    Raises `MrharmonyError` where both are one file, or the first was made of the second.
+    """
+    _require_two_files(before, after)
+    note = earlier_result(before)
+    if note and (made_of := source_file(before, note)) and real_path(made_of) == real_path(after):
+        raise MrharmonyError(f"{before}: was made of {after}. Name the scan before harmonization first.")
     first, second = _canonical_pair(before, after, mask, prepared)
     return asdict(compare_anatomy(first, second))
 
@@ -245,8 +267,12 @@ def evaluate_anatomy(before: Path, after: Path, mask: Path | None, prepared: Pat
 def evaluate_repeat(first: Path, second: Path, mask: Path | None, prepared: Path | None = None) -> Record:
     """Return the noise floor: two scans of one head on one scanner; refuses a scan and its own copy.
 
-    A copy has the same voxels, however it is stored.
+    A copy has the same voxels, however it is stored. Refuses a scan and a result of mrharmony too: the error
+    of a method is no noise.
     """
+    results = [path for path in (first, second) if earlier_result(path)]
+    if len(results) == 1:
+        raise MrharmonyError(f"{results[0]}: is a result of mrharmony, and no rescan. Name the rescan.")
     if np.array_equal(read_scan(first).volume.voxels, read_scan(second).volume.voxels):
         raise MrharmonyError(
             f"{second}: has the same voxels as {first}, and no noise of its own. Name the rescan."
@@ -286,6 +312,12 @@ def _each_once(scans: Sequence[Path]) -> list[Path]:
     return list(known.values())
 
 
+def _require_two_files(one: Path, other: Path) -> None:
+    """Raise `MrharmonyError` where two paths lead to one file."""
+    if real_path(one) == real_path(other):
+        raise MrharmonyError(f"{other}: is the same file as {one}. Name two images of the head.")
+
+
 def _canonical_pair(
     first: Path, second: Path, mask: Path | None, prepared: Path | None
 ) -> tuple[CanonicalBrain, CanonicalBrain]:
@@ -307,7 +339,10 @@ def evaluate_sites(data: DataSet, raw: Path | None = None, workers: int | None =
     """
     index = data.open()
     chosen = scans_of_domains(index, data.only)
+    _require_one_target(index.root, chosen)
     require_sites(*_sites_and_subjects(chosen), len(chosen))
+    contents = [file_sha256(scan.path) for scan in chosen]
+    tell_copies(index.root, [scan.subject for scan in chosen], contents, "scans")
     found = evaluation_scans(index, chosen, raw, workers, data.prepared)
     brains, before = found.brains, found.raw
     sites, subjects = _sites_and_subjects(found.scans)
@@ -329,6 +364,16 @@ def evaluate_sites(data: DataSet, raw: Path | None = None, workers: int | None =
     }
 
 
+def _require_one_target(root: Path, scans: Sequence[BidsScan]) -> None:
+    """Raise `MrharmonyError` where scans were harmonized to several targets: each is another study."""
+    targets = sorted({note.target for scan in scans if (note := earlier_result(scan.path))})
+    if len(targets) > 1:
+        raise MrharmonyError(
+            f"{root}: holds results of several targets ({some_of(targets)}), which no figure can judge "
+            "together. Harmonize to each target into a folder of its own, without name_target=True."
+        )
+
+
 def _sites_and_subjects(scans: Sequence[BidsScan]) -> tuple[list[str], list[str]]:
     return [str(scan.domain) for scan in scans], [scan.subject for scan in scans]
 
@@ -345,6 +390,7 @@ def evaluate_biology(
     """
     index = data.open()
     chosen = scans_of_domains(index, data.only)
+    _require_one_target(index.root, chosen)
     fitted_on = find_name((str(scan.domain) for scan in chosen), target)
     if fitted_on is None:
         raise MrharmonyError(f"{index.root}: no scans of {target}, which the volumetry is made on.")

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from mrharmony.core.atomic import read_json, write_text
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.wording import some_of
 from mrharmony.evaluate.group_biology import Factor, factors
 from mrharmony.evaluate.group_measures import Measured
 from mrharmony.evaluate.site_effect import site_effect
@@ -244,6 +245,8 @@ def judge_group(rows: Sequence[GroupRow]) -> Judgement:
     counts as one without persons.
     """
     done = [row for row in rows if row.status == "done"]
+    if several := _several(done):
+        return Judgement(None, f"Nothing can be said: {several}. Write a page on a folder of each.", None)
     pairs = [
         (number, row, row.measured.before, row.measured.after)
         for number, row in enumerate(done)
@@ -252,7 +255,7 @@ def judge_group(rows: Sequence[GroupRow]) -> Judgement:
     if not pairs:
         known = any(row.site != UNKNOWN_SITE for row in done)
         lack = "has both its source and its output here" if known or not done else "has a known site"
-        return Judgement(None, f"Nothing can be said: no scan {lack}.", ())
+        return Judgement(None, f"Nothing can be said: no scan {lack}.", None)
     numbers, measured, before, after = map(list, zip(*pairs, strict=True))
     kept = _kept(measured, before, after)
     sites, subjects = [row.site for row in measured], [row.subject for row in measured]
@@ -262,6 +265,18 @@ def judge_group(rows: Sequence[GroupRow]) -> Judgement:
     except MrharmonyError as error:
         return Judgement(None, str(error), kept)
     return Judgement(renumbered(effect, numbers), "", kept)
+
+
+def _several(rows: Sequence[GroupRow]) -> str:
+    """Return in what the scans were harmonized differently, in words; empty where all were alike."""
+    made = [dict(row.provenance) for row in rows]
+    kinds = {
+        "to several targets": {row.target for row in rows},
+        "by several methods": {one.get("method", "") for one in made},
+        "with several models, SHA-256": {one.get("SHA-256", "") for one in made},
+    }
+    how = next((how for how, found in kinds.items() if len(found) > 1), None)
+    return f"the scans were harmonized {how} ({some_of(sorted(kinds[how]))})" if how else ""
 
 
 def _kept(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,7 +25,7 @@ from mrharmony.core.wording import count_of
 from mrharmony.core.workers import side_by_side, usable_cores
 from mrharmony.domains.statistics import fit_statistics
 from mrharmony.jobs.brains import prepare_brains, require_some
-from mrharmony.jobs.data_sets import DataSet, named_domains, training_scans
+from mrharmony.jobs.data_sets import DataSet, named_domains, tell_copies, training_scans
 from mrharmony.methods.cyclegan import require_pairs, train_cyclegan
 from mrharmony.methods.diffusion import fit_diffusion
 from mrharmony.methods.registry import fit_method, require_method
@@ -142,20 +141,9 @@ def seen_scans(root: Path, scans: Iterable[BidsScan]) -> tuple[TrainingScan, ...
         )
         for scan in scans
     )
-    _tell_copies(root, seen)
+    subjects, contents = [scan.subject for scan in seen], [scan.sha256 for scan in seen]
+    tell_copies(root, subjects, contents, "scans to learn from")
     return seen
-
-
-def _tell_copies(root: Path, seen: Sequence[TrainingScan]) -> None:
-    first: dict[str, TrainingScan] = {}
-    copies = [scan for scan in seen if first.setdefault(scan.sha256, scan) is not scan]
-    if copies:
-        pair = f"sub-{first[copies[0].sha256].subject} and sub-{copies[0].subject}"
-        print(
-            f"{root}: {len(copies)} of {len(seen)} scans to learn from are copies of others, as in {pair}. "
-            "Each counts like a scan of its own; leave them out if they are not meant.",
-            file=sys.stderr,
-        )
 
 
 def work_folder(output: Path) -> Path:

@@ -92,7 +92,7 @@ class Judgement:
 
     effect: SiteEffect | None
     why_not: str
-    factors: tuple[Factor, ...]
+    factors: tuple[Factor, ...] | None  # None where nothing can be measured, for the same reason
 
 
 def group_page(
@@ -134,7 +134,7 @@ def group_page(
         judgement=judgement,
         caution=caution(judgement.effect) if judgement.effect else "",
         maps=_maps(done, judgement.effect, list(sites)),
-        factor_sentences=[factor_sentence(factor) for factor in judgement.factors],
+        factor_sentences=[factor_sentence(factor) for factor in judgement.factors or ()],
         provenances=Counter(row.provenance for row in done),
         pictures=sum(row.picture is not None for row in done),
     )

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from mrharmony.core.atomic import read_json
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
+from mrharmony.core.records import first_fault
 from mrharmony.core.version import __version__
 from mrharmony.core.volume import Matrix, Volume
 from mrharmony.scans.names import sidecar_path
@@ -36,7 +37,7 @@ from mrharmony.simulate.foreign.sites import Site
 from mrharmony.simulate.heads import virtual_head
 from mrharmony.simulate.label_maps import LabelMap
 from mrharmony.simulate.motion import random_pose
-from mrharmony.simulate.recipe import AnyScanner, Recipe, Subject, load_recipe, plan_subjects, recipe_fault
+from mrharmony.simulate.recipe import AnyScanner, Recipe, Subject, load_recipe, plan_subjects
 from mrharmony.simulate.scanner import Scanner, load_scanners
 from mrharmony.simulate.scanning import scan_head
 from mrharmony.simulate.sealed_images import SealedImages
@@ -228,7 +229,7 @@ def write_recipe_cohort(
     try:
         chosen = Recipe.model_validate(chosen.model_dump() | changes)
     except ValidationError as error:
-        raise MrharmonyError(f"{chosen.name}: {recipe_fault(error)}") from error
+        raise MrharmonyError(f"{chosen.name}: {first_fault(error)}") from error
     if chosen.takes_label_maps != any(isinstance(base, LabelMap) for base in anatomies):
         kind = "label maps of whole heads" if chosen.takes_label_maps else "no label maps"
         raise MrharmonyError(f"{chosen.name}: this recipe's scanners take {kind}; give it those as anatomies")

@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-import yaml
-from pydantic import BaseModel, Field, NonNegativeFloat, ValidationError, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.records import parse_yaml
 from mrharmony.simulate.foreign.sites import Site, load_sites
 from mrharmony.simulate.scanner import Scanner, load_scanners
 
@@ -126,7 +126,7 @@ def draw_people(
 class Restlessness(BaseModel, frozen=True, extra="forbid"):
     """How much more than usual the scans of one site differ; the arguments of `Scanner.restless`."""
 
-    factor: NonNegativeFloat = 1.0
+    factor: float = Field(default=1.0, ge=0, le=10)
     timing: float = Field(default=0.0, ge=0, le=0.2)
 
 
@@ -229,19 +229,12 @@ def load_recipe(name: str | Path) -> Recipe:
 def parse_recipe(text: str, source: str) -> Recipe:
     """Return the recipe that a YAML text describes; `MrharmonyError` names the source and the first fault."""
     try:
-        return Recipe.model_validate(yaml.safe_load(text))
-    except yaml.YAMLError as error:
-        raise MrharmonyError(f"{source}: is not YAML; see simulate/recipes for examples") from error
-    except ValidationError as error:
-        raise MrharmonyError(f"{source}: {recipe_fault(error)}") from error
-
-
-def recipe_fault(error: ValidationError) -> str:
-    """Return the first fault of a recipe in one sentence."""
-    first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"])
-    reason = first["msg"].removeprefix("Value error, ")
-    return f"{place}: {reason}" if place else reason
+        return parse_yaml(Recipe, text)
+    except ValueError as error:
+        raise MrharmonyError(
+            f"{source}: is no recipe ({error}). Correct it; the recipes that ship are examples, such as "
+            "simulate/recipes/clean.yaml."
+        ) from error
 
 
 def _shipped() -> dict[str, str]:
