@@ -8,6 +8,7 @@ import pytest
 from mrharmony.benchmark.contenders import CEILING
 from mrharmony.benchmark.directions import Scoreboard, identity_means, paired_cells
 from mrharmony.benchmark.plan import BenchmarkScan
+from mrharmony.core.findings import MrharmonyError
 
 
 def records(errors: dict[tuple[str, str], float], heads: int = 3):
@@ -42,6 +43,11 @@ def test_a_direction_is_the_mean_over_its_heads(board: Scoreboard):
     assert (first.source, first.target, first.heads) == ("a", "b", 3)
     assert first.psnr == pytest.approx(np.mean([10 * np.log10(1 / (0.001 * f)) for f in (1, 1.1, 1.2)]))
     assert second.mse == pytest.approx(0.0022)
+
+
+def test_a_heads_scans_that_are_equal_are_named(board: Scoreboard):
+    with pytest.raises(MrharmonyError, match="sub-0: the scans in a and b are equal voxel by voxel"):
+        paired_cells(records({("a", "b"): 0.0}))
 
 
 def test_doing_nothing_gains_nothing_and_the_ceiling_fills_the_room(board: Scoreboard):

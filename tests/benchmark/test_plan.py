@@ -15,7 +15,7 @@ from mrharmony.core.findings import MrharmonyError
 
 
 def data_set(root: Path, rows: Sequence[tuple[str, ...]], columns: str = "site", sessions: str = "") -> Path:
-    """Write a BIDS folder with empty images, which are never opened."""
+    """Write a BIDS folder with images that differ and are none, which are never opened."""
     lines = ["\t".join(("participant_id", *columns.split())), *("\t".join(row) for row in rows)]
     root.mkdir(parents=True, exist_ok=True)
     (root / "participants.tsv").write_text("\n".join(lines) + "\n", "utf-8")
@@ -24,7 +24,7 @@ def data_set(root: Path, rows: Sequence[tuple[str, ...]], columns: str = "site",
             folder = root / subject / (f"ses-{session}" if session else "") / "anat"
             folder.mkdir(parents=True)
             stem = f"{subject}_ses-{session}" if session else subject
-            (folder / f"{stem}_T1w.nii.gz").touch()
+            (folder / f"{stem}_T1w.nii.gz").write_text(stem)
     return root
 
 
@@ -34,6 +34,18 @@ def scans(counts: dict[str, int]) -> tuple[BenchmarkScan, ...]:
         for site, count in counts.items()
         for n in range(count)
     )
+
+
+def test_copies_of_a_head_on_two_scanners_are_refused_and_those_of_two_people_told(tmp_path: Path, capsys):
+    rows = [(f"sub-{n}", "a" if n < 3 else "b") for n in range(6)]
+    root = data_set(tmp_path / "study", rows, sessions="a b")
+    images = sorted(root.rglob("*_T1w.nii.gz"))
+    images[2].write_bytes(images[0].read_bytes())
+    make_plan(root, "session", None)
+    assert "1 of 12 scans are copies of others, as in sub-0 and sub-1" in capsys.readouterr().err
+    images[1].write_bytes(images[0].read_bytes())
+    with pytest.raises(MrharmonyError, match=r"sub-0_ses-b_T1w.* is a copy of .*sub-0_ses-a_T1w"):
+        make_plan(root, "session", None)
 
 
 @given(st.dictionaries(st.sampled_from(["a", "b", "c"]), st.integers(4, 12), min_size=2))

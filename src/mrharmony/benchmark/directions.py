@@ -10,9 +10,11 @@ import numpy as np
 
 from mrharmony.benchmark.contenders import CEILING
 from mrharmony.benchmark.plan import BenchmarkScan
+from mrharmony.core.findings import MrharmonyError
 from mrharmony.evaluate.bootstrap import Estimate, bootstrap_interval
 from mrharmony.evaluate.paired import peak_ratio, room_share
 from mrharmony.methods.registry import SIMPLE_METHODS
+from mrharmony.scans.folders import IN_A_COPY
 
 NOTHING = "none"
 PAIRED = ("psnr", "ssim", "mse")
@@ -61,13 +63,27 @@ class PairedSummary:
 
 
 def paired_cells(records: Records) -> list[PairedCell]:
-    """Return the scores of all directions between different domains."""
+    """Return the scores of all directions between different domains.
+
+    Raises `MrharmonyError` where a head's scans in two domains are equal voxel by voxel.
+    """
     return [
-        PairedCell(scan.subject, scan.domain, target, peak_ratio(score["mse"]), score["ssim"], score["mse"])
+        _cell(scan, target, score)
         for scan, record in records
         for target, score in record["targets"].items()
         if target != scan.domain and "mse" in score
     ]
+
+
+def _cell(scan: BenchmarkScan, target: str, score: Mapping[str, float]) -> PairedCell:
+    if score["mse"] == 0:
+        raise MrharmonyError(
+            f"sub-{scan.subject}: the scans in {scan.domain} and {target} are equal voxel by voxel. "
+            f"Leave one out {IN_A_COPY}, and name another output."
+        )
+    return PairedCell(
+        scan.subject, scan.domain, target, peak_ratio(score["mse"]), score["ssim"], score["mse"]
+    )
 
 
 def identity_means(records: Records) -> dict[str, float]:

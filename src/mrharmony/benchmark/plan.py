@@ -10,7 +10,7 @@ from pathlib import Path
 from mrharmony.core.domain import find_name, same_name
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.jobs.brains import ScanFile, by_position
-from mrharmony.jobs.data_sets import named_domains, open_domains, tell_harmonized
+from mrharmony.jobs.data_sets import content_of, named_domains, open_domains, tell_copies, tell_harmonized
 from mrharmony.scans.bids import SPLIT, BidsIndex, shuffle_key
 from mrharmony.scans.folders import IN_A_COPY
 from mrharmony.scans.names import file_name
@@ -187,7 +187,22 @@ def _scans(index: BidsIndex, only: Sequence[str]) -> tuple[BenchmarkScan, ...]:
                 f"{other.path.name} and {scan.path.name}; case makes no difference. "
                 f"Choose another column of domains, or leave one out {IN_A_COPY}."
             )
+    _tell_copies(index.root, scans)
     return scans
+
+
+def _tell_copies(root: Path, scans: Sequence[BenchmarkScan]) -> None:
+    """Tell copies of scans; raise `MrharmonyError` where those of a subject in two domains are one image."""
+    contents = [content_of(scan.path) for scan in scans]
+    seen: dict[tuple[str, str], BenchmarkScan] = {}
+    for scan, content in zip(scans, contents, strict=True):
+        other = seen.setdefault((scan.subject, content), scan)
+        if other is not scan:
+            raise MrharmonyError(
+                f"{scan.path}: is a copy of {other.path}; one of them is not of its domain, {scan.domain} or "
+                f"{other.domain}. Leave it out {IN_A_COPY}."
+            )
+    tell_copies(root, [scan.subject for scan in scans], contents, "scans")
 
 
 def _home(scans: Sequence[BenchmarkScan], number: int) -> BenchmarkScan:

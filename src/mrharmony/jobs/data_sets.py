@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from mrharmony.core.atomic import begin_json, read_json, write_bytes, write_json, write_text
 from mrharmony.core.domain import find_name
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.hashing import file_sha256
 from mrharmony.core.pointers import content_missing, real_path
 from mrharmony.scans.acquisition import harmonized_findings
 from mrharmony.scans.bids import NO_SCAN, SESSION, SPLIT, BidsIndex, BidsScan
@@ -247,8 +248,16 @@ def tell_harmonized(root: Path, scans: Sequence[Path]) -> None:
         )
 
 
+def content_of(scan: Path) -> str:
+    """Return what tells copies of a scan: its SHA-256, or its path where it cannot be read now."""
+    try:
+        return file_sha256(scan)
+    except MrharmonyError:  # it is refused when its turn comes
+        return str(scan)
+
+
 def tell_copies(root: Path, subjects: Sequence[str], contents: Sequence[str], what: str) -> None:
-    """Say on standard error how many scans, by their SHA-256, are copies of others; `what` they are."""
+    """Say on standard error how many scans, by `content_of` them, are copies of others; `what` they are."""
     first: dict[str, int] = {}
     copies = [number for number, sha in enumerate(contents) if first.setdefault(sha, number) != number]
     if copies:

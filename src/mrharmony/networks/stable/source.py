@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from mrharmony.core.atomic import read_json
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.records import read_record
+from mrharmony.networks.compact.model import CARD
 from mrharmony.networks.stable.configs import require_configs, require_file
 
 PIPELINE = "model_index.json"  # of a directory in diffusers' layout
@@ -69,6 +70,11 @@ def require_files(directory: Path) -> None:
 def _require_pipeline(directory: Path) -> None:
     index = directory / PIPELINE
     if not index.is_file():
+        if (directory / CARD).is_file():
+            raise MrharmonyError(
+                f"{directory}: is a model of mrharmony, and no Stable Diffusion v1. Name the directory that "
+                f"holds {PIPELINE}, such as that of v1.5."
+            )
         for ending in (".safetensors", ".ckpt", ".bin"):
             if single := next(directory.glob(f"*{ending}"), None):
                 raise _single_file(single)
