@@ -23,3 +23,6 @@ def test_so_is_the_reason_of_a_refused_scan():
 
 def test_a_sentence_comes_whole_from_another_process():
     assert str(pickle.loads(pickle.dumps(MrharmonyError("a\tb")))) == r"a\tb"  # noqa: S301 - our own
+    refused = ScanRefused("a.nii", (error("a-code", "It is damaged.", "Copy it again."),))
+    again = pickle.loads(pickle.dumps(refused))  # noqa: S301 - our own
+    assert (str(again), again.path, again.findings) == (str(refused), refused.path, refused.findings)

@@ -229,6 +229,20 @@ def prepared_sites(sites) -> tuple[list[mrharmony.PreparedScan], list[str]]:
     return [mrharmony.prepare(image) for image in images], domains
 
 
+def test_a_tilde_is_the_home_folder(shipped, result, image, run, tmp_path, monkeypatch):
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(tmp_path)
+    result.save("~/out.nii.gz")
+    nib.save(image, home / "scan.nii.gz")
+    assert mrharmony.load("~/scan.nii.gz").volume.shape == image.shape
+    arguments = ("--to", "NSK", "--method", "none", "--output=~/named")
+    assert run("harmonize", home / "scan.nii.gz", *arguments)[0] == 0
+    assert (home / "out.nii.gz").is_file() and list((home / "named").iterdir())
+    assert not (tmp_path / "~").exists()
+
+
 def test_a_pipeline_fits_and_transforms(sites, prepared_sites):
     images, domains = prepared_sites
     pipeline = Pipeline([("harmonize", Harmonizer(method="histogram", target="A"))]).fit(images, domains)

@@ -170,6 +170,56 @@ def test_a_file_cut_short_is_refused(volume: Volume, tmp_path: Path):
         convert_dicom(folder, tmp_path / "scan.nii.gz")
 
 
+def test_pixels_that_are_shorter_than_announced_are_refused_whatever_follows_them(
+    volume: Volume, tmp_path: Path
+):
+    folder = _without(tmp_path / "exam", volume)
+    data = dcmread(folder / "004_0010.dcm")
+    data.PixelData = data.PixelData[:1000]
+    data.add_new(0xFFFCFFFC, "OB", bytes(10_000))  # padding after the data set
+    data.save_as(folder / "004_0010.dcm")
+    with pytest.raises(MrharmonyError, match="empty or damaged: 004_0010"):
+        convert_dicom(folder, tmp_path / "scan.nii.gz")
+
+
+def test_a_defaced_copy_under_the_same_identifiers_is_not_mixed_with_its_original(
+    volume: Volume, tmp_path: Path
+):
+    for export in ("original", "copy"):
+        write_series(tmp_path / "exam" / export, volume, 4)
+    assert convert_dicom(tmp_path / "exam", tmp_path / "scan.nii.gz").is_file()
+    for file in sorted((tmp_path / "exam" / "copy").iterdir())[:3]:
+        data = dcmread(file)
+        data.PixelData = bytes(len(data.PixelData) // 2) + data.PixelData[len(data.PixelData) // 2 :]
+        data.save_as(file)
+    with pytest.raises(MrharmonyError, match="3 of its 30 have the identifiers of other files"):
+        convert_dicom(tmp_path / "exam", tmp_path / "defaced.nii.gz")
+    assert not (tmp_path / "defaced.nii.gz").exists()
+
+
+def test_two_dates_under_one_identifier_are_two_images(volume: Volume, tmp_path: Path):
+    for date in ("20200101", "20210101"):
+        write_series(tmp_path / date, volume, 4, StudyDate=date)
+        for file in (tmp_path / date).iterdir():
+            data = dcmread(file)
+            data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+            data.save_as(file)
+    with pytest.raises(MrharmonyError, match=r"4/20200101: t1.*4/20210101: t1"):
+        convert_dicom(tmp_path, tmp_path / "scan.nii.gz")
+
+
+def test_files_without_preamble_and_suffix_are_known_as_dicom_which_cannot_be_read(
+    volume: Volume, tmp_path: Path
+):
+    write_series(tmp_path / "made", volume, 4)
+    (tmp_path / "bare").mkdir()
+    for file in (tmp_path / "made").iterdir():
+        (tmp_path / "bare" / file.stem).write_bytes(file.read_bytes()[132:])
+    assert is_dicom_folder(tmp_path / "bare")
+    with pytest.raises(MrharmonyError, match=r"dcm2niix converted nothing .*Export the DICOM files again"):
+        convert_dicom(tmp_path / "bare", tmp_path / "scan.nii.gz")
+
+
 def _altered(folder: Path, volume: Volume, k: int, **values: object) -> Path:
     """Write a series of which one slice has other attributes."""
     write_series(folder, volume, 4)
@@ -184,7 +234,7 @@ def test_a_slice_that_is_not_stacked_is_missed_where_another_axis_has_as_many_vo
     volume: Volume, tmp_path: Path
 ):
     cubic = Volume(volume.voxels[:30], volume.affine)
-    folder = _altered(tmp_path / "exam", cubic, 10, StudyDate="20210202")
+    folder = _altered(tmp_path / "exam", cubic, 10, StudyTime="230000")
     with pytest.raises(MrharmonyError, match="dcm2niix made 30×40×29 voxels of 30 slices"):
         convert_dicom(folder, tmp_path / "scan.nii.gz", series="4/1")
 

@@ -62,7 +62,7 @@ def test_a_link_to_a_scan_is_read(make):
 def test_a_folder_is_not_a_scan(tmp_path):
     finding = only_error(tmp_path)
     assert finding.code == "is-directory"
-    assert "DICOM files is for `mrharmony prepare` or `mrharmony harmonize`" in finding.fix
+    assert "DICOM files alone is for `mrharmony prepare` or `mrharmony harmonize`" in finding.fix
 
 
 def test_a_pipe_is_refused_without_waiting_for_it(tmp_path):

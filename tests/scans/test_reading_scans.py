@@ -138,6 +138,22 @@ def _mask_beside_a_scan(voxels: np.ndarray):
     return read_brain_mask(nib.Nifti1Image(voxels, affine), read_scan(nib.Nifti1Image(_NOISE, affine)))
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_voxels_in_memory_that_the_header_cannot_hold_are_refused(bad: float):
+    header = nib.Nifti1Image(_BALL.astype(np.int16), np.eye(4)).header
+    voxels = _NOISE.astype(np.float32)
+    voxels[0, 0, 0] = bad
+    image = nib.Nifti1Image(voxels, np.diag([5.0, 5, 5, 1]), header)
+    with pytest.raises(ScanRefused, match=r"Not all voxels are finite: 1 \("):
+        read_scan(image)
+
+
+def test_a_masked_array_is_refused():
+    masked = np.ma.masked_less(_NOISE, 0.5)
+    with pytest.raises(ScanRefused, match="masked array"):
+        read_scan(nib.Nifti1Image(masked, np.diag([5.0, 5, 5, 1])))
+
+
 def test_a_mask_without_orientation_is_told_to_take_the_header_of_the_scan(tmp_path):
     affine = np.diag([5.0, 5, 5, 1])
     lost = nib.Nifti1Image(_BALL.astype(np.uint8), None)

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import nibabel as nib
 import numpy as np
 
-from mrharmony.api.paths import is_path
+from mrharmony.api.paths import at_home, is_path
 from mrharmony.core.arguments import require_between, require_count, require_flag
 from mrharmony.core.findings import Finding, MrharmonyError, ScanRefused
 from mrharmony.core.volume import BoolArray, Volume, real_array
@@ -202,7 +202,7 @@ def as_source(image: Image, argument: str = "image") -> ScanSource:
     if isinstance(image, nib.spatialimages.SpatialImage):
         return image
     if is_path(image):
-        return Path(image)
+        return at_home(Path(image))
     raise MrharmonyError(
         f"{argument}: a value of type {type(image).__name__} is no image. Give one path, one nibabel image, "
         "or mrharmony.Volume(array, affine)."

@@ -17,8 +17,13 @@ def is_path(given: object) -> TypeGuard[GivenPath]:
     return isinstance(given, str | os.PathLike) and isinstance(os.fspath(given), str)
 
 
+def at_home(path: Path) -> Path:
+    """Return a path with the home folder in place of a leading `~`."""
+    return path.expanduser() if path.parts[:1] == ("~",) else path
+
+
 def as_path(given: object, argument: str) -> Path:
-    """Return the path of a file or folder that may be missing.
+    """Return the path of a file or folder that may be missing; `~` is the home folder, as for nibabel.
 
     Raises `MrharmonyError` with the argument's name for what is no path, or can be the name of nothing: a
     null byte or half of a character is in it, or it is too long.
@@ -27,7 +32,7 @@ def as_path(given: object, argument: str) -> Path:
         raise MrharmonyError(
             f"{argument}: a value of type {type(given).__name__} is no path. Give text or a pathlib.Path."
         )
-    path = Path(given)
+    path = at_home(Path(given))
     try:
         os.lstat(path)
     except ValueError as failure:

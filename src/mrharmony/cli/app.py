@@ -213,6 +213,13 @@ def _is_label(argument: str) -> bool:
     return bool(looks[1]) or not Path(argument).exists()
 
 
+def _with_home(argument: str) -> str:
+    """Return `--option=~/path` with the home folder in it, which some shells leave to the program."""
+    option, _, value = argument.partition("=")
+    at_home = option.startswith("--") and (value == "~" or value.startswith("~/"))
+    return f"{option}={Path.home()}{value[1:]}" if at_home else argument
+
+
 def _print_whatever_the_encoding() -> None:
     """Escape what the terminal's encoding lacks, such as names that are not UTF-8; it ends no work."""
     for stream in (sys.stdout, sys.stderr):
@@ -266,7 +273,7 @@ def main() -> None:
     try:
         _require_a_folder_to_be_in()
         _require_values(arguments)
-        app(_spread_labels(arguments))
+        app(_spread_labels([_with_home(argument) for argument in arguments]))
     except MrharmonyError as error:
         _end_with(error)
     except SystemExit as end:

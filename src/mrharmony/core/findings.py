@@ -70,6 +70,9 @@ class ScanRefused(MrharmonyError):
         reason = next((f for f in findings if f.level == "error"), findings[0])
         super().__init__(f"{self.path}: {reason.message} {reason.fix}")
 
+    def __reduce__(self) -> tuple[type[ScanRefused], tuple[Path, tuple[Finding, ...]]]:
+        return ScanRefused, (self.path, self.findings)  # else what comes from a process could not be opened
+
 
 class ScanFault(Exception):
     """Ends the reading of a scan; carries the findings that say why, one or more."""

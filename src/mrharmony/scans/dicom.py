@@ -52,12 +52,13 @@ _LONGEST_ECHO = 0.010  # s; beyond it gradient echoes are T2*-weighted
 _LONGEST_SPOILED_TR = 0.060  # s
 _SMALLEST_FLIP = 8.0  # degrees; below it a spoiled gradient echo without inversion is proton-density-weighted
 _MAGIC, _MAGIC_AT = b"DICM", 128
+_BARE = re.compile(rb"[\x02\x08]\x00..[A-Z]{2}", re.DOTALL)  # a file without preamble: its first element
 _DICOM_SUFFIXES = (".dcm", ".ima")
 _TIME_LIMIT = 600  # s, for dcm2niix and one series
 # What dcm2niix says of geometry.
 _TOLD = re.compile(r"missing|expected|varies|repeated|not large enough", re.IGNORECASE)
 _SCATTERED = 10  # images of one file each, and no others
-_INSPECTED = 50  # files opened to find out whether a folder holds DICOM
+_INSPECTED = 500  # files opened to find out whether a folder holds DICOM
 # What is kept of dcm2niix's sidecar: how the scan was acquired, but no free text, names, numbers or times.
 KEPT_KEYS = (
     "Modality", "MagneticFieldStrength", "ImagingFrequency", "Manufacturer", "ManufacturersModelName",
@@ -338,7 +339,8 @@ def _is_dicom(file: Path) -> bool:
         return True
     try:
         with file.open("rb") as stream:
-            return stream.read(_MAGIC_AT + len(_MAGIC))[_MAGIC_AT:] == _MAGIC
+            start = stream.read(_MAGIC_AT + len(_MAGIC))
+            return start[_MAGIC_AT:] == _MAGIC or _BARE.match(start) is not None
     except OSError:
         return False
 

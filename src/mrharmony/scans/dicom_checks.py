@@ -62,6 +62,7 @@ def image_findings(
     images, damaged
         All of the folder, as `read_folder` returns them.
     """
+    yield from _rival_findings(image)
     yield from _damaged_findings(image, images, damaged)
     yield from _form_findings(image)
     yield from _scale_findings(image)
@@ -69,6 +70,18 @@ def image_findings(
     yield from _place_findings(image)
     yield from _split_findings(image, images)
     yield from _count_findings(image)
+
+
+def _rival_findings(image: DicomImage) -> Iterator[Finding]:
+    """Refuse files that say the same of themselves and differ in their pixels, as a defaced copy does."""
+    rivals = [file for file in image.files if file.rival]
+    if rivals:
+        yield error(
+            "dicom-unequal-copies",
+            f"{len(rivals)} of its {len(image.files)} have the identifiers of other files, and other pixels, "
+            f"such as {rivals[0].path} and {rivals[0].rival}.",
+            "Give a folder with one export of the examination.",
+        )
 
 
 def _damaged_findings(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 import warnings
@@ -37,6 +38,7 @@ _PARTS = {
     "M": "magnitude", "MAGNITUDE": "magnitude",
 }  # fmt: skip
 _UNCOMPRESSED = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"})
+_ELEMENT = 12  # bytes of tag, kind and length of an element
 SAME_PLACE = 0.01  # mm
 SAME_DIRECTION = 1e-3  # how far direction cosines of one image may differ
 _ROUNDED = 0.01  # how far direction cosines may be from being of length 1 and perpendicular
@@ -55,6 +57,7 @@ class DicomFile(NamedTuple):
     positions: Matrix  # of its frames, mm, shape (n, 3); n = 0 where the header does not say
     orientation: Matrix  # direction cosines of rows and columns, shape (6,), or (0,)
     header: Dataset
+    rival: Path | None = None  # another file that says the same of itself and shows other pixels
 
 
 class DamagedFile(NamedTuple):
@@ -152,7 +155,8 @@ class DicomImage:
 def read_folder(folder: Path) -> tuple[list[DicomImage], list[DamagedFile]]:
     """Return the images below a folder, by series number, and its damaged files.
 
-    Copies of a file count once. Raises `MrharmonyError` where a folder below cannot be listed.
+    Copies of a file count once; those whose pixels differ are `rival`s. Raises `MrharmonyError` where a
+    folder below cannot be listed.
     """
     read = [_read(path) for path in _files(folder)]
     good: dict[tuple[object, ...], DicomFile] = {}  # what is neither good nor damaged shows nothing
@@ -161,7 +165,9 @@ def read_folder(folder: Path) -> tuple[list[DicomImage], list[DamagedFile]]:
             series_number = text_of(file.header, "SeriesNumber")
             said = (file.series, series_number, file.instance, file.number, file.echo, file.part)
             key = (*said, file.positions.tobytes())
-            good.setdefault(key, file)
+            first = good.setdefault(key, file)
+            if first is not file and _pixels(first.path) != _pixels(file.path):
+                good[key] = first._replace(rival=file.path)
     instances = Counter(file.instance for file in good.values())
     damaged = [file for file in read if isinstance(file, DamagedFile) and not _is_copy(file, instances)]
     series: dict[str, list[DicomFile]] = defaultdict(list)
@@ -169,6 +175,15 @@ def read_folder(folder: Path) -> tuple[list[DicomImage], list[DamagedFile]]:
         series[file.series].append(file)
     images = [image for files in series.values() for image in _images(tuple(files))]
     return sorted(images, key=lambda image: (image.number or 0, image.traits)), damaged
+
+
+def _pixels(path: Path) -> bytes:
+    """Return the hash of what follows the header: the pixels, as they are stored."""
+    from pydicom import dcmread  # noqa: PLC0415 - comes with an extra
+
+    with path.open("rb") as stream:
+        dcmread(stream, stop_before_pixels=True, specific_tags=list(_TAGS), force=True)
+        return hashlib.file_digest(stream, "sha256").digest()
 
 
 def _is_copy(file: DamagedFile, instances: Counter[str]) -> bool:
@@ -199,13 +214,16 @@ def _read(path: Path) -> DicomFile | DamagedFile | None:
             warnings.simplefilter("ignore")
             header = dcmread(stream, stop_before_pixels=True, specific_tags=list(_TAGS), force=True)
             room = path.stat().st_size - stream.tell()
-            return _described(path, header, room)
+            return _described(path, header, room, stream.read(_ELEMENT))
     except Exception:  # pydicom raises whatever a damaged byte leads to
         return DamagedFile(path, None, None)
 
 
-def _described(path: Path, header: Dataset, room: int) -> DicomFile | DamagedFile | None:
-    """Return what a header says, where as many bytes are left as its pixels need (compressed: any)."""
+def _described(path: Path, header: Dataset, room: int, head: bytes) -> DicomFile | DamagedFile | None:
+    """Return what a header says, where as many bytes are left as its pixels need (compressed: any).
+
+    `room` is what is left of the file, `head` how that begins: with tag and length of the pixels.
+    """
     kind = header.get("SOPClassUID")
     if "Rows" not in header and kind and "Image Storage" not in kind.name:
         return None
@@ -213,8 +231,9 @@ def _described(path: Path, header: Dataset, room: int) -> DicomFile | DamagedFil
     syntax = str(getattr(header, "file_meta", {}).get("TransferSyntaxUID", min(_UNCOMPRESSED)))
     frames = int(header.get("NumberOfFrames") or 1)
     pixels = header.Rows * header.Columns * frames * int(header.get("SamplesPerPixel") or 1)
-    start = 8 if syntax == min(_UNCOMPRESSED) else 12  # bytes of tag and length before the pixels
-    if syntax in _UNCOMPRESSED and room < start + pixels * header.BitsAllocated // 8:
+    start = 8 if syntax == min(_UNCOMPRESSED) else _ELEMENT  # bytes of tag and length before the pixels
+    stated = int.from_bytes(head[start - 4 : start], "big" if syntax == max(_UNCOMPRESSED) else "little")
+    if syntax in _UNCOMPRESSED and min(room - start, stated) < pixels * header.BitsAllocated // 8:
         return DamagedFile(path, series, instance)
     positions, orientations = _geometry(header)
     echo = numbers_of(header, "EchoTime")
@@ -290,6 +309,8 @@ def _images(series: tuple[DicomFile, ...]) -> Iterator[DicomImage]:
 
 
 def _belongs(file: DicomFile, other: DicomFile) -> bool:
+    if text_of(file.header, "StudyDate") != text_of(other.header, "StudyDate"):
+        return False  # two examinations under one identifier
     if (file.echo, file.part, len(file.orientation)) != (other.echo, other.part, len(other.orientation)):
         return False
     return bool((np.abs(file.orientation - other.orientation) <= SAME_DIRECTION).all())

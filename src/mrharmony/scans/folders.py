@@ -9,7 +9,7 @@ from pathlib import Path
 from mrharmony.core.findings import Finding, error
 from mrharmony.core.pointers import link_to_itself
 
-DICOM_INSTEAD = "one of DICOM files is for `mrharmony prepare` or `mrharmony harmonize`."
+DICOM_INSTEAD = "one of DICOM files alone is for `mrharmony prepare` or `mrharmony harmonize`."
 IN_A_COPY = "in a copy of the data set (`cp -rs` makes one of links)"
 
 

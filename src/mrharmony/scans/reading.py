@@ -39,6 +39,7 @@ from mrharmony.scans.voxels import (
     check_finite,
     check_grid,
     intensities_of,
+    non_finite,
     other_grid,
     read_voxels,
 )
@@ -188,6 +189,7 @@ def _content(image: nib.spatialimages.SpatialImage, checks: _Checks) -> bytes:
     An image that nibabel has opened without reading its voxels is judged by its header first.
     """
     proceed(run_checks(checks.layout, _layout(image)))
+    _require_numbers(image.dataobj)
     try:
         if not isinstance(image, nib.Nifti1Image | nib.MGHImage):
             image = nib.Nifti1Image.from_image(image)
@@ -201,6 +203,19 @@ def _content(image: nib.spatialimages.SpatialImage, checks: _Checks) -> bytes:
             "Copy or convert the scan again.",
         ) from failure
     return content
+
+
+def _require_numbers(voxels: object) -> None:
+    """Raise `ScanFault` where an array loses voxels that are no numbers, as it is written as integers."""
+    if isinstance(voxels, np.ma.MaskedArray):
+        raise fault(
+            "masked-voxels",
+            "The voxels are a masked array, and an image cannot hold its mask.",
+            "Fill it first, for instance with `voxels.filled(0)`.",
+        )
+    if isinstance(voxels, np.ndarray) and voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
+        lost = int(np.count_nonzero(~np.isfinite(voxels)))
+        raise ScanFault(non_finite(lost, voxels.size))
 
 
 def _layout(image: nib.spatialimages.SpatialImage) -> Layout:

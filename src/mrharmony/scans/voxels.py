@@ -278,15 +278,19 @@ def _oddities(stored: NDArray[np.number], intensities: FloatArray) -> tuple[int,
     return 0, unusable, int(np.count_nonzero((stored > EXACT_INTEGERS) | (stored < -EXACT_INTEGERS)))
 
 
+def non_finite(count: int, size: int) -> Finding:
+    """Return the finding on so many voxels of `size` that are NaN or infinite."""
+    return error(
+        "non-finite-voxels",
+        f"Not all voxels are finite: {count:,} ({count / size:.2%}) hold NaN or infinity.",
+        "Find out which step made them; if they are background, set them to 0 (`fslmaths IN -nan OUT`).",
+    )
+
+
 def check_finite(stored: StoredVoxels) -> Iterator[Finding]:
     """Find voxels that are NaN, infinite, or beyond float32."""
     if stored.non_finite:
-        share = stored.non_finite / stored.intensities.size
-        yield error(
-            "non-finite-voxels",
-            f"Not all voxels are finite: {stored.non_finite:,} ({share:.2%}) hold NaN or infinity.",
-            "Find out which step made them; if they are background, set them to 0 (`fslmaths IN -nan OUT`).",
-        )
+        yield non_finite(stored.non_finite, stored.intensities.size)
     if stored.overflowing:
         yield error(
             "intensity-overflow",
