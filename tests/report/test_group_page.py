@@ -10,8 +10,15 @@ import pytest
 
 from helpers.pages import assert_accessible, assert_balanced
 from mrharmony.evaluate.group_measures import BINS, Measured, MeasuredPair
-from mrharmony.jobs.reporting import UNKNOWN_SITE, judge_group
-from mrharmony.report.group_page import PICTURES, GroupRow, group_page, odd_figures, worth_a_picture
+from mrharmony.jobs.reporting import judge_group
+from mrharmony.report.group_page import (
+    PICTURES,
+    UNKNOWN_SITE,
+    GroupRow,
+    group_page,
+    odd_figures,
+    worth_a_picture,
+)
 from mrharmony.report.thumbnails import thumbnail
 
 SITES = ("Alpha", "Beta", "Gamma")
@@ -205,7 +212,9 @@ def test_a_site_of_which_no_scan_was_measured_is_told():
 
 def test_scans_of_unknown_sites_are_not_compared():
     some = [replace(row, site=UNKNOWN_SITE) for row in _rows(2)]
-    assert "no scan has a known site" in _summary(group_page("Few", some, judge_group(some)))
+    summary = _summary(group_page("Few", some, judge_group(some)))
+    assert "6 scans of unknown sites harmonized to Alpha" in summary
+    assert "no scan has a known site" in summary
     lone = _rows()[:-3] + some
     left = [replace(row, site="Delta", participant={}) if n < 2 else row for n, row in enumerate(lone)]
     assert "Not compared, with too few persons: Delta." in _summary(

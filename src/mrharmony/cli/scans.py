@@ -211,8 +211,9 @@ def report(
 
     Says which scans to look at, whether the site effect went down, and whether age, sex and group can be
     seen as before; a table of all scans to sort and filter; every figure by site; thumbnails of doubtful
-    scans. The page needs no other file. Sites are those of `OUT_DIR/participants.tsv`, else the sources.
-    Scans are looked up where they were; what cannot be compared because one is gone is told.
+    scans. The page needs no other file. Sites are those of the data set that `bids` harmonized, else of
+    `OUT_DIR/participants.tsv`, else the sources. Scans are looked up where they were; what cannot be compared
+    because one is gone is told.
 
     Example: `mrharmony harmonize SCAN --to NSK --output out/`, then `mrharmony report out/`
     """

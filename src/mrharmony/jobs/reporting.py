@@ -26,6 +26,7 @@ from mrharmony.jobs.result_names import group_file, label_in, page_path, result_
 from mrharmony.jobs.statuses import ScanStatus, scan_statuses, troubled_first
 from mrharmony.preparation.saved import PreparedFiles
 from mrharmony.report.group_page import (
+    UNKNOWN_SITE,
     GroupRow,
     Judgement,
     group_page,
@@ -47,7 +48,6 @@ _STRANGE = (
     "is the result of no scan of the data set, and is left out. Run the participant level again if the scan "
     "is there now; else move it elsewhere."
 )
-UNKNOWN_SITE = "unknown site"
 NOT_CHOSEN = "Its images were not looked at for this page: a part of each site stands for all."
 
 

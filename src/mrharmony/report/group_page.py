@@ -31,6 +31,7 @@ _FIRST = 2  # scans of each site that have a picture though nothing is odd about
 _NAMED = 8  # scans that a sentence names
 _MORE_MEANINGS = {"mean_change": ("mean change", "how much changed at all; no good or bad")}
 _TICKS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4)
+UNKNOWN_SITE = "unknown site"
 
 
 @dataclass(frozen=True)
@@ -203,7 +204,8 @@ def _overview(done: Sequence[GroupRow]) -> str:
     if not done:
         return "none was harmonized."
     targets = ", ".join(dict.fromkeys(row.target for row in done))
-    sites = count_of(len({row.site for row in done}), "site")
+    known = {row.site for row in done} - {UNKNOWN_SITE}
+    sites = count_of(len(known), "site") if known else "unknown sites"
     verdicts = verdict_counts([row.verdict for row in done])
     return f"{count_of(len(done), 'scan')} of {sites} harmonized to {targets}: {verdicts}."
 
