@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,14 @@ def test_a_second_run_takes_up_what_the_first_has_done_and_works_out_the_rest(st
     assert "sites" in json.loads(figures.read_text("utf-8"))
     assert record.stat().st_mtime_ns == before
     assert figures_of(output) == scores
+
+
+def test_methods_of_an_earlier_call_that_lose_their_rows_are_told(study: Path, output: Path, capsys):
+    request = request_on(study, output)
+    run_benchmark(replace(request, methods=("none",)))
+    assert f"{output}: histogram, of an earlier call, has no row" in capsys.readouterr().err
+    run_benchmark(request)
+    assert "of an earlier call" not in capsys.readouterr().err
 
 
 def test_a_fitted_method_whose_file_was_lost_damaged_or_exchanged_is_fitted_again(

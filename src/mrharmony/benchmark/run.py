@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import resource
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, as_completed
@@ -28,6 +29,7 @@ from mrharmony.benchmark.folder import FORMAT, BenchmarkFolder
 from mrharmony.benchmark.harmonizing import Contest, is_finished, read_records, run_method
 from mrharmony.benchmark.plan import BenchmarkPlan, BenchmarkScan, make_plan
 from mrharmony.benchmark.table import draw_figure, write_tables
+from mrharmony.core.atomic import read_json
 from mrharmony.core.domain import composed
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.hashing import file_sha256
@@ -143,9 +145,22 @@ def run_benchmark(request: BenchmarkRequest) -> BenchmarkResult:
     rows = _rows(contest, scores, request.command)
     record = {"about": _about(contest, request) | _few_people(scores), **_details(scores), "refused": reasons}
     title = f"Benchmark: {request.bids_dir.resolve().name}"
+    _tell_left_out(request.output, methods)
     write_tables(request.output, title, rows, record)
     draw_figure(request.output / "benchmark.png", title, rows, OURS)
     return BenchmarkResult(tuple(rows), reasons)
+
+
+def _tell_left_out(output: Path, methods: Sequence[str]) -> None:
+    """Say on standard error which methods of the table that is there have no row in the new one."""
+    rows = (read_json(output / "benchmark.json") or {}).get("rows")
+    had = [row.get("method") for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    if lost := [str(method) for method in had if method not in methods]:
+        print(
+            f"{output}: {', '.join(lost)}, of an earlier call, has no row in the table now. Name all methods "
+            "in one call; what is done is taken up.",
+            file=sys.stderr,
+        )
 
 
 class Clock:
