@@ -88,10 +88,9 @@ def _without_occipital_rear(where: np.ndarray) -> BoolArray:
 
 
 @pytest.mark.parametrize("lost", [_without_cerebellum, _without_temporal_pole, _without_occipital_rear])
-@pytest.mark.parametrize("noise", [0, 0.1])
-def test_a_mask_that_lacks_a_part_of_the_brain_is_told(head, lost, noise):
+def test_a_mask_that_lacks_a_part_of_the_brain_is_told_in_noise_too(head, lost):
     volume, mask = head
-    sd = noise * np.median(volume.voxels[mask])
+    sd = 0.1 * np.median(volume.voxels[mask])
     scan = volume.with_voxels(np.abs(volume.voxels + np.random.default_rng(0).normal(0, sd, mask.shape)))
     where = apply_affine(volume.affine, np.moveaxis(np.indices(mask.shape), 0, -1))
     assert "mask-lacks-part" not in codes(figures(scan, mask))
