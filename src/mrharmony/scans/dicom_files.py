@@ -57,6 +57,7 @@ class DicomFile(NamedTuple):
     positions: Matrix  # of its frames, mm, shape (n, 3); n = 0 where the header does not say
     orientation: Matrix  # direction cosines of rows and columns, shape (6,), or (0,)
     header: Dataset
+    pixels_at: int  # bytes before the pixels
     rival: Path | None = None  # another file that says the same of itself and shows other pixels
 
 
@@ -166,7 +167,7 @@ def read_folder(folder: Path) -> tuple[list[DicomImage], list[DamagedFile]]:
             said = (file.series, series_number, file.instance, file.number, file.echo, file.part)
             key = (*said, file.positions.tobytes())
             first = good.setdefault(key, file)
-            if first is not file and _pixels(first.path) != _pixels(file.path):
+            if first is not file and not first.rival and _pixels(first) != _pixels(file):
                 good[key] = first._replace(rival=file.path)
     instances = Counter(file.instance for file in good.values())
     damaged = [file for file in read if isinstance(file, DamagedFile) and not _is_copy(file, instances)]
@@ -177,12 +178,10 @@ def read_folder(folder: Path) -> tuple[list[DicomImage], list[DamagedFile]]:
     return sorted(images, key=lambda image: (image.number or 0, image.traits)), damaged
 
 
-def _pixels(path: Path) -> bytes:
+def _pixels(file: DicomFile) -> bytes:
     """Return the hash of what follows the header: the pixels, as they are stored."""
-    from pydicom import dcmread  # noqa: PLC0415 - comes with an extra
-
-    with path.open("rb") as stream:
-        dcmread(stream, stop_before_pixels=True, specific_tags=list(_TAGS), force=True)
+    with file.path.open("rb") as stream:
+        stream.seek(file.pixels_at)
         return hashlib.file_digest(stream, "sha256").digest()
 
 
@@ -213,16 +212,15 @@ def _read(path: Path) -> DicomFile | DamagedFile | None:
         with warnings.catch_warnings(), path.open("rb") as stream:
             warnings.simplefilter("ignore")
             header = dcmread(stream, stop_before_pixels=True, specific_tags=list(_TAGS), force=True)
-            room = path.stat().st_size - stream.tell()
-            return _described(path, header, room, stream.read(_ELEMENT))
+            return _described(path, header, stream.tell(), stream.read(_ELEMENT))
     except Exception:  # pydicom raises whatever a damaged byte leads to
         return DamagedFile(path, None, None)
 
 
-def _described(path: Path, header: Dataset, room: int, head: bytes) -> DicomFile | DamagedFile | None:
+def _described(path: Path, header: Dataset, pixels_at: int, head: bytes) -> DicomFile | DamagedFile | None:
     """Return what a header says, where as many bytes are left as its pixels need (compressed: any).
 
-    `room` is what is left of the file, `head` how that begins: with tag and length of the pixels.
+    `pixels_at` is where the header ends, `head` what follows: tag and length of the pixels.
     """
     kind = header.get("SOPClassUID")
     if "Rows" not in header and kind and "Image Storage" not in kind.name:
@@ -233,7 +231,8 @@ def _described(path: Path, header: Dataset, room: int, head: bytes) -> DicomFile
     pixels = header.Rows * header.Columns * frames * int(header.get("SamplesPerPixel") or 1)
     start = 8 if syntax == min(_UNCOMPRESSED) else _ELEMENT  # bytes of tag and length before the pixels
     stated = int.from_bytes(head[start - 4 : start], "big" if syntax == max(_UNCOMPRESSED) else "little")
-    if syntax in _UNCOMPRESSED and min(room - start, stated) < pixels * header.BitsAllocated // 8:
+    room = path.stat().st_size - pixels_at - start
+    if syntax in _UNCOMPRESSED and min(room, stated) < pixels * header.BitsAllocated // 8:
         return DamagedFile(path, series, instance)
     positions, orientations = _geometry(header)
     echo = numbers_of(header, "EchoTime")
@@ -241,7 +240,7 @@ def _described(path: Path, header: Dataset, room: int, head: bytes) -> DicomFile
     part = next((_PARTS[word] for word in image_type_of(header) if word in _PARTS), "")
     return DicomFile(
         path, series, instance, int(number[0]) if number else None, round(echo[0], 2) if echo else None, part,
-        positions, orientations, header,
+        positions, orientations, header, pixels_at,
     )  # fmt: skip
 
 

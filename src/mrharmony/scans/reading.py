@@ -189,7 +189,7 @@ def _content(image: nib.spatialimages.SpatialImage, checks: _Checks) -> bytes:
     An image that nibabel has opened without reading its voxels is judged by its header first.
     """
     proceed(run_checks(checks.layout, _layout(image)))
-    _require_numbers(image.dataobj)
+    _require_all_kept(image)
     try:
         if not isinstance(image, nib.Nifti1Image | nib.MGHImage):
             image = nib.Nifti1Image.from_image(image)
@@ -205,17 +205,19 @@ def _content(image: nib.spatialimages.SpatialImage, checks: _Checks) -> bytes:
     return content
 
 
-def _require_numbers(voxels: object) -> None:
-    """Raise `ScanFault` where an array loses voxels that are no numbers, as it is written as integers."""
+def _require_all_kept(image: nib.spatialimages.SpatialImage) -> None:
+    """Raise `ScanFault` where nibabel would lose a mask, or write voxels that are no numbers as integers."""
+    voxels, as_integers = image.dataobj, image.get_data_dtype().kind in "iu"
     if isinstance(voxels, np.ma.MaskedArray):
         raise fault(
             "masked-voxels",
             "The voxels are a masked array, and an image cannot hold its mask.",
             "Fill it first, for instance with `voxels.filled(0)`.",
         )
-    if isinstance(voxels, np.ndarray) and voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
+    if as_integers and isinstance(voxels, np.ndarray) and voxels.dtype.kind == "f":
         lost = int(np.count_nonzero(~np.isfinite(voxels)))
-        raise ScanFault(non_finite(lost, voxels.size))
+        if lost:
+            raise ScanFault(non_finite(lost, voxels.size))
 
 
 def _layout(image: nib.spatialimages.SpatialImage) -> Layout:
