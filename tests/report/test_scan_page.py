@@ -163,6 +163,19 @@ def test_before_after_and_example_are_shown_on_three_planes(opened: Any):
     assert len({_picture(opened, number) for number in range(9)}) == 9
 
 
+def test_letters_name_the_sides_that_the_coordinates_tell(opened: Any):
+    opened.set_viewport_size({"width": 1400, "height": 2000})  # every panel in view
+    signs = {"L": (0, -1), "R": (0, 1), "P": (1, -1), "A": (1, 1)}  # axis and sign of RAS mm
+    for number in (0, 3, 6):  # the first panel of each plane
+        picture = opened.locator("#panels .picture").nth(number)
+        for letter in picture.locator("span").all():
+            axis, sign = signs[letter.inner_text()]
+            spot, box = letter.bounding_box(), picture.bounding_box()
+            opened.mouse.move(spot["x"] + spot["width"] / 2, box["y"] + box["height"] / 2)
+            told = opened.inner_text("#values").removeprefix("At ").split(" mm:")[0].split(", ")
+            assert float(told[axis]) * sign > 20
+
+
 def test_slices_scroll_by_keyboard_and_by_wheel(opened: Any):
     first = _picture(opened)
     opened.focus("#slice-axial")
