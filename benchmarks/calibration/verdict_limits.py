@@ -119,10 +119,10 @@ def verdict(limits: Mapping[str, Limit], case: Case) -> tuple[str, list[str]]:
     if case["refused"]:
         return "refused", ["preparation"]
     figures = case["figures"]
-    failed = [name for name, limit in limits.items() if limit.is_failed(figures[name])]
-    passed = [name for name, limit in limits.items() if limit.is_passed(figures[name])]
-    passed += case["codes"] if case["fault"] else []
-    return ("fail", failed) if failed else ("warn", passed) if passed else ("pass", [])
+    failed = [name for name, limit in limits.items() if limit.fails(figures[name])]
+    doubtful = [name for name, limit in limits.items() if limit.warns(figures[name])]
+    doubtful += case["codes"] if case["fault"] else []
+    return ("fail", failed) if failed else ("warn", doubtful) if doubtful else ("pass", [])
 
 
 def report(record: dict[str, Any], command: str) -> Report:

@@ -23,11 +23,11 @@ class Limit(NamedTuple):
     fail: float | None
     least: bool = False
 
-    def is_passed(self, figure: float) -> bool:
+    def warns(self, figure: float) -> bool:
         """Whether the figure brings a warning; NaN does."""
         return not self._keeps(figure, self.warn)
 
-    def is_failed(self, figure: float) -> bool:
+    def fails(self, figure: float) -> bool:
         """Whether the figure refuses the scan; NaN does."""
         return self.fail is not None and not self._keeps(figure, self.fail)
 
@@ -58,8 +58,8 @@ LIMITS = {
 def judge(figures: Mapping[str, float]) -> tuple[Verdict, tuple[str, ...]]:
     """Return the verdict on drift figures by `LIMITS`, and the figures at fault; others do not count."""
     known = {name: limit for name, limit in LIMITS.items() if name in figures}
-    failed = tuple(name for name, limit in known.items() if limit.is_failed(figures[name]))
+    failed = tuple(name for name, limit in known.items() if limit.fails(figures[name]))
     if failed:
         return "fail", failed
-    passed = tuple(name for name, limit in known.items() if limit.is_passed(figures[name]))
-    return ("warn", passed) if passed else ("pass", ())
+    doubtful = tuple(name for name, limit in known.items() if limit.warns(figures[name]))
+    return ("warn", doubtful) if doubtful else ("pass", ())

@@ -38,7 +38,13 @@ from mrharmony.preparation.saved import (
     write_prepared,
     write_volume_corrected,
 )
-from mrharmony.report.preparation_page import IndexRow, Verdict, index_page, preparation_page, thumbnail
+from mrharmony.report.preparation_page import (
+    IndexRow,
+    PreparationVerdict,
+    index_page,
+    preparation_page,
+    thumbnail,
+)
 from mrharmony.scans.bids import BidsIndex
 from mrharmony.scans.reading import read_scan
 from mrharmony.scans.selection import Selection
@@ -71,7 +77,7 @@ class Preparation:
     """What became of one scan: `passed`, `warned` (a finding deserves a look) or `refused`."""
 
     scan: Path
-    verdict: Verdict
+    verdict: PreparationVerdict
     reason: str | None  # why it was refused
     findings: tuple[Finding, ...]
     figures: PreparationFigures | None  # measures of its quality; None where it was refused
@@ -86,7 +92,7 @@ class _Log(BaseModel, frozen=True, allow_inf_nan=False):
     """What is read of the log of a scan."""
 
     scan: str
-    verdict: Verdict
+    verdict: PreparationVerdict
     reason: str | None
     findings: tuple[Finding, ...]
     figures: PreparationFigures | None
@@ -179,7 +185,9 @@ def _write(job: PrepareJob) -> Preparation:
     prepared = prepare_beside(scan, manual_mask(files))
     figures = preparation_figures(prepared)
     findings = scan.findings + prepared.findings
-    verdict: Verdict = "warned" if any(finding.level == "warning" for finding in findings) else "passed"
+    verdict: PreparationVerdict = (
+        "warned" if any(finding.level == "warning" for finding in findings) else "passed"
+    )
     result = Preparation(job.scan, verdict, None, findings, figures)
     page = preparation_page(job.scan.name, prepared, figures, verdict, findings)
     write_text(files.page, page)

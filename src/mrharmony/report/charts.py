@@ -120,7 +120,7 @@ def gauge(name: str, meaning: str, figure: float, limit: Limit) -> Gauge:
     end = _BEYOND * (fail or 1.6 * warn)
     side = "below" if limit.least else "beyond"
     limits = f"warns {side} {limit.warn:g}" + (f", fails {side} {limit.fail:g}" if limit.fail else "")
-    state: State = "fails" if limit.is_failed(figure) else "warns" if limit.is_passed(figure) else "within"
+    state: State = "fails" if limit.fails(figure) else "warns" if limit.warns(figure) else "within"
     place = min(100.0, 100 * max(0.0, size) / end) if np.isfinite(figure) else 100.0
     return Gauge(
         name,

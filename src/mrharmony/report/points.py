@@ -70,8 +70,8 @@ def odd_rows(dots: Sequence[Dot], limit: Limit | None) -> dict[int, str]:
         middle = np.median(values)
         spread = 1.4826 * float(np.median(np.abs(values - middle)))
         for dot in own:
-            if limit and limit.is_passed(dot.value):
-                odd[dot.row] = "fails" if limit.is_failed(dot.value) else "warns"
+            if limit and limit.warns(dot.value):
+                odd[dot.row] = "fails" if limit.fails(dot.value) else "warns"
             elif len(own) >= _FEWEST and abs(dot.value - middle) > max(_ROBUST * spread, least):
                 odd[dot.row] = f"apart from the other scans of {site}"
     return odd

@@ -20,7 +20,7 @@ from mrharmony.space.grid import CANONICAL_GRID
 from mrharmony.space.resampling import array_to_ras, resample_brain, to_ras
 from mrharmony.space.template import template, template_brain_mask
 
-Verdict = Literal["passed", "warned", "refused"]
+PreparationVerdict = Literal["passed", "warned", "refused"]
 
 _ENDS = {"sagittal": ("P", "A"), "coronal": ("L", "R"), "axial": ("L", "R")}
 _SLICES = 6
@@ -33,7 +33,7 @@ class IndexRow:
     """One scan of the index."""
 
     name: str
-    verdict: Verdict
+    verdict: PreparationVerdict
     reason: str  # what is odd about it or why it was refused
     link: str | None  # the scan's page, relative to the index; None where there is none
     thumbnail: str | None  # PNG data URI
@@ -43,7 +43,7 @@ def preparation_page(
     name: str,
     prepared: PreparedScan,
     figures: PreparationFigures,
-    verdict: Verdict,
+    verdict: PreparationVerdict,
     findings: Sequence[Finding],
 ) -> str:
     """Return an HTML page: mask on native slices, and the canonical brain with the template's outline."""
@@ -70,7 +70,7 @@ def thumbnail(prepared: PreparedScan) -> str:
 
 def index_page(title: str, rows: Sequence[IndexRow]) -> str:
     """Return a self-contained HTML page that lists scans: refused first, then warned, then passed."""
-    verdicts = get_args(Verdict)
+    verdicts = get_args(PreparationVerdict)
     ordered = sorted(rows, key=lambda row: (-verdicts.index(row.verdict), row.name))
     counts = {verdict: sum(row.verdict == verdict for row in rows) for verdict in verdicts}
     return render("index", title=title, rows=ordered, counts=counts)

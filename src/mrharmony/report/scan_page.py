@@ -149,7 +149,7 @@ def _reason(reason: str, note: HarmonizedSidecar) -> str:
         told = next((f["message"] for f in note.findings if f.get("code") == reason), reason)
         return told.rstrip(".")
     limit = LIMITS[reason]
-    threshold = limit.fail if limit.is_failed(figure) else limit.warn
+    threshold = limit.fail if limit.fails(figure) else limit.warn
     return f"{MEANINGS[reason][0]}: {figure:.3f}, {'below' if limit.least else 'beyond'} {threshold:g}"
 
 
