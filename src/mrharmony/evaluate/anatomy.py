@@ -40,7 +40,7 @@ class AnatomyScores:
     # height, less where they are blurred, moved, lost or new.
     edge_correspondence: float
     displacement_mm: float  # how far the image has moved: median over blocks of the brain
-    greatest_displacement_mm: float  # the 95th percentile
+    displacement_95th_percentile_mm: float
 
 
 @dataclass(frozen=True)
@@ -199,8 +199,8 @@ def block_displacements(
     normal = np.einsum("ubv,wbv->buw", design[:, used], design[:, used]) + _RIDGE * np.eye(5)
     pull = np.einsum("ubv,bv->bu", design[:, used], change[used])
     moves = np.linalg.solve(normal, pull[..., None])[:, :3, 0] * zooms
-    median, greatest = np.percentile(np.linalg.norm(moves, axis=1), (50, 95))
-    return float(median), float(greatest)
+    median, percentile_95 = np.percentile(np.linalg.norm(moves, axis=1), (50, 95))
+    return float(median), float(percentile_95)
 
 
 def _blocks(maps: NDArray[np.float64]) -> NDArray[np.float64]:
