@@ -8,7 +8,7 @@ from helpers.brains import with_voxels
 from helpers.site_people import SITES, SUBJECTS, at_second_site, people
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import Volume
-from mrharmony.evaluate.site_classifiers import site_slices
+from mrharmony.evaluate.site_classifiers import probe_inputs, site_slices
 from mrharmony.evaluate.site_probe import cross_fit_probe, frozen_probe, probe_sites
 from mrharmony.preparation.canonical import CanonicalBrain
 
@@ -81,7 +81,7 @@ def test_the_frozen_probe_is_fooled_where_the_retrained_one_is_not(brains):
 
 def test_a_cross_fitted_probe_scores_its_own_scans_as_the_retrained_one(brains):
     raw = at_second_site(brains, SITES, lambda _, x: 1.03 * x)
-    fitted = cross_fit_probe(raw, SITES, SUBJECTS)
+    fitted = cross_fit_probe(probe_inputs("linear", raw), SITES, SUBJECTS)
     assert fitted.scores(raw) == probe_sites(raw, SITES, SUBJECTS).scores
 
 
@@ -109,7 +109,7 @@ def test_the_same_seed_gives_the_same_result(brains, probe):
 
 
 def test_versions_that_do_not_match_the_fitted_scans_are_refused(brains):
-    fitted = cross_fit_probe(brains, SITES, SUBJECTS, **QUICK)
+    fitted = cross_fit_probe(probe_inputs("linear", brains), SITES, SUBJECTS, **QUICK)
     with pytest.raises(MrharmonyError, match="in the same order"):
         fitted.scores(brains[1:])
 

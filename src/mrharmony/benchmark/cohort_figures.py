@@ -98,7 +98,7 @@ class Cohort:
             figures |= {"cnn": asdict(probed.scores), "cnn_control": asdict(probed.control)}
         else:
             slices = probe_inputs("cnn", after)
-            fitted = cross_fit_probe(after, *self._sites_subjects, "cnn", PROBES["cnn"], CNN_FOLDS, slices)
+            fitted = cross_fit_probe(slices, *self._sites_subjects, "cnn", PROBES["cnn"], CNN_FOLDS)
             figures["cnn"] = asdict(fitted.input_scores(slices))
         distances = site_distances(after, *self._sites_subjects, labels, features)
         return {**figures, "distances": asdict(distances)}
@@ -165,7 +165,8 @@ class Cohort:
 
     @cached_property
     def _frozen_probe(self) -> CrossFittedProbe:
-        return cross_fit_probe(list(self._raw.values()), *self._sites_subjects, "linear")
+        features = probe_inputs("linear", list(self._raw.values()))
+        return cross_fit_probe(features, *self._sites_subjects, "linear")
 
     @cached_property
     def _volumetry(self) -> TargetVolumetry:

@@ -17,7 +17,7 @@ from mrharmony.evaluate.group_measures import BINS, BRIGHTEST, Measured
 from mrharmony.evaluate.site_classifiers import Labels
 from mrharmony.evaluate.site_distances import standardised
 from mrharmony.evaluate.site_features import QUANTILES, REGION_CENTRES
-from mrharmony.evaluate.site_probe import SEEDS, cross_fit_inputs, site_labels
+from mrharmony.evaluate.site_probe import SEEDS, cross_fit_probe, site_labels
 
 LEAST_PEOPLE = 4  # of a site, to train a classifier on some and test it on others
 _REGIONS = int(np.prod([len(centres) for centres in REGION_CENTRES]))
@@ -142,7 +142,7 @@ def _accuracy(features: Matrix, sites: list[str], subjects: list[str]) -> Estima
     """
     inputs = features.astype(np.float32)
     seeds = SEEDS if len(sites) < _MANY else SEEDS[:1]
-    runs = cross_fit_inputs(inputs, sites, subjects, seeds=seeds).runs
+    runs = cross_fit_probe(inputs, sites, subjects, seeds=seeds).runs
     recalls, trials = [], []
     for site in np.unique(runs[0].labels):
         here = runs[0].labels == site

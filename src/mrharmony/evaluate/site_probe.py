@@ -145,35 +145,13 @@ def probe_sites(
     require_sites(sites, subjects, len(brains), folds)  # before the inputs are computed
     inputs = probe_inputs(probe, brains) if inputs is None else inputs
     scores, control = (
-        cross_fit_probe(brains, sites, subjects, probe, seeds, folds, inputs, shuffled=shuffled).input_scores(
-            inputs
-        )
+        cross_fit_probe(inputs, sites, subjects, probe, seeds, folds, shuffled=shuffled).input_scores(inputs)
         for shuffled in (False, True)
     )
     return SiteProbe(scores, control)
 
 
-def cross_fit_probe(  # noqa: PLR0913 - the scans, the probe, and how it is validated
-    brains: Sequence[CanonicalBrain],
-    sites: Sequence[str],
-    subjects: Sequence[str],
-    probe: ProbeName = "linear",
-    seeds: tuple[int, ...] = SEEDS,
-    folds: int = FOLDS,
-    inputs: FloatArray | None = None,
-    *,
-    shuffled: bool = False,
-) -> CrossFittedProbe:
-    """Train a site classifier on the training part of every fold.
-
-    With `shuffled` the labels are permuted between subjects. Other parameters and errors as in `probe_sites`.
-    """
-    require_sites(sites, subjects, len(brains), folds)  # before the inputs are computed
-    given = probe_inputs(probe, brains) if inputs is None else inputs
-    return cross_fit_inputs(given, sites, subjects, probe, seeds, folds, shuffled=shuffled)
-
-
-def cross_fit_inputs(
+def cross_fit_probe(
     inputs: FloatArray,
     sites: Sequence[str],
     subjects: Sequence[str],
@@ -183,7 +161,17 @@ def cross_fit_inputs(
     *,
     shuffled: bool = False,
 ) -> CrossFittedProbe:
-    """Train as `cross_fit_probe` does, on a classifier's inputs of each scan, shape (n, …)."""
+    """Train a site classifier on the training part of every fold.
+
+    Parameters
+    ----------
+    inputs
+        `probe_inputs` of the scans, or any features of them, shape (n, …).
+    sites, subjects, probe, seeds, folds
+        As in `probe_sites`; errors too.
+    shuffled
+        Whether the labels are permuted between subjects.
+    """
     names, labels = site_labels(sites, subjects, len(inputs))
     usable = usable_folds(sites, subjects, folds)
 
@@ -191,9 +179,9 @@ def cross_fit_inputs(
         own = shuffled_labels(labels, subjects, seed) if shuffled else labels
         split = subject_folds(own, subjects, usable, seed)
         fits = [fit_classifier(probe, inputs[f.train], own[f.train], len(names), seed) for f in split]
-        folds = list(zip(split, fits, strict=True))
-        known = [balanced_accuracy(own[f.train], fit.predict(inputs[f.train])) for f, fit in folds]
-        return CrossValidation(own, folds, float(np.mean(known)))
+        fitted = list(zip(split, fits, strict=True))
+        known = [balanced_accuracy(own[f.train], fit.predict(inputs[f.train])) for f, fit in fitted]
+        return CrossValidation(own, fitted, float(np.mean(known)))
 
     return CrossFittedProbe(probe, seeds, tuple(map(run, seeds)))
 
@@ -210,10 +198,12 @@ def frozen_probe(
     """Train on raw scans of the training folds, test on harmonized scans of the held-out subjects.
 
     A low score shows that scans no longer resemble the raw ones of their site, not that the site cannot be
-    found: only the retrained probe shows that. For many methods call `cross_fit_probe` on the raw scans once
-    and its `scores` on each method's. `harmonized` is in the order of `raw`; all else as in `probe_sites`.
+    found: only the retrained probe shows that. For many methods call `cross_fit_probe` once, and the `scores`
+    of what it returns for each of them. `harmonized` is in the order of `raw`; all else as in `probe_sites`.
     """
-    return cross_fit_probe(raw, sites, subjects, probe, seeds, folds).scores(harmonized)
+    require_sites(sites, subjects, len(raw), folds)  # before the inputs are computed
+    fitted = cross_fit_probe(probe_inputs(probe, raw), sites, subjects, probe, seeds, folds)
+    return fitted.scores(harmonized)
 
 
 def require_sites(sites: Sequence[str], subjects: Sequence[str], scans: int, folds: int = FOLDS) -> None:
