@@ -53,14 +53,15 @@ def real_array(argument: str, values: ArrayLike) -> NDArray[Any]:
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """A three-dimensional image and where it lies in the world; immutable.
+    """A three-dimensional image and where it lies in the world; both of its arrays are read-only.
 
     Parameters
     ----------
     voxels
-        Intensities, shape (i, j, k), float32.
+        Intensities, shape (i, j, k), float32. An array of that type is not copied, because images are large:
+        give a copy of one that you change later.
     affine
-        Voxel indices to world millimetres (RAS+), shape (4, 4), float64.
+        Voxel indices to world millimetres (RAS+), shape (4, 4), float64; copied.
 
     Raises
     ------
@@ -97,6 +98,11 @@ class Volume:
         """Voxel edge lengths along i, j, k in mm."""
         i, j, k = np.linalg.norm(self.affine[:3, :3], axis=0)
         return float(i), float(j), float(k)
+
+    @property
+    def voxel_mm3(self) -> float:
+        """Volume of a voxel in mm³."""
+        return abs(float(np.linalg.det(self.affine[:3, :3])))
 
     @property
     def orientation(self) -> str:

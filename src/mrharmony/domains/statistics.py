@@ -68,8 +68,7 @@ def region_lattice() -> BilateralGrid:
 def brain_statistics(brain: CanonicalBrain) -> DomainStatistics:
     """Return the statistics of a single scan; raises as `masked`."""
     intensities = masked(brain)
-    voxel_mm3 = abs(float(np.linalg.det(brain.volume.affine[:3, :3])))
-    histograms = _regional_histograms(brain.positions(), intensities) * voxel_mm3
+    histograms = _regional_histograms(brain.positions(), intensities) * brain.volume.voxel_mm3
     whole = histograms.sum(axis=0)
     shrunk = histograms + whole * (_BORROWED_MM3 / whole.sum())
     regional = np.array([_quantiles(histogram) for histogram in shrunk])

@@ -119,7 +119,7 @@ def measure_pair(source: FloatArray | None, output: Volume) -> MeasuredPair:
     after = output.voxels.ravel()[some]
     blocks = _Blocks.of(output, mask)
     to_template = _to_template(blocks)
-    volume_ml = abs(float(np.linalg.det(output.affine[:3, :3]))) * len(inside) / 1000
+    volume_ml = output.voxel_mm3 * len(inside) / 1000
     done = Measured(_histogram(after), blocks.features(to_template), _fluid_ml(after, volume_ml))
     if source is None:
         return MeasuredPair(None, done)

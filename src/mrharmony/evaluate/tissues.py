@@ -70,7 +70,8 @@ def segment_tissues(brain: CanonicalBrain) -> TissueSegmentation:
     MrharmonyError
         If the mask does not hold a whole brain, or grey and white matter cannot be distinguished.
     """
-    require_whole_brain(brain.mask, voxel_ml(brain))
+    voxel_ml = brain.volume.voxel_mm3 / 1000
+    require_whole_brain(brain.mask, voxel_ml)
     box = bounding_box(brain.mask)
     voxels, mask, edge_mm = brain.volume.voxels[box], brain.mask[box], brain.volume.zooms[0]
     corner = from_matvec(np.eye(3), [span.start for span in box])
@@ -81,13 +82,8 @@ def segment_tissues(brain: CanonicalBrain) -> TissueSegmentation:
     labels = np.zeros(brain.mask.shape, dtype=np.uint8)
     labels[box] = np.where(mask, shares.argmax(axis=0) + 1, 0)
     ventricles = shares[0] * ventricle_region(voxels.shape, place)
-    sums = [float(part.sum(dtype=np.float64)) * voxel_ml(brain) for part in (*shares, ventricles)]
+    sums = [float(part.sum(dtype=np.float64)) * voxel_ml for part in (*shares, ventricles)]
     return TissueSegmentation(labels, TissueVolumes(*sums))
-
-
-def voxel_ml(brain: CanonicalBrain) -> float:
-    """Return the volume of one voxel of a brain's grid in ml."""
-    return abs(float(np.linalg.det(brain.volume.affine[:3, :3]))) / 1000
 
 
 @dataclass(frozen=True)
@@ -121,12 +117,12 @@ class TargetVolumetry:
         csf = brain.mask & (brain.volume.voxels < self.csf_border)
         white = brain.mask & (brain.volume.voxels >= self.white_border)
         ventricles = ventricle_region(shape, match_template(brain.mask, affine))[csf]
-        each = voxel_ml(brain)
+        voxel_ml = brain.volume.voxel_mm3 / 1000
         return TissueVolumes(
-            float(csf.sum()) * each,
-            float((brain.mask & ~csf & ~white).sum()) * each,
-            float(white.sum()) * each,
-            float(ventricles.sum(dtype=np.float64)) * each,
+            float(csf.sum()) * voxel_ml,
+            float((brain.mask & ~csf & ~white).sum()) * voxel_ml,
+            float(white.sum()) * voxel_ml,
+            float(ventricles.sum(dtype=np.float64)) * voxel_ml,
         )
 
 

@@ -66,7 +66,7 @@ class PreparedScan:
             object.__setattr__(self, name, array)
 
     def __repr__(self) -> str:
-        brain_ml = np.count_nonzero(self.brain_mask) * np.prod(self.native.zooms) / 1000
+        brain_ml = np.count_nonzero(self.brain_mask) * self.native.voxel_mm3 / 1000
         notes = "".join(f", {finding.code}" for finding in self.findings)
         return f"PreparedScan({self.native!r}, brain {brain_ml:.0f} ml{notes})"
 

@@ -157,7 +157,7 @@ def mask_quality(volume: Volume, brain_mask: BoolArray, alignment: Alignment) ->
 
 def millilitres(volume: Volume, brain_mask: BoolArray) -> float:
     """Return the volume of a mask on a volume's grid, ml."""
-    return float(brain_mask.sum() * abs(np.linalg.det(volume.affine[:3, :3])) / 1000)
+    return float(brain_mask.sum() * volume.voxel_mm3 / 1000)
 
 
 def dice(one: BoolArray, other: BoolArray) -> float:

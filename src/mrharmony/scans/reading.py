@@ -112,7 +112,7 @@ def read_brain_mask(source: ScanSource, like: Scan) -> tuple[BoolArray, tuple[Fi
 
     Voxels above 0 are brain. Raises as `read_beside`, and where they cannot be the brain.
     """
-    voxel_ml = abs(float(np.linalg.det(like.volume.affine[:3, :3]))) / 1000
+    voxel_ml = like.volume.voxel_mm3 / 1000
     mask = read_beside(source, like, partial(check_brain_mask, _named(source)[0].name, voxel_ml))
     odd = tuple(finding for finding in mask.findings if finding.code == MANY_VALUED_CODE)
     return np.asarray(mask.volume.voxels > 0), odd
