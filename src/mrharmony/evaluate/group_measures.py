@@ -12,11 +12,11 @@ from itertools import product
 import numpy as np
 from nibabel.affines import from_matvec
 from numpy.typing import NDArray
-from skimage.filters import threshold_multiotsu
 
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import BoolArray, FloatArray, Matrix, Volume, bounding_box
 from mrharmony.evaluate.site_features import site_features
+from mrharmony.evidence.intensities import class_thresholds
 from mrharmony.preparation.alignment import align_to_template
 from mrharmony.preparation.canonical import CanonicalBrain
 from mrharmony.space.blocks import block_means
@@ -34,7 +34,6 @@ _DEGREE = 3  # of the polynomial of the shading
 _KNOTS = np.linspace(0.1, 1.3, 9)  # of the curve between the two contrasts, canonical units
 _FAINT = 0.05  # canonical units; darker voxels have no useful logarithm
 _ALIGNED = 0.85  # correlation with the template below which an alignment is sought from further away
-_TISSUES = 3
 
 Histogram = NDArray[np.float64]
 _POWERS = [p for p in product(range(_DEGREE + 1), repeat=3) if 0 < sum(p) <= _DEGREE]
@@ -208,7 +207,5 @@ def _histogram(values: FloatArray) -> Histogram:
 
 def _fluid_ml(values: FloatArray, volume_ml: float) -> float:
     counts, edges = np.histogram(np.clip(values, 0, BRIGHTEST), 256, (0, BRIGHTEST))
-    if np.count_nonzero(counts) < _TISSUES:
-        return 0.0
-    darkest = threshold_multiotsu(hist=(counts, (edges[1:] + edges[:-1]) / 2))[0]
-    return float(np.mean(values < darkest)) * volume_ml
+    thresholds = class_thresholds(counts, edges)
+    return 0.0 if thresholds is None else float(np.mean(values < thresholds[0])) * volume_ml

@@ -9,11 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from scipy import ndimage
-from skimage.filters import threshold_multiotsu
 
 from mrharmony.core.volume import BoolArray, FloatArray, Volume, bounding_box, cropped
 from mrharmony.domains.statistics import LANDMARKS, DomainStatistics
-from mrharmony.evidence.intensities import BrainIntensities, histogram, quantiles, stable_order
+from mrharmony.evidence.intensities import (
+    BrainIntensities,
+    class_thresholds,
+    histogram,
+    quantiles,
+    stable_order,
+)
 from mrharmony.evidence.structure import structure_change
 from mrharmony.evidence.verdict import LIMITS, Verdict, judge
 from mrharmony.preparation.prepared import PreparedScan
@@ -220,12 +225,12 @@ def _volume_drifts(brain: BrainIntensities) -> NDArray[np.float64]:
     output of the 2 % of source intensities around it, so a new contrast alone moves no volume.
     """
     rising, count = brain.rising_before, len(brain.before)
-    levels = histogram(rising, _BINS)
-    if np.count_nonzero(levels[0]) < 3:
+    thresholds = class_thresholds(*histogram(rising, _BINS))
+    if thresholds is None:
         return np.zeros(3)
     reach = max(1, count // 100)
     dark_shares = [np.array([0.0, 0.0])]
-    for threshold in threshold_multiotsu(hist=(levels[0], (levels[1][1:] + levels[1][:-1]) / 2)):
+    for threshold in thresholds:
         rank = int(np.searchsorted(rising, threshold))
         became = np.median(brain.after[brain.order[max(rank - reach, 0) : rank + reach]])
         darker = int(np.searchsorted(brain.rising_after, became))

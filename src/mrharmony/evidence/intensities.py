@@ -7,6 +7,7 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from skimage.filters import threshold_multiotsu
 
 from mrharmony.core.volume import BoolArray, FloatArray
 
@@ -70,3 +71,15 @@ def histogram(rising: FloatArray, bins: int) -> tuple[NDArray[np.intp], NDArray[
     edges = np.histogram_bin_edges(rising, bins)
     places = np.searchsorted(rising, edges[1:-1])
     return np.diff([0, *places, len(rising)]), edges
+
+
+def class_thresholds(counts: NDArray[np.integer], edges: NDArray[np.floating]) -> NDArray[np.floating] | None:
+    """Return the intensities that part the dark, the middle and the bright class of a histogram, shape (2,).
+
+    They minimise the variance within the classes (Otsu 1979, IEEE Trans SMC 9:62). None where fewer than
+    three bins hold a voxel. Numbers of voxels of shape (bins,), edges of the bins of shape (bins + 1,).
+    """
+    if np.count_nonzero(counts) < 3:
+        return None
+    thresholds: NDArray[np.floating] = threshold_multiotsu(hist=(counts, (edges[1:] + edges[:-1]) / 2))
+    return thresholds

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.filters import threshold_multiotsu
 
 from mrharmony.core.version import __version__
 from mrharmony.core.volume import BoolArray, FloatArray
 from mrharmony.domains.recognition import ALIKE, STRANGE
 from mrharmony.domains.statistics import LANDMARKS, DomainStatistics
+from mrharmony.evidence.intensities import class_thresholds
 from mrharmony.evidence.verdict import LIMITS
 from mrharmony.methods.protocol import HarmonizedVolume
 from mrharmony.methods.registry import method_named
@@ -321,10 +321,10 @@ class _Voxels:
 
     def _tissue(self) -> NDArray[np.intp]:
         """Return the dark, middle or bright class of each voxel of the scan, parted as drift figures do."""
-        levels, edges = np.histogram(self.before, bins=256)
-        if np.count_nonzero(levels) < len(TISSUES):
+        thresholds = class_thresholds(*np.histogram(self.before, bins=256))
+        if thresholds is None:
             return np.zeros(len(self.before), np.intp)
-        return np.digitize(self.before, threshold_multiotsu(hist=(levels, (edges[1:] + edges[:-1]) / 2)))
+        return np.digitize(self.before, thresholds)
 
     def _regions(self) -> dict[str, NDArray[np.bool_]]:
         """Return which voxels lie in each eighth of the brain."""
