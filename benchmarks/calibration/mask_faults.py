@@ -98,7 +98,7 @@ def row(kind: str, figures: list[Figures]) -> dict[str, Any]:
 
 def is_told(darkness: float, closed: float) -> bool:
     """Return whether a mask with these figures, all others being usual, gets a warning."""
-    usual = MaskQuality(1500, 1, 1, 1, darkness, closed, 1, 1, 1, 1.3, 0.8, None, 0)
+    usual = MaskQuality(1, 1, 1, darkness, closed, 1, 1, 1.3, 0.8, None, 0)
     return any(finding.code in CODES for finding in quality_findings(usual))
 
 

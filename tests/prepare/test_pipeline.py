@@ -1,7 +1,8 @@
-"""The whole chain on heads made of the template, deepbet and N4 included."""
+"""The whole chain on heads made of the template, deepbet and the receive field included."""
 
 import itertools
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -21,6 +22,7 @@ from mrharmony.preparation.alignment import align_to_template
 from mrharmony.preparation.brain_mask import locate_brain
 from mrharmony.preparation.pipeline import prepare_scan
 from mrharmony.preparation.prepared import PreparedScan
+from mrharmony.preparation.quality import gate_figures
 from mrharmony.space.grid import Grid
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
@@ -39,6 +41,13 @@ def test_the_brain_of_a_whole_head_is_found(head, prepared_head):
     assert dice(prepared_head.brain_mask, head[1]) > 0.95
     assert not prepared_head.skull_stripped
     assert prepared_head.findings == ()
+
+
+def test_a_sound_head_keeps_the_least_value_of_every_figure(prepared_head):
+    gates = gate_figures(prepared_head)
+    assert [gate.below for gate in gates] == ["warns"] * 7 + ["refuses"]
+    assert all(gate.value >= gate.least and gate.is_usual for gate in gates)
+    assert not replace(gates[0], value=np.nextafter(gates[0].least, 0)).is_usual
 
 
 def test_the_canonical_brain_lies_on_the_template(head, prepared_head):

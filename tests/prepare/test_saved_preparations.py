@@ -311,5 +311,4 @@ def test_the_figures_tell_how_the_head_lay(prepared_brain):
     turn = np.degrees(np.linalg.norm(np.radians([12, -7, 20])))
     assert figures.rotation_degrees == pytest.approx(turn)
     assert figures.template_dice > 0.97
-    assert figures.template_correlation > 0.95
     assert 1500 < figures.brain_ml < 2200

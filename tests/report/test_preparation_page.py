@@ -53,6 +53,7 @@ def test_a_page_needs_nothing_else_and_is_sound_html(page: str):
 def test_a_page_tells_figures_and_findings_and_escapes_names(page: str, prepared: PreparedScan):
     millilitres = prepared.brain_mask.sum() * 4 * 4 * 5 / 1000
     assert f"{millilitres:.0f} ml" in page
+    assert "(usual: at least 0.90)" in page
     assert "warned" in page
     assert "The brain &lt;is&gt; cut. Look at it." in page
     assert "sub-&lt;1&gt;" in page

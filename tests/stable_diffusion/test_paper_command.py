@@ -28,7 +28,7 @@ from mrharmony.space.intensity import intensity_scale
 
 DOMAINS = ("mprage-3t", "spgr-1.5t")
 SIZE = 0.95  # of each head
-SOUND = MaskQuality(1500.0, 1.0, 0.95, 1.0, 1.0, 1.0, 0.95, 0.95, 0.95, 1.4, 0.8, None, 5.0)
+SOUND = MaskQuality(1.0, 0.95, 1.0, 1.0, 1.0, 0.95, 0.95, 1.4, 0.8, None, 5.0)
 WAYS = ("--from", "spgr-1.5t", "--to", "mprage-3t", "--domain-column", "session", "--workers", 1)
 FEW = ("--slices", 1, "--images", 2, "--steps", 2, "--device", "cpu", "--json")
 RIVALS = ("--method", "none", "--method", "population")

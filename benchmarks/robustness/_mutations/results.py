@@ -28,7 +28,7 @@ from mrharmony.scans.sidecar import GENERATED_BY, SCHEMA_VERSION, HarmonizedSide
 
 SOUND, DAMAGED = "sub-01", "sub-02"
 _SHAPE, _AFFINE = (12, 14, 10), np.diag([9.0, 9.0, 9.0, 1.0])
-_FIGURES = PreparationFigures(1400.0, 0.9, 0.95, 3.0, 4.0, 1.02, 300.0)
+_FIGURES = PreparationFigures(1400.0, 0.95, 3.0, 4.0, 1.02, 300.0)
 
 
 def _image(random: np.random.Generator, file: Path, around: float = 0.0) -> None:

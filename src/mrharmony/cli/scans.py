@@ -70,10 +70,8 @@ def prepare(
         echo_json([result.record() for result in results])
     else:
         done = [(result, result.figures) for result in results if result.figures]
-        rows = [
-            (r.scan.name, r.verdict, f"{f.brain_ml:.0f} ml", f"{f.template_correlation:.3f}") for r, f in done
-        ]
-        _print_table(("scan", "verdict", "brain", "correlation with the template"), rows)
+        rows = [(r.scan.name, r.verdict, f"{f.brain_ml:.0f} ml", f"{f.template_dice:.3f}") for r, f in done]
+        _print_table(("scan", "verdict", "brain", "overlap with the template"), rows)
         typer.echo(f"Look at every mask: {out_dir / INDEX}")
     _exit_with_reasons([result.reason for result in results])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal, NamedTuple
@@ -47,26 +48,42 @@ _FARTHEST_TURNED = 60.0  # degrees; no head lies so in a scanner, and exchanged 
 _LEAST_WHITE_OF_UNUSUAL = 1.15  # of grey matter, where `inside` is not usual; T1w heads have 1.18 or more
 # Measured (benchmarks.calibration.mask_faults): 73 sound masks have a `darkness_around` of 0.47 to 1, those
 # that are 4 mm too small 0.18 to 0.42; a `closed_surface` of 1.00, and most that lack a part 0.90 to 0.99.
-# A figure, its least usual value, the code of the warning below it, and what the figure is.
+_MASK_IS_WHOLE = ", and that the mask covers the whole brain"
+USUAL_DICE = 0.90  # with the template's brain
+
+
+class _Usual(NamedTuple):
+    """A figure of `MaskQuality` that warns where it is low."""
+
+    figure: str
+    least: float
+    code: str  # of the warning
+    name: str  # what the figure is
+
+
+# Similarity, overlaps, border and pieces: set by judgement on the first 55 variants of
+# benchmarks.robustness.preparation; the others as measured above.
 _USUAL = (
-    ("similarity", 0.94, "unlike-template", "correlation of the brain with the template"),
-    ("template_dice", 0.90, "unlike-template-shape", "overlap with the template's brain"),
-    ("inside", _USUAL_INSIDE, "unlike-template-inside", "correlation with the template inside the brain"),
-    ("symmetry", 0.93, "lopsided-mask", "overlap of the mask with its mirror image"),
-    ("border_contrast", 0.75, "unclear-border", "share of the border that is brighter inside"),
-    (
+    _Usual("similarity", 0.94, "unlike-template", "correlation of the brain with the template"),
+    _Usual("template_dice", USUAL_DICE, "unlike-template-shape", "overlap with the template's brain"),
+    _Usual(
+        "inside", _USUAL_INSIDE, "unlike-template-inside", "correlation with the template inside the brain"
+    ),
+    _Usual("symmetry", 0.93, "lopsided-mask", "overlap of the mask with its mirror image"),
+    _Usual("border_contrast", 0.75, "unclear-border", "share of the border that is brighter inside"),
+    _Usual(
         "darkness_around",
         0.42,
         "mask-too-small",
         "darkness around the mask, as a share of the brain's brightness",
     ),
-    (
+    _Usual(
         "closed_surface",
         0.99,
         "mask-lacks-part",
         "share of the mask's surface without a patch of brain beyond it",
     ),
-    ("one_piece", 0.98, "scattered-mask", "share of the mask in one piece"),
+    _Usual("one_piece", 0.98, "scattered-mask", "share of the mask in one piece"),
 )
 
 
@@ -85,8 +102,6 @@ class MaskQuality:
 
     Parameters
     ----------
-    millilitres
-        Volume.
     one_piece
         Share of the mask in its largest piece, voxels joined by their faces; 1 is one piece.
     symmetry
@@ -100,9 +115,9 @@ class MaskQuality:
     closed_surface
         Share of what lies 1 to 4 mm around the mask that is left without its largest patch as bright as the
         brain. A mask that lacks a lobe has brain beyond the cut.
-    template_dice, template_correlation
-        Overlap of the mask, and Pearson correlation of the brain, background included, with the template's;
-        the brain grown to the template's volume, on a 4 mm grid.
+    template_dice
+        Overlap of the mask with the template's, Dice; the brain grown to the template's volume, on a 4 mm
+        grid.
     similarity
         That of the alignment.
     white_to_grey
@@ -116,14 +131,12 @@ class MaskQuality:
         How far the alignment turned the head, degrees.
     """
 
-    millilitres: float
     one_piece: float
     symmetry: float
     border_contrast: float
     darkness_around: float
     closed_surface: float
     template_dice: float
-    template_correlation: float
     similarity: float
     white_to_grey: float
     inside: float
@@ -134,19 +147,16 @@ class MaskQuality:
 def mask_quality(volume: Volume, brain_mask: BoolArray, alignment: Alignment) -> MaskQuality:
     """Return the figures of the brain of a bias-corrected scan, shape (i, j, k), and of its alignment."""
     brain, mask = _brain_on_template(volume, brain_mask, alignment.rigid_to_template)
-    correlation, overlap = _template_agreement(brain, mask)
     white, grey = (float(np.median(brain[mask & tissue])) for tissue in _tissues())
     inside = inside_correlation(volume, brain_mask, alignment)
     darkness_around, closed_surface = figures_around(volume, brain_mask)
     return MaskQuality(
-        millilitres=millilitres(volume, brain_mask),
         one_piece=_one_piece(brain_mask),
         symmetry=dice(mask, mask[::-1]),
         border_contrast=_border_contrast(volume, brain_mask),
         darkness_around=darkness_around,
         closed_surface=closed_surface,
-        template_dice=overlap,
-        template_correlation=correlation,
+        template_dice=_template_dice(mask),
         similarity=alignment.similarity,
         white_to_grey=white / grey if grey > 0 else 0.0,
         inside=inside,
@@ -233,23 +243,20 @@ def _brain_on_template(
 ) -> tuple[FloatArray, BoolArray]:
     """Return an aligned brain and its mask on a 4 mm grid, grown to the template's volume."""
     growth = (millilitres(template(), template_brain_mask()) / millilitres(volume, brain_mask)) ** (1 / 3)
-    _, template_mask = _template_on_grid()
-    centre = apply_affine(_GRID.affine, np.argwhere(template_mask).mean(axis=0))
+    centre = apply_affine(_GRID.affine, np.argwhere(_template_mask()).mean(axis=0))
     grown = from_matvec(np.eye(3) * growth, centre * (1 - growth)) @ rigid_to_template
     return resample_brain(Volume(volume.voxels, grown @ volume.affine), brain_mask, _GRID.shape, _GRID.affine)
 
 
-def _template_agreement(brain: FloatArray, mask: BoolArray) -> tuple[float, float]:
-    """Return correlation and overlap (Dice) of a brain on the 4 mm grid with the template's."""
-    template_brain, template_mask = _template_on_grid()
-    correlation = float(np.corrcoef(brain.ravel(), template_brain.ravel())[0, 1])
-    return correlation, dice(mask, template_mask)
+def _template_dice(mask: BoolArray) -> float:
+    """Return the overlap of a mask on the 4 mm grid with the template's."""
+    return dice(mask, _template_mask())
 
 
 @cache
-def _template_on_grid() -> tuple[FloatArray, BoolArray]:
-    """Return the template's brain and its mask on the 4 mm grid."""
-    return resample_brain(template(), template_brain_mask(), _GRID.shape, _GRID.affine)
+def _template_mask() -> BoolArray:
+    """Return the template's mask on the 4 mm grid."""
+    return resample_brain(template(), template_brain_mask(), _GRID.shape, _GRID.affine)[1]
 
 
 @cache
@@ -267,20 +274,33 @@ def quality_findings(quality: MaskQuality, *, given: bool = False) -> tuple[Find
 
     Raises `MrharmonyError` where what was found is no brain, is overturned, or is not in T1w contrast.
     """
+    _refuse_overturned(quality)
+    _refuse_what_is_no_brain(quality, given=given)
+    _refuse_other_contrasts(quality, given=given)
+    return (*_unusual_figures(quality), *_turned_head(quality))
+
+
+def _refuse_overturned(quality: MaskQuality) -> None:
     if quality.overturned and quality.overturned > max(quality.inside, _LEAST_OVERTURNED):
         raise MrharmonyError(
             "the brain lies upside down or back to front "
             f"(correlation {quality.overturned:.2f} with the template turned over, {quality.inside:.2f} as "
             "it lies): give a copy with the right orientation in its header."
         )
-    whole = ", and that the mask covers the whole brain" if given else ""
+
+
+def _refuse_what_is_no_brain(quality: MaskQuality, *, given: bool) -> None:
     if quality.similarity < _LOWEST_SIMILARITY:
         what = "what the brain mask that was given holds" if given else "what was found"
         raise MrharmonyError(
             f"{what} is unlike a brain (correlation {quality.similarity:.2f} with the template): "
             "check that the scan is a T1w image of a whole head the right way up"
-            f"{whole or ', or give a brain mask'}."
+            f"{_MASK_IS_WHOLE if given else ', or give a brain mask'}."
         )
+
+
+def _refuse_other_contrasts(quality: MaskQuality, *, given: bool) -> None:
+    whole = _MASK_IS_WHOLE if given else ""
     if quality.white_to_grey < _LOWEST_WHITE_TO_GREY:
         raise MrharmonyError(
             f"white matter is darker than grey matter ({quality.white_to_grey:.2f} of it): "
@@ -293,24 +313,27 @@ def quality_findings(quality: MaskQuality, *, given: bool = False) -> tuple[Find
             f"usual: at least {_USUAL_INSIDE}; white matter {quality.white_to_grey:.2f} of grey): "
             f"check that the scan is T1w, and no FLAIR, other contrast or phantom{whole}."
         )
-    unlike = tuple(
-        warning(
-            code,
-            f"the {what} is {_rounded_down(value):.2f} only (usual: at least {usual:.2f}).",
-            "Look at the brain mask and at the canonical brain.",
+
+
+def _unusual_figures(quality: MaskQuality) -> Iterator[Finding]:
+    for usual in _USUAL:
+        value = getattr(quality, usual.figure)
+        if value < usual.least:
+            yield warning(
+                usual.code,
+                f"the {usual.name} is {_rounded_down(value):.2f} only (usual: at least {usual.least:.2f}).",
+                "Look at the brain mask and at the canonical brain.",
+            )
+
+
+def _turned_head(quality: MaskQuality) -> Iterator[Finding]:
+    if quality.turned > _FARTHEST_TURNED:
+        yield warning(
+            "head-turned",
+            f"by its header the head is turned by {quality.turned:.0f}° from how heads lie (usual: at most "
+            f"{_FARTHEST_TURNED:.0f}°), as where two axes are exchanged.",
+            "Look at the scan in a viewer; if the labels of its sides are wrong, convert it anew.",
         )
-        for figure, usual, code, what in _USUAL
-        if (value := getattr(quality, figure)) < usual
-    )
-    if quality.turned <= _FARTHEST_TURNED:
-        return unlike
-    turned = warning(
-        "head-turned",
-        f"by its header the head is turned by {quality.turned:.0f}° from how heads lie (usual: at most "
-        f"{_FARTHEST_TURNED:.0f}°), as where two axes are exchanged.",
-        "Look at the scan in a viewer; if the labels of its sides are wrong, convert it anew.",
-    )
-    return (*unlike, turned)
 
 
 def _rounded_down(value: float) -> float:
@@ -334,17 +357,19 @@ class GateFigure:
 
 
 def gate_figures(prepared: PreparedScan) -> tuple[GateFigure, ...]:
-    """Return the figures by which `quality_findings` judges a scan, measured on the prepared scan.
+    """Return the figures of a prepared scan, measured anew, each with the least value that passes.
 
-    The alignment's own similarity is known only while the scan is aligned, and left out.
+    What else `quality_findings` judges is left out: the alignment's own similarity, which is known only while
+    a scan is aligned; an `inside` that is so low that it refuses, alone or where white matter is hardly
+    brighter than grey; the brain turned over; and how far the head is turned.
     """
     corrected = prepared.native.with_voxels(prepared.intensities())
     unknown = Alignment(prepared.rigid_to_template, prepared.size, similarity=float("nan"))
     quality = mask_quality(corrected, prepared.brain_mask, unknown)
     usual = tuple(
-        GateFigure(what, value, least, "warns")
-        for figure, least, _, what in _USUAL
-        if not np.isnan(value := getattr(quality, figure))
+        GateFigure(gate.name, value, gate.least, "warns")
+        for gate in _USUAL
+        if not np.isnan(value := getattr(quality, gate.figure))
     )
     contrast = "white matter's median as a multiple of grey matter's"
     return (*usual, GateFigure(contrast, quality.white_to_grey, _LOWEST_WHITE_TO_GREY, "refuses"))
@@ -352,15 +377,10 @@ def gate_figures(prepared: PreparedScan) -> tuple[GateFigure, ...]:
 
 @dataclass(frozen=True)
 class PreparationFigures:
-    """How a prepared scan compares with the template, and how the head lay in the scanner.
-
-    The correlation (Pearson, background included) and the overlap of the masks (Dice) are those of the brain
-    grown to the template's volume, on a 4 mm grid; at most 1.
-    """
+    """How a prepared scan compares with the template, and how the head lay in the scanner."""
 
     brain_ml: float  # volume of the brain mask
-    template_correlation: float
-    template_dice: float
+    template_dice: float  # that of `MaskQuality`, which warns below `USUAL_DICE`
     rotation_degrees: float  # how the head was turned
     shift_mm: float  # how far the template's centre lay from its place
     size: float  # edge of the head as a multiple of the template's
@@ -369,14 +389,10 @@ class PreparationFigures:
 
 def preparation_figures(prepared: PreparedScan) -> PreparationFigures:
     """Return the figures of a prepared scan."""
-    corrected = prepared.native.with_voxels(prepared.intensities())
-    correlation, overlap = _template_agreement(
-        *_brain_on_template(corrected, prepared.brain_mask, prepared.rigid_to_template)
-    )
+    _, mask = _brain_on_template(prepared.native, prepared.brain_mask, prepared.rigid_to_template)
     return PreparationFigures(
         brain_ml=millilitres(prepared.native, prepared.brain_mask),
-        template_correlation=correlation,
-        template_dice=overlap,
+        template_dice=_template_dice(mask),
         rotation_degrees=_turned(prepared.rigid_to_template),
         shift_mm=_shift(prepared.rigid_to_template),
         size=prepared.size,

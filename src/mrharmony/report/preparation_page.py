@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from mrharmony.core.findings import Finding
 from mrharmony.core.volume import BoolArray, Volume
 from mrharmony.preparation.prepared import PreparedScan
-from mrharmony.preparation.quality import PreparationFigures
+from mrharmony.preparation.quality import USUAL_DICE, PreparationFigures
 from mrharmony.report.page import PLANES, draw_slice, picture_data, render, slice_places
 from mrharmony.space.grid import CANONICAL_GRID
 from mrharmony.space.resampling import array_to_ras, resample_brain, to_ras
@@ -55,6 +55,7 @@ def preparation_page(
         native=prepared.native,
         skull_stripped=prepared.skull_stripped,
         figures=figures,
+        usual_dice=USUAL_DICE,
         verdict=verdict,
         findings=findings,
         native_slices=_slices(native, mask, _OUTLINE),
