@@ -40,7 +40,8 @@ MEASURED = (
 )  # fmt: skip
 LEAST_SHARE = 0.5  # of the label maps
 CORE = (40, 4000)  # voxels: at least, at most
-PURE = 0.95
+PURE = 0.95  # share of its tissue in a voxel of a core
+SD_OVER_MAD = 1.4826  # of Gaussian noise: standard deviation over the median of its absolute value
 CONTRASTS = Path(mrharmony.simulate.foreign.__file__).with_name("contrasts.yaml")
 HEADER = """\
 # Intensities of structures relative to the same scan's cerebral white matter, measured by
@@ -98,7 +99,7 @@ def measured(scan: Path, often: FloatArray) -> dict[str, Any]:
     structures = {}
     for name, core in cores.items():
         level = float(np.median(voxels[core]))
-        spread = 1.4826 * float(np.median(np.abs(voxels[core] - level)))
+        spread = SD_OVER_MAD * float(np.median(np.abs(voxels[core] - level)))
         structures[name] = {"level": level, "spread": spread, "voxels": int(core.sum())}
     return {"structures": structures, "noise": _noise(voxels, cores["cerebral-white-matter"])}
 
@@ -124,7 +125,7 @@ def _noise(voxels: FloatArray, core: BoolArray) -> float:
     """Return the robust standard deviation of the difference of neighbours, over the square root of 2."""
     both = core[1:] & core[:-1]
     difference = (voxels[1:] - voxels[:-1])[both]
-    return float(1.4826 * np.median(np.abs(difference)) / np.sqrt(2))
+    return float(SD_OVER_MAD * np.median(np.abs(difference)) / np.sqrt(2))
 
 
 def contrasts(record: dict[str, Any]) -> dict[str, Any]:

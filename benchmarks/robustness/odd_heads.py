@@ -32,7 +32,7 @@ from mrharmony.preparation.pipeline import prepare_with_quality
 from mrharmony.preparation.quality import quality_findings
 from mrharmony.scans.bids import BidsIndex, shuffle_key
 from mrharmony.scans.reading import read_scan
-from mrharmony.space.resampling import to_ras
+from mrharmony.space.resampling import FWHM_PER_SIGMA, to_ras
 
 Row = dict[str, Any]
 Change = Callable[[FloatArray, BoolArray, np.random.Generator], FloatArray]
@@ -65,7 +65,7 @@ def even(voxels: FloatArray, mask: BoolArray, _rng: np.random.Generator) -> Floa
 
 
 def random(voxels: FloatArray, mask: BoolArray, rng: np.random.Generator) -> FloatArray:
-    noise = gaussian_filter(rng.normal(size=voxels.shape), RANDOM_FWHM / ZOOM / 2.3548)
+    noise = gaussian_filter(rng.normal(size=voxels.shape), RANDOM_FWHM / ZOOM / FWHM_PER_SIGMA)
     values = np.median(voxels[mask]) * (1 + 0.3 * noise / noise.std())
     return np.where(mask, np.maximum(values, 0), 0).astype(np.float32)
 

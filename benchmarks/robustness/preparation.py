@@ -32,6 +32,7 @@ from mrharmony.core.volume import BoolArray, Matrix, Volume
 from mrharmony.preparation.pipeline import prepare_with_quality
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.scans.reading import read_scan
+from mrharmony.space.grid import CENTRE
 
 SEED = 3
 HEADS = (
@@ -39,7 +40,6 @@ HEADS = (
     *("hh072", "hh080", "hh095", "hh104", "la06", "la07", "nsk10", "nsk27", "hh130", "hh150"),
 )
 LOOKED_AT = 55  # the first variants, on which the gates were set
-CENTRE = np.array([0.0, -17.0, 5.0])  # of the template's brain, mm
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def alignment_error(rigid_to_template: Matrix, moved: Matrix, wanted: Matrix) ->
     """Return how far a variant's alignment is from the head's: degrees, and mm at the brain's centre."""
     error = rigid_to_template @ moved @ np.linalg.inv(wanted)
     turn = np.degrees(Rotation.from_matrix(error[:3, :3]).magnitude())
-    return float(turn), float(np.linalg.norm(apply_affine(error, CENTRE) - CENTRE))
+    return float(turn), float(np.linalg.norm(apply_affine(error, CENTRE) - np.array(CENTRE)))
 
 
 if __name__ == "__main__":

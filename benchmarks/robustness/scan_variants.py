@@ -14,11 +14,10 @@ from scipy.ndimage import affine_transform, gaussian_filter
 from scipy.spatial.transform import Rotation
 
 from mrharmony.core.volume import BoolArray, FloatArray, Matrix, Volume
-from mrharmony.space.resampling import array_to_ras, to_ras
+from mrharmony.space.resampling import FWHM_PER_SIGMA, array_to_ras, to_ras
 
 _ROOM = 10.0  # mm around the brain that every resampled field of view keeps
 _LARGEST_TURN = 45.0  # degrees
-_FWHM_PER_SIGMA = 2.3548
 
 
 @dataclass(frozen=True)
@@ -223,7 +222,7 @@ def _resampled(head: Head, motion: Matrix, zooms: FloatArray) -> Volume:
     high = np.maximum(middle + extent / 2, brain.max(axis=0) + _ROOM)
     i, j, k = (int(n) for n in np.ceil((high - low) / zooms))
     affine = from_matvec(np.diag(zooms), low + np.array(zooms) / 2)
-    blur = np.sqrt(np.maximum((np.array(zooms) / volume.zooms) ** 2 - 1, 0)) / _FWHM_PER_SIGMA
+    blur = np.sqrt(np.maximum((np.array(zooms) / volume.zooms) ** 2 - 1, 0)) / FWHM_PER_SIGMA
     back = np.linalg.inv(motion @ volume.affine) @ affine
     background = float(volume.voxels[0, 0, 0])
     voxels = affine_transform(

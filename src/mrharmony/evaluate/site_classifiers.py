@@ -23,6 +23,7 @@ from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import BoolArray, FloatArray
 from mrharmony.evaluate.site_features import interior, site_features
 from mrharmony.preparation.canonical import CanonicalBrain
+from mrharmony.space.grid import CENTRE
 from mrharmony.space.resampling import resample_brain
 from mrharmony.space.template import template, template_brain_mask
 
@@ -30,10 +31,9 @@ ProbeName = Literal["linear", "cnn"]
 Labels = NDArray[np.intp]
 _PENALTY = 0.05  # scikit-learn's C: 241 features of a few dozen scans need a strong ridge
 _ITERATIONS = 2000
-CORONAL_MM = (-45.0, -20.0, 5.0)  # anterior, template mm
-AXIAL_MM = (0.0, 20.0, 40.0)  # superior
-_CENTRE_MM = (0.0, -17.0, 5.0)
-_WINDOW_MM = 128.0
+_CORONAL_MM = (-45.0, -20.0, 5.0)  # anterior, template mm
+_AXIAL_MM = (0.0, 20.0, 40.0)  # superior
+_WINDOW_MM = 128.0  # edge of a slice, around the centre of the canonical field of view
 _RIM_MM = 12.0  # of the template, which is larger than most people
 _TYPICAL, _SPREAD = 0.7, 0.25  # of canonical brains: brings intensities to about mean 0, sd 1
 _DETAIL = 20.0  # detail is small beside the slice; with this weight it is learned first
@@ -88,14 +88,14 @@ def site_slices(brain: CanonicalBrain) -> FloatArray:
     """
     zooms, affine = brain.volume.zooms, brain.volume.affine
     size = round(_WINDOW_MM / zooms[0])
-    first = np.round((np.array(_CENTRE_MM) - affine[:3, 3]) / zooms - size / 2).astype(int)
+    first = np.round((np.array(CENTRE) - affine[:3, 3]) / zooms - size / 2).astype(int)
     if max(zooms) > 1.001 * min(zooms) or (first < 0).any() or (first + size > brain.volume.shape).any():
         raise MrharmonyError("Slices need a canonical grid with cubic voxels; prepare scans on Grid.working.")
     inside = interior(brain)
     region = _common_region(brain.volume.shape, tuple(affine.ravel()))
     x, y, z = (slice(start, start + size) for start in first)
-    planes = [(x, round((at - affine[1, 3]) / zooms[1]), z) for at in CORONAL_MM]
-    planes += [(x, y, round((at - affine[2, 3]) / zooms[2])) for at in AXIAL_MM]
+    planes = [(x, round((at - affine[1, 3]) / zooms[1]), z) for at in _CORONAL_MM]
+    planes += [(x, y, round((at - affine[2, 3]) / zooms[2])) for at in _AXIAL_MM]
     slices = [_filled(brain.volume.voxels[at], inside[at], region[at]) for at in planes]
     return np.stack(slices).astype(np.float32)
 

@@ -34,15 +34,17 @@ _DEEPBET_FILES = {  # SHA-256 of its networks
     "model.pt": "de8ee7c69654d0dd3935dc4a5d84571d8ecf4637a6bfc01df399c4c2bc86e0fd",
     "bbox_model.pt": "39a7b2b5f799faa1391ea97bfcdc0b9299f20d84f2316a4ff8918dc4685e40aa",
 }
+_BRAIN_ML = f"{PLAUSIBLE_ML[0]:.0f} to {PLAUSIBLE_ML[1]:.0f} ml"  # in sentences
 # A head turned farther is searched again. Measured on two heads turned by 38° to 45°, six ways each: the
 # first mask overlaps that of the head as it lay by a Dice of 0.953 to 0.988, the second by 0.985 to 0.992.
 _LYING_STRAIGHT = 25.0  # degrees
-_GOOD_BORDER = 0.8
+# So is a mask with no more than these; sound brains have a similarity of 0.949 to 0.989 (see `quality`).
+_GOOD_BORDER = 0.8  # (chosen by hand)
 _GOOD_SIMILARITY = 0.94
 # Measured: the foreground of stripped scans of five scanners overlaps the brain that deepbet finds in them
 # by a Dice of 0.96 to 0.99, that of heads with an emptied background and a cut neck by 0.68 to 0.78.
 _SAME_BRAIN = 0.9
-_ONE_PIECE = 0.95
+_ONE_PIECE = 0.95  # share of the foreground in its largest piece, if it is a brain (chosen by hand)
 # Resampling a stripped scan blurs its border outwards; in scans as stripped, 0.1 % of the brain is so faint.
 _FAINT = 0.05  # share of the foreground's median
 _REST_OF_STRIPPING = 6.0  # mm from the brain that deepbet finds: what lies farther is not brain
@@ -84,7 +86,7 @@ def locate_brain(volume: Volume, given: BoolArray | None = None, seed: int = 0) 
     if given is None:
         found = _search_brain(volume, seed)
         given, alignment = found.mask, found.alignment
-    brain_mask = check_brain_mask(volume, given, found=searched)
+    brain_mask = valid_brain_mask(volume, given, found=searched)
     foreground = _foreground(volume.voxels)
     stripped = foreground is not None and dice(foreground, brain_mask) > _SAME_BRAIN
     if alignment and foreground is not None and stripped:
@@ -93,7 +95,7 @@ def locate_brain(volume: Volume, given: BoolArray | None = None, seed: int = 0) 
     return LocatedBrain(brain_mask, stripped, alignment)
 
 
-def check_brain_mask(volume: Volume, brain_mask: BoolArray, *, found: bool = False) -> BoolArray:
+def valid_brain_mask(volume: Volume, brain_mask: BoolArray, *, found: bool = False) -> BoolArray:
     """Return a brain mask, given or `found`, as booleans; anything that is not 0 counts as brain.
 
     Raises `MrharmonyError` where its shape is not the scan's, or its volume not a brain's (600 to 2500 ml).
@@ -108,11 +110,11 @@ def check_brain_mask(volume: Volume, brain_mask: BoolArray, *, found: bool = Fal
     if not PLAUSIBLE_ML[0] <= size <= PLAUSIBLE_ML[1]:
         if found:
             raise MrharmonyError(
-                f"the brain mask holds {size:.0f} ml, a brain 600 to 2500 ml: check that the scan is a "
+                f"the brain mask holds {size:.0f} ml, a brain {_BRAIN_ML}: check that the scan is a "
                 "T1w image of a whole head with the right voxel sizes, or give a brain mask."
             )
         raise MrharmonyError(
-            f"the brain mask that was given holds {size:.0f} ml, a brain 600 to 2500 ml: check that it is 1 "
+            f"the brain mask that was given holds {size:.0f} ml, a brain {_BRAIN_ML}: check that it is 1 "
             "in the whole brain and 0 elsewhere, and the voxel sizes of the scan."
         )
     return mask

@@ -9,7 +9,7 @@ import numpy as np
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import BoolArray, Matrix, Volume
 from mrharmony.preparation.alignment import align_to_template
-from mrharmony.preparation.brain_mask import LocatedBrain, check_brain_mask, locate_brain, mask_findings
+from mrharmony.preparation.brain_mask import LocatedBrain, locate_brain, mask_findings, valid_brain_mask
 from mrharmony.preparation.foreseen import foreseen_faults
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.preparation.quality import MaskQuality, mask_quality, quality_findings
@@ -83,7 +83,7 @@ def prepare_with_quality(
     """Prepare a scan as `prepare_scan` does, but return the figures of its brain instead of checking them."""
     _refuse_unusable(volume, searched=brain_mask is None)
     ras = to_ras(volume)
-    given = None if brain_mask is None else array_to_ras(check_brain_mask(volume, brain_mask), volume)
+    given = None if brain_mask is None else array_to_ras(valid_brain_mask(volume, brain_mask), volume)
     brain = locate_brain(ras, given, seed)
     if rigid_to_template is None:
         rigid_to_template = _rigid_motion(ras, brain, seed)

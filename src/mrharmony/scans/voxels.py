@@ -364,8 +364,8 @@ def check_brain_mask(name: str, voxel_ml: float, stored: StoredVoxels) -> Iterat
     if not (PLAUSIBLE_ML[0] <= size <= PLAUSIBLE_ML[1] and share <= MOST_OF_GRID):
         yield error(
             "no-brain-mask",
-            f"Its voxels above 0 hold {size:.0f} ml and {share:.0%} of the scan's grid; a brain holds 600 to "
-            f"2500 ml and at most {MOST_OF_GRID:.0%}.",
+            f"Its voxels above 0 hold {size:.0f} ml and {share:.0%} of the scan's grid; a brain holds "
+            f"{PLAUSIBLE_ML[0]:.0f} to {PLAUSIBLE_ML[1]:.0f} ml and at most {MOST_OF_GRID:.0%}.",
             "Give a mask that is above 0 in the whole brain and nowhere else, and check the voxel sizes.",
         )
     elif _grey_levels(stored) >= FEWEST_LEVELS:

@@ -11,7 +11,7 @@ from mrharmony.core.volume import FloatArray, Matrix
 # 160 × 224 × 160 mm (Ikegami et al.), centred on the template's brain: left-right on the midline, so that
 # reversing the first axis mirrors the brain exactly; along the other axes with equal room on both sides.
 _EXTENT = (160, 224, 160)
-_CENTRE = (0.0, -17.0, 5.0)
+CENTRE = (0.0, -17.0, 5.0)
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Grid:
             raise ValueError(f"voxels of {zoom} mm do not fill the field of view of {_EXTENT} mm")
         i, j, k = (int(count) for count in np.round(counts))
         affine = np.diag([zoom, zoom, zoom, 1.0])
-        affine[:3, 3] = np.array(_CENTRE) - np.array(_EXTENT) / 2 + zoom / 2
+        affine[:3, 3] = np.array(CENTRE) - np.array(_EXTENT) / 2 + zoom / 2
         return cls((i, j, k), affine)
 
     @property
