@@ -24,8 +24,8 @@ from mrharmony.domains.fitted import masked
 from mrharmony.lock.bilateral_grid import FIELD_OF_VIEW, BilateralGrid, corner_strides, locate
 from mrharmony.preparation.canonical import CanonicalBrain
 
-LANDMARKS = np.linspace(0.01, 0.99, 33)
-REGIONS = (4, 5, 4)
+LANDMARKS = np.linspace(0.01, 0.99, 33)  # probabilities
+REGIONS = (4, 5, 4)  # along right, anterior, superior
 _BIN_WIDTH = 0.005  # canonical units; far below the noise of a scan
 _BINS = 600  # up to 3 canonical units, brighter voxels count as 3
 _BRIGHTEST = _BIN_WIDTH * _BINS

@@ -23,10 +23,10 @@ from mrharmony.preparation.canonical import CanonicalBrain
 _BLOCK = 8  # voxels along each edge
 _BLUR = 1.0  # voxels; the linearisation holds for shifts of about a voxel
 _RIDGE = 1e-6  # keeps blocks without any edge solvable; they then have not moved
-_LEVELS = 512
+_LEVELS = 512  # of the curve, each of as many voxels
 _LEAST_SLOPE = 0.1  # of the curve; a loss of contrast must show rather than be undone
 _END_LEVELS = 8  # levels whose slope continues the curve beyond its ends
-_LEAST_ML = 1e-3
+_LEAST_ML = 1e-3  # one voxel of 1 mm: no volume is divided by less
 _RIM = 2  # voxels: gradients across the mask's border are the mask's, not the anatomy's
 
 

@@ -24,8 +24,8 @@ from mrharmony.evidence.verdict import LIMITS, Verdict, judge
 from mrharmony.preparation.prepared import PreparedScan
 
 _STRONG_EDGES = 0.10  # the steepest tenth of the output's voxels
-_RANKED_VOXELS = 200_000
-_BINS = 256
+_RANKED_VOXELS = 200_000  # about so many are enough for ranks and edges
+_BINS = 256  # of the histogram whose classes have volumes
 
 
 class Evidence(BaseModel):

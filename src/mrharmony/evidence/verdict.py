@@ -40,7 +40,8 @@ class Limit(NamedTuple):
 
 
 # From benchmarks.calibration.verdicts; benchmarks/results/calibration/verdicts.md has the rule, and how
-# often the thresholds find planted faults and fail sound harmonizations.
+# often the thresholds find planted faults and fail sound harmonizations. Floors that were set by hand decide
+# most of them (docs/concepts/evidence.md).
 LIMITS = {
     "edge_correlation": Limit(0.85, 0.68, least=True),
     "rank_correlation": Limit(0.95, 0.9, least=True),

@@ -21,12 +21,15 @@ from scipy.sparse.csgraph import reverse_cuthill_mckee
 
 from mrharmony.lock.bilateral_grid import BilateralGrid, DoubleArray
 
-_STEPS = 100
+_STEPS = 100  # of the multipliers, at most
 _ACCURACY = 1e-4  # canonical units, a hundredth of a good scan's noise
 
 
 class LockSettings(BaseModel):
     """Lattice, smoothness and bounds of the lock.
+
+    Nodes and spatial smoothness were chosen by benchmarks.calibration.lock; docs/lab-notes/method.md says
+    what was not compared.
 
     Parameters
     ----------

@@ -113,7 +113,12 @@ class Site(BaseModel, frozen=True, extra="forbid"):
         return session_label(self.name)
 
     def restless(self, factor: float, timing: float) -> Site:
-        """Return the same site with `factor` times the variation; `timing` is added to the contrast's."""
+        """Return the same site with more variation from scan to scan.
+
+        `factor` multiplies the variation of the array's loops and place and of the contrast, and the spread
+        of the gain; `timing` is added to the contrast's variation, in units of the standard deviation between
+        people, as a site has no sequence whose times could vary.
+        """
         old = self.variation
         variation = ScanVariation(
             loops=factor * old.loops, shift_mm=factor * old.shift_mm, contrast=factor * old.contrast + timing
