@@ -1,4 +1,4 @@
-"""Is a brain mask told that lacks a part of the brain, lies beside it, or is too small?
+"""Which brain masks get a warning that lack a part of the brain, lie beside it, or are too small?
 
 python -m benchmarks.calibration.mask_faults BIDS_DIR PREPARED [--name NAME]
 

@@ -4,9 +4,9 @@ python -m benchmarks.robustness.odd_heads BIDS_DIR --heads 14 --others FOLDER --
 
 Heads of BIDS_DIR (`--first 14`: those after the first 14), of every site in turn, at 2 mm or coarser, are
 prepared as they are and after changes that leave no sound T1w head under the header. FOLDER holds images of
-other weightings by their BIDS suffix, and
-T1w scans beside them that count as sound. Written: what preparation does not refuse, so what `harmonize`
-could write at most; passed: written without a warning, so that the verdict may be `pass`.
+other weightings, named by their BIDS suffix, and beside them T1w scans, which count as sound. Written: what
+preparation does not refuse, so what `harmonize` could write at most; passed: written without a warning, so
+that the verdict may be `pass`.
 
 - front-back, head-foot: the voxels run the other way under an unchanged header. turned: both.
 - even, random: each voxel of the brain has one value, or smooth random ones, on an empty background.

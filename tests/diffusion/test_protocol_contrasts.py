@@ -7,7 +7,7 @@ from helpers.phantoms import virtual_people
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.domains.protocols import (
     LARGEST_MISFIT,
-    UNITS,
+    NOMINAL_SCALE,
     known_protocols,
     neighbours,
     protocol_mixture,
@@ -70,5 +70,5 @@ def test_the_curves_of_a_protocol_lie_between_those_of_the_known_scanners():
 
 def test_statistics_of_a_protocol_are_ordered_and_in_its_own_units():
     statistics = protocol_statistics(SCANNERS["tfe-1.5t"])
-    assert statistics.scale == UNITS
+    assert statistics.scale == NOMINAL_SCALE
     assert np.all(np.diff(statistics.quantiles) >= 0)

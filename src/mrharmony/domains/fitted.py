@@ -18,7 +18,7 @@ from mrharmony.preparation.canonical import CanonicalBrain
 
 Brains = Mapping[str, Sequence[CanonicalBrain]]
 
-CANONICAL = 100.0  # canonical units that nothing of a brain reaches
+LARGEST_CANONICAL = 100.0  # canonical units that nothing of a brain reaches
 
 
 def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -39,11 +39,11 @@ _Array = NDArray[np.float64]
 
 TISSUE_SHARES = (0.15, 0.42, 0.36, 0.07)  # of a brain: CSF, cortex, white matter, deep grey matter
 MYELINATION = (0.25, 0.5, 0.75)
-PULL = 1e-6  # ridge penalty of a protocol's mixture, squared canonical units
+_RIDGE = 1e-6  # ridge penalty of a protocol's mixture, squared canonical units
 LARGEST_MISFIT = 0.002  # canonical units; of 200 random T1w protocols the worst has 0.0013
-REACH = 0.03  # canonical units: protocols whose contrasts differ by so much teach each other little
+_REACH = 0.03  # canonical units: protocols whose contrasts differ by so much teach each other little
 PROTOCOLS = "protocols.safetensors"
-UNITS = 1000.0  # native intensity of 1 canonical unit, where no scan tells
+NOMINAL_SCALE = 1000.0  # native intensity of 1 canonical unit, where no scan tells
 
 
 def tissue_contrasts(acquisition: Acquisition) -> _Array:
@@ -67,7 +67,7 @@ def protocol_mixture(acquisition: Acquisition) -> _Array:
         raise MrharmonyError("MP2RAGE is a ratio of two images, no mixture. Choose a domain that has scans.")
     terms, shares = _reference_terms(), _shares()
     wanted = tissue_contrasts(acquisition)
-    weights = fit_mixture(terms, wanted, shares, PULL)
+    weights = fit_mixture(terms, wanted, shares, _RIDGE)
     misfit = float(np.sqrt(np.sum(shares * (weights @ terms - wanted) ** 2)))
     if misfit > LARGEST_MISFIT:
         raise MrharmonyError(
@@ -137,7 +137,7 @@ def protocol_statistics(acquisition: Acquisition) -> DomainStatistics:
         np.sum([share * getattr(statistics[name], part) for name, share in shares.items()], axis=0)
         for part in ("quantiles", "regional")
     )
-    return DomainStatistics(UNITS, quantiles, regional, 0)
+    return DomainStatistics(NOMINAL_SCALE, quantiles, regional, 0)
 
 
 def neighbours(acquisition: Acquisition, known: Mapping[str, ContrastModel]) -> dict[str, float]:
@@ -150,7 +150,7 @@ def neighbours(acquisition: Acquisition, known: Mapping[str, ContrastModel]) -> 
         name: float(np.sum(_shares() * (tissue_contrasts(scanners[name]) - wanted) ** 2)) for name in known
     }
     least = min(squares.values())
-    weights = {name: float(np.exp((least - square) / (2 * REACH**2))) for name, square in squares.items()}
+    weights = {name: float(np.exp((least - square) / (2 * _REACH**2))) for name, square in squares.items()}
     return {name: weight / sum(weights.values()) for name, weight in weights.items()}
 
 

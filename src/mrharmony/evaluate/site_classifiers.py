@@ -29,7 +29,7 @@ from mrharmony.space.template import template, template_brain_mask
 
 ProbeName = Literal["linear", "cnn"]
 Labels = NDArray[np.intp]
-_PENALTY = 0.05  # scikit-learn's C: 241 features of a few dozen scans need a strong ridge
+_INVERSE_RIDGE = 0.05  # scikit-learn's C: 241 features of a few dozen scans need a strong ridge
 _ITERATIONS = 2000
 _CORONAL_MM = (-45.0, -20.0, 5.0)  # anterior, template mm
 _AXIAL_MM = (0.0, 20.0, 40.0)  # superior
@@ -68,7 +68,7 @@ def fit_classifier(
     """
     if probe == "cnn":
         return fit_slice_classifier(inputs, labels, classes, seed)
-    regression = LogisticRegression(C=_PENALTY, class_weight="balanced", max_iter=_ITERATIONS)
+    regression = LogisticRegression(C=_INVERSE_RIDGE, class_weight="balanced", max_iter=_ITERATIONS)
     classifier: Classifier = make_pipeline(StandardScaler(), regression).fit(inputs, labels)
     return classifier
 

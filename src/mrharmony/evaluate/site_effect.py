@@ -19,11 +19,9 @@ from mrharmony.evaluate.site_distances import standardised
 from mrharmony.evaluate.site_features import QUANTILES, REGION_CENTRES
 from mrharmony.evaluate.site_probe import SEEDS, cross_fit_probe, site_labels
 
-LEAST_PEOPLE = 4  # of a site, to train a classifier on some and test it on others
+_LEAST_OF_A_SITE = 4  # of a site, to train a classifier on some and test it on others
 _REGIONS = int(np.prod([len(centres) for centres in REGION_CENTRES]))
-GREY = (
-    len(QUANTILES) + _REGIONS
-)  # so many of the site features are grey values; the others are contrast edges
+_GREY_FEATURES = len(QUANTILES) + _REGIONS  # the first of `site_features`: quantiles, regional means
 _DRAWS = 4000  # from the posterior of an accuracy
 _MANY = 200  # scans from which one division into folds is as good as several
 
@@ -102,7 +100,7 @@ def site_effect(
     who: dict[str, set[str]] = {site: set() for site in every_site}
     for site, subject in zip(sites, subjects, strict=True):
         who.setdefault(site, set()).add(subject)
-    kept = {site: len(people) for site, people in sorted(who.items()) if len(people) >= LEAST_PEOPLE}
+    kept = {site: len(people) for site, people in sorted(who.items()) if len(people) >= _LEAST_OF_A_SITE}
     _require_two(kept, who)
     compared = np.array([number for number, site in enumerate(sites) if site in kept])
     own_sites, own_subjects = [sites[n] for n in compared], [subjects[n] for n in compared]
@@ -114,10 +112,12 @@ def site_effect(
         people=kept,
         left_out=tuple(sorted(set(who) - set(kept))),
         scans=len(compared),
-        grey=Change(*(_accuracy(version[:, :GREY], own_sites, own_subjects) for version in versions)),
+        grey=Change(
+            *(_accuracy(version[:, :_GREY_FEATURES], own_sites, own_subjects) for version in versions)
+        ),
         everything=Change(*(_accuracy(version, own_sites, own_subjects) for version in versions)),
         histograms=(first, second),
-        places=_principal(*(version[:, :GREY] for version in versions)),
+        places=_principal(*(version[:, :_GREY_FEATURES] for version in versions)),
         compared=compared,
     )
 
@@ -128,7 +128,7 @@ def _require_two(kept: dict[str, int], who: dict[str, set[str]]) -> None:
     if len(kept) < 2:
         counts = ", ".join(f"{site} {len(people)}" for site, people in sorted(who.items()))
         raise MrharmonyError(
-            f"Too few scans can be compared: two sites with {LEAST_PEOPLE} persons each are needed, "
+            f"Too few scans can be compared: two sites with {_LEAST_OF_A_SITE} persons each are needed, "
             f"and there are {counts}."
         )
 

@@ -21,7 +21,7 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter
 from mrharmony.core.domain import Domain
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import BoolArray, FloatArray
-from mrharmony.domains.fitted import CANONICAL, Brains, Expected, Fitted, masked, require_brains
+from mrharmony.domains.fitted import LARGEST_CANONICAL, Brains, Expected, Fitted, masked, require_brains
 from mrharmony.methods.rendering import add_change, require_grid
 from mrharmony.preparation.canonical import STATISTICS_ZOOM, CanonicalBrain, canonical_brain
 from mrharmony.preparation.prepared import PreparedScan
@@ -44,8 +44,8 @@ class CombatRule:
 
     expected: ClassVar = {
         "mask": Expected(Grid.working(STATISTICS_ZOOM).shape, (0, 1), rows=False, kinds="b"),
-        "locations": Expected(bounds=(-CANONICAL, CANONICAL)),
-        "spreads": Expected(bounds=(1e-9, CANONICAL)),
+        "locations": Expected(bounds=(-LARGEST_CANONICAL, LARGEST_CANONICAL)),
+        "spreads": Expected(bounds=(1e-9, LARGEST_CANONICAL)),
     }
     fitted: Fitted
 

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from mrharmony.core.domain import Domain
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import FloatArray
-from mrharmony.domains.fitted import CANONICAL, Brains, Expected, Fitted, masked, require_brains
+from mrharmony.domains.fitted import LARGEST_CANONICAL, Brains, Expected, Fitted, masked, require_brains
 from mrharmony.preparation.canonical import CanonicalBrain, brain_intensities, canonical_brain, on_brain
 from mrharmony.preparation.prepared import PreparedScan
 
@@ -105,7 +105,7 @@ def scan_levels(name: str, brain: CanonicalBrain) -> Levels:
 
 def expected_levels(name: str) -> dict[str, Expected]:
     """Return what `fit_levels` leaves: intercept and unit, or the means of three tissues, a row a domain."""
-    return {"levels": Expected((3 if name == "lsq" else 2,), (-CANONICAL, CANONICAL))}
+    return {"levels": Expected((3 if name == "lsq" else 2,), (-LARGEST_CANONICAL, LARGEST_CANONICAL))}
 
 
 def shift_and_scale(before: Levels, after: Levels) -> Line:
@@ -232,7 +232,7 @@ class NyulRule:
     Of `fitted`, `scales` has the standard scale of each domain in canonical units, shape (domains, 11).
     """
 
-    expected: ClassVar = {"scales": Expected((11,), (-CANONICAL, CANONICAL))}
+    expected: ClassVar = {"scales": Expected((11,), (-LARGEST_CANONICAL, LARGEST_CANONICAL))}
     fitted: Fitted
 
     def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:

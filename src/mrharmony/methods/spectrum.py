@@ -19,7 +19,7 @@ from mrharmony.core.domain import Domain
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.tensors import LARGEST
 from mrharmony.core.volume import FloatArray
-from mrharmony.domains.fitted import CANONICAL, Brains, Expected, Fitted, masked, require_brains
+from mrharmony.domains.fitted import LARGEST_CANONICAL, Brains, Expected, Fitted, masked, require_brains
 from mrharmony.methods.rendering import add_change, require_grid
 from mrharmony.preparation.canonical import STATISTICS_ZOOM, CanonicalBrain, canonical_brain
 from mrharmony.preparation.prepared import PreparedScan
@@ -115,7 +115,7 @@ class SpectrumRule:
     """
 
     expected: ClassVar = {
-        "means": Expected((), (0.0, CANONICAL)),
+        "means": Expected((), (0.0, LARGEST_CANONICAL)),
         "amplitudes": Expected(bounds=(0.0, LARGEST)),
         "beta": Expected((1,), (0.0, max(BETAS)), rows=False),
     }

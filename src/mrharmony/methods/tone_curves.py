@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mrharmony.core.domain import Domain
 from mrharmony.core.volume import FloatArray
-from mrharmony.domains.fitted import CANONICAL, Brains, Expected, Fitted, masked, require_brains
+from mrharmony.domains.fitted import LARGEST_CANONICAL, Brains, Expected, Fitted, masked, require_brains
 from mrharmony.domains.statistics import (
     LANDMARKS,
     DomainStatistics,
@@ -149,7 +149,7 @@ class BiasFirstRule:
     Of `fitted`, `quantiles` has those of the corrected training scans at `LANDMARKS`, a row a domain.
     """
 
-    expected: ClassVar = {"quantiles": Expected(LANDMARKS.shape, (0.0, CANONICAL))}
+    expected: ClassVar = {"quantiles": Expected(LANDMARKS.shape, (0.0, LARGEST_CANONICAL))}
     fitted: Fitted
 
     def intensities(self, scan: PreparedScan, source: Domain | None, target: Domain) -> FloatArray:
