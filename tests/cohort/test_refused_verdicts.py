@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -59,7 +60,8 @@ def test_force_writes_it_with_its_verdict_and_says_so(job, scan, tmp_path):
     outcome = harmonize_scan(replace(job, force=True), scan, tmp_path / "out.nii.gz")
     note = json.loads((tmp_path / "out.json").read_text("utf-8"))
     assert (outcome.verdict, outcome.reason) == ("fail", None)
-    assert (tmp_path / "out.nii.gz").is_file()
+    before, after = (nib.load(path).get_fdata() for path in (scan, tmp_path / "out.nii.gz"))
+    assert np.corrcoef(before[after > 0], after[after > 0])[0, 1] < -0.5
     assert note["Verdict"] == "fail"
     assert "rank_correlation" in note["VerdictReasons"]
     assert [finding["code"] for finding in note["Findings"]].count("forced") == 1

@@ -4,6 +4,8 @@ import json
 import shutil
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from mrharmony.core.findings import MrharmonyError
@@ -13,6 +15,7 @@ from mrharmony.jobs.opening import open_job
 from mrharmony.jobs.training import seen_scans, train_on_bids
 from mrharmony.networks.settings import TrainingSettings
 from mrharmony.scans.bids import BidsIndex
+from mrharmony.scans.sidecar import read_harmonized
 
 TINY = """
 working_zoom: 4
@@ -41,7 +44,9 @@ def test_a_model_of_two_scanners_is_trained_and_used(
     job = open_job(tmp_path / "model", "diffusion", "mprage3t", "spgr15t")
     outcome = harmonize_scan(job, scan, tmp_path / "out.nii.gz")
     assert outcome.reason is None
-    assert (tmp_path / "out.json").is_file()
+    note = read_harmonized(tmp_path / "out.json")
+    assert note and (note.target, note.method) == ("spgr15t", "diffusion")
+    assert np.ptp(nib.load(tmp_path / "out.nii.gz").get_fdata()) > 0
 
 
 def test_a_second_call_takes_up_the_prepared_brains(cohort: Path, preset: TrainingSettings, tmp_path: Path):
