@@ -9,12 +9,15 @@ $(VENV)/bin/python -m pip install --quiet --no-compile --constraint constraints.
 $(VENV)/bin/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib || true
 endef
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test tests lint docs clean
 
 demo: $(VENV)/core  ## a virtual head on three scanners, harmonized and compared with the truth: three minutes
 	$(VENV)/bin/mrharmony demo $(OUT)
 
-test: $(VENV)/installed lint  ## lint, type-check and test
+test: $(VENV)/installed  ## lint, type-check and test, side by side
+	$(MAKE) -j2 lint tests
+
+tests: $(VENV)/installed
 	OMP_NUM_THREADS=1 ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/installed
