@@ -19,7 +19,7 @@ from mrharmony.space.intensity import intensity_scale
 from mrharmony.space.resampling import array_from_ras, array_to_ras, to_ras
 
 PREPARATION_FORMAT = "6"
-"""Changes when preparation or the reference network changes; scans of another format are prepared again."""
+"""Changes when preparation or the diffusion network changes; scans of another format are prepared again."""
 
 
 def prepare_scan(

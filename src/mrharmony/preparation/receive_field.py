@@ -1,6 +1,6 @@
 """The receive field of a scan: how brightly the coil sees each place, a smooth factor on the tissues' signal.
 
-A scan is what its scanner's contrast makes of the head, times its receive field. The reference network
+A scan is what its scanner's contrast makes of the head, times its receive field. The diffusion network
 synthesizes the head on reference scanners without receive field, and some mixture of these contrasts comes
 close to the scan's; the smooth factor between mixture and scan is the field. N4, the usual method, knows no
 tissues and takes their own shading for a part of the field.
@@ -26,7 +26,7 @@ from mrharmony.space.resampling import resample_brain
 _Array = NDArray[np.float64]
 
 _LOG_LIMIT = float(np.log(5.0))  # bounds the log field either way
-_GRID = Grid.working(2.0)  # the reference network's
+_GRID = Grid.working(2.0)  # the diffusion network's
 _PASSES = 2  # the second sees the corrected scan, from which contrasts are better
 _EVERY = 4  # coronal slices: a field of a few waves needs no more
 _VOXELS = 2  # one of so many voxels of these slices
