@@ -100,8 +100,10 @@ class Training:
         """Put the average in the place of the weights for a while."""
         self._average.store(self._averaged)
         self._average.copy_to(self._averaged)
-        yield
-        self._average.restore(self._averaged)
+        try:
+            yield
+        finally:
+            self._average.restore(self._averaged)
 
     def _save(self) -> None:
         tensors = {f"module/{name}": tensor for name, tensor in self._module.state_dict().items()}
