@@ -15,6 +15,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from mrharmony.core.sealed import SEAL, write_sealed
+
 GOLDEN = Path(__file__).with_name("golden.csv")
 FITTED = (
     *("none", "zscore", "whitestripe", "fcm", "kde", "lsq", "nyul", "histogram", "n4-histogram"),
@@ -86,8 +88,8 @@ def _add_scan(folder: Path, first: Path, label: str, power: float, rng: np.rando
         shutil.copy(file, copy)
         if copy.suffix == ".json":
             record = json.loads(copy.read_text().replace(old, new))
-            record.pop("RecordSHA256", None)  # which would tell that this is no preparation of this scan
-            copy.write_text(json.dumps(record))
+            record.pop(SEAL, None)
+            write_sealed(copy, copy.name, record)
 
 
 def _fit(run, folder: Path) -> None:

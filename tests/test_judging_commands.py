@@ -13,6 +13,7 @@ import typer
 
 from helpers.commands import sentences
 from mrharmony.cli.evaluating import _show, evaluate
+from mrharmony.core.hashing import file_sha256
 from mrharmony.jobs.evaluating import scan_files
 from mrharmony.scans.bids import BidsIndex
 from mrharmony.scans.names import way_to
@@ -25,7 +26,13 @@ COMMANDS = [command.name or command.callback.__name__ for command in evaluate.re
 TRUE_BRAIN = "derivatives/truth/sub-001/anat/sub-001_dseg.nii.gz"
 
 NOTE = HarmonizedSidecar(
-    target="mprage3t", method="none", intensity_scale=500.0, sources=(), drift={}, verdict="pass"
+    schema_version=1,
+    target="mprage3t",
+    method="none",
+    intensity_scale=500.0,
+    sources=(),
+    drift={},
+    verdict="pass",
 )
 
 
@@ -160,8 +167,9 @@ def test_an_output_of_ours_is_scored_with_its_own_brightness(
     assert f"{output}: {OTHER_IMAGE}" in errors
     sidecar = output.with_name("made.json")
     record = json.loads(sidecar.read_text())
-    del record["ImageSHA256"]  # as an earlier release wrote it
-    sidecar.write_text(json.dumps(record))
+    sidecar.write_text(json.dumps({key: value for key, value in record.items() if key != "ImageSHA256"}))
+    assert run("evaluate", "paired", output, other, "--mask", mask)[0] == 2
+    sidecar.write_text(json.dumps(record | {"ImageSHA256": file_sha256(output)}))
     assert psnr() < right - 5
     sidecar.unlink()  # as from another program: prepared, which takes the gain away
     assert psnr() > right - 2

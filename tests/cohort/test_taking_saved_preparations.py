@@ -186,6 +186,7 @@ def test_a_harmonized_scan_takes_the_preparation_of_the_scan_it_was_made_of(
     path, made = index.scans[0].path, tmp_path / "made" / "sub-001_desc-harmonized_T1w.nii.gz"
     scan = read_scan(path)
     note = HarmonizedSidecar(
+        schema_version=1,
         target="spgr15t",
         method="none",
         intensity_scale=500.0,

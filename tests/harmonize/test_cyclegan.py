@@ -16,7 +16,7 @@ from mrharmony.methods.cyclegan import CYCLEGAN, load_cyclegan, train_cyclegan
 from mrharmony.methods.registry import load_method
 from mrharmony.networks.compact.model import STATISTICS
 from mrharmony.networks.cyclegan.networks import CycleGanSettings
-from mrharmony.networks.cyclegan.pair import load_pairs
+from mrharmony.networks.cyclegan.pair import load_pairs, save_pairs
 from mrharmony.preparation.prepared import PreparedScan
 
 CPU, C = torch.device("cpu"), Domain("C", "c")
@@ -117,6 +117,9 @@ def test_pairs_of_another_model_are_refused(method, tmp_path):
     other = {name: replace(one, scale=2 * one.scale) for name, one in method.statistics.items()}
     save_statistics(tmp_path / STATISTICS, other)
     with pytest.raises(MrharmonyError, match=r"cyclegan\.safetensors: .*belongs to another model"):
+        load_method(CYCLEGAN, tmp_path)
+    save_pairs(tmp_path, method.pairs)
+    with pytest.raises(MrharmonyError, match=r"cyclegan\.safetensors: .*record owner is missing"):
         load_method(CYCLEGAN, tmp_path)
 
 

@@ -99,7 +99,7 @@ def test_contrast_models_of_another_model_are_refused_if_they_say_so(from_one_sc
     with pytest.raises(MrharmonyError, match=r"diffusion\.safetensors: .*belongs to another model"):
         load_method("diffusion", tmp_path)
     path = tmp_path / CONTRAST_MODELS
-    save_file(load_file(path), path, metadata={"domains": '["A", "B"]'})  # as those of before
+    save_file(load_file(path), path, metadata={"domains": '["A", "B"]'})  # as the shipped ones
     assert load_method("diffusion", tmp_path).contrast_models.keys() == {"A", "B"}
 
 

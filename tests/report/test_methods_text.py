@@ -12,6 +12,7 @@ from mrharmony.report.scan_page import CITATION
 from mrharmony.scans.sidecar import HarmonizedSidecar, Software
 
 NOTE = HarmonizedSidecar(
+    schema_version=1,
     target="NSK",
     source="LA",
     method="diffusion",

@@ -31,7 +31,13 @@ from mrharmony.weights import shipped_model
 
 NIIVUE = "@niivue/niivue@0.69.0"
 NOTE = HarmonizedSidecar(
-    target="NSK", method="diffusion", intensity_scale=1.0, sources=(), drift={}, verdict="pass"
+    schema_version=1,
+    target="NSK",
+    method="diffusion",
+    intensity_scale=1.0,
+    sources=(),
+    drift={},
+    verdict="pass",
 )
 
 

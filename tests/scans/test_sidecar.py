@@ -1,4 +1,4 @@
-"""The JSON beside a harmonized scan: written and read by one model, of this release and of earlier ones."""
+"""The JSON beside a harmonized scan: written and read by one model."""
 
 import json
 from pathlib import Path
@@ -8,14 +8,15 @@ import pytest
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.scans.sidecar import SCHEMA_VERSION, HarmonizedSidecar, read_harmonized, read_uncertainty
 
-# As `mrharmony bids --uncertainty` of release 0.1.0 left it.
-OF_0_1_0 = """{
+# As `mrharmony bids --uncertainty` leaves it.
+SIDECAR = """{
+  "SchemaVersion": 1,
   "Description": "T1-weighted scan harmonized by mrharmony; research use only.",
   "Source": "spgr-1.5t",
   "NearestDomain": "tfe-3t",
   "SourceDistance": 0.05695221200585365,
   "Target": "NSK",
-  "Method": "synthesis",
+  "Method": "diffusion",
   "Model": "compact",
   "ModelSHA256": "7b47a81d19880d8c36403f94d7e9ec031be4837b223b08fbe9f3758688283239",
   "Seed": 0,
@@ -69,9 +70,9 @@ OF_0_1_0 = """{
 
 
 @pytest.fixture
-def old(tmp_path: Path) -> Path:
+def written(tmp_path: Path) -> Path:
     path = tmp_path / "sub-001_desc-harmonized_T1w.json"
-    path.write_text(OF_0_1_0, "utf-8")
+    path.write_text(SIDECAR, "utf-8")
     return path
 
 
@@ -80,16 +81,16 @@ def changed(path: Path, **keys: object) -> Path:
     return path
 
 
-def test_a_sidecar_of_release_0_1_0_is_read_whole(old: Path):
-    note = read_harmonized(old)
+def test_a_sidecar_is_read_whole(written: Path):
+    note = read_harmonized(written)
     assert note
-    assert (note.schema_version, note.source, note.target) == (0, "spgr-1.5t", "NSK")
-    assert note.method == "synthesis"
+    assert (note.schema_version, note.source, note.target) == (1, "spgr-1.5t", "NSK")
+    assert note.method == "diffusion"
     assert (note.nearest_domain, note.verdict, note.seed) == ("tfe-3t", "pass", 0)
     assert note.generated_by[0].version == "0.1.0"
     assert note.drift["edge_correlation"] == 0.970425272303925
     record = json.loads(json.dumps(note.record()))
-    assert {key: record[key] for key in json.loads(OF_0_1_0)} == json.loads(OF_0_1_0)
+    assert {key: record[key] for key in json.loads(SIDECAR)} == json.loads(SIDECAR)
 
 
 def test_what_is_written_is_read_back_with_its_schema_version(tmp_path: Path):
@@ -110,14 +111,15 @@ def test_what_is_written_is_read_back_with_its_schema_version(tmp_path: Path):
     assert read_harmonized(path) == note
 
 
-def test_keys_of_later_releases_and_of_other_programs_are_ignored(old: Path):
-    before = read_harmonized(old)
-    assert read_harmonized(changed(old, EchoTime=0.003, NotYetKnown=[1])) == before
+def test_keys_of_later_releases_and_of_other_programs_are_ignored(written: Path):
+    before = read_harmonized(written)
+    assert read_harmonized(changed(written, EchoTime=0.003, NotYetKnown=[1])) == before
 
 
 @pytest.mark.parametrize(
     ("key", "content"),
     [
+        ("SchemaVersion", 0),
         ("IntensityScale", "bright"),
         ("IntensityScale", -1),
         ("IntensityScale", 1e40),
@@ -128,11 +130,19 @@ def test_keys_of_later_releases_and_of_other_programs_are_ignored(old: Path):
         ("Target", {"name": "NSK"}),
     ],
 )
-def test_a_wrong_type_is_one_sentence_that_names_file_and_key(old: Path, key: str, content: object):
+def test_a_wrong_type_is_one_sentence_that_names_file_and_key(written: Path, key: str, content: object):
     with pytest.raises(MrharmonyError) as fault:
-        read_harmonized(changed(old, **{key: content}))
-    assert str(fault.value).startswith(f"{old}: {key}: ")
+        read_harmonized(changed(written, **{key: content}))
+    assert str(fault.value).startswith(f"{written}: {key}: ")
     assert "\n" not in str(fault.value)
+
+
+def test_a_sidecar_without_schema_version_is_damaged(written: Path):
+    content = json.loads(written.read_text("utf-8"))
+    del content["SchemaVersion"]
+    written.write_text(json.dumps(content), "utf-8")
+    with pytest.raises(MrharmonyError, match=r"T1w\.json: SchemaVersion: missing\. Harmonize the scan again"):
+        read_harmonized(written)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"EchoTime": 0.003}', '{"Method": "scanner"}'])

@@ -7,7 +7,6 @@ import json
 import os
 from collections.abc import Callable
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 
 import nibabel as nib
@@ -15,6 +14,8 @@ import numpy as np
 
 from benchmarks.robustness._mutations import Kind, refusals
 from benchmarks.robustness._mutations.files import DAMAGED_JSON, Change, any_of, cut, flip, no_file, replace
+from mrharmony.core.hashing import file_sha256
+from mrharmony.core.sealed import write_sealed
 from mrharmony.jobs.bids_app import run_group
 from mrharmony.jobs.harmonizing import discard_result, earlier_result
 from mrharmony.jobs.preparing import INDEX, Preparation, PrepareJob, finished, write_index
@@ -78,6 +79,7 @@ def _harmonized(random: np.random.Generator, output: Path, scan: Path) -> None:
         detail={"gain": 1.0},
         intensity_scale=70.0,
         sources=(os.path.relpath(scan, output.parent),),
+        image_sha256=file_sha256(output),
         source_sha256="0" * 64,
         drift={"edge_correlation": 0.97, "csf_drift": 0.1, "mean_change": 0.2, "target_distance": None},
         verdict="warn",
@@ -95,15 +97,17 @@ def _prepared(random: np.random.Generator, files: PreparedFiles, scan: Path) -> 
     for file in (files.transform, files.similarity):
         file.write_text(itk_transform(np.eye(4)))
     files.page.write_text("x")
-    mask, field, source = (
-        sha256(file.read_bytes()).hexdigest() for file in (files.mask, files.bias_field, scan)
-    )
+    mask = file_sha256(files.mask)
     findings = [{"level": "warning", "code": "c", "message": "m", "fix": "f"}]
     note = {
         "Preparation": VERSION,
-        "SourceSHA256": source,
+        "SourceSHA256": file_sha256(scan),
         "MaskSHA256": mask,
-        "BiasFieldSHA256": field,
+        "BiasFieldSHA256": file_sha256(files.bias_field),
+        "FilesSHA256": {
+            file.name: file_sha256(file) for file in (files.transform, files.similarity, files.canonical)
+        },
+        "PageSHA256": file_sha256(files.page),
         "RigidToTemplate": np.eye(4).tolist(),
         "SourceSkullStripped": False,
         "IntensityScale": 300.0,
@@ -112,7 +116,7 @@ def _prepared(random: np.random.Generator, files: PreparedFiles, scan: Path) -> 
     }
     log = Preparation(scan, "warned", None, (), _FIGURES).record() | {"findings": findings, "thumbnail": "x"}
     files.mask_note.write_text(json.dumps({"SHA256": mask, "Manual": False}))
-    files.note.write_text(json.dumps(note))
+    write_sealed(files.note, files.note.name, note)
     files.log.write_text(json.dumps(log))
 
 

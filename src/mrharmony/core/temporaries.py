@@ -26,7 +26,6 @@ def _place() -> str:
 
 _PLACE = _place() or "host"
 _NAME = re.compile(r"\.mrharmony-(?P<place>[A-Za-z0-9]+)-(?P<process>\d+)-[0-9a-f]{16}\.tmp")
-_OLD_NAME = re.compile(r"\.mrharmony-[0-9a-f]{16}\.tmp")  # of version 0.1.0, without an owner
 _own: set[Path] = set()
 _cleared: set[tuple[int, Path]] = set()  # process and folder; a fork has its own
 
@@ -93,9 +92,11 @@ def clear_left(folder: Path) -> None:
 
 def _is_left(path: Path) -> bool:
     named = _NAME.fullmatch(path.name)
-    if named and named["place"] == _PLACE:
+    if named is None:
+        return False
+    if named["place"] == _PLACE:
         return not _runs(int(named["process"]))
-    return bool(named or _OLD_NAME.fullmatch(path.name)) and time.time() - path.stat().st_mtime > _DAY
+    return time.time() - path.stat().st_mtime > _DAY
 
 
 def _runs(process: int) -> bool:

@@ -150,7 +150,7 @@ def scan_file(scan: Path, mask: Path | None = None, prepared: Path | None = None
     note = read_harmonized(sidecar_path(scan))
     if note is None:
         return ScanFile(scan, mask, prepared=prepared)
-    if note.image_sha256 not in (None, file_sha256(scan)):
+    if note.image_sha256 != file_sha256(scan):
         raise MrharmonyError(f"{scan}: {OTHER_IMAGE}")
     origin = source_file(scan, note) if prepared else None
     return ScanFile(scan, mask, note.intensity_scale, prepared, origin)

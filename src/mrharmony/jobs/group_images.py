@@ -55,7 +55,7 @@ def look_at_pair(pair: ImagePair) -> Look:
         scan = read_scan(pair.sidecar.with_suffix(".nii.gz"), assume_ras=True)
     except MrharmonyError as error:
         return Look(damage=f"{error} Or harmonize the scan again.")
-    if pair.note.image_sha256 not in (None, scan.sha256):
+    if pair.note.image_sha256 != scan.sha256:
         return Look(damage=OTHER_IMAGE)
     output = to_ras(scan.volume)
     after = output.with_voxels(output.voxels / np.float32(pair.note.intensity_scale))

@@ -429,9 +429,9 @@ def _unchanged(record: ScanRecord, task: ScanTask) -> bool:
 
 
 def _is_whole(output: Path, note: HarmonizedSidecar) -> bool:
-    """Whether an image is the one that its sidecar was written with; earlier releases did not say which."""
+    """Whether an image is the one that its sidecar was written with."""
     with suppress(MrharmonyError):
-        return note.image_sha256 in (None, file_sha256(output))
+        return note.image_sha256 == file_sha256(output)
     return False
 
 

@@ -226,9 +226,9 @@ def finished(job: PrepareJob) -> Preparation | None:
 
 
 def _is_own(log: _Log, job: PrepareJob) -> bool:
-    """Whether log and page are those of the scan; pages of before have no hash."""
+    """Whether log and page are those of the scan."""
     page = read_note(job.files.note).get(_PAGE)
-    return Path(log.scan).name == job.scan.name and page in (None, file_sha256(job.files.page))
+    return Path(log.scan).name == job.scan.name and page == file_sha256(job.files.page)
 
 
 def write_index(out_dir: Path) -> None:

@@ -59,7 +59,7 @@ def troubled_first(scans: Iterable[ScanStatus]) -> list[ScanStatus]:
 
 
 def _found(out_dir: Path, label: str) -> Iterator[ListedScan]:
-    """List the results of earlier releases, which listed no scans."""
+    """List the results of a folder without a list of scans: `harmonize` wrote it, or its logs are gone."""
     participants = NOBODY
     with suppress(MrharmonyError):
         participants = read_participants(out_dir / PARTICIPANTS)

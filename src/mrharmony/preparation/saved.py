@@ -16,13 +16,13 @@ from typing import Any, Self
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AliasChoices, BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, field_validator
 
 from mrharmony.core.atomic import read_json, remove, write_bytes, write_json
 from mrharmony.core.findings import Finding, MrharmonyError, ScanFault, ScanRefused, finding_record
 from mrharmony.core.hashing import file_sha256
 from mrharmony.core.records import parse_record, read_text
-from mrharmony.core.sealed import SEAL, read_sealed, write_sealed
+from mrharmony.core.sealed import read_sealed, write_sealed
 from mrharmony.core.version import __version__
 from mrharmony.core.volume import FloatArray, Matrix
 from mrharmony.preparation.pipeline import PREPARATION_FORMAT
@@ -102,10 +102,7 @@ class _Note(BaseModel, frozen=True, allow_inf_nan=False):
     source: str = Field(alias="SourceSHA256")
     mask: str = Field(alias="MaskSHA256")
     bias_field: str = Field(alias="BiasFieldSHA256")
-    # Preparations of release 0.1.0 may call the alignment `Posture`.
-    rigid_to_template: tuple[_Row, _Row, _Row, _Row] = Field(
-        validation_alias=AliasChoices("RigidToTemplate", "Posture")
-    )
+    rigid_to_template: tuple[_Row, _Row, _Row, _Row] = Field(alias="RigidToTemplate")
     scale: float = Field(alias="IntensityScale", gt=1e-12, lt=1e12)
     size: float = Field(alias="HeadSize", gt=0.1, lt=10)
     skull_stripped: bool = Field(alias="SourceSkullStripped")
@@ -242,7 +239,7 @@ def why_not_usable(files: PreparedFiles, scan: Path, sha256: str | None = None) 
         return f"was prepared by another version ({version!s:.40}, this is {VERSION})."
     try:
         note = parse_record(_Note, read_text(files.note))
-        if SEAL in read_note(files.note) and read_sealed(files.note, files.note.name) is None:
+        if read_sealed(files.note, files.note.name) is None:
             raise ValueError("it was changed since")
     except ValueError as fault:
         return f"has a damaged record, {files.note.name} ({fault})."
@@ -256,12 +253,11 @@ def why_not_usable(files: PreparedFiles, scan: Path, sha256: str | None = None) 
 def doubtful_files(files: PreparedFiles) -> dict[Path, bool]:
     """Return the files of a complete preparation that are not known to be those that were written.
 
-    Each comes with whether the record has a hash for it, so that it is another one; records of before have
-    fewer hashes.
+    Each comes with whether there is a hash for it, so that it is another one: the brain grown to the
+    template's size has it in a sidecar of its own, which may be gone.
     """
     note = read_note(files.note)
-    known = note.get(_WRITTEN)
-    written = known if isinstance(known, dict) else {}
+    written = note.get(_WRITTEN, {})
     grown = read_note(files.volume_corrected_note).get("SHA256")
     of_images = {files.bias_field.name: note.get("BiasFieldSHA256"), files.volume_corrected.name: grown}
     candidates = (files.bias_field, *_for_other_programs(files), files.volume_corrected)

@@ -90,9 +90,6 @@ class Provenance(_Record):
 class HarmonizedSidecar(_Record):
     """What the JSON beside a harmonized scan says; no times, so that equal runs leave equal bytes.
 
-    Sidecars of release 0.1.0 have no `SchemaVersion`; they are read as version 0. What earlier releases did
-    not write has a default.
-
     Parameters
     ----------
     schema_version
@@ -137,7 +134,7 @@ class HarmonizedSidecar(_Record):
         `orig`: the grid of the scan itself.
     """
 
-    schema_version: int = 0
+    schema_version: Annotated[int, Field(ge=1)]
     description: str = "T1-weighted scan harmonized by mrharmony; research use only."
     source: str | None = None
     nearest_domain: str | None = None
@@ -185,7 +182,7 @@ class UncertaintySidecar(_Record):
 
 
 def read_harmonized(path: Path) -> HarmonizedSidecar | None:
-    """Read the JSON beside a harmonized scan, of this release or an earlier one.
+    """Read the JSON beside a harmonized scan.
 
     Returns None where there is no such file, it is no JSON object, or mrharmony did not write it;
     `MrharmonyError` where mrharmony wrote it, but a key is missing or does not hold what it should.

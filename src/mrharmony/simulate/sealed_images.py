@@ -38,13 +38,13 @@ class SealedImages:
     def finished(self, path: Path) -> bool:
         """Whether an image and its sidecar are there as they were written.
 
-        One whose sidecar is missing or has no seal, as versions of before left them, is unfinished.
-        Raises `MrharmonyError` where another file has the name of either.
+        One of which either is missing is unfinished. Raises `MrharmonyError` where another file has the name
+        of either.
         """
+        if not (os.path.lexists(path) and os.path.lexists(sidecar_path(path))):
+            return False
         note = read_json(sidecar_path(path)) or {}
         seal = note.pop(_SEAL, None)
-        if seal is None or not os.path.lexists(path):
-            return False
         if not path.is_file() or seal != self._seal(path.name, file_sha256(path), note):
             raise _other_file(path)
         return True

@@ -128,13 +128,14 @@ def load_pairs(
 ) -> tuple[TrainedPair, ...]:
     """Read what `save_pairs` wrote, ready to use.
 
-    Raises `MrharmonyError` where it is missing or damaged, or says that it belongs to something else than
-    `owner_of` the names of its domains.
+    Raises `MrharmonyError` where it is missing or damaged, or does not belong to `owner_of` the names of its
+    domains.
     """
     content, remedy = "trained pairs of domains", "train them again"
     with open_tensors(directory / WEIGHTS, content, remedy, "pt") as file:
         records = file.record("pairs", tuple[PairRecord, ...])
-        file.require_owner_if_said(owner_of, {name for record in records for name in record.domains})
+        if owner_of:
+            file.require_owner(owner_of({name for record in records for name in record.domains}))
         return tuple(_restored(record, file, number) for number, record in enumerate(records))
 
 
