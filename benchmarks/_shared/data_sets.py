@@ -1,7 +1,10 @@
 """Small data sets of given scans."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
+
+from mrharmony.scans.names import BIDS_VERSION, DESCRIPTION
 
 
 def write_data_set(out: Path, scans: Mapping[str, Path]) -> Path:
@@ -12,5 +15,5 @@ def write_data_set(out: Path, scans: Mapping[str, Path]) -> Path:
         link.symlink_to(scan.resolve())
     rows = "".join(f"sub-{subject}\tsite\n" for subject in scans)
     (out / "participants.tsv").write_text(f"participant_id\tsite\n{rows}", "utf-8")
-    (out / "dataset_description.json").write_text('{"Name": "site", "BIDSVersion": "1.10.0"}', "utf-8")
+    (out / DESCRIPTION).write_text(json.dumps({"Name": "site", "BIDSVersion": BIDS_VERSION}), "utf-8")
     return out

@@ -19,14 +19,13 @@ from mrharmony.scans.acquisition import harmonized_findings
 from mrharmony.scans.bids import NO_SCAN, SESSION, SPLIT, BidsIndex, BidsScan
 from mrharmony.scans.dicom import convert_dicom, is_dicom_folder
 from mrharmony.scans.folders import IN_A_COPY, is_kind
-from mrharmony.scans.names import DESCRIPTION, way_to
+from mrharmony.scans.names import BIDS_VERSION, DESCRIPTION, way_to
 from mrharmony.scans.participants import PARTICIPANTS
 from mrharmony.scans.sidecar import GENERATED_BY, RAW
 
 SOURCE_FOLDER = "sourcedata"
 HARMONIZATION = "Harmonization"  # its key with the setting that results are made with
 NAMED = "HarmonizationTo"  # and with those of results that are named by their targets, by their labels
-BIDS_VERSION = "1.11.1"
 _NOT_BIDS = (
     "*_biasfield.nii.gz\n*_stdmap.*\n*_xfm.txt\n*_log.json\n"
     "*.html\ngroup*.tsv\nCITATION*\nlogs/\n.mrharmony-*\n"

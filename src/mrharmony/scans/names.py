@@ -24,6 +24,7 @@ SCAN_SUFFIXES = (".nii", ".nii.gz", *MGH_SUFFIXES)
 _NO_DISK = frozenset({"/dev", "/proc", "/sys"})  # what the operating system tells of itself
 
 DESCRIPTION = "dataset_description.json"  # what BIDS has at the top of a data set, and of derivatives
+BIDS_VERSION = "1.11.1"  # that what is written follows
 _DERIVATIVES = "derivatives"  # a data set's folder of what was made of its scans
 _MAP_SUFFIXES = frozenset({"mask", "dseg", "probseg", "stdmap", "biasfield"})
 

@@ -14,6 +14,7 @@ from mrharmony.core.atomic import begin_json, read_json, write_json, write_text
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.version import __version__
 from mrharmony.core.volume import Matrix
+from mrharmony.scans.names import BIDS_VERSION, DESCRIPTION
 from mrharmony.simulate.anatomy import Anatomy
 from mrharmony.simulate.foreign.sites import Site
 from mrharmony.simulate.known_factors import GREY_SHARE
@@ -21,7 +22,6 @@ from mrharmony.simulate.recipe import AnyScanner
 from mrharmony.simulate.shipped_head import CREDIT
 from mrharmony.simulate.signal import TISSUES, Mprage, PulseSequence, SpoiledGradientEcho
 
-DESCRIPTION = "dataset_description.json"
 LABELS = (*TISSUES, "WM lesion")
 TRUTH = Path("derivatives", "truth")
 BRAINS = "Scans are skull-stripped brains: intensities outside the brain are 0."
@@ -92,7 +92,7 @@ def write_tables(
 def _description(name: str, kind: str) -> dict[str, Any]:
     return {
         "Name": name,
-        "BIDSVersion": "1.10.0",
+        "BIDSVersion": BIDS_VERSION,
         "DatasetType": kind,
         "GeneratedBy": [{"Name": "mrharmony", "Version": __version__}],
     }
