@@ -164,7 +164,11 @@ def test_what_belongs_to_networks_is_not_taken_by_the_default_method(run, cohort
     (tmp_path / "base").mkdir()
     (tmp_path / "base" / "mrharmony.json").write_text((shipped_model() / "mrharmony.json").read_text())
     status, _, errors = run(*words, "--base", tmp_path / "base")
+    assert "--seed" not in errors
     assert (status, f"{tmp_path / 'base' / CONTRAST_MODELS}: is missing" in errors) == (2, True)
+    for option in (("--seed", 3), ("--device", "cpu")):
+        status, _, errors = run(*words, "--base", tmp_path / "base", *option)
+        assert "diffusion: --seed and --device change nothing; --method img2img uses them." in errors
     status, _, errors = run(*words, "--base", "some/one", "--download", "--method", "diffusion")
     assert (status, "Stable Diffusion serves --method img2img" in errors) == (2, True)
     assert not (tmp_path / "model").exists()

@@ -168,6 +168,8 @@ def adapt(
     contrasts of known domains moved. A model from a Stable Diffusion `--base` has no contrast models; it
     learns all domains that the data set has. `mrharmony paper` does the paper's whole experiment.
 
+    Networks alone use `--seed` and `--device`: contrast models are fitted on the CPU, without chance.
+
     The new model knows the old and the new domains, and is used like any other. If it was
     interrupted, the same call resumes it: unfinished work lies in `MODEL.training`.
 
@@ -197,6 +199,8 @@ def adapt(
     elif steps or all_weights:
         raise MrharmonyError(f"--steps and --all-weights are of img2img. Leave --method {method} out.")
     else:
+        if seed or device != "auto":
+            typer.echo("diffusion: --seed and --device change nothing; --method img2img uses them.", err=True)
         report = extend_on_bids(scans, Path(model), output)
     _finish(report, as_json)
 
