@@ -33,8 +33,11 @@ def test_the_same_seed_gives_the_same_looks_to_the_bit(model: LatentModel, encod
 
 
 def test_different_prompts_give_different_looks(model: LatentModel, encoded: EncodedBrain):
-    bright, dark = (sample_contrast(model, encoded, model.card.domain(name)) for name in ("bright", "dark"))
-    assert np.abs(bright.voxels - dark.voxels).max() > 0
+    inside = encoded.brain.voxels > 0
+    bright, dark = (
+        sample_contrast(model, encoded, model.card.domain(name)).voxels[inside] for name in ("bright", "dark")
+    )
+    assert np.abs(bright - dark).mean() > 0.03 * bright.std()  # after six steps of training
 
 
 def test_the_sampler_is_diffusers_ddim(model: LatentModel, encoded: EncodedBrain):

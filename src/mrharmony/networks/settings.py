@@ -143,8 +143,9 @@ class DreamBoothSettings(Settings):
     lora_rank: int = Field(16, ge=1)
     text_encoder: bool = False  # train it too
     structure: bool = False  # widen the U-Net by the structure's latents
-    structure_dropout: float = Field(0.05, ge=0, le=1)  # of the slices; only with structure,
-    prompt_dropout: float = Field(0.05, ge=0, le=1)  # because DreamBooth itself drops nothing
+    # Shares of the slices; they count only with structure, because DreamBooth itself drops nothing.
+    structure_dropout: float = Field(0.05, ge=0, le=1)
+    prompt_dropout: float = Field(0.05, ge=0, le=1)
 
     steps: int = Field(1000, ge=1)
     epochs: float | None = Field(None, gt=0)  # times that each slice is seen on average; sets the steps
