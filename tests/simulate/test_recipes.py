@@ -134,7 +134,11 @@ def test_a_faulty_recipe_is_refused_in_one_sentence(text: str, message: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("cake", "known recipes: clean, confounded"), ("no.yaml", "no.yaml")]
+    ("name", "message"),
+    [
+        ("cake", "known recipes: clean, confounded"),
+        ("no.yaml", r"no\.yaml: the recipe cannot be read \(there is no such file\)"),
+    ],
 )
 def test_a_recipe_that_does_not_exist_is_refused(name: str, message: str) -> None:
     with pytest.raises(MrharmonyError, match=message):

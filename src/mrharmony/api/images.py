@@ -19,10 +19,9 @@ from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.scans.reading import Scan, ScanSource, check_scan, read_scan
 from mrharmony.simulate.cohort import crop_to_head, field_of_view
 from mrharmony.simulate.heads import virtual_head
+from mrharmony.simulate.recipe import ZOOM_RANGE_MM
 from mrharmony.simulate.scanner import load_scanners
 from mrharmony.simulate.scanning import scan_head
-
-_VIRTUAL_ZOOMS = (0.7, 5.0)  # mm; with smaller voxels a head takes too long, with larger ones it is none
 
 Image: TypeAlias = nib.spatialimages.SpatialImage | Volume | str | Path
 """A T1-weighted scan: a nibabel image, a `Volume`, or the path of a file."""
@@ -165,7 +164,7 @@ def virtual_scan(scanner: str = "mprage-3t", *, person: int = 0, zoom: float = 2
     3
     """
     require_count("person", person)
-    require_between("zoom", zoom, *_VIRTUAL_ZOOMS)
+    require_between("zoom", zoom, *ZOOM_RANGE_MM)
     scanners = load_scanners()
     if not isinstance(scanner, str) or scanner not in scanners:
         raise MrharmonyError(

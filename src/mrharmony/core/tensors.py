@@ -54,7 +54,7 @@ class TensorFile:
     def require_owner_if_said(
         self, owner_of: Callable[[Collection[str]], Mapping[str, str]] | None, names: Collection[str]
     ) -> None:
-        """Do the same with `owner_of(names)`, if any, for a file that need not say it, as the shipped ones."""
+        """Do the same with `owner_of(names)`, if any, for a file that need not say it: shipped ones."""
         if owner_of and "owner" in (self.archive.metadata() or {}):
             self.require_owner(owner_of(names))
 

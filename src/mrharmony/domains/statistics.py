@@ -25,6 +25,7 @@ from mrharmony.lock.bilateral_grid import FIELD_OF_VIEW, BilateralGrid, corner_s
 from mrharmony.preparation.canonical import CanonicalBrain
 
 LANDMARKS = np.linspace(0.01, 0.99, 33)  # probabilities
+LEAST_GAP = 1e-4  # canonical units between landmarks, so that a curve is defined where intensities tie
 REGIONS = (4, 5, 4)  # along right, anterior, superior
 _BIN_WIDTH = 0.005  # canonical units; far below the noise of a scan
 _BINS = 600  # up to 3 canonical units, brighter voxels count as 3

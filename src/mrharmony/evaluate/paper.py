@@ -18,8 +18,8 @@ from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.markdown import markdown_table
 from mrharmony.core.volume import BoolArray, FloatArray
 from mrharmony.evaluate.paired import mean_squared_error
+from mrharmony.space.intensity import WHITE
 
-WHITE = 1.25  # canonical units that are shown as 1; brains end at about 1.1
 _PROBABILITIES = np.linspace(0.01, 0.99, 33)
 _SMALLEST_SLICE = 7  # pixels of scikit-image's window
 

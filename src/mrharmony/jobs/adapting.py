@@ -52,6 +52,7 @@ from mrharmony.networks.compact.model import (
     write_directory,
 )
 from mrharmony.networks.settings import AdaptationSettings, DreamBoothSettings, choose_device
+from mrharmony.networks.stable.configs import PIPELINE
 from mrharmony.preparation.canonical import STATISTICS_ZOOM
 from mrharmony.scans.bids import BidsIndex
 from mrharmony.scans.folders import IN_A_COPY
@@ -59,7 +60,6 @@ from mrharmony.space.grid import Grid
 
 MOST_SCANS = 20  # of a domain; more do not help a few hundred steps
 DRIFT_SCANS = 2  # new scans on which the drift of known domains is measured
-PIPELINE = "model_index.json"  # of a diffusers pipeline, such as Stable Diffusion
 STABLE_DIFFUSION = ("transformers", "accelerate", "peft", "tensorboard")  # packages that its training needs
 _WEIGHTS = (".safetensors", ".ckpt", ".bin")
 

@@ -26,11 +26,11 @@ from mrharmony.methods.rendering import add_change, require_grid
 from mrharmony.preparation.canonical import STATISTICS_ZOOM, CanonicalBrain, canonical_brain
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.space.grid import Grid
+from mrharmony.space.resampling import FWHM_PER_SIGMA
 
 SMOOTHING_MM = 12.0  # FWHM; brains are aligned rigidly, so that folds do not meet
 PRESENCE = 0.9  # share of the training brains that must hold a voxel
 SCALES_FROM = 8  # scans a domain; with fewer the spread of a voxel is mostly noise
-_FWHM_PER_SD = 2.3548
 _TINY = 1e-3
 
 
@@ -133,7 +133,7 @@ def _smoothed_voxels(
 def _smoothed(brain: CanonicalBrain) -> FloatArray:
     """Return the brain smoothed within its mask, on the grid."""
     masked(brain)  # refuses an empty or infinite brain
-    sd = SMOOTHING_MM / _FWHM_PER_SD / STATISTICS_ZOOM
+    sd = SMOOTHING_MM / FWHM_PER_SIGMA / STATISTICS_ZOOM
     weight = gaussian_filter(brain.mask.astype(np.float32), sd)
     values = gaussian_filter(np.where(brain.mask, brain.volume.voxels, np.float32(0)), sd)
     return np.asarray(values / np.maximum(weight, _TINY), dtype=np.float32)

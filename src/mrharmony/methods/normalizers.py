@@ -31,6 +31,7 @@ from mrharmony.core.domain import Domain
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import FloatArray
 from mrharmony.domains.fitted import LARGEST_CANONICAL, Brains, Expected, Fitted, masked, require_brains
+from mrharmony.domains.statistics import LEAST_GAP
 from mrharmony.preparation.canonical import CanonicalBrain, brain_intensities, canonical_brain, on_brain
 from mrharmony.preparation.prepared import PreparedScan
 
@@ -222,7 +223,6 @@ def _levels_of(scan: PreparedScan, name: str) -> Levels:
 
 # Nyúl, Udupa and Zhang (2000), "New variants of a method of MRI scale standardization", IEEE TMI 19(2):143:
 # piecewise linear, with landmarks at the percentiles 1, 10, 20, …, 90, 99 as the package has them.
-_LEAST_GAP = 1e-4  # canonical units between landmarks, so that the curve is defined where intensities tie
 
 
 @dataclass(frozen=True)
@@ -276,4 +276,4 @@ def _piecewise(intensities: FloatArray, landmarks: Levels, scale: Levels) -> Lev
 
 def _scan_landmarks(scan: PreparedScan) -> Levels:
     values = np.percentile(masked(canonical_brain(scan)), NyulNormalizer().percentiles)
-    return np.asarray(values + _LEAST_GAP * np.arange(values.size))
+    return np.asarray(values + LEAST_GAP * np.arange(values.size))

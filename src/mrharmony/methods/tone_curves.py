@@ -18,6 +18,7 @@ from mrharmony.core.volume import FloatArray
 from mrharmony.domains.fitted import LARGEST_CANONICAL, Brains, Expected, Fitted, masked, require_brains
 from mrharmony.domains.statistics import (
     LANDMARKS,
+    LEAST_GAP,
     DomainStatistics,
     brain_statistics,
     load_statistics,
@@ -34,7 +35,6 @@ from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.preparation.receive_field import n4_bias_field
 
 _KNOTS = np.linspace(0, 1.6, 65)
-_LEAST_GAP = 1e-4  # canonical units between landmarks, so that a curve is defined where intensities tie
 _BLACK = 0.01  # canonical units: landmarks below are those of voxels without signal
 _GREATEST_SLOPE = 5.0  # a steeper curve would show the noise, not the tissue
 
@@ -63,7 +63,7 @@ def _offsets(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDArra
     """
     tied = source < _BLACK
     black = float((target - source)[tied].mean()) if tied.any() else 0.0
-    separation = _LEAST_GAP * np.arange(len(source) + 1)
+    separation = LEAST_GAP * np.arange(len(source) + 1)
     landmarks = np.concatenate([[0.0], source]) + separation
     changes = np.concatenate([[black], target - source])
     offsets: NDArray[np.float64] = np.interp(_KNOTS, landmarks, changes)

@@ -37,7 +37,7 @@ from mrharmony.simulate.foreign.sites import Site
 from mrharmony.simulate.heads import virtual_head
 from mrharmony.simulate.label_maps import LabelMap
 from mrharmony.simulate.motion import random_pose
-from mrharmony.simulate.recipe import AnyScanner, Recipe, Subject, load_recipe, plan_subjects
+from mrharmony.simulate.recipe import ZOOM_RANGE_MM, AnyScanner, Recipe, Subject, load_recipe, plan_subjects
 from mrharmony.simulate.scanner import Scanner, load_scanners
 from mrharmony.simulate.scanning import scan_head
 from mrharmony.simulate.sealed_images import SealedImages
@@ -52,7 +52,6 @@ USUAL_ORDER = (
 FIELD_OF_VIEW_MM = (192.0, 256.0, 208.0)
 FIELD_CENTRE_MM = (0.0, -17.0, 2.0)
 MARGIN_MM = 6.0
-ZOOM_RANGE_MM = (0.7, 5.0)
 TRAVELLING = "Every head was scanned by every scanner."
 Base = Anatomy | LabelMap
 Head = Anatomy | LabelledHead

@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from mrharmony.core.domain import Domain
 from mrharmony.core.findings import Finding, MrharmonyError, info
 from mrharmony.core.pointers import FETCH, content_missing
-from mrharmony.core.records import read_text
+from mrharmony.core.records import first_fault, read_text
 from mrharmony.scans.acquisition import contrast_agent
 from mrharmony.simulate.signal import (
     TISSUE_PARAMETERS,
@@ -340,8 +340,7 @@ def _protocol(said: _Said) -> Protocol:
             assumed=tuple(assumed),
         )
     except ValidationError as failure:
-        fault = failure.errors()[0]["msg"].removeprefix("Value error, ")
-        raise said.refusal(fault, "Correct its values.") from failure
+        raise said.refusal(first_fault(failure), "Correct its values.") from failure
 
 
 def _field_strength(said: _Said, assumed: list[str]) -> float:

@@ -26,7 +26,7 @@ import numpy as np
 from pydantic import BaseModel, Field, model_validator
 
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.core.records import parse_yaml
+from mrharmony.core.records import parse_yaml, read_text
 from mrharmony.simulate.foreign.sites import Site, load_sites
 from mrharmony.simulate.scanner import Scanner, load_scanners
 
@@ -34,6 +34,7 @@ Group = Literal["control", "patient"]
 AnyScanner = Scanner | Site
 Years = Annotated[float, Field(ge=18, le=95)]
 
+ZOOM_RANGE_MM = (0.7, 5.0)  # with smaller voxels a head takes too long, with larger ones it is none
 VENTRICLES_AT_1 = 45.0
 VENTRICLES_PER_YEAR = (np.log(1.2) / 10, 0.03)  # before and after 60, in the logarithm
 VENTRICLES_FASTER = 60.0
@@ -165,7 +166,7 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     population: Population = Population()
     sites: dict[str, Population] = {}
     jitter: Restlessness = Restlessness()
-    zoom: float = Field(default=2.0, ge=0.7, le=5)
+    zoom: float = Field(default=2.0, ge=ZOOM_RANGE_MM[0], le=ZOOM_RANGE_MM[1])
     seed: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
@@ -220,9 +221,11 @@ def load_recipe(name: str | Path) -> Recipe:
             )
         return parse_recipe(known[str(name)], str(name))
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise MrharmonyError(f"{path}: the recipe cannot be read; name a text file in YAML") from error
+        text = read_text(path)
+    except ValueError as error:
+        raise MrharmonyError(
+            f"{path}: the recipe cannot be read ({error}); name a text file in YAML"
+        ) from error
     return parse_recipe(text, str(path))
 
 

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from mrharmony.core.findings import MrharmonyError
 
+WHITE = 1.25  # canonical units: white in a picture; brains end at about 1.1
 _PERCENTILE = 90.0
 
 

@@ -26,8 +26,8 @@ from mrharmony.networks.compact.sampling import (
 )
 from mrharmony.networks.compact.schedule import sampling_times, steps_along
 from mrharmony.networks.settings import NO_PROMPT, Settings, read_settings
+from mrharmony.space.intensity import WHITE
 
-WHITE = 1.25  # canonical units: white in a picture; brains end at about 1.1
 Select = Literal["mean", "best-ssim", "all"]
 
 

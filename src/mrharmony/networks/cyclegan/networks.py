@@ -15,8 +15,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, leaky_relu, pixel_shuffle, pixel_unshuffle
 
-from mrharmony.networks.compact.translation import WHITE
 from mrharmony.networks.settings import Settings, read_preset
+from mrharmony.space.intensity import WHITE
 
 OUTSIDE = -1.0  # what is not brain, in the networks' units
 _PLACES = 3  # channels that say where a pixel lies

@@ -11,6 +11,7 @@ from mrharmony.core.atomic import read_json
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.records import first_fault
 
+PIPELINE = "model_index.json"  # of a directory in diffusers' layout
 _LEAST_TIMES, _MOST_TIMES = 1000, 10_000  # of a schedule; up to 1000 steps may be asked of it
 _REMEDY = "Fetch the file again, or name another model"
 

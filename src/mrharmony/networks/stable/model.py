@@ -26,9 +26,10 @@ from mrharmony.core.tensors import LARGEST, require_numbers
 from mrharmony.core.wording import some_of
 from mrharmony.networks.compact.model import CARD, ModelCard, read_card
 from mrharmony.networks.compact.schedule import NoiseSchedule
-from mrharmony.networks.compact.translation import WHITE
 from mrharmony.networks.settings import NO_PROMPT
-from mrharmony.networks.stable.source import PARTS, PIPELINE, resolve_source
+from mrharmony.networks.stable.configs import PIPELINE
+from mrharmony.networks.stable.source import PARTS, resolve_source
+from mrharmony.space.intensity import WHITE
 
 PIXEL_MULTIPLE = 8  # the U-Net's own halvings pad themselves
 _NOT_NEEDED = {"text_projection.weight"}  # of `CLIPTextModelWithProjection`, behind the states that are used

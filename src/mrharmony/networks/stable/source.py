@@ -12,9 +12,8 @@ from mrharmony.core.atomic import read_json
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.records import read_record
 from mrharmony.networks.compact.model import CARD
-from mrharmony.networks.stable.configs import require_configs, require_file
+from mrharmony.networks.stable.configs import PIPELINE, require_configs, require_file
 
-PIPELINE = "model_index.json"  # of a directory in diffusers' layout
 WEIGHTS = {"text_encoder": "model", "vae": "diffusion_pytorch_model", "unet": "diffusion_pytorch_model"}
 PARTS = (*WEIGHTS, "tokenizer", "scheduler")
 _FILES = [

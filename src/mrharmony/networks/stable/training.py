@@ -17,12 +17,13 @@ from accelerate import Accelerator
 
 from mrharmony.core.atomic import staged
 from mrharmony.networks.compact.schedule import NoiseSchedule
-from mrharmony.networks.compact.translation import WHITE, TranslationSettings, translate_slices
+from mrharmony.networks.compact.translation import TranslationSettings, translate_slices
 from mrharmony.networks.settings import NO_PROMPT, DreamBoothSettings
 from mrharmony.networks.stable.adapting import Adaptation, adapt, add_tokens, parameter_groups, widen
 from mrharmony.networks.stable.data import SliceSet, class_picture_files, load_picture
 from mrharmony.networks.stable.model import StableDiffusion
 from mrharmony.networks.training import LARGEST_GRADIENT, Plan, Training, step_generator
+from mrharmony.space.intensity import WHITE
 
 STEPS = 20  # of a validation picture
 MOST_DOMAINS = 6  # in it
