@@ -10,7 +10,8 @@ from markupsafe import Markup
 from mrharmony.benchmark.table import write_tables
 from mrharmony.core.markdown import escaped, markdown_table
 from mrharmony.evaluate.paper import PaperRow, SliceScores, paper_table
-from mrharmony.networks.compact.model import DomainCard, ModelCard, model_card_text
+from mrharmony.networks.card import DomainCard, ModelCard
+from mrharmony.networks.compact.model import model_card_text
 
 NAMES = [
     "a|b",

@@ -20,7 +20,7 @@ from mrharmony.jobs.harmonizing import HarmonizeJob
 from mrharmony.jobs.participants import EVERYTHING, Sources, run_participants
 from mrharmony.methods.protocol import HarmonizedVolume
 from mrharmony.methods.registry import DEFAULT_METHOD, METHODS
-from mrharmony.networks.compact.model import STATISTICS, ModelCard, read_card
+from mrharmony.networks.card import STATISTICS, ModelCard, read_card
 from mrharmony.scans.bids import BidsIndex
 from mrharmony.simulate.protocol import EXAMPLE, read_protocol
 from mrharmony.weights import shipped_model

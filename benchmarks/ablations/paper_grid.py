@@ -21,7 +21,7 @@ from benchmarks._shared.reports import Report, save
 from mrharmony.benchmark.paper.grid import draw_grid, measure_grid, score_images
 from mrharmony.benchmark.paper.slices import PaperRequest, StudyPlan
 from mrharmony.benchmark.paper.study import Study, cell_record, evaluate_paper, open_study
-from mrharmony.networks.compact.translation import TranslationSettings
+from mrharmony.networks.translation import TranslationSettings
 from mrharmony.weights import shipped_model
 
 

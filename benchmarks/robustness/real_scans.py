@@ -19,7 +19,7 @@ from benchmarks._shared.records import run_mrharmony
 from benchmarks._shared.reports import Report, save
 from mrharmony.core.volume import BoolArray
 from mrharmony.domains.statistics import LANDMARKS, load_statistics
-from mrharmony.networks.compact.model import STATISTICS
+from mrharmony.networks.card import STATISTICS
 from mrharmony.weights import shipped_model
 
 Row = dict[str, Any]

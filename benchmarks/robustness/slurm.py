@@ -34,7 +34,7 @@ from mrharmony.jobs.records import LOGS, read_record
 from mrharmony.jobs.reporting import TABLE
 from mrharmony.jobs.slurm import ANY_MEMORY, SlurmArray, write_array
 from mrharmony.jobs.study_plan import plan_study
-from mrharmony.networks.compact.model import read_card
+from mrharmony.networks.card import read_card
 from mrharmony.scans.bids import BidsIndex
 from mrharmony.simulate.cohort import write_cohort
 from mrharmony.weights import shipped_model

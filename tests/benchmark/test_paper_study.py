@@ -24,9 +24,10 @@ from mrharmony.core.volume import Volume
 from mrharmony.domains.statistics import fit_statistics, save_statistics
 from mrharmony.evaluate.paper import SliceScores
 from mrharmony.methods.registry import fit_method
+from mrharmony.networks.card import STATISTICS
 from mrharmony.networks.compact.data import RealSlices
-from mrharmony.networks.compact.model import STATISTICS, LatentModel, save_model
-from mrharmony.networks.compact.translation import TranslationSettings, translate_slices
+from mrharmony.networks.compact.model import LatentModel, save_model
+from mrharmony.networks.translation import TranslationSettings, translate_slices
 from mrharmony.preparation.canonical import CanonicalBrain
 from mrharmony.simulate.cohort import write_cohort
 from mrharmony.space.grid import Grid

@@ -6,7 +6,7 @@ import pytest
 from mrharmony.core.volume import Volume
 from mrharmony.jobs import network_training
 from mrharmony.jobs.network_training import contrast_heads
-from mrharmony.networks.compact.data import VirtualHead
+from mrharmony.networks.slices import VirtualHead
 from mrharmony.preparation.canonical import CanonicalBrain
 from mrharmony.simulate.anatomy import Anatomy
 from mrharmony.simulate.heads import virtual_head

@@ -24,7 +24,8 @@ from mrharmony.jobs.opening import open_job
 from mrharmony.jobs.training import train_on_bids
 from mrharmony.methods.detail import load_details
 from mrharmony.methods.diffusion import load_diffusion
-from mrharmony.networks.compact.model import CARD, STATISTICS, load_model, model_hash, read_card
+from mrharmony.networks.card import CARD, STATISTICS, model_hash, read_card
+from mrharmony.networks.compact.model import load_model
 from mrharmony.networks.settings import AdaptationSettings, TrainingSettings
 from mrharmony.scans.bids import BidsIndex
 from mrharmony.weights import shipped_model

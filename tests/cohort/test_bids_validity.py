@@ -16,7 +16,7 @@ from mrharmony.jobs.participants import EVERYTHING, Processes, Sources, run_part
 from mrharmony.jobs.preparing import prepare_data_set
 from mrharmony.jobs.reporting import write_report
 from mrharmony.jobs.result_names import uncertainty_path
-from mrharmony.networks.compact.model import read_card
+from mrharmony.networks.card import read_card
 from mrharmony.scans.bids import BidsIndex
 from mrharmony.scans.names import sidecar_path
 from mrharmony.weights import shipped_model

@@ -15,7 +15,7 @@ from mrharmony.jobs import preparing as derivatives
 from mrharmony.jobs.harmonizing import HarmonizeJob, harmonize_scan
 from mrharmony.jobs.preparing import INDEX, Preparation, prepare_data_set
 from mrharmony.methods.tone_curves import ClassicalHarmonizer
-from mrharmony.networks.compact.model import STATISTICS
+from mrharmony.networks.card import STATISTICS
 from mrharmony.preparation.saved import PreparedFiles, read_note, read_prepared
 from mrharmony.scans.bids import BidsIndex
 from mrharmony.scans.reading import read_scan

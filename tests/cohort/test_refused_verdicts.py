@@ -15,7 +15,7 @@ from mrharmony.evidence.drift import scan_evidence
 from mrharmony.jobs.harmonizing import HarmonizeJob, harmonize_scan
 from mrharmony.jobs.participants import EVERYTHING, Sources, run_participants
 from mrharmony.methods.protocol import HarmonizedVolume
-from mrharmony.networks.compact.model import STATISTICS, read_card
+from mrharmony.networks.card import STATISTICS, read_card
 from mrharmony.scans.bids import BidsIndex
 from mrharmony.scans.sidecar import Provenance
 from mrharmony.weights import shipped_model

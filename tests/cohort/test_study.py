@@ -35,7 +35,7 @@ from mrharmony.jobs.records import (
 from mrharmony.jobs.result_names import output_path
 from mrharmony.jobs.run_log import RunLog
 from mrharmony.jobs.study_plan import choose_workers, plan_study
-from mrharmony.networks.compact.model import read_card
+from mrharmony.networks.card import read_card
 from mrharmony.scans.bids import BidsIndex
 from mrharmony.scans.names import sidecar_path
 from mrharmony.scans.selection import Selection, read_filter

@@ -15,6 +15,7 @@ import torch
 from mrharmony.core.domain import Domain
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import Volume
+from mrharmony.networks.card import DomainCard
 from mrharmony.networks.compact.adaptation import (
     AdaptedNetworks,
     adapt_networks,
@@ -22,7 +23,7 @@ from mrharmony.networks.compact.adaptation import (
     contrast_drift,
 )
 from mrharmony.networks.compact.data import RealSlices
-from mrharmony.networks.compact.model import DomainCard, LatentModel, as_saved, load_model, save_model
+from mrharmony.networks.compact.model import LatentModel, as_saved, load_model, save_model
 from mrharmony.networks.compact.networks import build_denoiser, shrink_factor
 from mrharmony.networks.compact.prompts import PromptEncoder
 from mrharmony.networks.compact.sampling import encode_brain, sample_contrast

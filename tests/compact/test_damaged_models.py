@@ -13,7 +13,8 @@ from safetensors.numpy import load_file, save_file
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.domains.contrast import load_contrast_models, save_contrast_models
 from mrharmony.domains.statistics import load_statistics, save_statistics
-from mrharmony.networks.compact.model import load_model, model_hash
+from mrharmony.networks.card import model_hash
+from mrharmony.networks.compact.model import load_model
 from mrharmony.preparation import brain_mask
 
 

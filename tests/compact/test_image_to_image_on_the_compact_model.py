@@ -5,7 +5,7 @@ import pytest
 
 from mrharmony.core.volume import Volume
 from mrharmony.networks.compact.model import LatentModel
-from mrharmony.networks.compact.translation import TranslationSettings, translate_brain
+from mrharmony.networks.translation import TranslationSettings, translate_brain
 
 
 @pytest.fixture(scope="module")

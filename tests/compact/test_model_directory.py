@@ -8,14 +8,8 @@ from safetensors import SafetensorError
 from mrharmony.core.domain import require_distinct
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import Volume
-from mrharmony.networks.compact.model import (
-    DomainCard,
-    LatentModel,
-    load_model,
-    model_hash,
-    save_card,
-    save_model,
-)
+from mrharmony.networks.card import DomainCard, model_hash, save_card
+from mrharmony.networks.compact.model import LatentModel, load_model, save_model
 from mrharmony.networks.compact.sampling import encode_brain, sample_contrast
 
 

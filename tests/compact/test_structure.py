@@ -2,7 +2,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mrharmony.networks.compact.data import TONE_RANGE, apply_structure_contrast, draw_structure_contrast
+from mrharmony.networks.slices import TONE_RANGE, apply_structure_contrast, draw_structure_contrast
 
 
 def _slices(seed: int) -> torch.Tensor:

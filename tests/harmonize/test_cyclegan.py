@@ -14,7 +14,7 @@ from mrharmony.domains.statistics import save_statistics
 from mrharmony.lock.bounds import LockSettings
 from mrharmony.methods.cyclegan import CYCLEGAN, load_cyclegan, train_cyclegan
 from mrharmony.methods.registry import load_method
-from mrharmony.networks.compact.model import STATISTICS
+from mrharmony.networks.card import STATISTICS
 from mrharmony.networks.cyclegan.networks import CycleGanSettings
 from mrharmony.networks.cyclegan.pair import load_pairs, save_pairs
 from mrharmony.preparation.prepared import PreparedScan

@@ -14,7 +14,7 @@ from mrharmony.domains.contrast import CONTRAST_MODELS
 from mrharmony.domains.statistics import save_statistics
 from mrharmony.evidence.uncertainty import spread
 from mrharmony.methods.registry import fit_method, load_method
-from mrharmony.networks.compact.model import STATISTICS
+from mrharmony.networks.card import STATISTICS
 
 UNSEEN = "tfe-1.5t"  # by the network
 

@@ -9,7 +9,7 @@ from mrharmony.core import extras
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.methods.protocol import MethodSettings
 from mrharmony.methods.registry import METHOD_NAMES, METHODS, load_method, method_named
-from mrharmony.networks.compact.translation import TranslationSettings
+from mrharmony.networks.translation import TranslationSettings
 from mrharmony.weights import shipped_model
 
 SLOW = {"numpy", "nibabel", "torch", "diffusers", "sklearn", "skimage", "intensity_normalization", "pandas"}

@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from mrharmony.core.volume import BoolArray
+from mrharmony.networks.card import DomainCard, ModelCard
 from mrharmony.networks.compact.data import RealSlices
-from mrharmony.networks.compact.model import DomainCard, LatentModel, ModelCard
+from mrharmony.networks.compact.model import LatentModel
 from mrharmony.networks.compact.networks import build_scheduler
 from mrharmony.networks.compact.training import train_networks
 from mrharmony.networks.settings import TrainingSettings

@@ -22,7 +22,7 @@ from mrharmony.jobs.harmonizing import discard_result, harmonize_scan
 from mrharmony.jobs.opening import open_job
 from mrharmony.jobs.participants import EVERYTHING, Sources, run_participants
 from mrharmony.jobs.result_names import page_path
-from mrharmony.networks.compact.model import read_card
+from mrharmony.networks.card import read_card
 from mrharmony.report.charts import gauge
 from mrharmony.report.scan_page import CITATION, MEANINGS, source_sentence, verdict_sentence
 from mrharmony.scans.bids import BidsIndex

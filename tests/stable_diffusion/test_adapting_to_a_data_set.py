@@ -16,9 +16,10 @@ from mrharmony.jobs.data_sets import DataSet
 from mrharmony.jobs.training import TrainingReport
 from mrharmony.methods.image_to_image import load_image_to_image
 from mrharmony.methods.protocol import MethodSettings
-from mrharmony.networks.compact.model import CARD, STATISTICS, load_model, read_card
-from mrharmony.networks.compact.translation import TranslationSettings
+from mrharmony.networks.card import CARD, STATISTICS, read_card
+from mrharmony.networks.compact.model import load_model
 from mrharmony.networks.settings import DreamBoothSettings
+from mrharmony.networks.translation import TranslationSettings
 from mrharmony.preparation.pipeline import prepare_scan
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.scans.reading import read_scan

@@ -10,13 +10,13 @@ from diffusers import DDIMScheduler, StableDiffusionImg2ImgPipeline, StableDiffu
 from safetensors import safe_open
 
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.networks.compact.schedule import NoiseSchedule
-from mrharmony.networks.compact.translation import TranslationSettings, translate_slices
+from mrharmony.networks.schedule import NoiseSchedule
 from mrharmony.networks.settings import DreamBoothSettings
 from mrharmony.networks.stable.adapting import add_tokens, instance_prompts, widen
 from mrharmony.networks.stable.data import SliceSet, choose_slices, class_picture_files, load_picture
 from mrharmony.networks.stable.model import StableDiffusion, load_stable_diffusion, save_stable_diffusion
 from mrharmony.networks.stable.training import dreambooth_loss, precision_on, train_dreambooth
+from mrharmony.networks.translation import TranslationSettings, translate_slices
 
 
 def train(base: Path, data: SliceSet, settings: DreamBoothSettings, folder: Path) -> StableDiffusion:

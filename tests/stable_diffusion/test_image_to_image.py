@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from helpers.tiny_stable_diffusion import SD15_SCHEDULE
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import Volume
-from mrharmony.networks.compact.schedule import NoiseSchedule, sampling_times
-from mrharmony.networks.compact.translation import (
+from mrharmony.networks.schedule import NoiseSchedule, sampling_times
+from mrharmony.networks.stable.model import to_pictures, to_slices
+from mrharmony.networks.translation import (
     WHITE,
     TranslationSettings,
     image_noise,
@@ -21,7 +22,6 @@ from mrharmony.networks.compact.translation import (
     translate_brain,
     translate_slices,
 )
-from mrharmony.networks.stable.model import to_pictures, to_slices
 
 V15_BETAS = {key: SD15_SCHEDULE[key] for key in ("beta_start", "beta_end", "beta_schedule")}
 QUICK = TranslationSettings(num_inference_steps=4, strength=0.5)

@@ -12,7 +12,7 @@ from mrharmony.core.volume import Volume
 from mrharmony.domains.statistics import fit_statistics
 from mrharmony.lock.bounds import LockSettings
 from mrharmony.methods.image_to_image import ImageToImageHarmonizer
-from mrharmony.networks.compact.translation import TranslationSettings
+from mrharmony.networks.translation import TranslationSettings
 from mrharmony.preparation.canonical import CanonicalBrain
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.space.grid import Grid

@@ -17,7 +17,7 @@ from mrharmony.benchmark.paper.recipe import PaperRecipe, plan_recipe, run_recip
 from mrharmony.benchmark.paper.slices import PaperRequest
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import Volume
-from mrharmony.networks.compact.model import CARD, read_card
+from mrharmony.networks.card import CARD, read_card
 from mrharmony.networks.settings import DreamBoothSettings
 from mrharmony.preparation import pipeline
 from mrharmony.preparation.prepared import PreparedScan

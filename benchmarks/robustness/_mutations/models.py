@@ -30,15 +30,8 @@ from benchmarks.robustness._mutations.files import (
 from mrharmony.domains.contrast import CONTRAST_MODELS
 from mrharmony.methods.detail import DETAIL
 from mrharmony.methods.registry import load_method
-from mrharmony.networks.compact.model import (
-    CARD,
-    STATISTICS,
-    LatentModel,
-    load_model,
-    model_hash,
-    read_card,
-    save_model,
-)
+from mrharmony.networks.card import CARD, STATISTICS, model_hash, read_card
+from mrharmony.networks.compact.model import LatentModel, load_model, save_model
 from mrharmony.networks.compact.networks import build_autoencoder, build_denoiser, build_scheduler
 from mrharmony.networks.compact.prompts import PromptEncoder
 from mrharmony.networks.settings import TrainingSettings

@@ -28,7 +28,7 @@ from mrharmony.jobs.training import model_card
 from mrharmony.methods.protocol import Device, Extent, MethodSettings
 from mrharmony.methods.protocol import Harmonizer as FittedMethod
 from mrharmony.methods.registry import DEFAULT_METHOD, fit_method, load_method, method_named
-from mrharmony.networks.compact.model import ModelCard, model_hash, read_card, save_card, write_directory
+from mrharmony.networks.card import ModelCard, model_hash, read_card, save_card, write_directory
 from mrharmony.preparation.canonical import STATISTICS_ZOOM, CanonicalBrain
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.scans.sidecar import Provenance

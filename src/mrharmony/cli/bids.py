@@ -94,7 +94,7 @@ class StudyOptions(NamedTuple):
     def sources(self, model: Path | None) -> Sources:
         """Return how a scan's domain is found; raises `MrharmonyError` where the model cannot be opened."""
         from mrharmony.jobs.participants import Sources
-        from mrharmony.networks.compact.model import read_card
+        from mrharmony.networks.card import read_card
         from mrharmony.weights import shipped_model
 
         card = read_card(model or shipped_model())

@@ -32,7 +32,7 @@ def domains(model: Model = None, as_json: Json = False) -> None:
     Example: `mrharmony harmonize SCAN --to "mprage 3T TR=2300 TI=900 TE=3 FA=9" --output out/`, or
     `--to protocol.json`, the BIDS sidecar of a scan
     """
-    from mrharmony.networks.compact.model import read_card
+    from mrharmony.networks.card import read_card
     from mrharmony.simulate.protocol import EXAMPLE
     from mrharmony.weights import shipped_model
 

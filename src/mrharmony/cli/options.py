@@ -181,7 +181,7 @@ class HarmonizeOptions(NamedTuple):
         """
         from mrharmony.jobs.opening import open_job
         from mrharmony.methods.protocol import MethodSettings
-        from mrharmony.networks.compact.translation import read_translation
+        from mrharmony.networks.translation import read_translation
 
         translation = read_translation(self.translation) if self.translation else None
         if self.viewer:

@@ -26,7 +26,7 @@ from mrharmony.domains.contrast import (
 )
 from mrharmony.domains.statistics import DomainStatistics, load_statistics
 from mrharmony.lock.bilateral_grid import BilateralGrid
-from mrharmony.networks.compact.model import STATISTICS
+from mrharmony.networks.card import STATISTICS
 from mrharmony.networks.diffusion.contrasts import fit_mixture
 from mrharmony.networks.diffusion.network import reference_names
 from mrharmony.simulate.anatomy import WM

@@ -33,24 +33,21 @@ from mrharmony.jobs.training import (
 )
 from mrharmony.methods.detail import load_details
 from mrharmony.methods.diffusion import DiffusionHarmonizer, fit_diffusion
-from mrharmony.networks.compact.adaptation import contrast_drift
-from mrharmony.networks.compact.data import RealSlices
-from mrharmony.networks.compact.model import (
+from mrharmony.networks.card import (
     CARD,
     STATISTICS,
     BaseCard,
     DomainCard,
-    LatentModel,
     ModelCard,
-    as_saved,
-    load_model,
     model_hash,
     read_card,
     require_nothing_at,
     save_card,
-    save_model,
     write_directory,
 )
+from mrharmony.networks.compact.adaptation import contrast_drift
+from mrharmony.networks.compact.data import RealSlices
+from mrharmony.networks.compact.model import LatentModel, as_saved, load_model, save_model
 from mrharmony.networks.settings import AdaptationSettings, DreamBoothSettings, choose_device
 from mrharmony.networks.stable.configs import PIPELINE
 from mrharmony.preparation.canonical import STATISTICS_ZOOM

@@ -22,7 +22,7 @@ from mrharmony.jobs.label_heads import in_template_space
 from mrharmony.jobs.training import evenly, prepared_heads, training_brains, work_folder
 from mrharmony.methods.detail import fit_details
 from mrharmony.methods.diffusion import DiffusionHarmonizer
-from mrharmony.networks.compact.model import STATISTICS, read_card
+from mrharmony.networks.card import STATISTICS, read_card
 from mrharmony.networks.diffusion.network import save_network
 from mrharmony.networks.diffusion.training import (
     DiffusionSettings,

@@ -15,7 +15,7 @@ from mrharmony.methods.detail import detail_of
 from mrharmony.methods.diffusion import DiffusionHarmonizer
 from mrharmony.methods.protocol import DEFAULTS, Harmonizer, MethodSettings
 from mrharmony.methods.registry import load_method, method_named, require_protocols
-from mrharmony.networks.compact.model import CARD, STATISTICS, ModelCard, model_hash, read_card
+from mrharmony.networks.card import CARD, STATISTICS, ModelCard, model_hash, read_card
 from mrharmony.scans.names import scan_suffix, sidecar_path
 from mrharmony.scans.sidecar import GENERATED_BY, Provenance
 from mrharmony.simulate.protocol import Protocol, is_protocol, read_protocol

@@ -62,7 +62,7 @@ from mrharmony.jobs.records import (
 from mrharmony.jobs.result_names import output_path, page_path, result_stem, uncertainty_path
 from mrharmony.jobs.run_log import utc_now
 from mrharmony.methods.registry import DEFAULT_METHOD, require_protocols
-from mrharmony.networks.compact.model import ModelCard
+from mrharmony.networks.card import ModelCard
 from mrharmony.preparation.saved import VERSION
 from mrharmony.scans.bids import SESSION, SITE, BidsIndex, BidsScan
 from mrharmony.scans.names import DESCRIPTION, sidecar_path

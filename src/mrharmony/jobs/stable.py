@@ -15,7 +15,7 @@ from mrharmony.domains.statistics import fit_statistics, load_statistics, save_s
 from mrharmony.jobs.brains import ScanFile, load_brain, prepare_positions, require_some
 from mrharmony.jobs.data_sets import DataSet, training_scans
 from mrharmony.jobs.training import TrainingReport, model_card, seen_scans, work_folder
-from mrharmony.networks.compact.model import (
+from mrharmony.networks.card import (
     CARD,
     STATISTICS,
     DomainCard,

@@ -29,23 +29,23 @@ from mrharmony.jobs.data_sets import DataSet, named_domains, tell_copies, traini
 from mrharmony.methods.cyclegan import require_pairs, train_cyclegan
 from mrharmony.methods.diffusion import fit_diffusion
 from mrharmony.methods.registry import fit_method, require_method
-from mrharmony.networks.compact.data import MixedSlices, RealSlices, SliceData, VirtualHead, VirtualSlices
-from mrharmony.networks.compact.model import (
+from mrharmony.networks.card import (
     CARD,
     DomainCard,
-    LatentModel,
     ModelCard,
     TrainingScan,
     read_card,
     require_nothing_at,
     require_place_for_methods,
     save_card,
-    save_model,
 )
+from mrharmony.networks.compact.data import MixedSlices, RealSlices, SliceData, VirtualSlices
+from mrharmony.networks.compact.model import LatentModel, save_model
 from mrharmony.networks.compact.networks import build_scheduler
 from mrharmony.networks.compact.training import train_networks
 from mrharmony.networks.cyclegan.networks import CycleGanSettings
 from mrharmony.networks.settings import TrainingSettings, choose_device
+from mrharmony.networks.slices import VirtualHead
 from mrharmony.preparation.canonical import STATISTICS_ZOOM, CanonicalBrain
 from mrharmony.preparation.pipeline import prepare_scan
 from mrharmony.scans.bids import BidsIndex, BidsScan

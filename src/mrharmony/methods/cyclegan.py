@@ -33,7 +33,7 @@ from mrharmony.methods.rendering import (
     render,
     require_grid,
 )
-from mrharmony.networks.compact.model import STATISTICS
+from mrharmony.networks.card import STATISTICS
 from mrharmony.networks.cyclegan.networks import CycleGanSettings, Generator
 from mrharmony.networks.cyclegan.pair import (
     WEIGHTS,

@@ -54,7 +54,7 @@ from mrharmony.methods.detail import (
 from mrharmony.methods.protocol import DEFAULTS, Extent, HarmonizedVolume, MethodSettings
 from mrharmony.methods.rendering import lock_of, render, through_lock
 from mrharmony.methods.tone_curves import global_curve
-from mrharmony.networks.compact.model import STATISTICS
+from mrharmony.networks.card import STATISTICS
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.simulate.protocol import Protocol
 

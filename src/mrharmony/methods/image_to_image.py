@@ -15,10 +15,10 @@ from mrharmony.lock.bounds import LockSettings
 from mrharmony.lock.fit import fit_bilateral_grid
 from mrharmony.methods.protocol import HarmonizedVolume, MethodSettings
 from mrharmony.methods.rendering import at_native_voxels, in_target_units, render
-from mrharmony.networks.compact.model import STATISTICS, load_model, read_card
-from mrharmony.networks.compact.sampling import PictureModel
-from mrharmony.networks.compact.translation import TranslationSettings, translate_brain
+from mrharmony.networks.card import STATISTICS, read_card
+from mrharmony.networks.compact.model import load_model
 from mrharmony.networks.settings import choose_device
+from mrharmony.networks.translation import PictureModel, TranslationSettings, translate_brain
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.space.grid import Grid
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # the registry, and so the command line's help, imports this 
     from mrharmony.core.volume import FloatArray, Volume
     from mrharmony.domains.statistics import DomainStatistics
     from mrharmony.evidence.drift import Evidence
-    from mrharmony.networks.compact.translation import TranslationSettings
+    from mrharmony.networks.translation import TranslationSettings
     from mrharmony.preparation.canonical import CanonicalBrain
     from mrharmony.preparation.prepared import PreparedScan
 

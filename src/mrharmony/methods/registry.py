@@ -130,7 +130,7 @@ class Method:
                 f"{self.name}: cannot transfer detail. {_choose('detail')}, or leave detail=True out."
             )
         if takes.translation and not settings.translation:
-            from mrharmony.networks.compact.translation import TranslationSettings
+            from mrharmony.networks.translation import TranslationSettings
 
             settings = replace(settings, translation=TranslationSettings(seed=settings.seed))
         return replace(settings, lock=takes.lock if settings.lock is None else settings.lock)

@@ -19,7 +19,7 @@ from mrharmony.domains.statistics import (
 )
 from mrharmony.methods.protocol import HarmonizedVolume, Implementation, MethodSettings
 from mrharmony.methods.rendering import in_target_units
-from mrharmony.networks.compact.model import STATISTICS
+from mrharmony.networks.card import STATISTICS
 from mrharmony.preparation.prepared import PreparedScan
 
 

@@ -29,7 +29,7 @@ from mrharmony.domains.statistics import (
 from mrharmony.lock.bilateral_grid import FIELD_OF_VIEW, BilateralGrid
 from mrharmony.methods.protocol import Extent, HarmonizedVolume, MethodSettings
 from mrharmony.methods.rendering import render, through_lock
-from mrharmony.networks.compact.model import STATISTICS
+from mrharmony.networks.card import STATISTICS
 from mrharmony.preparation.canonical import CanonicalBrain, brain_on_grid, canonical_brain
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.preparation.receive_field import n4_bias_field

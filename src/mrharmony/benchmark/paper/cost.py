@@ -11,10 +11,10 @@ import torch
 
 from mrharmony.benchmark.paper.grid import GUIDANCES, STRENGTHS
 from mrharmony.benchmark.paper.slices import SEARCH_SLICES, PaperRequest
-from mrharmony.networks.compact.schedule import sampling_times
-from mrharmony.networks.compact.translation import TranslationSettings
+from mrharmony.networks.schedule import sampling_times
 from mrharmony.networks.settings import NO_PROMPT, DreamBoothSettings
 from mrharmony.networks.stable.model import StableDiffusion
+from mrharmony.networks.translation import TranslationSettings
 from mrharmony.space.grid import Grid
 
 DIRECTIONS = 2

@@ -16,7 +16,7 @@ from mrharmony.benchmark.paper.slices import Direction
 from mrharmony.core.atomic import write_file
 from mrharmony.core.volume import FloatArray
 from mrharmony.evaluate.paper import SliceScores, as_picture, image_scores, tone_distance
-from mrharmony.networks.compact.translation import TranslationSettings
+from mrharmony.networks.translation import TranslationSettings
 
 STRENGTHS = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 GUIDANCES = (1.0, 2.0, 7.5, 20.0, 100.0)

@@ -23,9 +23,8 @@ from mrharmony.core.volume import FloatArray
 from mrharmony.domains.statistics import load_statistics
 from mrharmony.methods.protocol import Harmonizer
 from mrharmony.methods.registry import load_method, method_named
-from mrharmony.networks.compact.model import STATISTICS, ModelCard
-from mrharmony.networks.compact.sampling import PictureModel
-from mrharmony.networks.compact.translation import TranslationSettings, translate_slices
+from mrharmony.networks.card import STATISTICS, ModelCard
+from mrharmony.networks.translation import PictureModel, TranslationSettings, translate_slices
 
 IMAGES_AT_ONCE = 4  # of each slice, in one file
 ROUND_TRIP = "autoencoder round trip"

@@ -24,7 +24,7 @@ from mrharmony.jobs.brains import load_brain, prepare_positions, require_some
 from mrharmony.jobs.data_sets import DataSet
 from mrharmony.jobs.preparing import prepare_data_set
 from mrharmony.methods.registry import DEFAULT_METHOD, method_named
-from mrharmony.networks.compact.model import CARD
+from mrharmony.networks.card import CARD
 from mrharmony.networks.settings import DreamBoothSettings, choose_device
 from mrharmony.preparation.canonical import STATISTICS_ZOOM, CanonicalBrain
 from mrharmony.scans.bids import BidsIndex

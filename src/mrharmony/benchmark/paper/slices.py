@@ -19,9 +19,9 @@ from mrharmony.evaluate.paper import as_picture, slice_places, tone_quantiles
 from mrharmony.jobs.brains import load_brain, prepare_positions, reasons_by_name, require_some
 from mrharmony.jobs.data_sets import named_domains
 from mrharmony.methods.registry import DEFAULT_METHOD
-from mrharmony.networks.compact.model import CARD, read_card
-from mrharmony.networks.compact.sampling import slice_positions
-from mrharmony.networks.compact.translation import TranslationSettings
+from mrharmony.networks.card import CARD, read_card
+from mrharmony.networks.slices import slice_positions
+from mrharmony.networks.translation import TranslationSettings
 from mrharmony.preparation.canonical import CanonicalBrain
 from mrharmony.scans.bids import SPLIT, BidsIndex
 from mrharmony.space.grid import Grid

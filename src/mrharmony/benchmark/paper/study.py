@@ -36,8 +36,8 @@ from mrharmony.core.version import __version__
 from mrharmony.evaluate.paper import PaperRow, SliceScores, as_picture, image_scores, paper_table
 from mrharmony.methods.image_to_image import load_image_to_image
 from mrharmony.methods.protocol import MethodSettings
-from mrharmony.networks.compact.model import ModelCard, model_hash, read_card
-from mrharmony.networks.compact.translation import TranslationSettings
+from mrharmony.networks.card import ModelCard, model_hash, read_card
+from mrharmony.networks.translation import TranslationSettings
 from mrharmony.report.contact_sheet import Panel, contact_sheet
 
 Record = dict[str, Any]

@@ -26,12 +26,7 @@ from mrharmony.core.tensors import open_tensors, save_tensors
 from mrharmony.core.volume import Volume
 from mrharmony.networks.compact.data import SliceBatch, SliceData
 from mrharmony.networks.compact.model import LatentModel
-from mrharmony.networks.compact.sampling import (
-    EncodedBrain,
-    encode_brain,
-    sample_contrast,
-    sample_latents,
-)
+from mrharmony.networks.compact.sampling import EncodedBrain, encode_brain, sample_contrast, sample_latents
 from mrharmony.networks.compact.training import (
     Loss,
     TrainedNetworks,

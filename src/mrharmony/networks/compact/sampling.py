@@ -1,9 +1,8 @@
-"""Pictures of a latent diffusion model: guidance, and sampling in one step."""
+"""The contrasts of a brain that the compact model gives, in one step from pure noise."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -12,77 +11,9 @@ from numpy.typing import NDArray
 from mrharmony.core.domain import Domain
 from mrharmony.core.volume import Volume
 from mrharmony.networks.compact.model import LatentModel
-from mrharmony.networks.compact.schedule import NoiseSchedule, sampling_times, steps_along
-
-SLICES_AT_ONCE = 16
-
-
-class PictureModel(Protocol):
-    """A latent diffusion model of brain slices, which are canonical intensities (batch, 1, height, width)."""
-
-    @property
-    def axis(self) -> int:
-        """Voxel axis perpendicular to the slices."""
-
-    @property
-    def schedule(self) -> NoiseSchedule:
-        """The noise schedule that the model was trained on."""
-
-    @property
-    def takes_structure(self) -> bool:
-        """Whether the denoiser was trained to see the structure of a slice."""
-
-    def encode(self, slices: torch.Tensor) -> torch.Tensor:
-        """Return scaled latents: the mode of the posterior, not a sample."""
-
-    def structure(self, slices: torch.Tensor) -> torch.Tensor:
-        """Return the latents by which the denoiser sees the structure of slices."""
-
-    def decode(self, latents: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-        """Return canonical intensities of slices of that height and width."""
-
-    def embed(self, prompt: str, positions: torch.Tensor) -> torch.Tensor:
-        """Return a prompt's tokens for slices at positions -1..1 along the axis, shape (batch, n, size)."""
-
-    def predict(
-        self, latents: torch.Tensor, structure: torch.Tensor | None, time: int, tokens: torch.Tensor
-    ) -> torch.Tensor:
-        """Return the network's prediction for noisy latents; structure None stands for none."""
-
-
-class Condition(NamedTuple):
-    """What guides the denoiser; the first axis of each tensor is the slice's."""
-
-    structure: torch.Tensor | None  # latents, shape (n, channels, height, width); None to show none
-    prompt: torch.Tensor  # tokens, shape (n, tokens, size)
-    nothing: torch.Tensor  # tokens of the empty prompt, same shape
-
-
-def guided(
-    model: PictureModel,
-    latents: torch.Tensor,
-    condition: Condition,
-    time: int,
-    prompt_weight: float,
-    input_weight: float,
-) -> torch.Tensor:
-    """Combine the predictions with and without prompt p and structure s; evaluate only those that count.
-
-    InstructPix2Pix (Brooks et al. 2023, equation 3):
-    v = v(-, -) + input_weight · (v(-, s) - v(-, -)) + prompt_weight · (v(p, s) - v(-, s)).
-    At 1 and 1 a single evaluation v(p, s) is enough; at an input weight of 1 and without structure this is
-    classifier-free guidance (Ho & Salimans 2022, equation 6).
-    """
-    terms = [
-        (prompt_weight, condition.prompt, condition.structure),
-        (input_weight - prompt_weight, condition.nothing, condition.structure),
-        (1.0 - input_weight, condition.nothing, None),
-    ]
-    total = torch.zeros_like(latents)
-    for weight, tokens, structure in terms:
-        if weight != 0.0:
-            total = total + weight * model.predict(latents, structure, time, tokens)
-    return total
+from mrharmony.networks.schedule import sampling_times, steps_along
+from mrharmony.networks.slices import slice_positions
+from mrharmony.networks.translation import SLICES_AT_ONCE
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,11 +53,6 @@ def sample_contrast(model: LatentModel, encoded: EncodedBrain, domain: Domain, s
             decoded = model.decode(latents)[:, 0].cpu().numpy()
             voxels[:, encoded.filled[part], :] = decoded.transpose(1, 0, 2)
     return encoded.brain.with_voxels(voxels)
-
-
-def slice_positions(indices: NDArray[np.int64], count: int) -> torch.Tensor:
-    """Return where slices lie along the sliced axis, -1 to 1 over the field of view, shape (n,)."""
-    return torch.as_tensor(2.0 * (np.asarray(indices) + 0.5) / count - 1.0, dtype=torch.float32)
 
 
 def shared_noise(channels: int, size: int, seed: int) -> torch.Tensor:

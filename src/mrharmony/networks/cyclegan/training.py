@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import FloatArray
-from mrharmony.networks.compact.data import numpy_generator, shifted, worthwhile_slices
 from mrharmony.networks.cyclegan.networks import (
     OUTSIDE,
     CycleGanSettings,
@@ -26,6 +25,7 @@ from mrharmony.networks.cyclegan.networks import (
     to_units,
 )
 from mrharmony.networks.cyclegan.pair import PairRecord, TrainedPair
+from mrharmony.networks.slices import numpy_generator, shifted, worthwhile_slices
 from mrharmony.networks.training import Plan, Training, step_generator
 
 Brains = NDArray[np.float16]

@@ -19,13 +19,6 @@ from torch.utils.data import DataLoader, Dataset
 
 from mrharmony.core.tensors import open_tensors
 from mrharmony.core.volume import BoolArray, FloatArray
-from mrharmony.networks.compact.data import (
-    VirtualHead,
-    apply_structure_contrast,
-    draw_structure_contrast,
-    numpy_generator,
-    shifted,
-)
 from mrharmony.networks.diffusion.latents import LatentSpace
 from mrharmony.networks.diffusion.network import (
     CHANNELS,
@@ -37,6 +30,13 @@ from mrharmony.networks.diffusion.network import (
     slice_coordinates,
 )
 from mrharmony.networks.settings import Settings, Widths
+from mrharmony.networks.slices import (
+    VirtualHead,
+    apply_structure_contrast,
+    draw_structure_contrast,
+    numpy_generator,
+    shifted,
+)
 from mrharmony.networks.training import Training, clip_gradients, cosine_plan, step_generator
 from mrharmony.simulate.anatomy import Anatomy
 from mrharmony.simulate.random_physics import random_scanner

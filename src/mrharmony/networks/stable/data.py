@@ -19,15 +19,11 @@ from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
 from mrharmony.core.tensors import open_tensors, save_tensors
 from mrharmony.core.volume import FloatArray
-from mrharmony.networks.compact.data import (
-    apply_structure_contrast,
-    draw_structure_contrast,
-    numpy_generator,
-)
-from mrharmony.networks.compact.schedule import sampling_times, steps_along
-from mrharmony.networks.compact.translation import image_noise
+from mrharmony.networks.schedule import sampling_times, steps_along
 from mrharmony.networks.settings import NO_PROMPT, DreamBoothSettings
+from mrharmony.networks.slices import apply_structure_contrast, draw_structure_contrast, numpy_generator
 from mrharmony.networks.stable.model import StableDiffusion
+from mrharmony.networks.translation import image_noise
 
 LEAST_SHARE = 0.25  # of the fullest slice's brain that a slice must hold to be learned from
 _CLASS_PICTURE = "a class picture", "name another output, or move it away to make it again"

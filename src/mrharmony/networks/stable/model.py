@@ -24,8 +24,8 @@ from mrharmony.core.atomic import write_json
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.tensors import LARGEST, require_numbers
 from mrharmony.core.wording import some_of
-from mrharmony.networks.compact.model import CARD, ModelCard, read_card
-from mrharmony.networks.compact.schedule import NoiseSchedule
+from mrharmony.networks.card import CARD, ModelCard, read_card
+from mrharmony.networks.schedule import NoiseSchedule
 from mrharmony.networks.settings import NO_PROMPT
 from mrharmony.networks.stable.configs import PIPELINE
 from mrharmony.networks.stable.source import PARTS, resolve_source

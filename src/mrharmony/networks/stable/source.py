@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from mrharmony.core.atomic import read_json
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.records import read_record
-from mrharmony.networks.compact.model import CARD
+from mrharmony.networks.card import CARD
 from mrharmony.networks.stable.configs import PIPELINE, require_configs, require_file
 
 WEIGHTS = {"text_encoder": "model", "vae": "diffusion_pytorch_model", "unet": "diffusion_pytorch_model"}

@@ -16,13 +16,13 @@ import torch
 from accelerate import Accelerator
 
 from mrharmony.core.atomic import staged
-from mrharmony.networks.compact.schedule import NoiseSchedule
-from mrharmony.networks.compact.translation import TranslationSettings, translate_slices
+from mrharmony.networks.schedule import NoiseSchedule
 from mrharmony.networks.settings import NO_PROMPT, DreamBoothSettings
 from mrharmony.networks.stable.adapting import Adaptation, adapt, add_tokens, parameter_groups, widen
 from mrharmony.networks.stable.data import SliceSet, class_picture_files, load_picture
 from mrharmony.networks.stable.model import StableDiffusion
 from mrharmony.networks.training import LARGEST_GRADIENT, Plan, Training, step_generator
+from mrharmony.networks.translation import TranslationSettings, translate_slices
 from mrharmony.space.intensity import WHITE
 
 STEPS = 20  # of a validation picture

@@ -1,13 +1,14 @@
-"""Image-to-image: noise is added to a scan's slices and taken away again under another domain's prompt.
+"""Image-to-image with a latent diffusion model.
 
-Floats all the way: no picture format, no rounding to 8 bits, no resizing.
+Noise is added to a scan's slices and taken away again under another domain's prompt. Floats all the way: no
+picture format, no rounding to 8 bits, no resizing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Protocol, Self
 
 import numpy as np
 import torch
@@ -17,18 +18,81 @@ from skimage.metrics import structural_similarity
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
 from mrharmony.core.volume import FloatArray, Volume
-from mrharmony.networks.compact.sampling import (
-    SLICES_AT_ONCE,
-    Condition,
-    PictureModel,
-    guided,
-    slice_positions,
-)
-from mrharmony.networks.compact.schedule import sampling_times, steps_along
+from mrharmony.networks.schedule import NoiseSchedule, sampling_times, steps_along
 from mrharmony.networks.settings import NO_PROMPT, Settings, read_settings
+from mrharmony.networks.slices import slice_positions
 from mrharmony.space.intensity import WHITE
 
+SLICES_AT_ONCE = 16
 Select = Literal["mean", "best-ssim", "all"]
+
+
+class PictureModel(Protocol):
+    """A latent diffusion model of brain slices, which are canonical intensities (batch, 1, height, width)."""
+
+    @property
+    def axis(self) -> int:
+        """Voxel axis perpendicular to the slices."""
+
+    @property
+    def schedule(self) -> NoiseSchedule:
+        """The noise schedule that the model was trained on."""
+
+    @property
+    def takes_structure(self) -> bool:
+        """Whether the denoiser was trained to see the structure of a slice."""
+
+    def encode(self, slices: torch.Tensor) -> torch.Tensor:
+        """Return scaled latents: the mode of the posterior, not a sample."""
+
+    def structure(self, slices: torch.Tensor) -> torch.Tensor:
+        """Return the latents by which the denoiser sees the structure of slices."""
+
+    def decode(self, latents: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """Return canonical intensities of slices of that height and width."""
+
+    def embed(self, prompt: str, positions: torch.Tensor) -> torch.Tensor:
+        """Return a prompt's tokens for slices at positions -1..1 along the axis, shape (batch, n, size)."""
+
+    def predict(
+        self, latents: torch.Tensor, structure: torch.Tensor | None, time: int, tokens: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the network's prediction for noisy latents; structure None stands for none."""
+
+
+class Condition(NamedTuple):
+    """What guides the denoiser; the first axis of each tensor is the slice's."""
+
+    structure: torch.Tensor | None  # latents, shape (n, channels, height, width); None to show none
+    prompt: torch.Tensor  # tokens, shape (n, tokens, size)
+    nothing: torch.Tensor  # tokens of the empty prompt, same shape
+
+
+def guided(
+    model: PictureModel,
+    latents: torch.Tensor,
+    condition: Condition,
+    time: int,
+    prompt_weight: float,
+    input_weight: float,
+) -> torch.Tensor:
+    """Combine the predictions with and without prompt p and structure s; evaluate only those that count.
+
+    InstructPix2Pix (Brooks et al. 2023, equation 3):
+    v = v(-, -) + input_weight · (v(-, s) - v(-, -)) + prompt_weight · (v(p, s) - v(-, s)).
+    At 1 and 1 a single evaluation v(p, s) is enough; at an input weight of 1 and without structure this is
+    classifier-free guidance (Ho & Salimans 2022, equation 6).
+    """
+    terms = [
+        (prompt_weight, condition.prompt, condition.structure),
+        (input_weight - prompt_weight, condition.nothing, condition.structure),
+        (1.0 - input_weight, condition.nothing, None),
+    ]
+    total = torch.zeros_like(latents)
+    for weight, tokens, structure in terms:
+        if weight != 0.0:
+            total = total + weight * model.predict(latents, structure, time, tokens)
+    return total
 
 
 class TranslationSettings(Settings):
