@@ -7,8 +7,8 @@ of an hour on two cores.
 """
 
 from benchmarks._shared.command import start
+from benchmarks.training._network import refit_contrast_models
 from benchmarks.training.diffusion import training_anatomies
-from mrharmony.jobs.network_training import refit_contrast_models
 from mrharmony.weights import shipped_model
 
 

@@ -2,8 +2,11 @@
 
 python -m benchmarks.training.diffusion BIDS_DIR LABEL_MAPS --domain LA --domain NSK --start DIR
 
-LABEL_MAPS is a folder of `*_dseg.nii.gz`; those of `JUDGE_HEADS` train nothing. `--start` fine-tunes the
-network of a folder. On 2 cores 6,000 steps of 16 slices take about an hour and a half. Resumable.
+LABEL_MAPS is a folder of `*_dseg.nii.gz`; those of `JUDGE_HEADS` train nothing. The shipped network was
+fine-tuned from an earlier one that regressed the references' contrasts. Only the history of the repository
+holds that: `git show cde429c:src/mrharmony/weights/references/network.safetensors > DIR/network.safetensors`.
+Without `--start` weights are random at first, which gives another network. On 2 cores 6,000 steps of 16
+slices take about an hour and a half. Resumable.
 """
 
 from collections.abc import Sequence
@@ -12,7 +15,7 @@ from pathlib import Path
 import torch
 
 from benchmarks._shared.command import start
-from mrharmony.jobs.network_training import Anatomies, train_network
+from benchmarks.training._network import Anatomies, train_network
 from mrharmony.networks.diffusion.training import DiffusionSettings
 from mrharmony.simulate.label_maps import JUDGE_HEADS
 from mrharmony.weights import shipped_network_folder

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from benchmarks.training import _network
+from benchmarks.training._network import contrast_heads
 
 from mrharmony.core.volume import Volume
-from mrharmony.jobs import network_training
-from mrharmony.jobs.network_training import contrast_heads
 from mrharmony.networks.slices import VirtualHead
 from mrharmony.preparation.canonical import CanonicalBrain
 from mrharmony.simulate.anatomy import Anatomy
@@ -29,8 +29,8 @@ def overlap(one: Anatomy, other: CanonicalBrain) -> float:
 def test_they_are_warps_of_real_anatomies_and_of_the_average(
     brain: CanonicalBrain, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(network_training, "CONTRAST_PEOPLE", 1)
-    monkeypatch.setattr(network_training, "CONTRAST_AVERAGES", 1)
+    monkeypatch.setattr(_network, "CONTRAST_PEOPLE", 1)
+    monkeypatch.setattr(_network, "CONTRAST_AVERAGES", 1)
     real, average = contrast_heads([brain] * 3, seed=1)
     assert overlap(real, brain) > 0.9
     assert overlap(average, brain) > 0.85

@@ -17,19 +17,15 @@ from pydantic import Field
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from mrharmony.core.tensors import open_tensors
 from mrharmony.core.volume import BoolArray, FloatArray
 from mrharmony.networks.diffusion.latents import LatentSpace
 from mrharmony.networks.diffusion.network import (
     CHANNELS,
-    INTENSITY_CENTRE,
-    INTENSITY_SPREAD,
     NEIGHBOURS,
-    NETWORK,
     DiffusionNetwork,
     slice_coordinates,
 )
-from mrharmony.networks.settings import Settings, Widths
+from mrharmony.networks.settings import Settings
 from mrharmony.networks.slices import (
     VirtualHead,
     apply_structure_contrast,
@@ -219,27 +215,6 @@ def train_diffusion_network(
         clip_gradients(network)
         training.update()
     network.requires_grad_(False).eval().cpu()
-    return network
-
-
-def network_of_references(directory: Path, space: LatentSpace) -> DiffusionNetwork:
-    """Return a network to fine-tune, from one that regressed the references' contrasts themselves.
-
-    The weights that such a network lacks, of noisy latents and their level, are zero: at pure noise the new
-    network gives the latents of the old one's contrasts.
-    """
-    with open_tensors(directory / NETWORK, "a network of references", "name another folder", "pt") as file:
-        weights = {name: tensor.float() for name, tensor in file.tensors().items()}
-        network = DiffusionNetwork.empty(space, file.record("channels", Widths))
-    encoder, pixels = space.encoder(), network.last.out_channels // network.dimensions
-    weight = weights.pop("last.weight")[:, :, 0, 0].reshape(network.references, pixels, -1)
-    bias = weights.pop("last.bias").reshape(network.references, pixels) * INTENSITY_SPREAD
-    centred = bias + INTENSITY_CENTRE - space.mean[:, None]
-    weights["last.weight"] = torch.einsum("rd,rpc->dpc", encoder, weight * INTENSITY_SPREAD).flatten(0, 1)[
-        :, :, None, None
-    ]
-    weights["last.bias"] = torch.einsum("rd,rp->dp", encoder, centred).flatten()
-    network.load_state_dict(weights, strict=False)
     return network
 
 

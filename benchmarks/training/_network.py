@@ -12,6 +12,7 @@ import torch
 
 from mrharmony.core.atomic import write_text
 from mrharmony.core.progress import track
+from mrharmony.core.tensors import open_tensors
 from mrharmony.core.worker_process import limit_threads
 from mrharmony.core.workers import side_by_side, usable_cores
 from mrharmony.domains.contrast import domain_voxels, fit_contrast_models
@@ -23,13 +24,20 @@ from mrharmony.jobs.training import evenly, prepared_heads, training_brains, wor
 from mrharmony.methods.detail import fit_details
 from mrharmony.methods.diffusion import DiffusionHarmonizer
 from mrharmony.networks.card import STATISTICS, read_card
-from mrharmony.networks.diffusion.network import save_network
+from mrharmony.networks.diffusion.latents import LatentSpace
+from mrharmony.networks.diffusion.network import (
+    INTENSITY_CENTRE,
+    INTENSITY_SPREAD,
+    NETWORK,
+    DiffusionNetwork,
+    save_network,
+)
 from mrharmony.networks.diffusion.training import (
     DiffusionSettings,
     VirtualSlices,
-    network_of_references,
     train_diffusion_network,
 )
+from mrharmony.networks.settings import Widths
 from mrharmony.preparation.canonical import STATISTICS_ZOOM, CanonicalBrain
 from mrharmony.simulate.anatomy import Anatomy
 from mrharmony.simulate.heads import virtual_head
@@ -69,8 +77,9 @@ def train_network(
 ) -> None:
     """Train the diffusion network and write it with its card; unfinished work is in `<output>.training`.
 
-    `licence` is a sentence for the card on weights and scans; `start` is a network to fine-tune (folder),
-    without which weights are random at first. Raises `MrharmonyError` if there is nothing to train on.
+    `licence` is a sentence for the card on weights and scans; `start` is the folder of a network to fine-tune
+    (`network_of_references`), without which weights are random at first. Raises `MrharmonyError` if there is
+    nothing to train on.
     """
     work = work_folder(output)
     index, label_maps = open_plain_scans(anatomies.bids_dir, "site"), anatomies.label_maps
@@ -87,6 +96,29 @@ def train_network(
     network = train_diffusion_network(data, settings, run, device, max(usable_cores() - 1, 1), first)
     save_network(network, output, settings.references)
     write_text(output / "README.md", _card(brains.counts(), len(label_maps), len(heads), settings, licence))
+
+
+def network_of_references(directory: Path, space: LatentSpace) -> DiffusionNetwork:
+    """Return a network to fine-tune, from one that regressed the references' contrasts themselves.
+
+    The shipped network began with such a one, whose file only the history of the repository holds.
+
+    The weights that such a network lacks, of noisy latents and their level, are zero: at pure noise the new
+    network gives the latents of the old one's contrasts.
+    """
+    with open_tensors(directory / NETWORK, "a network of references", "name another folder", "pt") as file:
+        weights = {name: tensor.float() for name, tensor in file.tensors().items()}
+        network = DiffusionNetwork.empty(space, file.record("channels", Widths))
+    encoder, pixels = space.encoder(), network.last.out_channels // network.dimensions
+    weight = weights.pop("last.weight")[:, :, 0, 0].reshape(network.references, pixels, -1)
+    bias = weights.pop("last.bias").reshape(network.references, pixels) * INTENSITY_SPREAD
+    centred = bias + INTENSITY_CENTRE - space.mean[:, None]
+    weights["last.weight"] = torch.einsum("rd,rpc->dpc", encoder, weight * INTENSITY_SPREAD).flatten(0, 1)[
+        :, :, None, None
+    ]
+    weights["last.bias"] = torch.einsum("rd,rp->dp", encoder, centred).flatten()
+    network.load_state_dict(weights, strict=False)
+    return network
 
 
 def _labelled_people(label_maps: Sequence[Path], copies: int, seed: int) -> list[Anatomy]:
@@ -147,10 +179,10 @@ def _new_people(bases: Sequence[Anatomy | None], seed: int) -> list[Anatomy]:
     jobs = [
         (seed, number, base, person) for number, (base, person) in enumerate(zip(bases, people, strict=True))
     ]
-    return list(track(side_by_side(_reference_head, jobs, usable_cores()), "making virtual heads", len(jobs)))
+    return list(track(side_by_side(_person_head, jobs, usable_cores()), "making virtual heads", len(jobs)))
 
 
-def _reference_head(job: tuple[int, int, Anatomy | None, Person]) -> Anatomy:
+def _person_head(job: tuple[int, int, Anatomy | None, Person]) -> Anatomy:
     """Return a person's head on the working grid; a job is seed, number, warped anatomy and person."""
     seed, number, base, person = job
     return virtual_head(
