@@ -165,7 +165,14 @@ def test_a_folder_that_cannot_be_listed_makes_status_3_beside_what_is_done(
     assert f"refused: {closed}: The folder sub-8 cannot be listed (Permission denied)" in errors
 
 
-@pytest.mark.parametrize(("content", "key"), [("{", ""), ('{"Target": "LA", "Method": 3}', "Method")])
+@pytest.mark.parametrize(
+    ("content", "key"),
+    [
+        ("{", ""),
+        ('{"Target": "LA", "Method": "none"}', "SchemaVersion"),
+        ('{"SchemaVersion": 1, "Target": "LA", "Method": 3}', "Method"),
+    ],
+)
 def test_a_broken_sidecar_is_a_row_that_says_so(run, study: Path, out: Path, content: str, key: str):
     sidecar = next(path for path in out.rglob("*_desc-harmonized_T1w.json"))
     sidecar.write_text(content)
