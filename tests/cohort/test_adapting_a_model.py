@@ -22,7 +22,6 @@ from mrharmony.jobs.data_sets import DataSet
 from mrharmony.jobs.harmonizing import harmonize_scan
 from mrharmony.jobs.opening import open_job
 from mrharmony.jobs.training import train_on_bids
-from mrharmony.methods.detail import load_details
 from mrharmony.methods.diffusion import load_diffusion
 from mrharmony.networks.card import CARD, STATISTICS, model_hash, read_card
 from mrharmony.networks.compact.model import load_model
@@ -82,7 +81,7 @@ def test_statistics_of_old_and_new_domains_are_there(report: AdaptationReport, b
 
 
 def test_detail_of_old_and_new_domains_is_there(report: AdaptationReport, base: Path):
-    before, after = (load_details(model) for model in (base, report.model))
+    before, after = (load_diffusion(model).details for model in (base, report.model))
     assert sorted(after) == ["mprage3t", "spgr15t"]
     assert np.array_equal(before["mprage3t"].mean, after["mprage3t"].mean)
 

@@ -1,5 +1,6 @@
 """Detail transfer: nothing within the target's spread, nearer to the target beyond it, and a gate."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -27,12 +28,13 @@ from mrharmony.methods.detail import (
     transfer_detail,
 )
 from mrharmony.methods.detail_filter import BINS, log_spectrum
-from mrharmony.methods.diffusion import LOCK
+from mrharmony.methods.diffusion import LOCK, load_diffusion
 from mrharmony.methods.registry import fit_method, load_method
 from mrharmony.methods.rendering import through_lock
 from mrharmony.preparation.canonical import CanonicalBrain
 
 LATTICE = (BINS,) * 3
+OWNER = {"method": "diffusion"}
 levels = arrays(np.float64, LATTICE, elements=st.floats(-12, 2))
 
 
@@ -166,17 +168,31 @@ def test_the_spread_of_one_scan_is_the_usual_one(domain):
 
 
 def test_details_are_saved_and_loaded(domain, tmp_path):
-    save_details(tmp_path, {"A": domain})
-    found = load_details(tmp_path)["A"]
+    save_details(tmp_path, {"A": domain}, OWNER)
+    found = load_details(tmp_path, lambda _: OWNER)["A"]
     assert np.allclose(found.mean, domain.mean, atol=1e-5)
     assert np.allclose(found.spread, domain.spread)
     assert found.scans == 1
-    assert load_details(tmp_path / "elsewhere") == {}
+    assert load_details(tmp_path / "elsewhere", lambda _: OWNER) == {}
+
+
+def test_detail_of_another_model_is_refused(fitted, domain, tmp_path):
+    fitted.save(tmp_path)
+    statistics = {**fitted.statistics, "C": fitted.statistics["A"]}
+    replace(fitted, statistics=statistics, details={**fitted.details, "C": domain}).save(tmp_path / "more")
+    shutil.copy(tmp_path / "more" / DETAIL, tmp_path)
+    with pytest.raises(MrharmonyError, match="there are no statistics of C"):
+        load_diffusion(tmp_path)
+    scales = {name: replace(one, scale=2 * one.scale) for name, one in fitted.statistics.items()}
+    replace(fitted, statistics=scales).save(tmp_path / "others")
+    shutil.copy(tmp_path / "others" / DETAIL, tmp_path)
+    with pytest.raises(MrharmonyError, match="it belongs to another model"):
+        load_diffusion(tmp_path)
 
 
 @pytest.mark.parametrize("fault", ["shape", "missing", "nan"])
 def test_damaged_details_are_refused_in_a_sentence(domain, tmp_path, fault):
-    save_details(tmp_path, {"A": domain})
+    save_details(tmp_path, {"A": domain}, OWNER)
     found = load_file(tmp_path / DETAIL)
     if fault == "missing":
         del found["spreads"]
@@ -184,7 +200,7 @@ def test_damaged_details_are_refused_in_a_sentence(domain, tmp_path, fault):
         found["means"] = found["means"][:, :2].copy() if fault == "shape" else found["means"] * np.nan
     save_file(found, tmp_path / DETAIL, metadata={"domains": '["A"]'})
     with pytest.raises(MrharmonyError, match="not detail of domains"):
-        load_details(tmp_path)
+        load_details(tmp_path, lambda _: OWNER)
 
 
 def test_unknown_detail_is_refused_with_a_remedy(domain):

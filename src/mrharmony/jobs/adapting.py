@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from mrharmony.core.extras import require_extra
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.wording import count_of, some_of
 from mrharmony.domains.contrast import CONTRAST_MODELS, load_contrast_models
-from mrharmony.domains.statistics import fit_statistics, load_statistics
+from mrharmony.domains.statistics import fit_statistics, load_statistics, owner_of
 from mrharmony.jobs.data_sets import DataSet, named_domains
 from mrharmony.jobs.opening import require_in_file
 from mrharmony.jobs.training import (
@@ -287,10 +288,11 @@ def _new_brains(data: DataSet, card: ModelCard, grid: Grid, work: Path) -> Train
 
 def _fitted_beside(brains: TrainingBrains, base: Path) -> DiffusionHarmonizer:
     """Return the default method fitted on new domains, with what a model has of those that it knows."""
-    statistics = load_statistics(base / STATISTICS) | fit_statistics(brains.by_domain())
-    new, models = fit_diffusion(brains.by_domain(), statistics), base / CONTRAST_MODELS
-    known = load_contrast_models(models) if models.is_file() else {}
-    details = load_details(base) | dict(new.details)
+    before, models = load_statistics(base / STATISTICS), base / CONTRAST_MODELS
+    owner = partial(owner_of, DiffusionHarmonizer.name, before)
+    new = fit_diffusion(brains.by_domain(), before | fit_statistics(brains.by_domain()))
+    known = load_contrast_models(models, owner) if models.is_file() else {}
+    details = load_details(base, owner) | dict(new.details)
     return replace(new, contrast_models={**known, **new.contrast_models}, details=details)
 
 

@@ -6,7 +6,7 @@ stays as it is, gains are bounded, and a filter that would make the verdict wors
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -86,8 +86,8 @@ def _detail(spectra: list[NDArray[np.float64]]) -> Detail:
     return Detail(mean, np.sqrt(variance), len(spectra))
 
 
-def save_details(directory: Path, details: Mapping[str, Detail]) -> None:
-    """Write `detail.safetensors`; nothing where there is no detail."""
+def save_details(directory: Path, details: Mapping[str, Detail], owner: Mapping[str, str]) -> None:
+    """Write `detail.safetensors`, which says what it belongs to; nothing where there is no detail."""
     if not details:
         return
     arrays: dict[str, NDArray[Any]] = {
@@ -95,16 +95,23 @@ def save_details(directory: Path, details: Mapping[str, Detail]) -> None:
         "spreads": np.stack([detail.spread for detail in details.values()]).astype(np.float32),
         "scans": np.array([detail.scans for detail in details.values()]),
     }
-    save_fitted(directory / DETAIL, Fitted(tuple(details), arrays))
+    save_fitted(directory / DETAIL, Fitted(tuple(details), arrays), owner)
 
 
-def load_details(directory: Path) -> dict[str, Detail]:
-    """Return the details that `save_details` wrote; none where a model has no such file."""
+def load_details(
+    directory: Path, owner_of: Callable[[Collection[str]], Mapping[str, str]]
+) -> dict[str, Detail]:
+    """Return the details that `save_details` wrote; none where a model has no such file.
+
+    Raises `MrharmonyError` where the file is damaged, or says that it belongs to something else than
+    `owner_of` the names of its domains.
+    """
     path = directory / DETAIL
     if not path.exists():
         return {}
     with open_tensors(path, "detail of domains", "fit the method again") as file:
         names = file.record("domains", Names)
+        file.require_owner_if_said(owner_of, names)
         means, spreads = (
             np.asarray(file.tensor(name, (len(names), BINS, BINS, BINS), bounds), np.float64)
             for name, bounds in (("means", (-100.0, 100.0)), ("spreads", (1e-6, 100.0)))

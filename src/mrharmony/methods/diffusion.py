@@ -187,7 +187,7 @@ class DiffusionHarmonizer:
         save_statistics(directory / STATISTICS, self.statistics)
         owner = owner_of(self.name, self.statistics, self.contrast_models)
         save_contrast_models(directory / CONTRAST_MODELS, self.contrast_models, owner)
-        save_details(directory, self.details)
+        save_details(directory, self.details, owner_of(self.name, self.statistics, self.details))
 
     def _detailed(
         self, scan: PreparedScan, done: HarmonizedVolume, source: Domain | None, target: Domain
@@ -242,6 +242,6 @@ def load_diffusion(directory: Path, settings: MethodSettings = DEFAULTS) -> Diff
         load_contrast_models(directory / CONTRAST_MODELS, owner),
         lock_of(settings.extent),
         settings.extent,
-        details=load_details(directory),
+        details=load_details(directory, owner),
     )
     return method.with_detail() if settings.detail else method
