@@ -10,6 +10,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 import typer
 
 from helpers.commands import sentences
@@ -92,6 +93,28 @@ def test_what_nibabel_repairs_is_told_though_its_own_messages_are_silenced(run, 
     _, output, _ = run("check", path, "--json")
     (record,) = json.loads(output)
     assert "header-repaired" in {finding["code"] for finding in record["findings"]}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("harmonize", "missing.nii.gz", "--to", "NSK", "--output", "out"),
+        ("evaluate", "identity", "missing.nii.gz", "--domain", "NSK"),
+        ("train", "missing", "--method", "histogram", "--output", "out"),
+        ("adapt", "missing", "--output", "out"),
+        ("demo", "out"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_gpu_that_is_not_there_is_refused_before_any_work(
+    run, command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    status, output, errors = run(*command, "--device", "cuda")
+    assert (status, output) == (2, "")
+    assert errors == "mrharmony: cuda: no usable GPU on this machine. Choose the device cpu or auto.\n"
+    assert not any(tmp_path.iterdir())
 
 
 def test_an_empty_folder_is_a_usage_error(run, tmp_path: Path):

@@ -11,6 +11,7 @@ import matplotlib.figure
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline
@@ -370,6 +371,20 @@ def test_impossible_parameters_are_refused_by_name(name, value, prepared_sites):
         Harmonizer.from_pretrained(**{name: value})
     with pytest.raises(MrharmonyError, match=f"^{name}: {value!r} "):
         Harmonizer("histogram", **{name: value}).fit(*prepared_sites)
+
+
+def test_a_gpu_that_is_not_there_is_refused_whatever_the_method(
+    prepared_sites, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    sentence = r"^cuda: no usable GPU on this machine\. Choose the device cpu or auto\.$"
+    for method in ("diffusion", "img2img", "none"):
+        with pytest.raises(MrharmonyError, match=sentence):
+            Harmonizer.from_pretrained(method=method, device="cuda")
+    with pytest.raises(MrharmonyError, match=sentence):
+        Harmonizer("histogram", device="cuda").fit(*prepared_sites)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    Harmonizer.from_pretrained(device="cuda")
 
 
 @pytest.mark.parametrize("missing", [None, float("nan"), np.datetime64("NaT"), "", " "])

@@ -61,7 +61,8 @@ class Harmonizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     extent
         `brain` sets all voxels outside the brain to 0, `head` keeps the rest of the head.
     device
-        Where diffusion models run: `auto`, `cpu` or `cuda`.
+        Where the networks of `img2img` run: `auto`, `cpu` or `cuda`; other methods run on the processor.
+        `cuda` is refused where there is no GPU.
 
     Attributes
     ----------

@@ -94,8 +94,9 @@ def train(
     from mrharmony.jobs.training import fit_on_bids, train_on_bids, train_pairs_on_bids
     from mrharmony.methods.registry import method_named
     from mrharmony.networks.cyclegan.networks import CycleGanSettings
-    from mrharmony.networks.settings import TrainingSettings
+    from mrharmony.networks.settings import TrainingSettings, require_device
 
+    require_device(device)
     entry = method_named(method)
     if pair and not entry.options.pairs:
         raise MrharmonyError(f"{method}: knows all domains. Leave --pair out, or say --method cyclegan.")
@@ -177,9 +178,10 @@ def adapt(
     `mrharmony harmonize SCAN --to MY-SITE --model my-model --output harmonized/`
     """
     from mrharmony.jobs.adapting import adapt_on_bids, extend_on_bids, is_pipeline, require_base
-    from mrharmony.networks.settings import AdaptationSettings, DreamBoothSettings
+    from mrharmony.networks.settings import AdaptationSettings, DreamBoothSettings, require_device
     from mrharmony.weights import shipped_model
 
+    require_device(device)
     report: TrainingReport | AdaptationReport
     if base:
         require_base(base, download=download)

@@ -40,7 +40,10 @@ Model = Annotated[
 AssumeRas = Annotated[
     bool, flag("--assume-ras", "Take scans whose header gives no orientation for RAS, at your own risk.")
 ]
-Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where diffusion models run.")]
+Device = Annotated[
+    Literal["auto", "cpu", "cuda"],
+    typer.Option(help="Where img2img runs and networks are trained; other work runs on the processor."),
+]
 
 
 def _method_help() -> str:

@@ -22,6 +22,7 @@ from mrharmony.jobs.opening import open_job
 from mrharmony.jobs.reporting import REPORT
 from mrharmony.jobs.result_names import SUFFIX
 from mrharmony.methods.rendering import truth_fitted
+from mrharmony.networks.settings import require_device
 from mrharmony.scans.bids import SESSION, BidsIndex, BidsScan
 from mrharmony.scans.folders import entries_of
 from mrharmony.scans.names import output_stem
@@ -42,13 +43,19 @@ ABOUT = (
 
 @dataclass(frozen=True)
 class Demo:
-    """What the demo takes, and where its files go; the first scanner is the target."""
+    """What the demo takes, and where its files go; the first scanner is the target.
+
+    Raises `MrharmonyError` if the device is `cuda` and there is no GPU.
+    """
 
     folder: Path
     seed: int = 0
     device: str = "auto"
     scanners: tuple[str, ...] = ("mprage-3t", "spgr-1.5t", "tfe-1.5t")
     zoom: float = 1.0  # mm
+
+    def __post_init__(self) -> None:
+        require_device(self.device)
 
     @property
     def target(self) -> str:

@@ -119,7 +119,7 @@ def open_method(
 ) -> tuple[Harmonizer, Provenance]:
     """Return a method of a model directory, ready to harmonize, and what sidecars say of it.
 
-    Raises `MrharmonyError` if there is no such method, or it does not take a setting.
+    Raises `MrharmonyError` if there is no such method or device, or the method does not take a setting.
     """
     settings = method_named(method).settled(settings)
     provenance = method_provenance(settings, directory.name, model_hash(directory))

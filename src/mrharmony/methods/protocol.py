@@ -85,7 +85,7 @@ class MethodSettings:
     seed
         Of everything random, unless `translation` has one.
     device
-        Where diffusion models run: `auto`, `cpu` or `cuda`.
+        Where the networks of `img2img` run: `auto`, `cpu` or `cuda`; other methods run on the processor.
     extent
         `brain` sets voxels outside the brain to 0; `head` transforms all voxels.
     lock

@@ -115,7 +115,14 @@ class Method:
         return self.lacks(directory) is None
 
     def settled(self, settings: MethodSettings) -> MethodSettings:
-        """Return the settings with the method's own defaults for None; refuses those it does not take."""
+        """Return the settings with the method's own defaults for None.
+
+        Raises `MrharmonyError` for settings that the method does not take, and for `cuda` without a GPU, also
+        where the method would not use one.
+        """
+        from mrharmony.networks.settings import require_device
+
+        require_device(settings.device)
         takes = self.options
         if settings.translation and not takes.translation:
             raise MrharmonyError(f"{self.name}: translates no pictures. {_choose('translation')}.")
@@ -188,8 +195,8 @@ def fit_method(
 def load_method(name: str, directory: Path, settings: MethodSettings = DEFAULTS) -> Harmonizer:
     """Return a method that `save` left in a model directory, ready to harmonize.
 
-    Raises `MrharmonyError` where there is no method of that name, it does not take a setting, its files are
-    missing or damaged, or a package is missing.
+    Raises `MrharmonyError` where there is no method of that name, it does not take a setting, the device is
+    not there, its files are missing or damaged, or a package is missing.
     """
     method = method_named(name)
     settings = method.settled(settings)

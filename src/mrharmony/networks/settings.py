@@ -230,6 +230,15 @@ def choose_device(name: str) -> torch.device:
     """
     import torch  # noqa: PLC0415 - settings alone need no torch
 
-    if name == "cuda" and not torch.cuda.is_available():
-        raise MrharmonyError("cuda: no usable GPU on this machine. Choose the device cpu or auto.")
+    require_device(name)
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def require_device(name: str) -> None:
+    """Raise `MrharmonyError` if the name is `cuda` and torch finds no GPU."""
+    if name != "cuda":
+        return
+    import torch  # noqa: PLC0415 - settings alone need no torch
+
+    if not torch.cuda.is_available():
+        raise MrharmonyError("cuda: no usable GPU on this machine. Choose the device cpu or auto.")
