@@ -10,7 +10,13 @@ from pathlib import Path
 from mrharmony.core.domain import find_name, same_name
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.jobs.brains import ScanFile, by_position
-from mrharmony.jobs.data_sets import content_of, named_domains, open_domains, tell_copies, tell_harmonized
+from mrharmony.jobs.data_sets import (
+    named_domains,
+    open_domains,
+    readable_sha256,
+    tell_copies,
+    tell_harmonized,
+)
 from mrharmony.scans.bids import SPLIT, BidsIndex, shuffle_key
 from mrharmony.scans.folders import IN_A_COPY
 from mrharmony.scans.names import file_name
@@ -29,6 +35,7 @@ class BenchmarkScan:
     subject: str
     domain: str  # site or scanner
     participant: dict[str, str] = field(hash=False)  # the subject's row of `participants.tsv`
+    sha256: str | None = None  # of the file; None where it cannot be read, and the scan is refused later
 
     @property
     def key(self) -> str:
@@ -171,7 +178,7 @@ def make_plan(root: Path, domain_column: str, target: str | None, only: Sequence
 def _scans(index: BidsIndex, only: Sequence[str]) -> tuple[BenchmarkScan, ...]:
     chosen = named_domains(index, only or index.domains)
     scans = tuple(
-        BenchmarkScan(scan.path, scan.subject, scan.domain, scan.participant)
+        BenchmarkScan(scan.path, scan.subject, scan.domain, scan.participant, readable_sha256(scan.path))
         for scan in index.scans
         if scan.domain is not None and scan.domain in chosen
     )
@@ -193,16 +200,15 @@ def _scans(index: BidsIndex, only: Sequence[str]) -> tuple[BenchmarkScan, ...]:
 
 def _tell_copies(root: Path, scans: Sequence[BenchmarkScan]) -> None:
     """Tell copies of scans; raise `MrharmonyError` where those of a subject in two domains are one image."""
-    contents = [content_of(scan.path) for scan in scans]
     seen: dict[tuple[str, str], BenchmarkScan] = {}
-    for scan, content in zip(scans, contents, strict=True):
-        other = seen.setdefault((scan.subject, content), scan)
+    for scan in scans:
+        other = seen.setdefault((scan.subject, scan.sha256), scan) if scan.sha256 else scan
         if other is not scan:
             raise MrharmonyError(
                 f"{scan.path}: is a copy of {other.path}; one of them is not of its domain, {scan.domain} or "
                 f"{other.domain}. Leave it out {IN_A_COPY}."
             )
-    tell_copies(root, [scan.subject for scan in scans], contents, "scans")
+    tell_copies(root, [scan.subject for scan in scans], [scan.sha256 for scan in scans], "scans")
 
 
 def _home(scans: Sequence[BenchmarkScan], number: int) -> BenchmarkScan:

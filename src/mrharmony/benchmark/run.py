@@ -32,13 +32,13 @@ from mrharmony.benchmark.table import draw_figure, write_tables
 from mrharmony.core.atomic import read_json
 from mrharmony.core.domain import composed
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.core.hashing import file_sha256
 from mrharmony.core.progress import track
 from mrharmony.core.version import __version__
 from mrharmony.core.wording import count_of
 from mrharmony.core.workers import usable_cores, worker_pool
 from mrharmony.evaluate.biology import few_people
 from mrharmony.jobs.brains import ScanFile, prepare_positions, reasons_by_name, require_some, saved_sha256
+from mrharmony.jobs.data_sets import readable_sha256
 from mrharmony.methods.cyclegan import CYCLEGAN
 from mrharmony.networks.cyclegan.networks import CycleGanSettings
 from mrharmony.networks.diffusion.network import network_hash, reference_names
@@ -68,9 +68,10 @@ class BenchmarkRequest:
 
     def settings(self, plan: BenchmarkPlan) -> dict[str, Any]:
         """Return what must not change between runs into one folder; no path, so that folders may move."""
-        scans = [(key, _content(scan.path), scan.participant) for key, scan in plan.scans.items()]
+        scans = [(key, scan.sha256, scan.participant) for key, scan in plan.scans.items()]
         subjects = sorted({scan.subject for scan in plan.scans.values()})
-        content = (scans, [_content(true_brain(plan.root, subject)) for subject in subjects])
+        truths = [true_brain(plan.root, subject) for subject in subjects]
+        content = (scans, [readable_sha256(truth) if truth else None for truth in truths])
         return {
             "version": __version__,
             "file format": FORMAT,
@@ -195,14 +196,6 @@ def processor_seconds(
 def _own_seconds() -> float:
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
-
-
-def _content(path: Path | None) -> str | None:
-    """Return a file's SHA-256; None where its content is not here, which refuses a scan later."""
-    try:
-        return file_sha256(path) if path else None
-    except MrharmonyError:
-        return None
 
 
 def _models(request: BenchmarkRequest) -> dict[str, str]:

@@ -247,23 +247,23 @@ def tell_harmonized(root: Path, scans: Sequence[Path]) -> None:
         )
 
 
-def content_of(scan: Path) -> str:
-    """Return what tells copies of a scan: its SHA-256, or its path where it cannot be read now."""
+def readable_sha256(path: Path) -> str | None:
+    """Return the SHA-256 of a file; None where it cannot be read now, and is refused when its turn comes."""
     try:
-        return file_sha256(scan)
-    except MrharmonyError:  # it is refused when its turn comes
-        return str(scan)
+        return file_sha256(path)
+    except MrharmonyError:
+        return None
 
 
-def tell_copies(root: Path, subjects: Sequence[str], contents: Sequence[str], what: str) -> None:
-    """Say on standard error how many scans, by `content_of` them, are copies of others; `what` they are."""
+def tell_copies(root: Path, subjects: Sequence[str], hashes: Sequence[str | None], what: str) -> None:
+    """Say on standard error how many scans, by `readable_sha256`, are copies of others; `what` they are."""
     first: dict[str, int] = {}
-    copies = [number for number, sha in enumerate(contents) if first.setdefault(sha, number) != number]
+    copies = [k for k, sha256 in enumerate(hashes) if sha256 and first.setdefault(sha256, k) != k]
     if copies:
-        original = first[contents[copies[0]]]
+        original = first[hashes[copies[0]] or ""]
         pair = f"sub-{subjects[original]} and sub-{subjects[copies[0]]}"
         print(
-            f"{root}: {len(copies)} of {len(contents)} {what} are copies of others, as in {pair}. "
+            f"{root}: {len(copies)} of {len(hashes)} {what} are copies of others, as in {pair}. "
             "Each counts like a scan of its own; leave them out if they are not meant.",
             file=sys.stderr,
         )

@@ -40,7 +40,7 @@ from mrharmony.jobs.brains import (
     reasons_by_name,
     require_some,
 )
-from mrharmony.jobs.data_sets import DataSet, content_of, scans_of_domains, tell_copies
+from mrharmony.jobs.data_sets import DataSet, readable_sha256, scans_of_domains, tell_copies
 from mrharmony.jobs.harmonizing import HarmonizeJob, earlier_result, harmonize_prepared, reason_of
 from mrharmony.methods.rendering import truth_fitted
 from mrharmony.preparation.canonical import CanonicalBrain
@@ -341,8 +341,8 @@ def evaluate_sites(data: DataSet, raw: Path | None = None, workers: int | None =
     chosen = scans_of_domains(index, data.only)
     _require_one_target(index.root, chosen)
     require_sites(*_sites_and_subjects(chosen), len(chosen))
-    contents = [content_of(scan.path) for scan in chosen]
-    tell_copies(index.root, [scan.subject for scan in chosen], contents, "scans")
+    hashes = [readable_sha256(scan.path) for scan in chosen]
+    tell_copies(index.root, [scan.subject for scan in chosen], hashes, "scans")
     found = evaluation_scans(index, chosen, raw, workers, data.prepared)
     brains, before = found.brains, found.raw
     sites, subjects = _sites_and_subjects(found.scans)

@@ -141,8 +141,8 @@ def seen_scans(root: Path, scans: Iterable[BidsScan]) -> tuple[TrainingScan, ...
         )
         for scan in scans
     )
-    subjects, contents = [scan.subject for scan in seen], [scan.sha256 for scan in seen]
-    tell_copies(root, subjects, contents, "scans to learn from")
+    subjects, hashes = [scan.subject for scan in seen], [scan.sha256 for scan in seen]
+    tell_copies(root, subjects, hashes, "scans to learn from")
     return seen
 
 
