@@ -9,12 +9,15 @@ import pytest
 from benchmarks._shared.dicom_files import PATIENT, write_series
 from pydicom import Dataset, FileDataset, dcmread
 from pydicom.datadict import tag_for_keyword
+from pydicom.encaps import encapsulate
 from pydicom.uid import (
     UID,
     EnhancedMRImageStorage,
     GrayscaleSoftcopyPresentationStateStorage,
+    JPEG2000Lossless,
     MRSpectroscopyStorage,
     RawDataStorage,
+    RLELossless,
     SecondaryCaptureImageStorage,
     generate_uid,
 )
@@ -52,16 +55,22 @@ def examination(volume: Volume, tmp_path_factory) -> Path:
     return folder
 
 
+def assert_shows(scan: Path, volume: Volume) -> None:
+    """Check the voxel counts of a converted scan, and intensities and places of some voxels."""
+    made = read_scan(scan).volume
+    assert sorted(made.shape) == sorted(volume.shape)
+    to_made = np.linalg.inv(made.affine) @ volume.affine
+    for corner in ((2, 3, 4), (30, 35, 25), (5, 33, 8), (30, 4, 27)):
+        i, j, k = np.round((to_made @ [*corner, 1])[:3]).astype(int)
+        wanted = volume.voxels[corner] * 4000 / volume.voxels.max()
+        assert made.voxels[i, j, k] == pytest.approx(wanted, abs=0.6)
+        np.testing.assert_allclose(made.affine @ [i, j, k, 1], volume.affine @ [*corner, 1], atol=0.01)
+
+
 def test_the_t1w_series_is_found_and_lies_where_the_scanner_put_it(
     examination: Path, volume: Volume, tmp_path: Path
 ):
-    scan = read_scan(convert_dicom(examination, tmp_path / "sub-01_T1w.nii.gz"))
-    to_made = np.linalg.inv(scan.volume.affine) @ volume.affine
-    for corner in ((2, 3, 4), (30, 35, 25), (5, 33, 8), (30, 4, 27)):
-        i, j, k = np.round((to_made @ [*corner, 1])[:3]).astype(int)
-        made, wanted = scan.volume.voxels[i, j, k], volume.voxels[corner]
-        assert made == pytest.approx(wanted * 4000 / volume.voxels.max(), abs=0.6)
-        np.testing.assert_allclose(scan.volume.affine @ [i, j, k, 1], volume.affine @ [*corner, 1], atol=0.01)
+    assert_shows(convert_dicom(examination, tmp_path / "sub-01_T1w.nii.gz"), volume)
 
 
 def test_nothing_that_identifies_is_kept(examination: Path, tmp_path: Path):
@@ -91,8 +100,7 @@ def test_converting_again_keeps_the_scan_and_never_replaces_another(examination:
 def test_a_pipe_among_the_files_is_not_waited_for(volume: Volume, tmp_path: Path):
     write_series(tmp_path / "examination", volume, 4)
     os.mkfifo(tmp_path / "examination" / "pipe.dcm")
-    scan = read_scan(convert_dicom(tmp_path / "examination", tmp_path / "sub-01_T1w.nii.gz"))
-    assert sorted(scan.volume.shape) == sorted(volume.shape)
+    assert_shows(convert_dicom(tmp_path / "examination", tmp_path / "sub-01_T1w.nii.gz"), volume)
 
 
 def test_a_series_is_listed_by_the_beginning_of_a_long_name(volume: Volume, tmp_path: Path):
@@ -179,6 +187,33 @@ def test_pixels_that_are_shorter_than_announced_are_refused_whatever_follows_the
     data.add_new(0xFFFCFFFC, "OB", bytes(10_000))  # padding after the data set
     data.save_as(folder / "004_0010.dcm")
     with pytest.raises(MrharmonyError, match="empty or damaged: 004_0010"):
+        convert_dicom(folder, tmp_path / "scan.nii.gz")
+
+
+def _compressed(folder: Path, volume: Volume) -> Path:
+    return _each(folder, volume, lambda data, _: data.compress(RLELossless))
+
+
+def test_compressed_slices_are_read_and_one_cut_short_is_named(volume: Volume, tmp_path: Path):
+    plain = convert_dicom(_without(tmp_path / "plain", volume), tmp_path / "plain.nii.gz")
+    folder = _compressed(tmp_path / "exam", volume)
+    made = convert_dicom(folder, tmp_path / "scan.nii.gz")
+    np.testing.assert_array_equal(read_scan(made).volume.voxels, read_scan(plain).volume.voxels)
+    cut = folder / "004_0010.dcm"
+    for bytes_lost in (20, 800):
+        cut.write_bytes(cut.read_bytes()[:-bytes_lost])
+        with pytest.raises(MrharmonyError, match=r"1 file is empty or damaged: 004_0010\.dcm\. 1 slice is"):
+            convert_dicom(folder, tmp_path / "other.nii.gz")
+
+
+def test_a_compressed_slice_that_dcm2niix_cannot_read_is_named(volume: Volume, tmp_path: Path):
+    folder = _compressed(tmp_path / "exam", volume)
+    for file in folder.iterdir():
+        data = dcmread(file)
+        data.file_meta.TransferSyntaxUID = JPEG2000Lossless
+        data.PixelData = encapsulate([b"no picture" * 100])
+        data.save_as(file)
+    with pytest.raises(MrharmonyError, match=r"converted nothing \(series 4: .* 004_0000\.dcm"):
         convert_dicom(folder, tmp_path / "scan.nii.gz")
 
 
@@ -517,7 +552,7 @@ def test_thin_slices_with_gaps_that_are_declared_are_all_there(volume: Volume, t
         data = dcmread(file)
         data.SliceThickness, data.SpacingBetweenSlices = "1.9", "3.5"
         data.save_as(file)
-    assert convert_dicom(tmp_path / "exam", tmp_path / "scan.nii.gz").exists()
+    assert_shows(convert_dicom(tmp_path / "exam", tmp_path / "scan.nii.gz"), volume)
 
 
 def test_damaged_files_are_no_copies_where_all_have_one_identifier(volume: Volume, tmp_path: Path):
@@ -617,7 +652,7 @@ def test_an_object_without_a_picture_is_no_damaged_slice(volume: Volume, tmp_pat
     for keyword in ("Rows", "Columns", "PixelData"):
         delattr(data, keyword)
     data.save_as(tmp_path / "exam" / "004_0040.dcm")
-    assert convert_dicom(tmp_path / "exam", tmp_path / "scan.nii.gz").exists()
+    assert_shows(convert_dicom(tmp_path / "exam", tmp_path / "scan.nii.gz"), volume)
 
 
 def test_a_sidecar_that_was_lost_comes_back(examination: Path, tmp_path: Path):
@@ -654,6 +689,17 @@ def test_a_slice_that_is_there_twice_is_told(volume: Volume, tmp_path: Path):
     images, damaged = read_folder(tmp_path / "exam")
     found = [finding.message for finding in image_findings(images[0], images, damaged)]
     assert found == ["Most slices are there once, but others (instance 11) are not."]
+
+
+def test_a_slice_that_is_there_twice_once_without_its_number_is_told(volume: Volume, tmp_path: Path):
+    write_series(tmp_path / "exam", volume, 4)
+    data = dcmread(tmp_path / "exam" / "004_0010.dcm")
+    data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    del data.InstanceNumber
+    data.save_as(tmp_path / "exam" / "again.dcm")
+    images, damaged = read_folder(tmp_path / "exam")
+    found = [finding.message for finding in image_findings(images[0], images, damaged)]
+    assert "Most slices are there once, but others (slice 11) are not." in found
 
 
 def test_a_series_of_volumes_is_refused_with_what_to_do_about_the_folder(volume: Volume, tmp_path: Path):

@@ -263,14 +263,20 @@ def _convert(image: DicomImage, folder: Path) -> Iterator[DicomSeries]:
     )
     notes = [note for note in sorted(output.glob("*.json")) if note.with_suffix(".nii").is_file()]
     if done.returncode or not notes:
-        fault = next((line for line in told if line.startswith(("Error", "Warning"))), "no message")
-        raise MrharmonyError(f"status {done.returncode}, {fault.replace(str(folder), '')}")
+        raise MrharmonyError(f"status {done.returncode}, {_fault(told, image, files)}")
     for note in notes:
         header = nib.load(note.with_suffix(".nii")).header
         zooms = tuple(float(zoom) for zoom in header.get_zooms())
         sidecar = _read_note(note) | image.texts
         shape, affine = header.get_data_shape(), header.get_best_affine()
         yield DicomSeries(note.with_suffix(".nii"), image, sidecar, shape, zooms, affine, findings)
+
+
+def _fault(told: Sequence[str], image: DicomImage, files: Path) -> str:
+    """Return the line in which dcm2niix says why it failed, with the name of the file that it is about."""
+    numbered = re.compile(re.escape(str(files)) + r"/(\d+)\.dcm")
+    faults = (line for line in told if line.startswith(("Error", "Warning")) or numbered.search(line))
+    return numbered.sub(lambda found: image.files[int(found[1])].path.name, next(faults, "no message"))
 
 
 def _read_note(path: Path) -> dict[str, Any]:

@@ -16,10 +16,12 @@ import numpy as np
 from numpy.polynomial import Polynomial
 
 from mrharmony.core.findings import Finding, error, warning
+from mrharmony.core.wording import count_is, some_of
 from mrharmony.scans.dicom_files import (
     SAME_PLACE,
     DamagedFile,
     DicomImage,
+    SlicePlace,
     group_of,
     image_type_of,
     numbers_of,
@@ -45,7 +47,6 @@ _UNEVEN = 0.1  # part of the slice spacing by which a slice may lie off an even 
 _ROUNDED_MM = 0.1  # how far rounding may put a slice off
 _NEAR = 5  # slice spacings from an end of a stack within which others may continue it
 _LIKE_DIRECTION = 0.98  # least cosine between the directions across slices of one stack
-_NAMED_AT_MOST = 5
 _AS_SENT = "Give the series as the scanner sent it, or get its files again from the archive."
 _AGAIN = "Get the missing files again from the scanner or the archive."
 
@@ -101,12 +102,14 @@ def _damaged_findings(
     unclear = sum(_pattern(path) in others for path in alike)
     if theirs:
         yield error(
-            "dicom-damaged", f"{_counted(len(theirs), 'file')} empty or damaged: {_some(theirs)}.", _AGAIN
+            "dicom-damaged",
+            f"{count_is(len(theirs), 'file')} empty or damaged: {some_of(theirs)}.",
+            _AGAIN,
         )
     if unclear:
         yield warning(
             "dicom-damaged",
-            f"{_counted(unclear, 'DICOM file')} empty or damaged and may belong to this scan or to another.",
+            f"{count_is(unclear, 'DICOM file')} empty or damaged and may belong to this scan or to another.",
             _AGAIN,
         )
 
@@ -130,7 +133,7 @@ def _form_findings(image: DicomImage) -> Iterator[Finding]:
             said = f"one {keyword}" if keyword in _NAMES_SOMEBODY else f"{keyword} {said}"
             yield error(
                 "dicom-mixed-slices",
-                f"Most slices have {said}, but others ({_some(wrong)}) do not.",
+                f"Most slices have {said}, but others ({some_of(wrong)}) do not.",
                 _AS_SENT,
             )
             return
@@ -186,9 +189,9 @@ def _direction_findings(image: DicomImage) -> Iterator[Finding]:
 
 
 def _place_findings(image: DicomImage) -> Iterator[Finding]:
-    """Find gaps between slices, slices that lie unevenly or are there more often than others."""
+    """Find slices that lie aside, unevenly or nowhere, are there more often than others, or are missing."""
     places = image.places
-    slices = sum(count for _, count, _ in places)
+    slices = sum(place.count for place in places)
     if len(places) < min(slices, 3):
         yield error(
             "dicom-no-places",
@@ -198,17 +201,26 @@ def _place_findings(image: DicomImage) -> Iterator[Finding]:
     if len(places) < 3:
         return
     yield from _aside_findings(image)
-    counts = Counter(count for _, count, _ in places)
-    if len(counts) > 1:
-        usual = counts.most_common(1)[0][0]
+    yield from _repeated_findings(places)
+    yield from _gap_findings(image)
+
+
+def _repeated_findings(places: Sequence[SlicePlace]) -> Iterator[Finding]:
+    """Find slices that are there more or less often than most."""
+    usual = Counter(place.count for place in places).most_common(1)[0][0]
+    wrong = [_name_of(k, place) for k, place in enumerate(places) if place.count != usual]
+    if wrong:
         often = "once" if usual == 1 else f"{usual} times"
-        wrong = [_named(k, place[2]) for k, place in enumerate(places) if place[1] != usual]
         yield error(
             "dicom-repeated-slices",
-            f"Most slices are there {often}, but others ({_some(wrong)}) are not.",
+            f"Most slices are there {often}, but others ({some_of(wrong)}) are not.",
             "Give a folder with one export of the examination.",
         )
-    along = np.array([place for place, _, _ in places])
+
+
+def _gap_findings(image: DicomImage) -> Iterator[Finding]:
+    """Find slices that lie unevenly, and gaps between them."""
+    along = np.array([place.along for place in image.places])
     steps = np.diff(along)
     spacing = float(np.median(steps[steps < 1.5 * steps.min()]))
     multiples = np.round(steps / spacing)
@@ -222,14 +234,14 @@ def _place_findings(image: DicomImage) -> Iterator[Finding]:
         )
     elif (multiples > 1).any():
         where = [
-            f"{multiple - 1:.0f} after {_named(k, places[k][2])}"
+            f"{multiple - 1:.0f} after {_name_of(k, image.places[k])}"
             for k, multiple in enumerate(multiples)
             if multiple > 1
         ]
         missing = int((multiples - 1).sum())
         yield error(
             "dicom-missing-slices",
-            f"{_counted(missing, 'slice')} missing: {_some(where)} of the {len(places)} that are here.",
+            f"{count_is(missing, 'slice')} missing: {some_of(where)} of the {len(along)} that are here.",
             _AGAIN,
         )
     else:
@@ -253,7 +265,7 @@ def _regular_gaps(image: DicomImage, spacing: float) -> Iterator[Finding]:
     """Find out that only every second, third … slice is here: numbers or thickness tell, spacing cannot."""
     header = image.first.header
     thickness, declared = numbers_of(header, "SliceThickness"), numbers_of(header, "SpacingBetweenSlices")
-    numbers = [number for _, _, number in image.places]
+    numbers = [place.number for place in image.places]
     strides = {abs(b - a) for a, b in pairwise(numbers) if a and b}
     stride = strides.pop() if len(strides) == 1 and None not in numbers else 1
     known = {file.number for file in image.series}
@@ -281,9 +293,9 @@ def _split_findings(image: DicomImage, images: Sequence[DicomImage]) -> Iterator
     if lost:
         yield error(
             "dicom-split-series",
-            f"{_counted(len(lost), 'more file')} of this series, and continue its slices or do not say where "
+            f"{count_is(len(lost), 'more file')} of this series, and continue its slices or do not say where "
             "they lie; in direction, echo time, image type, number or identifier they differ from the others "
-            f"({_some(lost)}).",
+            f"({some_of(lost)}).",
             _AS_SENT,
         )
 
@@ -304,7 +316,7 @@ def _fills(other: DicomImage, image: DicomImage) -> bool:
 
     Other echoes, parts and examinations show the same region: theirs lie all on its own, or between them.
     """
-    own = np.array([place for place, _, _ in image.places])
+    own = np.array([place.along for place in image.places])
     if len(own) < 3 or abs(other.normal @ image.normal) < _LIKE_DIRECTION:
         return False
     there = other.positions @ image.normal
@@ -338,14 +350,5 @@ def _count_findings(image: DicomImage) -> Iterator[Finding]:
         )
 
 
-def _named(index: int, number: int | None) -> str:
-    return f"slice {index + 1}" if number is None else f"instance {number}"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"1 {noun} is" if count == 1 else f"{count} {noun}s are"
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - _NAMED_AT_MOST
-    return ", ".join(names[:_NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
+def _name_of(index: int, place: SlicePlace) -> str:
+    return f"slice {index + 1}" if place.number is None else f"instance {place.number}"

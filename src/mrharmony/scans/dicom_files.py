@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -37,8 +37,10 @@ _PARTS = {
     "P": "phase", "PHASE": "phase", "R": "real", "REAL": "real", "I": "imaginary", "IMAGINARY": "imaginary",
     "M": "magnitude", "MAGNITUDE": "magnitude",
 }  # fmt: skip
-_UNCOMPRESSED = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"})
-_ELEMENT = 12  # bytes of tag, kind and length of an element
+_IMPLICIT, _EXPLICIT, _BIG_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
+_UNCOMPRESSED = frozenset({_IMPLICIT, _EXPLICIT, _BIG_ENDIAN})  # transfer syntaxes; all others compress
+_IN_ITEMS = b"\xff\xff\xff\xff"  # the length of compressed pixels, which lie in items
+_ITEM = b"\xfe\xff\x00\xe0"  # the tag that each begins with
 SAME_PLACE = 0.01  # mm
 SAME_DIRECTION = 1e-3  # how far direction cosines of one image may differ
 _ROUNDED = 0.01  # how far direction cosines may be from being of length 1 and perpendicular
@@ -59,6 +61,14 @@ class DicomFile(NamedTuple):
     header: Dataset
     pixels_at: int  # bytes before the pixels
     rival: Path | None = None  # another file that says the same of itself and shows other pixels
+
+
+class SlicePlace(NamedTuple):
+    """Where one slice of an image, or several of its slices, lie."""
+
+    along: float  # position along the slice normal, mm
+    count: int  # slices that lie there
+    number: int | None  # of an instance with one of them
 
 
 class DamagedFile(NamedTuple):
@@ -135,21 +145,21 @@ class DicomImage:
         return bool(rows.size and np.abs(products).max() < _ROUNDED)
 
     @cached_property
-    def places(self) -> tuple[tuple[float, int, int | None], ...]:
-        """Position along the slice normal in mm, how many slices lie there, and an instance's number."""
+    def places(self) -> tuple[SlicePlace, ...]:
+        """Where its slices lie, in ascending order; empty where their direction or places are unknown."""
         if not self.is_directed or self.is_mosaic:
             return ()
-        along = sorted(
-            (float(place @ self.normal), file.number if len(file.positions) == 1 else None)
+        slices = [
+            SlicePlace(float(place @ self.normal), 1, file.number if len(file.positions) == 1 else None)
             for file in self.files
             for place in file.positions
-        )
-        places: list[tuple[float, int, int | None]] = []
-        for place, number in along:
-            if places and place - places[-1][0] < SAME_PLACE:
-                places[-1] = (places[-1][0], places[-1][1] + 1, places[-1][2])
+        ]
+        places: list[SlicePlace] = []
+        for one in sorted(slices, key=lambda one: (one.along, one.number or 0)):
+            if places and one.along - places[-1].along < SAME_PLACE:
+                places[-1] = places[-1]._replace(count=places[-1].count + 1)
             else:
-                places.append((place, 1, number))
+                places.append(one)
         return tuple(places)
 
 
@@ -212,27 +222,19 @@ def _read(path: Path) -> DicomFile | DamagedFile | None:
         with warnings.catch_warnings(), path.open("rb") as stream:
             warnings.simplefilter("ignore")
             header = dcmread(stream, stop_before_pixels=True, specific_tags=list(_TAGS), force=True)
-            return _described(path, header, stream.tell(), stream.read(_ELEMENT))
+            return _described(path, header, stream)
     except Exception:  # pydicom raises whatever a damaged byte leads to
         return DamagedFile(path, None, None)
 
 
-def _described(path: Path, header: Dataset, pixels_at: int, head: bytes) -> DicomFile | DamagedFile | None:
-    """Return what a header says, where as many bytes are left as its pixels need (compressed: any).
-
-    `pixels_at` is where the header ends, `head` what follows: tag and length of the pixels.
-    """
+def _described(path: Path, header: Dataset, stream: BinaryIO) -> DicomFile | DamagedFile | None:
+    """Return what the header of a file says that is open where its pixels begin."""
     kind = header.get("SOPClassUID")
     if "Rows" not in header and kind and "Image Storage" not in kind.name:
         return None
     series, instance = str(header.get("SeriesInstanceUID", "")), str(header.get("SOPInstanceUID", ""))
-    syntax = str(getattr(header, "file_meta", {}).get("TransferSyntaxUID", min(_UNCOMPRESSED)))
-    frames = int(header.get("NumberOfFrames") or 1)
-    pixels = header.Rows * header.Columns * frames * int(header.get("SamplesPerPixel") or 1)
-    start = 8 if syntax == min(_UNCOMPRESSED) else _ELEMENT  # bytes of tag and length before the pixels
-    stated = int.from_bytes(head[start - 4 : start], "big" if syntax == max(_UNCOMPRESSED) else "little")
-    room = path.stat().st_size - pixels_at - start
-    if syntax in _UNCOMPRESSED and min(room, stated) < pixels * header.BitsAllocated // 8:
+    pixels_at = stream.tell()
+    if not _is_whole(header, stream):
         return DamagedFile(path, series, instance)
     positions, orientations = _geometry(header)
     echo = numbers_of(header, "EchoTime")
@@ -242,6 +244,29 @@ def _described(path: Path, header: Dataset, pixels_at: int, head: bytes) -> Dico
         path, series, instance, int(number[0]) if number else None, round(echo[0], 2) if echo else None, part,
         positions, orientations, header, pixels_at,
     )  # fmt: skip
+
+
+def _is_whole(header: Dataset, stream: BinaryIO) -> bool:
+    """Say whether a file, open where its pixels begin, holds as many bytes as they need or announce."""
+    syntax = str(getattr(header, "file_meta", {}).get("TransferSyntaxUID", _IMPLICIT))
+    frames = int(header.get("NumberOfFrames") or 1)
+    pixels = header.Rows * header.Columns * frames * int(header.get("SamplesPerPixel") or 1)
+    size = os.fstat(stream.fileno()).st_size
+    head = stream.read(8 if syntax == _IMPLICIT else 12)  # tag, kind and length of the pixels
+    if syntax in _UNCOMPRESSED:
+        stated = int.from_bytes(head[-4:], "big" if syntax == _BIG_ENDIAN else "little")
+        return bool(min(size - stream.tell(), stated) >= pixels * header.BitsAllocated // 8)
+    return head[8:] != _IN_ITEMS or _has_all_items(stream, size)
+
+
+def _has_all_items(stream: BinaryIO, size: int) -> bool:
+    """Say whether compressed pixels, a table and at least one fragment, end within a file of `size` bytes."""
+    items = 0
+    while (head := stream.read(8))[:4] == _ITEM:
+        items += 1
+        if len(head) < 8 or stream.seek(int.from_bytes(head[4:], "little"), os.SEEK_CUR) > size:
+            return False
+    return items > 1
 
 
 def _geometry(header: Dataset) -> tuple[Matrix, Matrix]:

@@ -54,7 +54,7 @@ class Stack:
     @cached_property
     def places(self) -> list[float]:
         """What the scanner wrote: positions along the normal, mm, ascending."""
-        return [place for place, _, _ in self.image.places]
+        return [place.along for place in self.image.places]
 
     @property
     def spacing(self) -> float:
