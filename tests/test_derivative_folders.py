@@ -21,7 +21,7 @@ from mrharmony.core.atomic import begin_json
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import Volume
 from mrharmony.jobs import data_sets, harmonizing
-from mrharmony.jobs.data_sets import begin_derivatives
+from mrharmony.jobs.derivatives import begin_derivatives
 from mrharmony.jobs.harmonizing import output_paths
 from mrharmony.scans.bids import BidsIndex
 

@@ -6,7 +6,8 @@ import pytest
 
 from mrharmony.benchmark.plan import make_plan
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.jobs.data_sets import DataSet, begin_derivatives, open_data_set, training_scans
+from mrharmony.jobs.data_sets import DataSet, open_data_set, training_scans
+from mrharmony.jobs.derivatives import begin_derivatives
 
 ROWS = {"1": ("a", "train"), "2": ("a", "test"), "3": ("b", "train"), "4": ("b", "train"), "5": ("c", "test")}
 

@@ -17,7 +17,8 @@ from benchmarks.robustness._mutations.files import (
     replace,
 )
 from mrharmony.benchmark.plan import make_plan
-from mrharmony.jobs.data_sets import begin_derivatives, training_scans
+from mrharmony.jobs.data_sets import training_scans
+from mrharmony.jobs.derivatives import begin_derivatives
 from mrharmony.jobs.evaluating import column_entries, column_groups, column_numbers
 from mrharmony.scans.acquisition import acquisition_findings
 from mrharmony.scans.bids import BidsIndex

@@ -60,7 +60,7 @@ def prepare(
     call again: a mask that you edited (or put there for a refused scan) is taken as given. Finished scans
     are kept. Next: `mrharmony harmonize SCAN --prepared OUT_DIR --to DOMAIN --output RESULTS`.
     """
-    from mrharmony.jobs.data_sets import open_source
+    from mrharmony.jobs.conversions import open_source
     from mrharmony.jobs.preparing import INDEX, prepare_data_set
 
     labels = participant_label or []
@@ -165,7 +165,7 @@ def harmonize(
     """
     from mrharmony.core.atomic import require_writable
     from mrharmony.core.progress import track
-    from mrharmony.jobs.data_sets import convert_planned, plan_conversions
+    from mrharmony.jobs.conversions import convert_planned, plan_conversions
     from mrharmony.jobs.harmonizing import (
         harmonize_scan,
         output_paths,

@@ -31,7 +31,7 @@ from mrharmony.core.wording import some_of
 from mrharmony.core.worker_process import limit_threads
 from mrharmony.core.workers import WorkerEnded, alone, side_by_side, usable_cores
 from mrharmony.jobs.brains import ScanFile, saved_sha256
-from mrharmony.jobs.data_sets import (
+from mrharmony.jobs.derivatives import (
     begin_derivatives,
     earlier_description,
     setting_of,

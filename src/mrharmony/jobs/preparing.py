@@ -21,7 +21,7 @@ from mrharmony.core.progress import track
 from mrharmony.core.records import read_record
 from mrharmony.core.worker_process import limit_threads
 from mrharmony.core.workers import side_by_side, usable_cores
-from mrharmony.jobs.data_sets import begin_derivatives, with_outputs
+from mrharmony.jobs.derivatives import begin_derivatives, with_outputs
 from mrharmony.jobs.harmonizing import reason_of
 from mrharmony.preparation.pipeline import prepare_beside
 from mrharmony.preparation.quality import PreparationFigures, preparation_figures

@@ -16,7 +16,7 @@ from mrharmony.core.wording import some_of
 from mrharmony.evaluate.group_biology import Factor, factors
 from mrharmony.evaluate.group_measures import Measured
 from mrharmony.evaluate.site_effect import site_effect
-from mrharmony.jobs.data_sets import labels_in
+from mrharmony.jobs.derivatives import labels_in
 from mrharmony.jobs.group_images import ImagePair, Look
 from mrharmony.jobs.harmonizing import is_own_page, scan_name
 from mrharmony.jobs.kept_looks import look_once

@@ -11,7 +11,7 @@ from typing import Any
 from mrharmony.core.atomic import read_json
 from mrharmony.core.claims import claimed
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.jobs.data_sets import setting_of
+from mrharmony.jobs.derivatives import setting_of
 from mrharmony.jobs.harmonizing import other_setting
 from mrharmony.jobs.participants import KILLED
 from mrharmony.jobs.records import ListedScan, ScanRecord, claims_path, read_list, read_record

@@ -191,7 +191,7 @@ def _direction_findings(image: DicomImage) -> Iterator[Finding]:
 def _place_findings(image: DicomImage) -> Iterator[Finding]:
     """Find slices that lie aside, unevenly or nowhere, are there more often than others, or are missing."""
     places = image.places
-    slices = sum(place.count for place in places)
+    slices = sum(place.slices for place in places)
     if len(places) < min(slices, 3):
         yield error(
             "dicom-no-places",
@@ -207,8 +207,8 @@ def _place_findings(image: DicomImage) -> Iterator[Finding]:
 
 def _repeated_findings(places: Sequence[SlicePlace]) -> Iterator[Finding]:
     """Find slices that are there more or less often than most."""
-    usual = Counter(place.count for place in places).most_common(1)[0][0]
-    wrong = [_name_of(k, place) for k, place in enumerate(places) if place.count != usual]
+    usual = Counter(place.slices for place in places).most_common(1)[0][0]
+    wrong = [_name_of(k, place) for k, place in enumerate(places) if place.slices != usual]
     if wrong:
         often = "once" if usual == 1 else f"{usual} times"
         yield error(

@@ -67,7 +67,7 @@ class SlicePlace(NamedTuple):
     """Where one slice of an image, or several of its slices, lie."""
 
     along: float  # position along the slice normal, mm
-    count: int  # slices that lie there
+    slices: int  # how many lie there
     number: int | None  # of an instance with one of them
 
 
@@ -157,7 +157,7 @@ class DicomImage:
         places: list[SlicePlace] = []
         for one in sorted(slices, key=lambda one: (one.along, one.number or 0)):
             if places and one.along - places[-1].along < SAME_PLACE:
-                places[-1] = places[-1]._replace(count=places[-1].count + 1)
+                places[-1] = places[-1]._replace(slices=places[-1].slices + 1)
             else:
                 places.append(one)
         return tuple(places)
