@@ -20,7 +20,7 @@ from mrharmony.cli.app import main
 from mrharmony.core.atomic import begin_json
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import Volume
-from mrharmony.jobs import data_sets, harmonizing
+from mrharmony.jobs import derivatives, harmonizing
 from mrharmony.jobs.derivatives import begin_derivatives
 from mrharmony.jobs.harmonizing import output_paths
 from mrharmony.scans.bids import BidsIndex
@@ -88,11 +88,11 @@ def test_of_two_data_sets_that_begin_in_one_folder_at_once_the_later_is_refused(
     scan_of(other).write_bytes(scan_of(other).read_bytes() + b"another")
 
     def begin_later(path, record):
-        monkeypatch.setattr(data_sets, "begin_json", begin_json)
+        monkeypatch.setattr(derivatives, "begin_json", begin_json)
         begin_derivatives(BidsIndex.open(other), new, "of the other")
         begin_json(path, record)
 
-    monkeypatch.setattr(data_sets, "begin_json", begin_later)
+    monkeypatch.setattr(derivatives, "begin_json", begin_later)
     with pytest.raises(MrharmonyError, match="has derivatives of another data set"):
         begin_derivatives(BidsIndex.open(study), new, "too late")
     assert json.loads((new / "dataset_description.json").read_text())["Name"] == "of the other"

@@ -61,6 +61,33 @@ def test_a_dicom_examination_is_prepared_once_and_then_harmonized(run, scan: Pat
     assert len(note["Preparation"]) == 64
 
 
+def test_results_inside_a_dicom_folder_do_not_stop_the_next_call_and_other_scans_are_named(
+    run, scan: Path, tmp_path: Path
+):
+    head = read_scan(scan).volume
+    folder = tmp_path / "exam"
+    write_series(folder, Volume(np.maximum(head.voxels, 0), head.affine), 3)
+    out = folder / "prepared"
+    harmonize = ("harmonize", folder, "--to", "LA", "--method", "none", "--force")
+    for command in (
+        ("prepare", folder, out, "--workers", 1),
+        (*harmonize, "--prepared", out, "--output", out),
+    ):
+        for _ in range(2):
+            status, _, errors = run(*command)
+            assert status == 0, errors
+    nowhere = tmp_path / "out"
+    for status, *command in (
+        (3, *harmonize, "--output", nowhere),
+        (2, "prepare", folder, nowhere),
+        (2, "prepare", folder, nowhere, "--series", 3),
+    ):
+        found, _, errors = run(*command)
+        assert found == status
+        assert f"{folder}: holds DICOM files, but also the scan prepared/sourcedata/sub-01/anat/" in errors
+        assert not list(nowhere.rglob("*.nii.gz"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

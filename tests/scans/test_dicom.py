@@ -25,7 +25,7 @@ from scipy.spatial.transform import Rotation
 
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import Volume
-from mrharmony.scans.dicom import KEPT_KEYS, convert_dicom, is_dicom_folder, likely_t1w
+from mrharmony.scans.dicom import KEPT_KEYS, convert_dicom, is_dicom_folder, likely_t1w, scan_among_dicom
 from mrharmony.scans.dicom_checks import image_findings
 from mrharmony.scans.dicom_files import read_folder
 from mrharmony.scans.reading import read_scan
@@ -127,19 +127,46 @@ def test_several_t1w_series_are_listed_and_one_is_chosen_by_its_number(volume: V
 
 def test_a_folder_that_is_no_examination_is_told(tmp_path: Path):
     (tmp_path / "broken.dcm").write_bytes(bytes(128) + b"DICM" + bytes(50))
-    assert is_dicom_folder(tmp_path)
+    assert is_dicom_folder(tmp_path, tmp_path / "out")
     with pytest.raises(MrharmonyError, match="dcm2niix converted nothing"):
         convert_dicom(tmp_path, tmp_path / "out" / "scan.nii.gz")
     assert not (tmp_path / "out").exists()
 
 
 def test_folders_with_scans_and_empty_folders_are_not_dicom(examination: Path, tmp_path: Path):
-    assert is_dicom_folder(examination)
-    assert not is_dicom_folder(tmp_path)
-    assert not is_dicom_folder(next(examination.iterdir()))
+    out = tmp_path / "out"
+    assert is_dicom_folder(examination, out)
+    assert not is_dicom_folder(tmp_path, out)
+    assert not is_dicom_folder(next(examination.iterdir()), out)
     (tmp_path / "a.dcm").write_bytes(b"")
     (tmp_path / "a.nii.gz").write_bytes(b"")
-    assert not is_dicom_folder(tmp_path)
+    assert not is_dicom_folder(tmp_path, out)
+    assert scan_among_dicom(tmp_path, out) == tmp_path / "a.nii.gz"
+
+
+def test_what_an_earlier_call_wrote_into_a_dicom_folder_does_not_count(tmp_path: Path):
+    exam, out = tmp_path / "exam", tmp_path / "exam" / "a" / "out"
+    out.mkdir(parents=True)
+    (exam / "z.dcm").write_bytes(b"")
+    for number in range(600):
+        (out / f"{number}.nii.gz").write_bytes(b"")
+    assert is_dicom_folder(exam, out)
+    assert not is_dicom_folder(exam, exam)
+    assert not is_dicom_folder(exam, tmp_path)
+    (tmp_path / "link").symlink_to(exam)
+    assert is_dicom_folder(tmp_path / "link", out)
+
+
+def test_a_bids_data_set_with_its_dicom_files_is_no_dicom_folder(tmp_path: Path):
+    source, anat = tmp_path / "sourcedata", tmp_path / "sub-01" / "anat"
+    source.mkdir()
+    anat.mkdir(parents=True)
+    for number in range(600):
+        (source / f"{number:03d}.dcm").write_bytes(b"")
+    (anat / "sub-01_T1w.nii.gz").write_bytes(b"")
+    for output in (tmp_path / "derivatives", tmp_path):
+        assert not is_dicom_folder(tmp_path, output)
+        assert scan_among_dicom(tmp_path, output) is None
 
 
 def _without(folder: Path, volume: Volume, *slices: int, empty: bool = False) -> Path:
@@ -250,7 +277,7 @@ def test_files_without_preamble_and_suffix_are_known_as_dicom_which_cannot_be_re
     (tmp_path / "bare").mkdir()
     for file in (tmp_path / "made").iterdir():
         (tmp_path / "bare" / file.stem).write_bytes(file.read_bytes()[132:])
-    assert is_dicom_folder(tmp_path / "bare")
+    assert is_dicom_folder(tmp_path / "bare", tmp_path / "out")
     with pytest.raises(MrharmonyError, match=r"dcm2niix converted nothing .*Export the DICOM files again"):
         convert_dicom(tmp_path / "bare", tmp_path / "scan.nii.gz")
 

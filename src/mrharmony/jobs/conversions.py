@@ -8,7 +8,7 @@ from pathlib import Path
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.jobs.data_sets import open_data_set
 from mrharmony.scans.bids import SESSION, BidsIndex
-from mrharmony.scans.dicom import convert_dicom, is_dicom_folder
+from mrharmony.scans.dicom import convert_dicom, is_dicom_folder, scan_among_dicom
 
 SOURCE_FOLDER = "sourcedata"
 
@@ -27,7 +27,8 @@ def open_source(
     not clear. `domain_column` is of a BIDS folder, as in `BidsIndex.open`. Raises
     `MrharmonyError` if the data set cannot be opened or converted, or the label is not a BIDS label.
     """
-    if not is_dicom_folder(source):
+    if not is_dicom_folder(source, out_dir):
+        _require_no_scan_among_dicom(source, out_dir)
         if series is not None:
             raise MrharmonyError(f"{source}: is not a DICOM folder. Leave the series out.")
         return open_data_set(source, domain_column, chosen=bool(labels))
@@ -44,10 +45,11 @@ def plan_conversions(paths: Sequence[Path], output: Path) -> tuple[list[Path], d
     """Return the scan files that scans and DICOM folders become, and the DICOM folder of those to convert.
 
     They go to the folder of the output as `sub-01_T1w.nii.gz`, `sub-02_…`: the names of DICOM folders often
-    name the patient. Nothing is done yet.
+    name the patient. Nothing is done yet. A folder of DICOM files and scans counts as one to convert, which
+    `convert_planned` refuses.
     """
     folder = output.parent if output.name.endswith(".nii.gz") else output
-    examinations = [path for path in paths if is_dicom_folder(path)]
+    examinations = [path for path in paths if is_dicom_folder(path, folder) or scan_among_dicom(path, folder)]
     names = {
         path: folder / f"sub-{number:02d}_T1w.nii.gz" for number, path in enumerate(examinations, start=1)
     }
@@ -66,7 +68,17 @@ def convert_planned(
     failed = {}
     for scan, folder in conversions.items():
         try:
+            _require_no_scan_among_dicom(folder, scan.parent)
             convert_dicom(folder, scan, series)
         except MrharmonyError as error:
             failed[scan] = error
     return failed
+
+
+def _require_no_scan_among_dicom(folder: Path, output: Path) -> None:
+    """Raise `MrharmonyError` where a folder of DICOM files holds a scan too."""
+    if scan := scan_among_dicom(folder, output):
+        raise MrharmonyError(
+            f"{folder}: holds DICOM files, but also the scan {scan.relative_to(folder)}, so that it is not "
+            "clear which is meant. Move that scan to another folder, or name it alone."
+        )

@@ -11,8 +11,9 @@ import re
 import stat
 import subprocess
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import nibabel as nib
 
 from mrharmony.core.extras import require_extra
 from mrharmony.core.findings import Finding, MrharmonyError, error, has_error, info, warning
+from mrharmony.core.pointers import real_path
 from mrharmony.core.temporaries import temporary_folder
 from mrharmony.core.volume import Matrix
 from mrharmony.scans.acquisition import (
@@ -111,13 +113,41 @@ class DicomSeries:
         return f"{self.label}: {name:.60} ({self.size}, {zooms} mm)"
 
 
-def is_dicom_folder(path: Path) -> bool:
-    """Say whether a path is a folder of DICOM files; one that also holds NIfTI or MGH scans is not."""
-    if not is_kind(path, stat.S_ISDIR):
-        return False
-    files = (file for file in sorted(path.rglob("*")) if is_kind(file, stat.S_ISREG))
-    some = [file for file, _ in zip(files, range(_INSPECTED), strict=False)]
-    return not any(scan_suffix(file) for file in some) and any(_is_dicom(file) for file in some)
+def is_dicom_folder(path: Path, output: Path) -> bool:
+    """Say whether a path is a folder of DICOM files; one that also holds NIfTI or MGH scans is not.
+
+    What lies in a folder `output` inside it does not count: an earlier call has written it.
+    """
+    files = _files_below(path, output)
+    return next(_scans_among(files), None) is None and _has_dicom(files)
+
+
+def scan_among_dicom(path: Path, output: Path) -> Path | None:
+    """Return a NIfTI or MGH scan for which a folder with DICOM files is no DICOM folder; None in any other.
+
+    BIDS data sets may have DICOM files too, in `sourcedata`. `output` is as in `is_dicom_folder`.
+    """
+    files = _files_below(path, output)
+    is_bids = any(path.glob("sub-*"))
+    return next(_scans_among(files), None) if not is_bids and _has_dicom(files) else None
+
+
+def _files_below(folder: Path, output: Path) -> list[Path]:
+    """Return what lies below a folder, and not in `output` inside it, sorted."""
+    if not is_kind(folder, stat.S_ISDIR):
+        return []
+    above, there = real_path(folder), real_path(output)
+    own = folder / there.relative_to(above) if above in there.parents else None
+    return [path for path in sorted(folder.rglob("*")) if own is None or not path.is_relative_to(own)]
+
+
+def _scans_among(files: Iterable[Path]) -> Iterator[Path]:
+    return (file for file in files if scan_suffix(file) and is_kind(file, stat.S_ISREG))
+
+
+def _has_dicom(files: Iterable[Path]) -> bool:
+    inspected = islice((file for file in files if is_kind(file, stat.S_ISREG)), _INSPECTED)
+    return any(_is_dicom(file) for file in inspected)
 
 
 def convert_dicom(folder: Path, output: Path, series: str | int | None = None) -> Path:
