@@ -191,6 +191,12 @@ def test_a_table_that_is_a_folder_is_told(bids):
         BidsIndex.open(bids)
 
 
+def test_a_scan_that_the_validator_is_to_ignore_does_not_vanish(bids):
+    before = BidsIndex.open(bids)
+    (bids / ".bidsignore").write_text("sub-01\n*_T1w.nii.gz\n")
+    assert BidsIndex.open(bids) == before
+
+
 def test_other_files_are_no_scans(bids):
     for name in ("._sub-01_T1w.nii.gz", "sub-01_T2w.nii.gz", "sub-01_T1w.nii.gz.part", "sub-01_T1w.json"):
         (bids / "sub-01/anat" / name).write_text("{}")
