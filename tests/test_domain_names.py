@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mrharmony.core.domain import find_name, require_distinct, same_name
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.jobs.evaluating import column_entries
+from mrharmony.jobs.columns import column_entries
 from mrharmony.networks.card import DomainCard, ModelCard
 from mrharmony.scans.bids import SESSION, BidsIndex
 

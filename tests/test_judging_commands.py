@@ -14,7 +14,7 @@ import typer
 from helpers.commands import sentences
 from mrharmony.cli.evaluating import _show, evaluate
 from mrharmony.core.hashing import file_sha256
-from mrharmony.jobs.evaluating import scan_files
+from mrharmony.jobs.evaluation_scans import scan_files
 from mrharmony.scans.bids import BidsIndex
 from mrharmony.scans.names import way_to
 from mrharmony.scans.reading import read_scan

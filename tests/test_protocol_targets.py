@@ -17,7 +17,8 @@ from mrharmony.domains.statistics import load_statistics
 from mrharmony.evidence.drift import scan_evidence
 from mrharmony.jobs import opening
 from mrharmony.jobs.harmonizing import HarmonizeJob
-from mrharmony.jobs.participants import EVERYTHING, Sources, run_participants
+from mrharmony.jobs.participants import EVERYTHING, run_participants
+from mrharmony.jobs.sources import Sources
 from mrharmony.methods.protocol import HarmonizedVolume
 from mrharmony.methods.registry import DEFAULT_METHOD, METHODS
 from mrharmony.networks.card import STATISTICS, ModelCard, read_card

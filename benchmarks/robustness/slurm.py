@@ -29,10 +29,11 @@ from benchmarks._shared.slurm import one_node
 from benchmarks._shared.studies import prepared_study
 from mrharmony.jobs.harmonizing import HarmonizeJob
 from mrharmony.jobs.opening import open_job
-from mrharmony.jobs.participants import EVERYTHING, Processes, Sources, plan_tasks, run_participants
+from mrharmony.jobs.participants import EVERYTHING, Processes, plan_tasks, run_participants
 from mrharmony.jobs.records import LOGS, read_record
 from mrharmony.jobs.reporting import TABLE
 from mrharmony.jobs.slurm import ANY_MEMORY, SlurmArray, write_array
+from mrharmony.jobs.sources import Sources
 from mrharmony.jobs.study_plan import plan_study
 from mrharmony.networks.card import read_card
 from mrharmony.scans.bids import BidsIndex

@@ -12,10 +12,11 @@ from bids import BIDSLayout
 
 from mrharmony.jobs.bids_app import run_group
 from mrharmony.jobs.harmonizing import HarmonizeJob
-from mrharmony.jobs.participants import EVERYTHING, Processes, Sources, run_participants
+from mrharmony.jobs.participants import EVERYTHING, Processes, run_participants
 from mrharmony.jobs.preparing import prepare_data_set
 from mrharmony.jobs.reporting import write_report
 from mrharmony.jobs.result_names import uncertainty_path
+from mrharmony.jobs.sources import Sources
 from mrharmony.networks.card import read_card
 from mrharmony.scans.bids import BidsIndex
 from mrharmony.scans.names import sidecar_path

@@ -11,7 +11,7 @@ import pytest
 from mrharmony.core.domain import Domain
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.domains.statistics import load_statistics
-from mrharmony.jobs import preparing as derivatives
+from mrharmony.jobs import preparing
 from mrharmony.jobs.harmonizing import HarmonizeJob, harmonize_scan
 from mrharmony.jobs.preparing import INDEX, Preparation, prepare_data_set
 from mrharmony.methods.tone_curves import ClassicalHarmonizer
@@ -207,7 +207,7 @@ def test_a_fault_of_ours_in_one_scan_is_told_and_leaves_the_others(
     def faulty(*arguments: object, **options: object) -> None:
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr(derivatives, "prepare_beside", faulty)
+    monkeypatch.setattr(preparing, "prepare_beside", faulty)
     results = prepare_data_set(data_set, tmp_path, workers=1)
     assert [result.verdict for result in results] == ["refused"] * 2
     assert "unexpected ZeroDivisionError: oops" in (results[0].reason or "")

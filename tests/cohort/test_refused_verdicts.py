@@ -13,7 +13,8 @@ from mrharmony.core.domain import Domain
 from mrharmony.domains.statistics import load_statistics
 from mrharmony.evidence.drift import scan_evidence
 from mrharmony.jobs.harmonizing import HarmonizeJob, harmonize_scan
-from mrharmony.jobs.participants import EVERYTHING, Sources, run_participants
+from mrharmony.jobs.participants import EVERYTHING, run_participants
+from mrharmony.jobs.sources import Sources
 from mrharmony.methods.protocol import HarmonizedVolume
 from mrharmony.networks.card import STATISTICS, read_card
 from mrharmony.scans.bids import BidsIndex

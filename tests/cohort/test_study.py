@@ -22,7 +22,7 @@ from mrharmony.jobs import group_images, participants
 from mrharmony.jobs.bids_app import run_group
 from mrharmony.jobs.harmonizing import HarmonizeJob
 from mrharmony.jobs.opening import open_job
-from mrharmony.jobs.participants import EVERYTHING, Processes, Sources, finished, plan_tasks, run_participants
+from mrharmony.jobs.participants import EVERYTHING, Processes, finished, plan_tasks, run_participants
 from mrharmony.jobs.records import (
     LOGS,
     ListedScan,
@@ -34,6 +34,7 @@ from mrharmony.jobs.records import (
 )
 from mrharmony.jobs.result_names import output_path
 from mrharmony.jobs.run_log import RunLog
+from mrharmony.jobs.sources import Sources
 from mrharmony.jobs.study_plan import choose_workers, plan_study
 from mrharmony.networks.card import read_card
 from mrharmony.scans.bids import BidsIndex

@@ -14,10 +14,10 @@ from mrharmony.benchmark.folder import BenchmarkFolder
 from mrharmony.benchmark.plan import BenchmarkPlan, BenchmarkScan, Fold
 from mrharmony.benchmark.run import BenchmarkRequest
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.jobs import brains as preparing
+from mrharmony.jobs import brains as brain_jobs
 from mrharmony.jobs import harmonizing
 from mrharmony.jobs.brains import ScanFile, load_brain, prepare_brains, prepare_positions, saved_sha256
-from mrharmony.jobs.evaluating import evaluation_scans, prepared_alone, prepared_on_one_grid
+from mrharmony.jobs.evaluation_scans import evaluation_scans, prepared_alone, prepared_on_one_grid
 from mrharmony.jobs.harmonizing import harmonize_scan
 from mrharmony.jobs.opening import open_job
 from mrharmony.jobs.training import run_folder, training_brains
@@ -66,7 +66,7 @@ def _no_scan_is_prepared(monkeypatch: pytest.MonkeyPatch):
     def prepare_beside(*arguments: object, **options: object) -> None:
         raise AssertionError("a scan was prepared again")
 
-    monkeypatch.setattr(preparing, "prepare_beside", prepare_beside)
+    monkeypatch.setattr(brain_jobs, "prepare_beside", prepare_beside)
 
 
 def canonical(scan: Path, saved: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -154,7 +154,7 @@ def test_a_scan_that_is_replaced_meanwhile_leaves_the_hash_of_what_was_read(
 
 
 def test_evaluators_judge_the_saved_brains(index: BidsIndex, saved: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("mrharmony.jobs.evaluating.ZOOM", 4.0)
+    monkeypatch.setattr("mrharmony.jobs.evaluation_scans.ZOOM", 4.0)
     found = evaluation_scans(index, index.scans, workers=1, prepared=saved)
     for entry, brain in zip(found.scans, found.brains, strict=True):
         np.testing.assert_array_equal(brain.volume.voxels, canonical(entry.path, saved)[0])

@@ -20,8 +20,9 @@ from helpers.pages import assert_accessible, assert_balanced
 from mrharmony.evidence.verdict import LIMITS
 from mrharmony.jobs.harmonizing import discard_result, harmonize_scan
 from mrharmony.jobs.opening import open_job
-from mrharmony.jobs.participants import EVERYTHING, Sources, run_participants
+from mrharmony.jobs.participants import EVERYTHING, run_participants
 from mrharmony.jobs.result_names import page_path
+from mrharmony.jobs.sources import Sources
 from mrharmony.networks.card import read_card
 from mrharmony.report.charts import gauge
 from mrharmony.report.scan_page import CITATION, MEANINGS, source_sentence, verdict_sentence

@@ -10,7 +10,7 @@ import pytest
 
 from mrharmony.benchmark.plan import make_plan
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.jobs import evaluating, training
+from mrharmony.jobs import evaluation_scans, training
 from mrharmony.jobs.data_sets import DataSet
 from mrharmony.scans.bids import BidsIndex
 from mrharmony.scans.names import find_scans
@@ -73,8 +73,8 @@ def test_every_way_into_the_data_set_refuses_what_it_cannot_list(bids, close, mo
     index = DataSet(bids).open()
     monkeypatch.setattr(training, "prepare_brains", lambda *_, **__: ({}, {}))
     trained = training.training_brains(index, None, None, None, bids / "work")
-    monkeypatch.setattr(evaluating, "prepare_positions", lambda *_, **__: ({}, {}))
-    evaluated = evaluating.evaluation_scans(index, index.scans)
+    monkeypatch.setattr(evaluation_scans, "prepare_positions", lambda *_, **__: ({}, {}))
+    evaluated = evaluation_scans.evaluation_scans(index, index.scans)
     plan = make_plan(bids, "site", None)
     for refused in (trained.refused, plan.closed):
         assert list(refused) == [bids / "sub-02/anat"]

@@ -17,9 +17,9 @@ from benchmarks.robustness._mutations.files import (
     replace,
 )
 from mrharmony.benchmark.plan import make_plan
+from mrharmony.jobs.columns import column_entries, column_groups, column_numbers
 from mrharmony.jobs.data_sets import training_scans
 from mrharmony.jobs.derivatives import begin_derivatives
-from mrharmony.jobs.evaluating import column_entries, column_groups, column_numbers
 from mrharmony.scans.acquisition import acquisition_findings
 from mrharmony.scans.bids import BidsIndex
 from mrharmony.scans.participants import PARTICIPANTS

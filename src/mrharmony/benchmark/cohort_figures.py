@@ -26,7 +26,7 @@ from mrharmony.evaluate.site_classifiers import probe_inputs
 from mrharmony.evaluate.site_distances import site_distances
 from mrharmony.evaluate.site_probe import PROBES, CrossFittedProbe, cross_fit_probe, probe_sites
 from mrharmony.evaluate.tissues import TargetVolumetry, TissueSegmentation
-from mrharmony.jobs.evaluating import column_numbers
+from mrharmony.jobs.columns import column_numbers
 from mrharmony.preparation.canonical import CanonicalBrain
 from mrharmony.scans.participants import PARTICIPANTS
 

@@ -31,9 +31,10 @@ from mrharmony.core.findings import MrharmonyError
 
 if TYPE_CHECKING:
     from mrharmony.jobs.harmonizing import HarmonizeJob, Outcome
-    from mrharmony.jobs.participants import ScanTask, Sources
+    from mrharmony.jobs.participants import ScanTask
     from mrharmony.jobs.run_log import RunLog
     from mrharmony.jobs.slurm import SlurmArray
+    from mrharmony.jobs.sources import Sources
     from mrharmony.jobs.study_plan import StudyPlan
     from mrharmony.scans.bids import BidsIndex
     from mrharmony.scans.selection import Selection
@@ -93,7 +94,7 @@ class StudyOptions(NamedTuple):
 
     def sources(self, model: Path | None) -> Sources:
         """Return how a scan's domain is found; raises `MrharmonyError` where the model cannot be opened."""
-        from mrharmony.jobs.participants import Sources
+        from mrharmony.jobs.sources import Sources
         from mrharmony.networks.card import read_card
         from mrharmony.weights import shipped_model
 
@@ -256,8 +257,9 @@ def bids(
     """
     from mrharmony.jobs.bids_app import run_group
     from mrharmony.jobs.data_sets import open_data_set
-    from mrharmony.jobs.participants import gone_scans, plan_tasks, sessions_as_domains, strange_sites
+    from mrharmony.jobs.participants import gone_scans, plan_tasks
     from mrharmony.jobs.run_log import RunLog
+    from mrharmony.jobs.sources import sessions_as_domains, strange_sites
 
     del config, skip_bids_validation  # one has been read by now, the other has nothing to skip
     if level == "group":

@@ -94,7 +94,7 @@ def check(
     from mrharmony.core.progress import track
     from mrharmony.core.wording import some_of
     from mrharmony.preparation.foreseen import foreseen_faults
-    from mrharmony.scans.bids import described_data_sets, people_without_scan
+    from mrharmony.scans.bids_images import described_data_sets, people_without_scan
     from mrharmony.scans.folders import is_kind
     from mrharmony.scans.names import find_scans
     from mrharmony.scans.reading import check_scan

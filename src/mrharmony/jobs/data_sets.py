@@ -11,7 +11,8 @@ from mrharmony.core.domain import find_name
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.hashing import file_sha256
 from mrharmony.scans.acquisition import harmonized_findings
-from mrharmony.scans.bids import NO_SCAN, SPLIT, BidsIndex, BidsScan
+from mrharmony.scans.bids import SPLIT, BidsIndex, BidsScan
+from mrharmony.scans.bids_images import NO_SCAN
 from mrharmony.scans.folders import IN_A_COPY
 from mrharmony.scans.participants import PARTICIPANTS
 

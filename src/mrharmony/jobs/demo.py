@@ -16,7 +16,7 @@ from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
 from mrharmony.core.volume import FloatArray
 from mrharmony.evaluate.paired import peak_ratio
-from mrharmony.jobs.evaluating import prepared_on_one_grid
+from mrharmony.jobs.evaluation_scans import prepared_on_one_grid
 from mrharmony.jobs.harmonizing import HarmonizeJob, harmonize_prepared
 from mrharmony.jobs.opening import open_job
 from mrharmony.jobs.reporting import REPORT

@@ -28,8 +28,9 @@ from mrharmony.evaluate.unlearning import (
 )
 from mrharmony.evaluate.unlearning_network import UnlearningSettings
 from mrharmony.jobs.brains import by_position, load_brain, prepare_positions, reasons_by_name, require_some
+from mrharmony.jobs.columns import column_entries, column_groups, column_numbers
 from mrharmony.jobs.data_sets import DataSet, scans_of_domains
-from mrharmony.jobs.evaluating import ZOOM, column_entries, column_groups, column_numbers, scan_files
+from mrharmony.jobs.evaluation_scans import ZOOM, scan_files
 from mrharmony.networks.card import model_hash
 from mrharmony.networks.compact.model import LatentModel, load_model
 from mrharmony.scans.bids import SPLIT, BidsIndex, BidsScan

@@ -46,6 +46,11 @@ def scan_stem(path: Path | str) -> str:
     return name[: len(name) - len(scan_suffix(path) or "")]
 
 
+def entities(stem: str) -> frozenset[str]:
+    """Return the entities of a BIDS file name without its suffix: `sub-01_T1w` has `{sub-01}`."""
+    return frozenset(stem.split("_")[:-1])
+
+
 def sidecar_path(image: Path) -> Path:
     """Return the path of an image's JSON sidecar: beside it, under the same stem."""
     return image.parent / f"{scan_stem(image)}.json"
