@@ -279,7 +279,7 @@ def test_interrupting_says_whether_what_is_finished_stays(
 
     for place in (
         "scans.reading.check_scan",
-        "jobs.harmonizing.harmonize_scan",
+        "jobs.single_scans.harmonize_scan",
         "jobs.participants.plan_tasks",
     ):
         monkeypatch.setattr(f"mrharmony.{place}", interrupted)

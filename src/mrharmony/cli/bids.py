@@ -255,7 +255,6 @@ def bids(
 
     Example: `mrharmony bids study/ study/derivatives/mrharmony participant --to NSK`
     """
-    from mrharmony.jobs.bids_app import run_group
     from mrharmony.jobs.data_sets import open_data_set
     from mrharmony.jobs.participants import gone_scans, plan_tasks
     from mrharmony.jobs.run_log import RunLog
@@ -267,9 +266,7 @@ def bids(
             ("--dry-run", dry_run), ("--slurm", array.slurm), ("--overwrite", options.overwrite)
         )
         _tell_unused(context)
-        files = [{"table": str(table), "report": str(report)} for table, report in run_group(out_dir)]
-        lines = [path for own in files for path in own.values()]
-        echo_json(files if len(files) > 1 else files[0]) if as_json else typer.echo("\n".join(lines))
+        _run_group(out_dir, as_json)
         return
     if to is None:
         raise MrharmonyError("participant: needs a target. Name a domain or protocol with target='NSK'.")
@@ -299,7 +296,7 @@ def bids(
     log = RunLog(out_dir, sys.argv[1:], settings_of(context))
     for finding in index.findings:
         log.line(f"{finding.message} {finding.fix}")
-    outcomes = _run(index, out_dir, selection, job, sources, resources, log)
+    outcomes = _run_participants(index, out_dir, selection, job, sources, resources, log)
     counts = Counter(outcome.status for outcome in outcomes)
     print(", ".join(f"{count} {status}" for status, count in counts.items()) + ".", file=sys.stderr)
     report_outcomes([outcome for outcome in outcomes if as_json or not outcome.kept], as_json)
@@ -324,7 +321,15 @@ def _tell_unused(context: typer.Context) -> None:
         print(f"group: {', '.join(unused)} {are} of the participant level, and not used.", file=sys.stderr)
 
 
-def _run(
+def _run_group(out_dir: Path, as_json: bool) -> None:
+    from mrharmony.jobs.bids_app import run_group
+
+    files = [{"table": str(table), "report": str(report)} for table, report in run_group(out_dir)]
+    lines = [path for own in files for path in own.values()]
+    echo_json(files if len(files) > 1 else files[0]) if as_json else typer.echo("\n".join(lines))
+
+
+def _run_participants(
     index: BidsIndex,
     out_dir: Path,
     selection: Selection,

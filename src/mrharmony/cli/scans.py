@@ -163,17 +163,9 @@ def harmonize(
 
     Example: `mrharmony harmonize sub-01_T1w.nii.gz --to NSK --output harmonized/`
     """
-    from mrharmony.core.atomic import require_writable
-    from mrharmony.core.progress import track
-    from mrharmony.jobs.conversions import convert_planned, plan_conversions
-    from mrharmony.jobs.harmonizing import (
-        harmonize_scan,
-        output_paths,
-        refused_scan,
-        require_same_scan,
-        require_same_settings,
-    )
-    from mrharmony.scans.folders import is_kind
+    from mrharmony.jobs.conversions import plan_conversions
+    from mrharmony.jobs.harmonizing import output_paths
+    from mrharmony.jobs.single_scans import harmonize_singly
 
     scans = list(dict.fromkeys(scans))  # the same scan is often named twice, by overlapping patterns
     if mask and len(scans) > 1:
@@ -183,20 +175,7 @@ def harmonize(
     results = output_paths(scans, output, mask)
     job = options.open_job(to, from_, extent=extent, assume_ras=assume_ras, lock=lock)
     print_assumptions(job)
-    pairs = list(zip(scans, results, strict=True))
-    for scan, result in pairs:
-        if scan in conversions or is_kind(scan, stat.S_ISREG):  # else its absence is what matters
-            require_same_settings(job, result)
-            require_same_scan(job, scan, result)
-    failed = convert_planned(conversions, series)
-    for folder in dict.fromkeys(result.parent for result in results):
-        require_writable(folder)
-    outcomes = [
-        refused_scan(conversions[scan], failed[scan])
-        if scan in failed
-        else harmonize_scan(job, scan, result, mask)
-        for scan, result in track(pairs, "harmonizing")
-    ]
+    outcomes = harmonize_singly(job, dict(zip(scans, results, strict=True)), conversions, series, mask)
     report_outcomes(outcomes, as_json)
 
 

@@ -18,6 +18,7 @@ from mrharmony.core.terminal import terminal
 
 if TYPE_CHECKING:
     from mrharmony.jobs.demo import Demo
+    from mrharmony.simulate.anatomy import Anatomy
     from mrharmony.simulate.recipe import Recipe
 
 SUBJECTS, SCANNERS, ZOOM, SEED = 4, "3", 2.0, 0
@@ -127,38 +128,18 @@ def simulate(
     Next: `mrharmony harmonize OUT/sub-*/ses-*/anat/*_T1w.nii.gz --to SCANNER --output RESULTS`, or
     `mrharmony benchmark OUT --domain-column session --output RESULTS`.
     """
-    from mrharmony.jobs.brains import reasons_by_name
     from mrharmony.jobs.label_heads import judge_heads
-    from mrharmony.jobs.virtual import anatomies_of_bids
-    from mrharmony.simulate.anatomy import Anatomy
     from mrharmony.simulate.cohort import write_cohort, write_recipe_cohort
     from mrharmony.simulate.recipe import load_recipe
     from mrharmony.simulate.scanner import load_scanners
     from mrharmony.simulate.shipped_head import shipped_head
 
-    if recipe and (subjects is not None or scanners is not None):
-        raise MrharmonyError(
-            "--recipe brings its own subjects and scanners: leave --subjects and --scanners out, or name a "
-            "YAML file with other ones."
-        )
-    if only and not anatomy:
-        raise MrharmonyError("--domain chooses among anatomies: give --anatomy BIDS_DIR too.")
-    if prepared and not anatomy:
-        raise MrharmonyError("--prepared is of the scans of --anatomy: give --anatomy BIDS_DIR too.")
-    if extent == "head" and (recipe or anatomy):
-        raise MrharmonyError(
-            "--extent head is for travelling heads on the anatomy that ships: "
-            "leave --recipe and --anatomy out."
-        )
+    _check_heads(recipe, subjects, scanners, anatomy, only, prepared, extent)
     recipes = [load_recipe(name) for name in recipe or ()]
     _check_labels(recipes, labels, anatomy)
-    anatomies: list[Anatomy] = [shipped_head()] if extent == "head" else []
-    refused: dict[Path, str] = {}
-    if anatomy:
-        cache = out.with_name(out.name + ".anatomies")
-        anatomies, refused = anatomies_of_bids(anatomy, only or (), cache, prepared)
-        for name, reason in reasons_by_name(refused).items():
-            typer.echo(f"{name}: left out. {in_options(reason)}", err=True)
+    anatomies, refused = _anatomies(anatomy, only, prepared, out) if anatomy else ([], {})
+    if extent == "head":
+        anatomies = [shipped_head()]
     heads = judge_heads(labels) if labels else []
     folders = [out] if len(recipes) < 2 else [out / one.name for one in recipes]
     for one, folder in zip(recipes, folders, strict=False):
@@ -179,6 +160,46 @@ def simulate(
         names = ", ".join(str(folder) for folder in folders)
         typer.echo(f"Virtual heads in {names}. Known scanners: {', '.join(load_scanners())}.")
     leave(refused)
+
+
+def _check_heads(
+    recipe: list[str] | None,
+    subjects: int | None,
+    scanners: str | None,
+    anatomy: Path | None,
+    only: list[str] | None,
+    prepared: Path | None,
+    extent: str,
+) -> None:
+    """Refuse options that do not belong together."""
+    if recipe and (subjects is not None or scanners is not None):
+        raise MrharmonyError(
+            "--recipe brings its own subjects and scanners: leave --subjects and --scanners out, or name a "
+            "YAML file with other ones."
+        )
+    if only and not anatomy:
+        raise MrharmonyError("--domain chooses among anatomies: give --anatomy BIDS_DIR too.")
+    if prepared and not anatomy:
+        raise MrharmonyError("--prepared is of the scans of --anatomy: give --anatomy BIDS_DIR too.")
+    if extent == "head" and (recipe or anatomy):
+        raise MrharmonyError(
+            "--extent head is for travelling heads on the anatomy that ships: "
+            "leave --recipe and --anatomy out."
+        )
+
+
+def _anatomies(
+    bids_dir: Path, only: list[str] | None, prepared: Path | None, out: Path
+) -> tuple[list[Anatomy], dict[Path, str]]:
+    """Return the anatomies of real scans, and why others were refused, which is told."""
+    from mrharmony.jobs.brains import reasons_by_name
+    from mrharmony.jobs.virtual import anatomies_of_bids
+
+    cache = out.with_name(out.name + ".anatomies")
+    anatomies, refused = anatomies_of_bids(bids_dir, only or (), cache, prepared)
+    for name, reason in reasons_by_name(refused).items():
+        typer.echo(f"{name}: left out. {in_options(reason)}", err=True)
+    return anatomies, refused
 
 
 def _check_labels(recipes: list[Recipe], labels: Path | None, anatomy: Path | None) -> None:

@@ -6,7 +6,7 @@ import math
 import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,19 +114,11 @@ def write_array(
     """
     if real_path(folder) == real_path(study):
         raise MrharmonyError(f"{folder}: holds the scans. Name another, such as {folder / 'code' / 'slurm'}.")
-    if "\n" in prefix:
-        raise MrharmonyError(f"{prefix!r}: has a line break. Give the words before `mrharmony` on one line.")
     names = [scan.relative_to(study).as_posix() for scan in plan.scans]
-    if broken := next((name for name in names if "\n" in name), None):
-        raise MrharmonyError(
-            f"{broken!r}: no list can hold this name, for its line break. "
-            f"Give the scan another name {IN_A_COPY}."
-        )
-    paths = (study.absolute(), out_dir.absolute(), folder.absolute(), Path.cwd())
-    if broken := next((str(path) for path in paths if "\n" in str(path)), None):
-        raise MrharmonyError(f"{broken!r}: has a line break, which no script can hold. Rename the folder.")
+    study, out_dir, folder = study.absolute(), out_dir.absolute(), folder.absolute()
+    _require_no_line_breaks(prefix, names, (study, out_dir, folder, Path.cwd()))
     each, tasks = shares(len(plan.scans), most_tasks)
-    own = _new_folder(folder.absolute())
+    own = _new_folder(folder)
     array = SlurmArray(own / "submit.sh", len(plan.scans), tasks, _resources(plan, each, settings))
     write_bytes(own / "scans.txt", os.fsencode("".join(f"{name}\n" for name in names)))
     write_bytes(own / "settings.toml", settings_bytes(settings))
@@ -137,8 +129,8 @@ def write_array(
         resources=array.resources,
         program=_program(prefix),
         here=_quoted(Path.cwd()),
-        study=_quoted(study.absolute()),
-        out=_quoted(out_dir.absolute()),
+        study=_quoted(study),
+        out=_quoted(out_dir),
         settings=_quoted(own / "settings.toml"),
         listed=_quoted(own / "scans.txt"),
         logs=_quoted(own).replace("%", "%%"),
@@ -146,6 +138,19 @@ def write_array(
     )
     write_bytes(array.submit, os.fsencode(script))
     return array
+
+
+def _require_no_line_breaks(prefix: str, names: Sequence[str], folders: Sequence[Path]) -> None:
+    """Raise `MrharmonyError` for what a list of lines or a script cannot hold."""
+    if "\n" in prefix:
+        raise MrharmonyError(f"{prefix!r}: has a line break. Give the words before `mrharmony` on one line.")
+    if broken := next((name for name in names if "\n" in name), None):
+        raise MrharmonyError(
+            f"{broken!r}: no list can hold this name, for its line break. "
+            f"Give the scan another name {IN_A_COPY}."
+        )
+    if broken := next((str(folder) for folder in folders if "\n" in str(folder)), None):
+        raise MrharmonyError(f"{broken!r}: has a line break, which no script can hold. Rename the folder.")
 
 
 def shares(scans: int, most_tasks: int) -> tuple[int, int]:

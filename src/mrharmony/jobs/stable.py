@@ -1,8 +1,10 @@
-"""Stable Diffusion adapted to a data set (DreamBooth), and the adapted model as a method."""
+"""Stable Diffusion adapted to a data set (DreamBooth), and written as a model directory."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from accelerate import PartialState
 from mrharmony.core.domain import require_distinct
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.markdown import escaped, markdown_table
-from mrharmony.domains.statistics import fit_statistics, load_statistics, save_statistics
+from mrharmony.domains.statistics import DomainStatistics, fit_statistics, load_statistics, save_statistics
 from mrharmony.jobs.brains import ScanFile, load_brain, prepare_positions, require_some
 from mrharmony.jobs.data_sets import DataSet, training_scans
 from mrharmony.jobs.training import TrainingReport, model_card, seen_scans, work_folder
@@ -27,7 +29,7 @@ from mrharmony.networks.card import (
 from mrharmony.networks.settings import DreamBoothSettings, choose_device
 from mrharmony.networks.stable.adapting import instance_prompts
 from mrharmony.networks.stable.data import SliceSet, choose_slices, join_domains
-from mrharmony.networks.stable.model import load_stable_diffusion, save_stable_diffusion
+from mrharmony.networks.stable.model import StableDiffusion, load_stable_diffusion, save_stable_diffusion
 from mrharmony.networks.stable.source import resolve_source
 from mrharmony.networks.stable.training import train_dreambooth
 from mrharmony.preparation.canonical import CanonicalBrain
@@ -50,43 +52,30 @@ def adapt_stable_diffusion(
     untrained = load_stable_diffusion(source)  # before the scans are prepared: it may be refused
     work, grid = work_folder(output), Grid.working(settings.working_zoom)
     state = PartialState(cpu=on_cpu)
-    grown = settings.volume_corrected
-    positions = [(ScanFile(s.path, prepared=data.prepared, volume_corrected=grown),) for s in scans]
     with state.main_process_first():
-        files, refused = prepare_positions(positions, grid, work / "brains")
-    kept = [(scan, files[scan.path]) for scan in scans if scan.path in files]
-    require_some(kept, refused)
-    names = list(dict.fromkeys(str(scan.domain) for scan, _ in kept))
-    prompts = {name: prompts[name] for name in names}
+        kept, refused = _prepare(scans, data.prepared, grid, settings, work / "brains")
+    counts = dict(Counter(str(scan.domain) for scan, _ in kept))
+    prompts = {name: prompts[name] for name in counts}
     slices = _slice_set(kept, grid, settings)
     counted = {name: len(own) for name, own in slices.slices.items()}
     settings = settings.planned(counted, state.num_processes)
     model = train_dreambooth(
         untrained, slices, prompts, settings, work, base=model_hash(source), only_cpu=on_cpu
     )
-    counts = {name: sum(scan.domain == name for scan, _ in kept) for name in names}
     if state.is_main_process:
-        new = [DomainCard(name=name, prompt=prompts[name], scans=count) for name, count in counts.items()]
+        before = load_statistics(source / STATISTICS) if (source / CARD).is_file() else {}
+        statistics = before | fit_statistics({name: _brains(kept, name, grid) for name in prompts})
         seen = (*known.training_scans, *seen_scans(data.root, [scan for scan, _ in kept]))
         card = model_card(counts, data.root, seen=seen).model_copy(
             update={
-                "domains": (*(domain for domain in known.domains if domain.name not in counts), *new),
+                "domains": _domains(known, counts, prompts),
                 "working_zoom": settings.working_zoom,
                 "licence": "those of the base model and of the training data",
                 "pipeline": Path(base).name,
                 "dreambooth": settings,
             }
         )
-        before = load_statistics(source / STATISTICS) if (source / CARD).is_file() else {}
-        statistics = before | fit_statistics({name: _brains(kept, name, grid) for name in names})
-
-        def write(folder: Path) -> None:
-            save_stable_diffusion(model, folder)
-            save_statistics(folder / STATISTICS, statistics)
-            (folder / CARD).write_text(card.model_dump_json(indent=2) + "\n", "utf-8")
-            (folder / "README.md").write_text(_card_text(card), "utf-8")
-
-        write_directory(output, write)
+        write_directory(output, partial(_write, model, card, statistics))
     state.wait_for_everyone()
     return TrainingReport(output, counts, refused | index.refused)
 
@@ -112,6 +101,35 @@ def _prompts(names: Iterable[str], known: ModelCard, settings: DreamBoothSetting
     others = {domain.name: domain.prompt for domain in known.domains if domain.name not in new}
     require_distinct([*others, *new])
     return instance_prompts(new, settings.prompt, others)
+
+
+def _prepare(
+    scans: Sequence[BidsScan], prepared: Path | None, grid: Grid, settings: DreamBoothSettings, cache: Path
+) -> tuple[Kept, dict[Path, str]]:
+    """Return the scans that could be prepared, each with the file of its brain, and why others could not."""
+    grown = settings.volume_corrected
+    positions = [(ScanFile(scan.path, prepared=prepared, volume_corrected=grown),) for scan in scans]
+    files, refused = prepare_positions(positions, grid, cache)
+    kept = [(scan, files[scan.path]) for scan in scans if scan.path in files]
+    require_some(kept, refused)
+    return kept, refused
+
+
+def _domains(
+    known: ModelCard, counts: Mapping[str, int], prompts: Mapping[str, str]
+) -> tuple[DomainCard, ...]:
+    """Return the domains of the base that were not learned anew, and those that were."""
+    new = (DomainCard(name=name, prompt=prompts[name], scans=count) for name, count in counts.items())
+    return (*(domain for domain in known.domains if domain.name not in counts), *new)
+
+
+def _write(
+    model: StableDiffusion, card: ModelCard, statistics: Mapping[str, DomainStatistics], folder: Path
+) -> None:
+    save_stable_diffusion(model, folder)
+    save_statistics(folder / STATISTICS, statistics)
+    (folder / CARD).write_text(card.model_dump_json(indent=2) + "\n", "utf-8")
+    (folder / "README.md").write_text(_card_text(card), "utf-8")
 
 
 def _brains(kept: Kept, domain: str, grid: Grid) -> Iterator[CanonicalBrain]:
