@@ -25,8 +25,9 @@ from scipy.spatial.transform import Rotation
 
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import Volume
-from mrharmony.scans.dicom import KEPT_KEYS, convert_dicom, is_dicom_folder, likely_t1w, scan_among_dicom
+from mrharmony.scans.dicom import KEPT_KEYS, convert_dicom, is_dicom_folder, scan_among_dicom
 from mrharmony.scans.dicom_checks import image_findings
+from mrharmony.scans.dicom_choice import Candidate, likely_t1w
 from mrharmony.scans.dicom_files import read_folder
 from mrharmony.scans.reading import read_scan
 
@@ -804,12 +805,13 @@ SPGR = {"ScanningSequence": "GR", "MRAcquisitionType": "3D", "EchoTime": 0.004, 
     ],
 )
 def test_t1w_series_are_known_by_name_or_else_by_how_they_were_taken(sidecar, likely: bool):
-    assert likely_t1w([(sidecar, *WHOLE)]) == ([0] if likely else [])
+    assert likely_t1w([Candidate(sidecar, *WHOLE)]) == ([0] if likely else [])
 
 
 def test_slabs_series_of_volumes_and_reformats_give_way():
     named = {"SeriesDescription": "t1_mprage"}
     slab, run = ((256, 256, 20), (1.0, 1.0, 3.0)), ((176, 256, 256, 9), (1.0, 1.0, 1.0, 2.0))
     derived = {**named, "ImageType": ["DERIVED", "SECONDARY", "MPR"]}
-    assert likely_t1w([(named, *slab), (named, *run), (derived, *WHOLE), (named, *WHOLE)]) == [3]
-    assert likely_t1w([(derived, *WHOLE)]) == [0]
+    reformat, whole = Candidate(derived, *WHOLE), Candidate(named, *WHOLE)
+    assert likely_t1w([Candidate(named, *slab), Candidate(named, *run), reformat, whole]) == [3]
+    assert likely_t1w([reformat]) == [0]

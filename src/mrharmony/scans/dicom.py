@@ -1,7 +1,4 @@
-"""Converts a folder of DICOM files to one T1w scan, without anything that names the patient.
-
-Which series is the T1w scan is decided by its name, or else by how it was acquired.
-"""
+"""Converts a folder of DICOM files to one T1w scan, without anything that names the patient."""
 
 from __future__ import annotations
 
@@ -24,16 +21,9 @@ from mrharmony.core.findings import Finding, MrharmonyError, error, has_error, i
 from mrharmony.core.pointers import real_path
 from mrharmony.core.temporaries import temporary_folder
 from mrharmony.core.volume import Matrix
-from mrharmony.scans.acquisition import (
-    NAMED_T1,
-    REMARKS,
-    agent_findings,
-    contrast_agent,
-    named_with_agent,
-    number_of,
-    remark_records,
-)
+from mrharmony.scans.acquisition import REMARKS, agent_findings, contrast_agent, remark_records
 from mrharmony.scans.dicom_checks import image_findings
+from mrharmony.scans.dicom_choice import THICKEST, Candidate, likely_t1w
 from mrharmony.scans.dicom_files import DamagedFile, DicomImage, read_folder
 from mrharmony.scans.dicom_stack import Stack
 from mrharmony.scans.folders import is_kind
@@ -41,18 +31,6 @@ from mrharmony.scans.names import scan_suffix, sidecar_path
 from mrharmony.scans.reading import read_scan
 from mrharmony.scans.writing import write_scan
 
-_NAMED_OTHER = re.compile(
-    r"t2|flair|dark.?fluid|dwi|dti|diff|adc\b|trace|bold|fmri|ep2d|\bepi\b|\bswi\b|\basl\b|perf|tof\b|angio|mra\b|"
-    r"field.?map|loc(ali[sz]er)?\b|scout|survey|inv-?[12]\b|mip\b",
-    re.IGNORECASE,
-)
-_NAMES = ("SeriesDescription", "ProtocolName", "SequenceName", "PulseSequenceName")
-_DERIVED_TYPES = frozenset({"P", "PHASE", "MIP", "PROJECTION IMAGE", "CSA MPR", "T1 MAP", "LOCALIZER"})
-_THICKEST = 3.5  # mm
-_SMALLEST_EXTENT = 90.0  # mm; less is not a whole brain
-_LONGEST_ECHO = 0.010  # s; beyond it gradient echoes are T2*-weighted
-_LONGEST_SPOILED_TR = 0.060  # s
-_SMALLEST_FLIP = 8.0  # degrees; below it a spoiled gradient echo without inversion is proton-density-weighted
 _MAGIC, _MAGIC_AT = b"DICM", 128
 _BARE = re.compile(rb"[\x02\x08]\x00..[A-Z]{2}", re.DOTALL)  # a file without preamble: its first element
 _DICOM_SUFFIXES = (".dcm", ".ima")
@@ -69,8 +47,6 @@ KEPT_KEYS = (
     "InversionTime", "FlipAngle", "PixelBandwidth", "ParallelReductionFactorInPlane",
     "ConversionSoftware", "ConversionSoftwareVersion",
 )  # fmt: skip
-
-Series = tuple[dict[str, Any], Sequence[int], Sequence[float]]
 
 
 @dataclass(frozen=True)
@@ -218,9 +194,9 @@ def choose_series(folder: Path, found: Sequence[DicomSeries], label: str | None)
     """Return the series of a label or number, or the only likely T1w one; else raise `MrharmonyError`."""
     if label is None:
         # Copies of one volume are a choice, so that what is wrong with them is said.
-        known = [(s.sidecar, s.shape[:3] if s.image.copies > 1 else s.shape, s.zooms) for s in found]
+        known = [Candidate(s.sidecar, s.shape[:3] if s.image.copies > 1 else s.shape, s.zooms) for s in found]
         candidates = [found[i] for i in likely_t1w(known)]
-        kind = f"may be the T1w scan of a whole brain, in voxels of {_THICKEST:g} mm at most"
+        kind = f"may be the T1w scan of a whole brain, in voxels of {THICKEST:g} mm at most"
     else:
         candidates = [series for series in found if label == series.label]
         candidates = candidates or [series for series in found if label == series.number]
@@ -379,56 +355,3 @@ def _is_dicom(file: Path) -> bool:
             return start[_MAGIC_AT:] == _MAGIC or _BARE.match(start) is not None
     except OSError:
         return False
-
-
-def likely_t1w(series: Sequence[Series]) -> list[int]:
-    """Return which series (sidecar, voxel counts, voxel edges in mm) are likely T1w scans of a whole brain.
-
-    Series with such a name (MPRAGE, SPGR, BRAVO, T1 …) count; only where there is none, those acquired like
-    one: 3D gradient echo, short echo, with an inversion or a short repetition and a large flip angle. Scans
-    after contrast agent and scans of other names never count; original images are preferred to derived ones.
-    Their positions in `series` are none or several where it is unclear.
-    """
-    usable = [number for number, one in enumerate(series) if _is_whole_brain(one) and not _is_other(one[0])]
-    named = [number for number in usable if NAMED_T1.search(_name(series[number][0]))]
-    likely = named or [number for number in usable if _acquired_as_t1w(series[number][0])]
-    original = [number for number in likely if "DERIVED" not in _image_type(series[number][0])]
-    return original or likely
-
-
-def _is_whole_brain(series: Series) -> bool:
-    _, shape, zooms = series
-    if len(shape) < 3 or any(size > 1 for size in shape[3:]) or max(zooms[:3]) > _THICKEST:
-        return False
-    return min(size * zoom for size, zoom in zip(shape[:3], zooms[:3], strict=True)) >= _SMALLEST_EXTENT
-
-
-def _is_other(sidecar: dict[str, Any]) -> bool:
-    return bool(
-        contrast_agent(sidecar)
-        or named_with_agent(sidecar, *_NAMES)
-        or _NAMED_OTHER.search(_name(sidecar))
-        or _DERIVED_TYPES & _image_type(sidecar)
-        or sidecar.get("Modality", "MR") != "MR"
-    )
-
-
-def _acquired_as_t1w(sidecar: dict[str, Any]) -> bool:
-    sequence = sidecar.get("ScanningSequence", "")
-    if "GR" not in sequence or sidecar.get("MRAcquisitionType") != "3D":
-        return False
-    if (number_of(sidecar, "EchoTime") or 1) > _LONGEST_ECHO:
-        return False
-    if "IR" in sequence or "InversionTime" in sidecar:
-        return True
-    short = (number_of(sidecar, "RepetitionTime") or 1) <= _LONGEST_SPOILED_TR
-    return short and (number_of(sidecar, "FlipAngle") or 0) >= _SMALLEST_FLIP
-
-
-def _name(sidecar: dict[str, Any]) -> str:
-    # Underscores are letters to \b, but t1_mprage_post has to match as three words.
-    return " ".join(str(sidecar.get(key, "")) for key in _NAMES).replace("_", " ")
-
-
-def _image_type(sidecar: dict[str, Any]) -> frozenset[str]:
-    return frozenset(str(part).upper() for part in sidecar.get("ImageType", ()))
