@@ -14,7 +14,7 @@ import pytest
 from helpers.site_people import person
 from mrharmony.benchmark.paper import recipe as experiment
 from mrharmony.benchmark.paper.recipe import PaperRecipe, plan_recipe, run_recipe
-from mrharmony.benchmark.paper.slices import PaperRequest
+from mrharmony.benchmark.paper.slices import PaperRequest, StudyPlan
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import Volume
 from mrharmony.networks.card import CARD, read_card
@@ -120,7 +120,7 @@ def evaluated(finished: Path, monkeypatch: pytest.MonkeyPatch) -> list[PaperRequ
         requests.append(request)
         return {"left_out": {}, "table": ""}
 
-    monkeypatch.setattr(experiment, "evaluate_paper", evaluate)
+    monkeypatch.setattr(experiment, "evaluate_study", evaluate)
     return requests
 
 
@@ -230,6 +230,82 @@ def test_a_folder_whose_record_is_damaged_is_not_taken_for_any_experiment(
         record.write_bytes(whole)
 
 
+def test_a_training_scan_that_changed_is_another_experiment(
+    run, study: Path, base: Path, preset: Path, finished: Path, tmp_path: Path
+):
+    changed = Path(shutil.copytree(study, tmp_path / "parent" / study.name))
+    scan = next(changed.glob("sub-1/*/anat/*_T1w.nii.gz"))
+    scan.write_bytes(scan.read_bytes() + b"\0")
+    command = ("paper", changed, "--base", base, "--output", finished, "--preset", preset, *WAYS, *FEW)
+    status, _, errors = run(*command)
+    assert (status, "holds another experiment (training scans)" in errors) == (2, True), errors
+
+
+def test_a_folder_without_its_record_is_no_experiment(
+    run, study: Path, base: Path, preset: Path, finished: Path, tmp_path: Path
+):
+    output = Path(shutil.copytree(finished, tmp_path / "out"))
+    (output / experiment.STUDY).unlink()
+    before = times(output)
+    command = ("paper", study, "--base", base, "--output", output, "--preset", preset, *WAYS, *FEW)
+    status, _, errors = run(*command)
+    assert (status, f"{output}: is not empty and holds no experiment." in errors) == (2, True), errors
+    assert times(output) == before
+
+
+@pytest.mark.parametrize(
+    ("inside", "said"), [("", "holds the scans"), ("sub-1/out", "lies in the folder of sub-1")]
+)
+def test_an_experiment_is_not_written_among_the_scans(
+    run, study: Path, base: Path, preset: Path, finished: Path, inside: str, said: str
+):
+    before = times(study)
+    for command in (
+        ("paper", study, "--base", base, "--preset", preset),
+        ("evaluate", "paper", study, "--model", finished / "model"),
+    ):
+        status, _, errors = run(*command, "--output", study / inside, *WAYS, *FEW)
+        assert (status, said in errors) == (2, True), errors
+    assert times(study) == before
+
+
+def test_a_copy_of_a_training_scan_judges_nothing(run, study: Path, base: Path, preset: Path, tmp_path: Path):
+    copy = Path(shutil.copytree(study, tmp_path / "copy"))
+    learned, judged = (sorted(copy.glob(f"sub-{number}/ses-spgr15t/anat/*.nii.gz"))[0] for number in (1, 2))
+    shutil.copy(learned, judged)
+    command = ("paper", copy, "--base", base, "--output", tmp_path / "out", "--preset", preset, *WAYS, *FEW)
+    status, _, errors = run(*command)
+    assert (status, f"{judged}: is a copy of {learned}" in errors) == (2, True), errors
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_rival_that_has_learned_from_the_judged_is_refused(
+    run, study: Path, finished: Path, tmp_path: Path
+):
+    swapped = Path(shutil.copytree(study, tmp_path / "parent" / study.name))
+    split(swapped, ("test", "train"))
+    output = tmp_path / "out"
+    given = ("--output", output, "--fitted", f"population={finished / 'fitted' / 'population'}", *WAYS, *FEW)
+    status, _, errors = run("evaluate", "paper", swapped, *given)
+    assert status == 2
+    assert "fitted/population: has learned from sub-1" in errors
+    assert not output.exists()
+
+
+def test_the_table_says_which_scans_it_is_of(finished: Path):
+    table = (finished / "paper.md").read_text()
+    assert "- spgr15t to mprage3t: sub-2_spgr15t (1 slice)" in table
+    assert "Left out" not in table
+    assert "not said whom it was fitted on" not in table
+
+
+def test_an_evaluation_does_not_replace_the_table_of_an_experiment(run, study: Path, finished: Path):
+    before = times(finished)
+    status, _, errors = run("evaluate", "paper", study, "--output", finished, *WAYS, *FEW)
+    assert (status, "holds an experiment of `mrharmony paper`" in errors) == (2, True), errors
+    assert times(finished) == before
+
+
 def recipe(study: Path, base: Path, output: Path, **changes: object) -> PaperRecipe:
     request = PaperRequest(
         study,
@@ -248,6 +324,14 @@ def recipe(study: Path, base: Path, output: Path, **changes: object) -> PaperRec
         settings | {"checkpoint_every": 1, "validate_every": None} | changes
     )
     return PaperRecipe(request, str(base), own, rivals=("none",))
+
+
+def copied(finished: Path, asked: PaperRecipe) -> Path:
+    """Copy a finished experiment as if it had been the one that is asked for."""
+    output = Path(shutil.copytree(finished, asked.request.output))
+    record = experiment._study(asked, StudyPlan.make(asked.request))
+    (output / experiment.STUDY).write_text(json.dumps(record))
+    return output
 
 
 def test_killed_in_the_middle_of_training_it_goes_on(
@@ -277,12 +361,12 @@ def test_killed_in_the_middle_of_training_it_goes_on(
 def test_killed_while_rivals_are_fitted_it_goes_on(
     study: Path, base: Path, finished: Path, tmp_path: Path, evaluated: list[PaperRequest]
 ):
-    output = Path(shutil.copytree(finished, tmp_path / "out"))
+    asked = recipe(study, base, tmp_path / "out")
+    output = copied(finished, asked)
     shutil.rmtree(output / "fitted")
-    (output / experiment.STUDY).unlink()
     (output / "fitted" / ".none").mkdir(parents=True)
     (output / "fitted" / ".none" / "half").write_text("")
-    run_recipe(recipe(study, base, output), print)
+    run_recipe(asked, print)
     assert not (output / "fitted" / "none" / "half").exists()
     assert len(evaluated) == 1
 
@@ -342,7 +426,7 @@ def test_without_a_column_four_fifths_are_for_training(base: Path, tmp_path: Pat
         rows.append(f"{subject}\t{'ab'[number % 2]}")
         scan = tmp_path / "BIDS" / subject / "anat" / f"{subject}_T1w.nii.gz"
         scan.parent.mkdir(parents=True)
-        scan.touch()
+        scan.write_text(subject)
     (tmp_path / "BIDS" / "participants.tsv").write_text("\n".join(rows) + "\n")
     output = tmp_path / "out"
     request = PaperRequest(
@@ -357,13 +441,13 @@ def test_without_a_column_four_fifths_are_for_training(base: Path, tmp_path: Pat
 
 
 def test_the_base_is_needed_no_more_once_the_model_is_trained(study: Path, finished: Path, tmp_path: Path):
-    output = Path(shutil.copytree(finished, tmp_path / "out"))
-    (output / experiment.STUDY).unlink()
+    asked = recipe(study, tmp_path / "gone", tmp_path / "out")
+    output = copied(finished, asked)
     assert (output / "model" / CARD).is_file()
-    plan_recipe(recipe(study, tmp_path / "gone", output))
+    plan_recipe(asked)
     shutil.rmtree(output / "model")
     with pytest.raises(MrharmonyError, match="gone"):
-        plan_recipe(recipe(study, tmp_path / "gone", output))
+        plan_recipe(asked)
 
 
 def test_a_base_that_has_seen_a_judged_subject_is_refused_before_any_work(

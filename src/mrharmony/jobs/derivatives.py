@@ -133,24 +133,25 @@ def _named(description: Mapping[str, Any]) -> dict[str, Any]:
     return named if isinstance(named, dict) else {}
 
 
+def require_place_beside_scans(root: Path, out_dir: Path) -> None:
+    """Raise `MrharmonyError` where an output is the folder of the scans, lies in a subject's or is a file."""
+    beside = root / "derivatives" / "mrharmony"
+    if real_path(out_dir) == real_path(root):
+        raise MrharmonyError(f"{out_dir}: holds the scans. Name another, such as {beside}.")
+    inside = Path(os.path.relpath(real_path(out_dir), real_path(root))).parts
+    if inside[0].startswith("sub-"):
+        raise MrharmonyError(f"{out_dir}: lies in the folder of {inside[0]}. Name another, such as {beside}.")
+    if out_dir.exists() and not out_dir.is_dir():
+        raise MrharmonyError(f"{out_dir}: is a file. Name a folder for the derivatives.")
+
+
 def earlier_description(index: BidsIndex, out_dir: Path) -> dict[str, Any]:
     """Return what describes a folder of derivatives; nothing where it is new.
 
     Raises `MrharmonyError` where it is the folder of the scans, lies in a subject's or is a file, mrharmony
     did not write its description or other files of these names, or it has derivatives of another data set.
     """
-    if real_path(out_dir) == real_path(index.root):
-        raise MrharmonyError(
-            f"{out_dir}: holds the scans. Name another, such as {out_dir}/derivatives/mrharmony."
-        )
-    inside = Path(os.path.relpath(real_path(out_dir), real_path(index.root))).parts
-    if inside[0].startswith("sub-"):
-        raise MrharmonyError(
-            f"{out_dir}: lies in the folder of {inside[0]}. Name another, such as "
-            f"{index.root}/derivatives/mrharmony."
-        )
-    if out_dir.exists() and not out_dir.is_dir():
-        raise MrharmonyError(f"{out_dir}: is a file. Name a folder for the derivatives.")
+    require_place_beside_scans(index.root, out_dir)
     path = out_dir / DESCRIPTION
     content = read_json(path)
     if content is None and not path.exists():

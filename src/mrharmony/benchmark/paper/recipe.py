@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mrharmony.benchmark.contenders import fit_contender
 from mrharmony.benchmark.paper.slices import PaperRequest, StudyPlan
-from mrharmony.benchmark.paper.study import Record, evaluate_paper, require_own_folder
+from mrharmony.benchmark.paper.study import STUDY, Record, evaluate_study, require_own_folder
 from mrharmony.core.atomic import read_json, write_json
 from mrharmony.core.extras import require_extra
 from mrharmony.core.findings import MrharmonyError
@@ -23,8 +23,9 @@ from mrharmony.jobs.adapting import STABLE_DIFFUSION, adapt_on_bids
 from mrharmony.jobs.brains import load_brain, prepare_positions, require_some
 from mrharmony.jobs.data_sets import DataSet
 from mrharmony.jobs.preparing import prepare_data_set
+from mrharmony.jobs.training import model_card
 from mrharmony.methods.registry import DEFAULT_METHOD, method_named
-from mrharmony.networks.card import CARD
+from mrharmony.networks.card import CARD, ModelCard, TrainingScan, save_card
 from mrharmony.networks.settings import DreamBoothSettings, choose_device
 from mrharmony.preparation.canonical import STATISTICS_ZOOM, CanonicalBrain
 from mrharmony.scans.bids import BidsIndex
@@ -32,7 +33,7 @@ from mrharmony.space.grid import Grid
 
 RIVALS = ("none", "histogram", "population", DEFAULT_METHOD)
 RIVAL_SCANS = 100  # of a domain that rivals are fitted on, at most
-STUDY = "study.json"  # what an output folder is about
+PREPARED = "prepared"  # in an output folder: where scans are prepared
 _CALLED = {"training_scans": "training scans", "data_set": "data set"}
 
 
@@ -75,8 +76,8 @@ def plan_recipe(recipe: PaperRecipe) -> tuple[StudyPlan, Record]:
         entry.implementation()
     request = recipe.request
     plan = StudyPlan.make(request)
+    require_own_folder(request)
     _require_same(recipe, plan)
-    require_own_folder(recipe.request)
     if (request.model / CARD).is_file():
         return plan, {"text": f"The model is trained already: {request.model}"}
     from mrharmony.benchmark.paper.cost import measure_cost  # noqa: PLC0415 - takes seconds to import
@@ -98,8 +99,8 @@ def plan_recipe(recipe: PaperRecipe) -> tuple[StudyPlan, Record]:
 def run_recipe(recipe: PaperRecipe, say: Callable[[str], None]) -> Record:
     """Prepare, train, fit the rivals, and evaluate; killed and called again, it goes on where it was.
 
-    `say` is told the cost before the work, then each stage. Returns the record of `evaluate_paper`; raises as
-    `plan_recipe`, `adapt_on_bids` and `evaluate_paper`.
+    `say` is told the cost before the work, then each stage. Returns the record of `evaluate_study`; raises as
+    `plan_recipe`, `adapt_on_bids` and `evaluate_study`.
     """
     plan, cost = plan_recipe(recipe)
     say(cost["text"])
@@ -117,7 +118,7 @@ def run_recipe(recipe: PaperRecipe, say: Callable[[str], None]) -> Record:
     fitted = _fit_rivals(recipe, plan, prepared)
     say("Translating")
     rows = {**fitted, **request.fitted}
-    return evaluate_paper(replace(request, prepared=prepared, fitted=rows, from_model=()))
+    return evaluate_study(replace(request, prepared=prepared, fitted=rows, from_model=()))
 
 
 def _study(recipe: PaperRecipe, plan: StudyPlan) -> Record:
@@ -128,15 +129,22 @@ def _study(recipe: PaperRecipe, plan: StudyPlan) -> Record:
         "base": str(base.resolve()) if base.is_dir() else recipe.base,
         "from": plan.source,
         "to": plan.target,
-        "training_scans": sorted(scan.key for scan in plan.training),
+        "training_scans": {scan.key: scan.sha256 for scan in plan.training},
         "settings": recipe.settings.model_dump(mode="json"),
     }
 
 
 def _require_same(recipe: PaperRecipe, plan: StudyPlan) -> None:
-    """Refuse an output folder that another experiment began, or that does not say which."""
-    path = recipe.request.output / STUDY
+    """Refuse an output folder that another experiment began, or that does not say which.
+
+    One that holds nothing but saved preparations, or the hidden files of a killed run, is new.
+    """
+    output = recipe.request.output
+    path = output / STUDY
     known, asked = read_json(path), _study(recipe, plan)
+    others = (entry.name for entry in output.iterdir()) if output.is_dir() else ()
+    if not os.path.lexists(path) and any(name[0] != "." and name != PREPARED for name in others):
+        raise MrharmonyError(f"{output}: is not empty and holds no experiment. Name a new or empty folder.")
     if known is None and os.path.lexists(path):
         raise MrharmonyError(
             f"{path}: is damaged, and says no longer which experiment the folder holds. Restore it, or name "
@@ -144,15 +152,14 @@ def _require_same(recipe: PaperRecipe, plan: StudyPlan) -> None:
         )
     if known and (other := next((key for key in asked if known.get(key) != asked[key]), None)):
         raise MrharmonyError(
-            f"{recipe.request.output}: holds another experiment ({_CALLED.get(other, other)}). "
-            "Name another output."
+            f"{output}: holds another experiment ({_CALLED.get(other, other)}). Name another output."
         )
 
 
 def _prepare(recipe: PaperRecipe, plan: StudyPlan, say: Callable[[str], None]) -> Path:
     """Prepare the scans of the plan into derivatives with a page each; return their folder."""
     request = recipe.request
-    folder = request.output / "prepared"
+    folder = request.output / PREPARED
     say(f"Preparing: {folder}, masks to look at in {folder / 'index.html'}")
     subjects = sorted({scan.subject for scan in (*plan.training, *plan.testing)})
     index = BidsIndex.open(request.bids_dir, request.domain_column)
@@ -161,17 +168,36 @@ def _prepare(recipe: PaperRecipe, plan: StudyPlan, say: Callable[[str], None]) -
 
 
 def _fit_rivals(recipe: PaperRecipe, plan: StudyPlan, prepared: Path) -> dict[str, Path]:
-    """Fit the rivals that are not there yet, on brains as the model sees them; return their folders."""
+    """Fit the rivals that are not there yet, on brains as the model sees them; return their folders.
+
+    Their cards say whom they have learned from.
+    """
     root = recipe.request.output / "fitted"
     folders = {name: root / name for name in recipe.rivals}
-    missing = [name for name, folder in folders.items() if not folder.is_dir()]
+    missing = [name for name, folder in folders.items() if not (folder / CARD).is_file()]
     brains = _training_brains(recipe, plan, prepared) if missing else {}
     for name in track(missing, "fitting rivals"):
         unfinished = root / f".{name}"
-        shutil.rmtree(unfinished, ignore_errors=True)
+        for left in (unfinished, folders[name]):
+            shutil.rmtree(left, ignore_errors=True)
+        save_card(_card_of_rivals(plan, brains), unfinished)
         fit_contender(name, brains, unfinished, plan.target)
         unfinished.rename(folders[name])
     return folders
+
+
+def _card_of_rivals(plan: StudyPlan, brains: Mapping[str, list[CanonicalBrain]]) -> ModelCard:
+    """Return the card of methods that were fitted on the first training scans of each domain."""
+    root = plan.plan.root
+    seen = [
+        TrainingScan(
+            data_set=root.resolve().name, subject=scan.subject, sha256=scan.sha256, domain=scan.domain
+        )
+        for name in brains
+        for scan in plan.training_of(name)[:RIVAL_SCANS]
+        if scan.sha256
+    ]
+    return model_card({name: len(own) for name, own in brains.items()}, root, seen=seen)
 
 
 def _training_brains(

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from mrharmony.benchmark.plan import BenchmarkPlan, BenchmarkScan, make_plan
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.core.hashing import file_sha256
 from mrharmony.core.volume import BoolArray, FloatArray
 from mrharmony.evaluate.paper import as_picture, slice_places, tone_quantiles
 from mrharmony.jobs.brains import load_brain, prepare_positions, reasons_by_name, require_some
@@ -24,6 +23,7 @@ from mrharmony.networks.slices import slice_positions
 from mrharmony.networks.translation import TranslationSettings
 from mrharmony.preparation.canonical import CanonicalBrain
 from mrharmony.scans.bids import SPLIT, BidsIndex
+from mrharmony.scans.folders import IN_A_COPY
 from mrharmony.space.grid import Grid
 
 SEARCH_STEPS = 25
@@ -202,6 +202,7 @@ class StudyPlan:
         """Choose the scans; domains that are not there, or have too few scans, are refused.
 
         A column `split` decides which scans are for training, else the first of the benchmark's folds does.
+        A copy of a training scan among the judged ones is refused too.
         """
         source, target = _domains(request)
         plan = make_plan(request.bids_dir, request.domain_column, target, (source, target))
@@ -211,6 +212,12 @@ class StudyPlan:
             if not found:
                 raise MrharmonyError(f"{request.bids_dir}: nobody of {name} is left to test. Add subjects.")
         judged = tuple(scan for found in testing for scan in found[: request.slices])
+        learned: dict[str | None, BenchmarkScan] = {s.sha256: s for s in fold.training if s.sha256}
+        if twin := next((scan for scan in judged if scan.sha256 in learned), None):
+            raise MrharmonyError(
+                f"{twin.path}: is a copy of {learned[twin.sha256].path}, from which a model may learn, so it "
+                f"cannot judge one. Leave one of them out {IN_A_COPY}."
+            )
         return cls(plan, source, target, fold.training, judged)
 
     def tested(self, domain: str) -> tuple[BenchmarkScan, ...]:
@@ -237,7 +244,7 @@ class StudyPlan:
         labels = {scan.subject for scan in seen if scan.data_set == root}
         contents = {scan.sha256 for scan in seen}
         for scan in self.testing if seen else ():
-            if scan.subject in labels or file_sha256(scan.path) in contents:
+            if scan.subject in labels or scan.sha256 in contents:
                 raise MrharmonyError(
                     f"{directory}: has learned from sub-{scan.subject}, whom it would be judged on. Train on "
                     f"other subjects: put those to judge into the half `test` of a column `{SPLIT}` first."

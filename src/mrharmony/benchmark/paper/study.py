@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,18 +32,22 @@ from mrharmony.benchmark.paper.slices import (
 )
 from mrharmony.core.atomic import read_json, write_json, write_text
 from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.markdown import escaped
 from mrharmony.core.progress import track
 from mrharmony.core.version import __version__
+from mrharmony.core.wording import count_of
 from mrharmony.evaluate.paper import PaperRow, SliceScores, as_picture, image_scores, paper_table
+from mrharmony.jobs.derivatives import require_place_beside_scans
 from mrharmony.methods.image_to_image import load_image_to_image
 from mrharmony.methods.protocol import MethodSettings
-from mrharmony.networks.card import ModelCard, model_hash, read_card
+from mrharmony.networks.card import CARD, ModelCard, model_hash, read_card
 from mrharmony.networks.translation import TranslationSettings
 from mrharmony.report.contact_sheet import Panel, contact_sheet
 
 Record = dict[str, Any]
 WRITTEN = ("paper.md", "paper.json", "figure-1.png", "figure-2.png", "search.png")
 BEGUN = "evaluation.json"  # in the folder of unfinished work: whose the results beside it are
+STUDY = "study.json"  # in a folder of `mrharmony paper`: what it is about
 
 
 @dataclass(frozen=True)
@@ -57,8 +62,26 @@ class Study:
 
 
 def evaluate_paper(request: PaperRequest) -> Record:
-    """Repeat the paper's evaluation: write `paper.md`, `paper.json` and three figures; return the record."""
+    """Repeat the paper's evaluation of a model: as `evaluate_study`, in a folder of its own.
+
+    Raises `MrharmonyError` where the folder holds an experiment of `mrharmony paper`, or files that mrharmony
+    did not write, or lies among the scans.
+    """
     require_own_folder(request)
+    if os.path.lexists(request.output / STUDY):
+        raise MrharmonyError(
+            f"{request.output}: holds an experiment of `mrharmony paper`, whose table would be replaced. "
+            "Name another output."
+        )
+    return evaluate_study(request)
+
+
+def evaluate_study(request: PaperRequest) -> Record:
+    """Write `paper.md`, `paper.json` and three figures; return the record.
+
+    Raises `MrharmonyError` where the model or a fitted method has learned from a judged subject, or no scan
+    can be used.
+    """
     card, plan = read_card(request.model), StudyPlan.make(request)
     for directory in (request.model, *request.fitted.values()):
         plan.require_unseen(directory)
@@ -71,7 +94,8 @@ def evaluate_paper(request: PaperRequest) -> Record:
     methods = (*plain, *translations(study.folder, request.paper, settings))
     rows, refusing = table_rows(study.tested, methods)
     table = paper_table(row.printed() for row in rows)
-    table += _sampling(request.paper, settings) + _remark(card, plan)
+    table += _sampling(request.paper, settings) + _judged(study) + _left_out(study, missing | refusing)
+    table += _remark(card, plan) + _remark_on_fitted(request)
     record: Record = {
         "about": _about(request, study),
         "best": {"strength": best.strength, "guidance": best.guidance, "steps": settings.num_inference_steps},
@@ -96,7 +120,11 @@ def evaluate_paper(request: PaperRequest) -> Record:
 
 
 def require_own_folder(request: PaperRequest) -> None:
-    """Raise `MrharmonyError` where a folder that no evaluation has begun has a file that one would write."""
+    """Raise `MrharmonyError` where an output lies among the scans, or has a file of somebody else.
+
+    That is one that an evaluation would write in a folder that none has begun.
+    """
+    require_place_beside_scans(request.bids_dir, request.output)
     taken = next((name for name in WRITTEN if os.path.lexists(request.output / name)), None)
     if taken and (read_json(request.work / BEGUN) or {}).get("program") != "mrharmony":
         raise MrharmonyError(
@@ -124,6 +152,38 @@ def _remark(card: ModelCard, plan: StudyPlan) -> str:
     return (
         "\nThe model does not say whom it was trained on, and it knows scans of these domains: if it has "
         "seen the judged subjects, the rows of image-to-image and of the round trip are too good.\n"
+    )
+
+
+def _judged(study: Study) -> str:
+    """Return which model made the images, and of whom."""
+    lines = [f"Model {study.folder.model_sha256[:12]}, judged on:\n"]
+    for way in study.tested:
+        counts = Counter(way.slices.scans[owner].name for owner in way.slices.owners)
+        judged = ", ".join(f"{name} ({count_of(count, 'slice')})" for name, count in counts.items())
+        lines.append(f"- {escaped(way.name)}: {escaped(judged)}")
+    return "\n" + "\n".join(lines) + "\n"
+
+
+def _left_out(study: Study, methods: Mapping[str, str]) -> str:
+    """Return which scans and methods are not in the table, and why; nothing where all are."""
+    lost = {**study.scans.refused, **methods}
+    lines = "".join(f"- {escaped(name)}: {escaped(reason)}\n" for name, reason in lost.items())
+    return f"\nLeft out:\n\n{lines}" if lost else ""
+
+
+def _remark_on_fitted(request: PaperRequest) -> str:
+    """Return which fitted methods do not say whom they have learned from; nothing where all do."""
+    silent = [
+        name
+        for name, directory in request.fitted.items()
+        if not ((directory / CARD).is_file() and read_card(directory).training_scans)
+    ]
+    if not silent:
+        return ""
+    return (
+        f"\n{', '.join(silent)}: not said whom it was fitted on. If it has seen the judged subjects, its "
+        "rows are too good.\n"
     )
 
 
