@@ -103,9 +103,10 @@ def scan_among_dicom(path: Path, output: Path) -> Path | None:
 
     BIDS data sets may have DICOM files too, in `sourcedata`. `output` is as in `is_dicom_folder`.
     """
+    if any(path.glob("sub-*")):
+        return None
     files = _files_below(path, output)
-    is_bids = any(path.glob("sub-*"))
-    return next(_scans_among(files), None) if not is_bids and _has_dicom(files) else None
+    return next(_scans_among(files), None) if _has_dicom(files) else None
 
 
 def _files_below(folder: Path, output: Path) -> list[Path]:
