@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -18,11 +19,12 @@ import mrharmony
 from helpers.commands import sentences
 from mrharmony.cli.app import main
 from mrharmony.core.atomic import begin_json
-from mrharmony.core.findings import MrharmonyError
+from mrharmony.core.findings import MrharmonyError, NotWritten
 from mrharmony.core.volume import Volume
-from mrharmony.jobs import derivatives, harmonizing
+from mrharmony.jobs import derivatives, harmonizing, participants
 from mrharmony.jobs.derivatives import begin_derivatives
 from mrharmony.jobs.harmonizing import output_paths
+from mrharmony.preparation import saved
 from mrharmony.scans.bids import BidsIndex
 
 QUICK = ("--to", "LA", "--method", "none")
@@ -138,6 +140,56 @@ def test_a_scan_that_cannot_be_read_any_more_keeps_its_result(run, study: Path, 
     scan_of(study).write_bytes(content[:5000])
     assert run(*arguments)[0] == 3
     assert not result.exists()  # it was of another scan
+
+
+@pytest.mark.parametrize("lost", ["folder", "bias field", "scan", "version"])
+def test_a_result_stays_where_its_preparation_cannot_be_taken_any_more(
+    run, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
+):
+    prepared, out = tmp_path / "prepared", tmp_path / "with-prepared"
+    assert run("prepare", study, prepared)[0] == 0
+    arguments = ("bids", study, out, "participant", *QUICK, "--prepared", prepared)
+    assert run(*arguments)[0] == 0
+    result = next(out.rglob("*desc-harmonized_T1w.nii.gz"))
+    before = times_of(result)
+    if lost == "folder":
+        arguments = (*arguments[:-1], tmp_path / "not-mounted")
+        (tmp_path / "not-mounted").mkdir()
+    elif lost == "bias field":
+        next(prepared.rglob("*biasfield.nii.gz")).unlink()
+    elif lost == "version":
+        monkeypatch.setattr(saved, "VERSION", "later")
+        monkeypatch.setattr(participants, "VERSION", "later")
+    else:
+        scan_of(study).unlink()
+        scan_of(study).symlink_to("nowhere")
+    status, _, errors = run(*arguments)
+    assert status == (0 if lost == "scan" else 3), errors
+    assert times_of(result) == before
+    if status:
+        assert record_of(out)["reason"].endswith("The earlier result stays.")
+
+
+def record_of(out: Path) -> dict[str, Any]:
+    (record,) = (json.loads(one.read_text()) for one in (out / "logs").rglob("*sub-7*.json"))
+    return record
+
+
+def times_of(result: Path) -> dict[str, int]:
+    return {file.name: file.stat().st_mtime_ns for file in result.parent.iterdir()}
+
+
+def test_what_cannot_be_removed_is_recorded_with_its_reason(
+    run, study: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def refusing(_: Path) -> None:
+        raise NotWritten("sub-7_desc-harmonized_T1w.json: cannot be removed (Permission denied).")
+
+    scan_of(study).write_bytes(b"damaged")
+    monkeypatch.setattr(participants, "discard_result", refusing)
+    assert run("bids", study, out, "participant", *QUICK)[0] == 3
+    assert record_of(out)["status"] == "failed"
+    assert "cannot be removed (Permission denied)" in record_of(out)["reason"]
 
 
 def test_of_a_scan_that_is_there_twice_one_is_harmonized_and_that_is_told(run, study: Path, out: Path):

@@ -161,6 +161,27 @@ def test_brains_of_the_templates_size_are_added_to_finished_scans(prepared: Path
     assert f"{size:.3f}" in files.page.read_text()
 
 
+def test_a_scan_that_cannot_be_read_keeps_what_was_prepared(
+    prepared: Path, data_set: BidsIndex, tmp_path: Path
+):
+    study = Path(shutil.copytree(data_set.root, tmp_path / "study"))
+    scan = BidsIndex.open(study, "session").scans[0].path
+    content, before = scan.read_bytes(), _times(prepared)
+    scan.unlink()
+    scan.symlink_to("nowhere")  # as after `datalad drop`
+    (result, _) = prepare_data_set(BidsIndex.open(study, "session"), prepared, workers=1)
+    assert result.verdict == "refused"
+    assert result.reason is not None
+    assert result.reason.endswith("What was prepared of it before stays.")
+    files = PreparedFiles.of(scan, prepared)
+    assert {file: time for file, time in before.items() if file != files.log} == {
+        file: time for file, time in _times(prepared).items() if file != files.log
+    }
+    scan.unlink()
+    scan.write_bytes(content)
+    assert read_prepared(files, read_scan(scan)).scale > 0
+
+
 def test_a_mask_edited_in_place_is_taken_by_the_next_run(prepared: Path, data_set: BidsIndex):
     scan = data_set.scans[0].path
     files = PreparedFiles.of(scan, prepared)

@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from zipfile import is_zipfile
@@ -179,9 +180,10 @@ def saved_sha256(file: ScanFile, source_sha256: str | None = None) -> str | None
     The hash of the scan that was prepared is computed where it is not given.
     """
     source = file.origin or file.path
-    if file.saved is None or not source.is_file() or why_not_usable(file.saved, source, source_sha256):
-        return None
-    return file_sha256(file.saved.note)
+    with suppress(MrharmonyError, OSError):  # what may not be read counts as nothing
+        if file.saved and source.is_file() and not why_not_usable(file.saved, source, source_sha256):
+            return file_sha256(file.saved.note)
+    return None
 
 
 def prepare_together(group: Sequence[ScanFile]) -> Iterator[PreparedScan | MrharmonyError]:

@@ -61,6 +61,8 @@ from mrharmony.scans.names import DESCRIPTION, sidecar_path
 from mrharmony.scans.selection import Selection
 from mrharmony.scans.sidecar import HarmonizedSidecar
 
+_STAYS = "The earlier result stays."
+
 EVERYTHING = Selection()
 KILLED = (
     "its process was ended from outside, usually for lack of memory or time. Run again with more of them, "
@@ -279,7 +281,10 @@ def _harmonize(task: ScanTask, job: HarmonizeJob) -> Outcome:
         record = _record(task, outcome, started=begun, seconds=seconds, peak_memory_gib=peak)
         write_record(task.out_dir, record)
     except NotWritten as error:
-        return refused_scan(task.scan, error)
+        outcome = refused_scan(task.scan, error)
+        with suppress(NotWritten):  # not even the reason can be written there
+            write_record(task.out_dir, _record(task, outcome, started=begun))
+        return outcome
     if task.looked_at:
         _look_ahead(task)
     return outcome
@@ -300,9 +305,27 @@ def _harmonized(task: ScanTask, job: HarmonizeJob) -> Outcome:
     if outcome.output and (overtaken := _overtaken(task, job)):
         discard_result(task.output)
         return refused_scan(task.scan, overtaken)
-    if outcome.output is None and not _is_of(earlier_result(task.output), task, job):
+    if outcome.output is not None:
+        return outcome
+    if not _may_stay(earlier_result(task.output), task, job):
         discard_result(task.output)
+    elif task.output.is_file():
+        return replace(outcome, reason=f"{outcome.reason} {_STAYS}")
     return outcome
+
+
+def _may_stay(note: HarmonizedSidecar | None, task: ScanTask, job: HarmonizeJob) -> bool:
+    """Whether an earlier result is still that of its scan, although nothing could be made anew.
+
+    One that was made with a saved preparation stays too where that cannot be taken any more, as on a disk
+    that is not mounted: neither the scan nor the way has changed.
+    """
+    if note is None:
+        return False
+    same = _wanted(note, task, job)
+    lost = job.prepared is not None and same.get("preparation") is None
+    ignored = {"preparation", "program_version"} if lost else set()
+    return note.model_dump(include=set(same) - ignored) == {k: same[k] for k in same if k not in ignored}
 
 
 def _record(task: ScanTask, outcome: Outcome | None, **figures: object) -> ScanRecord:
@@ -371,19 +394,31 @@ def _is_of(
 ) -> bool:
     """Whether a sidecar says that its image was made of this very scan in this very way.
 
-    `sha256` is the scan's hash where it is known. A scan that cannot be read any more counts as the same.
+    `sha256` is the scan's hash where it is known.
     """
     if note is None:
         return False
+    same = _wanted(note, task, job, sha256)
+    return note.model_dump(include=set(same)) == same
+
+
+def _wanted(
+    note: HarmonizedSidecar, task: ScanTask, job: HarmonizeJob, sha256: str | None = None
+) -> dict[str, Any]:
+    """Return what the sidecar of a scan's result would say of the way it was made.
+
+    A scan that cannot be read any more counts as the one of the sidecar, whose preparation is not looked at.
+    """
     with suppress(MrharmonyError):
         sha256 = sha256 or file_sha256(task.scan)
     same = {
         **scan_settings(job),
-        "preparation": saved_sha256(ScanFile(task.scan, prepared=job.prepared), sha256),
         "program_version": VERSION,
         "source_sha256": sha256 or note.source_sha256,
     }
-    return note.model_dump(include=set(same)) == same
+    if sha256:
+        same["preparation"] = saved_sha256(ScanFile(task.scan, prepared=job.prepared), sha256)
+    return same
 
 
 def _is_begun(task: ScanTask) -> bool:

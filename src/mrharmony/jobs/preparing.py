@@ -46,13 +46,14 @@ from mrharmony.report.preparation_page import (
     thumbnail,
 )
 from mrharmony.scans.bids import BidsIndex
-from mrharmony.scans.reading import read_scan
+from mrharmony.scans.reading import Scan, read_scan
 from mrharmony.scans.selection import Selection
 from mrharmony.scans.sidecar import GENERATED_BY
 
 INDEX, INDEX_TITLE = "index.html", "Prepared scans"
 LIBRARIES = ("nibabel", "deepbet", "numpy", "scipy", "torch")
 _PAGE = "PageSHA256"
+_STAYS = "What was prepared of it before stays."
 _CHANGED = "{}: was changed since it was written. Move it away, and call again: it is made anew."
 
 
@@ -149,9 +150,13 @@ def prepare_data_set(
 
 def _prepare(job: PrepareJob) -> tuple[Path, Preparation]:
     """Prepare one scan and write what belongs to it; whatever goes wrong becomes the reason."""
-    fault = {}
+    fault, was_read = {}, False
     try:
-        return job.scan, _completed(job) or _write(job)
+        if done := _completed(job):
+            return job.scan, done
+        scan = read_scan(job.scan)
+        was_read = True
+        return job.scan, _write(job, scan)
     except MrharmonyError as error:
         reason, findings = reason_of(error, job.scan), getattr(error, "findings", ())
     except OSError as failure:
@@ -159,10 +164,12 @@ def _prepare(job: PrepareJob) -> tuple[Path, Preparation]:
     except Exception as error:  # a fault of ours in one scan leaves the others alone
         reason, findings = f"{job.scan}: unexpected {type(error).__name__}: {error}. See {job.files.log}.", ()
         fault = {"traceback": traceback.format_exc()}
-    result = Preparation(job.scan, "refused", reason, findings, None)
+    stays = not was_read and job.files.note.is_file()  # of a scan that may be as it was
+    result = Preparation(job.scan, "refused", f"{reason} {_STAYS}" if stays else reason, findings, None)
     with suppress(NotWritten):  # the reason is that nothing can be written there, or more than that
-        discard_prepared(job.files)
-        remove(job.files.page)
+        if not stays:
+            discard_prepared(job.files)
+            remove(job.files.page)
         write_json(job.files.log, {**result.record(), **fault})
     return job.scan, result
 
@@ -176,12 +183,11 @@ def _completed(job: PrepareJob) -> Preparation | None:
     return done
 
 
-def _write(job: PrepareJob) -> Preparation:
-    """Prepare one scan into its files; the sidecar that makes it count comes last."""
+def _write(job: PrepareJob, scan: Scan) -> Preparation:
+    """Prepare the scan of a job into its files; the sidecar that makes it count comes last."""
     files, start = job.files, time.monotonic()
     grown = job.volume_corrected or files.volume_corrected.is_file()  # as before, where it is done again
     discard_prepared(files)
-    scan = read_scan(job.scan)
     prepared = prepare_beside(scan, manual_mask(files))
     figures = preparation_figures(prepared)
     findings = scan.findings + prepared.findings
