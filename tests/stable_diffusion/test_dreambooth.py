@@ -15,14 +15,21 @@ from mrharmony.networks.settings import DreamBoothSettings
 from mrharmony.networks.stable.adapting import add_tokens, instance_prompts, widen
 from mrharmony.networks.stable.data import SliceSet, choose_slices, class_picture_files, load_picture
 from mrharmony.networks.stable.model import StableDiffusion, load_stable_diffusion, save_stable_diffusion
-from mrharmony.networks.stable.training import dreambooth_loss, precision_on, train_dreambooth
+from mrharmony.networks.stable.training import (
+    dreambooth_loss,
+    precision_on,
+    train_dreambooth,
+    training_name,
+)
 from mrharmony.networks.translation import TranslationSettings, translate_slices
 
 
-def train(base: Path, data: SliceSet, settings: DreamBoothSettings, folder: Path) -> StableDiffusion:
+def train(
+    base: Path, data: SliceSet, settings: DreamBoothSettings, folder: Path, name: str = "tiny"
+) -> StableDiffusion:
     prompts = instance_prompts(list(data.slices), settings.prompt)
     return train_dreambooth(
-        load_stable_diffusion(base), data, prompts, settings, folder, base="tiny", only_cpu=True
+        load_stable_diffusion(base), data, prompts, settings, folder, base=name, only_cpu=True
     )
 
 
@@ -46,7 +53,9 @@ def test_killed_and_resumed_training_is_the_one_that_was_not_killed(base, data, 
         target=train, args=(base, data, settings, tmp_path / "run")
     )
     process.start()
-    checkpoint = tmp_path / "run" / f"dreambooth-{data.digest()}.safetensors"
+    prompts = instance_prompts(list(data.slices), settings.prompt)
+    name = training_name("tiny", data, prompts, settings)
+    checkpoint = tmp_path / "run" / f"{name}.safetensors"
     while not checkpoint.exists() and process.is_alive():
         time.sleep(0.002)
     process.kill()
@@ -269,10 +278,42 @@ def test_half_precision_is_chosen_where_a_gpu_has_it(monkeypatch: pytest.MonkeyP
     assert precision_on(DreamBoothSettings(precision="fp16"), only_cpu=True) == "fp16"
 
 
-def test_a_checkpoint_of_another_training_is_refused(base, data, settings, tmp_path: Path):
-    train(base, data, changed(settings, steps=2), tmp_path)
-    with pytest.raises(MrharmonyError, match=r"dreambooth-.*\.safetensors"):
-        train(base, data, changed(settings, method="lora"), tmp_path)
+def test_another_base_or_setting_starts_from_the_beginning_and_says_so(
+    base, model, data, settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """What is not resumed ends as it does in a folder of its own."""
+    plain = changed(settings, steps=2, prior_weight=0.0, validate_every=None)
+    with torch.no_grad():
+        model.unet.conv_in.weight.mul_(1.5)
+    save_stable_diffusion(model, tmp_path / "other")
+    train(base, data, plain, tmp_path / "run")
+    train(base, data, plain, tmp_path / "run")
+    assert "from the beginning" not in capsys.readouterr().err
+    others = [
+        (tmp_path / "other", plain, "other"),
+        (base, changed(plain, learning_rate=1e-7), "tiny"),
+        (base, changed(plain, method="lora"), "tiny"),
+    ]
+    for number, (start, own, name) in enumerate(others):
+        after = train(start, data, own, tmp_path / "run", name)
+        told = capsys.readouterr().err
+        assert f"{tmp_path / 'run'}: the training there is of another base" in told
+        alone = train(start, data, own, tmp_path / str(number), name)
+        assert "from the beginning" not in capsys.readouterr().err
+        for one, other in zip(weights(after), weights(alone), strict=True):
+            assert torch.equal(one, other)
+
+
+def test_the_name_of_a_training_changes_with_all_that_decides_it(data, settings):
+    prompts = {"ADNI2": "ADNI2", "ADNI3": "ADNI3"}
+    names = {
+        training_name("tiny", data, prompts, settings),
+        training_name("other", data, prompts, settings),
+        training_name("tiny", SliceSet(dict(reversed(data.slices.items()))), prompts, settings),
+        training_name("tiny", data, {name: f"<{name}>" for name in prompts}, settings),
+        training_name("tiny", data, prompts, changed(settings, learning_rate=1e-7)),
+    }
+    assert len(names) == 5
 
 
 def test_a_checkpoint_belongs_to_its_slices(data):

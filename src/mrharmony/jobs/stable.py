@@ -50,6 +50,7 @@ def adapt_stable_diffusion(
     scans = training_scans(index, data.only, None)
     prompts = _prompts(dict.fromkeys(str(scan.domain) for scan in scans), known, settings)
     untrained = load_stable_diffusion(source)  # before the scans are prepared: it may be refused
+    sha256 = model_hash(source)  # of what was loaded, whatever stands there when the scans are prepared
     work, grid = work_folder(output), Grid.working(settings.working_zoom)
     state = PartialState(cpu=on_cpu)
     with state.main_process_first():
@@ -59,9 +60,7 @@ def adapt_stable_diffusion(
     slices = _slice_set(kept, grid, settings)
     counted = {name: len(own) for name, own in slices.slices.items()}
     settings = settings.planned(counted, state.num_processes)
-    model = train_dreambooth(
-        untrained, slices, prompts, settings, work, base=model_hash(source), only_cpu=on_cpu
-    )
+    model = train_dreambooth(untrained, slices, prompts, settings, work, base=sha256, only_cpu=on_cpu)
     if state.is_main_process:
         before = load_statistics(source / STATISTICS) if (source / CARD).is_file() else {}
         statistics = before | fit_statistics({name: _brains(kept, name, grid) for name in prompts})

@@ -6,6 +6,8 @@ was killed and resumed is the run that was not.
 
 from __future__ import annotations
 
+import hashlib
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -135,9 +137,11 @@ def train_dreambooth(
     base: str,
     only_cpu: bool = False,
 ) -> StableDiffusion:
-    """Train a model, or go on where an earlier run into the same directory stopped.
+    """Train a model, or go on where the same training into the same directory was stopped.
 
-    Under `accelerate launch` every process draws its own slices and gradients are averaged.
+    Any other base, slices, prompts or settings start from the beginning, which is told on standard error
+    where the directory holds another training. Under `accelerate launch` every process draws its own slices
+    and gradients are averaged.
 
     Parameters
     ----------
@@ -148,7 +152,8 @@ def train_dreambooth(
     settings
         The whole configuration.
     directory
-        Holds class pictures, checkpoint, TensorBoard logs and validation pictures.
+        Holds class pictures and, by the name of the training, its checkpoint, TensorBoard logs and
+        validation pictures.
     only_cpu
         Whether to train on the CPU even where there is a GPU.
 
@@ -159,15 +164,18 @@ def train_dreambooth(
     Raises
     ------
     MrharmonyError
-        If the directory holds the checkpoint of another training.
+        If the checkpoint is damaged.
     """
+    run = directory / training_name(base, data, prompts, settings)
     accelerator = Accelerator(
         mixed_precision=precision_on(settings, only_cpu),
         gradient_accumulation_steps=settings.accumulation,
         log_with="tensorboard",
-        project_dir=directory,
+        project_dir=run,
         cpu=only_cpu,
     )
+    if accelerator.is_main_process:
+        _tell_of_another(run)
     accelerator.init_trackers("logs")
     model = replace(model, axis=settings.sliced_axis, enlarge=settings.enlarge).to(accelerator.device)
     files: Sequence[Path] = []
@@ -180,10 +188,30 @@ def train_dreambooth(
         widen(model)
     adaptation = adapt(model.to(accelerator.device), rows, settings)
     passes = DreamBoothPass(model, data, prompts, files, settings)
-    _train(adaptation, passes, directory, accelerator)
+    _train(adaptation, passes, run, accelerator)
     accelerator.end_training()
     adaptation.merge()
     return model.to(torch.device("cpu"))
+
+
+def training_name(base: str, data: SliceSet, prompts: Mapping[str, str], settings: DreamBoothSettings) -> str:
+    """Return the name of a training; anything that decides its result changes it."""
+    decisive = f"{base} {data.digest()} {list(prompts.items())} {settings.model_dump_json()}"
+    return f"dreambooth-{hashlib.sha256(decisive.encode()).hexdigest()[:16]}"
+
+
+def _checkpoint(run: Path) -> Path:
+    return run.with_name(f"{run.name}.safetensors")
+
+
+def _tell_of_another(run: Path) -> None:
+    """Say that a training starts anew beside another one, which its caller may have meant to resume."""
+    if not _checkpoint(run).exists() and any(run.parent.glob("dreambooth-*.safetensors")):
+        print(
+            f"{run.parent}: the training there is of another base, other slices or other settings, or of an "
+            "earlier release. This one starts from the beginning.",
+            file=sys.stderr,
+        )
 
 
 def precision_on(settings: DreamBoothSettings, only_cpu: bool) -> str:
@@ -193,13 +221,13 @@ def precision_on(settings: DreamBoothSettings, only_cpu: bool) -> str:
     return "bf16" if not only_cpu and torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
 
 
-def _train(adaptation: Adaptation, passes: DreamBoothPass, directory: Path, accelerator: Accelerator) -> None:
+def _train(adaptation: Adaptation, passes: DreamBoothPass, run: Path, accelerator: Accelerator) -> None:
     """Train from the last checkpoint to the last step; leave the averaged weights in the model."""
     settings, trained = passes.settings, adaptation.parameters()
     raw = torch.optim.AdamW(parameter_groups(adaptation), lr=settings.rate)
     module, optimizer = accelerator.prepare(adaptation.module, raw)
     training = Training(
-        directory / f"dreambooth-{passes.data.digest()}.safetensors",
+        _checkpoint(run),
         trained,
         optimizer,
         trained.parameters() if settings.ema_decay else [],
@@ -216,7 +244,7 @@ def _train(adaptation: Adaptation, passes: DreamBoothPass, directory: Path, acce
         if due and accelerator.is_main_process:
             adaptation.module.eval()
             with training.averaged_weights():
-                validation_picture(passes, directory / "validation" / f"step-{step + 1:06d}.png")
+                validation_picture(passes, run / "validation" / f"step-{step + 1:06d}.png")
             adaptation.module.train()
 
 
