@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers.claims import held_by_another
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.domains.contrast import CONTRAST_MODELS
 from mrharmony.domains.statistics import load_statistics
@@ -21,7 +22,7 @@ from mrharmony.jobs.adapting import (
 from mrharmony.jobs.data_sets import DataSet
 from mrharmony.jobs.harmonizing import harmonize_scan
 from mrharmony.jobs.opening import open_job
-from mrharmony.jobs.training import train_on_bids
+from mrharmony.jobs.training import CLAIMS, only_run, train_on_bids, work_folder
 from mrharmony.methods.diffusion import load_diffusion
 from mrharmony.networks.card import CARD, STATISTICS, model_hash, read_card
 from mrharmony.networks.compact.model import load_model
@@ -98,6 +99,27 @@ def test_an_existing_output_is_left_alone(report: AdaptationReport, cohort: Path
     with pytest.raises(MrharmonyError, match="exists already"):
         adapt_on_bids(DataSet(cohort, "session"), base, report.model, QUICK, "cpu")
     assert model_hash(report.model) == before
+
+
+@pytest.mark.parametrize("networks", [False, True])
+def test_a_second_run_hears_at_once_that_another_is_at_it(
+    cohort: Path, base: Path, tmp_path: Path, networks: bool
+):
+    data, output = DataSet(cohort, "session"), tmp_path / "model"
+    work = work_folder(output)
+    work.mkdir()
+    told = r"model: another run is making this model\. Let it end"
+    with held_by_another(work / CLAIMS, output.name), pytest.raises(MrharmonyError, match=told):
+        if networks:
+            adapt_on_bids(data, base, output, QUICK, "cpu")
+        else:
+            extend_on_bids(data, base, output)
+    assert [path.name for path in work.iterdir()] == [CLAIMS]
+
+
+def test_what_another_run_has_finished_meanwhile_stays(report: AdaptationReport):
+    with pytest.raises(MrharmonyError, match="model: exists already"), only_run(report.model):
+        pass
 
 
 def test_a_base_that_is_no_model_is_told(cohort: Path, tmp_path: Path):

@@ -14,6 +14,7 @@ from unittest.mock import Mock
 
 import pytest
 
+from helpers.claims import held_by_another
 from mrharmony.core.claims import claimed
 from mrharmony.core.domain import Domain
 from mrharmony.core.findings import MrharmonyError
@@ -347,19 +348,13 @@ def test_a_record_says_where_a_process_was_killed_or_is_at_work(study: Path, job
     path.write_text(json.dumps(json.loads(path.read_text()) | {"status": "begun"}))
     assert table(out)[0]["status"] == "begun"
     assert "ended from outside" in table(out)[0]["reason"]
-    code = (
-        "import sys, time, pathlib; from mrharmony.core.claims import claimed\n"
-        "with claimed(pathlib.Path(sys.argv[1]), sys.argv[2]): print('held', flush=True); time.sleep(30)"
-    )
     claims = claims_path(out)
-    with subprocess.Popen([sys.executable, "-c", code, claims, name], stdout=subprocess.PIPE) as holder:
-        holder.stdout.readline()
+    with held_by_another(claims, name):
         assert table(out)[0]["status"] == "running"
         with claimed(claims, name) as free:
             assert not free
         with claimed(claims, "another") as free:
             assert free
-        holder.kill()
     with claimed(claims, name) as free:
         assert free  # nothing stale is left
 

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
+from helpers.claims import held_by_another
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.hashing import file_sha256
 from mrharmony.domains.statistics import load_statistics, save_statistics
 from mrharmony.jobs.adapting import adapt_on_bids
 from mrharmony.jobs.brains import ScanFile, load_brain, prepare_positions
 from mrharmony.jobs.data_sets import DataSet
-from mrharmony.jobs.training import TrainingReport
+from mrharmony.jobs.training import CLAIMS, TrainingReport, work_folder
 from mrharmony.methods.image_to_image import load_image_to_image
 from mrharmony.methods.protocol import MethodSettings
 from mrharmony.networks.card import CARD, STATISTICS, read_card
@@ -206,6 +207,16 @@ def test_brains_grown_to_the_templates_size_are_kept_apart_from_the_others(cohor
         assert np.array_equal(brain.mask, mask)
     ratio = brains[1].mask.sum() / brains[0].mask.sum()
     assert ratio == pytest.approx(prepared.size**-3, rel=0.03)
+
+
+def test_a_second_run_hears_at_once_that_another_is_at_it(cohort: Path, base: Path, tmp_path: Path):
+    output = tmp_path / "model"
+    work = work_folder(output)
+    work.mkdir()
+    told = r"model: another run is making this model\. Let it end"
+    with held_by_another(work / CLAIMS, output.name), pytest.raises(MrharmonyError, match=told):
+        adapt(cohort, output, base)
+    assert [path.name for path in work.iterdir()] == [CLAIMS]
 
 
 def test_a_missing_base_is_told_before_any_work(cohort: Path, tmp_path: Path):

@@ -6,7 +6,6 @@ model and Stable Diffusion learn by DreamBooth.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -28,6 +27,7 @@ from mrharmony.jobs.opening import require_in_file
 from mrharmony.jobs.training import (
     TrainingBrains,
     TrainingReport,
+    only_run,
     run_folder,
     training_brains,
     work_folder,
@@ -118,8 +118,8 @@ def extend_on_bids(data: DataSet, base: Path, output: Path) -> AdaptationReport:
     Raises
     ------
     MrharmonyError
-        If the base has no contrast models, no domain is new, a domain has no usable scan, or something stands
-        at `output`.
+        If the base has no contrast models, no domain is new, a domain has no usable scan, something stands at
+        `output`, or another run is making it.
     """
     require_nothing_at(output)
     card = read_card(base)
@@ -130,16 +130,19 @@ def extend_on_bids(data: DataSet, base: Path, output: Path) -> AdaptationReport:
         )
     _require_own_files(base, card)
     sha256 = model_hash(base)
-    brains = _new_brains(data, card, Grid.working(STATISTICS_ZOOM), work_folder(output))
-    fitted = _fitted_beside(brains, base)
-    origin = BaseCard(model=base.resolve().name, sha256=sha256, domains=tuple(brains.counts()))
-    extended = _adapted_card(card, brains, origin, data.root).model_copy(update={"training": None})
+    index = data.open()
+    chosen = new_domains(index, card, data.only)
+    with only_run(output):
+        brains = _new_brains(index, chosen, Grid.working(STATISTICS_ZOOM), output, data.prepared)
+        fitted = _fitted_beside(brains, base)
+        origin = BaseCard(model=base.resolve().name, sha256=sha256, domains=tuple(brains.counts()))
+        extended = _adapted_card(card, brains, origin, data.root).model_copy(update={"training": None})
 
-    def write(staging: Path) -> None:
-        save_card(extended, staging)
-        fitted.save(staging)
+        def write(staging: Path) -> None:
+            save_card(extended, staging)
+            fitted.save(staging)
 
-    write_directory(output, write)
+        write_directory(output, write)
     return AdaptationReport(output, base, brains.counts(), brains.refused)
 
 
@@ -171,10 +174,10 @@ def adapt_on_bids(
     Raises
     ------
     MrharmonyError
-        If the base does not allow it, no domain is new, a domain has no usable scan, or `output` exists.
+        If the base does not allow it, no domain is new, a domain has no usable scan, something stands at
+        `output`, or another run is making it.
     """
-    if os.path.lexists(output):
-        raise MrharmonyError(f"{output}: exists already. Name a new model directory.")
+    require_nothing_at(output)
     if isinstance(settings, DreamBoothSettings):
         require_extra("stable-diffusion", *STABLE_DIFFUSION)
         from mrharmony.jobs.stable import adapt_stable_diffusion  # noqa: PLC0415 - takes seconds to import
@@ -239,27 +242,30 @@ def _adapt_compact(
 ) -> AdaptationReport:
     from mrharmony.networks.compact.adaptation import adapt_networks  # noqa: PLC0415 - peft takes seconds to import
 
-    base, sha256, work = load_model(base_dir), model_hash(base_dir), work_folder(output)
+    base, sha256 = load_model(base_dir), model_hash(base_dir)
     _require_own_files(base_dir, base.card)
-    brains = _new_brains(data, base.card, base.grid, work)
-    run = run_folder(work, brains, f"{sha256} {settings.model_dump_json()}")
-    slices = RealSlices(brains.stack(), brains.domains())
-    adapted = adapt_networks(base, slices, settings, run, device.type == "cpu")
-    origin = BaseCard(
-        model=base_dir.resolve().name, sha256=sha256, domains=tuple(brains.counts()), adaptation=settings
-    )
-    card = _adapted_card(base.card, brains, origin, data.root)
-    networks = adapted.networks
-    model = as_saved(
-        LatentModel(networks.autoencoder, networks.denoiser, networks.prompts, base.scheduler, card)
-    )
-    measured = [
-        brains.kept[n][1].volume
-        for n in np.unique(np.linspace(0, len(brains.kept) - 1, DRIFT_SCANS, dtype=int))
-    ]
-    known = [Domain(domain.name, domain.prompt) for domain in base.card.domains]
-    drift = contrast_drift(base, model, measured, known)
-    save_model(model, output, _fitted_beside(brains, base_dir).save)
+    index = data.open()
+    chosen = new_domains(index, base.card, data.only)
+    with only_run(output):
+        brains = _new_brains(index, chosen, base.grid, output, data.prepared)
+        run = run_folder(work_folder(output), brains, f"{sha256} {settings.model_dump_json()}")
+        slices = RealSlices(brains.stack(), brains.domains())
+        adapted = adapt_networks(base, slices, settings, run, device.type == "cpu")
+        origin = BaseCard(
+            model=base_dir.resolve().name, sha256=sha256, domains=tuple(brains.counts()), adaptation=settings
+        )
+        card = _adapted_card(base.card, brains, origin, data.root)
+        networks = adapted.networks
+        model = as_saved(
+            LatentModel(networks.autoencoder, networks.denoiser, networks.prompts, base.scheduler, card)
+        )
+        measured = [
+            brains.kept[n][1].volume
+            for n in np.unique(np.linspace(0, len(brains.kept) - 1, DRIFT_SCANS, dtype=int))
+        ]
+        known = [Domain(domain.name, domain.prompt) for domain in base.card.domains]
+        drift = contrast_drift(base, model, measured, known)
+        save_model(model, output, _fitted_beside(brains, base_dir).save)
     names = {domain.prompt: domain.name for domain in base.card.domains}
     nearest = {name: names[prompt] for name, prompt in adapted.nearest.items()}
     return AdaptationReport(output, base_dir, brains.counts(), brains.refused, nearest, drift)
@@ -272,11 +278,11 @@ def _require_own_files(base: Path, card: ModelCard) -> None:
             require_in_file(path, *(domain.name for domain in card.domains))
 
 
-def _new_brains(data: DataSet, card: ModelCard, grid: Grid, work: Path) -> TrainingBrains:
+def _new_brains(
+    index: BidsIndex, chosen: Sequence[str], grid: Grid, output: Path, prepared: Path | None
+) -> TrainingBrains:
     """Prepare the scans of domains that a model does not know; one that loses all its scans is refused."""
-    index = data.open()
-    chosen = new_domains(index, card, data.only)
-    brains = training_brains(index, chosen, MOST_SCANS, grid, work, data.prepared)
+    brains = training_brains(index, chosen, MOST_SCANS, grid, work_folder(output), prepared)
     counts = brains.counts()
     if lost := next((domain for domain in chosen if domain not in counts), None):
         raise MrharmonyError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from mrharmony.core.markdown import escaped, markdown_table
 from mrharmony.domains.statistics import DomainStatistics, fit_statistics, load_statistics, save_statistics
 from mrharmony.jobs.brains import ScanFile, load_brain, prepare_positions, require_some
 from mrharmony.jobs.data_sets import DataSet, training_scans
-from mrharmony.jobs.training import TrainingReport, model_card, seen_scans, work_folder
+from mrharmony.jobs.training import TrainingReport, model_card, only_run, seen_scans, work_folder
 from mrharmony.networks.card import (
     CARD,
     STATISTICS,
@@ -51,31 +52,32 @@ def adapt_stable_diffusion(
     prompts = _prompts(dict.fromkeys(str(scan.domain) for scan in scans), known, settings)
     untrained = load_stable_diffusion(source)  # before the scans are prepared: it may be refused
     sha256 = model_hash(source)  # of what was loaded, whatever stands there when the scans are prepared
-    work, grid = work_folder(output), Grid.working(settings.working_zoom)
     state = PartialState(cpu=on_cpu)
-    with state.main_process_first():
-        kept, refused = _prepare(scans, data.prepared, grid, settings, work / "brains")
-    counts = dict(Counter(str(scan.domain) for scan, _ in kept))
-    prompts = {name: prompts[name] for name in counts}
-    slices = _slice_set(kept, grid, settings)
-    counted = {name: len(own) for name, own in slices.slices.items()}
-    settings = settings.planned(counted, state.num_processes)
-    model = train_dreambooth(untrained, slices, prompts, settings, work, base=sha256, only_cpu=on_cpu)
-    if state.is_main_process:
-        before = load_statistics(source / STATISTICS) if (source / CARD).is_file() else {}
-        statistics = before | fit_statistics({name: _brains(kept, name, grid) for name in prompts})
-        seen = (*known.training_scans, *seen_scans(data.root, [scan for scan, _ in kept]))
-        card = model_card(counts, data.root, seen=seen).model_copy(
-            update={
-                "domains": _domains(known, counts, prompts),
-                "working_zoom": settings.working_zoom,
-                "licence": "those of the base model and of the training data",
-                "pipeline": Path(base).name,
-                "dreambooth": settings,
-            }
-        )
-        write_directory(output, partial(_write, model, card, statistics))
-    state.wait_for_everyone()
+    work, grid = work_folder(output), Grid.working(settings.working_zoom)
+    with only_run(output) if state.is_main_process else nullcontext():  # `accelerate launch` makes one run
+        with state.main_process_first():
+            kept, refused = _prepare(scans, data.prepared, grid, settings, work / "brains")
+        counts = dict(Counter(str(scan.domain) for scan, _ in kept))
+        prompts = {name: prompts[name] for name in counts}
+        slices = _slice_set(kept, grid, settings)
+        counted = {name: len(own) for name, own in slices.slices.items()}
+        settings = settings.planned(counted, state.num_processes)
+        model = train_dreambooth(untrained, slices, prompts, settings, work, base=sha256, only_cpu=on_cpu)
+        if state.is_main_process:
+            before = load_statistics(source / STATISTICS) if (source / CARD).is_file() else {}
+            statistics = before | fit_statistics({name: _brains(kept, name, grid) for name in prompts})
+            seen = (*known.training_scans, *seen_scans(data.root, [scan for scan, _ in kept]))
+            card = model_card(counts, data.root, seen=seen).model_copy(
+                update={
+                    "domains": _domains(known, counts, prompts),
+                    "working_zoom": settings.working_zoom,
+                    "licence": "those of the base model and of the training data",
+                    "pipeline": Path(base).name,
+                    "dreambooth": settings,
+                }
+            )
+            write_directory(output, partial(_write, model, card, statistics))
+        state.wait_for_everyone()
     return TrainingReport(output, counts, refused | index.refused)
 
 

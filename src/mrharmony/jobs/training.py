@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mrharmony.core.atomic import make_folder
 from mrharmony.core.claims import claimed
 from mrharmony.core.domain import require_distinct
 from mrharmony.core.extras import require_extra
@@ -58,6 +59,7 @@ from mrharmony.space.grid import Grid
 
 CONTRAST_HEADS = 4  # virtual heads that a simulated scanner's contrast model is fitted on
 STATISTICS_HEADS = 24  # virtual heads that stand for a simulated scanner's population
+CLAIMS = "claims.lock"  # of runs on a model directory; in its folder of unfinished work
 INTENSITY_CONVENTION = "bias-corrected intensity over the scan's robust brain scale; 0 stays 0"
 
 Item = TypeVar("Item")
@@ -151,6 +153,21 @@ def work_folder(output: Path) -> Path:
     return output.with_name(output.name + ".training")
 
 
+@contextmanager
+def only_run(output: Path) -> Iterator[None]:
+    """Let this run alone make a new model directory, as long as the context lasts.
+
+    Raises `MrharmonyError` where another run is at it, or something stands there by now.
+    """
+    work = work_folder(output).absolute()
+    make_folder(work)
+    with claimed(work / CLAIMS, output.name) as free:
+        if not free:
+            raise MrharmonyError(f"{output}: another run is making this model. Let it end, or name another.")
+        require_nothing_at(output)
+        yield
+
+
 def run_folder(work: Path, brains: TrainingBrains, decisive: str) -> Path:
     """Return the folder of a training run in `work`; anything that decides its result changes the name.
 
@@ -241,7 +258,7 @@ def train_pairs_on_bids(
 @contextmanager
 def _alone(output: Path) -> Iterator[None]:
     """Let one process at a time look at a model directory and write to it; others may have begun it too."""
-    with claimed(work_folder(output) / "claims.lock", output.name, wait=True):
+    with claimed(work_folder(output) / CLAIMS, output.name, wait=True):
         yield
 
 
