@@ -314,7 +314,11 @@ def test_a_model_that_was_changed_after_it_was_loaded_is_not_saved_for_it(
     loaded = Harmonizer.from_pretrained("mine", method="histogram")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert loaded.save_pretrained("copy").is_dir()
+    (tmp_path / "elsewhere" / "copy").mkdir()
+    assert loaded.save_pretrained("copy") == Path("copy")
+    assert Harmonizer.from_pretrained("copy", method="histogram").domains_ == ("A", "B")
+    with pytest.raises(MrharmonyError, match=r"new: lies in .*mine, which it would change\. Name a place"):
+        loaded.save_pretrained(tmp_path / "mine" / "new")
     shutil.rmtree(tmp_path / "mine")
     for _ in ("gone", "replaced"):
         with pytest.raises(MrharmonyError, match=r"mine: is gone, or was changed since.*from_pretrained"):

@@ -117,6 +117,22 @@ def test_a_second_run_hears_at_once_that_another_is_at_it(
     assert [path.name for path in work.iterdir()] == [CLAIMS]
 
 
+@pytest.mark.parametrize("networks", [False, True])
+def test_a_model_is_not_made_in_its_base_or_in_a_subjects_folder(cohort: Path, base: Path, networks: bool):
+    before, data = model_hash(base), DataSet(cohort, "session")
+    (subject, *_) = cohort.glob("sub-*")
+    for output, told in (
+        (base / "new", r"new: lies in .*, which it would change\. Name a place outside"),
+        (subject / "new", rf"new: lies in the folder of {subject.name}\. Name another"),
+    ):
+        with pytest.raises(MrharmonyError, match=told):
+            if networks:
+                adapt_on_bids(data, base, output, QUICK, "cpu")
+            else:
+                extend_on_bids(data, base, output)
+    assert model_hash(base) == before
+
+
 def test_what_another_run_has_finished_meanwhile_stays(report: AdaptationReport):
     with pytest.raises(MrharmonyError, match="model: exists already"), only_run(report.model):
         pass

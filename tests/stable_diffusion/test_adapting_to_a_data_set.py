@@ -17,7 +17,7 @@ from mrharmony.jobs.data_sets import DataSet
 from mrharmony.jobs.training import CLAIMS, TrainingReport, work_folder
 from mrharmony.methods.image_to_image import load_image_to_image
 from mrharmony.methods.protocol import MethodSettings
-from mrharmony.networks.card import CARD, STATISTICS, read_card
+from mrharmony.networks.card import CARD, STATISTICS, model_hash, read_card
 from mrharmony.networks.compact.model import load_model
 from mrharmony.networks.settings import DreamBoothSettings
 from mrharmony.networks.translation import TranslationSettings
@@ -217,6 +217,19 @@ def test_a_second_run_hears_at_once_that_another_is_at_it(cohort: Path, base: Pa
     with held_by_another(work / CLAIMS, output.name), pytest.raises(MrharmonyError, match=told):
         adapt(cohort, output, base)
     assert [path.name for path in work.iterdir()] == [CLAIMS]
+
+
+def test_a_model_is_not_made_in_its_base_or_in_a_subjects_folder(cohort: Path, base: Path, tmp_path: Path):
+    own = Path(shutil.copytree(base, tmp_path / "own.training"))
+    before = model_hash(own)
+    (tmp_path / "link").symlink_to(own)
+    for output in (own / "new", tmp_path / "link" / "a" / "new", tmp_path / "own"):
+        with pytest.raises(MrharmonyError, match=r"lies in .*own.training, which it would change\. Name a"):
+            adapt(cohort, output, own)
+    (subject, *_) = cohort.glob("sub-*")
+    with pytest.raises(MrharmonyError, match=rf"new: lies in the folder of {subject.name}\. Name another"):
+        adapt(cohort, subject / "new", own)
+    assert model_hash(own) == before
 
 
 def test_a_missing_base_is_told_before_any_work(cohort: Path, tmp_path: Path):

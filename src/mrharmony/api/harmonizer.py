@@ -28,7 +28,15 @@ from mrharmony.jobs.training import model_card
 from mrharmony.methods.protocol import Device, Extent, MethodSettings
 from mrharmony.methods.protocol import Harmonizer as FittedMethod
 from mrharmony.methods.registry import DEFAULT_METHOD, fit_method, load_method, method_named
-from mrharmony.networks.card import ModelCard, model_hash, read_card, save_card, write_directory
+from mrharmony.networks.card import (
+    ModelCard,
+    model_hash,
+    read_card,
+    require_nothing_at,
+    require_outside,
+    save_card,
+    write_directory,
+)
 from mrharmony.preparation.canonical import STATISTICS_ZOOM, CanonicalBrain
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.scans.sidecar import Provenance
@@ -306,14 +314,15 @@ class Harmonizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         MrharmonyError
-            If something stands there already, it cannot be written, the directory is no path, or the
-            directory that the model was loaded from has changed since.
+            If something but an empty folder stands there already, it cannot be written, the directory is no
+            path, or the directory that the model was loaded from has changed since, or would change now.
         """
         self._require_fit()
         directory = as_path(directory, "directory")
-        if directory.exists():
-            raise MrharmonyError(f"{directory}: exists. Choose another directory.")
+        require_nothing_at(directory)
         loaded_from = self.model_
+        if loaded_from and loaded_from.is_dir():
+            require_outside(directory, loaded_from)
 
         def write(folder: Path) -> None:
             if loaded_from:

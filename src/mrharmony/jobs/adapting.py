@@ -28,6 +28,7 @@ from mrharmony.jobs.training import (
     TrainingBrains,
     TrainingReport,
     only_run,
+    require_own_place,
     run_folder,
     training_brains,
     work_folder,
@@ -119,10 +120,11 @@ def extend_on_bids(data: DataSet, base: Path, output: Path) -> AdaptationReport:
     ------
     MrharmonyError
         If the base has no contrast models, no domain is new, a domain has no usable scan, something stands at
-        `output`, or another run is making it.
+        `output`, it lies in the base or in a subject's folder, or another run is making it.
     """
     require_nothing_at(output)
     card = read_card(base)
+    require_own_place(output, base, data.root)
     if not (base / CONTRAST_MODELS).is_file():
         raise MrharmonyError(
             f"{base / CONTRAST_MODELS}: is missing, the contrast models that the method diffusion adds to. "
@@ -175,7 +177,7 @@ def adapt_on_bids(
     ------
     MrharmonyError
         If the base does not allow it, no domain is new, a domain has no usable scan, something stands at
-        `output`, or another run is making it.
+        `output`, it lies in the base or in a subject's folder, or another run is making it.
     """
     require_nothing_at(output)
     if isinstance(settings, DreamBoothSettings):
@@ -242,6 +244,7 @@ def _adapt_compact(
 ) -> AdaptationReport:
     from mrharmony.networks.compact.adaptation import adapt_networks  # noqa: PLC0415 - peft takes seconds to import
 
+    require_own_place(output, base_dir, data.root)
     base, sha256 = load_model(base_dir), model_hash(base_dir)
     _require_own_files(base_dir, base.card)
     index = data.open()

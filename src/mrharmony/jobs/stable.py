@@ -17,7 +17,14 @@ from mrharmony.core.markdown import escaped, markdown_table
 from mrharmony.domains.statistics import DomainStatistics, fit_statistics, load_statistics, save_statistics
 from mrharmony.jobs.brains import ScanFile, load_brain, prepare_positions, require_some
 from mrharmony.jobs.data_sets import DataSet, training_scans
-from mrharmony.jobs.training import TrainingReport, model_card, only_run, seen_scans, work_folder
+from mrharmony.jobs.training import (
+    TrainingReport,
+    model_card,
+    only_run,
+    require_own_place,
+    seen_scans,
+    work_folder,
+)
 from mrharmony.networks.card import (
     CARD,
     STATISTICS,
@@ -46,6 +53,7 @@ def adapt_stable_diffusion(
     """Teach Stable Diffusion the domains of a data set by DreamBooth; see `adapt_on_bids`."""
     on_cpu = choose_device(device).type == "cpu"
     source = resolve_source(base, download)
+    require_own_place(output, source, data.root)
     known = card_of_base(source, settings)
     index = data.open()
     scans = training_scans(index, data.only, None)

@@ -26,7 +26,13 @@ from mrharmony.core.wording import count_of
 from mrharmony.core.workers import side_by_side, usable_cores
 from mrharmony.domains.statistics import fit_statistics
 from mrharmony.jobs.brains import prepare_brains, require_some
-from mrharmony.jobs.data_sets import DataSet, named_domains, tell_copies, training_scans
+from mrharmony.jobs.data_sets import (
+    DataSet,
+    named_domains,
+    tell_copies,
+    training_scans,
+)
+from mrharmony.jobs.derivatives import require_place_beside_scans
 from mrharmony.methods.cyclegan import require_pairs, train_cyclegan
 from mrharmony.methods.diffusion import fit_diffusion
 from mrharmony.methods.registry import fit_method, require_method
@@ -37,6 +43,7 @@ from mrharmony.networks.card import (
     TrainingScan,
     read_card,
     require_nothing_at,
+    require_outside,
     require_place_for_methods,
     save_card,
 )
@@ -151,6 +158,16 @@ def seen_scans(root: Path, scans: Iterable[BidsScan]) -> tuple[TrainingScan, ...
 def work_folder(output: Path) -> Path:
     """Return where unfinished work for a model directory is kept: beside it."""
     return output.with_name(output.name + ".training")
+
+
+def require_own_place(output: Path, base: Path, data: Path) -> None:
+    """Refuse a new model directory in the one that it is made from, or in a subject's folder.
+
+    Raises `MrharmonyError` there, for its unfinished work too.
+    """
+    for path in (output, work_folder(output)):
+        require_outside(path, base)
+    require_place_beside_scans(data, output)
 
 
 @contextmanager

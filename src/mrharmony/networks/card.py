@@ -162,6 +162,13 @@ def require_nothing_at(directory: Path) -> None:
         raise MrharmonyError(f"{directory}: exists already. Name a new model directory.")
 
 
+def require_outside(directory: Path, model: Path) -> None:
+    """Raise `MrharmonyError` where something new would lie in a model's directory, and change its hash."""
+    inner, own = directory.resolve(), model.resolve()
+    if own in (inner, *inner.parents):
+        raise MrharmonyError(f"{directory}: lies in {model}, which it would change. Name a place outside it.")
+
+
 def require_place_for_methods(directory: Path) -> None:
     """Raise `MrharmonyError` where fitted methods cannot be added: not to a file, a network, other files."""
     if (directory / "unet").is_dir():
