@@ -12,7 +12,7 @@ from safetensors import safe_open
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.networks.schedule import NoiseSchedule
 from mrharmony.networks.settings import DreamBoothSettings
-from mrharmony.networks.stable.adapting import add_tokens, instance_prompts, widen
+from mrharmony.networks.stable.adapting import add_tokens, instance_prompts, require_told_apart, widen
 from mrharmony.networks.stable.data import SliceSet, choose_slices, class_picture_files, load_picture
 from mrharmony.networks.stable.model import StableDiffusion, load_stable_diffusion, save_stable_diffusion
 from mrharmony.networks.stable.training import (
@@ -237,6 +237,24 @@ def test_prompts_are_plain_names_or_tokens():
     with pytest.raises(MrharmonyError, match=r"大阪: makes the same token as 東京, which the base knows\."):
         instance_prompts(["大阪"], "token", {"東京": "<>"})
     assert instance_prompts(["大阪"], "name", {"東京": "<>"}) == {"大阪": "大阪"}
+
+
+@pytest.mark.parametrize(
+    ("names", "known", "told"),
+    [
+        (["site-of-the-north-one", "site-of-the-north-two"], (), "two: .* like site-of-the-north-one"),
+        (["site-of-the-north-two"], ["site-of-the-north-one"], "two: .* like site-of-the-north-one"),
+        (["A brain MR image"], (), "A brain MR image: .* like the class prompt"),
+    ],
+)
+def test_names_that_the_text_encoder_reads_alike_are_refused(model, settings, names, known, told: str):
+    prompts, others = instance_prompts(names, "name"), instance_prompts(known, "name")
+    with pytest.raises(MrharmonyError, match=rf"{told}\. Call it otherwise, or give the preset"):
+        require_told_apart(model, prompts, others, settings)
+    tokens = instance_prompts(names, "token", others)
+    require_told_apart(model, tokens, others, settings)
+    alone = changed(settings, prior_weight=0.0)
+    require_told_apart(model, {"A brain MR image": "A brain MR image", "ADNI2": "ADNI2"}, {}, alone)
 
 
 def test_slices_are_random_full_enough_and_along_the_axis():

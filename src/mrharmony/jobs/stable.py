@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -35,7 +35,7 @@ from mrharmony.networks.card import (
     write_directory,
 )
 from mrharmony.networks.settings import DreamBoothSettings, choose_device
-from mrharmony.networks.stable.adapting import instance_prompts
+from mrharmony.networks.stable.adapting import instance_prompts, require_told_apart
 from mrharmony.networks.stable.data import SliceSet, choose_slices, join_domains
 from mrharmony.networks.stable.model import StableDiffusion, load_stable_diffusion, save_stable_diffusion
 from mrharmony.networks.stable.source import resolve_source
@@ -59,6 +59,7 @@ def adapt_stable_diffusion(
     scans = training_scans(index, data.only, None)
     prompts = _prompts(dict.fromkeys(str(scan.domain) for scan in scans), known, settings)
     untrained = load_stable_diffusion(source)  # before the scans are prepared: it may be refused
+    require_told_apart(untrained, prompts, _others(known, prompts), settings)
     sha256 = model_hash(source)  # of what was loaded, whatever stands there when the scans are prepared
     state = PartialState(cpu=on_cpu)
     work, grid = work_folder(output), Grid.working(settings.working_zoom)
@@ -104,10 +105,15 @@ def card_of_base(source: Path, settings: DreamBoothSettings) -> ModelCard:
     return card
 
 
+def _others(known: ModelCard, new: Collection[str]) -> dict[str, str]:
+    """Return the prompts of the base's domains that are not learned anew."""
+    return {domain.name: domain.prompt for domain in known.domains if domain.name not in new}
+
+
 def _prompts(names: Iterable[str], known: ModelCard, settings: DreamBoothSettings) -> dict[str, str]:
     """Return the prompts of domains; refuse those that are not told apart, or not from others of the base."""
     new = list(names)
-    others = {domain.name: domain.prompt for domain in known.domains if domain.name not in new}
+    others = _others(known, new)
     require_distinct([*others, *new])
     return instance_prompts(new, settings.prompt, others)
 

@@ -26,12 +26,7 @@ from mrharmony.core.wording import count_of
 from mrharmony.core.workers import side_by_side, usable_cores
 from mrharmony.domains.statistics import fit_statistics
 from mrharmony.jobs.brains import prepare_brains, require_some
-from mrharmony.jobs.data_sets import (
-    DataSet,
-    named_domains,
-    tell_copies,
-    training_scans,
-)
+from mrharmony.jobs.data_sets import DataSet, named_domains, tell_copies, training_scans
 from mrharmony.jobs.derivatives import require_place_beside_scans
 from mrharmony.methods.cyclegan import require_pairs, train_cyclegan
 from mrharmony.methods.diffusion import fit_diffusion

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 
 from mrharmony.core.findings import MrharmonyError
-from mrharmony.networks.settings import DreamBoothSettings
+from mrharmony.networks.settings import NO_PROMPT, DreamBoothSettings
 from mrharmony.networks.stable.model import StableDiffusion
 
 UNET_LAYERS = ["to_q", "to_k", "to_v", "to_out.0"]
@@ -48,6 +48,36 @@ def instance_prompts(
             "Call it otherwise, or use plain names."
         )
     return prompts
+
+
+def require_told_apart(
+    model: StableDiffusion,
+    prompts: Mapping[str, str],
+    known: Mapping[str, str],
+    settings: DreamBoothSettings,
+) -> None:
+    """Refuse domains that the text encoder reads like others, or like the class prompt or no prompt.
+
+    It sees the first tokens alone (77 in CLIP), and no difference of case. `prompts` are those of the domains
+    to learn and `known` those of the base's others, as in `instance_prompts`. Raises `MrharmonyError`.
+    """
+    read = {_ids(model, prompt): name for name, prompt in known.items()}
+    read[_ids(model, NO_PROMPT)] = "no prompt at all"
+    if settings.prior_weight > 0:
+        read[_ids(model, settings.class_prompt)] = "the class prompt"
+    for name, prompt in prompts.items():
+        if prompt.startswith("<"):  # a token of its own, which the vocabulary need not have yet
+            continue
+        other = read.setdefault(_ids(model, prompt), name)
+        if other != name:
+            raise MrharmonyError(
+                f"{name}: the text encoder reads this name like {other}. Call it otherwise, or give the "
+                "preset `prompt: token`."
+            )
+
+
+def _ids(model: StableDiffusion, prompt: str) -> tuple[int, ...]:
+    return tuple(model.token_ids([prompt])[0].tolist())
 
 
 @torch.no_grad()
