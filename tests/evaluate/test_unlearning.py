@@ -113,11 +113,29 @@ def test_two_groups_are_told_apart_and_a_given_split_is_kept(data):
         ({"task": np.zeros(PEOPLE, np.float32)}, "the same in all training subjects"),
         ({"training": TRAINING, "subjects": ["one"] * PEOPLE}, "in train and in test"),
         ({"training": NUMBERS == 0}, "Site b has no training scans"),
+        ({"training": TRAINING | (NUMBERS == 1)}, "Site b has no held-out scans; .* the split `test`"),
     ],
 )
 def test_data_that_cannot_be_split_is_refused(data, change: dict, message: str):
     with pytest.raises(MrharmonyError, match=message):
         require_splits(replace(data, **change))
+
+
+def test_held_out_travellers_whom_no_folds_divide_are_refused():
+    """Three sites share three travellers, two each: of two folds, one lacks a site."""
+    people = [f"sub{number}" for number in range(6)] * 3
+    held_out = ["one", "two", "two", "three", "three", "one"]
+    sites = [site for site in "abc" for _ in range(6)] + list("aabbcc")
+    data = UnlearningData(
+        np.zeros((24, 1), np.float32),
+        np.arange(24, dtype=np.float32),
+        None,
+        sites,
+        people + held_out,
+        np.arange(24) < 18,
+    )
+    with pytest.raises(MrharmonyError, match="cannot be divided into 2 folds"):
+        require_splits(data)
 
 
 def test_scans_on_another_grid_are_refused(model, brains):

@@ -130,8 +130,9 @@ def unlearning_study(
     Raises
     ------
     MrharmonyError
-        If there is one site only, a site has no training scan or a single subject, a subject is on both sides
-        of a given split, or the factor is known for too few subjects or does not vary.
+        If there is one site only, a site has no training scan, no held-out scan or a single subject, a
+        subject is on both sides of a given split, no folds divide its held-out subjects, or the factor is
+        known for too few subjects or does not vary.
     """
     names, sites, splits = unlearning_splits(data, seeds)
     runs = [
@@ -175,10 +176,17 @@ def _fold_answers(
     for kind, labels in dealt.items():
         for probe in FEATURE_PROBES:
             answers[probe + kind] = fit_feature_probe(probe, seen, labels, seed).predict(held_out)
-    tested = [data.subjects[n] for n in fold.test]
-    if data.training is not None and _least_subjects(sites[fold.test], tested) > 1:
-        answers["unseen"] = unseen_answers(held_out, sites[fold.test], tested, FOLDS, seed)
+    if inner := _unseen_folds(data, sites, fold, seed):
+        answers["unseen"] = unseen_answers(held_out, sites[fold.test], inner, seed)
     return answers
+
+
+def _unseen_folds(data: UnlearningData, sites: Labels, fold: Fold, seed: int) -> list[Fold]:
+    """Return folds by subject within a given split's held-out scans; none where a site has one subject."""
+    tested, at = [data.subjects[n] for n in fold.test], sites[fold.test]
+    if data.training is None or _least_subjects(at, tested) < 2:
+        return []
+    return subject_folds(at, tested, usable_folds([str(site) for site in at], tested, FOLDS), seed)
 
 
 def _least_subjects(sites: Labels, subjects: Sequence[str]) -> int:
@@ -234,16 +242,13 @@ def _evened(features: FloatArray, sites: Labels) -> tuple[FloatArray, Labels]:
     return features[chosen], sites[chosen]
 
 
-def unseen_answers(
-    features: FloatArray, sites: Labels, subjects: Sequence[str], folds: int, seed: int
-) -> Labels:
-    """Return a linear probe's predictions, cross-validated by subject within these scans.
+def unseen_answers(features: FloatArray, sites: Labels, folds: Sequence[Fold], seed: int) -> Labels:
+    """Return a linear probe's predictions, cross-validated in these folds of the scans.
 
     For scans that the representation was not trained on: it may hide the site of its training scans alone.
     """
     found = np.empty_like(sites)
-    usable = usable_folds([str(site) for site in sites], subjects, folds)
-    for fold in subject_folds(sites, subjects, usable, seed):
+    for fold in folds:
         probe = fit_feature_probe("linear", features[fold.train], sites[fold.train], seed)
         found[fold.test] = probe.predict(features[fold.test])
     return found
@@ -271,8 +276,10 @@ def unlearning_splits(
     """Return the sites' names, the number of each scan's site, and the folds of each seed, all checked."""
     names, sites = site_labels(data.sites, data.subjects, len(data.pooled))
     splits = [_folds(data, sites, seed) for seed in seeds]
-    for folds in splits:
+    for folds, seed in zip(splits, seeds, strict=True):
         _require(data, names, sites, folds)
+        for fold in folds:
+            _unseen_folds(data, sites, fold, seed)
     return names, sites, splits
 
 
@@ -285,17 +292,24 @@ def _folds(data: UnlearningData, sites: Labels, seed: int) -> list[Fold]:
 def _require(data: UnlearningData, names: Sequence[str], sites: Labels, folds: Sequence[Fold]) -> None:
     """Refuse splits with nothing to learn from or to test on."""
     for fold in folds:
-        untrained = sorted(set(sites.tolist()) - set(sites[fold.train].tolist()))
-        if untrained:
-            raise MrharmonyError(
-                f"Site {names[untrained[0]]} has no training scans; leave the site out, "
-                "or give some of its subjects the split `train`."
-            )
+        _require_all_sites(names, sites[fold.train], "training", "train")
         both = {data.subjects[n] for n in fold.train} & {data.subjects[n] for n in fold.test}
         if both:
             raise MrharmonyError(f"sub-{min(both)} is in train and in test; give each subject one split.")
         _require_known(data, fold.train, "training", LEAST_TRAINED)
-    _require_known(data, np.concatenate([fold.test for fold in folds]), "held-out", LEAST_TESTED)
+    held_out = np.concatenate([fold.test for fold in folds])
+    _require_all_sites(names, sites[held_out], "held-out", "test")
+    _require_known(data, held_out, "held-out", LEAST_TESTED)
+
+
+def _require_all_sites(names: Sequence[str], sites: Labels, part: str, split: str) -> None:
+    """Refuse a part without scans of a site: nothing would be learned of it, or chance not be 1 / K."""
+    lost = sorted(set(range(len(names))) - set(sites.tolist()))
+    if lost:
+        raise MrharmonyError(
+            f"Site {names[lost[0]]} has no {part} scans; leave the site out, "
+            f"or give some of its subjects the split `{split}`."
+        )
 
 
 def _require_known(data: UnlearningData, scans: Labels, part: str, least: int) -> None:
