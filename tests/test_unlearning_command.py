@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from mrharmony.jobs import unlearning
 from mrharmony.simulate.cohort import write_recipe_cohort
 
 BY_SESSION = ("--domain-column", "session", "--workers", "1")
+PEOPLE = 20
+SPLITS = ["train"] * 14 + ["test"] * 6
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +121,35 @@ def test_table_and_splits_are_checked_before_scans_are_prepared(
     assert status == 2
     assert message in errors
     assert len(sentences(errors)) == 1
+
+
+def people_of_two_sites(folder: Path, contents: Sequence[int], splits: Sequence[str] = SPLITS) -> Path:
+    """Scans that cannot be prepared; those of equal contents are copies."""
+    rows = ["participant_id\tsite\tsplit\tage"]
+    for number, (content, split) in enumerate(zip(contents, splits, strict=True)):
+        scan = folder / f"sub-{number:02d}" / "anat" / f"sub-{number:02d}_T1w.nii.gz"
+        scan.parent.mkdir(parents=True)
+        scan.write_text(f"{content}")
+        rows.append(f"sub-{number:02d}\t{'ab'[number % 2]}\t{split}\t{20 + number}")
+    (folder / "participants.tsv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def test_a_copy_on_both_sides_of_the_split_is_refused_before_scans_are_prepared(run, tmp_path: Path):
+    folder = people_of_two_sites(tmp_path, [*range(PEOPLE - 1), 3])
+    status, _, errors = run("evaluate", "unlearning", folder, "--workers", "1")
+    (sentence,) = sentences(errors)
+    assert status == 2
+    assert "sub-19_T1w.nii.gz: is held out, and a copy of " in sentence
+    assert "sub-03_T1w.nii.gz, which is trained on. Give sub-03 and sub-19 one split, or " in sentence
+
+
+@pytest.mark.parametrize("splits", [SPLITS, ["n/a"] * PEOPLE])
+def test_other_copies_are_told(run, tmp_path: Path, splits: list[str]):
+    folder = people_of_two_sites(tmp_path, [0, 0, *range(2, PEOPLE)], splits)
+    _, _, errors = run("evaluate", "unlearning", folder, "--workers", "1")
+    told = f"{folder}: 1 of 20 scans are copies of others, as in sub-00 and sub-01. Each counts"
+    assert sentences(errors)[0].startswith(told)
 
 
 def test_the_help_says_that_no_images_are_made(run):

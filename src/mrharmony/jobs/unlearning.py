@@ -29,11 +29,12 @@ from mrharmony.evaluate.unlearning import (
 from mrharmony.evaluate.unlearning_network import UnlearningSettings
 from mrharmony.jobs.brains import by_position, load_brain, prepare_positions, reasons_by_name, require_some
 from mrharmony.jobs.columns import column_entries, column_groups, column_numbers
-from mrharmony.jobs.data_sets import DataSet, scans_of_domains
+from mrharmony.jobs.data_sets import DataSet, readable_sha256, scans_of_domains, tell_copies
 from mrharmony.jobs.evaluation_scans import ZOOM, scan_files
 from mrharmony.networks.card import model_hash
 from mrharmony.networks.compact.model import LatentModel, load_model
 from mrharmony.scans.bids import SPLIT, BidsIndex, BidsScan
+from mrharmony.scans.folders import IN_A_COPY
 from mrharmony.scans.participants import PARTICIPANTS
 from mrharmony.space.grid import Grid
 
@@ -80,7 +81,9 @@ def _learnable(request: UnlearningRequest) -> tuple[UnlearningData, dict[str, st
     """
     index = request.data.open()
     chosen = scans_of_domains(index, request.data.only)
-    require_splits(_data(chosen, request, np.zeros((len(chosen), 1), np.float32)))
+    bare = _data(chosen, request, np.zeros((len(chosen), 1), np.float32))
+    require_splits(bare)
+    _tell_copies(index.root, chosen, bare.training)
     model = load_model(request.model)
     if model.card.working_zoom != ZOOM:
         raise MrharmonyError(
@@ -151,6 +154,21 @@ def _training(table: Path, scans: Sequence[BidsScan]) -> BoolArray | None:
     if "test" not in splits or "train" not in splits:
         raise MrharmonyError(f"{table}: {SPLIT} must give scans to train and to test. Fill it in.")
     return np.array([split == "train" for split in splits])
+
+
+def _tell_copies(root: Path, scans: Sequence[BidsScan], training: BoolArray | None) -> None:
+    """Tell copies of scans; raise `MrharmonyError` where one is on both sides of a given split."""
+    hashes = [readable_sha256(scan.path) for scan in scans]
+    halves = [] if training is None else list(zip(scans, hashes, training, strict=True))
+    trained = {sha256: scan for scan, sha256, trains in halves if trains and sha256}
+    for scan, sha256, trains in halves:
+        other = trained.get(sha256) if sha256 else None
+        if other and not trains:
+            raise MrharmonyError(
+                f"{scan.path}: is held out, and a copy of {other.path}, which is trained on. "
+                f"Give sub-{other.subject} and sub-{scan.subject} one split, or leave one out {IN_A_COPY}."
+            )
+    tell_copies(root, [scan.subject for scan in scans], hashes, "scans")
 
 
 def evaluate_unlearning(request: UnlearningRequest) -> dict[str, Any]:
