@@ -372,7 +372,7 @@ def test_a_figure_that_does_not_exist_is_not_available_in_the_table(capsys):
         (("--factor", "shoe_size"), "no column shoe_size"),
         (("--factor", "empty"), "no column empty, or nothing in it"),
         (("--factor", "word"), "word must hold numbers, not 'old'"),
-        (("--factor", "huge"), "huge must hold numbers, not '1e300'"),
+        (("--factor", "huge"), "huge must hold numbers from -1e+18 to 1e+18, not '1e300'"),
         (("--factor", "joined"), "joined must hold numbers, not '6_5'"),
         (("--factor", "few"), "three heads or more"),
         (("--factor", "ventricle_scale", "--group", "trio"), "must hold two groups, not 3 (a, b, c)"),

@@ -152,6 +152,13 @@ def test_other_copies_are_told(run, tmp_path: Path, splits: list[str]):
     assert sentences(errors)[0].startswith(told)
 
 
+def test_the_site_itself_is_no_factor(run, tmp_path: Path):
+    folder = people_of_two_sites(tmp_path, range(PEOPLE))
+    status, _, errors = run("evaluate", "unlearning", folder, "--factor", "site", "--workers", "1")
+    (sentence,) = sentences(errors)
+    assert (status, "The factor is the same in all scans of each site, so that" in sentence) == (2, True)
+
+
 def test_the_help_says_that_no_images_are_made(run):
     status, text, _ = run("evaluate", "unlearning", "--help")
     assert status == 0

@@ -114,6 +114,11 @@ def test_two_groups_are_told_apart_and_a_given_split_is_kept(data):
         ({"training": TRAINING, "subjects": ["one"] * PEOPLE}, "in train and in test"),
         ({"training": NUMBERS == 0}, "Site b has no training scans"),
         ({"training": TRAINING | (NUMBERS == 1)}, "Site b has no held-out scans; .* the split `test`"),
+        ({"task": NUMBERS.astype(np.float32)}, "the same in all scans of each site, .*varies within a site"),
+        (
+            {"training": TRAINING, "task": np.where(np.arange(PEOPLE) < 17, np.arange(PEOPLE), np.nan)},
+            "known for 1 held-out subject, 3 are needed",
+        ),
     ],
 )
 def test_data_that_cannot_be_split_is_refused(data, change: dict, message: str):

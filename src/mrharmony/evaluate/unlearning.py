@@ -23,6 +23,7 @@ from sklearn.preprocessing import StandardScaler
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.progress import track
 from mrharmony.core.volume import BoolArray, FloatArray
+from mrharmony.core.wording import count_of
 from mrharmony.evaluate.site_classifiers import Labels, balanced_accuracy
 from mrharmony.evaluate.site_probe import (
     FOLDS,
@@ -132,7 +133,7 @@ def unlearning_study(
     MrharmonyError
         If there is one site only, a site has no training scan, no held-out scan or a single subject, a
         subject is on both sides of a given split, no folds divide its held-out subjects, or the factor is
-        known for too few subjects or does not vary.
+        known for too few subjects or does not vary within a site.
     """
     names, sites, splits = unlearning_splits(data, seeds)
     runs = [
@@ -300,6 +301,7 @@ def _require(data: UnlearningData, names: Sequence[str], sites: Labels, folds: S
     held_out = np.concatenate([fold.test for fold in folds])
     _require_all_sites(names, sites[held_out], "held-out", "test")
     _require_known(data, held_out, "held-out", LEAST_TESTED)
+    _require_varied(data.task, sites)
 
 
 def _require_all_sites(names: Sequence[str], sites: Labels, part: str, split: str) -> None:
@@ -317,8 +319,18 @@ def _require_known(data: UnlearningData, scans: Labels, part: str, least: int) -
     subjects = len({data.subjects[n] for n in known})
     if subjects < least:
         raise MrharmonyError(
-            f"The factor is known for {subjects} {part} subjects, {least} are needed; "
+            f"The factor is known for {count_of(subjects, f'{part} subject')}, {least} are needed; "
             "choose another factor, or add subjects."
         )
     if np.ptp(data.task[known]) == 0:
         raise MrharmonyError(f"The factor is the same in all {part} subjects; choose one that varies.")
+
+
+def _require_varied(task: FloatArray, sites: Labels) -> None:
+    """Refuse a factor that only tells the site, as the site's own column does."""
+    known = np.isfinite(task)
+    if all(np.ptp(task[known & (sites == site)]) == 0 for site in np.unique(sites[known])):
+        raise MrharmonyError(
+            "The factor is the same in all scans of each site, so that unlearning the site unlearns it; "
+            "choose one that varies within a site."
+        )

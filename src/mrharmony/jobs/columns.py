@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ Key = TypeVar("Key")
 def column_numbers(table: Path, entries: Mapping[Key, str], column: str) -> dict[Key, float]:
     """Return entries of a column as numbers, and say where one is a usual code for what is missing.
 
-    Raises `MrharmonyError` where one is no number.
+    Raises `MrharmonyError` where one is no number, or too large for single precision.
     """
     numbers = {key: _number(table, text, column) for key, text in entries.items()}
     codes = sorted(_CODES_FOR_MISSING & set(numbers.values()))
@@ -38,8 +39,9 @@ def column_numbers(table: Path, entries: Mapping[Key, str], column: str) -> dict
 def _number(table: Path, text: str, column: str) -> float:
     number = number_in(text)
     if not abs(number) < _LARGEST:
+        needed = "numbers" if math.isnan(number) else f"numbers from {-_LARGEST:g} to {_LARGEST:g}"
         raise MrharmonyError(
-            f"{table}: {column} must hold numbers, not {text!r:.60}. "
+            f"{table}: {column} must hold {needed}, not {text!r:.60}. "
             f"Choose another column, or write n/a there {IN_A_COPY}."
         )
     return number
