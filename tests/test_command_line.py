@@ -435,6 +435,18 @@ def test_training_on_a_data_set_without_the_column_names_those_there_are(run, co
     assert not (tmp_path / "model").exists()
 
 
+@pytest.mark.parametrize("option", [("--seed", 0), ("--device", "cpu")])
+@pytest.mark.parametrize(
+    ("method", "told"), [("nyul", True), ("diffusion", True), ("img2img", False), ("cyclegan", False)]
+)
+def test_training_tells_what_a_method_has_no_use_for(run, tmp_path: Path, option, method, told):
+    words = ("train", tmp_path / "nowhere", "--output", tmp_path / "model", "--method", method)
+    sentence = f"{method}: --seed and --device change nothing; --method img2img uses them."
+    status, _, errors = run(*words, *option)
+    assert (status, sentence in errors) == (2, told)
+    assert "change nothing" not in run(*words)[2]
+
+
 def test_the_papers_way_runs_on_the_shipped_model(run, scan: Path, tmp_path: Path):
     (tmp_path / "quick.yaml").write_text("{strength: 0.2, num_inference_steps: 5}", encoding="utf-8")
     options = ("--translation", tmp_path / "quick.yaml", "--no-lock", "--force", "--json")

@@ -79,7 +79,9 @@ def train(
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(min=0, help="Everything random comes from this number; from the preset's if not given."),
+        typer.Option(
+            min=0, help="Of networks: everything random comes from it; from the preset's if not given."
+        ),
     ] = None,
     device: Device = "auto",
     as_json: Json = False,
@@ -90,6 +92,9 @@ def train(
     it was interrupted, the same call resumes it: unfinished work lies in `MODEL.training`, with logs.
     `--method img2img --preset quick` takes at most 20 minutes on 2 cores. Next:
     `mrharmony harmonize SCAN --model MODEL ...`.
+
+    Networks alone (`img2img`, `cyclegan`) use `--seed` and `--device`: all else is fitted on the CPU, always
+    alike.
     """
     from mrharmony.jobs.training import fit_on_bids, train_on_bids, train_pairs_on_bids
     from mrharmony.methods.registry import method_named
@@ -107,6 +112,7 @@ def train(
     scans = data.of(bids_dir)
     seeded = {} if seed is None else {"seed": seed}
     if entry.needs.training == "scans":
+        _tell_unused(method, seed, device)
         report = fit_on_bids(scans, output, method)
     elif not entry.options.pairs:
         settings = TrainingSettings.preset(preset or "quick").model_copy(update=seeded)
@@ -201,10 +207,15 @@ def adapt(
     elif steps or all_weights:
         raise MrharmonyError(f"--steps and --all-weights are of img2img. Leave --method {method} out.")
     else:
-        if seed or device != "auto":
-            typer.echo("diffusion: --seed and --device change nothing; --method img2img uses them.", err=True)
+        _tell_unused(DEFAULT_METHOD, seed or None, device)
         report = extend_on_bids(scans, Path(model), output)
     _finish(report, as_json)
+
+
+def _tell_unused(method: str, seed: int | None, device: str) -> None:
+    """Say that a given seed or device changes nothing where a method is fitted on scans, by the CPU."""
+    if seed is not None or device != "auto":
+        typer.echo(f"{method}: --seed and --device change nothing; --method img2img uses them.", err=True)
 
 
 def _finish(report: TrainingReport | AdaptationReport, as_json: bool) -> NoReturn:
