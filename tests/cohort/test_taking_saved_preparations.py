@@ -298,7 +298,7 @@ COMMANDS = {
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory, cohort: Path) -> Path:
-    """Copies of a scan that stand for ten subjects on two scanners."""
+    """Ten subjects on two scanners: scans of one head in files that differ by the zeros that end them."""
     folder = tmp_path_factory.mktemp("study") / "study"
     rows = ["participant_id\tsplit\tventricle_scale\tplace"]
     sources = sorted(cohort.glob("sub-*/ses-*/anat/*_T1w.nii.gz"))
@@ -308,7 +308,7 @@ def study(tmp_path_factory: pytest.TempPathFactory, cohort: Path) -> Path:
             name = source.name.replace("sub-001", f"sub-{number}")
             scan = folder / f"sub-{number}" / source.parent.parent.name / "anat" / name
             scan.parent.mkdir(parents=True)
-            shutil.copy(source, scan)
+            scan.write_bytes(source.read_bytes() + bytes(number))
     (folder / "participants.tsv").write_text("\n".join(rows) + "\n")
     return folder
 
