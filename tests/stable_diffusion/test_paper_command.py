@@ -269,6 +269,14 @@ def test_an_experiment_is_not_written_among_the_scans(
     assert times(study) == before
 
 
+def test_an_experiment_is_not_written_into_its_base(run, study: Path, base: Path, preset: Path):
+    before = times(base)
+    command = ("paper", study, "--base", base, "--output", base / "out", "--preset", preset, *WAYS, *FEW)
+    status, _, errors = run(*command, "--cost")
+    assert (status, f"lies in {base}, which it would change" in errors) == (2, True), errors
+    assert times(base) == before
+
+
 def test_a_copy_of_a_training_scan_judges_nothing(run, study: Path, base: Path, preset: Path, tmp_path: Path):
     copy = Path(shutil.copytree(study, tmp_path / "copy"))
     learned, judged = (sorted(copy.glob(f"sub-{number}/ses-spgr15t/anat/*.nii.gz"))[0] for number in (1, 2))

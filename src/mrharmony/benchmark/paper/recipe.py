@@ -25,7 +25,7 @@ from mrharmony.jobs.data_sets import DataSet
 from mrharmony.jobs.preparing import prepare_data_set
 from mrharmony.jobs.training import model_card
 from mrharmony.methods.registry import DEFAULT_METHOD, method_named
-from mrharmony.networks.card import CARD, ModelCard, TrainingScan, save_card
+from mrharmony.networks.card import CARD, ModelCard, TrainingScan, require_outside, save_card
 from mrharmony.networks.settings import DreamBoothSettings, choose_device
 from mrharmony.preparation.canonical import STATISTICS_ZOOM, CanonicalBrain
 from mrharmony.scans.bids import BidsIndex
@@ -77,6 +77,7 @@ def plan_recipe(recipe: PaperRecipe) -> tuple[StudyPlan, Record]:
     request = recipe.request
     plan = StudyPlan.make(request)
     require_own_folder(request)
+    require_outside(request.output, Path(recipe.base))
     _require_same(recipe, plan)
     if (request.model / CARD).is_file():
         return plan, {"text": f"The model is trained already: {request.model}"}
