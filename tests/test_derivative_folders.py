@@ -100,6 +100,45 @@ def test_of_two_data_sets_that_begin_in_one_folder_at_once_the_later_is_refused(
     assert json.loads((new / "dataset_description.json").read_text())["Name"] == "of the other"
 
 
+@pytest.fixture
+def twins(tmp_path: Path) -> tuple[BidsIndex, BidsIndex]:
+    """Two data sets of seven people each with the same labels, and with equal scans."""
+    for study in ("one", "two"):
+        for person in range(1, 8):
+            scan = tmp_path / study / f"sub-{person}" / "anat" / f"sub-{person}_T1w.nii"
+            scan.parent.mkdir(parents=True)
+            scan.write_bytes(b"scan of %d" % person)
+    return BidsIndex.open(tmp_path / "one", None), BidsIndex.open(tmp_path / "two", None)
+
+
+def test_data_sets_of_equal_labels_and_sizes_are_told_apart_by_their_content(twins, tmp_path: Path):
+    one, two = twins
+    for scan in two.scans:
+        scan.path.write_bytes(scan.path.read_bytes().replace(b"scan", b"SCAN"))
+    begin_derivatives(one, tmp_path / "out", "of one")
+    with pytest.raises(MrharmonyError, match=r"has derivatives of another data set, .*one\. Name another"):
+        begin_derivatives(two, tmp_path / "out", "of two")
+    assert json.loads((tmp_path / "out" / "dataset_description.json").read_text())["Name"] == "of one"
+
+
+def test_a_copy_of_a_data_set_is_the_same_also_where_a_scan_cannot_be_read(
+    twins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    one, two = twins
+    read, sha256 = [], derivatives.readable_sha256
+
+    def only_of_the_copy(path: Path) -> str | None:
+        read.append(path.name)
+        return None if path.name == "sub-1_T1w.nii" and path.is_relative_to(one.root) else sha256(path)
+
+    monkeypatch.setattr(derivatives, "readable_sha256", only_of_the_copy)
+    begin_derivatives(one, tmp_path / "out", "of one")
+    assert not read
+    begin_derivatives(two, tmp_path / "out", "of a copy")
+    assert sorted(set(read)) == ["sub-1_T1w.nii", "sub-4_T1w.nii", "sub-7_T1w.nii"]
+    assert json.loads((tmp_path / "out" / "dataset_description.json").read_text())["Name"] == "of a copy"
+
+
 def test_derivatives_can_be_judged_and_maps_are_no_scans(out: Path):
     (result,) = BidsIndex.open(out, "site").scans
     assert (result.subject, result.domain) == ("7", "Here")
