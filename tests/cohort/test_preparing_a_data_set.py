@@ -196,6 +196,24 @@ def test_a_mask_edited_in_place_is_taken_by_the_next_run(prepared: Path, data_se
     assert np.array_equal(read_prepared(files, read_scan(scan)).brain_mask, edited > 0)
 
 
+def test_a_mask_that_was_edited_before_its_scan_was_replaced_is_taken_and_that_is_told(
+    prepared: Path, data_set: BidsIndex, tmp_path: Path
+):
+    root = Path(shutil.copytree(data_set.root, tmp_path / "study"))
+    scan = BidsIndex.open(root, "session").scans[0].path
+    files = PreparedFiles.of(scan, prepared)
+    mask, image = nib.load(files.mask), nib.load(scan)
+    nib.save(nib.Nifti1Image(np.asarray(mask.dataobj), mask.affine), files.mask)
+    edited = files.mask.read_bytes()
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj)[::-1], image.affine), scan)
+    for _ in range(2):  # made, and kept
+        (told,) = prepare_data_set(BidsIndex.open(root, "session"), prepared, ["001"], workers=1)
+        assert (told.verdict, "mask-of-another-scan" in {f.code for f in told.findings}) == ("warned", True)
+    assert files.mask.read_bytes() == edited
+    saved = read_prepared(files, read_scan(scan))
+    assert "mask-of-another-scan" in {finding.code for finding in saved.findings}
+
+
 @pytest.mark.usefixtures("prepared_anew")
 def test_harmonizing_a_prepared_scan_gives_the_same_voxels(
     prepared: Path, data_set: BidsIndex, tmp_path: Path

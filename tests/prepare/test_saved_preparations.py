@@ -13,6 +13,7 @@ from scipy.spatial.transform import Rotation
 from mrharmony.core.atomic import StagedFile, write_json
 from mrharmony.core.findings import Finding, MrharmonyError
 from mrharmony.core.volume import Matrix
+from mrharmony.preparation import saved
 from mrharmony.preparation.prepared import PreparedScan
 from mrharmony.preparation.quality import preparation_figures
 from mrharmony.preparation.saved import (
@@ -22,6 +23,7 @@ from mrharmony.preparation.saved import (
     is_whole,
     itk_transform,
     manual_mask,
+    mask_source_findings,
     read_note,
     read_prepared,
     why_not_usable,
@@ -254,6 +256,75 @@ def test_a_mask_edited_by_hand_is_noticed_and_outlives_preparation(prepared_brai
         write_prepared(files, scan, replace(prepared, brain_mask=edited), {})
         assert np.array_equal(read_prepared(files, scan).brain_mask, edited)
         assert read_note(files.mask_note)["Manual"] is True
+
+
+def edit_mask(files: PreparedFiles, slices: int) -> None:
+    image = nib.load(files.mask)
+    voxels = np.asarray(image.dataobj).copy()
+    voxels[:slices] = 0
+    nib.save(nib.Nifti1Image(voxels, image.affine), files.mask)
+
+
+@pytest.fixture
+def _no_canonical_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out what takes seconds."""
+    monkeypatch.setattr(saved, "_canonical_image", lambda *_, **__: b"")
+
+
+def prepare_with(files: PreparedFiles, scan: Scan, prepared: PreparedScan) -> list[str]:
+    """Save a preparation of the scan with the mask on disk; returns what is noticed of the mask."""
+    discard_prepared(files)
+    noticed = mask_source_findings(files, scan)
+    write_prepared(files, scan, prepared, {})
+    return [finding.code for finding in noticed]
+
+
+@pytest.mark.usefixtures("_no_canonical_images")
+@pytest.mark.parametrize("taken", [True, False], ids=["taken for the first scan", "edited only"])
+def test_a_mask_of_a_person_that_was_made_on_another_scan_is_told_until_it_is_edited_again(
+    prepared_brain, files: PreparedFiles, taken: bool
+):
+    scan, prepared = prepared_brain
+    other, told = replace(scan, sha256="f" * 64), ["mask-of-another-scan"]
+    edit_mask(files, 60)
+    if taken:
+        assert prepare_with(files, scan, prepared) == []
+    content = files.mask.read_bytes()
+    for _ in range(2):  # also where it is prepared again, as by another version
+        assert prepare_with(files, other, prepared) == told
+        assert files.mask.read_bytes() == content
+    assert prepare_with(files, scan, prepared) == []  # the first scan is back
+    assert prepare_with(files, other, prepared) == told
+    edit_mask(files, 70)
+    for _ in range(2):
+        assert prepare_with(files, other, prepared) == []
+
+
+@pytest.mark.usefixtures("_no_canonical_images")
+@pytest.mark.parametrize("kept", [("SHA256", "Manual"), None], ids=["made before", "put there"])
+def test_of_a_persons_mask_without_a_known_scan_nothing_is_told(
+    prepared_brain, files: PreparedFiles, kept: tuple[str, ...] | None
+):
+    scan, prepared = prepared_brain
+    edit_mask(files, 60)
+    prepare_with(files, scan, prepared)
+    note = read_note(files.mask_note)
+    if kept:
+        write_json(files.mask_note, {key: note[key] for key in kept})
+    else:
+        files.mask_note.unlink()
+    other = replace(scan, sha256="f" * 64)
+    assert prepare_with(files, other, prepared) == []
+    assert read_note(files.mask_note)["SourceSHA256"] == other.sha256
+
+
+@pytest.mark.usefixtures("_no_canonical_images")
+def test_a_mask_that_was_found_is_made_anew_for_another_scan_without_a_word(
+    prepared_brain, files: PreparedFiles
+):
+    scan, prepared = prepared_brain
+    assert prepare_with(files, replace(scan, sha256="f" * 64), prepared) == []
+    assert read_note(files.mask_note)["SourceSHA256"] == "f" * 64
 
 
 def test_whenever_discarding_is_interrupted_a_written_mask_is_no_persons(files: PreparedFiles, monkeypatch):

@@ -7,7 +7,7 @@ import time
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from mrharmony.preparation.saved import (
     doubtful_files,
     is_whole,
     manual_mask,
+    mask_source_findings,
     read_note,
     read_prepared,
     why_not_usable,
@@ -189,6 +190,7 @@ def _write(job: PrepareJob, scan: Scan) -> Preparation:
     grown = job.volume_corrected or files.volume_corrected.is_file()  # as before, where it is done again
     discard_prepared(files)
     prepared = prepare_beside(scan, manual_mask(files))
+    prepared = replace(prepared, findings=mask_source_findings(files, scan) + prepared.findings)
     figures = preparation_figures(prepared)
     findings = scan.findings + prepared.findings
     verdict: PreparationVerdict = (

@@ -19,7 +19,14 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field, field_validator
 
 from mrharmony.core.atomic import read_json, remove, write_bytes, write_json
-from mrharmony.core.findings import Finding, MrharmonyError, ScanFault, ScanRefused, finding_record
+from mrharmony.core.findings import (
+    Finding,
+    MrharmonyError,
+    ScanFault,
+    ScanRefused,
+    finding_record,
+    warning,
+)
 from mrharmony.core.hashing import file_sha256
 from mrharmony.core.records import parse_record, read_text
 from mrharmony.core.sealed import read_sealed, write_sealed
@@ -42,6 +49,8 @@ SPACE = "MNI152NLin2009aSym"
 LOG_SUFFIX = "_desc-preparation_log.json"
 
 _WRITTEN = "FilesSHA256"  # of the files that other programs read, by name
+# Of a mask: the scan that it was made on, and the one that it was last taken for, which may have replaced it.
+_MADE_ON, _TAKEN_FOR = "SourceSHA256", "LastSourceSHA256"
 _FARTHEST = 1e6  # mm, that an alignment moves
 _Row = tuple[float, float, float, float]
 _LAST_KEY = b"FixedParameters:"  # of a transform
@@ -135,6 +144,8 @@ def write_prepared(files: PreparedFiles, scan: Scan, prepared: PreparedScan, det
         "SpatialReference": "orig",
         "Manual": manual is not None,
         "SHA256": _sha256(mask),
+        _MADE_ON: _mask_source(files, scan) if manual else scan.sha256,
+        _TAKEN_FOR: scan.sha256,
     }
     write_json(files.mask_note, mask_note)
     if manual is None:
@@ -292,6 +303,32 @@ def manual_mask(files: PreparedFiles) -> Path | None:
     note = read_note(files.mask_note)
     own = note.get("SHA256") == file_sha256(files.mask) and not note.get("Manual")
     return None if own else files.mask
+
+
+def mask_source_findings(files: PreparedFiles, scan: Scan) -> tuple[Finding, ...]:
+    """Return a warning where a person's mask was made on another scan of this name; it is taken all the same.
+
+    To be called before `write_prepared`, which writes the mask's sidecar anew.
+    """
+    if manual_mask(files) is None or _mask_source(files, scan) == scan.sha256:
+        return ()
+    replaced = warning(
+        "mask-of-another-scan",
+        f"the scan was replaced since its brain mask was edited by hand ({files.mask.name}).",
+        "Look whether the mask fits; edit it again if it does not, or delete it to have the brain found.",
+    )
+    return (replaced,)
+
+
+def _mask_source(files: PreparedFiles, scan: Scan) -> str | None:
+    """Return the SHA-256 of the scan that a person's mask was made on; the scan's own where it is not known.
+
+    A mask that was edited since its sidecar was written was edited on the scan that it was last taken for.
+    """
+    note = read_note(files.mask_note)
+    edited = note.get("SHA256") != file_sha256(files.mask)
+    source = note.get(_TAKEN_FOR if edited else _MADE_ON)
+    return source if isinstance(source, str) else scan.sha256
 
 
 def read_note(path: Path) -> dict[str, Any]:
