@@ -479,6 +479,24 @@ def test_a_filter_chooses_by_entities(tmp_path: Path, said, chosen):
 
 
 @pytest.mark.parametrize(
+    ("said", "chosen"),
+    [
+        ({"subject": "1"}, ["sub-1_ses-1", "sub-1_ses-01"]),
+        ({"subject": ["sub-01", 1], "session": "01"}, ["sub-01_ses-01", "sub-1_ses-01"]),
+        ({"session": 1}, ["sub-1_ses-1"]),
+    ],
+)
+def test_a_filter_takes_labels_of_subjects_and_sessions_to_the_letter(tmp_path: Path, said, chosen):
+    for name in ("sub-1_ses-1", "sub-1_ses-01", "sub-01_ses-01", "sub-001_ses-01"):
+        path = tmp_path.joinpath(*name.split("_"), "anat", f"{name}_T1w.nii")
+        path.parent.mkdir(parents=True)
+        path.touch()
+    (tmp_path / "filter.json").write_text(json.dumps({"t1w": said}))
+    scans = read_filter(tmp_path / "filter.json").of(BidsIndex.open(tmp_path, "session"))
+    assert sorted(scan.path.name[:-8] for scan in scans) == sorted(chosen)
+
+
+@pytest.mark.parametrize(
     ("content", "said"),
     [
         ("{", "no BIDS filter"),

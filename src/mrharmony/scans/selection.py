@@ -30,6 +30,7 @@ ENTITIES = {
     "inversion": "inv",
     "chunk": "chunk",
 }
+_INDICES = frozenset({"run", "echo", "inv", "chunk"})  # keys that BIDS counts; the others have labels
 _ABSENT, _ANY = "Query.NONE", "Query.ANY"
 _WITHOUT_CHOICE = {"datatype": "anat", "suffix": "T1w"}  # what else a filter may say of a T1w scan
 
@@ -96,7 +97,7 @@ class Selection:
     def _takes(self, scan: BidsScan) -> bool:
         named = dict(pair.split("-", 1) for pair in scan_stem(scan.path).split("_") if "-" in pair)
         return all(
-            any(_same(named.get(key), label) for label in labels) if labels else key in named
+            any(_same(key, named.get(key), label) for label in labels) if labels else key in named
             for key, labels in self.entities.items()
         )
 
@@ -122,10 +123,13 @@ def _way(index: BidsIndex, scan: BidsScan) -> str:
     return scan.path.relative_to(index.root).as_posix()
 
 
-def _same(label: str | None, wanted: str | None) -> bool:
-    """Whether labels agree; numbers do whatever their leading zeros."""
-    if label is None or wanted is None:
-        return label is wanted
+def _same(key: str, label: str | None, wanted: str | None) -> bool:
+    """Whether a name has the wanted label, or the wanted index whatever its leading zeros.
+
+    `run-1` and `run-01` are one run; `sub-1` and `sub-01` may be two people.
+    """
+    if label is None or wanted is None or key not in _INDICES:
+        return label == wanted
     numbers = label.isdecimal() and wanted.isdecimal()
     return label.lstrip("0") == wanted.lstrip("0") if numbers else label == wanted
 
