@@ -505,12 +505,23 @@ def test_a_filter_takes_labels_of_subjects_and_sessions_to_the_letter(tmp_path: 
         ('{"t1w": {"suffix": "T2w"}}', "no T1w scan"),
         ('{"t1w": {"run": [{}]}}', "no label"),
         ('{"t1w": {"acquisition": []}}', "acquisition is an empty list. Name labels, or"),
+        ('{"t1w": {"subject": true}}', "subject True is no label"),
+        ('{"t1w": {"run": [1, false]}}', "run False is no label"),
+        ('{"t1w": {"run": 1.0}}', r"run 1\.0 is no label"),
+        ('{"t1w": {"run": 1}, "t1w": {"run": 2}}', r"no BIDS filter for T1w scans \(t1w stands twice\)"),
+        ('{"t1w": {"run": 1, "run": 2}}', r"no BIDS filter for T1w scans \(run stands twice\)"),
+        ('{"t1w": {"inv": 1, "inversion": 2}}', "inversion names the entity inv a second time. Leave one"),
     ],
 )
 def test_a_file_that_is_no_filter_is_refused(tmp_path: Path, content: str, said: str):
     (tmp_path / "filter.json").write_text(content)
     with pytest.raises(Exception, match=said):
         read_filter(tmp_path / "filter.json")
+
+
+def test_a_filter_may_begin_with_a_byte_order_mark(tmp_path: Path):
+    (tmp_path / "filter.json").write_text('{"t1w": {"run": 2}}', encoding="utf-8-sig")
+    assert read_filter(tmp_path / "filter.json").entities == {"run": ("2",)}
 
 
 def test_the_command_takes_what_bids_apps_take(

@@ -9,10 +9,12 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from mrharmony.core.atomic import read_json
+from pydantic import BaseModel
+
 from mrharmony.core.findings import MrharmonyError, ScanRefused
-from mrharmony.core.records import NOT_UTF8
+from mrharmony.core.records import NOT_UTF8, parse_record, read_text
 from mrharmony.scans.bids import BidsIndex, BidsScan
 from mrharmony.scans.names import scan_stem
 
@@ -134,26 +136,34 @@ def _same(key: str, label: str | None, wanted: str | None) -> bool:
     return label.lstrip("0") == wanted.lstrip("0") if numbers else label == wanted
 
 
+class _Filter(BaseModel):
+    """A filter file, which may have parts for other images too."""
+
+    t1w: dict[str, Any]
+
+
 def read_filter(path: Path) -> Selection:
     """Read the T1w part of a BIDS filter file: `{"t1w": {"session": "02", "acquisition": ["a", "b"]}}`.
 
-    A label is a text, a number, null (the name has no such entity), or a list of these. Raises
-    `MrharmonyError` where it is no such file.
+    A label is a text, a whole number, null (the name has no such entity), or a list of these; the text may
+    begin with a byte-order mark. Raises `MrharmonyError` where it is no such file, or a name stands twice.
     """
-    content = read_json(path)
-    if content is None or not isinstance(content.get("t1w"), dict):
+    try:
+        chosen = parse_record(_Filter, read_text(path, "utf-8-sig")).t1w
+    except ValueError as failure:
         raise MrharmonyError(
-            f'{path}: is no BIDS filter for T1w scans. Write {{"t1w": {{"session": "01"}}}}.'
-        )
-    entities = {}
-    for name, said in content["t1w"].items():
+            f'{path}: is no BIDS filter for T1w scans ({failure}). Write {{"t1w": {{"session": "01"}}}}.'
+        ) from failure
+    entities: dict[str, tuple[str | None, ...]] = {}
+    for name, said in chosen.items():
         if name in _WITHOUT_CHOICE:
             if _WITHOUT_CHOICE[name] not in (said if isinstance(said, list) else [said]):
                 raise MrharmonyError(f"{path}: {name} {said!r} is no T1w scan. Leave {name} out.")
         elif name not in ENTITIES:
             raise MrharmonyError(f"{path}: no entity {name!r}. Choose from {', '.join(ENTITIES)}.")
+        elif (key := ENTITIES[name]) in entities:
+            raise MrharmonyError(f"{path}: {name} names the entity {key} a second time. Leave one out.")
         else:
-            key = ENTITIES[name]
             entities[key] = _labels(path, name, key, said)
     return Selection(entities=entities)
 
@@ -167,9 +177,9 @@ def _labels(path: Path, name: str, key: str, said: object) -> tuple[str | None, 
             labels.append(None)
         elif one in (_ANY, "*"):
             return ()
-        elif isinstance(one, str | int) and re.fullmatch(r"[A-Za-z0-9+]+", str(one).removeprefix(f"{key}-")):
+        elif type(one) in (str, int) and re.fullmatch(r"[A-Za-z0-9+]+", str(one).removeprefix(f"{key}-")):
             labels.append(str(one).removeprefix(f"{key}-"))
-        else:
+        else:  # true and false too, which Python counts as integers
             raise MrharmonyError(f"{path}: {name} {one!r} is no label. Labels have letters and digits only.")
     return tuple(labels)
 
