@@ -31,10 +31,13 @@ def _take(context: typer.Context, path: Path | None) -> Path | None:
         if name.startswith("--") and name != "--config"
     }
     context.default_map = defaults = {}
+    keys: dict[str, str] = {}  # of each option's name, the one in the file
     for key, value in settings.items():
         option = options.get(key.replace("_", "-"))
         if option is None:
             raise MrharmonyError(f"{path}: no option {key!r}. Choose from {', '.join(sorted(options))}.")
+        if (first := keys.setdefault(option.name, key)) != key:
+            raise MrharmonyError(f"{path}: {first} and {key} are the same option. Leave one out.")
         defaults[option.name] = _value(context, path, key, value, option)
     return path
 
