@@ -235,6 +235,13 @@ def test_a_terminal_without_unicode_ends_no_command(tmp_path: Path):
     assert "unexpected" not in done.stderr
 
 
+def test_variables_that_libraries_read_for_work_not_done_here_end_no_command(tmp_path: Path):
+    environment = {**os.environ, "MPLBACKEND": "nonsense", "SOURCE_DATE_EPOCH": "abc"}
+    command = [sys.executable, "-m", "mrharmony", "report", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, "no harmonized scans" in done.stderr) == (2, True), done.stderr
+
+
 def _ends_with(shell_words: str, *arguments: str | Path) -> tuple[int, str]:
     """Run a command with redirections of a shell; returns its exit status and what it says of errors."""
     words = shlex.join([sys.executable, "-m", "mrharmony", *map(str, arguments)])
