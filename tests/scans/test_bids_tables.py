@@ -146,3 +146,9 @@ def test_a_sidecar_whose_content_is_not_here_is_told_in_the_same_words(bids, how
     sidecar.unlink()
     sidecar.write_text(json.dumps({"Manufacturer": "/annex/objects/"}))
     assert len(BidsIndex.open(bids, None).findings) == 1
+
+
+def test_a_sidecar_with_a_byte_order_mark_tells_of_a_contrast_agent(tmp_path):
+    told = json.dumps({"ContrastBolusIngredient": "GADOLINIUM"})
+    (tmp_path / "sub-1_T1w.json").write_text(told, encoding="utf-8-sig")
+    assert [one.code for one in acquisition_findings(tmp_path / "sub-1_T1w.nii.gz")] == ["contrast-agent"]

@@ -178,9 +178,12 @@ def begin_json(path: Path, record: dict[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """Return a JSON object, or None where there is no such file or it holds no object."""
+    """Return a JSON object, or None where there is no such file or it holds no object.
+
+    The text may begin with a byte-order mark: sidecars are also written by others.
+    """
     try:
-        record = json.loads(read_text(path))
+        record = json.loads(read_text(path, "utf-8-sig"))
     except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
