@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from helpers.commands import Run
-from helpers.preparations import once_each
+from helpers.preparations import contrasts_once, once_each, once_for_equal
 from mrharmony.cli.app import main
+from mrharmony.domains import contrast
+from mrharmony.methods import diffusion
 from mrharmony.preparation import pipeline
 from mrharmony.simulate.cohort import write_cohort
 
@@ -24,6 +26,8 @@ LONGEST = (
 )
 
 _PREPARE = pipeline.prepare_with_quality
+_CONTRASTS = contrast.reference_contrasts
+_FIT_LOCK = contrast.fit_lock
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -40,20 +44,35 @@ def _one_core() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _scans_are_prepared_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What several tests need of the same scan is worked out by the first of them, also for other workers."""
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of all workers of the run."""
     folder = tmp_path_factory.getbasetemp()
-    shared = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _scans_are_worked_on_once(shared: Path) -> Iterator[None]:
+    """What several tests need of the same scan is worked out by the first of them, also for other workers.
+
+    Beside preparations these are the reference contrasts and the locks of the default method, which are
+    functions of their arguments alone.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline, "prepare_with_quality", once_each(_PREPARE, shared / "preparations"))
+        patch.setattr(contrast, "reference_contrasts", contrasts_once(_CONTRASTS, shared / "contrasts"))
+        for user in (contrast, diffusion):
+            patch.setattr(user, "fit_lock", once_for_equal(_FIT_LOCK, shared / "locks"))
         yield
 
 
 @pytest.fixture
-def prepared_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Prepare every scan of this test by itself, for those that compare what comes of it."""
+def worked_out_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prepare and harmonize every scan of this test by itself, for those that compare what comes of it."""
     monkeypatch.setattr(pipeline, "prepare_with_quality", _PREPARE)
+    monkeypatch.setattr(contrast, "reference_contrasts", _CONTRASTS)
+    for user in (contrast, diffusion):
+        monkeypatch.setattr(user, "fit_lock", _FIT_LOCK)
 
 
 @pytest.fixture(scope="session")

@@ -200,7 +200,7 @@ def test_harmonizing_keeps_the_grid_and_leaves_the_evidence(run, scan: Path, tmp
 def test_the_same_seed_gives_the_same_bytes(run, scan: Path, tmp_path: Path, request):
     arguments = ("harmonize", scan, "--to", "LA", "--seed", 7, "--output")
     assert run(*arguments, tmp_path / "one")[0] == 0
-    request.getfixturevalue("prepared_anew")
+    request.getfixturevalue("worked_out_anew")
     assert run(*arguments, tmp_path / "two")[0] == 0
     one, two = (sorted((tmp_path / folder).iterdir()) for folder in ("one", "two"))
     assert [path.read_bytes() for path in one] == [path.read_bytes() for path in two]

@@ -214,7 +214,7 @@ def test_a_mask_that_was_edited_before_its_scan_was_replaced_is_taken_and_that_i
     assert "mask-of-another-scan" in {finding.code for finding in saved.findings}
 
 
-@pytest.mark.usefixtures("prepared_anew")
+@pytest.mark.usefixtures("worked_out_anew")
 def test_harmonizing_a_prepared_scan_gives_the_same_voxels(
     prepared: Path, data_set: BidsIndex, tmp_path: Path
 ):
