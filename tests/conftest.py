@@ -13,7 +13,9 @@ from helpers.commands import Run
 from helpers.preparations import contrasts_once, once_each, once_for_equal
 from mrharmony.cli.app import main
 from mrharmony.domains import contrast
+from mrharmony.lock.gain_prior import fit_lock
 from mrharmony.methods import diffusion
+from mrharmony.networks.diffusion.contrasts import reference_contrasts
 from mrharmony.preparation import pipeline
 from mrharmony.simulate.cohort import write_cohort
 
@@ -26,8 +28,6 @@ LONGEST = (
 )
 
 _PREPARE = pipeline.prepare_with_quality
-_CONTRASTS = contrast.reference_contrasts
-_FIT_LOCK = contrast.fit_lock
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -60,9 +60,11 @@ def _scans_are_worked_on_once(shared: Path) -> Iterator[None]:
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline, "prepare_with_quality", once_each(_PREPARE, shared / "preparations"))
-        patch.setattr(contrast, "reference_contrasts", contrasts_once(_CONTRASTS, shared / "contrasts"))
+        patch.setattr(
+            contrast, "reference_contrasts", contrasts_once(reference_contrasts, shared / "contrasts")
+        )
         for user in (contrast, diffusion):
-            patch.setattr(user, "fit_lock", once_for_equal(_FIT_LOCK, shared / "locks"))
+            patch.setattr(user, "fit_lock", once_for_equal(fit_lock, shared / "locks"))
         yield
 
 
@@ -70,9 +72,9 @@ def _scans_are_worked_on_once(shared: Path) -> Iterator[None]:
 def worked_out_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """Prepare and harmonize every scan of this test by itself, for those that compare what comes of it."""
     monkeypatch.setattr(pipeline, "prepare_with_quality", _PREPARE)
-    monkeypatch.setattr(contrast, "reference_contrasts", _CONTRASTS)
+    monkeypatch.setattr(contrast, "reference_contrasts", reference_contrasts)
     for user in (contrast, diffusion):
-        monkeypatch.setattr(user, "fit_lock", _FIT_LOCK)
+        monkeypatch.setattr(user, "fit_lock", fit_lock)
 
 
 @pytest.fixture(scope="session")
