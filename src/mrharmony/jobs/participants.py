@@ -322,10 +322,10 @@ def _may_stay(note: HarmonizedSidecar | None, task: ScanTask, job: HarmonizeJob)
     """
     if note is None:
         return False
-    same = _wanted(note, task, job)
-    lost = job.prepared is not None and same.get("preparation") is None
-    ignored = {"preparation", "program_version"} if lost else set()
-    return note.model_dump(include=set(same) - ignored) == {k: same[k] for k in same if k not in ignored}
+    wanted = _wanted(note, task, job)
+    if job.prepared is not None and wanted.get("preparation") is None:
+        wanted = {key: wanted[key] for key in wanted if key not in ("preparation", "program_version")}
+    return _says(note, wanted)
 
 
 def _record(task: ScanTask, outcome: Outcome | None, **figures: object) -> ScanRecord:
@@ -398,8 +398,11 @@ def _is_of(
     """
     if note is None:
         return False
-    same = _wanted(note, task, job, sha256)
-    return note.model_dump(include=set(same)) == same
+    return _says(note, _wanted(note, task, job, sha256))
+
+
+def _says(note: HarmonizedSidecar, wanted: Mapping[str, Any]) -> bool:
+    return note.model_dump(include=set(wanted)) == wanted
 
 
 def _wanted(
@@ -411,14 +414,14 @@ def _wanted(
     """
     with suppress(MrharmonyError):
         sha256 = sha256 or file_sha256(task.scan)
-    same = {
+    wanted = {
         **scan_settings(job),
         "program_version": VERSION,
         "source_sha256": sha256 or note.source_sha256,
     }
     if sha256:
-        same["preparation"] = saved_sha256(ScanFile(task.scan, prepared=job.prepared), sha256)
-    return same
+        wanted["preparation"] = saved_sha256(ScanFile(task.scan, prepared=job.prepared), sha256)
+    return wanted
 
 
 def _is_begun(task: ScanTask) -> bool:
