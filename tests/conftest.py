@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -11,13 +12,14 @@ import torch
 
 from helpers.commands import Run
 from helpers.preparations import contrasts_once, once_each, once_for_equal
+from helpers.virtual_study import TWO_SITES
 from mrharmony.cli.app import main
 from mrharmony.domains import contrast
 from mrharmony.lock.gain_prior import fit_lock
 from mrharmony.methods import diffusion
 from mrharmony.networks.diffusion.contrasts import reference_contrasts
 from mrharmony.preparation import pipeline
-from mrharmony.simulate.cohort import write_cohort
+from mrharmony.simulate.cohort import write_cohort, write_recipe_cohort
 
 SCANNERS = ("mprage-3t", "spgr-1.5t")
 
@@ -89,6 +91,18 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def scan(cohort: Path) -> Path:
     """The head on the first scanner."""
     return next(cohort.glob("sub-*/ses-mprage3t/anat/*_T1w.nii.gz"))
+
+
+@pytest.fixture(scope="session")
+def two_sites(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cohort of `TWO_SITES`, written by one worker for all: tests leave it as it is."""
+    folder = shared / "two-sites"
+    if not folder.exists():
+        own = tmp_path_factory.mktemp("two-sites") / "cohort"
+        write_recipe_cohort(own, TWO_SITES)
+        with suppress(OSError):  # another worker was first
+            own.rename(folder)
+    return folder
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import pytest
 import typer
 
 from helpers.commands import sentences
+from helpers.virtual_study import travelling
 from mrharmony.cli.evaluating import _show, evaluate
 from mrharmony.core.hashing import file_sha256
 from mrharmony.jobs.evaluation_scans import scan_files
@@ -20,7 +21,6 @@ from mrharmony.scans.names import way_to
 from mrharmony.scans.reading import read_scan
 from mrharmony.scans.sidecar import OTHER_IMAGE, HarmonizedSidecar
 from mrharmony.scans.writing import write_scan
-from mrharmony.simulate.cohort import write_cohort
 
 COMMANDS = [command.name or command.callback.__name__ for command in evaluate.registered_commands]
 TRUE_BRAIN = "derivatives/truth/sub-001/anat/sub-001_dseg.nii.gz"
@@ -37,11 +37,9 @@ NOTE = HarmonizedSidecar(
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def study(two_sites: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three virtual heads, each through the same two scanners, 4 mm."""
-    folder = tmp_path_factory.mktemp("judged") / "study"
-    write_cohort(folder, subjects=3, scanners=("mprage-3t", "spgr-1.5t"), seed=3, zoom=4.0)
-    return folder
+    return travelling(two_sites, tmp_path_factory.mktemp("judged") / "study", 3)
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,9 @@ import numpy as np
 import pytest
 
 from helpers.commands import sentences
-from helpers.virtual_study import TWO_SITES
 from mrharmony.evaluate.unlearning import UnlearningData, UnlearningStudy, unlearning_study
 from mrharmony.evaluate.unlearning_network import UnlearningSettings
 from mrharmony.jobs import unlearning
-from mrharmony.simulate.cohort import write_recipe_cohort
 
 BY_SESSION = ("--domain-column", "session", "--workers", "1")
 PEOPLE = 20
@@ -21,10 +19,8 @@ SPLITS = ["train"] * 14 + ["test"] * 6
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("unlearning") / "cohort"
-    write_recipe_cohort(folder, TWO_SITES)
-    return folder
+def study(two_sites: Path) -> Path:
+    return two_sites
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +49,9 @@ def test_the_record_is_complete_and_finite_and_a_second_call_is_not_prepared_aga
     found = []
 
     def study_once(data: UnlearningData, settings: UnlearningSettings) -> UnlearningStudy:
-        """Train in the first call alone: the second sees the same data, which is what is asked of it."""
-        found.append((data, found[0][1] if found else unlearning_study(data, settings)))
+        """Train briefly, in the first call alone: the second sees the same data, which is asked of it."""
+        brief = settings.model_copy(update={"pretraining_steps": 10, "unlearning_steps": 10})
+        found.append((data, found[0][1] if found else unlearning_study(data, brief)))
         return found[0][1]
 
     monkeypatch.setattr(unlearning, "unlearning_study", study_once)

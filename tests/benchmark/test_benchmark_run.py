@@ -7,22 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from helpers.virtual_study import TWO_SITES
 from mrharmony.benchmark.folder import BenchmarkFolder
 from mrharmony.benchmark.harmonizing import Contest, run_method
 from mrharmony.benchmark.plan import make_plan
 from mrharmony.benchmark.run import ZOOM, BenchmarkRequest, run_benchmark
 from mrharmony.core.findings import MrharmonyError
 from mrharmony.jobs.brains import prepare_positions
-from mrharmony.simulate.cohort import write_recipe_cohort
 from mrharmony.space.grid import Grid
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("study") / "cohort"
-    write_recipe_cohort(folder, TWO_SITES)
-    return folder
+def study(two_sites: Path) -> Path:
+    return two_sites
 
 
 def request_on(study: Path, output: Path, methods: tuple[str, ...] = ("histogram",)) -> BenchmarkRequest:

@@ -10,6 +10,7 @@ import torch
 
 from helpers.commands import sentences
 from helpers.tiny_latent import ZOOM, axes_of, ball_on, tiny_settings, trained_model
+from helpers.virtual_study import travelling
 from mrharmony.benchmark.paper.grid import (
     GUIDANCES,
     STRENGTHS,
@@ -29,7 +30,6 @@ from mrharmony.networks.compact.data import RealSlices
 from mrharmony.networks.compact.model import LatentModel, save_model
 from mrharmony.networks.translation import TranslationSettings, translate_slices
 from mrharmony.preparation.canonical import CanonicalBrain
-from mrharmony.simulate.cohort import write_cohort
 from mrharmony.space.grid import Grid
 
 DOMAINS = ("mprage-3t", "spgr-1.5t")
@@ -84,10 +84,9 @@ def blind(brains: list[CanonicalBrain], tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def study(two_sites: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A virtual head to train on and one to judge, each through the same two scanners, 4 mm."""
-    folder = tmp_path_factory.mktemp("study") / "BIDS"
-    write_cohort(folder, subjects=2, scanners=DOMAINS, seed=3, zoom=ZOOM)
+    folder = travelling(two_sites, tmp_path_factory.mktemp("study") / "BIDS", 2)
     head, *rows = (folder / "participants.tsv").read_text().splitlines()
     lines = [f"{line}\t{word}" for line, word in zip([head, *rows], ("split", "train", "test"), strict=True)]
     (folder / "participants.tsv").write_text("\n".join(lines) + "\n")

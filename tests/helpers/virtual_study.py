@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +29,25 @@ TWO_SITES = Recipe(
     test_subjects=3,
     zoom=4.0,
 )  # one for all tests that need such scans, so that these are prepared once
+
+
+def travelling(two_sites: Path, folder: Path, count: int) -> Path:
+    """Write a data set of the first heads of `TWO_SITES` that both scanners saw, as sub-001 and so on.
+
+    All that its table says of them is how large their ventricles are. Returns the folder.
+    """
+    with (two_sites / "participants.tsv").open() as table:
+        people = [row for row in csv.DictReader(table, delimiter="\t") if row["split"] == "test"]
+    rows = ["participant_id\tventricle_scale"]
+    for number, person in enumerate(people[:count], 1):
+        old, new = person["participant_id"], f"sub-{number:03}"
+        for file in two_sites.rglob(f"{old}/**/anat/*"):
+            copy = folder / file.relative_to(two_sites).as_posix().replace(old, new)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, copy)
+        rows.append(f"{new}\t{person['ventricle_scale']}")
+    (folder / "participants.tsv").write_text("\n".join([*rows, ""]))
+    return folder
 
 
 def through(transform: BilateralGrid, brain: CanonicalBrain) -> CanonicalBrain:
