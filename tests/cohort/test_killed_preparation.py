@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from helpers.commands import Run
 from mrharmony.preparation.saved import PreparedFiles, why_not_usable
 
 SUBJECTS = ("1", "2")
@@ -35,14 +36,8 @@ def study(scan: Path, tmp_path: Path) -> tuple[list[Path], Path]:
     return scans, tmp_path / "out"
 
 
-def _call(study: Path, out: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "mrharmony", "prepare", study, out, "--workers", "1", "--json"]
-    return subprocess.Popen(
-        [*map(str, command), "--domain-column", "session"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def _command(study: Path, out: Path) -> tuple[str, ...]:
+    return ("prepare", str(study), str(out), "--workers", "1", "--json", "--domain-column", "session")
 
 
 def _wait_for(count: int, notes: list[Path]) -> None:
@@ -52,21 +47,21 @@ def _wait_for(count: int, notes: list[Path]) -> None:
         time.sleep(0.01)
 
 
-def test_a_killed_run_goes_on_with_what_is_missing_and_leaves_the_rest_alone(study):
+def test_a_killed_run_goes_on_with_what_is_missing_and_leaves_the_rest_alone(study, run: Run):
     scans, out = study
     files = [PreparedFiles.of(scan, out) for scan in scans]
-    process = _call(scans[0].parents[2], out)
+    command = [sys.executable, "-m", "mrharmony", *_command(scans[0].parents[2], out)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _wait_for(1, [each.note for each in files])
     os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+    process.wait()
     assert process.returncode == -signal.SIGKILL
     done = [each for each, scan in zip(files, scans, strict=True) if why_not_usable(each, scan) is None]
     assert 1 <= len(done) < len(scans)
     before = {file: file.stat().st_mtime_ns for each in done for file in each.folder.iterdir()}
 
-    again = _call(scans[0].parents[2], out)
-    output, errors = again.communicate(timeout=SECONDS)
-    assert again.returncode == 0, errors
+    status, output, errors = run(*_command(scans[0].parents[2], out))
+    assert status == 0, errors
     assert output.count('"verdict"') == len(scans)
     assert all(why_not_usable(each, scan) is None for each, scan in zip(files, scans, strict=True))
     assert {file: file.stat().st_mtime_ns for file in before} == before
