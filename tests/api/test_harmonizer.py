@@ -100,9 +100,10 @@ def test_a_scan_that_does_not_say_how_it_lies_is_taken_where_the_caller_vouches_
     unsaid.header.set_zooms(image.header.get_zooms())
     with pytest.raises(ScanRefused, match="harmonize it by itself with assume_ras=True"):
         shipped.harmonize(unsaid, target=TARGET)
-    result = shipped.harmonize(unsaid, target=TARGET, assume_ras=True)
+    brain = np.asarray(image.dataobj) > 0
+    result = shipped.harmonize(unsaid, target=TARGET, assume_ras=True, brain_mask=brain)
     assert "missing-affine" in {finding.code for finding in result.findings}
-    prepared = mrharmony.prepare(unsaid, assume_ras=True)
+    prepared = mrharmony.prepare(unsaid, assume_ras=True, brain_mask=brain)
     assert "missing-affine" in {finding.code for finding in prepared.remarks}
     again = shipped.harmonize(prepared, target=TARGET)
     assert np.array_equal(voxels(again), voxels(result))
@@ -219,9 +220,8 @@ def test_what_can_be_the_name_of_nothing_is_refused_by_its_argument(shipped, res
 
 
 @pytest.fixture(scope="module")
-def sites() -> tuple[list[nib.Nifti1Image], list[str]]:
-    images = [mrharmony.virtual_scan(scanner, person=1, zoom=4.0) for scanner in ("mprage-3t", "spgr-1.5t")]
-    return images, ["A", "B"]
+def sites(cohort: Path) -> tuple[list[nib.Nifti1Image], list[str]]:
+    return [nib.load(scan) for scan in sorted(cohort.glob("sub-*/ses-*/anat/*_T1w.nii.gz"))], ["A", "B"]
 
 
 @pytest.fixture(scope="module")
