@@ -13,6 +13,7 @@ from mrharmony.core.findings import MrharmonyError
 from mrharmony.domains.contrast import CONTRAST_MODELS
 from mrharmony.domains.statistics import save_statistics
 from mrharmony.evidence.uncertainty import spread
+from mrharmony.methods.detail import DETAIL
 from mrharmony.methods.registry import fit_method, load_method
 from mrharmony.networks.card import STATISTICS
 
@@ -98,8 +99,8 @@ def test_contrast_models_of_another_model_are_refused_if_they_say_so(from_one_sc
     save_statistics(tmp_path / STATISTICS, other)
     with pytest.raises(MrharmonyError, match=r"diffusion\.safetensors: .*belongs to another model"):
         load_method("diffusion", tmp_path)
-    path = tmp_path / CONTRAST_MODELS
-    save_file(load_file(path), path, metadata={"domains": '["A", "B"]'})  # as the shipped ones
+    for path in (tmp_path / CONTRAST_MODELS, tmp_path / DETAIL):
+        save_file(load_file(path), path, metadata={"domains": '["A", "B"]'})  # as the shipped ones
     assert load_method("diffusion", tmp_path).contrast_models.keys() == {"A", "B"}
 
 
