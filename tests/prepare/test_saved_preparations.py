@@ -1,3 +1,4 @@
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -193,6 +194,16 @@ def test_a_preparation_with_a_lost_file_does_not_count(prepared_brain, files: Pr
 def test_a_damaged_bias_field_is_refused(prepared_brain, files: PreparedFiles):
     files.bias_field.write_bytes(files.bias_field.read_bytes()[:-100])
     with pytest.raises(MrharmonyError, match="changed or damaged"):
+        read_prepared(files, prepared_brain[0])
+
+
+@pytest.mark.parametrize("name", ["bias_field", "note"])
+def test_a_file_that_may_not_be_read_is_not_told_as_damaged(
+    prepared_brain, files: PreparedFiles, monkeypatch: pytest.MonkeyPatch, name: str
+):
+    closed = getattr(files, name)
+    monkeypatch.setattr(os, "access", lambda file, mode: file != closed)  # root may read all files
+    with pytest.raises(MrharmonyError, match=rf"^{closed}: may not be read\. Change its permissions\.$"):
         read_prepared(files, prepared_brain[0])
 
 

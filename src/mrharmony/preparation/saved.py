@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -201,8 +202,11 @@ def read_prepared(files: PreparedFiles, scan: Scan) -> PreparedScan:
     ------
     MrharmonyError
         The scan is not prepared there, was changed since, was prepared by another version, or the mask or
-        the bias field were changed since.
+        the bias field were changed since, or may not be read.
     """
+    closed = next((file for file in files.needed if file.exists() and not os.access(file, os.R_OK)), None)
+    if closed:
+        raise MrharmonyError(f"{closed}: may not be read. Change its permissions.")
     reason = why_not_usable(files, scan.path, scan.sha256)
     if reason:
         raise MrharmonyError(f"{scan.path}: {reason} Run `mrharmony prepare` again.")
