@@ -8,13 +8,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from mrharmony.methods.detail import DETAIL, load_details
+from mrharmony.methods.detail import DETAIL
+from mrharmony.methods.diffusion import load_diffusion
 from mrharmony.weights import shipped_model
 
 
 def test_the_shipped_model_knows_the_detail_of_all_its_domains(run):
     names = {domain["name"] for domain in json.loads(run("domains", "--json")[1])}
-    assert set(load_details(shipped_model())) == names
+    assert load_diffusion(shipped_model()).details.keys() == names
 
 
 def test_detail_is_off_by_default_and_told_where_it_was_asked_for(run, scan: Path, tmp_path: Path):

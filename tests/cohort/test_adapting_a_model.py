@@ -139,11 +139,13 @@ def test_what_another_run_has_finished_meanwhile_stays(report: AdaptationReport)
 
 
 def test_a_base_that_is_no_model_is_told(cohort: Path, tmp_path: Path):
+    base = tmp_path / "base"
+    base.mkdir()
     with pytest.raises(MrharmonyError, match="not a model"):
-        adapt_on_bids(DataSet(cohort, "session"), tmp_path, tmp_path / "model", QUICK, "cpu")
-    (tmp_path / "model_index.json").write_text("{}")
+        adapt_on_bids(DataSet(cohort, "session"), base, tmp_path / "model", QUICK, "cpu")
+    (base / "model_index.json").write_text("{}")
     with pytest.raises(MrharmonyError, match="pipeline"):
-        adapt_on_bids(DataSet(cohort, "session"), tmp_path, tmp_path / "model", QUICK, "cpu")
+        adapt_on_bids(DataSet(cohort, "session"), base, tmp_path / "model", QUICK, "cpu")
 
 
 @pytest.fixture(scope="module")
