@@ -277,6 +277,15 @@ def test_an_experiment_is_not_written_into_its_base(run, study: Path, base: Path
     assert times(base) == before
 
 
+def test_a_link_that_leads_to_itself_holds_no_experiment(
+    run, study: Path, base: Path, preset: Path, tmp_path: Path
+):
+    (tmp_path / "loop").symlink_to("loop")
+    command = ("paper", study, "--base", base, "--output", tmp_path / "loop", "--preset", preset, *WAYS, *FEW)
+    status, _, errors = run(*command)
+    assert (status, f"{tmp_path / 'loop'} is a link that leads to itself" in errors) == (2, True), errors
+
+
 def test_a_copy_of_a_training_scan_judges_nothing(run, study: Path, base: Path, preset: Path, tmp_path: Path):
     copy = Path(shutil.copytree(study, tmp_path / "copy"))
     learned, judged = (sorted(copy.glob(f"sub-{number}/ses-spgr15t/anat/*.nii.gz"))[0] for number in (1, 2))

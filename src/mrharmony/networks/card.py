@@ -15,6 +15,7 @@ from mrharmony.core.atomic import make_folder, write_failures, write_text
 from mrharmony.core.domain import Domain, find_name
 from mrharmony.core.findings import MrharmonyError, NotWritten
 from mrharmony.core.hashing import file_sha256
+from mrharmony.core.pointers import real_path
 from mrharmony.core.records import read_record
 from mrharmony.core.temporaries import discard, new_temporary
 from mrharmony.networks.settings import AdaptationSettings, DreamBoothSettings, Settings, TrainingSettings
@@ -164,7 +165,7 @@ def require_nothing_at(directory: Path) -> None:
 
 def require_outside(directory: Path, model: Path) -> None:
     """Raise `MrharmonyError` where something new would lie in a model's directory, and change its hash."""
-    inner, own = directory.resolve(), model.resolve()
+    inner, own = real_path(directory), real_path(model)
     if own in (inner, *inner.parents):
         raise MrharmonyError(f"{directory}: lies in {model}, which it would change. Name a place outside it.")
 
