@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from mrharmony.core.domain import find_name
 from mrharmony.core.findings import MrharmonyError
@@ -15,6 +16,8 @@ from mrharmony.scans.bids import SPLIT, BidsIndex, BidsScan
 from mrharmony.scans.bids_images import NO_SCAN
 from mrharmony.scans.folders import IN_A_COPY
 from mrharmony.scans.participants import PARTICIPANTS
+
+Hashed = TypeVar("Hashed")
 
 
 @dataclass(frozen=True)
@@ -149,6 +152,17 @@ def readable_sha256(path: Path) -> str | None:
         return file_sha256(path)
     except MrharmonyError:
         return None
+
+
+def first_copy(
+    scans: Iterable[tuple[Hashed, str | None]], of: Iterable[tuple[Hashed, str | None]]
+) -> tuple[Hashed, Hashed] | None:
+    """Return the first scan that is a copy of one `of` others, and that one; None where none is.
+
+    Each comes with its `readable_sha256`.
+    """
+    known = {sha256: scan for scan, sha256 in of if sha256}
+    return next(((scan, known[sha256]) for scan, sha256 in scans if sha256 and sha256 in known), None)
 
 
 def tell_copies(root: Path, subjects: Sequence[str], hashes: Sequence[str | None], what: str) -> None:

@@ -29,7 +29,7 @@ from mrharmony.evaluate.unlearning import (
 from mrharmony.evaluate.unlearning_network import UnlearningSettings
 from mrharmony.jobs.brains import by_position, load_brain, prepare_positions, reasons_by_name, require_some
 from mrharmony.jobs.columns import column_entries, column_groups, column_numbers
-from mrharmony.jobs.data_sets import DataSet, readable_sha256, scans_of_domains, tell_copies
+from mrharmony.jobs.data_sets import DataSet, first_copy, readable_sha256, scans_of_domains, tell_copies
 from mrharmony.jobs.evaluation_scans import ZOOM, scan_files
 from mrharmony.networks.card import model_hash
 from mrharmony.networks.compact.model import LatentModel, load_model
@@ -159,14 +159,14 @@ def _training(table: Path, scans: Sequence[BidsScan]) -> BoolArray | None:
 def _tell_copies(root: Path, scans: Sequence[BidsScan], training: BoolArray | None) -> None:
     """Tell copies of scans; raise `MrharmonyError` where one is on both sides of a given split."""
     hashes = [readable_sha256(scan.path) for scan in scans]
-    halves = [] if training is None else list(zip(scans, hashes, training, strict=True))
-    trained = {sha256: scan for scan, sha256, trains in halves if trains and sha256}
-    for scan, sha256, trains in halves:
-        other = trained.get(sha256) if sha256 else None
-        if other and not trains:
+    if training is not None:
+        hashed = list(zip(scans, hashes, strict=True))
+        learned, held_out = ([hashed[n] for n in np.flatnonzero(half)] for half in (training, ~training))
+        if twins := first_copy(held_out, of=learned):
+            copy, other = twins
             raise MrharmonyError(
-                f"{scan.path}: is held out, and a copy of {other.path}, which is trained on. "
-                f"Give sub-{other.subject} and sub-{scan.subject} one split, or leave one out {IN_A_COPY}."
+                f"{copy.path}: is held out, and a copy of {other.path}, which is trained on. "
+                f"Give sub-{other.subject} and sub-{copy.subject} one split, or leave one out {IN_A_COPY}."
             )
     tell_copies(root, [scan.subject for scan in scans], hashes, "scans")
 

@@ -16,7 +16,7 @@ from mrharmony.core.findings import MrharmonyError
 from mrharmony.core.volume import BoolArray, FloatArray
 from mrharmony.evaluate.paper import as_picture, slice_places, tone_quantiles
 from mrharmony.jobs.brains import load_brain, prepare_positions, reasons_by_name, require_some
-from mrharmony.jobs.data_sets import named_domains
+from mrharmony.jobs.data_sets import first_copy, named_domains
 from mrharmony.methods.registry import DEFAULT_METHOD
 from mrharmony.networks.card import CARD, read_card
 from mrharmony.networks.slices import slice_positions
@@ -212,11 +212,12 @@ class StudyPlan:
             if not found:
                 raise MrharmonyError(f"{request.bids_dir}: nobody of {name} is left to test. Add subjects.")
         judged = tuple(scan for found in testing for scan in found[: request.slices])
-        learned: dict[str | None, BenchmarkScan] = {s.sha256: s for s in fold.training if s.sha256}
-        if twin := next((scan for scan in judged if scan.sha256 in learned), None):
+        judging, learning = (((scan, scan.sha256) for scan in part) for part in (judged, fold.training))
+        if twins := first_copy(judging, of=learning):
+            copy, other = twins
             raise MrharmonyError(
-                f"{twin.path}: is a copy of {learned[twin.sha256].path}, from which a model may learn, so it "
-                f"cannot judge one. Leave one of them out {IN_A_COPY}."
+                f"{copy.path}: is a copy of {other.path}, from which a model may learn, so it cannot judge "
+                f"one. Leave one of them out {IN_A_COPY}."
             )
         return cls(plan, source, target, fold.training, judged)
 
