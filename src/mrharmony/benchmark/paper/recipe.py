@@ -15,6 +15,7 @@ from pathlib import Path
 from mrharmony.benchmark.contenders import fit_contender
 from mrharmony.benchmark.paper.slices import PaperRequest, StudyPlan
 from mrharmony.benchmark.paper.study import STUDY, Record, evaluate_study, require_own_folder
+from mrharmony.benchmark.plan import BenchmarkScan
 from mrharmony.core.atomic import read_json, write_json
 from mrharmony.core.extras import require_extra
 from mrharmony.core.findings import MrharmonyError
@@ -143,10 +144,13 @@ def _require_same(recipe: PaperRecipe, plan: StudyPlan) -> None:
     output = recipe.request.output
     path = output / STUDY
     known, asked = read_json(path), _study(recipe, plan)
-    others = (entry.name for entry in output.iterdir()) if output.is_dir() else ()
-    if not os.path.lexists(path) and any(name[0] != "." and name != PREPARED for name in others):
-        raise MrharmonyError(f"{output}: is not empty and holds no experiment. Name a new or empty folder.")
-    if known is None and os.path.lexists(path):
+    if not os.path.lexists(path):
+        others = (entry.name for entry in output.iterdir()) if output.is_dir() else ()
+        if any(name[0] != "." and name != PREPARED for name in others):
+            raise MrharmonyError(
+                f"{output}: is not empty and holds no experiment. Name a new or empty folder."
+            )
+    elif known is None:
         raise MrharmonyError(
             f"{path}: is damaged, and says no longer which experiment the folder holds. Restore it, or name "
             "another output."
@@ -176,15 +180,23 @@ def _fit_rivals(recipe: PaperRecipe, plan: StudyPlan, prepared: Path) -> dict[st
     root = recipe.request.output / "fitted"
     folders = {name: root / name for name in recipe.rivals}
     missing = [name for name, folder in folders.items() if not (folder / CARD).is_file()]
-    brains = _training_brains(recipe, plan, prepared) if missing else {}
+    if not missing:
+        return folders
+    brains = _training_brains(recipe, plan, prepared)
+    card = _card_of_rivals(plan, brains)
     for name in track(missing, "fitting rivals"):
         unfinished = root / f".{name}"
         for left in (unfinished, folders[name]):
             shutil.rmtree(left, ignore_errors=True)
-        save_card(_card_of_rivals(plan, brains), unfinished)
+        save_card(card, unfinished)
         fit_contender(name, brains, unfinished, plan.target)
         unfinished.rename(folders[name])
     return folders
+
+
+def _rival_scans(plan: StudyPlan) -> dict[str, tuple[BenchmarkScan, ...]]:
+    """Return the training scans of each domain that rivals are fitted on."""
+    return {name: plan.training_of(name)[:RIVAL_SCANS] for name in (plan.source, plan.target)}
 
 
 def _card_of_rivals(plan: StudyPlan, brains: Mapping[str, list[CanonicalBrain]]) -> ModelCard:
@@ -194,8 +206,8 @@ def _card_of_rivals(plan: StudyPlan, brains: Mapping[str, list[CanonicalBrain]])
         TrainingScan(
             data_set=root.resolve().name, subject=scan.subject, sha256=scan.sha256, domain=scan.domain
         )
-        for name in brains
-        for scan in plan.training_of(name)[:RIVAL_SCANS]
+        for own in _rival_scans(plan).values()
+        for scan in own
         if scan.sha256
     ]
     return model_card({name: len(own) for name, own in brains.items()}, root, seen=seen)
@@ -206,7 +218,7 @@ def _training_brains(
 ) -> Mapping[str, list[CanonicalBrain]]:
     """Return the training scans of both domains on the grid that rivals are fitted on."""
     request, grid = recipe.request, Grid.working(STATISTICS_ZOOM)
-    domains = {name: plan.training_of(name)[:RIVAL_SCANS] for name in (plan.source, plan.target)}
+    domains = _rival_scans(plan)
     scans = [scan for own in domains.values() for scan in own]
     grown = recipe.settings.volume_corrected
     positions = plan.plan.positions(scans, prepared, volume_corrected=grown)
